@@ -1,0 +1,210 @@
+"""What the use cases ask of the world outside. Adapters in ``infrastructure`` answer; fakes do in the tests.
+
+Every method of a store may raise ``StoreError``; its ``transient`` says whether asking again may help.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from mailbatch.domain.message import Address, Claim, Message
+    from mailbatch.domain.outcome import Outcome, Verdict
+    from mailbatch.domain.reservation import Mail
+    from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, RunReport, Trigger
+    from mailbatch.domain.settlement import OnDoubt, Settlement
+
+# --- sending -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The key of the last reservation of a page: the next page begins after it. ``due_at`` is opaque to all but the store."""
+
+    priority: int
+    due_at: Any
+    reservation_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claimed reservation without its bodies. ``index`` counts from 1 over the run, ``size`` is about its bytes."""
+
+    claim: Claim
+    index: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One claimed group, in the order in which it is to go. ``cursor`` is None at the end of the backlog."""
+
+    claimed: Sequence[Claimed]
+    cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimedMail:
+    """All that is needed to send a claimed reservation. ``earlier``: verdicts of recipients that took it before."""
+
+    claim: Claim
+    index: int
+    mail: Mail
+    message_id: str
+    attempts: int
+    earlier: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtsResolved:
+    """What became of leases that ended. ``released`` had nothing on the wire; the others may have gone out."""
+
+    released: int = 0
+    resent: int = 0
+    held: int = 0
+
+
+class Backlog(Protocol):
+    """The reservations that are due, as a lane of a run sees them."""
+
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
+        """Claim up to ``limit`` due reservations behind ``after``, durably, before any byte goes on the wire."""
+
+    def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
+        """Read the bodies of ``claimed``, in its order; what this lane no longer holds is left out."""
+
+    def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
+        """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
+
+    def renew(self, run_id: UUID, lane: int) -> None:
+        """Give the unsettled reservations of this lane a new lease."""
+
+    def expire(self, limit: int) -> int:
+        """Mark up to ``limit`` reservations whose time has passed as expired; answer how many there were."""
+
+    def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
+        """Take back up to ``limit`` reservations whose lease has ended, by the policy ``on_doubt``."""
+
+    def remaining(self) -> int:
+        """How many reservations are due and unsent."""
+
+
+class Composer(Protocol):
+    """Makes a message of a mail."""
+
+    def __call__(self, claimed: ClaimedMail) -> Message:
+        """Raise ``CannotCompose`` with every reason if it cannot be made."""
+
+
+class Transport(Protocol):
+    """A way to a relay: a stream of messages in, a stream of outcomes out, in any order, one for each message.
+
+    It takes the next message only when it can begin to send it (or to prepare it) at once, so that the stream is
+    pulled no faster than the wire goes. Before the first byte of each mail it asks ``permit``; if that answers no,
+    the outcome is ``NotSent``. A faulty relay is an outcome of the mails that it touched; nothing is raised for it.
+    """
+
+    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Iterator[Outcome]:
+        """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
+
+
+class Clock(Protocol):
+    """Time that passes, whatever the wall clock says."""
+
+    def monotonic(self) -> float:
+        """Seconds since some point; goes on while the machine is suspended."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class StopToken(Protocol):
+    """Says whether the run must stop, and why. Cheap enough to be asked before each mail."""
+
+    def reason(self) -> RunOutcome | None:
+        """One of ``STOPPED``, or None to go on. Once it has given a reason it keeps to it."""
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run whose row says that it has not ended. ``silent``: seconds since its last heartbeat."""
+
+    run_id: UUID
+    started_at: datetime
+    silent: float
+
+
+class Runs(Protocol):
+    """The rows that tell of runs: ``batch_runs`` and ``run_errors``."""
+
+    def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
+        """Write the row of a run that begins now."""
+
+    def beat(self, run_id: UUID, counts: Counts) -> None:
+        """Say that the run lives, and how far it is."""
+
+    def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
+        """Append item errors, in full."""
+
+    def close(self, job: str, report: RunReport, error: str | None) -> None:
+        """Write how the run ended; an ``error`` of the run itself stands beside its items' errors."""
+
+    def open_run(self, job: str) -> OpenRun | None:
+        """The newest run of ``job`` that has not ended."""
+
+    def close_dead(self, job: str, silent: float) -> list[UUID]:
+        """Close, as failed, runs of ``job`` without a heartbeat for ``silent`` seconds."""
+
+    def outcome_of(self, run_id: UUID) -> RunOutcome | None:
+        """How a run ended, or None."""
+
+
+class Switch(Protocol):
+    """The pause of a job; it survives restarts."""
+
+    def paused(self, job: str) -> Pause:
+        """What is suspended now."""
+
+    def set(self, job: str, pause: Pause) -> None:
+        """Suspend, or go on."""
+
+
+class Lock(Protocol):
+    """Mutual exclusion with an owner token, a time to live and renewal."""
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free. Raises ``LockUnavailable`` when that cannot be found out."""
+
+    def renew(self) -> None:
+        """Prolong it; from then on ``held`` tells the truth for another time to live."""
+
+    def held(self) -> bool:
+        """Whether it is surely still ours. Asks nobody."""
+
+    def release(self) -> None:
+        """Give it back if it is still ours; never raises."""
+
+
+class StatusBoard(Protocol):
+    """Where a running job shows its progress; what is missing is idle."""
+
+    def put(self, job: str, progress: Mapping[str, Any]) -> None:
+        """Show ``progress``; never raises: a run does not end because nobody can watch it."""
+
+    def get(self, job: str) -> dict[str, Any] | None:
+        """What ``job`` shows, or None."""
+
+
+class AddressReader(Protocol):
+    """Reads RFC 5322 address lists."""
+
+    def __call__(self, text: str) -> list[Address]:
+        """The mailboxes of ``text`` in order; ``ValueError`` with one line that names the one that is none."""

@@ -1,0 +1,59 @@
+"""A mail made ready for the wire: its envelope (RFC 5321) and its bytes (RFC 5322)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to send one reservation once: its id, and the number that fences off every other holder."""
+
+    reservation_id: UUID
+    claim_no: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One mailbox. ``domain`` is in its ASCII form (A-labels); ``local`` may need SMTPUTF8 (RFC 6531)."""
+
+    display_name: str
+    local: str
+    domain: str
+
+    @property
+    def addr_spec(self) -> str:
+        """``local@domain``, as it stands in MAIL FROM, RCPT TO and the header."""
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """Whether the local part cannot be written in ASCII."""
+        return not self.local.isascii()
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who sends to whom: addr-specs without angle brackets, each recipient once, in order."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a transport is given.
+
+    ``data`` has CRLF line ends, no bare CR or LF, no line over 998 bytes, ends with CRLF and is *not* dot-stuffed.
+    ``eight_bit`` says that it holds bytes above 127, so that BODY=8BITMIME is needed.
+    """
+
+    claim: Claim
+    envelope: Envelope
+    data: bytes
+    eight_bit: bool = False

@@ -1,0 +1,191 @@
+"""What an application asks for (a mail, to whom, when) and the states through which it passes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.domain.errors import InvalidReservation
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from uuid import UUID
+
+
+class Status(StrEnum):
+    """Where a reservation stands. The way from one to the next is drawn in docs/reference/states.md."""
+
+    PENDING = "pending"
+    """Waits until it is due, and then for a run."""
+    SENDING = "sending"
+    """Claimed by a lane under a lease: its bytes may be on the wire."""
+    SENT = "sent"
+    """The relay answered 250 to every recipient."""
+    FAILED = "failed"
+    """Refused for good, could not be composed, or all its attempts are used up."""
+    CANCELLED = "cancelled"
+    """Taken back before it was claimed."""
+    EXPIRED = "expired"
+    """Its ``expires_at`` (or the greatest lateness allowed) passed before it was claimed."""
+    IN_DOUBT = "in_doubt"
+    """Its bytes went out and no verdict came back: only an operator, or a late verdict, can tell."""
+
+
+FINISHED = frozenset({Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
+"""States that nothing will change by itself, and that ``purge`` may remove."""
+
+REQUEUABLE = frozenset({Status.FAILED, Status.IN_DOUBT, Status.CANCELLED})
+"""States from which an operator may send a reservation back to pending."""
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+PRIORITIES = range(-(2**31), 2**31)
+
+# RFC 5322 §2.2: a header name is printable ASCII without the colon. Names that the composer or the relay owns are
+# refused: letting a caller set them would forge the envelope, the trace or the structure.
+_HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
+OWN_HEADERS = frozenset(
+    """bcc cc content-disposition content-id content-transfer-encoding content-type date dkim-signature from
+    message-id mime-version received reply-to resent-bcc resent-cc resent-date resent-from resent-message-id
+    resent-sender resent-to return-path sender subject to""".split()
+)
+# Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
+_BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mail:
+    """What is to be sent, as the caller wrote it: address lists are RFC 5322 text, bodies may be Jinja2 sources.
+
+    Making one checks nothing; ``problems`` tells what is wrong with it, without asking a library or the network.
+    """
+
+    recipients: str
+    subject: str | None = None
+    body_text: str | None = None
+    body_html: str | None = None
+    template: str | None = None
+    context: Mapping[str, Any] | None = None
+    cc: str | None = None
+    bcc: str | None = None
+    sender: str | None = None
+    reply_to: str | None = None
+    headers: Mapping[str, str] | None = None
+
+    def problems(self) -> Iterator[str]:
+        """Yield one line, beginning with the field's name, for each thing that no composer could mend."""
+        if not self.recipients.strip():
+            yield "recipients: is empty; give at least one address"
+        if self.template is None and self.subject is None:
+            yield "subject: is missing; give one, or a template"
+        if self.template is None and self.body_text is None and self.body_html is None:
+            yield "body_text: is missing; give body_text, body_html or a template"
+        for name in _ONE_LINE:
+            yield from line_problems(name, getattr(self, name))
+        # Line breaks inside a subject's *source* may belong to a template tag; the rendered one is checked again.
+        for name in ("subject", "body_text", "body_html"):
+            yield from text_problems(name, getattr(self, name))
+        if self.subject is not None and self.context is None and "{" not in self.subject:
+            yield from (p for p in line_problems("subject", self.subject) if "NUL" not in p and "surrogate" not in p)
+        yield from header_problems(self.headers)
+        yield from context_problems(self.context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """A mail, and when it is to go.
+
+    Times must know their zone; ``scheduled_at=None`` means at once, by the database's clock.
+
+    Raises:
+        InvalidReservation: when made from values that could never be stored or sent.
+    """
+
+    id: UUID
+    mail: Mail
+    scheduled_at: datetime | None = None
+    expires_at: datetime | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+    tag: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = [
+            *self.mail.problems(),
+            *time_problems("scheduled_at", self.scheduled_at),
+            *time_problems("expires_at", self.expires_at),
+            *line_problems("idempotency_key", self.idempotency_key, longest=255),
+            *line_problems("tag", self.tag, longest=255),
+        ]
+        if self.priority not in PRIORITIES:
+            problems.append(f"priority: {self.priority} is not a 32-bit integer")
+        if not problems and self.scheduled_at and self.expires_at and self.expires_at <= self.scheduled_at:
+            problems.append("expires_at: is not after scheduled_at, so the mail could never go out")
+        if problems:
+            raise InvalidReservation(problems)
+
+
+def text_problems(name: str, text: str | None) -> Iterator[str]:
+    """Yield what makes ``text`` impossible to store or to encode: NUL and lone surrogates."""
+    if text is None:
+        return
+    if "\x00" in text:
+        yield f"{name}: has a NUL character"
+    if _SURROGATE.search(text):
+        yield f"{name}: has a lone surrogate (text that is no Unicode)"
+
+
+def line_problems(name: str, text: str | None, *, longest: int | None = None) -> Iterator[str]:
+    """Yield what makes ``text`` unfit for one line of a header: any character that some reader takes for a line end."""
+    if text is None:
+        return
+    yield from text_problems(name, text)
+    if found := _BREAKS.search(text.replace("\x00", "")):
+        yield f"{name}: has a line break (U+{ord(found[0]):04X}); it must be one line"
+    if longest is not None and len(text) > longest:
+        yield f"{name}: has {len(text)} characters; at most {longest} are allowed"
+
+
+def header_problems(headers: Mapping[str, str] | None) -> Iterator[str]:
+    """Yield what is wrong with extra header fields: their names, their values, or that mailbatch owns them."""
+    for name, value in (headers or {}).items():
+        shown = ascii(name)[:80]
+        if not isinstance(value, str):
+            yield f"headers: the value of {shown} is not text"
+        elif not _HEADER_NAME.fullmatch(name):
+            yield f"headers: {shown} is not a header name (RFC 5322 §2.2: printable ASCII, no colon)"
+        elif name.lower() in OWN_HEADERS:
+            yield f"headers: {name} is set by mailbatch; use the column of its own, if there is one"
+        else:
+            yield from line_problems(f"headers: the value of {name}", value)
+
+
+def context_problems(context: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield why ``context`` cannot be stored as a JSON object."""
+    if context is None:
+        return
+    try:
+        text = json.dumps(context, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        yield f"context: cannot be written as JSON ({error})"
+        return
+    yield from text_problems("context", text.replace("\\u0000", "\x00"))
+
+
+def time_problems(name: str, when: datetime | None) -> Iterator[str]:
+    """Yield what is wrong with a point in time: no zone, or a year that databases disagree about."""
+    if when is None:
+        return
+    if when.tzinfo is None or when.utcoffset() is None:
+        yield f"{name}: {when.isoformat()} has no time zone; write {when.isoformat()}Z or +09:00"
+    elif not EARLIEST <= when < LATEST:
+        yield f"{name}: {when.isoformat()} is outside 1970–9999"
+
+
+MAIL_FIELDS = tuple(field.name for field in fields(Mail))

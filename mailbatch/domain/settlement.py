@@ -1,0 +1,135 @@
+"""What an outcome makes of a reservation: the one place where the states' arrows are decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.reservation import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mailbatch.domain.message import Claim
+    from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.retry import RetryPolicy
+
+
+class OnDoubt(StrEnum):
+    """What becomes of a mail that may or may not have been taken."""
+
+    RESEND = "resend"
+    """Send it again with the same Message-ID: at least once."""
+    HOLD = "hold"
+    """Leave it in doubt for an operator: at most once."""
+
+
+class Tally(StrEnum):
+    """Under which head of the run report a mail is counted."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    DEFERRED = "deferred"
+    IN_DOUBT = "in_doubt"
+    RELEASED = "released"
+    """Given back untouched: in no column of the report, part of ``remaining``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What is written for one claim.
+
+    ``retry_in``: seconds from now until it is due again. ``verdicts``: by recipient, kept only where they differ.
+    ``attempted``: whether an attempt was used up.
+    """
+
+    claim: Claim
+    status: Status
+    tally: Tally
+    attempted: bool = False
+    retry_in: float | None = None
+    reply: Reply | None = None
+    relay: str | None = None
+    errors: tuple[str, ...] = ()
+    verdicts: Mapping[str, Verdict] | None = None
+
+
+def settle(
+    outcome: Outcome,
+    *,
+    attempts: int,
+    earlier: Mapping[str, Verdict],
+    retry: RetryPolicy,
+    on_doubt: OnDoubt,
+    jitter: float,
+) -> Settlement:
+    """Decide what ``outcome`` makes of a mail that had used ``attempts`` before.
+
+    ``earlier`` holds the verdicts of recipients that accepted it in an earlier attempt.
+    """
+    match outcome:
+        case NotSent(claim):
+            return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED)
+        case RelayFault(claim, relay, reason):
+            return Settlement(
+                claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,)
+            )
+        case Answered(claim, relay, verdicts):
+            together = {**earlier, **verdicts}
+            return _judge(claim, relay, together, attempts + 1, retry, on_doubt, jitter)
+
+
+def uncomposable(claim: Claim, errors: Sequence[str]) -> Settlement:
+    """A mail that cannot be composed fails at once, with every reason found."""
+    return Settlement(claim=claim, status=Status.FAILED, tally=Tally.FAILED, attempted=True, errors=tuple(errors))
+
+
+def _judge(
+    claim: Claim,
+    relay: str,
+    verdicts: Mapping[str, Verdict],
+    attempts: int,
+    retry: RetryPolicy,
+    on_doubt: OnDoubt,
+    jitter: float,
+) -> Settlement:
+    """Any recipient without verdict: in doubt; else any deferred: again; else all accepted: sent; else failed."""
+    by_kind = {kind: [to for to, v in verdicts.items() if v.kind is kind] for kind in Kind}
+    used_up = retry.exhausted(attempts)
+    again = retry.delay(attempts, jitter)
+    errors = [f"{_named(to, verdicts)}{verdicts[to].reply}" for to in verdicts if verdicts[to].kind is not Kind.ACCEPTED]
+    reply = next((v.reply for v in verdicts.values() if v.kind is not Kind.ACCEPTED), None) or next(
+        iter(verdicts.values())
+    ).reply
+    status, tally, retry_in = Status.SENT, Tally.SENT, None
+    if by_kind[Kind.NO_VERDICT]:
+        held = on_doubt is OnDoubt.HOLD or used_up
+        status, tally = (Status.IN_DOUBT if held else Status.PENDING), Tally.IN_DOUBT
+        retry_in = None if held else again
+    elif by_kind[Kind.DEFERRED] and not used_up:
+        status, tally, retry_in = Status.PENDING, Tally.DEFERRED, again
+    elif by_kind[Kind.DEFERRED] or by_kind[Kind.REJECTED]:
+        status, tally = Status.FAILED, Tally.FAILED
+        if by_kind[Kind.DEFERRED]:
+            errors.append(f"all {attempts} attempts are used up")
+        if by_kind[Kind.ACCEPTED]:
+            errors.append(f"{len(by_kind[Kind.ACCEPTED])} of {len(verdicts)} recipients got it")
+    differ = len({v.kind for v in verdicts.values()}) > 1
+    return Settlement(
+        claim=claim,
+        status=status,
+        tally=tally,
+        attempted=True,
+        retry_in=retry_in,
+        reply=reply,
+        relay=relay,
+        errors=tuple(dict.fromkeys(errors)),
+        verdicts=verdicts if differ else None,
+    )
+
+
+def _named(recipient: str, verdicts: Mapping[str, Verdict]) -> str:
+    """With several recipients an error says whose it is; with one that is plain."""
+    return f"{recipient}: " if len(verdicts) > 1 else ""
