@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """The key of the last reservation of a page: the next page begins after it. ``due_at`` is opaque to all but the store."""
+    """The key of the last reservation of a page, behind which the next begins. Only the store reads ``due_at``."""
 
     priority: int
     due_at: Any

@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the relay said of one recipient. For ``NO_VERDICT`` the reply's code is 0 and its text says what happened."""
+    """What the relay said of one recipient. ``NO_VERDICT``: the reply's code is 0, its text says what happened."""
 
     kind: Kind
     reply: Reply

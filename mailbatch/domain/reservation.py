@@ -49,9 +49,12 @@ PRIORITIES = range(-(2**31), 2**31)
 # refused: letting a caller set them would forge the envelope, the trace or the structure.
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 OWN_HEADERS = frozenset(
-    """bcc cc content-disposition content-id content-transfer-encoding content-type date dkim-signature from
-    message-id mime-version received reply-to resent-bcc resent-cc resent-date resent-from resent-message-id
-    resent-sender resent-to return-path sender subject to""".split()
+    {
+        *("bcc", "cc", "date", "from", "message-id", "received", "reply-to", "return-path", "sender", "subject", "to"),
+        *("content-disposition", "content-id", "content-transfer-encoding", "content-type", "mime-version"),
+        *("resent-bcc", "resent-cc", "resent-date", "resent-from", "resent-message-id", "resent-sender", "resent-to"),
+        "dkim-signature",
+    }
 )
 # Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
 _BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -76,7 +79,7 @@ class Mail:
     bcc: str | None = None
     sender: str | None = None
     reply_to: str | None = None
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, Any] | None = None
 
     def problems(self) -> Iterator[str]:
         """Yield one line, beginning with the field's name, for each thing that no composer could mend."""
@@ -152,11 +155,11 @@ def line_problems(name: str, text: str | None, *, longest: int | None = None) ->
         yield f"{name}: has {len(text)} characters; at most {longest} are allowed"
 
 
-def header_problems(headers: Mapping[str, str] | None) -> Iterator[str]:
+def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what is wrong with extra header fields: their names, their values, or that mailbatch owns them."""
     for name, value in (headers or {}).items():
         shown = ascii(name)[:80]
-        if not isinstance(value, str):
+        if not isinstance(value, str):  # rows come from any language
             yield f"headers: the value of {shown} is not text"
         elif not _HEADER_NAME.fullmatch(name):
             yield f"headers: {shown} is not a header name (RFC 5322 §2.2: printable ASCII, no colon)"

@@ -73,9 +73,7 @@ def settle(
         case NotSent(claim):
             return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED)
         case RelayFault(claim, relay, reason):
-            return Settlement(
-                claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,)
-            )
+            return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,))
         case Answered(claim, relay, verdicts):
             together = {**earlier, **verdicts}
             return _judge(claim, relay, together, attempts + 1, retry, on_doubt, jitter)
@@ -99,10 +97,9 @@ def _judge(
     by_kind = {kind: [to for to, v in verdicts.items() if v.kind is kind] for kind in Kind}
     used_up = retry.exhausted(attempts)
     again = retry.delay(attempts, jitter)
-    errors = [f"{_named(to, verdicts)}{verdicts[to].reply}" for to in verdicts if verdicts[to].kind is not Kind.ACCEPTED]
-    reply = next((v.reply for v in verdicts.values() if v.kind is not Kind.ACCEPTED), None) or next(
-        iter(verdicts.values())
-    ).reply
+    refused = {to: v.reply for to, v in verdicts.items() if v.kind is not Kind.ACCEPTED}
+    errors = [f"{_named(to, verdicts)}{reply}" for to, reply in refused.items()]
+    reply = next(iter(refused.values() or [v.reply for v in verdicts.values()]))
     status, tally, retry_in = Status.SENT, Tally.SENT, None
     if by_kind[Kind.NO_VERDICT]:
         held = on_doubt is OnDoubt.HOLD or used_up

@@ -1,0 +1,245 @@
+"""Settings: read once from the environment, checked once, frozen. Each is described in docs/reference/settings.md."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotation at run time
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.schedule import Cron, Every, Schedule
+from mailbatch.domain.settlement import OnDoubt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
+
+PREFIX = "MAILBATCH_"
+# To the last @, so that a password with unescaped signs is hidden whole.
+_URL_PASSWORD = re.compile(r"(?<=://)([^:/?#\s]*):\S*@")
+_CRON_FIELDS = (5, 6)
+
+
+class LogFormat(StrEnum):
+    """How log lines look."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def mask_url(url: str) -> str:
+    """``url`` with its password, and any password in its query, hidden."""
+    return re.sub(r"(?i)((?:password|secret|token)=)[^&\s]*", r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
+
+
+def _directory(path: Path | None) -> Path | None:
+    if path is not None and not path.is_dir():
+        raise ValueError(f"must be an existing folder; there is none at {path.resolve()}")
+    return path.resolve() if path is not None else None
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Every setting of mailbatch. Times are in seconds, sizes in bytes; 0 means "none" where a limit is optional."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, extra="ignore")
+
+    database_url: str = Field(default="sqlite:///mailbatch.db", repr=False)
+    redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
+    broker_url: str | None = Field(default=None, repr=False)
+    result_backend: str | None = Field(default=None, repr=False)
+    smtp_url: str = Field(default="smtp://localhost:1025", repr=False)
+    sender: str | None = None
+    schedule: str = "300"
+    start_jitter: Seconds = 0
+    page_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    connections: Annotated[int, Field(ge=1, le=100)] = 4
+    window: Annotated[int, Field(ge=1, le=1000)] = 32
+    lanes: Annotated[int, Field(ge=1, le=64)] = 1
+    relay_connections: Annotated[int, Field(ge=0)] = 0
+    lock_ttl: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 30
+    lease: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 60
+    run_timeout: Seconds = 0
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 5
+    retry_backoff: PositiveSeconds = 60
+    retry_backoff_max: PositiveSeconds = 3600
+    on_doubt: OnDoubt = OnDoubt.RESEND
+    max_lateness: Seconds = 0
+    max_message_bytes: Annotated[int, Field(ge=1024)] = 26_214_400
+    template_dir: Annotated[Path | None, AfterValidator(_directory)] = None
+    webhook_url: str | None = Field(default=None, repr=False)
+    webhook_secret: SecretStr | None = None
+    redirect_all_to: str | None = None
+    retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    api_token: SecretStr | None = None
+    api_read_token: SecretStr | None = None
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: str = "INFO"
+    timezone: str = "UTC"
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, url: str) -> str:
+        scheme, colon, rest = url.partition("://")
+        backend = scheme.partition("+")[0]
+        if not colon or backend not in {"sqlite", "postgresql", "postgres"}:
+            raise ValueError("must be an SQLAlchemy URL: sqlite:///file.db or postgresql://user:pass@host/name")
+        if backend == "sqlite" and (rest in {"", "/"} or ":memory:" in rest):
+            raise ValueError("must name a file: an SQLite database in memory is not shared with the workers")
+        return url if backend == "sqlite" else f"postgresql+psycopg://{rest}"
+
+    @field_validator("redis_url", "broker_url", "result_backend")
+    @classmethod
+    def _redis(cls, url: str | None) -> str | None:
+        schemes = ("redis://", "rediss://", "redis+socket://", "unix://")
+        if url is not None and not url.startswith(schemes):
+            raise ValueError("must begin with redis://, rediss:// or redis+socket://")
+        if url is not None:
+            _port_of(url)
+        return url
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _smtp(cls, url: str) -> str:
+        if not url.startswith(("smtp://", "smtps://")) or not urlsplit(url).hostname:
+            raise ValueError("must be smtp://user:pass@host:587?starttls=required or smtps://host:465")
+        _port_of(url)
+        return url
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook(cls, url: str | None) -> str | None:
+        if url is not None and (not url.startswith(("https://", "http://")) or not urlsplit(url).hostname):
+            raise ValueError("must begin with https:// and name a host")
+        return url
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("must be a time zone's name, such as UTC or Europe/Berlin") from error
+        return name
+
+    @field_validator("schedule")
+    @classmethod
+    def _schedule(cls, text: str) -> str:
+        read_schedule(text, "UTC")
+        return text.strip()
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _level(cls, level: Any) -> str:
+        name = str(level).upper()
+        if name not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+            raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+        return name
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if self.retry_backoff_max < self.retry_backoff:
+            raise ValueError(
+                f"{PREFIX}RETRY_BACKOFF_MAX={self.retry_backoff_max:g}: must be at least "
+                f"{PREFIX}RETRY_BACKOFF ({self.retry_backoff:g})"
+            )
+        return self
+
+    @property
+    def when(self) -> Schedule:
+        """``schedule`` as a value, in the time zone of these settings."""
+        return read_schedule(self.schedule, self.timezone)
+
+    @property
+    def group_size(self) -> int:
+        """How many mails a lane claims at once: what its connections can hold in flight, and at most a page."""
+        return min(self.connections * self.window, self.page_size)
+
+    @property
+    def strict(self) -> bool:
+        """Whether the intent to send is committed just before the end of each body (docs/explanation/delivery.md)."""
+        return self.on_doubt is OnDoubt.HOLD and self.window == 1
+
+
+def _port_of(url: str) -> None:
+    """Refuse a port that is none: urlsplit finds out only when it is asked."""
+    try:
+        urlsplit(url).port  # noqa: B018 - reading the attribute is the check
+    except ValueError as error:
+        raise ValueError("has a port that is no number from 0 to 65535") from error
+
+
+def read_schedule(text: str, timezone: str) -> Schedule:
+    """Read seconds (``300``) or a cron line of 5 or 6 fields, seconds first. Raises ``ValueError``."""
+    fields = text.split()
+    if len(fields) == 1:
+        try:
+            seconds = float(fields[0])
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds < float("inf"):
+            raise ValueError(f"must be seconds above 0, or a cron line of 5 or 6 fields (got {text!r})")
+        return Every(seconds)
+    if len(fields) not in _CRON_FIELDS:
+        raise ValueError("must be seconds, or a cron line of 5 fields (minute first) or 6 (second first)")
+    from datetime import UTC, datetime
+
+    try:
+        # cronsim reads six fields with the seconds first, as we do.
+        next(CronSim(text, datetime(2026, 1, 1, tzinfo=UTC)))
+    except (CronSimError, StopIteration) as error:
+        raise ValueError(f"is no cron line that ever fires ({str(error) or 'no such date'})") from error
+    return Cron(text, timezone)
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: with one line for each setting that is wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        # `from None`: the original carries the values, and with them the secrets.
+        raise SettingsError("\n".join(_line(e) for e in error.errors())) from None
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Name variables that look like settings but are none, with the nearest that is one: most likely a slip."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    found = []
+    for name in sorted(set(environ) - known):
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85) if name.startswith(PREFIX) else []
+        if near:
+            found.append(f"{name} is no setting; did you mean {near[0]}?")
+    return found
+
+
+def _line(error: ErrorDetails) -> str:
+    if not error["loc"]:
+        return _what(error)
+    name = str(error["loc"][0])
+    field = Settings.model_fields[name]
+    value = str(error["input"])
+    shown = "***" if "SecretStr" in str(field.annotation) else mask_url(value)
+    return f"{PREFIX}{name.upper()}={shown}: {_what(error)}"
+
+
+def _what(error: ErrorDetails) -> str:
+    """What is allowed, in words that say must."""
+    message = error["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be", "must be")

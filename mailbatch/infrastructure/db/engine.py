@@ -1,0 +1,114 @@
+"""Connections to the database, and its errors in our words."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import make_url
+
+from mailbatch.domain.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection, Engine
+
+BUSY_TIMEOUT = 15.0
+"""Seconds for which an SQLite writer waits for another."""
+CONNECT_TIMEOUT = 5
+"""Seconds after which a PostgreSQL that does not answer counts as away."""
+
+_READ_ONLY = "mailbatch_read_only"
+# SQLSTATE classes after which the same statement may succeed: connection, rollback, resources, lock, operator, system,
+# read-only (a standby that is being promoted).
+_TRANSIENT = ("08", "40", "53", "55", "57", "58", "25006", "XX000")
+
+
+def connect(url: str) -> Engine:
+    """An engine for ``url``; nothing is opened before it is used. Every forked process makes its own."""
+    if make_url(url).get_backend_name() == "sqlite":
+        return _sqlite(url)
+    try:
+        return sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=5,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "mailbatch"},
+        )
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"PostgreSQL needs the driver {error.name}: pip install 'mailbatch[postgres]'", transient=False
+        ) from error
+
+
+def _sqlite(url: str) -> Engine:
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+
+    @event.listens_for(engine, "connect")
+    def _settle_in(raw: Any, _record: Any) -> None:
+        # We begin transactions ourselves: the driver's own, deferred BEGIN lets two writers meet and one of them fail.
+        raw.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            raw.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reads = connection.get_execution_options().get(_READ_ONLY)
+        connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A transaction; committed at the end. Raises ``StoreError``."""
+    with _translated(engine), engine.begin() as connection:
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes nothing, and that waits for no writer. Raises ``StoreError``."""
+    with _translated(engine), engine.connect().execution_options(**{_READ_ONLY: True}) as connection:
+        yield connection
+
+
+@contextmanager
+def _translated(engine: Engine) -> Iterator[None]:
+    try:
+        yield
+    except exc.DBAPIError as error:
+        raise StoreError(describe(error, engine), transient=is_transient(error)) from error
+    except exc.TimeoutError as error:
+        raise StoreError("every database connection of this process is in use", transient=True) from error
+
+
+def is_transient(error: exc.DBAPIError) -> bool:
+    """Whether the same statement may succeed later."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return str(state).startswith(_TRANSIENT)
+    if error.connection_invalidated or isinstance(error, exc.InterfaceError):
+        return True
+    return isinstance(error, exc.OperationalError) and "no such" not in str(error.orig)
+
+
+def describe(error: exc.DBAPIError, engine: Engine) -> str:
+    """One line: which database, and what it said."""
+    said = next((line.strip() for line in str(error.orig).splitlines() if line.strip()), type(error.orig).__name__)
+    missing = "no such table" in said or "UndefinedTable" in type(error.orig).__name__
+    advice = "; run `mailbatch migrate`" if missing else ""
+    return f"database {place(engine)}: {said}{advice}"
+
+
+def place(engine: Engine) -> str:
+    """Where the database is, without its password: the absolute path of an SQLite file, else host and name."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        from pathlib import Path
+
+        return str(Path(url.database or "").resolve())
+    return url.render_as_string(hide_password=True)
