@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -109,7 +109,7 @@ class Transport(Protocol):
     the outcome is ``NotSent``. A faulty relay is an outcome of the mails that it touched; nothing is raised for it.
     """
 
-    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Iterator[Outcome]:
+    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Generator[Outcome, None, None]:
         """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
 
 
@@ -128,6 +128,27 @@ class StopToken(Protocol):
 
     def reason(self) -> RunOutcome | None:
         """One of ``STOPPED``, or None to go on. Once it has given a reason it keeps to it."""
+
+
+class Run(Protocol):
+    """A run in progress, as the work that it does sees it."""
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+
+    @property
+    def stop(self) -> StopToken:
+        """What is asked before each item."""
+
+    def every(self, seconds: float, deed: Callable[[], None]) -> None:
+        """Do ``deed`` every so many seconds, in a thread of its own, until the run ends."""
+
+    def count(self, counts: Counts) -> None:
+        """Add to what the run has done."""
+
+    def item_error(self, error: ItemError) -> None:
+        """Collect what went wrong with an item; it never stops the others."""
 
 
 # --- runs --------------------------------------------------------------------------------------------------------

@@ -64,6 +64,10 @@ class LockUnavailable(MailbatchError):
     """Redis could not be asked for the lock: it is away, or it refuses us."""
 
 
+class RunFailed(MailbatchError):
+    """A run cannot go on; its report says why. What it did before is kept, and the next run takes up the rest."""
+
+
 class JobExecError(MailbatchError):
     """The job itself broke. Its text begins with ``[JOB EXEC ERROR]``."""
 

@@ -30,7 +30,7 @@ class Reply:
         return found[1] if found else None
 
     def __str__(self) -> str:
-        return f"{self.code} {self.text}".strip()
+        return f"{self.code} {self.text}".strip() if self.code else self.text
 
 
 class Kind(StrEnum):
@@ -68,12 +68,15 @@ class RelayFault:
     """The relay's fault, not this mail's: nothing of it can have been taken, and it costs the mail no attempt.
 
     ``hopeless`` says that asking again soon is useless or harmful (refused password, untrusted certificate).
+    ``in_dialogue`` says that the relay was well until this mail's own MAIL: a mail that meets this again and again
+    may be what breaks it.
     """
 
     claim: Claim
     relay: str
     reason: str
     hopeless: bool = False
+    in_dialogue: bool = False
 
 
 @dataclass(frozen=True, slots=True)

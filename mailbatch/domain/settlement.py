@@ -71,12 +71,17 @@ def settle(
     """
     match outcome:
         case NotSent(claim):
-            return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED)
+            return released(claim)
         case RelayFault(claim, relay, reason):
             return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,))
         case Answered(claim, relay, verdicts):
             together = {**earlier, **verdicts}
             return _judge(claim, relay, together, attempts + 1, retry, on_doubt, jitter)
+
+
+def released(claim: Claim) -> Settlement:
+    """Give a claim back untouched: nothing of it was on the wire."""
+    return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED)
 
 
 def uncomposable(claim: Claim, errors: Sequence[str]) -> Settlement:

@@ -1,0 +1,339 @@
+"""Send what is due: claim, compose, transmit, settle; a stream in one direction.
+
+The transport pulls. Pulling a message claims the next group when the last one has been handed over, so the next group
+is claimed and composed while the last is on the wire; what has been answered is settled before anything new is
+claimed, so at most a group on the wire and a group ahead are unsettled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
+from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
+from mailbatch.domain.run import Counts, ItemError, one_line, public
+from mailbatch.domain.settlement import Tally, released, settle, uncomposable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from mailbatch.application.ports import (
+        Backlog,
+        Claimed,
+        ClaimedMail,
+        Clock,
+        Composer,
+        Cursor,
+        Page,
+        Run,
+        Transport,
+    )
+    from mailbatch.domain.message import Claim, Message
+    from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.retry import RetryPolicy
+    from mailbatch.domain.settlement import OnDoubt, Settlement
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+HEAD_EVERY = 5.0
+"""Seconds after which the cursor returns to the head, where urgent mail may have come in."""
+FAULTS_OF_ONE_MAIL = 3
+"""A mail in whose dialogue the relay broke this often in one run is put off: it may be what breaks it."""
+LEASE_SHARE = 0.9
+"""The share of a lease after which its holder begins nothing more: clocks differ a little."""
+BYTE_BUDGET = 4 * 1024 * 1024
+"""Bytes of bodies that are loaded at once; a larger mail comes alone."""
+SETTLE_PATIENCE = 10.0
+"""Seconds for which a verdict that cannot be written is kept and tried again once the run must stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendDue:
+    """One lane's work in a run. ``lease`` in seconds; ``relay_patience``: relay faults in a row that end the run."""
+
+    backlog: Backlog
+    compose: Composer
+    transport: Transport
+    clock: Clock
+    jitter: Callable[[], float]
+    retry: RetryPolicy
+    on_doubt: OnDoubt
+    group_size: int
+    page_size: int
+    lease: float
+    relay_patience: int = 16
+
+    def __call__(self, run: Run, lane: int = 0) -> None:
+        """Send until nothing is due or the run must stop.
+
+        Raises:
+            RunFailed: the backlog cannot be read, or the relay stays away; what was answered is settled all the same.
+        """
+        _Lane(self, run, lane).work()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ticket:
+    """What settling a claim needs to know of it."""
+
+    index: int
+    attempts: int = 0
+    earlier: Mapping[str, Verdict] | None = None
+
+
+class _Lane:
+    """The state of a lane while it works: what it holds, and how far its lease reaches."""
+
+    def __init__(self, use: SendDue, run: Run, lane: int) -> None:
+        self.use = use
+        self.run = run
+        self.lane = lane
+        self.held: dict[Claim, _Ticket] = {}
+        self.on_wire: set[Claim] = set()
+        self.answers: list[Settlement] = []
+        self.lease_ends = float("inf")
+        self.faults: Counter[object] = Counter()
+        self.faults_in_row = 0
+        self.relay_gone: str | None = None
+        self.broken: RunFailed | None = None
+
+    # --- the stream ---
+
+    def work(self) -> None:
+        self.run.every(self.use.lease / 3, self.renew)
+        try:
+            while not self.must_stop() and self._pass():
+                pass
+        except RunFailed as error:
+            self.broken = self.broken or error
+        finally:
+            self._give_back()
+        if self.broken is not None:
+            raise self.broken
+        if self.relay_gone is not None:
+            raise RunFailed(f"the relay is away: {self.relay_gone}")
+
+    def _pass(self) -> bool:
+        """Go through the backlog once; answer whether mails that a relay fault gave back deserve another pass."""
+        faults: list[RelayFault] = []
+        answered = 0
+        with closing(self.use.transport.send(self.messages(), self.may_send)) as outcomes:
+            for outcome in outcomes:
+                answered += isinstance(outcome, Answered)
+                faults += [outcome] if isinstance(outcome, RelayFault) else []
+                self.take(outcome)
+        self.flush()
+        if faults and not answered and not all(fault.in_dialogue for fault in faults):
+            self.relay_gone = self.relay_gone or _said(faults[-1])
+        return bool(faults)
+
+    def messages(self) -> Iterator[Message]:
+        """Pages, bodies, messages; each step only when the wire asks for it.
+
+        A fault of the database ends the stream instead of breaking through the transport: what is on the wire is to
+        come back as outcomes first.
+        """
+        try:
+            for page in self.pages():
+                for part in within_budget(page.claimed, BYTE_BUDGET):
+                    for mail in self.use.backlog.load(part):
+                        if self.must_stop():
+                            return
+                        self.held[mail.claim] = _Ticket(mail.index, mail.attempts, mail.earlier)
+                        if (message := self.composed(mail)) is not None:
+                            self.on_wire.add(mail.claim)
+                            yield message
+        except StoreError as error:
+            self.broken = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
+        except RunFailed as error:
+            self.broken = error
+
+    def pages(self) -> Iterator[Page]:
+        """Claimed groups, by a cursor that returns to the head every few seconds and once at the end."""
+        cursor: Cursor | None = None
+        at_head = self.use.clock.monotonic()
+        while not self.must_stop():
+            self.flush()
+            if cursor is not None and self.use.clock.monotonic() - at_head > HEAD_EVERY:
+                cursor = None
+            if from_head := cursor is None:
+                at_head = self.use.clock.monotonic()
+                self.tidy()
+            page = self.claim(cursor)
+            if page.claimed:
+                yield page
+            elif from_head:
+                return
+            cursor = page.cursor
+
+    def claim(self, cursor: Cursor | None) -> Page:
+        asked = self.use.clock.monotonic()
+        page = self.use.backlog.claim(self.run.id, self.lane, cursor, self.use.group_size)
+        ends = asked + self.use.lease * LEASE_SHARE
+        self.lease_ends = min(self.lease_ends, ends) if self.held else ends
+        self.held |= {c.claim: _Ticket(c.index) for c in page.claimed}
+        return page
+
+    def tidy(self) -> None:
+        """Judge leases that have ended and reservations whose time has passed, before anything is claimed."""
+        size = self.use.page_size
+        while expired := self.use.backlog.expire(size):
+            self.run.count(Counts(expired=expired))
+            if expired < size:
+                break
+        while True:
+            doubts = self.use.backlog.resolve_doubts(self.run.id, self.use.on_doubt, size)
+            self.run.count(Counts(in_doubt=doubts.resent + doubts.held))
+            if doubts.resent or doubts.held or doubts.released:
+                log.warning(
+                    "leases of a sender that died were resolved: %d had nothing on the wire, %d in doubt are sent "
+                    "again, %d in doubt are held",
+                    doubts.released,
+                    doubts.resent,
+                    doubts.held,
+                )
+            if doubts.released + doubts.resent + doubts.held < size:
+                return
+
+    def composed(self, mail: ClaimedMail) -> Message | None:
+        try:
+            return self.use.compose(mail)
+        except CannotCompose as error:
+            self.answers.append(uncomposable(mail.claim, error.errors))
+            return None
+
+    # --- may it go on? ---
+
+    def must_stop(self) -> bool:
+        return self.relay_gone is not None or self.broken is not None or self.run.stop.reason() is not None
+
+    def may_send(self) -> bool:
+        """The last question before a mail's first byte, asked in the thread that writes it.
+
+        The lease is measured on this machine's own clock: a holder that was frozen past it sends nothing more,
+        even before it could learn that it has been replaced.
+        """
+        return not self.must_stop() and self.use.clock.monotonic() < self.lease_ends
+
+    def renew(self) -> None:
+        asked = self.use.clock.monotonic()
+        self.use.backlog.renew(self.run.id, self.lane)
+        if asked < self.lease_ends:
+            self.lease_ends = asked + self.use.lease * LEASE_SHARE
+
+    # --- what came of it ---
+
+    def take(self, outcome: Outcome) -> None:
+        self.on_wire.discard(outcome.claim)
+        ticket = self.held[outcome.claim]
+        self.answers.append(
+            settle(
+                self._blame(outcome) if isinstance(outcome, RelayFault) else outcome,
+                attempts=ticket.attempts,
+                earlier=ticket.earlier or {},
+                retry=self.use.retry,
+                on_doubt=self.use.on_doubt,
+                jitter=self.use.jitter(),
+            )
+        )
+        if isinstance(outcome, Answered):
+            self.faults_in_row = 0
+        if len(self.answers) >= self.use.group_size:
+            self.flush()
+
+    def _blame(self, fault: RelayFault) -> Outcome:
+        """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
+        log.warning("relay fault, mail given back: %s", public(fault.reason), extra=_id(fault.claim))
+        self.faults_in_row += 1
+        if fault.hopeless or self.faults_in_row >= self.use.relay_patience:
+            self.relay_gone = _said(fault)
+        if not fault.in_dialogue:
+            return fault
+        self.faults[fault.claim.reservation_id] += 1
+        if self.faults[fault.claim.reservation_id] < FAULTS_OF_ONE_MAIL:
+            return fault
+        reply = Reply(421, f"the relay broke {FAULTS_OF_ONE_MAIL} times in this mail's dialogue: {fault.reason}")
+        return Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
+
+    def flush(self) -> None:
+        """Write what has been answered. It is kept until it is written: nothing new is taken before."""
+        if not self.answers:
+            return
+        answers = self.answers
+        try:
+            written = self._insist(lambda: self.use.backlog.settle(self.run.id, self.lane, answers))
+        except StoreError as error:
+            raise RunFailed(f"{len(answers)} verdicts could not be written. err:{one_line(str(error))}") from error
+        self.answers = []
+        for s in answers:
+            ticket = self.held.pop(s.claim)
+            if s.claim in written:
+                self.run.count(_counted(s.tally))
+                self._report(s, ticket.index)
+            else:
+                log.warning("verdict came too late: another run holds the mail (%s)", s.status, extra=_id(s.claim))
+
+    def _report(self, s: Settlement, index: int) -> None:
+        if s.tally in {Tally.FAILED, Tally.DEFERRED, Tally.IN_DOUBT}:
+            self.run.item_error(ItemError(index, s.claim.reservation_id, s.errors))
+
+    def _insist(self, deed: Callable[[], T]) -> T:
+        """Try ``deed`` until the database takes it; give up after a lease, or soon once the run must stop."""
+        clock, pause = self.use.clock, 0.1
+        began = clock.monotonic()
+        while True:
+            try:
+                return deed()
+            except StoreError as error:
+                patience = SETTLE_PATIENCE if self.run.stop.reason() else max(self.use.lease, SETTLE_PATIENCE)
+                if not error.transient or clock.monotonic() - began > patience:
+                    raise
+                log.warning("verdicts are kept until the database takes them: %s", error)
+            clock.sleep(pause)
+            pause = min(pause * 2, 2.0)
+
+    def _give_back(self) -> None:
+        """Settle what was answered, and put what never reached the wire back to pending at once.
+
+        What the transport still holds (it was torn down in the middle) stays claimed: its lease will end, and then it
+        is judged as in doubt.
+        """
+        answered = {s.claim for s in self.answers}
+        self.answers += [released(claim) for claim in self.held if claim not in answered | self.on_wire]
+        try:
+            self.flush()
+        except RunFailed as error:
+            self.broken = self.broken or error
+            for s in self.answers:
+                log.error("verdict not recorded: %s %s", s.status, public(str(s.reply or "")), extra=_id(s.claim))  # noqa: TRY400
+
+
+def within_budget(claimed: Iterable[Claimed], budget: int) -> Iterator[Sequence[Claimed]]:
+    """Cut a group into parts whose sizes add up to at most ``budget`` bytes; a larger mail comes alone."""
+    part: list[Claimed] = []
+    size = 0
+    for one in claimed:
+        if part and size + one.size > budget:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one.size
+    if part:
+        yield part
+
+
+def _counted(tally: Tally) -> Counts:
+    return Counts() if tally is Tally.RELEASED else Counts(**{tally.value: 1})
+
+
+def _said(fault: RelayFault) -> str:
+    return f"{fault.relay}: {one_line(fault.reason)}"
+
+
+def _id(claim: Claim) -> dict[str, str]:
+    return {"reservation_id": str(claim.reservation_id)}

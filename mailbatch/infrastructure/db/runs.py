@@ -1,0 +1,145 @@
+"""The rows that tell of runs, and the pause of a job."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mailbatch.application.ports import OpenRun
+from mailbatch.domain.run import Pause, RunOutcome
+from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_errors
+from mailbatch.infrastructure.db.types import now, seconds_since
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from sqlalchemy.engine import Connection, Engine
+
+    from mailbatch.domain.run import Counts, ItemError, RunReport, Trigger
+
+_b = batch_runs.c
+_OPEN = _b.outcome.is_(None)
+
+
+def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that knows ON CONFLICT, in the dialect of ``connection``."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlRuns:
+    """The port ``Runs`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
+        """Write the row of a run that begins now."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                sa.insert(batch_runs).values(
+                    run_id=run_id,
+                    job=job,
+                    trigger=trigger.value,
+                    bound=bound,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    started_at=now(),
+                    heartbeat_at=now(),
+                )
+            )
+
+    def beat(self, run_id: UUID, counts: Counts) -> None:
+        """Write a heartbeat, and how far the run is."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                sa.update(batch_runs).where(_b.run_id == run_id, _OPEN).values(heartbeat_at=now(), **asdict(counts))
+            )
+
+    def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
+        """Append item errors; one that stands there already (a commit whose answer was lost) is left as it is."""
+        if not errors:
+            return
+        rows = [
+            {"run_id": run_id, "item_index": e.index, "reservation_id": e.reservation_id, "errors": list(e.errors)}
+            for e in errors
+        ]
+        with writing(self.engine) as connection:
+            connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
+
+    def close(self, job: str, report: RunReport, error: str | None) -> None:
+        """Write how the run ended."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                sa.update(batch_runs)
+                .where(_b.run_id == report.run_id, _b.job == job)
+                .values(
+                    outcome=report.outcome.value,
+                    finished_at=now(),
+                    heartbeat_at=now(),
+                    duration=report.duration,
+                    remaining=report.remaining,
+                    error=error,
+                    **asdict(report.counts),
+                )
+            )
+
+    def open_run(self, job: str) -> OpenRun | None:
+        """The newest run of ``job`` that has not ended, and for how long it has been silent."""
+        statement = (
+            sa.select(_b.run_id, _b.started_at, seconds_since(_b.heartbeat_at).label("silent"))
+            .where(_b.job == job, _OPEN)
+            .order_by(_b.started_at.desc())
+            .limit(1)
+        )
+        with reading(self.engine) as connection:
+            row = connection.execute(statement).one_or_none()
+        return None if row is None else OpenRun(row.run_id, row.started_at, float(row.silent))
+
+    def close_dead(self, job: str, silent: float) -> list[UUID]:
+        """Close runs whose process died: nobody else will, for Celery does not say so after a kill of the worker."""
+        statement = (
+            sa.update(batch_runs)
+            .where(_b.job == job, _OPEN, _b.heartbeat_at < now(-silent))
+            .values(
+                outcome=RunOutcome.FAILED.value,
+                error="[JOB EXEC ERROR] the run's process died: no heartbeat, no end",
+                finished_at=now(),
+            )
+            .returning(_b.run_id)
+        )
+        with writing(self.engine) as connection:
+            return list(connection.scalars(statement))
+
+    def outcome_of(self, run_id: UUID) -> RunOutcome | None:
+        """How a run ended; None while it goes on, or if there is none."""
+        with reading(self.engine) as connection:
+            outcome = connection.scalar(sa.select(_b.outcome).where(_b.run_id == run_id))
+        return RunOutcome(outcome) if outcome else None
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSwitch:
+    """The port ``Switch``: the pause stands beside the job's schedule."""
+
+    engine: Engine
+
+    def paused(self, job: str) -> Pause:
+        """What is suspended now."""
+        with reading(self.engine) as connection:
+            paused = connection.scalar(sa.select(batch_schedule.c.paused).where(batch_schedule.c.name == job))
+        return Pause(paused or Pause.NONE)
+
+    def set(self, job: str, pause: Pause) -> None:
+        """Suspend, or go on."""
+        with writing(self.engine) as connection:
+            insert = upsert(connection, batch_schedule).values(name=job, paused=pause.value)
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["name"], set_={"paused": insert.excluded.paused})
+            )
