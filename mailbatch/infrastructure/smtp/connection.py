@@ -1,0 +1,415 @@
+"""One session with a relay: ``smtplib.SMTP`` with total deadlines, bounded replies, verified TLS and no surprises.
+
+What the standard class does and this one does not: count its timeout anew for each read, read replies without end,
+accept any certificate unless told otherwise, leave Nagle's algorithm on, ask the DNS who we are, try each mechanism
+with a password that was refused, and raise the same exception before and after the end of the body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hmac
+import logging
+import smtplib
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.infrastructure.smtp.relay import RelayError, Security
+from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.domain.outcome import Reply
+    from mailbatch.infrastructure.smtp.relay import SmtpRelay
+
+logger = logging.getLogger(__name__)
+
+GREETING = 220
+OK = 250
+START_BODY = 354
+AUTHENTICATED = 235
+CHALLENGE = 334
+CLOSING = 421
+UNKNOWN_MECHANISM = 504
+
+_CHUNK = 64 * 1024
+_FAREWELL = 1.0
+
+
+class SessionGone(RelayError):
+    """The session had ended before this mail began: on a connection used before, another one may do."""
+
+
+class Connection(smtplib.SMTP):
+    """A session, used by one thread; only ``abort`` may be called from another.
+
+    Every method raises ``RelayError`` when the session is over or cannot be trusted; it is closed then.
+    ``spoiled`` is set by a dialogue which left a transaction half done; ``reset`` mends that before the next one.
+    """
+
+    def __init__(self, relay: SmtpRelay) -> None:
+        super().__init__(local_hostname=relay.local_hostname or "", timeout=relay.timeout)
+        # What needs SMTPUTF8 is checked before it comes here (see dialogue.unfit).
+        self.command_encoding = "utf-8"
+        self.relay = relay
+        self.spoiled = False
+        self._replies = ReplyReader()
+        self._aborted = False
+        self._doing = "nothing"
+        self._allowed = 0.0
+        self._deadline = 0.0
+
+    # --- the session ---------------------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a socket; the relay may still have closed its end."""
+        return self.sock is not None
+
+    @property
+    def tls_version(self) -> str | None:
+        """``TLSv1.3``, say, or None in clear."""
+        return self.sock.version() if isinstance(self.sock, ssl.SSLSocket) else None
+
+    def open(self) -> None:
+        """Connect, greet, encrypt and log in, as the relay's settings say."""
+        try:
+            self._dial()
+            if self.relay.security is Security.TLS:
+                self._encrypt()
+            self._begin("the greeting", self.relay.timeout)
+            self._expect(GREETING, "the greeting", self._next_reply().cooked())
+            self._greet()
+            if self.relay.security in (Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY):
+                self._start_tls()
+            if self.relay.username is not None:
+                self._log_in(self.relay.username, self.relay.password or "")
+        except BaseException:
+            self.close()
+            raise
+
+    def hang_up(self) -> None:
+        """Say QUIT, wait a moment for the answer, close. Never raises."""
+        try:
+            if self.is_open and not self._aborted:
+                self._begin("QUIT", min(_FAREWELL, self.relay.timeout))
+                self.docmd("QUIT")
+        except RelayError as error:
+            logger.debug("%s: no farewell: %s", self.relay.name, error)
+        finally:
+            self.close()
+
+    def abort(self) -> None:
+        """End the session now, from any thread: whatever waits for it fails at once."""
+        self._aborted = True
+        if (sock := self.sock) is not None:
+            with contextlib.suppress(OSError):
+                # Not SSLSocket.shutdown(): that drops the encryption first, and the other thread may be writing.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    # --- one command at a time -----------------------------------------------------------------------------------
+
+    def ask(self, command: str, *, doing: str | None = None) -> Reply:
+        """Send ``command``, answer the reply; ``doing`` names it in errors (its verb, if not told)."""
+        self._begin(doing or command.partition(" ")[0], self.relay.timeout)
+        if self._replies:
+            raise self._over("the relay said more than it was asked")
+        self.putcmd(command)
+        return self._next_reply().cooked()
+
+    def reset(self) -> None:
+        """Forget the transaction that the last dialogue left half done, if it did.
+
+        Raises:
+            SessionGone: that did not work; nothing of the next mail was sent.
+        """
+        if not self.spoiled:
+            return
+        try:
+            self._expect(OK, "RSET", self.ask("RSET"))
+        except RelayError as error:
+            self.close()
+            raise SessionGone(str(error)) from error
+        self.spoiled = False
+
+    def write_body(self, data: bytes) -> None:
+        """Write a message without its end (RFC 5321 §4.5.2): as long as this is all, the relay must not take it."""
+        self._begin("the body", self.relay.data_timeout)
+        self.send(stuffed(data))
+
+    def end_body(self) -> None:
+        """Write the end of the message. When it returns the relay may take it; when it raises, it cannot.
+
+        An answer that is there already cannot be the one to this message, so then the end is not written.
+        """
+        self._refuse_early_answer()
+        self._begin("the end of the body", self.relay.data_timeout)
+        self.send(b".\r\n")
+
+    def final_reply(self) -> Reply:
+        """The relay's answer to the end of the body."""
+        return self._next_reply().cooked()
+
+    # --- what smtplib builds upon --------------------------------------------------------------------------------
+
+    def send(self, s: Any) -> None:
+        """Write all of ``s`` before the phase's deadline."""
+        rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
+        while rest:
+            sock = self._armed()
+            try:
+                sent = sock.send(rest[:_CHUNK])
+            except TimeoutError:
+                raise self._late() from None
+            except OSError as error:
+                raise self._broken(error) from error
+            rest = rest[sent:]
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Read one reply before the phase's deadline, as smtplib wants it."""
+        reply = self._next_reply()
+        return reply.code, b"\n".join(reply.lines)
+
+    # --- opening -------------------------------------------------------------------------------------------------
+
+    def _dial(self) -> None:
+        host, port = self.relay.host, self.relay.port
+        self._host = host  # smtplib's own name for it
+        self._begin("connecting", self.relay.timeout)
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            raise RelayError(f"cannot find {host}: {_plain(error)}") from error
+        problem: OSError | None = None
+        for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+            try:
+                self.sock = sock = socket.socket(family, kind, protocol)
+                # Each address gets its share, so that the first one cannot use up the time of all.
+                sock.settimeout(self._remaining() / left)
+                sock.connect(address)
+                # The end of the body is a write of its own: without this it waits 40 ms for a delayed ACK.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:
+                problem = error
+                self.close()
+            else:
+                return
+        raise RelayError(f"cannot connect: {_plain(problem)}") from problem
+
+    def _greet(self) -> None:
+        if not self.local_hostname:
+            self.local_hostname = _address_literal(self._socket().getsockname()[0])
+        self._begin("EHLO", self.relay.timeout)
+        if self._replies:
+            raise self._over("the relay said more than it was asked")
+        code, _ = self.ehlo()
+        if code != OK:
+            raise self._over(f"EHLO was refused: {code}")
+
+    def _start_tls(self) -> None:
+        if not self.has_extn("starttls"):
+            if self.relay.security is Security.STARTTLS_REQUIRED:
+                raise self._over("the relay does not offer STARTTLS, which starttls=required asks for", hopeless=True)
+            return
+        self._expect(GREETING, "STARTTLS", self.ask("STARTTLS"))
+        if self._replies:
+            # RFC 3207 §4.2; CVE-2011-0411: what came in clear would be read as if it had been protected.
+            raise self._over("the relay, or someone between, answered ahead of TLS")
+        self._encrypt()
+        self._greet()
+
+    def _encrypt(self) -> None:
+        context = _tls_context(self.relay.ca_file)
+        self._begin("the TLS handshake", self.relay.timeout)
+        sock = self._armed()
+        try:
+            # Shaking hands apart keeps the socket where abort() finds it.
+            self.sock = wrapped = context.wrap_socket(
+                sock, server_hostname=self.relay.host, do_handshake_on_connect=False
+            )
+            wrapped.settimeout(self._remaining())
+            wrapped.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            reason = (
+                f"the certificate is not trusted: {error.verify_message}; if the authority is your own, set ca_file"
+            )
+            raise self._over(reason, hopeless=True) from error
+        except TimeoutError:
+            raise self._late() from None
+        except (OSError, ValueError) as error:
+            raise self._broken(error) from error
+
+    def _log_in(self, username: str, password: str) -> None:
+        if self.tls_version is None and self.relay.security is not Security.OFF:
+            raise self._over(
+                "the relay does not offer STARTTLS, and the password does not go out in clear", hopeless=True
+            )
+        offered = self.esmtp_features.get("auth", "").upper().split()
+        known: dict[str, Callable[[str, str], Reply]] = {
+            "PLAIN": self._auth_plain,
+            "LOGIN": self._auth_login,
+            "CRAM-MD5": self._auth_cram_md5,
+        }
+        mechanisms = [known[name] for name in known if name in offered]
+        if not mechanisms:
+            raise self._over(f"no way to log in: the relay offers {' '.join(offered) or 'no AUTH'}", hopeless=True)
+        for authenticate in mechanisms:
+            reply = authenticate(username, password)
+            if reply.code == AUTHENTICATED:
+                return
+            if reply.code != UNKNOWN_MECHANISM:
+                break
+        text = _without_secrets(str(reply), username, password)
+        raise self._over(f"the login was refused: {text}", hopeless=reply.code >= 500)  # noqa: PLR2004 (RFC 5321 §4.2.1)
+
+    def _auth_plain(self, username: str, password: str) -> Reply:
+        """RFC 4616."""
+        return self.ask(f"AUTH PLAIN {_base64(f'{chr(0)}{username}{chr(0)}{password}')}")
+
+    def _auth_login(self, username: str, password: str) -> Reply:
+        """draft-murchison-sasl-login: what everybody does."""
+        reply = self.ask("AUTH LOGIN")
+        for answer in (username, password):
+            if reply.code != CHALLENGE:
+                break
+            reply = self.ask(_base64(answer), doing="AUTH")
+        return reply
+
+    def _auth_cram_md5(self, username: str, password: str) -> Reply:
+        """RFC 2195."""
+        reply = self.ask("AUTH CRAM-MD5")
+        if reply.code != CHALLENGE:
+            return reply
+        try:
+            challenge = base64.b64decode(reply.text, validate=True)
+        except binascii.Error as error:
+            raise self._over("the relay's CRAM-MD5 challenge is not base64") from error
+        digest = hmac.new(password.encode(), challenge, "md5").hexdigest()
+        return self.ask(_base64(f"{username} {digest}"), doing="AUTH")
+
+    # --- deadlines and bytes -------------------------------------------------------------------------------------
+
+    def _begin(self, doing: str, seconds: float) -> None:
+        """Start a phase: all that it reads and writes must be done in so many seconds."""
+        self._doing = doing
+        self._allowed = seconds
+        self._deadline = time.monotonic() + seconds
+
+    def _remaining(self) -> float:
+        if self._aborted:
+            raise self._over("the connection was given up")
+        if (remaining := self._deadline - time.monotonic()) <= 0:
+            raise self._late()
+        return remaining
+
+    def _socket(self) -> socket.socket:
+        if self.sock is None:
+            raise RelayError("the connection is closed")
+        return self.sock
+
+    def _armed(self) -> socket.socket:
+        """The socket, allowed to block until the deadline."""
+        sock = self._socket()
+        sock.settimeout(self._remaining())
+        return sock
+
+    def _next_reply(self) -> RawReply:
+        try:
+            while (reply := self._replies.read()) is None:
+                self._receive()
+        except GarbledReply as error:
+            raise self._over(f"{error} (answer to {self._doing})") from error
+        return reply
+
+    def _receive(self) -> None:
+        sock = self._armed()
+        try:
+            data = sock.recv(4096)
+        except TimeoutError:
+            raise self._late() from None
+        except OSError as error:
+            raise self._broken(error) from error
+        if not data:
+            raise self._over(f"the relay closed the connection at {self._doing}")
+        self._replies.feed(data)
+
+    def _refuse_early_answer(self) -> None:
+        """Raise if anything at all was said since the last command was answered."""
+        sock = self._socket()
+        try:
+            sock.setblocking(False)
+            data = sock.recv(4096)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            data = None
+        except OSError as error:
+            raise self._broken(error) from error
+        if data == b"":
+            raise self._over("the relay closed the connection before the end of the body")
+        self._replies.feed(data or b"")
+        if self._replies:
+            raise self._over(f"the relay answered before the end of the body{self._early_text()}")
+
+    def _early_text(self) -> str:
+        try:
+            early = self._replies.read()
+        except GarbledReply:
+            early = None
+        return f": {early.cooked()}" if early else ""
+
+    def _expect(self, code: int, what: str, reply: Reply) -> None:
+        if reply.code != code:
+            raise self._over(f"{what} was refused: {reply}")
+
+    # --- how it ends ---------------------------------------------------------------------------------------------
+
+    def _over(self, reason: str, *, hopeless: bool = False) -> RelayError:
+        self.close()
+        return RelayError(reason, hopeless=hopeless)
+
+    def _late(self) -> RelayError:
+        return self._over(f"{self._doing} took longer than {self._allowed:g} s")
+
+    def _broken(self, error: Exception) -> RelayError:
+        return self._over(f"the connection broke at {self._doing}: {_plain(error)}")
+
+
+def stuffed(data: bytes) -> bytes:
+    """``data`` with each line that begins with a dot given a second one (RFC 5321 §4.5.2)."""
+    data = data.replace(b"\r\n.", b"\r\n..")
+    return b"." + data if data.startswith(b".") else data
+
+
+def _tls_context(ca_file: str | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise RelayError(f"ca_file {ca_file} cannot be read: {_plain(error)}", hopeless=True) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _address_literal(address: str) -> str:
+    """Our end's address as EHLO may say it (RFC 5321 §4.1.3)."""
+    address = address.partition("%")[0]
+    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode("ascii")
+
+
+def _without_secrets(text: str, username: str, password: str) -> str:
+    """``text`` without what some relays repeat of a login."""
+    for secret in (_base64(f"\0{username}\0{password}"), _base64(password), password):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _plain(error: Exception | None) -> str:
+    """An exception in the words of the system, without its number."""
+    return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error) or type(error).__name__

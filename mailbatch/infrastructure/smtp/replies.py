@@ -1,0 +1,87 @@
+"""Reads a relay's replies (RFC 5321 §4.2) out of a stream of bytes: bounded, and without any I/O."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from mailbatch.domain.outcome import Reply
+
+MAX_LINE = 8 * 1024
+"""Bytes of a reply line. RFC 5321 §4.5.3.1.5 says 512; relays are seen to write more."""
+MAX_REPLY = 32 * 1024
+"""Bytes of a reply with all its lines."""
+MAX_TEXT = 500
+"""Characters of a reply's text that are kept."""
+
+_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\n]*?))?\r?\n")
+# Whatever would break a line, a terminal or a database's text column.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+class GarbledReply(ValueError):
+    """What the relay said is no reply, or has no end: nothing that follows can be trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawReply:
+    """A reply as it came: its code, and the bytes of its lines behind it."""
+
+    code: int
+    lines: tuple[bytes, ...]
+
+    def cooked(self) -> Reply:
+        """The reply as people read it: lines joined by one blank, in printable characters, cut to ``MAX_TEXT``."""
+        text = " ".join(line.decode("utf-8", "replace").strip() for line in self.lines)
+        return Reply(self.code, _UNPRINTABLE.sub(" ", text).strip()[:MAX_TEXT])
+
+
+class ReplyReader:
+    """Takes bytes in with ``feed`` and gives whole replies out with ``read``."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._lines: list[bytes] = []
+        self._code = 0
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        """Whether there are bytes that no reply has used up."""
+        return bool(self._buffer or self._lines)
+
+    def feed(self, data: bytes) -> None:
+        """Append what was received."""
+        self._buffer += data
+
+    def read(self) -> RawReply | None:
+        """Take the next whole reply, or None until more bytes are fed.
+
+        Raises:
+            GarbledReply: the bytes are no reply, or exceed a bound.
+        """
+        while (end := self._buffer.find(b"\n") + 1) > 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            if self._take(line):
+                reply = RawReply(self._code, tuple(self._lines))
+                self._lines.clear()
+                self._size = 0
+                return reply
+        if len(self._buffer) > MAX_LINE:
+            raise GarbledReply(f"a reply line has more than {MAX_LINE} bytes")
+        return None
+
+    def _take(self, line: bytes) -> bool:
+        """Add one line to the reply; answer whether it was the last one."""
+        self._size += len(line)
+        if len(line) > MAX_LINE or self._size > MAX_REPLY:
+            raise GarbledReply(f"a reply has more than {MAX_REPLY} bytes, or {MAX_LINE} in one line")
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise GarbledReply("what came is no SMTP reply")
+        code = int(found[1])
+        if self._lines and code != self._code:
+            raise GarbledReply("the lines of one reply have different codes")
+        self._code = code
+        self._lines.append((found[3] or b"").strip())
+        return found[2] != b"-"
