@@ -1,0 +1,330 @@
+"""A run of a batch, whatever the batch does: pause, lock, row, heartbeat, status, stop, duration, texts.
+
+``send-all`` and ``purge`` are jobs, and so is a user's own batch: one task that calls one ``Job``, and one schedule
+entry (docs/how-to/own-batch.md).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from mailbatch.batch.stop import Stop
+from mailbatch.batch.upkeep import Upkeep
+from mailbatch.domain.errors import JobExecError, LockUnavailable, RunFailed, StoreError
+from mailbatch.domain.run import (
+    ALREADY_RUNNING,
+    FINISHED,
+    REPORTED_ERRORS,
+    Counts,
+    Pause,
+    RunOutcome,
+    RunReport,
+    Trigger,
+    one_line,
+    public,
+)
+from mailbatch.infrastructure.system.clock import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from mailbatch.application.ports import Clock, Lock, Run, Runs, StatusBoard, Switch
+    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.run import ItemError
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 5.0
+"""Seconds between two signs of life of a run."""
+DEAD_AFTER = 10.0
+"""Seconds of silence after which a run counts as dead."""
+PAUSE_POLL = 0.5
+"""Seconds within which ``pause --all`` is seen."""
+STATUS_EVERY = 1.0
+ERRORS_AT_ONCE = 500
+"""Item errors kept in memory before they are written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A batch and what its runs need. Calling it is one run.
+
+    ``timeout`` in seconds, 0 for none; ``bound``: how many items a crash may leave in doubt; ``remaining`` counts
+    what is left to do at the end; ``lock=None`` runs without mutual exclusion.
+    """
+
+    name: str
+    work: Callable[[Run], None]
+    runs: Runs
+    switch: Switch
+    lock: Lock | None
+    lock_ttl: float
+    status: StatusBoard | None
+    clock: Clock
+    new_id: Callable[[], UUID]
+    remaining: Callable[[], int] = lambda: 0
+    timeout: float = 0.0
+    bound: int = 0
+
+    def __call__(
+        self,
+        trigger: Trigger = Trigger.MANUAL,
+        interrupted: Callable[[], RunOutcome | None] = lambda: None,
+        watch: Callable[[Counts], None] = lambda _counts: None,
+    ) -> RunReport:
+        """Run once and answer the report, whatever happened.
+
+        ``interrupted`` is asked before each item (a revoke, a shutdown); ``watch`` is shown the counts every second.
+
+        Raises:
+            JobExecError: the job itself broke; the row of the run is written all the same.
+        """
+        began = self.clock.monotonic()
+        try:
+            pause = self.switch.paused(self.name)
+            taken = self._may_start(pause, trigger) and self._take_lock()
+        except (StoreError, LockUnavailable) as error:
+            raise JobExecError(one_line(str(error))) from error
+        if not self._may_start(pause, trigger):
+            log.info("job is paused (%s): %s is not started", pause, self.name)
+            return self._note_pause(trigger)
+        if not taken:
+            log.info("%s: %s", ALREADY_RUNNING, self.name)
+            return RunReport(run_id=None, trigger=trigger, outcome=RunOutcome.SKIPPED)
+        try:
+            return self._run(trigger, interrupted, watch, began)
+        finally:
+            if self.lock is not None:
+                self.lock.release()
+
+    def _may_start(self, pause: Pause, trigger: Trigger) -> bool:
+        """A pause of the ticks stops those alone; a tick that was queued before the pause is one of them."""
+        return pause is Pause.NONE or (pause is Pause.TICKS and trigger is not Trigger.BEAT)
+
+    def _take_lock(self) -> bool:
+        return self.lock is None or self.lock.acquire()
+
+    def _note_pause(self, trigger: Trigger) -> RunReport:
+        report = RunReport(run_id=self.new_id(), trigger=trigger, outcome=RunOutcome.PAUSED)
+        assert report.run_id is not None  # noqa: S101 - for mypy: it was made in the line above
+        try:
+            self.runs.open(report.run_id, self.name, trigger, 0)
+            self.runs.close(self.name, report, None)
+        except StoreError as error:
+            log.warning("the paused call could not be noted: %s", error)
+        return report
+
+    def _run(
+        self,
+        trigger: Trigger,
+        interrupted: Callable[[], RunOutcome | None],
+        watch: Callable[[Counts], None],
+        began: float,
+    ) -> RunReport:
+        run_id = self.new_id()
+        with structlog.contextvars.bound_contextvars(job=self.name, run_id=str(run_id)):
+            try:
+                for dead in self.runs.close_dead(self.name, DEAD_AFTER):
+                    log.error("run %s died without an end; its row is closed as failed", dead)
+                self.runs.open(run_id, self.name, trigger, self.bound)
+            except StoreError as error:
+                raise JobExecError(one_line(str(error))) from error
+            log.info("job started: %s (%s)", self.name, trigger)
+            run = _Run(self, run_id, trigger, interrupted, began)
+            with run.upkeep:
+                run.keep_up(watch)
+                ending = self._work(run)
+            return self._close(run, ending, began)
+
+    def _work(self, run: _Run) -> _Ending:
+        """Do the work; whatever it throws becomes the ending of the run, and what was collected before is kept."""
+        try:
+            self.work(run)
+        except RunFailed as error:
+            return _Ending(RunOutcome.FAILED, one_line(str(error)))
+        except Exception as error:
+            log.exception("the job broke")
+            broken = JobExecError(one_line(f"{type(error).__name__}: {error}"))
+            return _Ending(RunOutcome.FAILED, str(broken), raises=broken)
+        except BaseException as error:  # noqa: BLE001 - SystemExit by `revoke --terminate`: note it, then let it through
+            return _Ending(RunOutcome.REVOKED, f"terminated by {type(error).__name__}", raises=error)
+        return _Ending(run.stop.reason() or RunOutcome.COMPLETED, None)
+
+    def _close(self, run: _Run, ending: _Ending, began: float) -> RunReport:
+        run.flush_errors()
+        report = RunReport(
+            run_id=run.id,
+            trigger=run.trigger,
+            outcome=ending.outcome,
+            counts=run.counts,
+            remaining=self._remaining(),
+            duration=self.clock.monotonic() - began,
+            bound=self.bound,
+            errors=([ending.error] if ending.error else []) + run.first_errors,
+        )
+        try:
+            self.runs.close(self.name, report, ending.error)
+        except StoreError as error:
+            log.error("the end of the run could not be written: %s", error)  # noqa: TRY400 - one line says it all
+        if self.status is not None:
+            self.status.put(self.name, {**run.progress(), "state": "finished", "outcome": report.outcome.value})
+        level = logging.ERROR if ending.error else logging.INFO
+        log.log(
+            level,
+            "%s: %s, %s after %.3f s (%s)%s",
+            FINISHED,
+            self.name,
+            report.outcome,
+            report.duration,
+            ", ".join(f"{name} {n}" for name, n in report.as_dict().items() if name in _COUNTED and n) or "nothing due",
+            f": {public(ending.error)}" if ending.error else "",
+        )
+        if ending.raises is not None:
+            raise ending.raises
+        return report
+
+    def _remaining(self) -> int:
+        try:
+            return self.remaining()
+        except StoreError as error:
+            log.warning("what remains could not be counted: %s", error)
+            return 0
+
+
+def make_job(
+    parts: Parts,
+    name: str,
+    work: Callable[[Run], None],
+    *,
+    lock: bool = True,
+    remaining: Callable[[], int] = lambda: 0,
+    timeout: float = 0.0,
+    bound: int = 0,
+) -> Job:
+    """A job named ``name`` that does ``work``, with the parts of this process; for one run.
+
+    Without ``lock`` it runs whatever else runs, and touches no Redis.
+    """
+    return Job(
+        name=name,
+        work=work,
+        runs=parts.runs,
+        switch=parts.switch,
+        lock=parts.lock(name) if lock else None,
+        lock_ttl=parts.settings.lock_ttl,
+        status=parts.status if lock else None,
+        clock=parts.clock,
+        new_id=new_id,
+        remaining=remaining,
+        timeout=timeout,
+        bound=bound,
+    )
+
+
+_COUNTED = frozenset({"sent", "failed", "deferred", "in_doubt", "expired", "remaining"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    outcome: RunOutcome
+    error: str | None
+    raises: BaseException | None = None
+
+
+class _Run:
+    """The port ``Run``: a run in progress."""
+
+    def __init__(
+        self,
+        job: Job,
+        run_id: UUID,
+        trigger: Trigger,
+        interrupted: Callable[[], RunOutcome | None],
+        began: float,
+    ) -> None:
+        self._job = job
+        self._began = began
+        self.id = run_id
+        self.trigger = trigger
+        self.counts = Counts()
+        self.first_errors: list[str] = []
+        self.upkeep = Upkeep()
+        self.stop = Stop(interrupted, self._lock_lost, self._timed_out)
+        self._errors: list[ItemError] = []
+        self._guard = threading.Lock()
+
+    # --- what the work sees ---
+
+    def every(self, seconds: float, deed: Callable[[], None]) -> None:
+        self.upkeep.every(seconds, deed)
+
+    def count(self, counts: Counts) -> None:
+        with self._guard:
+            self.counts += counts
+
+    def item_error(self, error: ItemError) -> None:
+        log.warning("%s", public(error.text()), extra={"reservation_id": str(error.reservation_id)})
+        if len(self.first_errors) < REPORTED_ERRORS:
+            self.first_errors.append(error.text())
+        with self._guard:
+            self._errors.append(error)
+            full = len(self._errors) >= ERRORS_AT_ONCE
+        if full:
+            self.flush_errors()
+
+    # --- what goes on beside it ---
+
+    def keep_up(self, watch: Callable[[Counts], None]) -> None:
+        """Start the upkeep: lock, heartbeat, pause, status."""
+        job = self._job
+        if job.lock is not None:
+            self.every(job.lock_ttl / 3, job.lock.renew)
+        self.every(HEARTBEAT, self._beat)
+        self.every(PAUSE_POLL, self._look_for_pause)
+        self.every(STATUS_EVERY, lambda: self._show(watch))
+        self._show(watch)
+
+    def flush_errors(self) -> None:
+        """Write the item errors collected so far; they are kept until the database takes them."""
+        with self._guard:
+            errors, self._errors = self._errors, []
+        try:
+            self._job.runs.errors(self.id, errors)
+        except StoreError as error:
+            log.warning("%d item errors wait to be written: %s", len(errors), error)
+            with self._guard:
+                self._errors = errors + self._errors
+
+    def progress(self) -> dict[str, Any]:
+        """The run as the status board shows it."""
+        report = RunReport(run_id=self.id, trigger=self.trigger, outcome=RunOutcome.COMPLETED, counts=self.counts)
+        shown = {k: v for k, v in report.as_dict().items() if k in _COUNTED or k in {"run_id", "trigger"}}
+        shown.pop("remaining")
+        return {**shown, "state": "running", "elapsed": round(self._job.clock.monotonic() - self._began, 3)}
+
+    def _beat(self) -> None:
+        self.flush_errors()
+        self._job.runs.beat(self.id, self.counts)
+
+    def _look_for_pause(self) -> None:
+        if self._job.switch.paused(self._job.name) is Pause.ALL:
+            self.stop.tell(RunOutcome.PAUSED)
+
+    def _show(self, watch: Callable[[Counts], None]) -> None:
+        if self._job.status is not None:
+            self._job.status.put(self._job.name, self.progress())
+        watch(self.counts)
+
+    def _lock_lost(self) -> RunOutcome | None:
+        lock = self._job.lock
+        return RunOutcome.LOCK_LOST if lock is not None and not lock.held() else None
+
+    def _timed_out(self) -> RunOutcome | None:
+        over = self._job.timeout and self._job.clock.monotonic() - self._began > self._job.timeout
+        return RunOutcome.TIMED_OUT if over else None

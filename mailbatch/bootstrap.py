@@ -1,0 +1,196 @@
+"""The one place where the parts are put together. Nothing is opened before it is used."""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mailbatch import config
+from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import crash_bound
+from mailbatch.infrastructure.system.clock import SystemClock
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.application.compose import Compose
+    from mailbatch.application.send_due import SendDue
+    from mailbatch.infrastructure.db.backlog import SqlBacklog
+    from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
+    from mailbatch.infrastructure.redis.lock import RedisLock
+    from mailbatch.infrastructure.redis.status import RedisStatusBoard
+    from mailbatch.infrastructure.smtp.relay import SmtpRelay
+    from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+FAULTS_OF_A_CONNECTION = 4
+"""How many relay faults in a row, for each connection of a lane, end the run."""
+
+
+class Parts:
+    """The parts of one process, each made when it is first asked for. A forked process makes its own."""
+
+    def __init__(self, settings: config.Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+
+    # --- what is shared within the process ---
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The database's connections."""
+        from mailbatch.infrastructure.db.engine import connect
+
+        return connect(self.settings.database_url)
+
+    @cached_property
+    def redis(self) -> Redis:
+        """The connections to Redis."""
+        from mailbatch.infrastructure.redis.client import connect
+
+        return connect(self.settings.redis_url)
+
+    @cached_property
+    def relay(self) -> SmtpRelay:
+        """Where mails go. Raises ``SettingsError`` for a URL that is none."""
+        from mailbatch.infrastructure.smtp.relay import parse_smtp_url
+
+        try:
+            return parse_smtp_url(self.settings.smtp_url)
+        except ValueError as error:
+            shown = config.mask_url(self.settings.smtp_url)
+            raise SettingsError(f"MAILBATCH_SMTP_URL={shown}: {error}") from None
+
+    @cached_property
+    def retry(self) -> RetryPolicy:
+        """When a mail that was put off is tried again."""
+        s = self.settings
+        return RetryPolicy(s.max_attempts, s.retry_backoff, s.retry_backoff_max)
+
+    # --- runs ---
+
+    @cached_property
+    def runs(self) -> SqlRuns:
+        """The rows of runs."""
+        from mailbatch.infrastructure.db.runs import SqlRuns
+
+        return SqlRuns(self.engine)
+
+    @cached_property
+    def switch(self) -> SqlSwitch:
+        """The pause of jobs."""
+        from mailbatch.infrastructure.db.runs import SqlSwitch
+
+        return SqlSwitch(self.engine)
+
+    @cached_property
+    def status(self) -> RedisStatusBoard:
+        """Where running jobs show their progress."""
+        from mailbatch.infrastructure.redis.status import RedisStatusBoard
+
+        return RedisStatusBoard(self.redis)
+
+    def lock(self, job: str) -> RedisLock:
+        """A new lock for one run of ``job``."""
+        from mailbatch.infrastructure.redis.lock import RedisLock, lock_key
+
+        return RedisLock(self.redis, lock_key(job), self.settings.lock_ttl)
+
+    # --- sending ---
+
+    @cached_property
+    def backlog(self) -> SqlBacklog:
+        """The reservations that are due."""
+        from mailbatch.infrastructure.db.backlog import SqlBacklog
+
+        return SqlBacklog(
+            engine=self.engine,
+            lease=self.settings.lease,
+            retry=self.retry,
+            message_id_domain=self._message_id_domain(),
+            max_lateness=self.settings.max_lateness,
+        )
+
+    @cached_property
+    def compose(self) -> Compose:
+        """Makes messages of mails."""
+        from mailbatch.application.compose import Compose
+        from mailbatch.infrastructure.mime.addresses import read_addresses
+        from mailbatch.infrastructure.mime.composer import write_letter
+        from mailbatch.infrastructure.templates.templates import Templates
+
+        s = self.settings
+        return Compose(
+            read_addresses=read_addresses,
+            render=Templates(s.template_dir, s.max_message_bytes),
+            write=write_letter,
+            now=lambda: datetime.now(UTC),
+            max_bytes=s.max_message_bytes,
+            sender=s.sender,
+            redirect_all_to=s.redirect_all_to,
+        )
+
+    @property
+    def transport(self) -> SmtpTransport:
+        """A way to the relay, for one lane."""
+        from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+        return SmtpTransport(self.relay, connections=self.settings.connections)
+
+    @property
+    def send_due(self) -> SendDue:
+        """One lane's work in a run."""
+        from mailbatch.application.send_due import SendDue
+
+        s = self.settings
+        return SendDue(
+            backlog=self.backlog,
+            compose=self.compose,
+            transport=self.transport,
+            clock=self.clock,
+            jitter=random.random,
+            retry=self.retry,
+            on_doubt=s.on_doubt,
+            group_size=s.group_size,
+            page_size=s.page_size,
+            lease=s.lease,
+            relay_patience=s.connections * FAULTS_OF_A_CONNECTION,
+        )
+
+    @property
+    def bound(self) -> int:
+        """How many mails one crash may leave in doubt at most."""
+        return crash_bound(1, self.settings.connections, self.settings.window)
+
+    def _message_id_domain(self) -> str:
+        """The right side of every Message-ID: the sender's domain, not this host's name, which leaks and costs DNS."""
+        from mailbatch.infrastructure.mime.addresses import read_addresses
+
+        if self.settings.sender:
+            try:
+                return read_addresses(self.settings.sender)[0].domain
+            except ValueError as error:
+                raise SettingsError(f"MAILBATCH_SENDER={self.settings.sender}: {error}") from None
+        return "mailbatch.invalid"
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "engine" in self.__dict__:
+            self.engine.dispose()
+        if "redis" in self.__dict__:
+            self.redis.close()
+
+
+_of_process: tuple[int, Parts] | None = None
+
+
+def process_parts() -> Parts:
+    """The parts of this process: after a fork they are made anew, for connections do not survive one."""
+    global _of_process  # noqa: PLW0603 - a process has one set of connections, and Celery gives a task no place for it
+    if _of_process is None or _of_process[0] != os.getpid():
+        _of_process = (os.getpid(), Parts(config.load()))
+    return _of_process[1]
