@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.message import Message
     from mailbatch.infrastructure.smtp.connection import Connection
 
-_ATOM = r'[^\s<>"\x00-\x1f\x7f]'
+_ATOM = r'[^\s<>"@\x00-\x1f\x7f]'
 _QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
 # What stands between < and > must not be able to end it: the last wall behind the checks at the entry.
 _MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')

@@ -1,0 +1,145 @@
+"""Stand-ins that keep the promises of their ports in memory: the contract tests hold them to it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from mailbatch.domain.message import Message
+    from mailbatch.domain.outcome import Outcome
+
+
+@dataclass
+class FakeRedisServer:
+    """What locks and boards of one server share: keys with an end, and a switch to take the server away."""
+
+    now: Callable[[], float] = time.monotonic
+    away: bool = False
+    keys: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    def get(self, key: str) -> str | None:
+        value, end = self.keys.get(key, ("", -math.inf))
+        return value if self.now() < end else None
+
+    def left(self, key: str) -> float | None:
+        return None if self.get(key) is None else self.keys[key][1] - self.now()
+
+    def set(self, key: str, value: str, ttl: float) -> None:
+        self.keys[key] = (value, self.now() + ttl)
+
+
+class FakeLock:
+    """The port ``Lock`` in memory."""
+
+    def __init__(self, server: FakeRedisServer, key: str, ttl: float) -> None:
+        self._server = server
+        self._key = key
+        self._ttl = ttl
+        self._token: str | None = None
+        self._deadline = -math.inf
+
+    def acquire(self) -> bool:
+        self._ask()
+        if self._server.get(self._key) is not None:
+            return False
+        self._token = uuid4().hex
+        self._prolong(self._token)
+        return True
+
+    def renew(self) -> None:
+        if self._token is None or not self.held() or self._server.away:
+            return
+        if self._server.get(self._key) == self._token:
+            self._prolong(self._token)
+        else:
+            self._token = None
+
+    def held(self) -> bool:
+        if self._server.now() >= self._deadline:
+            self._token = None
+        return self._token is not None
+
+    def release(self) -> None:
+        token, self._token = self._token, None
+        if token is not None and not self._server.away and self._server.get(self._key) == token:
+            del self._server.keys[self._key]
+
+    def peek(self) -> float | None:
+        self._ask()
+        return self._server.left(self._key)
+
+    def _prolong(self, token: str) -> None:
+        self._deadline = self._server.now() + self._ttl
+        self._server.set(self._key, token, self._ttl)
+
+    def _ask(self) -> None:
+        if self._server.away:
+            raise LockUnavailable(f"Redis cannot be asked for {self._key}: it is away")
+
+
+class FakeStatusBoard:
+    """The port ``StatusBoard`` in memory."""
+
+    def __init__(self, server: FakeRedisServer | None = None) -> None:
+        self._server = server or FakeRedisServer()
+
+    def put(self, job: str, progress: Mapping[str, Any]) -> None:
+        if not self._server.away:
+            self._server.set(f"status:{job}", json.dumps(progress, default=str), 3600.0)
+
+    def get(self, job: str) -> dict[str, Any] | None:
+        text = None if self._server.away else self._server.get(f"status:{job}")
+        shown = None if text is None else json.loads(text)
+        return shown if isinstance(shown, dict) else None
+
+
+class FakeTransport:
+    """The port ``Transport`` in memory, one mail at a time. ``script`` makes an outcome of a message.
+
+    ``messages`` are those whose bytes "went out", in order; ``closed`` tells whether the last stream was ended.
+    """
+
+    def __init__(self, script: Callable[[Message], Outcome] | None = None) -> None:
+        self._script = script or accepted
+        self.messages: list[Message] = []
+        self.closed = False
+
+    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Iterator[Outcome]:
+        self.closed = False
+        try:
+            for message in messages:
+                if permit():
+                    self.messages.append(message)
+                    yield self._script(message)
+                else:
+                    yield NotSent(message.claim)
+        finally:
+            self.closed = True
+
+
+def accepted(message: Message) -> Answered:
+    """The relay took it, for all."""
+    return answered(message, Kind.ACCEPTED, 250, "2.0.0 queued")
+
+
+def answered(message: Message, kind: Kind, code: int, text: str) -> Answered:
+    """The relay said the same of each recipient."""
+    verdict = Verdict(kind, Reply(code, text))
+    return Answered(message.claim, "fake:25", dict.fromkeys(message.envelope.recipients, verdict))
+
+
+def relay_fault(
+    message: Message, reason: str = "the relay closed the connection", *, hopeless: bool = False
+) -> RelayFault:
+    """The relay was away, or turned away."""
+    return RelayFault(message.claim, "fake:25", reason, hopeless=hopeless)

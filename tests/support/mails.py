@@ -1,0 +1,56 @@
+"""Messages for a transport, and how to read what became of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from mailbatch.domain.message import Claim, Envelope, Message
+from mailbatch.domain.outcome import Answered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mailbatch.domain.outcome import Kind, Outcome, Reply
+
+
+def message(
+    *recipients: str,
+    sender: str = "sender@example.org",
+    body: bytes = b"hello\r\n",
+    eight_bit: bool = False,
+    smtputf8: bool = False,
+) -> Message:
+    """A message with a Message-ID of its own."""
+    claim = Claim(uuid4(), 1)
+    envelope = Envelope(sender, recipients or ("ann@example.org",), smtputf8)
+    head = f"Message-ID: <{claim.reservation_id}@example.org>\r\nSubject: hello\r\n\r\n".encode()
+    return Message(claim, envelope, head + body, eight_bit)
+
+
+def always() -> bool:
+    """A permit that never ends."""
+    return True
+
+
+def kinds(outcome: Outcome) -> dict[str, Kind]:
+    """What was said of each recipient."""
+    assert isinstance(outcome, Answered), outcome
+    return {recipient: verdict.kind for recipient, verdict in outcome.verdicts.items()}
+
+
+def the_reply(outcome: Outcome) -> Reply:
+    """The one reply that all recipients got."""
+    assert isinstance(outcome, Answered), outcome
+    replies = {verdict.reply for verdict in outcome.verdicts.values()}
+    assert len(replies) == 1
+    return replies.pop()
+
+
+def by_claim(outcomes: Iterable[Outcome]) -> dict[Claim, Outcome]:
+    """Outcomes by the claim that they answer; each claim once."""
+    found: dict[Claim, Outcome] = {}
+    for outcome in outcomes:
+        assert outcome.claim not in found
+        found[outcome.claim] = outcome
+    return found
