@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], timeout: float, what: str | Callable[[], str], *, every: float = 0.02) -> T:
+def wait_until(
+    predicate: Callable[[], T | None], timeout: float, what: str | Callable[[], str], *, every: float = 0.02
+) -> T:
     """Ask ``predicate`` until its answer is true, and give it back.
 
     Raises ``AssertionError`` that names ``what`` after ``timeout`` seconds; a callable ``what`` is asked only then.

@@ -1,0 +1,134 @@
+"""The real parts that tests run on: each private, each ending with the tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from support.postgres import PostgresServer
+from support.sink import Sink
+from support.stack import Stack
+
+from mailbatch.infrastructure.redis import embedded
+from mailbatch.infrastructure.redis.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[EmbeddedRedis]:
+    """One Redis for all tests that leave it running."""
+    folder = tempfile.mkdtemp(prefix="redis-", dir="/tmp")
+    with embedded.start(folder, append_only=False) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """The shared Redis, empty."""
+    with connect(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def private_redis() -> Iterator[EmbeddedRedis]:
+    """A Redis of this test's own, to be frozen, killed and restarted. It keeps its data over a restart."""
+    folder = tempfile.mkdtemp(prefix="redis-", dir="/tmp")
+    with embedded.start(folder) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL, without fsync, for all tests that leave it running."""
+    with PostgresServer(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def private_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL of this test's own that keeps what it has committed: to be frozen, killed and restarted."""
+    with PostgresServer(durable=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a migrated, empty database to copy."""
+    from mailbatch.infrastructure.db.migrate import upgrade
+
+    name = postgres_server.create_database()
+    upgrade(postgres_server.url(name))
+    postgres_server.freeze_template(name)
+    return name
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A PostgreSQL database without any table."""
+    name = postgres_server.create_database()
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A migrated, empty PostgreSQL database."""
+    name = postgres_server.create_database(postgres_template)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a migrated, empty SQLite database, to copy."""
+    from mailbatch.infrastructure.db.migrate import upgrade
+
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A migrated, empty SQLite database in a file."""
+    path = tmp_path / "mailbatch.db"
+    shutil.copy(sqlite_template, path)
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """A migrated, empty database: the test runs once on each kind."""
+    url: str = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
+    return url
+
+
+@pytest.fixture
+def smtp_sink(tmp_path: Path) -> Iterator[Sink]:
+    """An SMTP server process that takes everything; its rules may be changed before a ``restart``."""
+    with Sink(tmp_path / "sink") as sink:
+        yield sink
+
+
+@pytest.fixture
+def stack(postgres_url: str, redis_url: str, smtp_sink: Sink, tmp_path: Path) -> Iterator[Stack]:
+    """mailbatch on PostgreSQL, the shared Redis and a sink; nothing runs yet."""
+    with Stack(postgres_url, redis_url, smtp_sink.url, tmp_path / "stack") as stack:
+        yield stack
+
+
+@pytest.fixture
+def sqlite_stack(sqlite_url: str, redis_url: str, smtp_sink: Sink, tmp_path: Path) -> Iterator[Stack]:
+    """As ``stack``, on an SQLite file."""
+    with Stack(sqlite_url, redis_url, smtp_sink.url, tmp_path / "stack") as stack:
+        yield stack

