@@ -1,0 +1,123 @@
+"""Ask what there is: reservations, runs and their errors, and how things stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mailbatch.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from datetime import datetime
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Census, Reports, Reservations, Row, Selection
+    from mailbatch.application.ports import StatusBoard, Switch
+    from mailbatch.domain.run import ItemError, Pause
+
+_LIGHT_PAGE = 500
+_FULL_PAGE = 25
+"""Rows that are read at once with their bodies: each may have some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListReservations:
+    """List reservations, newest first."""
+
+    reservations: Reservations
+
+    def __call__(self, which: Selection, limit: int, columns: Collection[str] | None = None) -> Iterator[Row]:
+        """Yield up to ``limit`` rows with ``columns`` (None: all), read page by page, so that memory stays flat."""
+        after: Row | None = None
+        page = _FULL_PAGE if columns is None else _LIGHT_PAGE
+        if columns is not None:
+            columns = {"id", "created_at", *columns}
+        while limit > 0:
+            rows = self.reservations.select(which, columns, after, min(page, limit))
+            yield from rows
+            limit -= len(rows)
+            if len(rows) < page:
+                return
+            after = rows[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowReservation:
+    """Show all that is known of one reservation."""
+
+    reservations: Reservations
+
+    def __call__(self, reservation_id: UUID) -> tuple[Row, list[Row]]:
+        """Answer the reservation and its tries, oldest first. Raises ``NotFound``."""
+        row = self.reservations.get(reservation_id)
+        if row is None:
+            raise NotFound(f"no reservation {reservation_id}")
+        return row, self.reservations.attempts(reservation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ListRuns:
+    """List the runs of a job, newest first."""
+
+    reports: Reports
+
+    def __call__(self, job: str, limit: int) -> list[Row]:
+        """Answer the last ``limit`` runs of ``job``."""
+        return self.reports.runs(job, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRun:
+    """Show one run and the errors of its items, in full."""
+
+    reports: Reports
+
+    def __call__(self, run_id: UUID) -> tuple[Row, Iterator[ItemError]]:
+        """Answer the run's row and its errors. Raises ``NotFound``."""
+        row = self.reports.run(run_id)
+        if row is None:
+            raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
+        return row, self.reports.errors(run_id)
+
+
+class Driver(Protocol):
+    """Knows whether anybody drives a job now: the holder of its lock."""
+
+    def peek(self) -> float | None:
+        """Seconds for which it is still held, None if nobody holds it. Raises ``LockUnavailable``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a job and its backlog stand."""
+
+    pause: Pause
+    running: bool
+    progress: Mapping[str, Any] | None
+    next_run_at: datetime | None
+    last_run: Row | None
+    census: Census
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowStanding:
+    """Tell how a job and its backlog stand."""
+
+    reports: Reports
+    switch: Switch
+    driver: Driver
+    board: StatusBoard
+
+    def __call__(self, job: str) -> Standing:
+        """Answer how ``job`` stands. Raises ``LockUnavailable`` if Redis cannot be asked."""
+        running = self.driver.peek() is not None
+        ended = next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None)
+        return Standing(
+            pause=self.switch.paused(job),
+            running=running,
+            progress=self.board.get(job) if running else None,
+            next_run_at=self.reports.next_tick_at(job),
+            last_run=ended,
+            census=self.reports.census(),
+        )

@@ -1,0 +1,34 @@
+"""Delete what is finished and old."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.application.operating_ports import Interventions
+
+PAGE = 1000
+"""Reservations deleted in one transaction: short enough that no lane has to wait for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """Delete finished reservations; what is pending, being sent or in doubt stays, however old it is."""
+
+    interventions: Interventions
+    page: int = PAGE
+
+    def __call__(self, older_than: float, go_on: Callable[[int], bool] = lambda _deleted: True) -> int:
+        """Delete what was finished more than ``older_than`` seconds ago; answer how many there were.
+
+        ``go_on`` is asked after each page, with the number deleted so far, whether there shall be another.
+        """
+        deleted = 0
+        while True:
+            count = self.interventions.purge(older_than, self.page)
+            deleted += count
+            if count < self.page or not go_on(deleted):
+                return deleted

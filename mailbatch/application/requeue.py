@@ -1,0 +1,55 @@
+"""Send reservations back to pending: what failed, what is in doubt, and what was cancelled by mistake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.errors import NotFound, StateConflict
+from mailbatch.domain.reservation import REQUEUABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Answer, Changed, Interventions, Reports
+    from mailbatch.domain.reservation import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """Requeue single reservations. Recipients that accepted the mail before do not get it again."""
+
+    interventions: Interventions
+
+    def __call__(self, ids: Sequence[UUID]) -> list[Answer]:
+        """Requeue those of ``ids`` that can be; an answer for each, in order."""
+        return self.interventions.requeue(ids)
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueAll:
+    """Requeue everything in one state."""
+
+    interventions: Interventions
+
+    def __call__(self, status: Status) -> Changed:
+        """Requeue all that are in ``status``. Raises ``StateConflict`` if nothing can be requeued from there."""
+        if status not in REQUEUABLE:
+            allowed = ", ".join(sorted(s.value for s in REQUEUABLE))
+            raise StateConflict(f"{status.value} reservations cannot be requeued, only those that are {allowed}")
+        return self.interventions.requeue_all(status)
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueRun:
+    """Requeue what one run failed."""
+
+    interventions: Interventions
+    reports: Reports
+
+    def __call__(self, run_id: UUID) -> Changed:
+        """Requeue those of its errors that are failed now. Raises ``NotFound`` if there was no such run."""
+        if self.reports.run(run_id) is None:
+            raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
+        return self.interventions.requeue_run(run_id)

@@ -1,0 +1,81 @@
+"""Reserve a mail: check it, and put it into the transaction of whoever asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.application.compose import problems_of
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import Mail, Reservation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Intake, Stored
+    from mailbatch.application.ports import AddressReader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A reservation as it was asked for, nothing of it checked; ``id=None`` asks for a new one."""
+
+    mail: Mail
+    id: UUID | None = None
+    scheduled_at: datetime | None = None
+    expires_at: datetime | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckDraft:
+    """Make a reservation of a draft, or tell all that is wrong with it at once."""
+
+    new_id: Callable[[], UUID]
+    read_addresses: AddressReader
+    max_message_bytes: int
+
+    def __call__(self, draft: Draft) -> Reservation:
+        """Answer the reservation that is to be stored.
+
+        Raises:
+            InvalidReservation: with one line for each thing that is wrong.
+        """
+        problems = problems_of(draft.mail, self.read_addresses, self.max_message_bytes)
+        try:
+            reservation = Reservation(
+                id=draft.id or self.new_id(),
+                mail=draft.mail,
+                scheduled_at=draft.scheduled_at,
+                expires_at=draft.expires_at,
+                priority=draft.priority,
+                idempotency_key=draft.idempotency_key,
+                tag=draft.tag,
+            )
+        except InvalidReservation as error:
+            # Both look at the mail itself.
+            raise InvalidReservation(list(dict.fromkeys([*problems, *error.problems]))) from None
+        if problems:
+            raise InvalidReservation(problems)
+        return reservation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Store a mail that is to be sent. It is there when the transaction of ``intake`` is committed, not before."""
+
+    check: CheckDraft
+    intake: Intake
+
+    def __call__(self, draft: Draft) -> Stored:
+        """Check ``draft`` and store it; a key that was used before gives the reservation that it stored.
+
+        Raises:
+            InvalidReservation: with one line for each thing that is wrong.
+            KeyConflict: if its key stands for a reservation with other content.
+        """
+        return self.intake.add(self.check(draft))

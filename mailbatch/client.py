@@ -1,0 +1,108 @@
+"""Reserve and cancel mails from Python, inside your own SQLAlchemy transaction.
+
+Nothing here commits: the reservation is there when your transaction is committed, and was never there if you roll it
+back. A SAVEPOINT (``session.begin_nested()``) works as for any other statement. Celery is not needed, nor imported.
+
+    with Session(engine) as session, session.begin():
+        session.add(order)
+        mailbatch.client.reserve(session, to="ada@example.com", subject="Your order", text="Thank you.")
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.engine import Connection
+from uuid_utils.compat import uuid7
+
+from mailbatch.application.reserve import CheckDraft, Draft, Reserve
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import Mail, Status
+from mailbatch.infrastructure.db.interventions import cancel as cancel_one
+from mailbatch.infrastructure.db.reservations import SqlIntake
+from mailbatch.infrastructure.mime.addresses import read_addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.orm import Session, scoped_session
+
+    Caller = Session | scoped_session[Any] | Connection
+
+__all__ = ["cancel", "reserve"]
+
+MAX_MESSAGE_BYTES = 26_214_400
+
+
+def reserve(
+    session_or_connection: Caller,
+    *,
+    to: str | Sequence[str],
+    subject: str | None = None,
+    text: str | None = None,
+    html: str | None = None,
+    template: str | None = None,
+    context: Mapping[str, Any] | None = None,
+    cc: str | Sequence[str] | None = None,
+    bcc: str | Sequence[str] | None = None,
+    sender: str | None = None,
+    reply_to: str | Sequence[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+    at: datetime | None = None,
+    expires: datetime | None = None,
+    priority: int = 0,
+    key: str | None = None,
+    tag: str | None = None,
+    id: UUID | None = None,  # noqa: A002 - it is the column's name
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+) -> UUID:
+    """Reserve a mail in the transaction of ``session_or_connection``; answer its id (a UUID of version 7).
+
+    ``to``, ``cc``, ``bcc`` and ``reply_to`` are RFC 5322 address lists, or sequences of addresses. ``at`` (default:
+    now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking again
+    with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
+
+    Raises:
+        InvalidReservation: with one line for each thing that is wrong; nothing was stored.
+        KeyConflict: if ``key`` stands for a reservation with other content.
+    """
+    for name, when in (("at", at), ("expires", expires)):
+        if when is not None and not isinstance(when, datetime):
+            raise InvalidReservation([f"{name}: must be a datetime with a time zone, not {type(when).__name__}"])
+    mail = Mail(
+        recipients=_listed(to) or "",
+        subject=subject,
+        body_text=text,
+        body_html=html,
+        template=template,
+        context=context,
+        cc=_listed(cc),
+        bcc=_listed(bcc),
+        sender=sender,
+        reply_to=_listed(reply_to),
+        headers=headers,
+    )
+    draft = Draft(
+        mail=mail, id=id, scheduled_at=at, expires_at=expires, priority=priority, idempotency_key=key, tag=tag
+    )
+    check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=max_message_bytes)
+    return Reserve(check=check, intake=SqlIntake(_connection(session_or_connection)))(draft).reservation_id
+
+
+def cancel(session_or_connection: Caller, reservation_id: UUID) -> bool:
+    """Cancel a reservation in the transaction of ``session_or_connection``.
+
+    True: it is cancelled, and once you have committed it is never sent. False: it is too late (being sent, sent,
+    failed …), or there is no such reservation.
+    """
+    return cancel_one(_connection(session_or_connection), reservation_id).status is Status.CANCELLED
+
+
+def _connection(caller: Caller) -> Connection:
+    return caller if isinstance(caller, Connection) else caller.connection()
+
+
+def _listed(addresses: str | Sequence[str] | None) -> str | None:
+    return addresses if addresses is None or isinstance(addresses, str) else ", ".join(addresses)

@@ -1,0 +1,104 @@
+"""What is known of runs, and of the backlog as a whole: the adapter of the port ``Reports``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mailbatch.application.operating_ports import Census
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import ItemError
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations, run_errors
+from mailbatch.infrastructure.db.types import now, seconds_since
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.application.operating_ports import Row
+
+_r = mail_reservations.c
+_CAP = 100_000
+"""Rows of one state that are counted at most: a table of many millions must not make a status wait."""
+_PAGE = 500
+# As literals, so that the partial index of what is due is seen to fit.
+_DUE = sa.and_(
+    _r.status == sa.literal_column("'pending'"),
+    _r.due_at <= now(),
+    sa.or_(_r.expires_at.is_(None), _r.expires_at > now()),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlReports:
+    """The port ``Reports`` on PostgreSQL and SQLite. ``cap`` bounds each count."""
+
+    engine: Engine
+    cap: int = _CAP
+
+    def census(self) -> Census:
+        """Count each state, up to the cap; see the port."""
+        counted: dict[str, Any] = {
+            s.value: self._counted(_r.status == sa.literal_column(f"'{s.value}'")) for s in Status
+        }
+        oldest = sa.select(seconds_since(sa.func.min(_r.due_at))).where(_DUE).scalar_subquery()
+        statement = sa.select(
+            *(count.label(name) for name, count in counted.items()),
+            self._counted(_DUE).label("due"),
+            oldest.label("oldest"),
+        )
+        with reading(self.engine) as connection:
+            found = connection.execute(statement).mappings().one()
+        return Census(
+            counts={s: min(found[s.value], self.cap) for s in Status},
+            due=min(found["due"], self.cap),
+            oldest_due_seconds=None if found["oldest"] is None else max(0.0, float(found["oldest"])),
+            exact=all(found[name] <= self.cap for name in (*counted, "due")),
+        )
+
+    def runs(self, job: str, limit: int) -> list[Row]:
+        """Read the last runs; see the port."""
+        c = batch_runs.c
+        statement = (
+            sa.select(batch_runs).where(c.job == job).order_by(c.started_at.desc(), c.run_id.desc()).limit(limit)
+        )
+        with reading(self.engine) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def run(self, run_id: UUID) -> Row | None:
+        """Read one run; see the port."""
+        with reading(self.engine) as connection:
+            row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).mappings().first()
+        return dict(row) if row is not None else None
+
+    def errors(self, run_id: UUID) -> Iterator[ItemError]:
+        """Read the errors of a run, page by page: there may be one for each of a million mails."""
+        c = run_errors.c
+        page = sa.select(run_errors).where(c.run_id == run_id).order_by(c.item_index).limit(_PAGE)
+        last = -1
+        while True:
+            with reading(self.engine) as connection:
+                rows = connection.execute(page.where(c.item_index > last)).all()
+            for row in rows:
+                yield ItemError(row.item_index, row.reservation_id or "", tuple(map(str, row.errors)))
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1].item_index
+
+    def next_tick_at(self, job: str) -> datetime | None:
+        """Read when the next tick is; see the port."""
+        statement = sa.select(batch_schedule.c.next_tick_at).where(batch_schedule.c.name == job)
+        with reading(self.engine) as connection:
+            return connection.execute(statement).scalar_one_or_none()
+
+    def _counted(self, condition: sa.ColumnElement[bool]) -> Any:
+        rows: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).limit(self.cap + 1)
+        )
+        return sa.select(sa.func.count()).select_from(rows.subquery()).scalar_subquery()

@@ -1,0 +1,203 @@
+"""Store reservations, each key once, and read them: the adapter of the ports ``Intake`` and ``Reservations``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from mailbatch.application.operating_ports import Stored
+from mailbatch.domain.errors import KeyConflict, MailbatchError, StoreError
+from mailbatch.domain.reservation import MAIL_FIELDS, Status
+from mailbatch.infrastructure.db.engine import describe, is_transient, reading, writing
+from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.types import Timestamp, server_now
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy.engine import Connection, Engine
+
+    from mailbatch.application.operating_ports import Row, Selection
+    from mailbatch.domain.reservation import Reservation
+
+_r = mail_reservations.c
+_WRITTEN = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")
+_TIMES = ("scheduled_at", "expires_at")
+_COMPARED = (*MAIL_FIELDS, *_TIMES, "priority", "tag")
+
+
+@dataclass(frozen=True, slots=True)
+class SqlIntake:
+    """The port ``Intake`` in the transaction of ``connection``, whoever began it; it never ends that transaction.
+
+    What the database refuses comes out as SQLAlchemy's own errors: the transaction's owner has to deal with it.
+    """
+
+    connection: Connection
+
+    def add(self, reservation: Reservation) -> Stored:
+        """Store ``reservation``, or find the one that its key stored before; see the port."""
+        values = _values(reservation)
+        statement = _insert(self.connection).returning(_r.id)
+        # A row that was in the way may be purged before it is read: then there is room for this one.
+        while True:
+            inserted = self.connection.execute(statement, values).scalar_one_or_none()
+            if inserted is not None:
+                return Stored(inserted, new=True)
+            earlier = self.connection.execute(_in_the_way(reservation)).mappings().first()
+            if earlier is not None:
+                _ensure_same(values, earlier, self.connection)
+                return Stored(earlier["id"], new=False)
+
+    def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
+        """Store each that can be stored; see the port. Together as long as all are new and good, else one by one."""
+        if not reservations:
+            return []
+        try:
+            with self.connection.begin_nested():
+                self._add_together(reservations)
+        except (_NotAllNew, exc.DBAPIError) as error:
+            if isinstance(error, exc.DBAPIError) and is_transient(error):
+                raise
+            return [self._add_apart(reservation) for reservation in reservations]
+        return [Stored(reservation.id, new=True) for reservation in reservations]
+
+    def _add_together(self, reservations: Sequence[Reservation]) -> None:
+        statement = _insert(self.connection)
+        rows = [_values(reservation) for reservation in reservations]
+        done = self.connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
+        if done.rowcount != len(rows):
+            raise _NotAllNew
+
+    def _add_apart(self, reservation: Reservation) -> Stored | MailbatchError:
+        try:
+            with self.connection.begin_nested():
+                return self.add(reservation)
+        except KeyConflict as error:
+            return error
+        except exc.DBAPIError as error:
+            if is_transient(error):
+                raise
+            return StoreError(describe(error, self.connection.engine), transient=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlReservations:
+    """The port ``Reservations`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    @contextmanager
+    def intake(self) -> Iterator[SqlIntake]:
+        """Open a transaction into which reservations are put; see the port."""
+        with writing(self.engine) as connection:
+            yield SqlIntake(connection)
+
+    def get(self, reservation_id: UUID) -> Row | None:
+        """Read one reservation; see the port."""
+        with reading(self.engine) as connection:
+            row = connection.execute(sa.select(mail_reservations).where(_r.id == reservation_id)).mappings().first()
+        return dict(row) if row is not None else None
+
+    def attempts(self, reservation_id: UUID) -> list[Row]:
+        """Read the tries of one reservation; see the port."""
+        c = mail_attempts.c
+        statement = sa.select(mail_attempts).where(c.reservation_id == reservation_id).order_by(c.claim_no)
+        with reading(self.engine) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def select(self, which: Selection, columns: Collection[str] | None, after: Row | None, limit: int) -> list[Row]:
+        """Read a page of reservations; see the port."""
+        statuses = [which.status] if which.status else list(Status)
+        keys = sa.union_all(*(_newest(which, status, after, limit) for status in statuses)).subquery()
+        page = sa.select(keys.c.id).order_by(keys.c.created_at.desc(), keys.c.id.desc()).limit(limit)
+        wanted = [_r[name] for name in columns] if columns is not None else list(_r)
+        statement = (
+            sa.select(*wanted).where(_r.id.in_(page.subquery().select())).order_by(_r.created_at.desc(), _r.id.desc())
+        )
+        with reading(self.engine) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+
+class _NotAllNew(Exception):
+    """Some of a batch met rows that were there before."""
+
+
+def _insert(connection: Connection) -> Any:
+    """The INSERT of one reservation, or of many; it passes over a row whose id or key is taken."""
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    values: dict[str, Any] = {name: sa.bindparam(name, type_=_r[name].type) for name in _WRITTEN}
+    values["scheduled_at"] = sa.func.coalesce(values["scheduled_at"], server_now())
+    return dialect.insert(mail_reservations).values(values).on_conflict_do_nothing()
+
+
+def _values(reservation: Reservation) -> dict[str, Any]:
+    return {name: getattr(reservation.mail if name in MAIL_FIELDS else reservation, name) for name in _WRITTEN}
+
+
+def _in_the_way(reservation: Reservation) -> sa.Select[Any]:
+    """The row that kept ``reservation`` out: that of its key, else that of its id."""
+    by_id = _r.id == reservation.id
+    where = (
+        by_id
+        if reservation.idempotency_key is None
+        else sa.or_(_r.idempotency_key == reservation.idempotency_key, by_id)
+    )
+    columns = [_r[name] for name in ("id", "idempotency_key", *_COMPARED)]
+    return sa.select(*columns).where(where).order_by(_r.idempotency_key.is_(None), by_id).limit(1)
+
+
+def _ensure_same(given: dict[str, Any], stored: Any, connection: Connection) -> None:
+    """Raise ``KeyConflict`` unless ``stored`` holds what is ``given``; a time that was not given may be any."""
+    differ = [name for name in _COMPARED if not _same(name, given[name], stored[name], connection)]
+    if given["idempotency_key"] != stored["idempotency_key"]:
+        raise KeyConflict(f"id: {given['id']} is taken by another reservation; leave the id out")
+    if differ:
+        raise KeyConflict(
+            f"idempotency_key: {given['idempotency_key']!r} was used before, for reservation {stored['id']}, which "
+            f"differs in {', '.join(differ)}; use another key for another mail"
+        )
+
+
+def _same(name: str, given: Any, stored: Any, connection: Connection) -> bool:
+    if name in _TIMES:
+        return given is None or _as_stored(given, connection) == _as_stored(stored, connection)
+    if name in {"context", "headers"} and given is not None:
+        given = json.loads(json.dumps(given))
+    return bool(given == stored)
+
+
+def _as_stored(when: datetime | None, connection: Connection) -> Any:
+    """A time with no more digits than the database keeps."""
+    return Timestamp().process_bind_param(when, connection.dialect)
+
+
+def _newest(which: Selection, status: Status, after: Row | None, limit: int) -> sa.Select[Any]:
+    """The keys of one state's newest: one read of the index for each state, instead of a sort of the whole table."""
+    conditions = [_r.status == status.value]
+    if which.tag is not None:
+        conditions.append(_r.tag == which.tag)
+    if which.to is not None:
+        conditions.append(_r.recipients.icontains(which.to, autoescape=True))
+    if after is not None:
+        conditions.append(sa.tuple_(_r.created_at, _r.id) < sa.tuple_(*_key(after)))
+    newest = (
+        sa.select(_r.created_at, _r.id)
+        .where(*conditions)
+        .order_by(_r.created_at.desc(), _r.id.desc())
+        .limit(limit)
+        .subquery()
+    )
+    return sa.select(newest.c.created_at, newest.c.id)
+
+
+def _key(row: Row) -> tuple[Any, Any]:
+    return sa.literal(row["created_at"], _r.created_at.type), sa.literal(row["id"], _r.id.type)
