@@ -1,0 +1,222 @@
+"""Make a message of a claimed mail: read its addresses, render its parts, write its bytes, address its envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.message import Envelope, Message
+from mailbatch.domain.outcome import Kind
+from mailbatch.domain.reservation import header_problems, line_problems, text_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+
+    from mailbatch.application.ports import AddressReader, ClaimedMail
+    from mailbatch.domain.message import Address
+    from mailbatch.domain.reservation import Mail
+
+ADDRESS_FIELDS = ("recipients", "cc", "bcc", "sender", "reply_to")
+REDIRECTED_FROM = "X-Mailbatch-Redirected-From"
+_LONGEST_ERROR = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """The parts of a mail after its templates have run; at least one of the bodies is there."""
+
+    subject: str
+    text: str | None
+    html: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """All that stands in a message, checked and ready to be written. ``date`` knows its zone.
+
+    ``message_id`` is without angle brackets.
+    """
+
+    message_id: str
+    date: datetime
+    sender: tuple[Address, ...]
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...] = ()
+    reply_to: tuple[Address, ...] = ()
+    rendered: Rendered
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Renderer(Protocol):
+    """Runs the templates of a mail."""
+
+    def __call__(self, mail: Mail) -> Rendered:
+        """Raise ``CannotCompose`` with one line, naming part and line, for each part that fails."""
+
+
+class LetterWriter(Protocol):
+    """Writes a letter as RFC 5322 bytes."""
+
+    def __call__(self, letter: Letter) -> bytes:
+        """CRLF line ends, no line over 998 bytes, not dot-stuffed; above 127 only what no encoding can express."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compose:
+    """Make a message of a mail (the port ``Composer``).
+
+    ``sender`` is the default From. With ``redirect_all_to`` every mail goes there and nowhere else. ``now`` tells the
+    time that stands in Date, with its zone. ``max_bytes`` bounds a message as it stands on the wire.
+    """
+
+    read_addresses: AddressReader
+    render: Renderer
+    write: LetterWriter
+    now: Callable[[], datetime]
+    max_bytes: int
+    sender: str | None = None
+    redirect_all_to: str | None = None
+
+    def __call__(self, claimed: ClaimedMail) -> Message:
+        """Answer the message for ``claimed``.
+
+        Raises:
+            CannotCompose: with every reason, whatever it was that failed: a bad mail is never the run's end.
+        """
+        try:
+            return self._compose(claimed)
+        except CannotCompose:
+            raise
+        except Exception as error:
+            # A template, a strange value, a fault in the mail package: it is this one mail that cannot be sent.
+            raise CannotCompose([f"cannot be composed: {_in_a_line(error)}"]) from error
+
+    def _compose(self, claimed: ClaimedMail) -> Message:
+        mail, faults = claimed.mail, list[str]()
+        read = self._addresses(mail, faults)
+        faults += _json_problems(mail) or header_problems(mail.headers)
+        rendered = self._rendered(mail, faults)
+        if rendered is None or faults:
+            raise CannotCompose(faults)
+        letter = Letter(
+            message_id=claimed.message_id.strip().removeprefix("<").removesuffix(">"),
+            date=self.now(),
+            sender=read["sender"],
+            to=read["redirect"] or read["recipients"],
+            cc=() if read["redirect"] else read["cc"],
+            reply_to=read["reply_to"],
+            rendered=rendered,
+            headers=dict(mail.headers or {}) | _redirection(read),
+        )
+        envelope = _envelope(claimed, read, letter)
+        data = self.write(letter)
+        if too_large := size_problem("the message", len(data), self.max_bytes):
+            raise CannotCompose([too_large])
+        return Message(claimed.claim, envelope, data, eight_bit=not data.isascii())
+
+    def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
+        """Read every address field, the default sender and the redirection; what is wrong goes to ``faults``."""
+        texts = {name: getattr(mail, name) for name in ADDRESS_FIELDS}
+        texts["sender"] = _given(mail.sender) or self.sender
+        texts["redirect"] = self.redirect_all_to
+        read = {name: _read(name, text, self.read_addresses, faults) for name, text in texts.items()}
+        if not _given(texts["recipients"]):
+            faults.append("recipients: is empty; give at least one address")
+        if not _given(texts["sender"]):
+            faults.append("sender: there is none; give the mail a sender, or set MAILBATCH_SENDER")
+        return read
+
+    def _rendered(self, mail: Mail, faults: list[str]) -> Rendered | None:
+        try:
+            rendered = self.render(mail)
+        except CannotCompose as error:
+            faults += error.errors
+            return None
+        faults += line_problems("subject", rendered.subject)
+        faults += text_problems("body_text", rendered.text)
+        faults += text_problems("body_html", rendered.html)
+        size = len(rendered.text or "") + len(rendered.html or "")
+        if too_large := size_problem("the message", size, self.max_bytes):
+            faults.append(too_large)
+        return rendered
+
+
+def problems_of(mail: Mail, read_addresses: AddressReader, max_bytes: int) -> list[str]:
+    """Tell all that is known to be wrong with ``mail`` before its templates run, one line for each thing.
+
+    For the moment of reservation: what is refused here costs its caller a line instead of the operator a failed mail.
+    ``max_bytes`` bounds the bodies together, in UTF-8.
+    """
+    problems = list(mail.problems())
+    for name in ADDRESS_FIELDS:
+        text = getattr(mail, name)
+        if not any(line_problems(name, text)):
+            _read(name, text, read_addresses, problems)
+    if not any(p.startswith("body_") for p in problems):
+        size = sum(len((body or "").encode()) for body in (mail.body_text, mail.body_html))
+        if too_large := size_problem("the bodies", size, max_bytes):
+            problems.append(too_large)
+    return problems
+
+
+def size_problem(what: str, size: int, max_bytes: int) -> str | None:
+    """Say in one line that ``what`` with its ``size`` bytes is larger than ``max_bytes``, or None."""
+    if size <= max_bytes:
+        return None
+    verb = "have" if what.endswith("s") else "has"
+    return f"{what} {verb} {size} bytes ({size / 2**20:.1f} MB); MAILBATCH_MAX_MESSAGE_BYTES allows {max_bytes}"
+
+
+def _json_problems(mail: Mail) -> list[str]:
+    """Rows come by plain INSERT as well, and JSON holds more than objects."""
+    columns: dict[str, object] = {"headers": mail.headers, "context": mail.context}
+    return [
+        f"{name}: is {type(value).__name__}, not a JSON object of names and values"
+        for name, value in columns.items()
+        if value is not None and not isinstance(value, Mapping)
+    ]
+
+
+def _given(text: str | None) -> str | None:
+    return text if text and text.strip() else None
+
+
+def _read(name: str, text: str | None, read: AddressReader, faults: list[str]) -> tuple[Address, ...]:
+    if not _given(text):
+        return ()
+    label = "redirect_all_to (MAILBATCH_REDIRECT_ALL_TO)" if name == "redirect" else name
+    try:
+        return tuple(read(text or ""))
+    except ValueError as error:
+        faults.append(f"{label}: {error}")
+        return ()
+
+
+def _envelope(claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], letter: Letter) -> Envelope:
+    """Address the mail to those who have not taken it yet."""
+    whom = read["redirect"] or (*read["recipients"], *read["cc"], *read["bcc"])
+    taken = {to for to, verdict in claimed.earlier.items() if verdict.kind is Kind.ACCEPTED}
+    recipients = tuple(to for to in dict.fromkeys(a.addr_spec for a in whom) if to not in taken)
+    if not recipients:
+        raise CannotCompose(["recipients: each of them took it before; there is nobody left to send it to"])
+    everyone = (*whom, *letter.sender, *letter.to, *letter.cc, *letter.reply_to)
+    return Envelope(letter.sender[0].addr_spec, recipients, smtputf8=any(a.needs_smtputf8 for a in everyone))
+
+
+def _redirection(read: Mapping[str, tuple[Address, ...]]) -> dict[str, str]:
+    """Say for whom a redirected mail was; never those of bcc, for whoever reads it on staging may see it."""
+    if not read["redirect"]:
+        return {}
+    return {REDIRECTED_FROM: ", ".join(_specs((*read["recipients"], *read["cc"])))}
+
+
+def _specs(addresses: Iterable[Address]) -> Iterator[str]:
+    return iter(dict.fromkeys(a.addr_spec for a in addresses))
+
+
+def _in_a_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:_LONGEST_ERROR] if text else type(error).__name__

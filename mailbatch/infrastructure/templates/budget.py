@@ -1,0 +1,177 @@
+"""What one rendering may use up, and the measures that tell beforehand what an operation would make."""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from jinja2.exceptions import SecurityError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEPS = 1_000_000
+SECONDS = 5.0
+WIDEST = 1_000
+"""Characters to which anything is padded, and digits of a precision, at most."""
+LONGEST_LIST = 100_000
+BITS = 4_096
+_DIGITS = re.compile(r"\d+")
+# A width that comes from a value: "%*d" (its flags and digits before the star), "{:{}}".
+_STARRED = re.compile(r"%[-+ #0\d.]*\*")
+_NESTED = re.compile(r"\{[^{}]+\{")
+
+
+class OverBudget(SecurityError):
+    """A template asks for more than it is given; the text says of what."""
+
+
+class Budget:
+    """Steps, seconds, and characters (``most``) of any one value."""
+
+    def __init__(self, most: int, steps: int = STEPS, seconds: float = SECONDS) -> None:
+        self.most = most
+        self._all_steps = self._steps = steps
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+
+    def step(self, count: int = 1) -> None:
+        """Use up ``count`` steps."""
+        self._steps -= count
+        if self._steps < 0:
+            raise OverBudget(f"takes more than {self._all_steps} steps; look for a loop in a loop")
+        if time.monotonic() > self._until:
+            raise OverBudget(f"takes longer than {self._seconds:g} seconds")
+
+    def room(self, size: int) -> None:
+        """See that a text of ``size`` characters may be made."""
+        if size > self.most:
+            raise OverBudget(f"makes a text of more than {self.most} characters")
+
+    def weigh(self, value: Any) -> None:
+        """See that ``value`` may be spelled out: a list that holds one list twice, and so on, grows by the power."""
+        total, rest = 0, [value]
+        while rest:
+            item = rest.pop()
+            if isinstance(item, str):
+                total += len(item)
+                self.room(total)
+            elif isinstance(item, dict):
+                self.step(len(item) + 1)
+                rest += (*item.keys(), *item.values())
+            elif isinstance(item, (list, tuple, set)):
+                self.step(len(item) + 1)
+                rest += item
+
+    def check(self, value: Any) -> Any:
+        """Answer ``value`` if it is within the limits."""
+        if isinstance(value, str):
+            self.room(len(value))
+        elif isinstance(value, (list, tuple)):
+            listed(len(value))
+        elif isinstance(value, int):
+            numbered(value.bit_length())
+        return value
+
+
+_current: ContextVar[Budget] = ContextVar("budget")
+
+
+def budget() -> Budget:
+    """Answer the budget of the rendering in progress."""
+    return _current.get()
+
+
+@contextmanager
+def spending(what: Budget) -> Iterator[Budget]:
+    """Let whatever is compiled or rendered inside use up ``what``."""
+    token = _current.set(what)
+    try:
+        yield what
+    finally:
+        _current.reset(token)
+
+
+def listed(count: int) -> None:
+    """See that a list of ``count`` values may be made."""
+    if count > LONGEST_LIST:
+        raise OverBudget(f"makes a list of more than {LONGEST_LIST} values")
+
+
+def numbered(bits: int) -> None:
+    """See that an integer of ``bits`` bits may be made."""
+    if bits > BITS:
+        raise OverBudget(f"makes a number of more than {BITS} bits")
+
+
+def padded(width: Any) -> None:
+    """See that something may be padded to ``width`` characters."""
+    if isinstance(width, int) and abs(width) > WIDEST:
+        raise OverBudget(f"pads to {width} characters; at most {WIDEST} are allowed")
+
+
+def formatted(text: str, values: Any) -> None:
+    """See that no width in the format string ``text`` is wide or comes from a value, and that its result has room."""
+    for digits in _DIGITS.findall(text):
+        if len(digits) > len(str(WIDEST)) or int(digits) > WIDEST:
+            raise OverBudget(f"formats with the number {digits[:12]}; at most {WIDEST} is allowed")
+    if _STARRED.search(text) or _NESTED.search(text):
+        raise OverBudget("formats with a width taken from a value, which is not allowed")
+    budget().weigh(values)
+    # A placeholder, at least two characters long, can each time stand for the longest value.
+    budget().room(len(text) + (text.count("%") + text.count("{")) * _longest(values))
+
+
+def replaced(text: str, old: Any, new: Any) -> None:
+    """See that ``text`` has room for every ``old`` to become ``new``."""
+    budget().room(len(text) + text.count(str(old)) * len(str(new)))
+
+
+def added(left: Any, right: Any) -> None:
+    """Measure ``left + right``."""
+    if isinstance(left, str) and isinstance(right, str):
+        budget().room(len(left) + len(right))
+    elif isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        listed(len(left) + len(right))
+
+
+def multiplied(left: Any, right: Any) -> None:
+    """Measure ``left * right``."""
+    if isinstance(right, (str, list, tuple)):
+        left, right = right, left
+    if not isinstance(right, int):
+        return
+    if isinstance(left, str):
+        budget().room(len(left) * right)
+    elif isinstance(left, (list, tuple)):
+        listed(len(left) * right)
+    elif isinstance(left, int):
+        numbered(left.bit_length() + right.bit_length())
+
+
+def raised(left: Any, right: Any) -> None:
+    """Measure ``left ** right``."""
+    if isinstance(left, int) and isinstance(right, int):
+        numbered(left.bit_length() * abs(right))
+
+
+def remained(left: Any, right: Any) -> None:
+    """Measure ``left % right``, which for a text is formatting."""
+    if isinstance(left, str):
+        formatted(left, right)
+
+
+def _longest(values: Any) -> int:
+    """Answer how long the longest of ``values`` is when it is spelled out, about."""
+    if isinstance(values, dict):
+        values = tuple(values.values())
+    return max(
+        (len(v if isinstance(v, str) else str(v)) for v in (values if _is_many(values) else (values,))), default=0
+    )
+
+
+def _is_many(values: Any) -> bool:
+    return isinstance(values, (tuple, list))
