@@ -1,0 +1,374 @@
+"""What every store of reservations must do: to reserve, to read, to intervene, to count."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from mailbatch.application.inquire import ListReservations
+from mailbatch.application.operating_ports import Answer, Selection, Stored
+from mailbatch.application.purge import Purge
+from mailbatch.domain.errors import KeyConflict
+from mailbatch.domain.reservation import Mail, Reservation, Status
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.interventions import SqlInterventions
+from mailbatch.infrastructure.db.reports import SqlReports
+from mailbatch.infrastructure.db.reservations import SqlReservations
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
+from mailbatch.infrastructure.db.types import now, server_now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
+
+TOMORROW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+LETTER = Mail(recipients="ada@example.com", subject="Hello", body_text="Hello.")
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine) -> SqlReservations:
+    return SqlReservations(engine)
+
+
+@pytest.fixture
+def desk(engine: Engine) -> SqlInterventions:
+    return SqlInterventions(engine)
+
+
+def reservation(**given: Any) -> Reservation:
+    return Reservation(**{"id": uuid7(), "mail": LETTER, **given})
+
+
+def add(store: SqlReservations, **given: Any) -> Stored:
+    with store.intake() as intake:
+        return intake.add(reservation(**given))
+
+
+def in_state(engine: Engine, store: SqlReservations, status: Status, **columns: Any) -> UUID:
+    """Store a reservation and put it by hand into ``status``."""
+    stored = add(store).reservation_id
+    values = {"status": status.value, "lease_until": now(60) if status is Status.SENDING else None, **columns}
+    change(engine, stored, **values)
+    return stored
+
+
+def change(engine: Engine, reservation_id: UUID, **values: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(mail_reservations).where(mail_reservations.c.id == reservation_id).values(values))
+
+
+def status_of(store: SqlReservations, reservation_id: UUID) -> str:
+    row = store.get(reservation_id)
+    assert row is not None
+    return str(row["status"])
+
+
+# --- reserving ---
+
+
+def test_a_reservation_reads_as_it_was_written(store):
+    mail = Mail(
+        recipients="Ada Lovelace <ada@example.com>, 山田 <taro@例え.jp>",
+        cc="c@example.com",
+        bcc="b@example.com",
+        sender="s@example.com",
+        reply_to="r@example.com",
+        subject="Schöne Grüße 🎉",
+        body_text="Text",
+        body_html="<p>Text</p>",
+        context={"name": "Ada", "n": 1.5, "list": [None, True, {"deep": "ü"}]},
+        headers={"X-Campaign": "spring"},
+    )
+    when = datetime(2030, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
+    given = reservation(mail=mail, scheduled_at=when, expires_at=when + timedelta(days=1), priority=-7, tag="t")
+    with store.intake() as intake:
+        assert intake.add(given) == Stored(given.id, new=True)
+    row = store.get(given.id)
+    assert row is not None
+    for name in Mail.__slots__:
+        assert row[name] == getattr(mail, name)
+    assert (row["scheduled_at"], row["expires_at"]) == (when, when + timedelta(days=1))
+    assert (row["priority"], row["tag"], row["status"]) == (-7, "t", "pending")
+    assert store.get(uuid4()) is None
+
+
+def test_without_a_time_it_is_due_at_once_by_the_databases_clock(store, engine):
+    add(store)
+    census = SqlReports(engine).census()
+    assert census.due == 1
+    assert 0 <= census.oldest_due_seconds < 60
+
+
+def test_the_same_key_and_content_is_the_same_reservation(store):
+    given: dict[str, Any] = {
+        "mail": Mail(recipients="a@example.com", template="t", context={"b": 1, "a": (1, 2.0)}, headers={}),
+        "scheduled_at": TOMORROW,
+        "expires_at": TOMORROW + timedelta(hours=1),
+        "idempotency_key": "order-1",
+    }
+    first = add(store, **given)
+    assert first.new
+    assert add(store, **given) == Stored(first.reservation_id, new=False)
+    elsewhere = TOMORROW.astimezone(tz=datetime.fromisoformat("2000-01-01T00:00+09:00").tzinfo)
+    assert add(store, **{**given, "scheduled_at": elsewhere}).reservation_id == first.reservation_id
+
+
+def test_a_time_that_was_left_out_matches_any(store):
+    first = add(store, idempotency_key="k", scheduled_at=TOMORROW)
+    assert add(store, idempotency_key="k") == Stored(first.reservation_id, new=False)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"mail": Mail(recipients="eve@example.com", subject="Hello", body_text="Hello.")}, "recipients"),
+        ({"mail": Mail(recipients="ada@example.com", subject="Bye", body_text="Bye.")}, "subject, body_text"),
+        ({"scheduled_at": TOMORROW}, "scheduled_at"),
+        ({"priority": 1}, "priority"),
+        ({"tag": "other"}, "tag"),
+    ],
+)
+def test_the_same_key_with_other_content_is_refused_and_says_what_differs(store, other, named):
+    first = add(store, idempotency_key="k")
+    with pytest.raises(KeyConflict, match=f"'k' was used before, for .*{first.reservation_id}.* differs in {named};"):
+        add(store, **{"idempotency_key": "k", **other})
+
+
+def test_an_id_that_is_taken_is_refused_without_harm_to_the_transaction(store):
+    taken = add(store).reservation_id
+    with store.intake() as intake:
+        with pytest.raises(KeyConflict, match=f"id: {taken} is taken"):
+            intake.add(reservation(id=taken, idempotency_key="k"))
+        other = intake.add(reservation())
+    assert store.get(other.reservation_id)
+
+
+def test_many_are_stored_together_and_the_bad_ones_keep_their_places(store, engine):
+    earlier = add(store, idempotency_key="old")
+    many = [
+        reservation(idempotency_key="new"),
+        reservation(idempotency_key="old"),
+        reservation(idempotency_key="old", tag="other"),
+        reservation(),
+        reservation(idempotency_key="new"),
+    ]
+    with store.intake() as intake:
+        stored = intake.add_many(many)
+    assert stored[0] == Stored(many[0].id, new=True)
+    assert stored[1] == Stored(earlier.reservation_id, new=False)
+    assert isinstance(stored[2], KeyConflict)
+    assert stored[3] == Stored(many[3].id, new=True)
+    assert stored[4] == Stored(many[0].id, new=False)
+    assert SqlReports(engine).census().counts[Status.PENDING] == 3
+
+
+def test_an_intake_that_raises_keeps_nothing(store, engine):
+    class Stopped(Exception):
+        pass
+
+    def store_ten_and_stop() -> None:
+        with store.intake() as intake:
+            intake.add_many([reservation() for _ in range(10)])
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        store_ten_and_stop()
+    assert SqlReports(engine).census().counts[Status.PENDING] == 0
+
+
+# --- listing ---
+
+
+def test_a_list_is_newest_first_and_pages_without_gaps_or_repeats(store, engine):
+    ids = [in_state(engine, store, status) for status in (Status.PENDING, Status.FAILED, Status.SENT) * 4]
+    listed = ListReservations(store)
+    assert [row["id"] for row in listed(Selection(), 100, ("status",))] == ids[::-1]
+    pages, after = [], None
+    while page := store.select(Selection(), ("id", "created_at"), after, 5):
+        pages += page
+        after = page[-1]
+    assert [row["id"] for row in pages] == ids[::-1]
+    assert [row["id"] for row in listed(Selection(), 3)] == ids[:-4:-1]
+    assert [row["status"] for row in listed(Selection(status=Status.FAILED), 100)] == ["failed"] * 4
+
+
+def test_filters_take_signs_of_patterns_by_their_letter(store):
+    percent = add(store, mail=Mail(recipients="100%_x@example.com", subject="s", body_text="b"), tag="a")
+    add(store, mail=Mail(recipients="1000x@example.com", subject="s", body_text="b"), tag="b")
+    assert [r["id"] for r in store.select(Selection(to="0%_X"), ("id",), None, 9)] == [percent.reservation_id]
+    assert [r["id"] for r in store.select(Selection(tag="a"), ("id",), None, 9)] == [percent.reservation_id]
+    assert store.select(Selection(tag="a", status=Status.SENT), ("id",), None, 9) == []
+
+
+# --- cancelling ---
+
+
+def test_a_pending_reservation_is_cancelled_and_others_are_told_apart(store, desk, engine):
+    pending, sending = add(store).reservation_id, in_state(engine, store, Status.SENDING)
+    sent, unknown = in_state(engine, store, Status.SENT), uuid4()
+    assert desk.cancel([pending, sending, sent, unknown]) == [
+        Answer(pending, changed=True, status=Status.CANCELLED),
+        Answer(sending, changed=False, status=Status.SENDING),
+        Answer(sent, changed=False, status=Status.SENT),
+        Answer(unknown, changed=False, status=None),
+    ]
+    assert desk.cancel([pending]) == [Answer(pending, changed=False, status=Status.CANCELLED)]
+    assert store.get(pending)["finished_at"] is not None
+
+
+def test_more_ids_than_a_statement_may_have_are_cancelled(store, desk):
+    with store.intake() as intake:
+        ids = [s.reservation_id for s in intake.add_many([reservation() for _ in range(1203)])]
+    assert all(answer.changed for answer in desk.cancel(ids))
+
+
+def test_a_campaign_is_cancelled_by_its_tag(store, desk, engine):
+    for _ in range(3):
+        add(store, tag="spring")
+    kept = add(store, tag="summer").reservation_id
+    for status in (Status.SENDING, Status.SENT, Status.SENT, Status.CANCELLED):
+        in_state(engine, store, status, tag="spring")
+    changed = desk.cancel_tagged("spring")
+    assert (changed.changed, changed.left) == (3, {Status.SENDING: 1, Status.SENT: 2})
+    assert status_of(store, kept) == "pending"
+    assert desk.cancel_tagged("nobody").changed == 0
+
+
+# --- requeueing and resolving ---
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.IN_DOUBT, Status.CANCELLED])
+def test_a_requeued_reservation_is_due_now_with_all_its_attempts_before_it(store, desk, engine, status):
+    verdicts = {"a@example.com": {"kind": "accepted", "code": 250, "text": "ok"}}
+    reservation_id = in_state(
+        engine, store, status, attempts=5, last_error="550 no", finished_at=now(), wire_at=now(), verdicts=verdicts
+    )
+    change(engine, reservation_id, scheduled_at=now(-86400))
+    assert desk.requeue([reservation_id]) == [Answer(reservation_id, changed=True, status=Status.PENDING)]
+    row = store.get(reservation_id)
+    assert row["status"] == "pending"
+    assert row["attempts"] == 0
+    assert row["finished_at"] is row["wire_at"] is row["lease_until"] is None
+    assert row["verdicts"] == verdicts
+    assert row["last_error"] == "550 no"
+    census = SqlReports(engine).census()
+    assert census.due == 1
+    assert census.oldest_due_seconds < 60
+
+
+def test_what_was_cancelled_before_its_time_keeps_its_time(store, desk):
+    reservation_id = add(store, scheduled_at=TOMORROW).reservation_id
+    desk.cancel([reservation_id])
+    desk.requeue([reservation_id])
+    row = store.get(reservation_id)
+    assert row["retry_at"] is None
+    assert row["due_at"] == row["scheduled_at"]
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING, Status.SENT, Status.EXPIRED])
+def test_other_states_are_not_requeued(store, desk, engine, status):
+    reservation_id = in_state(engine, store, status)
+    assert desk.requeue([reservation_id]) == [Answer(reservation_id, changed=False, status=status)]
+
+
+def test_what_has_expired_meanwhile_is_left_alone_and_says_so(store, desk, engine):
+    reservation_id = in_state(engine, store, Status.FAILED, expires_at=now(-1))
+    answer = Answer(reservation_id, changed=False, status=Status.FAILED, overdue=True)
+    assert desk.requeue([reservation_id]) == [answer]
+    changed = desk.requeue_all(Status.FAILED)
+    assert (changed.changed, changed.left) == (0, {Status.FAILED: 1})
+
+
+def test_all_that_failed_are_requeued(store, desk, engine):
+    failed = [in_state(engine, store, Status.FAILED) for _ in range(3)]
+    in_state(engine, store, Status.IN_DOUBT)
+    assert desk.requeue_all(Status.FAILED).changed == 3
+    assert {status_of(store, i) for i in failed} == {"pending"}
+    assert SqlReports(engine).census().counts[Status.IN_DOUBT] == 1
+    with pytest.raises(ValueError, match="sent"):
+        desk.requeue_all(Status.SENT)
+
+
+def test_what_one_run_failed_is_requeued_if_it_is_failed_still(store, desk, engine):
+    mine, others, sent = (in_state(engine, store, s) for s in (Status.FAILED, Status.FAILED, Status.SENT))
+    run_id = uuid7()
+    with engine.begin() as connection:
+        connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="send-all", trigger="beat"))
+        rows = [
+            {"run_id": run_id, "item_index": i, "reservation_id": r, "errors": ["no"]}
+            for i, r in ((1, mine), (2, sent))
+        ]
+        connection.execute(sa.insert(run_errors), rows)
+    changed = desk.requeue_run(run_id)
+    assert (changed.changed, changed.left) == (1, {Status.SENT: 1})
+    assert (status_of(store, mine), status_of(store, others)) == ("pending", "failed")
+
+
+def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, desk, engine):
+    doubt, failed = in_state(engine, store, Status.IN_DOUBT), in_state(engine, store, Status.FAILED)
+    assert desk.resolve_sent(doubt) == Answer(doubt, changed=True, status=Status.SENT)
+    row = store.get(doubt)
+    assert row["sent_at"] is not None
+    assert row["finished_at"] is not None
+    assert desk.resolve_sent(failed) == Answer(failed, changed=False, status=Status.FAILED)
+
+
+# --- purging and counting ---
+
+
+def test_purge_deletes_what_is_finished_and_old_page_by_page_and_nothing_else(store, desk, engine):
+    old = now(-10 * 86400)
+    for status in Status:
+        in_state(engine, store, status, created_at=old)
+        in_state(engine, store, status, created_at=old, finished_at=now(-86400))
+        in_state(engine, store, status)
+    pages = []
+    assert Purge(interventions=desk, page=1)(5 * 86400, lambda n: pages.append(n) is None) == 4
+    assert pages == [1, 2, 3, 4]
+    counts = SqlReports(engine).census().counts
+    finished = {Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
+    assert counts == {status: 2 if status in finished else 3 for status in Status}
+
+
+def test_a_purge_that_is_told_to_stop_stops_after_its_page(store, desk, engine):
+    for _ in range(5):
+        in_state(engine, store, Status.SENT, created_at=now(-86400))
+    assert Purge(interventions=desk, page=2)(60, lambda _n: False) == 2
+
+
+def test_counts_say_whether_they_are_exact(store, engine):
+    with store.intake() as intake:
+        intake.add_many([reservation() for _ in range(12)])
+    in_state(engine, store, Status.SENT)
+    census = SqlReports(engine).census()
+    assert census.exact
+    assert (census.counts[Status.PENDING], census.counts[Status.SENT], census.due) == (12, 1, 12)
+    capped = SqlReports(engine, cap=10).census()
+    assert not capped.exact
+    assert (capped.counts[Status.PENDING], capped.counts[Status.SENT], capped.due) == (10, 1, 10)
+
+
+def test_what_is_due_later_or_has_expired_is_not_counted_as_due(store, engine):
+    add(store, scheduled_at=TOMORROW)
+    expired = add(store).reservation_id
+    change(engine, expired, expires_at=now(-1))
+    census = SqlReports(engine).census()
+    assert (census.counts[Status.PENDING], census.due, census.oldest_due_seconds) == (2, 0, None)
+
+
+def test_the_databases_now_and_the_columns_default_agree(engine):
+    with engine.connect() as connection:
+        assert connection.execute(sa.select(server_now() <= now(1))).scalar_one()
