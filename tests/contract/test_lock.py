@@ -189,6 +189,14 @@ def test_a_stolen_key_is_noticed_at_the_next_renewal_and_left_to_the_thief(house
     assert not house.lock().acquire()
 
 
+def test_a_release_leaves_the_lock_to_a_thief_who_was_never_noticed(house):
+    lock = house.lock()
+    assert lock.acquire()
+    house.steal()
+    lock.release()
+    assert not house.lock().acquire()
+
+
 def test_a_flushed_key_is_noticed_at_the_next_renewal_and_not_written_again(house):
     lock = house.lock()
     assert lock.acquire()
@@ -290,7 +298,7 @@ def test_after_a_restart_that_lost_the_data_the_holder_notices_at_its_next_renew
 
 
 def test_a_renewal_that_is_answered_too_late_does_not_bring_the_lock_back(redis_house):
-    clock = iter([0.0, 1.0, 1.0, 31.0, 31.0])
+    clock = iter([0.0, 29.0, 29.0, 31.0, 31.0])
     with connect(redis_house._server.url) as client:
         lock = RedisLock(client, KEY, 30.0, now=lambda: next(clock))
         assert lock.acquire()
@@ -299,16 +307,10 @@ def test_a_renewal_that_is_answered_too_late_does_not_bring_the_lock_back(redis_
 
 
 def test_the_deadline_counts_from_before_the_question(redis_house):
-    seconds = 0.0
-
-    def now() -> float:
-        nonlocal seconds
-        seconds += 10.0
-        return seconds
-
+    # Asked at 10 and answered by 24, in whose time to live of 15 the lock still is; at 26 it is not.
+    clock = iter([10.0, 24.0, 26.0])
     with connect(redis_house._server.url) as client:
-        lock = RedisLock(client, KEY, 15.0, now=now)
-        # Asked at 10, answered whenever: at 20 it is ours, at 30 it is not.
+        lock = RedisLock(client, KEY, 15.0, now=lambda: next(clock))
         assert lock.acquire()
         assert lock.held()
         assert not lock.held()
