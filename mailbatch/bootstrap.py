@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from mailbatch.application.compose import Compose
+    from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
     from mailbatch.infrastructure.db.backlog import SqlBacklog
+    from mailbatch.infrastructure.db.interventions import SqlInterventions
+    from mailbatch.infrastructure.db.reports import SqlReports
+    from mailbatch.infrastructure.db.reservations import SqlReservations
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
     from mailbatch.infrastructure.redis.lock import RedisLock
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
@@ -165,6 +169,41 @@ class Parts:
     def bound(self) -> int:
         """How many mails one crash may leave in doubt at most."""
         return crash_bound(1, self.settings.connections, self.settings.window)
+
+    # --- operating ---
+
+    @cached_property
+    def reservations(self) -> SqlReservations:
+        """All reservations, to store and to read."""
+        from mailbatch.infrastructure.db.reservations import SqlReservations
+
+        return SqlReservations(self.engine)
+
+    @cached_property
+    def interventions(self) -> SqlInterventions:
+        """What operators do to reservations."""
+        from mailbatch.infrastructure.db.interventions import SqlInterventions
+
+        return SqlInterventions(self.engine)
+
+    @cached_property
+    def reports(self) -> SqlReports:
+        """What is known of runs and of the backlog."""
+        from mailbatch.infrastructure.db.reports import SqlReports
+
+        return SqlReports(self.engine)
+
+    @cached_property
+    def check_draft(self) -> CheckDraft:
+        """Makes reservations of what was asked for."""
+        from uuid_utils.compat import uuid7
+
+        from mailbatch.application.reserve import CheckDraft
+        from mailbatch.infrastructure.mime.addresses import read_addresses
+
+        return CheckDraft(
+            new_id=uuid7, read_addresses=read_addresses, max_message_bytes=self.settings.max_message_bytes
+        )
 
     def _message_id_domain(self) -> str:
         """The right side of every Message-ID: the sender's domain, not this host's name, which leaks and costs DNS."""
