@@ -1,0 +1,79 @@
+"""Where the Celery app's settings come from: our ``celeryconfig.py``, and over it the one of the working directory."""
+
+from __future__ import annotations
+
+import types
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from celery.utils.imports import cwd_in_path
+
+from mailbatch.domain.errors import SettingsError
+
+NAME = "celeryconfig.py"
+_MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
+_JOINED_LISTS = ("imports", "include")
+
+
+def load(directory: Path | None = None) -> dict[str, Any]:
+    """Celery's settings: the defaults, and over them those of ``celeryconfig.py`` in ``directory`` (the working one).
+
+    A name in it replaces the default of that name; ``beat_schedule`` and other mappings are merged entry by entry,
+    ``imports`` are added to ours.
+
+    Raises:
+        SettingsError: a setting is wrong, or the file in ``directory`` is broken; one line says what and where.
+    """
+    ours = _defaults()
+    settings = _names_in(ours)
+    theirs = (directory or Path.cwd()) / NAME
+    if theirs.is_file() and not theirs.samefile(ours):
+        for name, value in _names_in(theirs).items():
+            settings[name] = _over(name, settings.get(name), value)
+    return settings
+
+
+def redis_url(url: str) -> str:
+    """``url`` as Celery spells it: its own scheme for a Unix socket, and TLS certificates checked unless said so."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "unix":
+        query["virtual_host"] = query.pop("db", "0")
+        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+    if parts.scheme == "rediss" and "ssl_cert_reqs" not in query:
+        return parts._replace(query=urlencode({**query, "ssl_cert_reqs": "required"})).geturl()
+    return url
+
+
+def _defaults() -> Path:
+    """Our own file: inside the package in a wheel, at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / NAME
+    return inside if inside.is_file() else package.parent / NAME
+
+
+def _names_in(path: Path) -> dict[str, Any]:
+    """Run the file at ``path``, which is no module that could be imported, and take what it names."""
+    names: dict[str, Any] = {"__file__": str(path), "__name__": "celeryconfig"}
+    try:
+        # In a worker the working directory is not on Python's path; its celeryconfig.py may import its neighbours.
+        with cwd_in_path():
+            exec(compile(path.read_bytes(), str(path), "exec"), names)  # noqa: S102 - it is the user's own program
+    except SettingsError:
+        raise
+    except Exception as error:
+        raise SettingsError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    return {
+        name: value
+        for name, value in names.items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType | types.FunctionType | type)
+    }
+
+
+def _over(name: str, ours: Any, theirs: Any) -> Any:
+    if ours is not None and name in _MERGED_MAPPINGS:
+        return {**ours, **theirs}
+    if ours is not None and name in _JOINED_LISTS:
+        return (*ours, *([theirs] if isinstance(theirs, str) else theirs))
+    return theirs

@@ -1,0 +1,205 @@
+"""A beat scheduler on the database: any number of beats give one tick, and a pause survives restarts.
+
+Beat's own clock only measures how long to sleep, at most a few seconds at a time; what is due the database says. So a
+clock that jumps on a beat's host neither stalls nor doubles ticks.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from billiard.process import current_process
+from celery.beat import ScheduleEntry, Scheduler
+
+from mailbatch import config
+from mailbatch.batch.schedule import BatchSchedule, after_tick, next_after
+from mailbatch.batch.start import announce, back_off, check_database
+from mailbatch.domain.errors import StoreError
+from mailbatch.domain.run import Pause
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.schedule import Slot, Timetable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+FRESH = 10.0
+"""Seconds after a tick within which a start needs none of its own."""
+RETRY = 5.0
+"""Seconds after which a tick that the broker did not take is tried again."""
+_SHORTEST_SLEEP = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class _Recheck:
+    """Look, at ``at`` on the monotonic clock, whether anything has run since ``tick`` or lives since ``start``."""
+
+    at: float
+    tick: datetime
+    start: datetime
+
+
+class DatabaseScheduler(Scheduler):  # type: ignore[misc]
+    """Celery's ``beat_scheduler``. Entries come from ``beat_schedule``; their state stands in ``batch_schedule``."""
+
+    def setup_schedule(self) -> None:
+        """Take the entries, and check the database if this beat stands alone (the worker has done it for its own)."""
+        settings = config.load()
+        self._lock_ttl = settings.lock_ttl
+        if current_process()._name == "MainProcess":  # noqa: SLF001 - as Celery does
+            announce(settings)
+            check_database(settings.database_url)
+        self.install_default_entries(self.data)
+        self.update_from_dict(self.app.conf.beat_schedule)
+        self._engine = connect(settings.database_url)
+        self._timetable = Timetable(self._engine)
+        self._started: set[str] = set()
+        self._rechecks: dict[str, _Recheck] = {}
+        self._waits: Iterator[float] | None = None
+
+    def tick(self, **_: Any) -> float:
+        """Send what is due; answer the seconds to sleep. A database that is away costs one log line a try."""
+        try:
+            wait = self._tick()
+        except StoreError as error:
+            self._waits = self._waits or back_off(RETRY)
+            wait = next(self._waits)
+            log.error("no ticks: %s; trying again in %g s", error, wait)  # noqa: TRY400 - one line says it all
+            return wait
+        if self._waits is not None:
+            log.info("the database answers; ticking again")
+            self._waits = None
+        return wait
+
+    def close(self) -> None:
+        """Give back the connections."""
+        super().close()
+        self._engine.dispose()
+
+    @property
+    def info(self) -> str:
+        """What the banner of a beat says of its store."""
+        return "    . db -> table batch_schedule"
+
+    def _tick(self) -> float:
+        began = time.monotonic()
+        now, slots = self._timetable.look()
+        wait = float(self.max_interval)
+        for name, entry in self.schedule.items():
+            next_tick = self._attend_safely(entry, slots.get(name), now)
+            if next_tick is not None:
+                wait = min(wait, (next_tick - now).total_seconds())
+        return max(wait - (time.monotonic() - began), _SHORTEST_SLEEP)
+
+    def _attend_safely(self, entry: ScheduleEntry, slot: Slot | None, now: datetime) -> datetime | None:
+        """Attend to ``entry``; a fault of it, a user's own schedule say, must not cost others their ticks."""
+        try:
+            return self._attend(entry, slot, now)
+        except StoreError:
+            raise
+        except Exception:
+            log.exception("the schedule entry %s is broken", entry.name)
+            return None
+
+    def _attend(self, entry: ScheduleEntry, slot: Slot | None, now: datetime) -> datetime | None:
+        """Do for one entry what its slot asks for; answer when to look at it again, None for some time."""
+        begin = self._begins(entry, slot, now)
+        if slot is None:
+            self._timetable.add(entry.name, begin or next_after(entry.schedule, now))
+            return now
+        if slot.paused is not Pause.NONE:
+            return None
+        begin = begin or self._recheck(entry, slot, now) or self._comes_back(entry, slot, now)
+        if begin is not None:
+            self._timetable.move(slot, begin)
+            return begin
+        assert slot.next_tick_at is not None  # noqa: S101 - for mypy: _comes_back answers for a slot without
+        if slot.next_tick_at > now:
+            return slot.next_tick_at
+        return self._send(entry, slot, now)
+
+    def _begins(self, entry: ScheduleEntry, slot: Slot | None, now: datetime) -> datetime | None:
+        """When the first tick of this start is to be, if this is the start and the stored one does not do."""
+        if entry.name in self._started:
+            return None
+        self._started.add(entry.name)
+        if not _at_start(entry):
+            return None
+        begin = now + timedelta(seconds=random.uniform(0, _jitter(entry)))  # noqa: S311 - spreads load, guards nothing
+        last = slot.last_tick_at if slot else None
+        self._rechecks[entry.name] = _Recheck(
+            at=time.monotonic() + (begin - now).total_seconds() + self._lock_ttl + 1,
+            tick=min(last or now, now),
+            start=now,
+        )
+        if slot is None:
+            return begin
+        fresh = last is not None and (now - last).total_seconds() < FRESH
+        stored = slot.next_tick_at
+        return begin if not fresh and (stored is None or stored > begin or stored <= now) else None
+
+    def _recheck(self, entry: ScheduleEntry, slot: Slot, now: datetime) -> datetime | None:
+        """Ask for one more tick if nothing came of that of the start: a dead holder's lock was in the way."""
+        recheck = self._rechecks.get(entry.name)
+        if recheck is None or time.monotonic() < recheck.at:
+            return None
+        del self._rechecks[entry.name]
+        later = slot.last_tick_at is not None and (now - slot.last_tick_at).total_seconds() < self._lock_ttl
+        if later or self._timetable.alive_since(entry.task, recheck.tick, recheck.start):
+            return None
+        log.info("no run of %s has begun since the start; ticking once more", entry.name)
+        return now
+
+    def _comes_back(self, entry: ScheduleEntry, slot: Slot, now: datetime) -> datetime | None:
+        """The next tick, where the stored one is missing or too far away: a new schedule, or a clock set back."""
+        latest = next_after(entry.schedule, now)
+        if slot.next_tick_at is None:
+            return latest
+        return latest if slot.next_tick_at > latest + timedelta(seconds=_jitter(entry)) else None
+
+    def _send(self, entry: ScheduleEntry, slot: Slot, now: datetime) -> datetime:
+        """Take the tick and queue its task; answer when the next one is."""
+        producer = self.producer  # Waits for the broker before the tick is taken: another beat may reach it.
+        assert slot.next_tick_at is not None  # noqa: S101
+        until = after_tick(entry.schedule, slot.next_tick_at, now)
+        if not self._timetable.take(slot, until):
+            return now
+        log.info("tick: %s", entry.name)
+        try:
+            self.apply_async(_expiring(entry, now), producer=producer, advance=False)
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client throws: beat goes on
+            again = now + timedelta(seconds=RETRY)
+            log.error("tick %s was not taken by the broker, trying again in %g s: %s", entry.name, RETRY, error)  # noqa: TRY400
+            self._timetable.give_back(slot, until, again)
+            return again
+        return until
+
+
+def _at_start(entry: ScheduleEntry) -> bool:
+    return isinstance(entry.schedule, BatchSchedule) and entry.schedule.at_start
+
+
+def _jitter(entry: ScheduleEntry) -> float:
+    return entry.schedule.jitter if isinstance(entry.schedule, BatchSchedule) else 0.0
+
+
+def _expiring(entry: ScheduleEntry, now: datetime) -> ScheduleEntry:
+    """The entry with its expiry counted by the database's clock: beat's own may be wrong."""
+    expires = entry.options.get("expires")
+    if not isinstance(expires, int | float):
+        return entry
+    return ScheduleEntry(
+        name=entry.name,
+        task=entry.task,
+        schedule=entry.schedule,
+        args=entry.args,
+        kwargs=entry.kwargs,
+        options={**entry.options, "expires": now + timedelta(seconds=expires)},
+        app=entry.app,
+    )

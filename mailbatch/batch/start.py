@@ -1,0 +1,85 @@
+"""What worker and beat say and check when they start."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from mailbatch import config
+from mailbatch.domain.errors import NotMigrated, StoreError
+from mailbatch.infrastructure.db.engine import connect, place
+from mailbatch.infrastructure.db.migrate import ensure_migrated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+FIRST_WAIT = 1.0
+LONGEST_WAIT = 30.0
+
+
+def back_off(longest: float = LONGEST_WAIT) -> Iterator[float]:
+    """Seconds to wait before each new try: 1, 2, 4 … ``longest``."""
+    wait = FIRST_WAIT
+    while True:
+        yield min(wait, longest)
+        wait = min(wait * 2, longest)
+
+
+def announce(settings: config.Settings) -> None:
+    """Log where the database is, and which variables look like slips. Ends the process if its driver is missing."""
+    try:
+        engine = connect(settings.database_url)
+    except StoreError as error:
+        # A driver is missing: no waiting helps.
+        log.critical("%s", error)
+        sys.exit(1)
+    log.info("database: %s", place(engine))
+    engine.dispose()
+    for line in config.unknown_variables():
+        log.warning("%s", line)
+
+
+def check_database(url: str) -> bool:
+    """Whether the database could be asked; one log line if not.
+
+    Ends the process with exit code 1 and one line if it has not the tables that this version works with.
+    """
+    try:
+        _check(url)
+    except NotMigrated as error:
+        log.critical("%s", error)
+        sys.exit(1)
+    except StoreError as error:
+        log.error("%s; trying again, runs fail until it answers", error)  # noqa: TRY400 - one line says it all
+        return False
+    return True
+
+
+def watch_until_reachable(url: str) -> None:
+    """Ask the database again and again, beside everything else, until it answers and is migrated."""
+    threading.Thread(target=_watch, args=(url,), name="database-watch", daemon=True).start()
+
+
+def _watch(url: str) -> None:
+    waiting = threading.Event()
+    for wait in back_off():
+        waiting.wait(wait)
+        try:
+            _check(url)
+        except (NotMigrated, StoreError) as error:
+            log.error("%s; trying again", error)  # noqa: TRY400
+        else:
+            log.info("the database answers")
+            return
+
+
+def _check(url: str) -> None:
+    engine = connect(url)
+    try:
+        ensure_migrated(engine)
+    finally:
+        engine.dispose()

@@ -1,0 +1,87 @@
+"""What mailbatch adds to a Celery worker: checks at its start, and a guard for its embedded beat."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from celery import bootsteps, signals
+from celery.platforms import set_pdeathsig
+from celery.worker import state
+
+from mailbatch import config
+from mailbatch.batch.start import announce, check_database, watch_until_reachable
+
+log = logging.getLogger(__name__)
+
+GUARD_INTERVAL = 1.0
+"""Seconds between two looks at the embedded beat."""
+
+_worker_pid: int | None = None
+
+
+class StartChecks(bootsteps.Step):  # type: ignore[misc]
+    """Refuses to start on a database that is not migrated; says at once what will not work."""
+
+    requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's way
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        settings = config.load()
+        announce(settings)
+        if worker.pool_cls.__module__.endswith(".solo"):
+            # Not refused: for one run at a time in the foreground it is fine, and Celery's own checks use it.
+            log.warning(
+                "the solo pool runs tasks in the process that should listen: no revoke reaches a run that is going on, "
+                "and `control shutdown` only its end. Use prefork (the default) or threads"
+            )
+        if not check_database(settings.database_url):
+            watch_until_reachable(settings.database_url)
+
+
+class BeatGuard(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the embedded beat anew when it has died: nothing in Celery would notice."""
+
+    requires = {"celery.worker.components:Beat", "celery.worker.components:Timer"}  # noqa: RUF012
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        global _worker_pid  # noqa: PLW0603 - the beat, our fork, compares it with its parent
+        _worker_pid = os.getpid()
+
+    def include_if(self, worker: Any) -> bool:
+        """Only where there is a beat to guard."""
+        return worker.beat is not None
+
+    def start(self, worker: Any) -> None:
+        """Begin to look."""
+        worker.timer.call_repeatedly(GUARD_INTERVAL, _guard, (worker,))
+
+
+def _guard(worker: Any) -> None:
+    stopping = state.should_stop is not None or state.should_terminate is not None
+    if stopping or worker.blueprint.state != bootsteps.RUN or worker.beat.is_alive():
+        return
+    from celery.beat import EmbeddedService
+
+    dead = worker.beat
+    log.critical("the embedded beat died (exit code %s); starting it anew", dead.exitcode)
+    worker.beat = EmbeddedService(
+        worker.app, schedule_filename=worker.schedule_filename, scheduler_cls=worker.scheduler
+    )
+    # Celery's own step for beat is the one that stops it at the end.
+    for step in worker.steps:
+        if getattr(step, "obj", None) is dead:
+            step.obj = worker.beat
+    worker.beat.start()
+
+
+def _end_with_the_worker(**_: Any) -> None:
+    """Else a beat whose worker was killed would tick for ever."""
+    set_pdeathsig("SIGKILL")
+    if _worker_pid is not None and os.getppid() != _worker_pid:
+        os._exit(1)  # The worker died before the line above.
+
+
+signals.beat_embedded_init.connect(_end_with_the_worker)

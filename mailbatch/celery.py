@@ -1,0 +1,49 @@
+"""The Celery app for ``celery -A mailbatch …``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from celery import Celery, signals
+
+from mailbatch import config
+from mailbatch.batch import appconfig
+from mailbatch.domain.errors import SettingsError
+
+
+def _configured() -> Celery:
+    """The app, configured; a wrong setting ends the process with exit code 2 and one line for each that is wrong."""
+    try:
+        settings = appconfig.load()
+    except SettingsError as error:
+        # Celery's command line would show anything but a SystemExit as a traceback.
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+    celery = Celery("mailbatch")
+    celery.config_from_object(settings)
+    # Named, not imported: `celery call` and a web application need no worker.
+    celery.steps["worker"].update(
+        {
+            "mailbatch.batch.worker:StartChecks",
+            "mailbatch.batch.worker:BeatGuard",
+            "mailbatch.batch.stopboard:StopBoard",
+        }
+    )
+    return celery
+
+
+def _log_in_one_form(loglevel: int | None = None, logfile: str | None = None, **_: Any) -> None:
+    """Celery's own lines look like ours. ``--loglevel`` goes over LOG_LEVEL, except for WARNING, its default."""
+    from mailbatch.infrastructure.system.logs import configure
+
+    settings = config.load()
+    level = settings.log_level if loglevel in {None, logging.WARNING} else loglevel
+    configure(json=settings.log_format is config.LogFormat.JSON, level=level or settings.log_level, logfile=logfile)
+
+
+signals.setup_logging.connect(_log_in_one_form)
+
+
+app = _configured()
