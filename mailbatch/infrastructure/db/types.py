@@ -85,8 +85,8 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL that it b
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # clock_timestamp, not now(): a statement that waited for a lock must see the time at which it goes on.
-    return f"(clock_timestamp() + make_interval(secs => CAST({compiler.process(element.clauses, **kw)} AS float8)))"
+    # statement_timestamp is STABLE, so an index range can end at it; clock_timestamp is not, and would read every row.
+    return f"(statement_timestamp() + make_interval(secs => CAST({compiler.process(element.clauses, **kw)} AS float8)))"
 
 
 @compiles(now, "sqlite")
@@ -103,7 +103,7 @@ class seconds_since(FunctionElement[float]):  # noqa: N801 - reads as the SQL th
 
 @compiles(seconds_since, "postgresql")
 def _since_postgresql(element: seconds_since, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"CAST(extract(epoch FROM clock_timestamp() - {compiler.process(element.clauses, **kw)}) AS float8)"
+    return f"CAST(extract(epoch FROM statement_timestamp() - {compiler.process(element.clauses, **kw)}) AS float8)"
 
 
 @compiles(seconds_since, "sqlite")

@@ -1,0 +1,369 @@
+"""One suite for the backlog of a run: the fake, SQLite and PostgreSQL behave alike."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from support.fake_stores import FakeBacklog
+
+from mailbatch.domain.message import Claim
+from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, released, settle
+from mailbatch.infrastructure.db.backlog import SqlBacklog
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.types import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RETRY = RetryPolicy(max_attempts=3)
+YES = Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))
+LATER = Verdict(Kind.DEFERRED, Reply(451, "4.7.1 later"))
+
+
+@dataclass
+class Fake:
+    backlog: FakeBacklog
+
+    def run(self) -> UUID:
+        return uuid4()
+
+    def reserve(self, *, due: float = -1.0, **kwargs: Any) -> UUID:
+        return self.backlog.reserve(due=due, **kwargs)
+
+    def row(self, reservation_id: UUID) -> Any:
+        return self.backlog.rows[reservation_id]
+
+    def end_lease(self, reservation_id: UUID) -> None:
+        self.row(reservation_id).lease_until = self.backlog.clock.now - 1
+
+    def forget_wire(self, reservation_id: UUID) -> None:
+        self.row(reservation_id).wire_at = None
+
+
+@dataclass
+class Sql:
+    backlog: SqlBacklog
+
+    def run(self) -> UUID:
+        run_id = uuid4()
+        with self.backlog.engine.begin() as connection:
+            connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="send-all", trigger="manual"))
+        return run_id
+
+    def reserve(self, *, due: float = -1.0, expires: float | None = None, **columns: Any) -> UUID:
+        given = {"id": uuid4(), "recipients": "ann@example.org", "subject": "s", "body_text": "t", **columns}
+        if expires is not None:
+            given["expires_at"] = now(expires)
+        with self.backlog.engine.begin() as connection:
+            connection.execute(sa.insert(mail_reservations).values(scheduled_at=now(due), **given))
+        return given["id"]
+
+    def row(self, reservation_id: UUID) -> Any:
+        with self.backlog.engine.begin() as connection:
+            query = sa.select(mail_reservations).where(mail_reservations.c.id == reservation_id)
+            return connection.execute(query).one()
+
+    def end_lease(self, reservation_id: UUID) -> None:
+        self._set(reservation_id, lease_until=now(-1))
+
+    def forget_wire(self, reservation_id: UUID) -> None:
+        self._set(reservation_id, wire_at=None)
+
+    def _set(self, reservation_id: UUID, **columns: Any) -> None:
+        with self.backlog.engine.begin() as connection:
+            query = sa.update(mail_reservations).where(mail_reservations.c.id == reservation_id)
+            connection.execute(query.values(**columns))
+
+    def attempts(self) -> list[Any]:
+        with self.backlog.engine.begin() as connection:
+            return list(connection.execute(sa.select(mail_attempts)))
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[Sql]:
+    engine = connect(database_url)
+    yield Sql(SqlBacklog(engine=engine, lease=60, retry=RETRY, message_id_domain="example.org"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgresql"])
+def world(request: pytest.FixtureRequest) -> Iterator[Fake | Sql]:
+    if request.param == "fake":
+        yield Fake(FakeBacklog(retry=RETRY))
+        return
+    engine = connect(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
+    yield Sql(SqlBacklog(engine=engine, lease=60, retry=RETRY, message_id_domain="example.org"))
+    engine.dispose()
+
+
+def claim_one(world) -> tuple[UUID, Claim]:
+    run = world.run()
+    return run, world.backlog.claim(run, 0, None, 1).claimed[0].claim
+
+
+def outcome(claim: Claim, *verdicts: Verdict, attempts: int = 0, on_doubt: OnDoubt = OnDoubt.RESEND) -> Settlement:
+    answers = {f"to{i}@example.org": v for i, v in enumerate(verdicts)}
+    answered = Answered(claim, "relay:25", answers)
+    return settle(answered, attempts=attempts, earlier={}, retry=RETRY, on_doubt=on_doubt, jitter=0.5)
+
+
+def test_what_is_due_is_claimed_in_order_of_priority_due_time_and_id(world):
+    a, b, c = world.reserve(due=-5), world.reserve(due=-9), world.reserve(due=-1, priority=3)
+    world.reserve(due=3600, priority=9)
+    page = world.backlog.claim(world.run(), 0, None, 10)
+    assert [one.claim.reservation_id for one in page.claimed] == [c, b, a]
+    assert page.cursor is None
+
+
+def test_pages_follow_the_cursor_across_priorities_and_indexes_count_over_the_run(world):
+    for priority in (0, 1, 2):
+        for _ in range(3):
+            world.reserve(priority=priority)
+    run, cursor, seen = world.run(), None, []
+    for _ in range(4):
+        page = world.backlog.claim(run, 0, cursor, 4)
+        seen += [(one.index, world.row(one.claim.reservation_id).priority) for one in page.claimed]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == list(zip(range(1, 10), [2, 2, 2, 1, 1, 1, 0, 0, 0], strict=True))
+
+
+def test_a_claim_is_a_lease_with_a_number_that_only_rises(world):
+    mail = world.reserve()
+    run, first = claim_one(world)
+    row = world.row(mail)
+    assert (row.status, row.claim_no, row.run_id) == (Status.SENDING, 1, run)
+    assert row.lease_until is not None
+    assert row.wire_at is not None
+    world.backlog.settle(run, 0, [released(first)])
+    _, second = claim_one(world)
+    assert second.claim_no == 2
+
+
+def test_the_message_id_is_fixed_at_the_first_claim(world):
+    mail = world.reserve()
+    run = world.run()
+    first = world.backlog.claim(run, 0, None, 1)
+    id_then = world.backlog.load(first.claimed)[0].message_id
+    world.backlog.settle(run, 0, [released(first.claimed[0].claim)])
+    again = world.backlog.claim(run, 0, None, 1)
+    assert world.backlog.load(again.claimed)[0].message_id == id_then
+    assert str(mail) in id_then
+
+
+def test_a_claimed_mail_is_not_claimed_again(world):
+    world.reserve()
+    claim_one(world)
+    assert world.backlog.claim(world.run(), 1, None, 5).claimed == []
+
+
+def test_a_cancelled_mail_is_not_loaded_though_it_was_claimed(world):
+    mail = world.reserve()
+    page = world.backlog.claim(world.run(), 0, None, 1)
+    world.end_lease(mail)
+    world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+    assert world.backlog.load(page.claimed) == []
+
+
+def test_a_verdict_is_written_once_and_only_by_the_holder_of_the_claim(world):
+    mail = world.reserve()
+    run, claim = claim_one(world)
+    stale = Claim(mail, claim.claim_no - 1)
+    assert world.backlog.settle(run, 0, [outcome(stale, LATER)]) == set()
+    assert world.backlog.settle(run, 0, [outcome(claim, YES)]) == {claim}
+    assert world.backlog.settle(run, 0, [outcome(claim, LATER)]) == set()
+    row = world.row(mail)
+    assert (row.status, row.attempts, row.lease_until) == (Status.SENT, 1, None)
+
+
+def test_a_deferred_mail_is_due_later(world):
+    mail = world.reserve()
+    run, claim = claim_one(world)
+    world.backlog.settle(run, 0, [outcome(claim, LATER)])
+    assert (world.row(mail).status, world.row(mail).attempts) == (Status.PENDING, 1)
+    assert world.backlog.claim(world.run(), 0, None, 5).claimed == []
+    assert world.backlog.remaining() == 0
+
+
+def test_a_retry_knows_who_took_it_before(world):
+    world.reserve(recipients="to0@example.org, to1@example.org")
+    run = world.run()
+    page = world.backlog.claim(run, 0, None, 1)
+    partly = outcome(page.claimed[0].claim, YES, LATER)
+    world.backlog.settle(run, 0, [Settlement(**{f: getattr(partly, f) for f in partly.__slots__} | {"retry_in": 0.0})])
+    again = world.backlog.claim(run, 0, None, 1)
+    assert list(world.backlog.load(again.claimed)[0].earlier) == ["to0@example.org"]
+
+
+def test_a_lease_that_ended_before_the_wire_goes_back_untouched(world):
+    mail = world.reserve()
+    claim_one(world)
+    world.end_lease(mail)
+    world.forget_wire(mail)
+    resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.HOLD, 10)
+    assert (resolved.released, resolved.resent, resolved.held) == (1, 0, 0)
+    assert (world.row(mail).status, world.row(mail).attempts) == (Status.PENDING, 0)
+
+
+def test_a_lease_that_ended_on_the_wire_costs_an_attempt_under_either_policy(world):
+    mail = world.reserve()
+    claim_one(world)
+    world.end_lease(mail)
+    resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+    assert (resolved.resent, world.row(mail).status, world.row(mail).attempts) == (1, Status.PENDING, 1)
+    claim_one(world)
+    world.end_lease(mail)
+    resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.HOLD, 10)
+    assert (resolved.held, world.row(mail).status, world.row(mail).attempts) == (1, Status.IN_DOUBT, 2)
+
+
+def test_a_poison_mail_that_kills_its_sender_each_time_ends_in_doubt(world):
+    mail = world.reserve()
+    for _ in range(RETRY.max_attempts):
+        claim_one(world)
+        world.end_lease(mail)
+        world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+    assert world.row(mail).status == Status.IN_DOUBT
+    assert world.backlog.claim(world.run(), 0, None, 5).claimed == []
+
+
+def test_a_live_lease_is_nobody_elses_to_judge(world):
+    world.reserve()
+    claim_one(world)
+    resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+    assert (resolved.released, resolved.resent, resolved.held) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("policy", list(OnDoubt))
+def test_a_late_acceptance_turns_a_doubt_into_sent(world, policy):
+    mail = world.reserve()
+    run, claim = claim_one(world)
+    world.end_lease(mail)
+    world.backlog.resolve_doubts(world.run(), policy, 10)
+    assert world.backlog.settle(run, 0, [outcome(claim, YES)]) == {claim}
+    assert world.row(mail).status == Status.SENT
+
+
+def test_a_late_refusal_changes_nothing(world):
+    mail = world.reserve()
+    run, claim = claim_one(world)
+    world.end_lease(mail)
+    world.backlog.resolve_doubts(world.run(), OnDoubt.HOLD, 10)
+    assert world.backlog.settle(run, 0, [outcome(claim, LATER)]) == set()
+    assert world.row(mail).status == Status.IN_DOUBT
+
+
+def test_a_late_acceptance_does_not_settle_over_the_rescuer(world):
+    mail = world.reserve()
+    run, claim = claim_one(world)
+    world.end_lease(mail)
+    world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+    claim_one(world)
+    assert world.backlog.settle(run, 0, [outcome(claim, YES)]) == set()
+    assert world.row(mail).status == Status.SENDING
+
+
+def test_renewal_prolongs_this_lanes_leases_and_revives_none(world):
+    kept, ended = world.reserve(due=-2), world.reserve(due=-1)
+    run = world.run()
+    world.backlog.claim(run, 0, None, 2)
+    world.end_lease(ended)
+    world.backlog.renew(run, 0)
+    world.backlog.renew(run, 1)
+    world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+    assert world.row(kept).status == Status.SENDING
+    assert world.row(ended).status == Status.PENDING
+
+
+def test_what_has_expired_is_neither_claimed_nor_counted_as_remaining(world):
+    gone, alive = world.reserve(expires=-0.5), world.reserve(expires=3600)
+    assert world.backlog.remaining() == 1
+    assert world.backlog.expire(10) == 1
+    assert world.row(gone).status == Status.EXPIRED
+    page = world.backlog.claim(world.run(), 0, None, 10)
+    assert [one.claim.reservation_id for one in page.claimed] == [alive]
+
+
+def test_too_late_is_measured_by_max_lateness(sql):
+    strict = Sql(SqlBacklog(engine=sql.backlog.engine, lease=60, retry=RETRY, message_id_domain="x", max_lateness=100))
+    old, fresh = sql.reserve(due=-101), sql.reserve(due=-50)
+    assert strict.backlog.expire(10) == 1
+    assert (sql.row(old).status, sql.row(fresh).status) == ("expired", "pending")
+    assert "MAX_LATENESS" in sql.row(old).last_error
+
+
+def test_every_try_but_the_accepted_one_has_a_row_of_its_own(sql):
+    sql.reserve()
+    run, claim = claim_one(sql)
+    sql.backlog.settle(run, 0, [outcome(claim, LATER)])
+    (attempt,) = sql.attempts()
+    assert (attempt.outcome, attempt.reply_code, attempt.enhanced_code) == ("deferred", 451, "4.7.1")
+    assert (attempt.run_id, attempt.lane, attempt.relay) == (run, 0, "relay:25")
+
+
+def test_a_late_acceptance_corrects_the_attempt(sql):
+    mail = sql.reserve()
+    run, claim = claim_one(sql)
+    sql.end_lease(mail)
+    sql.backlog.resolve_doubts(sql.run(), OnDoubt.RESEND, 10)
+    assert [a.outcome for a in sql.attempts()] == ["in_doubt"]
+    sql.backlog.settle(run, 0, [outcome(claim, YES)])
+    assert sql.attempts() == []
+
+
+def test_what_a_relay_says_is_stored_whatever_it_says(sql):
+    mail = sql.reserve()
+    run, claim = claim_one(sql)
+    odd = Verdict(Kind.REJECTED, Reply(550, "5.0.0 \x00 \ud800 'quoted' ünï"))
+    sql.backlog.settle(run, 0, [outcome(claim, odd)])
+    assert sql.row(mail).last_error == "550 5.0.0 \\x00 ? 'quoted' ünï"
+
+
+def test_lanes_that_claim_at_once_never_get_the_same_mail(sql):
+    for _ in range(200):
+        sql.reserve()
+    run, taken, guard = sql.run(), [], threading.Lock()
+
+    def lane(number: int) -> None:
+        while page := sql.backlog.claim(run, number, None, 7).claimed:
+            with guard:
+                taken.extend((one.claim.reservation_id, one.index) for one in page)
+
+    threads = [threading.Thread(target=lane, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({mail for mail, _ in taken}) == len(taken) == 200
+    assert sorted(index for _, index in taken) == list(range(1, 201))
+
+
+def test_reservations_for_next_week_are_not_read_by_a_claim(postgres_url):
+    engine = connect(postgres_url)
+    backlog = SqlBacklog(engine=engine, lease=60, retry=RETRY, message_id_domain="example.org")
+    statement = backlog._claim_statement(uuid4(), 0, 0, None, 128).compile(engine)
+    parameters = {name: bind.effective_value for name, bind in statement.binds.items()}
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO mail_reservations (recipients, subject, body_text, scheduled_at) "
+            "SELECT 'a@example.org', 's', 't', now() + interval '1 day' FROM generate_series(1, 20000)"
+        )
+        connection.exec_driver_sql("ANALYZE mail_reservations")
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+    engine.dispose()
+    index = plan.index("ix_mail_reservations_due")
+    assert "due_at <= (statement_timestamp()" in plan[index:], plan
+
+
+def test_a_tally_that_is_released_is_in_no_column():
+    assert released(Claim(uuid4(), 1)).tally is Tally.RELEASED

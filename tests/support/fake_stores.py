@@ -1,0 +1,268 @@
+"""The stores of a run in memory; ``tests/contract/test_backlog.py`` holds them to what the databases do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page
+from mailbatch.domain.message import Claim, Envelope, Message
+from mailbatch.domain.outcome import Kind
+from mailbatch.domain.reservation import Mail, Status
+from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import Counts, Pause
+from mailbatch.domain.settlement import OnDoubt, Settlement
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mailbatch.domain.errors import StoreError
+    from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
+
+
+@dataclass
+class FakeClock:
+    """Time passes when somebody sleeps, or when a test says so."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass
+class FakeRow:
+    id: UUID
+    mail: Mail
+    due_at: float
+    priority: int = 0
+    expires_at: float | None = None
+    status: Status = Status.PENDING
+    attempts: int = 0
+    claim_no: int = 0
+    run_id: UUID | None = None
+    lane: int | None = None
+    lease_until: float | None = None
+    wire_at: float | None = None
+    last_error: str | None = None
+    verdicts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FakeBacklog:
+    """The port ``Backlog``. ``failing`` makes the named verbs raise."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    lease: float = 60.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    max_lateness: float = 0.0
+    rows: dict[UUID, FakeRow] = field(default_factory=dict)
+    claimed: dict[UUID, int] = field(default_factory=dict)
+    failing: dict[str, StoreError] = field(default_factory=dict)
+    pages: list[int] = field(default_factory=list)
+
+    def reserve(self, *, due: float = 0.0, expires: float | None = None, priority: int = 0, **mail: Any) -> UUID:
+        """A new reservation, due ``due`` seconds from now."""
+        given = {"recipients": "ann@example.org", "subject": "s", "body_text": "t", **mail}
+        ends = None if expires is None else self.clock.now + expires
+        row = FakeRow(uuid4(), Mail(**given), self.clock.now + due, priority, ends)
+        self.rows[row.id] = row
+        return row.id
+
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
+        self._check("claim")
+        key = None if after is None else (-after.priority, after.due_at, after.reservation_id)
+        due = [r for r in self._due() if key is None or (-r.priority, r.due_at, r.id) > key][:limit]
+        first = self.claimed.get(run_id, 0) + 1
+        self.claimed[run_id] = first + len(due) - 1
+        self.pages.append(len(due))
+        for row in due:
+            row.status, row.run_id, row.lane = Status.SENDING, run_id, lane
+            row.claim_no += 1
+            row.lease_until, row.wire_at = self.clock.now + self.lease, self.clock.now
+        page = [Claimed(Claim(r.id, r.claim_no), first + i, _size(r.mail)) for i, r in enumerate(due)]
+        last = due[-1] if len(due) >= limit else None
+        return Page(page, Cursor(last.priority, last.due_at, last.id) if last else None)
+
+    def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
+        self._check("load")
+        return [
+            ClaimedMail(
+                claim=c.claim,
+                index=c.index,
+                mail=row.mail,
+                message_id=f"<{row.id}@test.invalid>",
+                attempts=row.attempts,
+                earlier={to: v for to, v in row.verdicts.items() if v.kind is Kind.ACCEPTED},
+            )
+            for c in claimed
+            if (row := self.rows[c.claim.reservation_id]).claim_no == c.claim.claim_no and row.status is Status.SENDING
+        ]
+
+    def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
+        self._check("settle")
+        held = set()
+        for s in settlements:
+            row = self.rows[s.claim.reservation_id]
+            late = s.status is Status.SENT and row.status in {Status.IN_DOUBT, Status.PENDING}
+            if row.claim_no == s.claim.claim_no and (row.status is Status.SENDING or late):
+                self._write(row, s)
+                held.add(s.claim)
+        return held
+
+    def renew(self, run_id: UUID, lane: int) -> None:
+        self._check("renew")
+        for row in self.rows.values():
+            mine = row.status is Status.SENDING and (row.run_id, row.lane) == (run_id, lane)
+            if mine and row.lease_until is not None and row.lease_until > self.clock.now:
+                row.lease_until = self.clock.now + self.lease
+
+    def expire(self, limit: int) -> int:
+        self._check("expire")
+        gone = [r for r in self.rows.values() if r.status is Status.PENDING and self._too_late(r)][:limit]
+        for row in gone:
+            row.status = Status.EXPIRED
+        return len(gone)
+
+    def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
+        self._check("resolve_doubts")
+        released = resent = held = 0
+        ended = [r for r in self.rows.values() if r.status is Status.SENDING and (r.lease_until or 0) <= self.clock.now]
+        for row in ended[:limit]:
+            row.lease_until = None
+            if row.wire_at is None:
+                row.status, released = Status.PENDING, released + 1
+                continue
+            row.attempts += 1
+            if on_doubt is OnDoubt.HOLD or self.retry.exhausted(row.attempts):
+                row.status, held = Status.IN_DOUBT, held + 1
+            else:
+                row.status, resent = Status.PENDING, resent + 1
+        return DoubtsResolved(released, resent, held)
+
+    def remaining(self) -> int:
+        self._check("remaining")
+        return len(self._due()) + sum(r.status is Status.SENDING for r in self.rows.values())
+
+    def _due(self) -> list[FakeRow]:
+        due = [r for r in self.rows.values() if r.status is Status.PENDING and r.due_at <= self.clock.now]
+        alive = [r for r in due if r.expires_at is None or r.expires_at > self.clock.now]
+        return sorted(alive, key=lambda r: (-r.priority, r.due_at, r.id))
+
+    def _too_late(self, row: FakeRow) -> bool:
+        passed = row.expires_at is not None and row.expires_at <= self.clock.now
+        return passed or bool(self.max_lateness and row.due_at <= self.clock.now - self.max_lateness)
+
+    def _write(self, row: FakeRow, s: Settlement) -> None:
+        row.status, row.lease_until = s.status, None
+        row.attempts += s.attempted
+        row.wire_at = row.wire_at if s.status is Status.IN_DOUBT else None
+        if s.retry_in is not None:
+            row.due_at = self.clock.now + s.retry_in
+        if s.attempted:
+            row.last_error = " ".join(s.errors) or None
+            row.verdicts = dict(s.verdicts or {})
+
+    def _check(self, verb: str) -> None:
+        if verb in self.failing:
+            raise self.failing[verb]
+
+
+@dataclass
+class FakeRuns:
+    """The port ``Runs``."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)
+    noted: dict[UUID, list[ItemError]] = field(default_factory=dict)
+
+    def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
+        self.rows[run_id] = {"job": job, "trigger": trigger, "bound": bound, "outcome": None, "beat": self.clock.now}
+
+    def beat(self, run_id: UUID, counts: Counts) -> None:
+        self.rows[run_id] |= {"beat": self.clock.now, "counts": counts}
+
+    def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
+        known = {e.index for e in self.noted.setdefault(run_id, [])}
+        self.noted[run_id] += [e for e in errors if e.index not in known]
+
+    def close(self, job: str, report: RunReport, error: str | None) -> None:
+        assert report.run_id is not None
+        self.rows[report.run_id] |= {"outcome": report.outcome, "counts": report.counts, "error": error}
+
+    def open_run(self, job: str) -> OpenRun | None:
+        raise NotImplementedError
+
+    def close_dead(self, job: str, silent: float) -> list[UUID]:
+        dead = [
+            run_id
+            for run_id, row in self.rows.items()
+            if row["job"] == job and row["outcome"] is None and row["beat"] < self.clock.now - silent
+        ]
+        for run_id in dead:
+            self.rows[run_id]["outcome"] = "failed"
+        return dead
+
+    def outcome_of(self, run_id: UUID) -> RunOutcome | None:
+        return self.rows[run_id]["outcome"]
+
+
+@dataclass
+class FakeSwitch:
+    """The port ``Switch``."""
+
+    pause: Pause = Pause.NONE
+
+    def paused(self, job: str) -> Pause:
+        return self.pause
+
+    def set(self, job: str, pause: Pause) -> None:
+        self.pause = pause
+
+
+@dataclass
+class FakeStop:
+    """The port ``StopToken``: ``after`` answers how many questions it says "go on"."""
+
+    why: RunOutcome | None = None
+    after: int = 0
+    asked: int = 0
+
+    def reason(self) -> RunOutcome | None:
+        self.asked += 1
+        return self.why if self.asked > self.after else None
+
+
+@dataclass
+class FakeRun:
+    """The port ``Run``; its upkeep is done when a test says so."""
+
+    id: UUID = field(default_factory=uuid4)
+    stop: FakeStop = field(default_factory=FakeStop)
+    counts: Counts = field(default_factory=Counts)
+    errors: list[ItemError] = field(default_factory=list)
+    upkeep: list[Callable[[], None]] = field(default_factory=list)
+
+    def every(self, seconds: float, deed: Callable[[], None]) -> None:
+        self.upkeep.append(deed)
+
+    def count(self, counts: Counts) -> None:
+        self.counts += counts
+
+    def item_error(self, error: ItemError) -> None:
+        self.errors.append(error)
+
+
+def plain_message(claimed: ClaimedMail) -> Message:
+    """A composer that only addresses the envelope."""
+    everyone = tuple(to.strip() for to in claimed.mail.recipients.split(","))
+    left = tuple(to for to in everyone if to not in claimed.earlier)
+    return Message(claimed.claim, Envelope("sender@example.org", left), b"Subject: s\r\n\r\nt\r\n")
+
+
+def _size(mail: Mail) -> int:
+    return len((mail.body_text or "").encode()) + len((mail.body_html or "").encode())

@@ -1,0 +1,204 @@
+"""A run of any batch, over fakes: lock, pause, row, texts, and what its report says."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from uuid import uuid4
+
+import pytest
+from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
+from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
+
+from mailbatch.batch.job import DEAD_AFTER, Job
+from mailbatch.domain.errors import JobExecError, RunFailed
+from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, Trigger
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.redis = FakeRedisServer()
+        self.runs = FakeRuns(self.clock)
+        self.switch = FakeSwitch()
+        self.status = FakeStatusBoard(self.redis)
+
+    def job(self, work=lambda run: None, **kwargs) -> Job:
+        given = {
+            "name": "nightly",
+            "lock": FakeLock(self.redis, "nightly", 30),
+            "lock_ttl": 30,
+            "status": self.status,
+            **kwargs,
+        }
+        return Job(work=work, runs=self.runs, switch=self.switch, clock=self.clock, new_id=uuid4, **given)
+
+    @property
+    def row(self):
+        return next(iter(self.runs.rows.values()))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_a_run_is_a_row_and_a_report(world):
+    def work(run):
+        run.count(Counts(sent=2))
+        world.clock.now += 1.5
+
+    report = world.job(work, remaining=lambda: 7, bound=256)(Trigger.BEAT)
+    assert report.as_dict() == {
+        "run_id": str(report.run_id),
+        "trigger": "beat",
+        "outcome": "completed",
+        "sent": 2,
+        "failed": 0,
+        "deferred": 0,
+        "in_doubt": 0,
+        "expired": 0,
+        "remaining": 7,
+        "duration": 1.5,
+        "bound": 256,
+        "errors": [],
+    }
+    assert world.row["outcome"] is RunOutcome.COMPLETED
+
+
+def test_the_loser_of_the_lock_is_skipped_with_a_line_and_without_a_row(world, caplog):
+    caplog.set_level(logging.INFO)
+    assert FakeLock(world.redis, "nightly", 30).acquire()
+    report = world.job(lambda run: pytest.fail("it ran"))()
+    assert (report.outcome, report.run_id, world.runs.rows) == (RunOutcome.SKIPPED, None, {})
+    assert "job is already running" in caplog.text
+
+
+def test_the_end_is_logged_with_name_and_duration_also_after_an_error(world, caplog):
+    caplog.set_level(logging.INFO)
+
+    def work(_run):
+        world.clock.now += 2
+        raise RunFailed("the relay is away")
+
+    world.job(work)()
+    assert "job finished: nightly, failed after 2.000 s" in caplog.text
+
+
+def test_a_panic_is_recorded_keeps_the_errors_before_it_and_frees_the_lock(world):
+    def work(run):
+        run.item_error(ItemError(1, uuid4(), ("550 no",)))
+        raise ZeroDivisionError("division by zero")
+
+    with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] ZeroDivisionError: division by zero$"):
+        world.job(work)()
+    assert world.row["outcome"] is RunOutcome.FAILED
+    assert world.row["error"] == "[JOB EXEC ERROR] ZeroDivisionError: division by zero"
+    assert [e.index for e in next(iter(world.runs.noted.values()))] == [1]
+    assert FakeLock(world.redis, "nightly", 30).acquire()
+
+
+def test_a_run_that_cannot_go_on_reports_its_error_first_and_raises_nothing(world):
+    def work(run):
+        run.item_error(ItemError(3, "id", ("no",)))
+        raise RunFailed("failed to find reservation mail list. err:boom")
+
+    report = world.job(work)()
+    assert report.outcome is RunOutcome.FAILED
+    assert report.errors == [
+        "failed to find reservation mail list. err:boom",
+        "[error]Index:3,ReservationID:id,Errors:[no]",
+    ]
+
+
+@pytest.mark.parametrize("why", [RunOutcome.REVOKED, RunOutcome.SHUTDOWN])
+def test_who_interrupts_a_run_gives_it_its_outcome_and_the_partial_result_is_kept(world, why):
+    def work(run):
+        run.count(Counts(sent=1))
+        assert run.stop.reason() is why
+
+    report = world.job(work)(interrupted=lambda: why)
+    assert (report.outcome, report.counts.sent) == (why, 1)
+
+
+def test_a_run_over_its_time_ends_like_a_cancel(world):
+    def work(run):
+        assert run.stop.reason() is None
+        world.clock.now += 301
+        assert run.stop.reason() is RunOutcome.TIMED_OUT
+
+    assert world.job(work, timeout=300)().outcome is RunOutcome.TIMED_OUT
+
+
+def test_a_lost_lock_stops_the_run(world):
+    def work(run):
+        world.redis.keys.clear()
+        world.redis.now = lambda: 1e12
+        assert run.stop.reason() is RunOutcome.LOCK_LOST
+
+    assert world.job(work)().outcome is RunOutcome.LOCK_LOST
+
+
+def test_pause_all_is_seen_while_the_run_works(world):
+    seen = threading.Event()
+
+    def work(run):
+        world.switch.pause = Pause.ALL
+        while run.stop.reason() is None:
+            seen.wait(0.01)
+
+    assert world.job(work)().outcome is RunOutcome.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("pause", "trigger", "outcome"),
+    [
+        (Pause.TICKS, Trigger.BEAT, RunOutcome.PAUSED),
+        (Pause.TICKS, Trigger.MANUAL, RunOutcome.COMPLETED),
+        (Pause.ALL, Trigger.BEAT, RunOutcome.PAUSED),
+        (Pause.ALL, Trigger.MANUAL, RunOutcome.PAUSED),
+        (Pause.NONE, Trigger.BEAT, RunOutcome.COMPLETED),
+    ],
+)
+def test_a_pause_holds_back_ticks_or_everything(world, pause, trigger, outcome):
+    world.switch.pause = pause
+    assert world.job()(trigger).outcome is outcome
+    assert world.row["outcome"] is outcome
+
+
+def test_a_run_that_died_is_closed_by_the_next_one(world, caplog):
+    dead = uuid4()
+    world.runs.open(dead, "nightly", Trigger.BEAT, 0)
+    world.clock.now += DEAD_AFTER + 1
+    world.job()()
+    assert world.runs.rows[dead]["outcome"] == "failed"
+    assert f"run {dead} died without an end" in caplog.text
+
+
+def test_redis_away_is_one_line_and_no_row(world):
+    world.redis.away = True
+    with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] Redis cannot be asked"):
+        world.job()()
+    assert world.runs.rows == {}
+
+
+def test_without_a_lock_no_redis_is_needed(world):
+    world.redis.away = True
+    assert world.job(lock=None, status=None)().outcome is RunOutcome.COMPLETED
+
+
+def test_the_status_says_running_and_then_finished(world):
+    shown = []
+    world.job(lambda run: shown.append(world.status.get("nightly")))()
+    assert shown[0]["state"] == "running"
+    assert world.status.get("nightly")["state"] == "finished"
+
+
+def test_every_item_error_is_written_though_the_report_shows_the_first_100(world):
+    def work(run):
+        for i in range(1, 1201):
+            run.item_error(ItemError(i, uuid4(), ("no",)))
+
+    report = world.job(work)()
+    assert len(report.errors) == 100
+    assert len(world.runs.noted[report.run_id]) == 1200

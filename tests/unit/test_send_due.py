@@ -1,0 +1,316 @@
+"""A lane of a run, over fakes: what it claims, sends, settles and gives back."""
+
+from __future__ import annotations
+
+import pytest
+from support.fake_stores import FakeBacklog, FakeRun, FakeStop, plain_message
+from support.fakes import FakeTransport, accepted, answered, relay_fault
+
+from mailbatch.application.ports import Claimed
+from mailbatch.application.send_due import SendDue, within_budget
+from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
+from mailbatch.domain.outcome import Kind, RelayFault
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import Counts, RunOutcome
+from mailbatch.domain.settlement import OnDoubt
+
+
+@pytest.fixture
+def backlog() -> FakeBacklog:
+    return FakeBacklog()
+
+
+def lane(backlog, transport=None, *, compose=plain_message, group_size=4, on_doubt=OnDoubt.RESEND) -> SendDue:
+    return SendDue(
+        backlog=backlog,
+        compose=compose,
+        transport=transport or FakeTransport(),
+        clock=backlog.clock,
+        jitter=lambda: 0.5,
+        retry=RetryPolicy(max_attempts=3),
+        on_doubt=on_doubt,
+        group_size=group_size,
+        page_size=10,
+        lease=backlog.lease,
+        relay_patience=5,
+    )
+
+
+def states(backlog) -> list[Status]:
+    return [row.status for row in backlog.rows.values()]
+
+
+def test_everything_that_is_due_is_sent_in_pages_and_the_last_page_is_empty(backlog):
+    for _ in range(10):
+        backlog.reserve()
+    later = backlog.reserve(due=3600)
+    run = FakeRun()
+    lane(backlog)(run)
+    assert run.counts == Counts(sent=10)
+    assert backlog.rows[later].status is Status.PENDING
+    assert backlog.pages == [4, 4, 2, 0]
+
+
+def test_mails_go_by_priority_then_by_due_time(backlog):
+    late, early, urgent = backlog.reserve(due=-10), backlog.reserve(due=-20), backlog.reserve(priority=9)
+    transport = FakeTransport()
+    lane(backlog, transport)(FakeRun())
+    assert [m.claim.reservation_id for m in transport.messages] == [urgent, early, late]
+
+
+def test_nothing_due_opens_no_stream_of_mails(backlog):
+    transport = FakeTransport()
+    lane(backlog, transport)(FakeRun())
+    assert transport.messages == []
+
+
+def test_an_items_error_is_collected_with_its_index_over_the_whole_run_and_stops_nobody(backlog):
+    ids = [backlog.reserve(recipients=f"to{i}@example.org") for i in range(9)]
+
+    def script(message):
+        return (
+            answered(message, Kind.REJECTED, 550, "5.1.1 no")
+            if message.claim.reservation_id == bad
+            else accepted(message)
+        )
+
+    order = sorted(ids)
+    bad = order[6]
+    run = FakeRun()
+    lane(backlog, FakeTransport(script))(run)
+    assert run.counts == Counts(sent=8, failed=1)
+    assert [(e.index, e.reservation_id, e.errors) for e in run.errors] == [(7, bad, ("550 5.1.1 no",))]
+
+
+def test_a_mail_that_cannot_be_composed_fails_with_every_reason(backlog):
+    good, bad = backlog.reserve(), backlog.reserve()
+
+    def compose(claimed):
+        if claimed.claim.reservation_id == bad:
+            raise CannotCompose(["subject: has a line break", "body_text: 'x' is undefined"])
+        return plain_message(claimed)
+
+    run = FakeRun()
+    lane(backlog, compose=compose)(run)
+    assert backlog.rows[good].status is Status.SENT
+    assert backlog.rows[bad].status is Status.FAILED
+    assert run.errors[0].errors == ("subject: has a line break", "body_text: 'x' is undefined")
+
+
+def test_a_deferred_mail_is_not_tried_again_in_the_same_run(backlog):
+    backlog.reserve()
+    transport = FakeTransport(lambda m: answered(m, Kind.DEFERRED, 451, "later"))
+    run = FakeRun()
+    lane(backlog, transport)(run)
+    assert len(transport.messages) == 1
+    assert run.counts == Counts(deferred=1)
+    assert states(backlog) == [Status.PENDING]
+
+
+@pytest.mark.parametrize("why", [RunOutcome.REVOKED, RunOutcome.SHUTDOWN, RunOutcome.PAUSED, RunOutcome.LOCK_LOST])
+def test_a_stop_is_seen_before_the_next_mail_and_the_rest_goes_back_at_once(backlog, why):
+    for _ in range(8):
+        backlog.reserve()
+    transport = FakeTransport()
+    stop = FakeStop(why, after=10**9)
+
+    def script(message):
+        if len(transport.messages) == 3:
+            stop.after = 0
+        return accepted(message)
+
+    transport._script = script
+    run = FakeRun(stop=stop)
+    lane(backlog, transport)(run)
+    assert run.counts == Counts(sent=3)
+    assert sorted(states(backlog)) == [Status.PENDING] * 5 + [Status.SENT] * 3
+    assert all(row.lease_until is None and row.wire_at is None for row in backlog.rows.values())
+
+
+def test_no_mail_is_begun_once_the_lease_has_run_out_on_this_machines_clock(backlog):
+    for _ in range(4):
+        backlog.reserve()
+    transport = FakeTransport()
+
+    def frozen(message):
+        backlog.clock.now += backlog.lease  # the process was stopped and goes on
+        return accepted(message)
+
+    transport._script = frozen
+    run = FakeRun(stop=FakeStop(RunOutcome.SHUTDOWN, after=60))
+    lane(backlog, transport)(run)
+    first_group = transport.messages[:4]
+    assert len({m.claim for m in transport.messages}) == len(transport.messages)
+    assert transport.messages[0].claim.claim_no == 1
+    assert all(m.claim.claim_no > 1 for m in first_group[1:])  # they were claimed anew, under a new number
+
+
+def test_renewing_keeps_a_slow_lane_going(backlog):
+    for _ in range(4):
+        backlog.reserve()
+    transport = FakeTransport()
+    run = FakeRun()
+
+    def slow(message):
+        for _ in range(4):
+            backlog.clock.now += backlog.lease / 4
+            run.upkeep[0]()
+        return accepted(message)
+
+    transport._script = slow
+    lane(backlog, transport)(run)
+    assert run.counts == Counts(sent=4)
+    assert [m.claim.claim_no for m in transport.messages] == [1, 1, 1, 1]
+
+
+def test_a_relay_that_is_away_ends_the_run_soon_and_burns_no_attempt(backlog):
+    for _ in range(100):
+        backlog.reserve()
+    transport = FakeTransport(lambda m: relay_fault(m, "connection refused"))
+    with pytest.raises(RunFailed, match=r"the relay is away: fake:25: connection refused"):
+        lane(backlog, transport)(FakeRun())
+    assert len(transport.messages) == 5
+    assert set(states(backlog)) == {Status.PENDING}
+    assert all(row.attempts == 0 for row in backlog.rows.values())
+
+
+def test_one_mail_and_a_relay_that_is_away_burn_no_attempt_either(backlog):
+    backlog.reserve()
+    with pytest.raises(RunFailed, match="the relay is away"):
+        lane(backlog, FakeTransport(relay_fault))(FakeRun())
+    assert backlog.rows.popitem()[1].attempts == 0
+
+
+def test_a_hopeless_relay_is_not_asked_twice(backlog):
+    for _ in range(9):
+        backlog.reserve()
+    transport = FakeTransport(lambda m: relay_fault(m, "535 5.7.8 bad password", hopeless=True))
+    with pytest.raises(RunFailed, match="535"):
+        lane(backlog, transport)(FakeRun())
+    assert len(transport.messages) == 1
+
+
+def test_a_mail_given_back_by_a_passing_fault_is_sent_in_the_same_run(backlog):
+    for _ in range(6):
+        backlog.reserve()
+    seen = []
+
+    def script(message):
+        seen.append(message)
+        return relay_fault(message, "421 too many") if len(seen) == 2 else accepted(message)
+
+    run = FakeRun()
+    lane(backlog, FakeTransport(script))(run)
+    assert run.counts == Counts(sent=6)
+
+
+def test_a_mail_that_breaks_the_relay_each_time_is_put_off_like_a_deferral(backlog):
+    ids = [backlog.reserve() for _ in range(5)]
+    poison = ids[2]
+
+    def script(message):
+        if message.claim.reservation_id != poison:
+            return accepted(message)
+        return RelayFault(message.claim, "fake:25", "connection lost in the body", in_dialogue=True)
+
+    run = FakeRun()
+    lane(backlog, FakeTransport(script))(run)
+    assert run.counts == Counts(sent=4, deferred=1)
+    assert (backlog.rows[poison].status, backlog.rows[poison].attempts) == (Status.PENDING, 1)
+
+
+def test_a_backlog_that_cannot_be_read_fails_the_run_with_the_exact_text(backlog):
+    backlog.reserve()
+    backlog.failing["claim"] = StoreError("database x: connection refused", transient=True)
+    transport = FakeTransport()
+    with pytest.raises(RunFailed, match=r"^failed to find reservation mail list\. err:database x: connection refused$"):
+        lane(backlog, transport)(FakeRun())
+    assert transport.messages == []
+
+
+def test_verdicts_are_kept_until_the_database_takes_them(backlog):
+    backlog.reserve()
+    outage = StoreError("database x: restarting", transient=True)
+    backlog.failing["settle"] = outage
+    tries = []
+    real_sleep = backlog.clock.sleep
+
+    def sleep(seconds):
+        tries.append(seconds)
+        real_sleep(seconds)
+        if len(tries) == 4:
+            del backlog.failing["settle"]
+
+    backlog.clock.sleep = sleep
+    run = FakeRun()
+    lane(backlog)(run)
+    assert run.counts == Counts(sent=1)
+    assert tries == [0.1, 0.2, 0.4, 0.8]
+
+
+def test_verdicts_that_never_could_be_written_leave_their_mails_claimed_not_pending(backlog):
+    backlog.reserve()
+    backlog.failing["settle"] = StoreError("database x: gone", transient=True)
+    with pytest.raises(RunFailed, match="could not be written"):
+        lane(backlog)(FakeRun())
+    assert states(backlog) == [Status.SENDING]
+
+
+def test_a_verdict_for_a_mail_that_another_run_holds_is_not_counted(backlog):
+    mail = backlog.reserve()
+    transport = FakeTransport()
+
+    def stolen(message):
+        backlog.rows[mail].claim_no += 1
+        return accepted(message)
+
+    transport._script = stolen
+    run = FakeRun()
+    lane(backlog, transport)(run)
+    assert run.counts == Counts()
+    assert states(backlog) == [Status.SENDING]
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "sent"), [(OnDoubt.RESEND, Status.SENT, 1), (OnDoubt.HOLD, Status.IN_DOUBT, 0)]
+)
+def test_the_leases_of_a_dead_sender_are_judged_by_the_policy_and_counted_by_this_run(backlog, policy, status, sent):
+    mail = backlog.reserve()
+    backlog.claim(FakeRun().id, 0, None, 1)
+    backlog.clock.now += backlog.lease
+    run = FakeRun()
+    lane(backlog, on_doubt=policy)(run)
+    assert run.counts == Counts(sent=sent, in_doubt=1)
+    assert backlog.rows[mail].status is status
+
+
+def test_a_mail_whose_time_has_passed_expires_and_is_not_sent(backlog):
+    backlog.reserve(due=-10, expires=-1)
+    transport, run = FakeTransport(), FakeRun()
+    lane(backlog, transport)(run)
+    assert (transport.messages, run.counts) == ([], Counts(expired=1))
+
+
+def test_urgent_mail_that_comes_in_during_a_long_run_overtakes_the_backlog(backlog):
+    for _ in range(20):
+        backlog.reserve()
+    transport = FakeTransport()
+    urgent = []
+
+    def script(message):
+        backlog.clock.now += 1
+        if len(transport.messages) == 2:
+            urgent.append(backlog.reserve(priority=5))
+        return accepted(message)
+
+    transport._script = script
+    lane(backlog, transport)(FakeRun())
+    order = [m.claim.reservation_id for m in transport.messages]
+    assert order.index(urgent[0]) < 12
+
+
+def test_a_group_is_loaded_in_parts_of_at_most_the_budget_and_a_larger_mail_comes_alone():
+    sizes = [3, 3, 3, 20, 1, 1]
+    claimed = [Claimed(None, i, size) for i, size in enumerate(sizes)]
+    assert [[c.size for c in part] for part in within_budget(claimed, 7)] == [[3, 3], [3], [20], [1, 1]]
