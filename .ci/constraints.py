@@ -1,0 +1,89 @@
+"""Print constraints.txt: the exact versions that every Python we support gets, newest that fit together.
+
+``python3 .ci/constraints.py python3.11 python3.12 python3.13 >constraints.txt``: each named interpreter resolves
+all our extras and groups in a venv of its own. Standard library only.
+"""
+
+# ruff: noqa: INP001  # a script, not a package
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[1]
+HEADER = """\
+# Exact versions of everything that `make` installs. Made by `make constraints`, which asks each Python that it finds:
+# do not edit; commit what it makes. What needs another version on some Python has a line for each.
+"""
+
+
+def main(interpreters: list[str]) -> int:
+    """Print the constraints; answer the exit code."""
+    if not interpreters:
+        print("name the interpreters: python3 .ci/constraints.py python3.11 …", file=sys.stderr)  # noqa: T201
+        return 2
+    found: dict[str, dict[str, str]] = {}
+    for interpreter in interpreters:
+        version, pins = resolve(interpreter)
+        print(f"Python {version}: {len(pins)} packages", file=sys.stderr)  # noqa: T201
+        found[version] = pins
+    sys.stdout.write(HEADER + "".join(f"{line}\n" for line in merged(found)))
+    return 0
+
+
+def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
+    """What ``interpreter`` would install: its version ("3.11"), and a version for each name."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv, report = Path(folder, "venv"), Path(folder, "report.json")
+        run(interpreter, "-m", "venv", str(venv))
+        pip = (str(venv / "bin" / "python"), "-m", "pip")
+        # The pip that comes with a Python may be too old to know groups.
+        run(*pip, "install", "--quiet", "--upgrade", "pip")
+        run(*pip, "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), *wanted())
+        document = json.loads(report.read_text(encoding="utf-8"))
+    pins = {normal(item["metadata"]["name"]): item["metadata"]["version"] for item in document["install"]}
+    del pins["mailbatch"]
+    version = document["environment"]["python_version"]
+    return version, pins
+
+
+def wanted() -> list[str]:
+    """The words for pip: ourselves with all extras, all groups, pip itself and what builds us."""
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
+    groups = [word for group in project["dependency-groups"] for word in ("--group", f"{TOP}/pyproject.toml:{group}")]
+    # An editable wheel needs editables, which hatchling asks for only while it builds one.
+    return ["--editable", f"{TOP}[all]", *groups, "pip", "editables", *project["build-system"]["requires"]]
+
+
+def merged(found: dict[str, dict[str, str]]) -> list[str]:
+    """A line for each name, or one for each Python where they differ. A line too many hurts nobody."""
+    lines = []
+    for name in sorted({name for pins in found.values() for name in pins}):
+        versions = {python: pins[name] for python, pins in found.items() if name in pins}
+        if len(set(versions.values())) == 1:
+            lines.append(f"{name}=={next(iter(versions.values()))}")
+        else:
+            lines += [f"{name}=={version} ; python_version == '{python}'" for python, version in versions.items()]
+    return lines
+
+
+def normal(name: str) -> str:
+    """``name`` as PEP 503 writes it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def run(*argv: str) -> None:
+    """Run a command; end with its exit code if it fails."""
+    done = subprocess.run(argv, stdout=sys.stderr, check=False)  # noqa: S603 - our own words
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

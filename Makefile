@@ -1,0 +1,102 @@
+# Needs Python 3.11 or newer, make and git; no root, no services. `make` alone tells what there is.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+	--build-constraint constraints.txt
+PYTEST := $(BIN)/pytest
+WHEEL_SOURCES := pyproject.toml constraints.txt
+
+# The first that is new enough and can make a venv; `make PYTHON=/path/to/python …` names another.
+# 3.11 and 3.12 come first: for them there are wheels of everything, Redis included.
+PYTHON ?= $(shell for python in python3.12 python3.11 python3 python3.13 python3.14 python; do \
+	$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& command -v $$python && break; done)
+
+##@ Look at it
+
+.PHONY: demo
+demo: $(VENV)/ready-to-run ## send 1,000 example mails to a local inbox, and tell what came of them (a minute)
+	@$(BIN)/mailbatch demo
+
+.PHONY: dev
+dev: $(VENV)/ready-to-run ## the same, left running for playing with, until Ctrl-C
+	@$(BIN)/mailbatch demo --keep-running --folder var/dev
+
+##@ Check it
+
+.PHONY: test
+test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
+	$(PYTEST) tests/contract tests/integration tests/e2e tests/smoke tests/faults
+
+.PHONY: check
+check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) tests/unit
+
+.PHONY: unit contract integration e2e smoke faults
+unit: $(VENV)/ready-to-test ## unit tests: fakes only
+contract: $(VENV)/ready-to-test ## one behaviour suite for each port, on its fake and on its adapters
+integration: $(VENV)/ready-to-test ## adapters on a private Redis, PostgreSQL and SMTP server
+e2e: $(VENV)/ready-to-test ## real workers, beats and commands
+smoke: $(VENV)/ready-to-test ## pytest-celery's nodes; on Docker with SMOKE_DOCKER=1
+faults: $(VENV)/ready-to-test ## kill, freeze, cut off: what must not be lost then
+unit contract integration e2e smoke faults:
+	$(PYTEST) tests/$@
+
+##@ Make it
+
+.PHONY: build
+build: $(VENV)/ready-to-run ## the wheel, in dist/
+	$(BIN)/python -m pip --disable-pip-version-check wheel --quiet --no-deps --build-constraint constraints.txt \
+		--wheel-dir dist .
+	@ls dist/mailbatch-*.whl
+
+.PHONY: constraints
+constraints: ## ask each Python on the path anew for the newest versions that fit: constraints.txt
+	@$(if $(PYTHON),,$(call no-python))
+	@found=''; for minor in 11 12 13; do \
+		command -v python3.$$minor >/dev/null && python3.$$minor -c '' 2>/dev/null && found="$$found python3.$$minor"; \
+	done; "$(PYTHON)" .ci/constraints.py $${found:-"$(PYTHON)"} >constraints.new && mv constraints.new constraints.txt
+
+.PHONY: clean
+clean: ## remove what was made: .venv, var, dist, caches
+	rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# --- set-up: once, and again when the versions change ---
+
+no-python = echo 'mailbatch needs Python 3.11 or newer with venv (Debian: apt install python3-venv); \
+name one: make PYTHON=/path/to/python' >&2; exit 1
+
+# A venv whose Python was removed is made anew; so is one whose making was interrupted.
+$(VENV)/made: constraints.txt
+	@$(if $(PYTHON),,$(call no-python))
+	@echo 'setting up $(VENV) with $(PYTHON) …'
+	@$(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
+	@# The pip that comes with a Python may be too old to know groups.
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --upgrade pip
+	@touch $@
+
+$(VENV)/ready-to-run: $(VENV)/made $(WHEEL_SOURCES)
+	@echo 'installing mailbatch …'
+	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+$(VENV)/ready-to-test: $(VENV)/made $(WHEEL_SOURCES)
+	@echo 'installing mailbatch and what its tests need …'
+	@$(PIP) --editable '.[all]' --group check --group test
+	@touch $@ $(VENV)/ready-to-run
