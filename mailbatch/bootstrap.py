@@ -12,7 +12,7 @@ from mailbatch import config
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import crash_bound
-from mailbatch.infrastructure.system.clock import SystemClock
+from mailbatch.infrastructure.system.clock import SystemClock, new_id
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -162,7 +162,7 @@ class Parts:
             group_size=s.group_size,
             page_size=s.page_size,
             lease=s.lease,
-            relay_patience=s.connections * FAULTS_OF_A_CONNECTION,
+            relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
         )
 
     @property
@@ -196,13 +196,11 @@ class Parts:
     @cached_property
     def check_draft(self) -> CheckDraft:
         """Makes reservations of what was asked for."""
-        from uuid_utils.compat import uuid7
-
         from mailbatch.application.reserve import CheckDraft
         from mailbatch.infrastructure.mime.addresses import read_addresses
 
         return CheckDraft(
-            new_id=uuid7, read_addresses=read_addresses, max_message_bytes=self.settings.max_message_bytes
+            new_id=new_id, read_addresses=read_addresses, max_message_bytes=self.settings.max_message_bytes
         )
 
     def _message_id_domain(self) -> str:

@@ -54,7 +54,10 @@ SETTLE_PATIENCE = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendDue:
-    """One lane's work in a run. ``lease`` in seconds; ``relay_patience``: relay faults in a row that end the run."""
+    """One lane's work in a run.
+
+    ``lease`` in seconds. ``relay_faults`` in a row end the run, fewer once they last for ``relay_patience`` seconds.
+    """
 
     backlog: Backlog
     compose: Composer
@@ -66,7 +69,8 @@ class SendDue:
     group_size: int
     page_size: int
     lease: float
-    relay_patience: int = 16
+    relay_faults: int = 16
+    relay_patience: float = 5.0
 
     def __call__(self, run: Run, lane: int = 0) -> None:
         """Send until nothing is due or the run must stop.
@@ -99,6 +103,7 @@ class _Lane:
         self.lease_ends = float("inf")
         self.faults: Counter[object] = Counter()
         self.faults_in_row = 0
+        self.faulty_since = 0.0
         self.relay_gone: str | None = None
         self.broken: RunFailed | None = None
 
@@ -249,8 +254,11 @@ class _Lane:
     def _blame(self, fault: RelayFault) -> Outcome:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
         log.warning("relay fault, mail given back: %s", public(fault.reason), extra=_id(fault.claim))
+        at = self.use.clock.monotonic()
+        self.faulty_since = at if not self.faults_in_row else self.faulty_since
         self.faults_in_row += 1
-        if fault.hopeless or self.faults_in_row >= self.use.relay_patience:
+        stays_away = self.faults_in_row >= self.use.relay_faults or at - self.faulty_since >= self.use.relay_patience
+        if fault.hopeless or stays_away:
             self.relay_gone = _said(fault)
         if not fault.in_dialogue:
             return fault

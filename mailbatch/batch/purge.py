@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
+from mailbatch.application.purge import Purge
 from mailbatch.batch.job import Job, make_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailbatch.application.ports import Run
     from mailbatch.bootstrap import Parts
 
+log = logging.getLogger(__name__)
+
 NAME = "purge"
+DAY = 86_400.0
 
 
 class PurgeBatch:
-    """The work of a run of ``purge``. ``page`` removes one page and answers how many reservations it held."""
+    """The work of a run of ``purge``. ``older_than`` in seconds."""
 
-    def __init__(self, page: Callable[[], int]) -> None:
-        self._page = page
+    def __init__(self, purge: Purge, older_than: float) -> None:
+        self._purge = purge
+        self._older_than = older_than
 
     def __call__(self, run: Run) -> None:
-        """Remove page after page until one is empty or the run must stop."""
-        while run.stop.reason() is None and self._page():
-            pass
+        """Remove page after page until one is not full or the run must stop."""
+        deleted = self._purge(self._older_than, lambda _deleted: run.stop.reason() is None)
+        log.info("%d finished reservations were removed", deleted)
 
 
 def purge(parts: Parts) -> Job:
-    """The job ``purge``; it does nothing while RETENTION_DAYS is 0."""
-    return make_job(parts, NAME, PurgeBatch(parts.purge_page))
+    """The job ``purge``; while RETENTION_DAYS is 0 it keeps everything."""
+    days = parts.settings.retention_days
+    work = PurgeBatch(Purge(interventions=parts.interventions), days * DAY) if days else _keep_everything
+    return make_job(parts, NAME, work)
+
+
+def _keep_everything(_run: Run) -> None:
+    log.info("RETENTION_DAYS is 0: nothing is removed")

@@ -33,7 +33,7 @@ def lane(backlog, transport=None, *, compose=plain_message, group_size=4, on_dou
         group_size=group_size,
         page_size=10,
         lease=backlog.lease,
-        relay_patience=5,
+        relay_faults=5,
     )
 
 
@@ -173,6 +173,20 @@ def test_a_relay_that_is_away_ends_the_run_soon_and_burns_no_attempt(backlog):
     assert len(transport.messages) == 5
     assert set(states(backlog)) == {Status.PENDING}
     assert all(row.attempts == 0 for row in backlog.rows.values())
+
+
+def test_a_relay_that_stays_away_for_some_seconds_ends_the_run_after_fewer_faults(backlog):
+    for _ in range(100):
+        backlog.reserve()
+
+    def slow_to_fail(message):
+        backlog.clock.now += 3
+        return relay_fault(message, "timed out")
+
+    transport = FakeTransport(slow_to_fail)
+    with pytest.raises(RunFailed, match="timed out"):
+        lane(backlog, transport)(FakeRun())
+    assert len(transport.messages) == 3
 
 
 def test_one_mail_and_a_relay_that_is_away_burn_no_attempt_either(backlog):

@@ -19,6 +19,8 @@ class RelayError(MailbatchError):
     def __init__(self, reason: str, *, hopeless: bool = False) -> None:
         super().__init__(reason)
         self.hopeless = hopeless
+        # Whether a mail's own dialogue had begun, and so may be the cause.
+        self.in_dialogue = False
 
 
 class Security(StrEnum):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mailbatch.infrastructure.smtp.wire import Crashed, Done, Event, Opened, Ready, Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from mailbatch.domain.message import Message
     from mailbatch.domain.outcome import Outcome
@@ -35,7 +35,7 @@ class SmtpTransport:
     byte_budget: int = 8 * 2**20
     mails_per_connection: int = 0
 
-    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Iterator[Outcome]:
+    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Generator[Outcome, None, None]:
         """Send ``messages``, which are pulled in the caller's thread; ``permit`` is asked in others.
 
         Connections open when there is something for them, and close when this iterator ends or is closed. Closing it

@@ -155,7 +155,13 @@ class Wire:
             # Relays quote addresses, and logs are read by more people than mails.
             reason = _ADDRESS.sub("<address>", str(error))
             logger.warning("%s: %s (reservation %s)", self._relay.name, reason, message.claim.reservation_id)
-            return RelayFault(message.claim, self._relay.name, str(error), hopeless=error.hopeless)
+            return RelayFault(
+                message.claim,
+                self._relay.name,
+                str(error),
+                hopeless=error.hopeless,
+                in_dialogue=error.in_dialogue,
+            )
 
     def _carry_on(self, message: Message) -> Outcome:
         """Over the open connection, if there is one and it still works; else over a new one."""
@@ -174,7 +180,13 @@ class Wire:
         if not self._permit():
             return NotSent(message.claim)
         self._carried += 1
-        return Answered(message.claim, self._relay.name, transact(connection, message))
+        try:
+            return Answered(message.claim, self._relay.name, transact(connection, message))
+        except SessionGone:
+            raise
+        except RelayError as error:
+            error.in_dialogue = True
+            raise
 
     def _open(self) -> Connection:
         connection = Connection(self._relay)
