@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import psycopg
 import pytest
+from support.waiting import wait_until
 
 from mailbatch.config import PREFIX, Settings
+from mailbatch.infrastructure.redis.client import connect
+
+if TYPE_CHECKING:
+    import redis
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -117,3 +125,69 @@ def test_every_link_inside_the_documentation_leads_somewhere():
                 titles = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE)
                 slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
                 assert anchor in slugs, f"{page}: {target}#{anchor}"
+
+
+# --- with a real worker ---
+
+
+def raw_message() -> dict[str, Any]:
+    (message,) = blocks(DOCS / "how-to" / "any-language.md", "json", "Send now, without waiting for the tick")
+    return json.loads(message)
+
+
+def ended(client: redis.Redis, task: str) -> dict[str, Any]:
+    """The stored result of ``task``, once it has ended."""
+
+    def asked() -> dict[str, Any] | None:
+        found = json.loads(client.get(f"mailbatch:celery-task-meta-{task}") or "{}")
+        return found if found.get("status") in {"SUCCESS", "FAILURE"} else None
+
+    return wait_until(asked, 30, f"task {task} has ended")
+
+
+@pytest.fixture
+def redis_client(redis_url):
+    with connect(redis_url) as client:
+        yield client
+
+
+def test_the_raw_redis_message_calls_send_all(sqlite_stack, redis_client):
+    message = raw_message()
+    sqlite_stack.worker("-c", "1")
+    redis_client.lpush("mailbatch:mailbatch", json.dumps(message))
+    result = ended(redis_client, message["headers"]["id"])
+    assert result["status"] == "SUCCESS", result
+    assert (result["result"]["outcome"], result["result"]["trigger"]) == ("completed", "manual")
+
+
+def test_the_redis_cli_line_pushes_the_same_message():
+    line = next(line for line in blocks(DOCS / "how-to" / "any-language.md", "sh")[0].splitlines() if "LPUSH" in line)
+    pushed = json.loads("".join(shlex.split(line)[3:]).replace("$ID", raw_message()["headers"]["id"]))
+    assert pushed == raw_message()
+
+
+def test_the_batch_of_ones_own_runs_as_written(sqlite_stack, redis_client):
+    program, schedule = blocks(DOCS / "how-to" / "own-batch.md", "python")
+    sqlite_stack.folder.mkdir(parents=True, exist_ok=True)
+    (sqlite_stack.folder / "overdue.py").write_text(program, encoding="utf-8")
+    (sqlite_stack.folder / "celeryconfig.py").write_text(schedule, encoding="utf-8")
+    path = unquote(sqlite_stack.database_url.removeprefix("sqlite:///"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE invoices (id text PRIMARY KEY, number text, email text, due_on text)")
+        connection.executemany(
+            "INSERT INTO invoices VALUES (?, ?, ?, ?)",
+            [
+                ("10000000-0000-4000-8000-000000000001", "A-1", "ann@example.com", "2020-01-01"),
+                ("10000000-0000-4000-8000-000000000002", "A-2", "no address", "2020-01-01"),
+                ("10000000-0000-4000-8000-000000000003", "A-3", "bob@example.com", "2999-01-01"),
+            ],
+        )
+    sqlite_stack.worker("-c", "1")
+    task = sqlite_stack.call("remind-overdue")
+    report = ended(redis_client, task)["result"]
+    assert (report["outcome"], report["sent"], report["failed"]) == ("completed", 1, 1)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT recipients FROM mail_reservations").fetchall() == [("ann@example.com",)]
+        assert connection.execute("SELECT job, outcome FROM batch_runs").fetchall() == [("remind-overdue", "completed")]
+        ((errors,),) = connection.execute("SELECT errors FROM run_errors").fetchall()
+    assert "recipients" in errors
