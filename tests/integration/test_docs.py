@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sqlite3
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,16 @@ def test_every_link_inside_the_documentation_leads_somewhere():
                 titles = re.findall(r"^#+ (.+)$", file.read_text("utf-8"), re.MULTILINE)
                 slugs = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
                 assert anchor in slugs, f"{page}: {target}#{anchor}"
+
+
+def test_every_direct_dependency_has_its_reason():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = [*project["project"]["dependencies"]]
+    for group in (*project["project"]["optional-dependencies"].values(), *project["dependency-groups"].values()):
+        asked += [line for line in group if isinstance(line, str) and not line.startswith("mailbatch")]
+    reasons = (DOCS / "dependencies.md").read_text(encoding="utf-8")
+    for name in [re.match(r"[\w-]+", line)[0] for line in asked]:
+        assert re.search(rf"^\|.*\b{name}\b.*\|$", reasons, re.MULTILINE), name
 
 
 # --- with a real worker ---
