@@ -111,7 +111,7 @@ def listen_in_silence(session: Session) -> None:
 def flood(session: Session) -> None:
     """Answer a reply without end."""
     while not session.server.stopping.is_set():
-        session.write(b"250-and so on\r\n" * 1000)
+        session.sock.sendall(b"250-and so on\r\n" * 1000)
 
 
 def drip(text: bytes, seconds: float) -> Action:
@@ -122,16 +122,6 @@ def drip(text: bytes, seconds: float) -> Action:
             session.write(bytes([byte]))
             if session.server.stopping.wait(seconds):
                 raise HungUp
-
-    return action
-
-
-def say_and_go_on(*lines: str) -> Action:
-    """Say these lines and then what is ordinary, in one packet."""
-
-    def action(session: Session) -> None:
-        session.prefix = "".join(f"{line}\r\n" for line in lines).encode()
-        session.ordinary()
 
     return action
 
@@ -234,7 +224,7 @@ class Session:
     ordinary: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
-        self.buffer = b""
+        self.buffer = bytearray()
         self.said = b""
         self.thread = threading.Thread(target=self.serve, name=f"smtpfault {self.number}", daemon=True)
 
@@ -258,12 +248,15 @@ class Session:
             return b""
 
     def read_until(self, end: bytes) -> bytes:
-        while end not in self.buffer:
+        looked_at = 0
+        while (at := self.buffer.find(end, looked_at)) < 0:
+            looked_at = max(0, len(self.buffer) - len(end))
             data = self.read()
             if not data:
                 raise HungUp
             self.buffer += data
-        found, _, self.buffer = self.buffer.partition(end)
+        found = bytes(self.buffer[:at])
+        del self.buffer[: at + len(end)]
         return found
 
     def stop(self) -> None:

@@ -22,18 +22,29 @@ _MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')
 _SIZE = re.compile(r"[0-9]{1,20}")
 
 
+class DialogueBroken(RelayError):
+    """The relay was well until it had answered this mail's MAIL: the mail itself may be what breaks it."""
+
+
 def transact(connection: Connection, message: Message) -> dict[str, Verdict]:
     """Hand ``message`` over; answer a verdict for each of its recipients.
 
     Raises:
-        SessionGone: the session was over before the relay answered MAIL.
-        RelayError: the relay failed later, but certainly before it could take the message, or it said 421.
+        SessionGone: the session was over before the relay answered MAIL, or it answered 421.
+        DialogueBroken: the relay failed later, but certainly before it could take the message, or it said 421.
     """
-    recipients = message.envelope.recipients
     if (refusal := unfit(message, connection.esmtp_features)) is not None:
-        return _all(recipients, Verdict(Kind.REJECTED, refusal))
+        return _all(message.envelope.recipients, Verdict(Kind.REJECTED, refusal))
     if (refused := _mail(connection, message)) is not None:
-        return _all(recipients, refused)
+        return _all(message.envelope.recipients, refused)
+    try:
+        return _go_on(connection, message)
+    except RelayError as error:
+        raise DialogueBroken(str(error)) from error
+
+
+def _go_on(connection: Connection, message: Message) -> dict[str, Verdict]:
+    recipients = message.envelope.recipients
     verdicts = _rcpt(connection, recipients)
     taken = [recipient for recipient in recipients if recipient not in verdicts]
     if not taken:

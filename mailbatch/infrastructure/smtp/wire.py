@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault
 from mailbatch.infrastructure.smtp.connection import Connection, SessionGone
-from mailbatch.infrastructure.smtp.dialogue import transact
+from mailbatch.infrastructure.smtp.dialogue import DialogueBroken, transact
 from mailbatch.infrastructure.smtp.relay import RelayError, SmtpRelay
 
 if TYPE_CHECKING:
@@ -152,16 +152,15 @@ class Wire:
             return self._carry_on(message)
         except RelayError as error:
             self._drop()
-            # Relays quote addresses, and logs are read by more people than mails.
-            reason = _ADDRESS.sub("<address>", str(error))
-            logger.warning("%s: %s (reservation %s)", self._relay.name, reason, message.claim.reservation_id)
-            return RelayFault(
-                message.claim,
-                self._relay.name,
-                str(error),
-                hopeless=error.hopeless,
-                in_dialogue=error.in_dialogue,
-            )
+            self._log(message, error)
+            in_dialogue = isinstance(error, DialogueBroken)
+            return RelayFault(message.claim, self._relay.name, str(error), error.hopeless, in_dialogue)
+
+    def _log(self, message: Message, error: RelayError) -> None:
+        # Relays quote addresses, and logs are read by more people than mails. What we broke off is no news.
+        reason = _ADDRESS.sub("<address>", str(error))
+        level = logging.DEBUG if self._closing.is_set() else logging.WARNING
+        logger.log(level, "%s: %s (reservation %s)", self._relay.name, reason, message.claim.reservation_id)
 
     def _carry_on(self, message: Message) -> Outcome:
         """Over the open connection, if there is one and it still works; else over a new one."""

@@ -1,0 +1,270 @@
+"""TLS and passwords: verified or not at all."""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+
+import pytest
+import trustme
+from support.mails import always, kinds, message
+from support.smtpfault import FaultServer, drop, raw, say
+
+from mailbatch.domain.outcome import Kind, RelayFault
+from mailbatch.infrastructure.smtp.check import check
+from mailbatch.infrastructure.smtp.relay import RelayError, Security, SmtpRelay
+from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+LOGIN = ("ann@example.org", "canary-p\u00e4ssword")
+ENCRYPTED = [Security.TLS, Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY]
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+def server_context(authority, *names, **options):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*(names or ("127.0.0.1",)), **options).configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def tls(authority):
+    return server_context(authority)
+
+
+def serve(tls, security=Security.STARTTLS_REQUIRED, script=None, **options):
+    return FaultServer(script, tls=tls, implicit_tls=security is Security.TLS, **options)
+
+
+def send_one(server, security=Security.STARTTLS_REQUIRED, ca_file=None, login=None):
+    username, password = login or (None, None)
+    relay = SmtpRelay(
+        host="127.0.0.1",
+        port=server.port,
+        security=security,
+        ca_file=ca_file,
+        username=username,
+        password=password,
+        timeout=5,
+        data_timeout=5,
+    )
+    (outcome,) = SmtpTransport(relay).send([message()], always)
+    return outcome
+
+
+@pytest.mark.parametrize("security", ENCRYPTED)
+def test_mail_goes_out_encrypted(security, tls, ca_file):
+    with serve(tls, security) as server:
+        outcome = send_one(server, security, ca_file)
+    assert kinds(outcome) == {"ann@example.org": Kind.ACCEPTED}
+    assert server.journal[0].encrypted
+
+
+@pytest.mark.parametrize("security", ENCRYPTED)
+def test_an_unknown_authority_is_refused(security, tls):
+    with serve(tls, security) as server:
+        outcome = send_one(server, security)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert "certificate is not trusted" in outcome.reason
+    assert server.journal == []
+
+
+@pytest.mark.parametrize("security", ENCRYPTED)
+def test_a_certificate_of_another_host_is_refused(security, authority, ca_file):
+    with serve(server_context(authority, "mail.example.org"), security) as server:
+        outcome = send_one(server, security, ca_file)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert server.journal == []
+
+
+def test_an_expired_certificate_is_refused(authority, ca_file):
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    with serve(server_context(authority, not_after=past)) as server:
+        outcome = send_one(server, ca_file=ca_file)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert "expired" in outcome.reason
+
+
+def test_an_authority_that_cannot_be_read_is_said_in_one_line(tls, tmp_path):
+    with serve(tls) as server:
+        outcome = send_one(server, ca_file=str(tmp_path / "none.pem"))
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert outcome.reason == f"ca_file {tmp_path / 'none.pem'} cannot be read: No such file or directory"
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+def test_an_old_protocol_is_refused(authority, ca_file):
+    context = server_context(authority)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with serve(context) as server:
+        outcome = send_one(server, ca_file=ca_file)
+    assert isinstance(outcome, RelayFault)
+    assert server.journal == []
+
+
+def test_starttls_that_was_stripped_is_refused_when_required():
+    with FaultServer(login=LOGIN) as server:
+        outcome = send_one(server, login=LOGIN)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert server.verbs == ["EHLO"]
+
+
+def test_a_password_never_goes_out_in_clear_by_accident():
+    with FaultServer(login=LOGIN) as server:
+        outcome = send_one(server, Security.STARTTLS_TRY, login=LOGIN)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert server.verbs == ["EHLO"]
+
+
+def test_without_a_password_try_goes_on_in_clear():
+    with FaultServer() as server:
+        assert kinds(send_one(server, Security.STARTTLS_TRY)) == {"ann@example.org": Kind.ACCEPTED}
+
+
+def test_off_does_not_encrypt_what_could_be(tls):
+    with serve(tls) as server:
+        assert kinds(send_one(server, Security.OFF)) == {"ann@example.org": Kind.ACCEPTED}
+    assert not server.journal[0].encrypted
+
+
+@pytest.mark.parametrize("security", [Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY])
+@pytest.mark.parametrize("answer", ["454 4.7.0 not now", "501 5.5.4 what?", "250 fine"])
+def test_a_refused_starttls_is_the_relays_fault(security, answer, tls):
+    with serve(tls, script={"starttls": [say(answer)]}) as server:
+        outcome = send_one(server, security)
+    assert isinstance(outcome, RelayFault)
+    assert not outcome.hopeless
+    assert server.journal == []
+
+
+def test_what_is_said_ahead_of_tls_is_refused(tls, ca_file):
+    injected = raw(b"220 go ahead\r\n250-fault.example\r\n250 AUTH PLAIN\r\n")
+    with serve(tls, script={"starttls": [injected]}) as server:
+        outcome = send_one(server, ca_file=ca_file)
+    assert isinstance(outcome, RelayFault)
+    assert "ahead of TLS" in outcome.reason
+    assert server.journal == []
+
+
+@pytest.mark.parametrize("action", [drop, raw(b"220 go ahead\r\n")])
+def test_a_relay_lost_in_the_handshake_is_at_fault(action, tls):
+    then_nothing = {"starttls": [action]}
+    with serve(tls, script=then_nothing) as server:
+        relay = SmtpRelay(host="127.0.0.1", port=server.port, security=Security.STARTTLS_REQUIRED, timeout=0.4)
+        (outcome,) = SmtpTransport(relay).send([message()], always)
+    assert isinstance(outcome, RelayFault)
+    assert not outcome.hopeless
+
+
+def test_what_was_offered_in_clear_is_forgotten(tls, ca_file):
+    small = say("250-fault.example", "250-STARTTLS", "250 SIZE 1")
+    with serve(tls, script={"ehlo": [small]}) as server:
+        assert kinds(send_one(server, ca_file=ca_file)) == {"ann@example.org": Kind.ACCEPTED}
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN", "LOGIN", "LOGIN PLAIN", "GSSAPI PLAIN"])
+def test_we_log_in(mechanisms, tls, ca_file):
+    with serve(tls, login=LOGIN, mechanisms=mechanisms) as server:
+        outcome = send_one(server, ca_file=ca_file, login=LOGIN)
+    assert kinds(outcome) == {"ann@example.org": Kind.ACCEPTED}
+    assert server.journal[0].username == LOGIN[0]
+
+
+def test_cram_md5_answers_the_challenge(tls, ca_file):
+    # The example of RFC 2195 §2.
+    challenge = say("334 PDE4OTYuNjk3MTcwOTUyQHBvc3RvZmZpY2UucmVzdG9uLm1jaS5uZXQ+")
+    with serve(tls, script={"auth": [challenge]}, login=LOGIN, mechanisms="CRAM-MD5") as server:
+        send_one(server, ca_file=ca_file, login=("tim", "tanstaaftanstaaf"))
+    assert server.commands[-1][1] == "dGltIGI5MTNhNjAyYzdlZGE3YTQ5NWI0ZTZlNzMzNGQzODkw"
+
+
+@pytest.mark.parametrize("mechanisms", ["PLAIN LOGIN CRAM-MD5", "LOGIN"])
+def test_a_wrong_password_is_tried_once_and_is_hopeless(mechanisms, tls, ca_file, caplog):
+    with serve(tls, login=("ann@example.org", "another"), mechanisms=mechanisms) as server:
+        outcome = send_one(server, ca_file=ca_file, login=LOGIN)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert "535 5.7.8" in outcome.reason
+    assert server.verbs.count("AUTH") == 1
+    assert "canary" not in outcome.reason + caplog.text
+    assert "ann@" not in caplog.text
+
+
+def test_a_login_that_is_not_possible_now_is_not_hopeless(tls, ca_file):
+    with serve(tls, script={"auth": [say("454 4.7.0 not now")]}, login=LOGIN) as server:
+        outcome = send_one(server, ca_file=ca_file, login=LOGIN)
+    assert isinstance(outcome, RelayFault)
+    assert not outcome.hopeless
+
+
+def test_an_unknown_mechanism_makes_way_for_the_next(tls, ca_file):
+    with serve(tls, script={"auth": [say("504 5.5.4 not this one")]}, login=LOGIN) as server:
+        outcome = send_one(server, ca_file=ca_file, login=LOGIN)
+    assert kinds(outcome) == {"ann@example.org": Kind.ACCEPTED}
+
+
+@pytest.mark.parametrize("mechanisms", ["GSSAPI", ""])
+def test_no_way_to_log_in_is_hopeless(mechanisms, tls, ca_file):
+    with serve(tls, login=LOGIN, mechanisms=mechanisms) as server:
+        outcome = send_one(server, ca_file=ca_file, login=LOGIN)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+
+
+def test_a_wrong_password_is_not_tried_on_every_connection(tls, ca_file):
+    with serve(tls, login=("ann@example.org", "another")) as server:
+        relay = SmtpRelay(
+            host="127.0.0.1",
+            port=server.port,
+            security=Security.STARTTLS_REQUIRED,
+            ca_file=ca_file,
+            username=LOGIN[0],
+            password=LOGIN[1],
+        )
+        stream = SmtpTransport(relay, connections=4).send((message() for _ in range(100)), always)
+        assert next(stream).hopeless
+        stream.close()
+    assert server.verbs.count("AUTH") == 1
+
+
+def test_the_check_says_what_it_found(tls, ca_file):
+    with serve(tls, login=LOGIN) as server:
+        relay = SmtpRelay(
+            host="127.0.0.1",
+            port=server.port,
+            security=Security.STARTTLS_REQUIRED,
+            ca_file=ca_file,
+            username=LOGIN[0],
+            password=LOGIN[1],
+        )
+        said = check(relay)
+    assert said.startswith(f"127.0.0.1:{server.port}: TLSv1.3, login accepted, offers 8BITMIME; AUTH PLAIN")
+    assert "SIZE 10000000" in said
+    assert "\n" not in said
+    assert server.verbs == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]
+
+
+def test_the_check_says_what_is_wrong():
+    with FaultServer() as server:
+        relay = SmtpRelay(host="127.0.0.1", port=server.port, security=Security.STARTTLS_REQUIRED)
+        with pytest.raises(RelayError, match="does not offer STARTTLS") as refused:
+            check(relay)
+    assert refused.value.hopeless
