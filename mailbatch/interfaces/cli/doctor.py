@@ -1,0 +1,143 @@
+"""``mailbatch doctor``: each part is tried, and what is wrong is said with what to do about it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.domain.errors import NotMigrated
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, clean, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.bootstrap import Parts
+
+LONGEST = 6.0
+"""Seconds for which a check may take; connects are given up after five."""
+_SMTP_TIMEOUT = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found. ``ok=None``: nothing is wrong, yet there is something to know."""
+
+    check: str
+    ok: bool | None
+    found: str
+    advice: str = ""
+
+
+@click.command
+@as_json
+def doctor(*, as_json: bool) -> None:
+    """Check settings, database, tables, Redis, relay and workers, and say what to do. Exit code 1 if one is wrong."""
+    with opened(migrated=False) as parts:
+        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _smtp, _workers)]
+    if as_json:
+        print_json(
+            [{"check": f.check, "ok": f.ok is not False, "found": f.found, "advice": f.advice} for f in findings]
+        )
+    else:
+        for finding in findings:
+            _print(finding)
+    if any(finding.ok is False for finding in findings):
+        click.get_current_context().exit(1)
+
+
+def _print(finding: Finding) -> None:
+    mark = {True: click.style("ok   ", fg="green"), False: click.style("wrong", fg="red"), None: "note "}[finding.ok]
+    advice = f"; {finding.advice}" if finding.advice else ""
+    click.echo(f"{mark}  {finding.check:<9} {clean(finding.found + advice)}")
+
+
+def _bounded(check: Callable[[Parts], Finding], parts: Parts) -> Finding:
+    """The finding of ``check``, or that it took too long: a name server, say, may take as long as it likes."""
+    name = check.__name__.removeprefix("_")
+    found: list[Finding] = []
+
+    def run() -> None:
+        try:
+            found.append(check(parts))
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the doctor was asked for
+            # What says itself what to run needs no more advice.
+            advice = "" if isinstance(error, NotMigrated) else _ADVICE[name]
+            found.append(Finding(name, ok=False, found=_in_a_line(error), advice=advice))
+
+    # A daemon: it must not hold up the end of the process.
+    thread = threading.Thread(target=run, name=f"doctor-{name}", daemon=True)
+    thread.start()
+    thread.join(LONGEST)
+    late = Finding(name, ok=False, found=f"no answer within {LONGEST:g} s", advice=_ADVICE[name])
+    return found[0] if found else late
+
+
+def _settings(parts: Parts) -> Finding:
+    from mailbatch.config import unknown_variables
+
+    if unknown := unknown_variables():
+        return Finding("settings", ok=False, found=" ".join(unknown), advice="rename or remove it")
+    if parts.settings.redirect_all_to:
+        return Finding("settings", ok=None, found=f"every mail goes to {parts.settings.redirect_all_to}, as is set")
+    if not parts.settings.sender:
+        found = "MAILBATCH_SENDER is not set: mails without a sender of their own fail"
+        return Finding("settings", ok=None, found=found)
+    where = f", templates in {parts.settings.template_dir}" if parts.settings.template_dir else ""
+    return Finding("settings", ok=True, found=f"sender {parts.settings.sender}{where}")
+
+
+def _database(parts: Parts) -> Finding:
+    from mailbatch.infrastructure.db.engine import place
+    from mailbatch.infrastructure.db.migrate import ensure_migrated, head
+
+    ensure_migrated(parts.engine)
+    return Finding("database", ok=True, found=f"{place(parts.engine)}, tables at revision {head()}")
+
+
+def _redis(parts: Parts) -> Finding:
+    from mailbatch.infrastructure.redis.client import place_of
+
+    parts.redis.ping()
+    lock = parts.lock("send-all")
+    held = lock.peek()
+    if held is None:
+        state = "the lock of send-all is free"
+    elif held == float("inf"):
+        return Finding(
+            "redis", ok=False, found="the lock of send-all never ends", advice="delete the key that was set by hand"
+        )
+    else:
+        state = f"send-all is running on {lock.owner()}"
+    return Finding("redis", ok=True, found=f"{place_of(parts.redis)} answers, {state}")
+
+
+def _smtp(parts: Parts) -> Finding:
+    from mailbatch.infrastructure.smtp.check import check
+
+    relay = replace(parts.relay, timeout=min(parts.relay.timeout, _SMTP_TIMEOUT))
+    return Finding("smtp", ok=True, found=check(relay))
+
+
+def _workers(_parts: Parts) -> Finding:
+    from mailbatch.interfaces.cli.send_all import celery_app, workers
+
+    if answered := workers(celery_app()):
+        return Finding("workers", ok=True, found=f"{answered[0]} answers")
+    return Finding("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+_ADVICE: dict[str, Any] = {
+    "settings": "see docs/reference/settings.md",
+    "database": "check MAILBATCH_DATABASE_URL and that the server runs",
+    "redis": "check MAILBATCH_REDIS_URL and that the server runs",
+    "smtp": "check MAILBATCH_SMTP_URL and that the relay takes mail from this host",
+    "workers": "start one with `celery -A mailbatch worker -B`",
+}

@@ -1,0 +1,115 @@
+"""``mailbatch import``."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.domain.errors import StoreError
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, clean, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mailbatch.application.importing import Imported
+    from mailbatch.application.records import BadLine
+    from mailbatch.bootstrap import Parts
+
+_REASONS_KEPT = 10_000
+"""Bad lines that ``--json`` lists; they are held in memory until the end."""
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--strict", is_flag=True, help="Keep nothing if one line is bad.")
+@as_json
+def import_command(*, file: Path, strict: bool, as_json: bool) -> None:
+    """Reserve mails from FILE, a .csv or .jsonl in UTF-8.
+
+    Columns are named as the table's (recipients, subject, body_text …); other CSV columns become context for the
+    templates. Bad lines are reported with their number and the reason, good ones are kept.
+    """
+    bad: list[BadLine] = []
+
+    def note(line: BadLine) -> None:
+        if as_json and len(bad) < _REASONS_KEPT:
+            bad.append(line)
+        elif not as_json:
+            click.echo(f"{file.name}:{line.line}: {clean('; '.join(line.reasons))}", err=True)
+
+    with opened() as parts, file.open("rb") as stream, _progress(file, shown=not as_json) as show:
+        done = _run(parts, file, stream, strict, note, show)
+    if as_json:
+        errors = [{"line": b.line, "errors": list(b.reasons)} for b in bad]
+        print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": errors})
+    else:
+        _tell(done, strict=strict)
+    if done.bad:
+        click.get_current_context().exit(1)
+
+
+def _run(
+    parts: Parts,
+    file: Path,
+    stream: IO[bytes],
+    strict: bool,  # noqa: FBT001 - the option, as it was given
+    note: Callable[[BadLine], None],
+    show: Callable[[int], None],
+) -> Imported:
+    from mailbatch.application.importing import Import, Imported
+    from mailbatch.application.records import UnreadableFile
+
+    last = Imported()
+
+    def advance(done: Imported) -> None:
+        nonlocal last
+        last = done
+        show(stream.tell())
+
+    importing = Import(check=parts.check_draft, reservations=parts.reservations)
+    try:
+        return importing(_reader(file)(stream), strict=strict, on_bad=note, on_progress=advance)
+    except UnreadableFile as error:
+        raise click.ClickException(f"{file}: {error}") from error
+    except StoreError as error:
+        kept = 0 if strict else last.new
+        raise StoreError(
+            f"{error}; {kept} reservations had been stored before that", transient=error.transient
+        ) from error
+
+
+def _reader(file: Path) -> Callable[[IO[bytes]], Iterator[Any]]:
+    from mailbatch.application.records import read_csv, read_jsonl
+
+    match file.suffix.lower():
+        case ".csv":
+            return read_csv
+        case ".jsonl" | ".ndjson":
+            return read_jsonl
+        case other:
+            raise click.UsageError(f"{file.name}: {other or 'no ending'} is not known; name it .csv or .jsonl")
+
+
+def _tell(done: Imported, *, strict: bool) -> None:
+    if strict and done.bad:
+        click.echo(f"nothing imported: {done.bad} bad")
+        return
+    known = f", {done.known} known before" if done.known else ""
+    click.echo(f"{done.new} imported{known}{f', {done.bad} bad' if done.bad else ''}")
+
+
+@contextmanager
+def _progress(file: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, if that is a terminal, that is moved by bytes read."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
+        task = bar.add_task(file.name, total=file.stat().st_size)
+        yield lambda position: bar.update(task, completed=position)

@@ -1,0 +1,129 @@
+"""What the commands print: tables for people, JSON for programs; nothing that a row holds drives the terminal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_PIPED_WIDTH = 160
+_GAP = 2
+_NARROWEST = 8
+# Unprintable are controls, line separators, direction overrides, lone surrogates; and these, but they stay, for
+# Persian, Indic scripts and emoji are written with them.
+_JOINERS = "\u200c\u200d"
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+
+
+def clean(text: str) -> str:
+    """``text`` with everything unprintable written as an escape: a subject must not colour, clear or retitle."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in text)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(to_json(value))
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """Print a JSON list item by item, so that it may be longer than the memory."""
+    click.echo("[", nl=False)
+    for i, value in enumerate(values):
+        click.echo(("," if i else "") + "\n  " + to_json(value, indent=None), nl=False)
+    click.echo("\n]")
+
+
+def to_json(value: Any, indent: int | None = 2) -> str:
+    """JSON, readable in any script; what is unprintable is escaped in it too."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in text.split("\n"))
+
+
+def moment(when: datetime | None, zone: str = "UTC") -> str:
+    """A time for a narrow column: day and minute, or the date alone if it is in another year."""
+    if when is None:
+        return ""
+    from zoneinfo import ZoneInfo
+
+    local = when.astimezone(ZoneInfo(zone))
+    same_year = local.year == datetime.now(ZoneInfo(zone)).year
+    return local.strftime("%m-%d %H:%M" if same_year else "%Y-%m-%d")
+
+
+def width() -> int:
+    """Columns of the terminal, or of what COLUMNS says; plenty where there is none."""
+    return shutil.get_terminal_size(fallback=(_PIPED_WIDTH, 24)).columns
+
+
+def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], nothing: str) -> None:
+    """Print a table. Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit."""
+    from rich.cells import cell_len
+
+    cells = [[clean(cell) for cell in row] for row in rows]
+    if not cells:
+        click.echo(nothing)
+        return
+    titles = [title for title, _ in columns]
+    needed = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
+    widths = _fitted(needed, [kind == "text" for _, kind in columns])
+    numbers = [kind == "number" for _, kind in columns]
+    click.secho(_line(titles, widths, numbers), bold=True)
+    for row in cells:
+        click.echo(_line(row, widths, numbers))
+
+
+def print_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Print names and values, one a line; what spans lines is indented."""
+    shown = [(name, value) for name, value in fields if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        lines = [clean(line) for line in value.splitlines()] or [""]
+        click.echo(f"{name:<{width}}  {lines[0]}")
+        for line in lines[1:]:
+            click.echo(f"{'':<{width}}  {line}")
+
+
+def _fitted(needed: list[int], elastic: list[bool]) -> list[int]:
+    """Share what the fixed columns leave among the elastic ones, the modest first."""
+    widths = list(needed)
+    left = width() - _GAP * (len(needed) - 1) - sum(n for n, e in zip(needed, elastic, strict=True) if not e)
+    modest_first = sorted((i for i, e in enumerate(elastic) if e), key=lambda i: needed[i])
+    for rank, i in enumerate(modest_first):
+        widths[i] = max(_NARROWEST, min(needed[i], left // (len(modest_first) - rank)))
+        left -= widths[i]
+    return widths
+
+
+def _line(cells: Sequence[str], widths: list[int], numbers: list[bool]) -> str:
+    from rich.cells import cell_len, set_cell_size
+
+    def sized(cell: str, width: int, number: bool) -> str:  # noqa: FBT001 - a column's kind
+        if cell_len(cell) > width:
+            cell = set_cell_size(cell, width - 1).rstrip() + "…"
+        blanks = " " * (width - cell_len(cell))
+        return blanks + cell if number else cell + blanks
+
+    return (" " * _GAP).join(map(sized, cells, widths, numbers)).rstrip()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, UUID | StrEnum):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+def _escaped(sign: str) -> str:
+    return sign if sign.isprintable() or sign in _JOINERS else json.dumps(sign)[1:-1]

@@ -1,0 +1,66 @@
+"""``mailbatch runs`` and ``mailbatch run``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Row
+
+COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
+
+
+@click.command
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--job", default="send-all", show_default=True, help="Whose runs: send-all, purge, or one of your own.")
+@as_json
+def runs(*, limit: int, job: str, as_json: bool) -> None:
+    """List the last runs, newest first."""
+    from mailbatch.application.inquire import ListRuns
+
+    with opened() as parts:
+        rows = ListRuns(parts.reports)(job, limit)
+        zone = parts.settings.timezone
+    if as_json:
+        print_json([report_of(row) for row in rows])
+        return
+    columns = [("RUN", "fixed"), ("STARTED", "fixed"), ("OUTCOME", "fixed"), ("SENT", "number"), ("OTHER", "text")]
+    print_table(columns, [_cells(row, zone) for row in rows], "no runs yet")
+
+
+@click.command
+@click.argument("run_id", metavar="ID", type=click.UUID)
+@as_json
+def run(*, run_id: UUID, as_json: bool) -> None:
+    """Show one run and the errors of its items, in full: addresses stand in them."""
+    from mailbatch.application.inquire import ShowRun
+
+    with opened() as parts:
+        row, errors = ShowRun(parts.reports)(run_id)
+        report = {**report_of(row), "bound": row["bound"], "error": row["error"]}
+        if as_json:
+            print_json({**report, "errors": [error.text() for error in errors]})
+            return
+        print_fields((name, "" if value is None else to_json(value).strip('"')) for name, value in report.items())
+        for error in errors:
+            click.echo(clean(error.text()))
+
+
+def report_of(row: Row) -> dict[str, Any]:
+    """A run as programs read it."""
+    named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
+    return {name: row[name] for name in named}
+
+
+def _cells(row: Row, zone: str) -> Sequence[str]:
+    other = ", ".join(f"{row[name]} {name}" for name in COUNTS[1:] if row[name])
+    outcome = row["outcome"] or "running"
+    return [str(row["run_id"]), moment(row["started_at"], zone), outcome, str(row["sent"]), other]

@@ -1,0 +1,192 @@
+"""``mailbatch send-all``: through a worker, or in this process."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from types import FrameType
+
+    from celery import Celery
+    from celery.result import AsyncResult
+
+    from mailbatch.bootstrap import Parts
+
+JOB = "send-all"
+ANSWER = 3.0
+"""Seconds for which a worker may be silent before it counts as absent."""
+_POLL = 0.2
+_PATIENCE = 30.0
+"""Seconds for which Redis may be away while we wait for a result."""
+_DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
+_GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
+
+
+@click.command
+@click.option("--here", is_flag=True, help="In this process instead of a worker's.")
+@click.option("--no-lock", is_flag=True, help="With --here: without Redis, whoever else is sending.")
+@as_json
+def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
+    """Send what is due, now, and print the report.
+
+    A worker does it while this shows the progress; Ctrl-C leaves the run running. With --here this process does it,
+    and Ctrl-C or SIGTERM stops it between two mails.
+    """
+    if no_lock and not here:
+        raise click.UsageError("--no-lock only goes with --here")
+    with opened() as parts, _bar(parts, shown=not as_json) as show:
+        report = _here(parts, show, lock=not no_lock) if here else _through_worker(parts, show)
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    if report["outcome"] not in _GOOD:
+        click.get_current_context().exit(1)
+
+
+# --- through a worker --------------------------------------------------------------------------------------------
+
+
+def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    app = celery_app()
+    if not workers(app):
+        raise click.ClickException(
+            f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`, "
+            "or send from here with --here"
+        )
+    result = app.send_task(JOB, kwargs={"trigger": Trigger.MANUAL.value})
+    try:
+        _wait(result, parts, show)
+    except KeyboardInterrupt:
+        raise click.ClickException(
+            f"not waiting any longer; the run goes on. To stop it: celery -A mailbatch control revoke {result.id}"
+        ) from None
+    return _report_of(result)
+
+
+def celery_app() -> Celery:
+    """An app that can call the tasks, and has none of its own."""
+    from celery import Celery
+
+    from mailbatch.batch.appconfig import load
+
+    app = Celery("mailbatch")
+    app.config_from_object(load())
+    return app
+
+
+def workers(app: Celery) -> list[str]:
+    """The name of the first worker that answers within ``ANSWER`` seconds, if any does. Raises Redis' errors."""
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0)
+        replies = app.control.broadcast("ping", reply=True, timeout=ANSWER, limit=1, connection=connection)
+    return [name for reply in replies or () for name in reply]
+
+
+def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> None:
+    """Wait for the result, however long the run is; a Redis that is away for a while is waited for too."""
+    last_seen = time.monotonic()
+    while True:
+        try:
+            if result.ready():
+                return
+        except Exception as error:
+            if time.monotonic() - last_seen > _PATIENCE:
+                raise click.ClickException(
+                    f"lost sight of the run, which goes on ({error}); see `mailbatch runs`"
+                ) from error
+        else:
+            last_seen = time.monotonic()
+            progress = parts.status.get(JOB)
+            if progress and progress.get("state") == "running":
+                show(progress)
+        time.sleep(_POLL)
+
+
+def _report_of(result: AsyncResult) -> dict[str, Any]:
+    answer = result.result
+    if isinstance(answer, dict):
+        return answer
+    if result.state == "REVOKED":
+        raise click.ClickException("the call was revoked before it began")
+    raise click.ClickException(str(answer) or type(answer).__name__)
+
+
+# --- in this process ---------------------------------------------------------------------------------------------
+
+
+def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from mailbatch.batch.send_all import send_all
+    from mailbatch.infrastructure.system.logs import configure
+
+    # A person watches the bar; whatever reads our stderr otherwise gets the log.
+    level = "ERROR" if sys.stderr.isatty() else parts.settings.log_level
+    configure(json=parts.settings.log_format.value == "json", level=level)
+    with _stopped_by_signals() as interrupted:
+        report = send_all(parts, lock=lock)(
+            Trigger.MANUAL, interrupted=interrupted, watch=lambda counts: show(asdict(counts))
+        )
+    return report.as_dict()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[Callable[[], RunOutcome | None]]:
+    """SIGINT and SIGTERM ask for a stop between two mails; said twice, they end the process where it is."""
+    told: list[RunOutcome] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        told.append(RunOutcome.SHUTDOWN)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: told[0] if told else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A bar on stderr, if that is a terminal, of the mails dealt with among those that were due at the start."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    if not (shown and console.is_terminal):
+        yield lambda _progress: None
+        return
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("waiting", total=max(1, parts.reports.census().due))
+        yield lambda progress: bar.update(
+            task, description="sending", completed=sum(progress.get(name, 0) for name in _DONE)
+        )
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    if report["outcome"] == RunOutcome.SKIPPED.value:
+        click.echo("skipped: job is already running")
+        return
+    named = ("run_id", "outcome", *_DONE, "remaining", "bound")
+    print_fields([*((name, str(report[name])) for name in named), ("duration", f"{report['duration']:.3f} s")])
+    for error in report["errors"]:
+        click.echo(clean(error))
+    if report["run_id"] and report["errors"]:
+        click.echo(f"(in full: mailbatch run {report['run_id']})")

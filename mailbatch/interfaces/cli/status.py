@@ -1,0 +1,74 @@
+"""``mailbatch status``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json
+from mailbatch.interfaces.cli.runs import COUNTS, report_of
+
+if TYPE_CHECKING:
+    from mailbatch.application.inquire import Standing
+
+JOB = "send-all"
+_PAUSED = {
+    Pause.NONE: "",
+    Pause.TICKS: "ticks (calls by hand still run; `mailbatch resume` ends it)",
+    Pause.ALL: "all (nothing runs; `mailbatch resume` ends it)",
+}
+
+
+@click.command
+@as_json
+def status(*, as_json: bool) -> None:
+    """Show how things stand: pause, run in progress, backlog, last run, next run."""
+    from mailbatch.application.inquire import ShowStanding
+
+    with opened() as parts:
+        ask = ShowStanding(reports=parts.reports, switch=parts.switch, driver=parts.lock(JOB), board=parts.status)
+        standing = ask(JOB)
+        zone = parts.settings.timezone
+    if as_json:
+        print_json(_as_dict(standing))
+    else:
+        print_fields(_as_lines(standing, zone))
+
+
+def _as_dict(standing: Standing) -> dict[str, Any]:
+    census = standing.census
+    return {
+        "paused": False if standing.pause is Pause.NONE else standing.pause.value,
+        "running": standing.running,
+        "progress": standing.progress,
+        "next_run_at": standing.next_run_at,
+        "last_run": report_of(standing.last_run) if standing.last_run else None,
+        "reservations": {state.value: n for state, n in census.counts.items()},
+        "exact": census.exact,
+        "due": census.due,
+        "oldest_due_seconds": census.oldest_due_seconds,
+    }
+
+
+def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
+    census, last = standing.census, standing.last_run
+    waiting = f"{census.due}"
+    if census.oldest_due_seconds is not None:
+        waiting += f", the oldest for {census.oldest_due_seconds:.0f} s"
+    states = ", ".join(f"{n} {state.value}" for state, n in census.counts.items() if n) or "none"
+    ended = f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last)}" if last else "none yet"
+    return [
+        ("paused", _PAUSED[standing.pause]),
+        ("running", (_counted(standing.progress) if standing.progress else "yes") if standing.running else "no"),
+        ("next run", moment(standing.next_run_at, zone) or "not known: no beat has run yet"),
+        ("last run", ended),
+        ("due", waiting),
+        ("reservations", states if census.exact else f"{states} (at least)"),
+    ]
+
+
+def _counted(counts: Any) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in COUNTS if counts.get(name)) or "nothing yet"
