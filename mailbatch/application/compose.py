@@ -150,7 +150,7 @@ def problems_of(mail: Mail, read_addresses: AddressReader, max_bytes: int) -> li
     For the moment of reservation: what is refused here costs its caller a line instead of the operator a failed mail.
     ``max_bytes`` bounds the bodies together, in UTF-8.
     """
-    problems = list(mail.problems())
+    problems = _json_problems(mail) or list(mail.problems())
     for name in ADDRESS_FIELDS:
         text = getattr(mail, name)
         if not any(line_problems(name, text)):

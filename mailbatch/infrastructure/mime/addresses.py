@@ -28,7 +28,7 @@ LONGEST_ENTRY = 1_000
 _BARE = re.compile(r"[^\s\"(),:;<>@\[\\\]=?]+@[^\s\"(),:;<>@\[\\\]=?]+")
 # Commas outside of quoted strings, comments, angle brackets and domain literals part the entries. Whatever this
 # tears apart wrongly is no address by itself and is refused below.
-_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"?|\((?:[^()\\]|\\.)*\)?|<[^<>]*>?|[^,]', re.DOTALL)
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"?|\((?:[^()\\]|\\.)*\)?|<[^<>]*>?|.', re.DOTALL)
 # Under these names mail goes no further than the house, and there it is welcome: test relays, intranets.
 _STAND_IN = ".example.org"
 _LONGEST_SHOWN = 120
@@ -61,16 +61,13 @@ _remembered = lru_cache(maxsize=1024)(_read)
 def _entries(text: str) -> Iterator[str]:
     """Part a list at its commas; a list has at least one entry, and an empty one is an entry."""
     entry: list[str] = []
-    end = 0
-    for piece in _PIECE.finditer(text):
-        if piece.start() > end:
+    for piece in _PIECE.findall(text):
+        if piece == ",":
             yield "".join(entry)
             entry = []
-        entry.append(piece[0])
-        end = piece.end()
+        else:
+            entry.append(piece)
     yield "".join(entry)
-    if end < len(text):
-        yield ""
 
 
 def _address(entry: str) -> Address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from binascii import b2a_base64
 from email.generator import BytesGenerator
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -26,9 +27,11 @@ LONGEST_LINE = 998
 _POLICY = SMTP.clone(cte_type="7bit")
 _MESSAGE_ID = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
 _BARE_BREAK = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_LONG_LINE = re.compile(rb"[^\n]{%d}" % (LONGEST_LINE + len("\r") + 1))
+_LONG_LINE = re.compile(rb"^[^\n]{%d}" % (LONGEST_LINE + len("\r") + 1), re.MULTILINE)
 # Long lines, and characters that some relay might not leave as they are.
-_NOT_PLAIN = re.compile(r"[^\t\r\n -~]|[^\r\n]{77}")
+_NOT_PLAIN = re.compile(r"[^\t\r\n -~]|(?:^|\r)[^\r\n]{77}", re.MULTILINE)
+_ANY_BREAK = re.compile(r"\r\n|\r|\n")
+_BASE64_LINE = 57
 _ASCII = bytes(range(128))
 _LARGE = 262_144
 """Bytes above which base64, which is made in C, is worth its size."""
@@ -44,8 +47,9 @@ def write_letter(letter: Letter) -> bytes:
     body = _body(letter)
     out = BytesIO()
     out.writelines(field for _, field in fields)
-    BytesGenerator(out, mangle_from_=False, policy=_POLICY).flatten(body)
+    _Frugal(out, mangle_from_=False, policy=_POLICY).flatten(body)
     data = out.getvalue()
+    del out
     _verify(data, [*(name for name, _ in fields), *body.keys()])
     return data
 
@@ -70,19 +74,51 @@ def _fields(letter: Letter) -> Iterator[tuple[str, bytes]]:
         yield name, text_field(name, value)
 
 
+class _Frugal(BytesGenerator):
+    """Writes a large body in pieces; the standard one makes a list of all its lines first, thrice its size."""
+
+    def _write_lines(self, lines: str) -> None:
+        start = 0
+        while start < len(lines):
+            end = lines.find("\n", start + _LARGE) + 1 or len(lines)
+            super()._write_lines(lines[start:end])  # type: ignore[misc]
+            start = end
+
+
 def _body(letter: Letter) -> EmailMessage:
     """Answer text, HTML, or both as alternatives, the richer last (RFC 2046 §5.1.4)."""
-    text, html = letter.rendered.text, letter.rendered.html
-    message = EmailMessage(policy=_POLICY)
-    if text is not None:
-        message.set_content(text, cte=_encoding(text))
-    if html is not None and text is None:
-        message.set_content(html, subtype="html", cte=_encoding(html))
-    elif html is not None:
-        message.add_alternative(html, subtype="html", cte=_encoding(html))
-        # "=_" stands neither in base64 nor in quoted-printable (RFC 2045 §6.7), and nobody guesses the rest.
-        message.set_boundary(f"=_{secrets.token_hex(16)}")
-    return message
+    bodies = (("plain", letter.rendered.text), ("html", letter.rendered.html))
+    parts = [_part(subtype, text) for subtype, text in bodies if text is not None]
+    if len(parts) == 1:
+        return parts[0]
+    both = EmailMessage(policy=_POLICY)
+    both["MIME-Version"] = "1.0"
+    both.make_alternative()
+    # "=_" stands neither in base64 nor in quoted-printable (RFC 2045 §6.7), and nobody guesses the rest.
+    both.set_boundary(f"=_{secrets.token_hex(16)}")
+    for part in parts:
+        del part["MIME-Version"]
+        both.attach(part)
+    return both
+
+
+def _part(subtype: str, text: str) -> EmailMessage:
+    part, encoding = EmailMessage(policy=_POLICY), _encoding(text)
+    if encoding == "quoted-printable":
+        part.set_content(text, subtype=subtype, cte=encoding)
+    else:
+        # set_content() would hold five copies of a large text at a time.
+        part.set_content("", subtype=subtype, cte=encoding)
+        part.set_payload(_in_base64(text) if encoding == "base64" else text if text.endswith("\n") else f"{text}\n")
+    return part
+
+
+def _in_base64(text: str) -> str:
+    """Encode with CRLF line ends, which a text has while it is MIME (RFC 2045 §6.8), in lines of 76 characters."""
+    data = _ANY_BREAK.sub("\r\n", text).encode()
+    if not data.endswith(b"\r\n"):
+        data += b"\r\n"
+    return "".join(b2a_base64(data[at : at + _BASE64_LINE]).decode() for at in range(0, len(data), _BASE64_LINE))
 
 
 def _encoding(text: str) -> str:

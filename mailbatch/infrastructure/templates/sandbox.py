@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 TOKENS = 200_000
 """Tokens of a source that the compiler is given at most."""
+CALL = 10
+"""Steps that a call costs, for it takes that much longer than a turn of a loop."""
 _SMALL_SOURCE = 65_536
 _TEXT_METHODS = frozenset(
     """capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric
@@ -123,7 +125,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     # The names are Jinja2's: a template's own keyword arguments must not collide with them.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063
         """Let each call be a step, and look at what it answers."""
-        budget().step()
+        budget().step(CALL)
         if isinstance(__obj, LoopContext) and args:
             args = (__self.counted(args[0]), *args[1:])
         return budget().check(super().call(__context, __obj, *args, **kwargs))

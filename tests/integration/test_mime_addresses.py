@@ -1,0 +1,123 @@
+"""Address lists as people and programs write them, and as attackers do."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mailbatch.domain.message import Address
+from mailbatch.infrastructure.mime.addresses import LONGEST_LIST, read_addresses
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("ann@example.org", [("", "ann", "example.org")]),
+        ("  ann@example.org  ", [("", "ann", "example.org")]),
+        ("<ann@example.org>", [("", "ann", "example.org")]),
+        ("Ann <ann@example.org>", [("Ann", "ann", "example.org")]),
+        ('"Doe, Jane" <j@x.org>, bob@y.org', [("Doe, Jane", "j", "x.org"), ("", "bob", "y.org")]),
+        ('"Jane \\"JD\\" Doe" <j@x.org>', [('Jane "JD" Doe', "j", "x.org")]),
+        ("John Q. Public <j@x.org>", [("John Q. Public", "j", "x.org")]),
+        ("a@x.org (Ann, at work), b@x.org", [("", "a", "x.org"), ("", "b", "x.org")]),
+        ("José Müller <j@x.org>", [("José Müller", "j", "x.org")]),
+        ("山田 太郎 <taro@例え.jp>", [("山田 太郎", "taro", "xn--r8jz45g.jp")]),
+        ("=?utf-8?q?J=C3=B6rg?= <j@x.org>", [("Jörg", "j", "x.org")]),
+        ("ann@MÜNCHEN.de", [("", "ann", "xn--mnchen-3ya.de")]),
+        ("ann@xn--mnchen-3ya.de", [("", "ann", "xn--mnchen-3ya.de")]),
+        ("Ann.B+tag@X.ORG", [("", "Ann.B+tag", "x.org")]),
+        ("jörg@example.org", [("", "jörg", "example.org")]),
+        ("用户@例え.jp", [("", "用户", "xn--r8jz45g.jp")]),
+        ('"a b"@x.org', [("", '"a b"', "x.org")]),
+        ("root@localhost, a@relay.test", [("", "root", "localhost"), ("", "a", "relay.test")]),
+        ("a@b, a@mail.local", [("", "a", "b"), ("", "a", "mail.local")]),
+        ("a@münchen.test", [("", "a", "xn--mnchen-3ya.test")]),
+        ('"bob@y.org" <a@x.org>', [("bob@y.org", "a", "x.org")]),
+    ],
+)  # fmt: skip
+def test_a_list_is_read_in_its_order(text, expected):
+    assert read_addresses(text) == [Address(*one) for one in expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "empty entry"),
+        ("a@x.org,", "empty entry"),
+        ("a@x.org,,b@x.org", "empty entry"),
+        ("ann", '"ann" is no address: it has no @'),
+        ("a@x.org, bob, c@x.org", '"bob" is no address'),
+        ("Müller, Jörg <j@x.org>", '"Müller" is no address: it has no @ and domain (a name with a comma'),
+        ("a@x.org b@x.org", '"a@x.org b@x.org" is no address'),
+        ("a@x.org; b@x.org", "is no address"),
+        ("alice@a.org]<bob@b.org>", '"alice@a.org]<bob@b.org>" is no address'),
+        ("alice@a.org <bob@b.org>", "is no address"),
+        ("bob <a@x.org> <b@x.org>", "is no address"),
+        ("<a@x.org> b", "is no address"),
+        ("<a@x.org", "is no address"),
+        ('"open <a@x.org>', "is no address"),
+        ("Friends: a@x.org, b@x.org;", "groups are not supported"),
+        ("undisclosed-recipients:;", "groups are not supported"),
+        ("<@relay.org:a@x.org>", "is no address"),
+        ("a @ x.org", "write the address plainly"),
+        ("a(comment)@x.org", "write the address plainly"),
+        ("=?utf-8?q?a=40evil.org?=@x.org", "is no address"),
+        ("a@[127.0.0.1]", "is no address"),
+        ("a@x..org", "is no address"),
+        ("a..b@x.org", "is no address"),
+        ("a@-x.test", "is no address"),
+        ("a@under_score.org", "is no address"),
+        ("@x.org", "is no address"),
+        (f"{'a' * 65}@x.org", "too long before the @-sign"),
+        (f"a@{'x' * 64}.org", "is no address"),
+        ("\uff41\uff4e\uff4e@x.org", "look-alike"),
+        ("a\u200bb@x.org", "is no address"),
+        ("=?utf-8?q?a=0D=0ABcc:_eve?= <a@x.org>", "is no address"),
+        ("=?utf-8?b?4oCo?= <a@x.org>", "U+2028"),
+        ("x" * 1_001 + " <a@x.org>", "1011 characters; at most 1000"),
+        ("a@x.org, " * 200_000, f"at most {LONGEST_LIST} are read"),
+    ],
+)
+def test_what_is_no_address_is_named(text, named):
+    with pytest.raises(ValueError, match=r"address|entry|list") as caught:
+        read_addresses(text)
+    assert named in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "breach", ["\r\n", "\n", "\r", "\x00", "\x0b", "\x0c", "\x1e", "\x7f", "\x85", "\u2028", "\ud800"]
+)
+@pytest.mark.parametrize("around", ["a@x.org{}", '"A{}B" <a@x.org>', "a{}@x.org", "a@x{}.org", "a@x.org,{} b@x.org"])
+def test_control_characters_are_refused_wherever_they_stand(around, breach):
+    with pytest.raises(ValueError, match=r"U\+"):
+        read_addresses(around.format(breach))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text('ab@.,;:<>()[]"\\ =?_é\t', max_size=40) | st.text(max_size=60))
+def test_any_text_is_read_or_refused_in_one_line(text):
+    try:
+        addresses = read_addresses(text)
+    except ValueError as error:
+        said = str(error)
+        assert said.isprintable()
+        return
+    assert addresses
+    for address in addresses:
+        assert address.domain.isascii()
+        assert read_addresses(address.addr_spec) == [Address("", address.local, address.domain)]
+
+
+@pytest.mark.parametrize(
+    "bomb", ['"\\' * 450_000, "(" * 900_000, "<" * 900_000, '"' * 900_000, "," * 900_000, "((" * 450]
+)
+def test_a_hostile_list_is_refused_quickly(bomb):
+    began = time.monotonic()
+    with pytest.raises(ValueError, match=r"address|entry"):
+        read_addresses(bomb)
+    assert time.monotonic() - began < 3

@@ -1,0 +1,189 @@
+"""Templates that are after the machine: none reaches the interpreter, its memory or its time."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import pytest
+
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.budget import Budget, OverBudget
+from mailbatch.infrastructure.templates.templates import Templates
+
+MOST = 1_000_000
+DOUBLED_LISTS = "{% set a = [1, 1] %}" + "{% set a = [a, a] %}" * 40
+
+
+def render(source: str, most: int = MOST, **context) -> str:
+    mail = Mail(recipients="ann@example.org", subject="s", body_text=source, context=context)
+    return Templates(None, most)(mail).text or ""
+
+
+def fault(source: str, **context) -> str:
+    with pytest.raises(CannotCompose) as caught:
+        render(source, **context)
+    [line] = caught.value.errors
+    return line
+
+
+def peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 'x' * 900000000 }}",
+        "{{ 900000000 * 'x' }}",
+        "{{ [1] * 900000000 }}",
+        "{{ 10 ** 10000000 }}",
+        "{{ (2 ** 4000) * (2 ** 4000) }}",
+        "{{ 'x'.center(500000000) }}",
+        "{{ 'x'.ljust(500000000) }}",
+        "{{ 'x'.rjust(500000000) }}",
+        "{{ '1'.zfill(500000000) }}",
+        "{{ 'x'['center'](500000000) }}",
+        "{{ ('x'|attr('center'))(500000000) }}",
+        "{{ '\\t'.expandtabs(500000000) }}",
+        "{{ 'x'.encode().center(500000000) }}",
+        "{{ (5).to_bytes(500000000, 'big') }}",
+        "{{ 'x'.translate({120: 'y' * 900000}) }}",
+        "{{ 'x'|center(500000000) }}",
+        "{{ 'x'|indent(500000000, true) }}",
+        "{{ 'x y'|wordwrap(1, wrapstring='y' * 900000) }}",
+        "{{ ('x ' * 1000)|wordwrap(1, wrapstring='y' * 1001) }}",
+        "{{ '%999999999d' % 1 }}",
+        "{{ '%.999999999f' % 1 }}",
+        "{{ '%*d' % (999999999, 1) }}",
+        "{{ '%999999999d'|format(1) }}",
+        "{{ '{:999999999}'.format(1) }}",
+        "{{ '{:{}}'.format(1, 999999999) }}",
+        "{{ '{0:{w}}'.format_map({'0': 1, 'w': 999999999}) }}",
+        "{{ ('%s' * 1000) % ((('x' * 1000000),) * 1000) }}",
+        "{{ [1]|batch(900000000, 0)|list }}",
+        "{{ [1]|slice(900000000)|list }}",
+        "{{ 1|round(100000000, 'ceil') }}",
+        "{{ [1]|tojson(900000000) }}",
+        "{{ 'aaaa'|replace('a', 'b' * 900000) }}",
+        "{{ 'aaaa'.replace('a', 'b' * 900000) }}",
+        "{{ ['x' * 100000] | list | join('y' * 900001) if false else (['x' * 100000] * 1000)|join }}",
+        "{{ ('y' * 100000).join(['x'] * 1000) }}",
+        "{{ range(100000000) }}",
+        "{{ lipsum(100000) }}",
+        "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+        "{% for i in range(100000) recursive %}{{ loop(range(100000)) }}{% endfor %}",
+        "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set ns = namespace(x='x') %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set a = 'xx' %}" + "{% set a %}{{ a }}{{ a }}{% endset %}" * 60,
+        "{% set a = '\"' %}" + "{% set a = a|tojson|string %}" * 60,
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+        "{% macro m(n) %}{% if n %}x{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+        DOUBLED_LISTS + "{{ a }}",
+        DOUBLED_LISTS + "{{ a|tojson }}",
+        DOUBLED_LISTS + "{{ a|string|length }}",
+        DOUBLED_LISTS + "{{ a ~ '' }}",
+        DOUBLED_LISTS + "{{ '%s' % a }}",
+        DOUBLED_LISTS + "{{ '%s'|format(a) }}",
+        DOUBLED_LISTS + "{{ '{}'.format(a) }}",
+        DOUBLED_LISTS + "{{ a|join }}",
+        DOUBLED_LISTS + "{{ ''.join(a) }}",
+        "{% for i in range(100000) %}{{ 'xxxxxxxxxxxxxxxx' }}{% endfor %}",
+        "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
+        "{{ " + "1 + " * 20_000 + "1 }}",
+        "{{ [" + "1," * 400_000 + "1] }}",
+    ],
+)
+def test_what_would_fill_memory_or_take_for_ever_fails_fast(source):
+    before, began = peak_kib(), time.monotonic()
+    line = fault(source)
+    assert line.startswith("body_text")
+    assert line.isprintable()
+    assert time.monotonic() - began < 15
+    assert peak_kib() - before < 200_000
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+        "{{ self.__init__.__globals__ }}",
+        "{{ range.__self__ }}",
+        "{{ ''|attr('__class__') }}",
+        "{{ '{0.__class__.__mro__}'.format(1) }}",
+        "{{ items.append(1) }}",
+        "{{ user.clear() }}",
+        "{{ user.update({}) }}",
+        "{{ 'x'.encode() }}",
+        "{{ 'x'|pprint }}",
+        "{{ environment.loader }}",
+        "{{ joined }}",
+    ],
+)
+def test_there_is_no_way_out_of_the_box(source):
+    assert fault(source, items=[1], user={"name": "Ann"})
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ '%.2f' % 3.14159 }} {{ '%05d' % 42 }} {{ '100%' }}", "3.14 00042 100%"),
+        ("{{ '{:,.2f}'.format(1234567.891) }} {{ '{name}'.format(name=name) }}", "1,234,567.89 Ann"),
+        ("{{ '%05d'|format(42) }} {{ '7'.zfill(3) }}|{{ 'x'.ljust(3) }}|{{ 'x'|center(5) }}|", "00042 007|x  |  x  |"),
+        ("{{ ', '.join(items) }} {{ items|join(' & ') }}", "a, b a & b"),
+        ("{{ users|join(', ', attribute='name') }}", "Cy, Di"),
+        ("{{ 'abc'.replace('b', 'x') }} {{ 'abc'|replace('b', 'x') }}", "axc axc"),
+        ("{{ name.upper() }} {{ name|lower }} {{ name[:2] }} {{ name ~ '!' }}", "ANN ann An Ann!"),
+        ("{% for u in users %}{{ loop.index }}/{{ loop.length }} {{ u.name }} {% endfor %}", "1/2 Cy 2/2 Di "),
+        ("{% for u in users %}{{ u.name }}{{ ', ' if not loop.last }}{% endfor %}", "Cy, Di"),
+        ("{% for u in users if u.name != 'Cy' %}{{ u.name }}{% else %}none{% endfor %}", "Di"),
+        ("{% for u in [] %}x{% else %}none{% endfor %}", "none"),
+        ("{% for k, v in prices.items() %}{{ k }}={{ v|round(2) }} {% endfor %}", "tea=1.5 "),
+        ("{% for n in tree recursive %}{{ n.n }}{% if n.c %}({{ loop(n.c) }}){% endif %}{% endfor %}", "1(2(3))"),
+        ("{% macro bold(x) %}*{{ x }}*{% endmacro %}{{ bold(name) }}", "*Ann*"),
+        ("{% set x %}a{{ name }}{% endset %}{{ x }}", "aAnn"),
+        ("{{ users|map(attribute='name')|sort|first }} {{ [3, 1]|sum }} {{ items|length }}", "Cy 4 2"),
+        ("{{ 7 % 4 }} {{ 2 ** 10 }} {{ 2 * 3 + 1 }} {{ [1] + [2] }} {{ 'a' + 'b' }}", "3 1024 7 [1, 2] ab"),
+        ("{{ missing|default('-') }} {{ 'a\nb'|indent(2) }} {{ items|tojson }}", '- a\n  b ["a", "b"]'),
+        ("{{ 'the quick fox'|wordwrap(9) }} {{ 'the quick'|truncate(8, true, '', 0) }}", "the quick\nfox the quic"),
+        ("{% for row in range(4)|batch(2) %}{{ row }}{% endfor %}", "[0, 1][2, 3]"),
+    ],
+)  # fmt: skip
+def test_what_mails_are_made_of_still_works(source, expected):
+    context = {
+        "name": "Ann",
+        "items": ["a", "b"],
+        "users": [{"name": "Cy"}, {"name": "Di"}],
+        "prices": {"tea": 1.5},
+        "tree": [{"n": 1, "c": [{"n": 2, "c": [{"n": 3, "c": []}]}]}],
+    }
+    assert render(source, **context) == expected
+
+
+def test_a_long_honest_list_has_room():
+    text = render("{% for n in numbers %}{{ n }}\n{% endfor %}", numbers=list(range(50_000)))
+    assert text.count("\n") == 50_000
+
+
+def test_output_is_counted_in_bytes():
+    assert render("{{ x }}", most=100, x="ö" * 50)
+    with pytest.raises(CannotCompose, match="more than 100 bytes"):
+        render("{{ x }}", most=100, x="ö" * 51)
+
+
+def test_a_budget_of_time_ends_what_takes_few_steps():
+    budget = Budget(MOST, seconds=0.0)
+    with pytest.raises(OverBudget, match="takes longer than 0 seconds"):
+        budget.step()
+
+
+def test_a_sources_faults_are_found_again_each_time():
+    templates = Templates(None, MOST)
+    mail = Mail(recipients="a@b", subject="s", body_text="{{ 'x' * 900000000 }}")
+    for _ in range(3):
+        with pytest.raises(CannotCompose, match="makes a text of more than"):
+            templates(mail)
