@@ -105,10 +105,11 @@ def describe(error: exc.DBAPIError, engine: Engine) -> str:
 
 
 def place(engine: Engine) -> str:
-    """Where the database is, without its password: the absolute path of an SQLite file, else host and name."""
+    """Where the database is, without who asks: the absolute path of an SQLite file, else host, port and name."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
         from pathlib import Path
 
         return str(Path(url.database or "").resolve())
-    return url.render_as_string(hide_password=True)
+    where = url.host or url.query.get("host") or "localhost"
+    return f"{url.get_backend_name()}://{where}:{url.port or 5432}/{url.database or ''}"

@@ -1,0 +1,229 @@
+"""The main job, for real: a worker with -B, PostgreSQL, Redis, an SMTP server; and what must hold whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import contextmanager
+from signal import SIGKILL, SIGTERM
+from typing import TYPE_CHECKING
+
+import pytest
+import sqlalchemy as sa
+from celery import Celery
+from support.backlogs import database, ended, reserve, runs, states
+from support.waiting import wait_until
+
+from mailbatch.batch.job import DEAD_AFTER
+from mailbatch.domain.run import crash_bound
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.interventions import SqlInterventions
+from mailbatch.infrastructure.db.tables import mail_reservations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.sink import Sink
+    from support.stack import Stack
+
+INTERVAL = 5
+LOCK_TTL, LEASE = 3, 4
+
+
+def once_each(sink: Sink, count: int) -> None:
+    """Every mail arrived, and none twice."""
+    to = Counter(mail.recipients[0] for mail in sink.accepted())
+    assert len(to) == count
+    assert set(to.values()) == {1}
+
+
+@contextmanager
+def client(stack: Stack) -> Iterator[Celery]:
+    """An application's own Celery app, which knows no more than where the broker is."""
+    broker = stack.redis_url.replace("unix://", "redis+socket://")
+    options = {"global_keyprefix": "mailbatch:"}
+    with Celery("client", broker=broker, set_as_current=False) as app:
+        app.conf.update(broker_transport_options=options, task_default_queue="mailbatch")
+        yield app
+
+
+@pytest.fixture
+def quick(stack: Stack) -> Stack:
+    """A stack that recovers within seconds instead of minutes."""
+    stack.settings |= {"SCHEDULE": INTERVAL, "LOCK_TTL": LOCK_TTL, "LEASE": LEASE}
+    return stack
+
+
+def started(sink: Sink, count: int = 50) -> None:
+    sink.wait_for(count, 60)
+
+
+def test_ten_thousand_due_mails_arrive_once_each_and_the_report_says_so(stack, smtp_sink):
+    reserve(stack.database_url, 10_000)
+    stack.settings["SCHEDULE"] = 3600
+    stack.worker("-B", "-c", "2")
+    wait_until(lambda: ended(stack.database_url), 240, "the run to end")
+    once_each(smtp_sink, 10_000)
+    (run,) = runs(stack.database_url)
+    assert (run.outcome, run.trigger, run.sent, run.failed, run.remaining) == ("completed", "beat", 10_000, 0, 0)
+    assert states(stack.database_url) == {"sent": 10_000}
+
+    again = stack.json("send-all")
+    assert (again["outcome"], again["sent"], again["remaining"]) == ("completed", 0, 0)
+    once_each(smtp_sink, 10_000)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_revoke_stops_the_run_between_two_mails_and_the_next_run_sends_the_rest(stack, smtp_sink, pool):
+    reserve(stack.database_url, 4_000)
+    stack.worker("-c", "2", "-P", pool)
+    task = stack.call()
+    started(smtp_sink)
+    with client(stack) as app:
+        app.control.revoke(task)
+        asked = time.monotonic()
+    wait_until(lambda: ended(stack.database_url), 10, "the run to stop")
+    took = time.monotonic() - asked
+    (run,) = runs(stack.database_url)
+    assert run.outcome == "revoked"
+    assert 0 < run.sent < 4_000
+    assert took < 3 * 0.5
+    left = states(stack.database_url)
+    assert left == {"sent": run.sent, "pending": 4_000 - run.sent}
+
+    assert stack.json("send-all")["outcome"] == "completed"
+    once_each(smtp_sink, 4_000)
+
+
+def test_sigterm_lets_the_worker_exit_within_seconds_and_the_next_run_sends_the_rest(stack, smtp_sink):
+    reserve(stack.database_url, 4_000)
+    worker = stack.worker("-B", "-c", "2")
+    started(smtp_sink)
+    asked = time.monotonic()
+    worker.signal(SIGTERM)
+    assert worker.wait_exit(15) == 0
+    assert time.monotonic() - asked < 3 * 5
+    (run,) = runs(stack.database_url)
+    assert (run.outcome, states(stack.database_url)) == (
+        "shutdown",
+        {"sent": run.sent, "pending": 4_000 - run.sent},
+    )
+
+    stack.worker("-c", "2")
+    assert stack.json("send-all")["outcome"] == "completed"
+    once_each(smtp_sink, 4_000)
+
+
+def test_what_was_answered_cancelled_is_never_sent(stack, smtp_sink):
+    reserve(stack.database_url, 3_000)
+    with database(stack.database_url) as connection:
+        columns = (mail_reservations.c.id, mail_reservations.c.recipients)
+        everyone = {row.id: row.recipients for row in connection.execute(sa.select(*columns))}
+    chosen = random.Random(8).sample(sorted(everyone), 800)  # noqa: S311 - no secret
+    stack.worker("-c", "2")
+    stack.call()
+    started(smtp_sink)
+    engine = connect(stack.database_url)
+    cancel = SqlInterventions(engine).cancel
+    answers = [answer for one in chosen for answer in cancel([one])]
+    wait_until(lambda: ended(stack.database_url), 60, "the run to end")
+    engine.dispose()
+
+    cancelled = {answer.reservation_id for answer in answers if answer.changed}
+    assert cancelled, "every cancel came too late: the test says nothing"
+    sent_to = Counter(mail.recipients[0] for mail in smtp_sink.accepted())
+    names = {one: everyone[one].split("<")[1].rstrip(">") for one in everyone}
+    assert not {names[one] for one in cancelled} & set(sent_to)
+    assert states(stack.database_url) == {"sent": 3_000 - len(cancelled), "cancelled": len(cancelled)}
+    assert set(sent_to.values()) == {1}
+
+
+def test_of_twenty_calls_at_once_one_runs_and_nineteen_are_skipped(stack, smtp_sink):
+    reserve(stack.database_url, 3_000)
+    worker = stack.worker("-c", "6")
+    with client(stack) as app:
+        for _ in range(20):
+            app.send_task("send-all", ignore_result=True)
+    wait_until(lambda: worker.log_text().count("succeeded in") >= 20, 90, "twenty calls to be answered")
+    log = worker.log_text()
+    assert log.count("job is already running: send-all") == 19
+    assert log.count("'outcome': 'skipped'") == 19
+    (run,) = runs(stack.database_url)
+    assert (run.outcome, run.sent) == ("completed", 3_000)
+    once_each(smtp_sink, 3_000)
+
+
+def test_two_runs_forced_at_once_without_a_lock_send_each_mail_once(stack, smtp_sink):
+    reserve(stack.database_url, 2_000)
+    done = []
+
+    def run() -> None:
+        done.append(stack.cli("send-all", "--here", "--no-lock", "--json", timeout=120))
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    reports = [json.loads(one.stdout) for one in done]
+    assert sum(report["sent"] for report in reports) == 2_000
+    once_each(smtp_sink, 2_000)
+
+
+def test_kill_9_of_everything_in_mid_run_loses_nothing_and_doubles_at_most_the_bound(quick, smtp_sink):
+    count, kills = 6_000, 2
+    reserve(quick.database_url, count)
+    worker = quick.worker("-B", "-c", "2")
+    for kill in range(1, kills + 1):
+        already = len(smtp_sink.accepted())
+        smtp_sink.wait_for(already + 300, LOCK_TTL + LEASE + 3 * INTERVAL + 30)
+        worker.kill_group(SIGKILL)
+        killed = time.monotonic()
+        at_death = len(smtp_sink.accepted())
+        worker = quick.worker("-B", "-c", "2")
+        smtp_sink.wait_for(at_death + 50, 60)
+        assert time.monotonic() - killed < LOCK_TTL + LEASE + INTERVAL + 10, f"kill {kill}"
+    wait_until(lambda: states(quick.database_url) == {"sent": count}, 90, "everything to be sent")
+
+    to = Counter(mail.recipients[0] for mail in smtp_sink.accepted())
+    assert len(to) == count
+    assert sum(to.values()) - count <= kills * crash_bound(1, 4, 32)
+    wait_until(lambda: ended(quick.database_url), DEAD_AFTER + 2 * INTERVAL + 5, "the runs that died to be closed")
+    died = [run for run in runs(quick.database_url) if run.outcome == "failed"]
+    assert len(died) == kills
+    assert all("process died" in run.error for run in died)
+    assert sum(run.in_doubt for run in runs(quick.database_url)) > 0
+
+
+def test_kill_9_of_the_pool_child_alone_is_survived_by_the_worker(quick, smtp_sink):
+    count = 3_000
+    reserve(quick.database_url, count)
+    worker = quick.worker("-B", "-c", "2")
+    started(smtp_sink, 200)
+    (run,) = runs(quick.database_url)
+    os.kill(run.pid, SIGKILL)
+    wait_until(lambda: states(quick.database_url) == {"sent": count}, 60, "everything to be sent")
+    assert worker.running
+    to = Counter(mail.recipients[0] for mail in smtp_sink.accepted())
+    assert len(to) == count
+    assert sum(to.values()) - count <= crash_bound(1, 4, 32)
+
+
+def test_redis_away_for_ten_seconds_costs_no_mail(quick, smtp_sink, private_redis):
+    count = 8_000
+    quick.redis_url = private_redis.url
+    reserve(quick.database_url, count)
+    worker = quick.worker("-B", "-c", "2")
+    started(smtp_sink, 200)
+    private_redis.stop()
+    gone = time.monotonic()
+    wait_until(lambda: time.monotonic() - gone > 10, 15, "ten seconds without Redis")
+    private_redis.start()
+    wait_until(lambda: states(quick.database_url) == {"sent": count}, 90, "later runs to send the rest")
+    once_each(smtp_sink, count)
+    assert worker.running
+    assert {run.outcome for run in runs(quick.database_url)} <= {"lock_lost", "completed", "failed"}
