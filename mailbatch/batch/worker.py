@@ -82,6 +82,7 @@ def _end_with_the_worker(**_: Any) -> None:
     set_pdeathsig("SIGKILL")
     if _worker_pid is not None and os.getppid() != _worker_pid:
         os._exit(1)  # The worker died before the line above.
+    log.info("the embedded beat is process %d", os.getpid())
 
 
 signals.beat_embedded_init.connect(_end_with_the_worker)

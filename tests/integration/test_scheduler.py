@@ -1,0 +1,335 @@
+"""The beat scheduler on real databases: one tick from many beats, pauses, restarts, changed schedules, outages."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from celery import Celery
+from kombu.exceptions import OperationalError
+from support.waiting import wait_until
+
+from mailbatch.batch.schedule import BatchSchedule
+from mailbatch.batch.scheduler import DatabaseScheduler
+from mailbatch.domain.run import Pause
+from mailbatch.domain.schedule import Cron, Every
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
+from mailbatch.infrastructure.db.types import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
+
+JOB = "send-all"
+
+
+class Beat(DatabaseScheduler):
+    """A beat whose broker is a list: what it sends, the test reads."""
+
+    def setup_schedule(self):
+        self.sent: list[str] = []
+        self.expiries: list[datetime] = []
+        self.broker_is_away = False
+        super().setup_schedule()
+
+    @property
+    def producer(self):
+        return None
+
+    def apply_async(self, entry, producer=None, advance=True, **_):  # noqa: FBT002 - Celery's signature
+        if self.broker_is_away:
+            raise OperationalError("Connection refused")
+        self.sent.append(entry.name)
+        self.expiries.append(entry.options.get("expires"))
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def beat(database_url: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MAILBATCH_DATABASE_URL", database_url)
+    monkeypatch.setenv("MAILBATCH_LOCK_TTL", "1")
+    beats: list[Beat] = []
+
+    def start(when=None, *, at_start: bool = True, jitter: float = 0.0, name: str = JOB, **options) -> Beat:
+        app = Celery("test", broker="memory://", set_as_current=False)
+        schedule = BatchSchedule(when or Every(300), at_start=at_start, jitter=jitter)
+        app.conf.beat_schedule = {name: {"task": name, "schedule": schedule, "options": options}}
+        app.conf.result_expires = None
+        beats.append(Beat(app=app, max_interval=5))
+        return beats[-1]
+
+    yield start
+    for each in beats:
+        each.close()
+
+
+def settle(beat: Beat) -> None:
+    """Let a beat do all that it has to do now."""
+    wait_until(lambda: beat.tick() > 0.05, 5, "the beat has nothing to do")
+
+
+def shift(engine: Engine, *, next_tick: float | None = None, last_tick: float | None = None) -> None:
+    """Set the times of the slot, in seconds from now."""
+    values = {"next_tick_at": next_tick, "last_tick_at": last_tick}
+    with engine.begin() as connection:
+        connection.execute(
+            sa.update(batch_schedule).values({name: now(s) for name, s in values.items() if s is not None})
+        )
+
+
+def pause(engine: Engine, state: Pause) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(batch_schedule).values(paused=state.value))
+
+
+def seconds_to_next(engine: Engine) -> float:
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(batch_schedule.c.next_tick_at, now())).one()
+    return (row[0] - row[1]).total_seconds()
+
+
+def add_run(engine: Engine, *, started: float, heartbeat: float, finished: float | None = None) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            sa.insert(batch_runs).values(
+                run_id=uuid4(),
+                job=JOB,
+                trigger="beat",
+                started_at=now(started),
+                heartbeat_at=now(heartbeat),
+                finished_at=None if finished is None else now(finished),
+            )
+        )
+
+
+def test_a_newcomer_gets_its_first_tick_at_once_and_the_next_an_interval_later(beat, engine):
+    first = beat()
+    settle(first)
+    assert first.sent == [JOB]
+    assert 299 < seconds_to_next(engine) <= 300
+
+
+def test_a_tick_comes_exactly_every_interval_however_late_each_one_is(beat, engine):
+    first = beat(Every(0.3))
+    settle(first)
+    with engine.begin() as connection:
+        before = connection.execute(sa.select(batch_schedule.c.next_tick_at)).scalar_one()
+    wait_until(lambda: first.tick() and len(first.sent) >= 4, 5, "three more ticks")
+    with engine.begin() as connection:
+        after = connection.execute(sa.select(batch_schedule.c.next_tick_at)).scalar_one()
+    assert (after - before).total_seconds() == pytest.approx(0.9, abs=0.004)
+
+
+def test_an_entry_that_does_not_ask_for_it_gets_no_tick_at_the_start(beat, engine):
+    purge = beat(Every(300), at_start=False)
+    settle(purge)
+    assert purge.sent == []
+    assert 299 < seconds_to_next(engine) <= 300
+
+
+def test_ten_beats_at_once_give_one_tick(beat, engine):
+    beats = [beat() for _ in range(10)]
+    settle(beats[0])
+    shift(engine, next_tick=-0.01, last_tick=-300)
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(lambda each: (each.tick(), each.tick()), beats))
+    assert sum(len(each.sent) for each in beats) == 2
+
+
+def test_two_beats_that_start_within_seconds_give_one_tick(beat, engine):
+    first = beat()
+    settle(first)
+    second = beat()
+    settle(second)
+    assert (first.sent, second.sent) == ([JOB], [])
+
+
+def test_a_restart_soon_after_a_tick_needs_none_and_a_later_one_gets_one(beat, engine):
+    settle(beat())
+    shift(engine, last_tick=-9, next_tick=291)
+    soon = beat()
+    settle(soon)
+    assert soon.sent == []
+    shift(engine, last_tick=-11, next_tick=289)
+    later = beat()
+    settle(later)
+    assert later.sent == [JOB]
+
+
+def test_jitter_puts_off_the_first_tick_of_a_start_even_an_overdue_one(beat, engine):
+    settle(beat())
+    shift(engine, last_tick=-3600, next_tick=-3300)
+    late = beat(jitter=1000.0)
+    late.tick()
+    late.tick()
+    assert late.sent == []
+    assert 0 < seconds_to_next(engine) <= 1000
+
+
+def test_after_an_outage_there_is_one_tick_and_on_from_there(beat, engine):
+    only = beat(Every(60))
+    settle(only)
+    shift(engine, last_tick=-21_600, next_tick=-21_540)
+    settle(only)
+    assert only.sent == [JOB, JOB]
+    assert 59 < seconds_to_next(engine) <= 60
+
+
+@pytest.mark.parametrize("state", [Pause.TICKS, Pause.ALL])
+def test_a_pause_outlives_the_beat_and_a_resume_fires_what_is_overdue(beat, engine, state):
+    settle(beat())
+    pause(engine, state)
+    shift(engine, last_tick=-400, next_tick=-100)
+    restarted = beat()
+    for _ in range(3):
+        restarted.tick()
+    assert restarted.sent == []
+    pause(engine, Pause.NONE)
+    settle(restarted)
+    assert restarted.sent == [JOB]
+
+
+def test_a_slot_that_a_pause_has_made_is_no_obstacle(beat, engine):
+    with engine.begin() as connection:
+        connection.execute(sa.insert(batch_schedule).values(name=JOB, paused="none"))
+    only = beat()
+    settle(only)
+    assert only.sent == [JOB]
+
+
+def test_a_shorter_schedule_takes_effect_though_the_stored_tick_is_far_away(beat, engine):
+    settle(beat(Every(86_400)))
+    shorter = beat(Every(2))
+    shorter.tick()
+    assert seconds_to_next(engine) <= 2
+
+
+def test_a_cron_line_ticks_at_its_own_times(beat, engine):
+    cron = beat(Cron("* * * * * *"), at_start=False)
+    wait_until(lambda: cron.tick() and len(cron.sent) >= 2, 5, "two ticks")
+    with engine.begin() as connection:
+        assert connection.execute(sa.select(batch_schedule.c.next_tick_at)).scalar_one().microsecond == 0
+
+
+def test_a_tick_expires_by_the_clock_of_the_database(beat, engine):
+    only = beat(expires=290)
+    settle(only)
+    with engine.begin() as connection:
+        time = connection.execute(sa.select(now())).scalar_one()
+    assert abs((only.expiries[0] - time).total_seconds() - 290) < 1
+
+
+def test_a_broker_that_is_away_costs_one_line_and_no_tick(beat, engine, caplog):
+    only = beat()
+    only.broker_is_away = True
+    wait_until(lambda: only.tick() and "was not taken by the broker" in caplog.text, 5, "the failed tick")
+    assert caplog.text.count("was not taken") == 1
+    assert "Traceback" not in caplog.text
+    assert 4 < seconds_to_next(engine) <= 5
+    only.broker_is_away = False
+    shift(engine, next_tick=-0.01)
+    settle(only)
+    assert only.sent == [JOB]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_database_that_is_away_costs_a_line_a_try_and_beat_goes_on(beat, tmp_path, caplog):
+    caplog.set_level("INFO")
+    only = beat()
+    settle(only)
+    path = tmp_path / "mailbatch.db"
+    only._engine.dispose()
+    path.rename(tmp_path / "away")
+    path.mkdir()
+    assert only.tick() == 1
+    assert only.tick() == 2
+    assert caplog.text.count("no ticks: ") == 2
+    path.rmdir()
+    (tmp_path / "away").rename(path)
+    settle(only)
+    assert "ticking again" in caplog.text
+
+
+def test_a_broken_entry_costs_the_others_nothing(beat, engine, caplog):
+    class Broken(BatchSchedule):
+        @property
+        def at_start(self):
+            raise ZeroDivisionError
+
+        @at_start.setter
+        def at_start(self, value): ...
+
+    only = beat()
+    entry = only.Entry(app=only.app, name="broken", task="broken", schedule=Broken(Every(1)))
+    only.schedule = {"broken": entry, **only.schedule}
+    only._started.clear()
+    wait_until(lambda: only.tick() and only.sent, 5, "a tick")
+    assert "the schedule entry broken is broken" in caplog.text
+
+
+# --- a start whose tick came to nothing asks again ---
+
+
+def second_look(only: Beat) -> None:
+    recheck = only._rechecks[JOB]
+    wait_until(lambda: only.tick() and JOB not in only._rechecks, 5, "the second look")
+    assert recheck
+    settle(only)
+
+
+def test_a_start_whose_tick_came_to_nothing_ticks_once_more_after_the_lock_of_a_dead_holder(beat, engine):
+    add_run(engine, started=-30, heartbeat=-1)
+    only = beat()
+    settle(only)
+    assert only.sent == [JOB]
+    second_look(only)
+    assert only.sent == [JOB, JOB]
+
+
+def test_a_run_since_the_start_makes_that_needless(beat, engine):
+    only = beat()
+    settle(only)
+    add_run(engine, started=0.01, heartbeat=0.01, finished=0.05)
+    second_look(only)
+    assert only.sent == [JOB]
+
+
+def test_so_does_a_run_that_shows_life_since_the_start(beat, engine):
+    only = beat()
+    settle(only)
+    add_run(engine, started=-600, heartbeat=0.01)
+    second_look(only)
+    assert only.sent == [JOB]
+
+
+def test_two_beats_ask_again_once(beat, engine):
+    beats = [beat(), beat()]
+    for each in beats:
+        settle(each)
+    for each in beats:
+        second_look(each)
+    assert sum(len(each.sent) for each in beats) == 2
+
+
+def test_a_clock_that_jumps_on_the_host_of_beat_changes_nothing(beat, engine):
+    import time_machine
+
+    only = beat()
+    settle(only)
+    for hours in (-5, 5):
+        with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
+            only.tick()
+            assert only.sent == [JOB]
+            assert 290 < seconds_to_next(engine) <= 300
