@@ -8,7 +8,7 @@ claimed, so at most a group on the wire and a group ahead are unsettled.
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -146,12 +146,13 @@ class _Lane:
         try:
             for page in self.pages():
                 for part in within_budget(page.claimed, BYTE_BUDGET):
-                    for mail in self.use.backlog.load(part):
+                    mails = deque(self.use.backlog.load(part))
+                    while mails:
                         if self.must_stop():
                             return
-                        self.held[mail.claim] = _Ticket(mail.index, mail.attempts, mail.earlier)
-                        if (message := self.composed(mail)) is not None:
-                            self.on_wire.add(mail.claim)
+                        # Popped, and handed on without a name: a fat mail is not kept here while it is on the wire.
+                        if (message := self.composed(mails.popleft())) is not None:
+                            self.on_wire.add(message.claim)
                             yield message
         except StoreError as error:
             self.broken = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
@@ -206,6 +207,7 @@ class _Lane:
                 return
 
     def composed(self, mail: ClaimedMail) -> Message | None:
+        self.held[mail.claim] = _Ticket(mail.index, mail.attempts, mail.earlier)
         try:
             return self.use.compose(mail)
         except CannotCompose as error:

@@ -32,7 +32,7 @@ class SmtpTransport:
 
     relay: SmtpRelay
     connections: int = 4
-    byte_budget: int = 8 * 2**20
+    byte_budget: int = 4 * 2**20
     mails_per_connection: int = 0
 
     def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Generator[Outcome, None, None]:
