@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
-from signal import SIGKILL, SIGTERM
+from signal import SIGTERM
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,8 +17,6 @@ from celery import Celery
 from support.backlogs import database, ended, reserve, runs, states
 from support.waiting import wait_until
 
-from mailbatch.batch.job import DEAD_AFTER
-from mailbatch.domain.run import crash_bound
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -29,9 +26,6 @@ if TYPE_CHECKING:
 
     from support.sink import Sink
     from support.stack import Stack
-
-INTERVAL = 5
-LOCK_TTL, LEASE = 3, 4
 
 
 def once_each(sink: Sink, count: int) -> None:
@@ -49,13 +43,6 @@ def client(stack: Stack) -> Iterator[Celery]:
     with Celery("client", broker=broker, set_as_current=False) as app:
         app.conf.update(broker_transport_options=options, task_default_queue="mailbatch")
         yield app
-
-
-@pytest.fixture
-def quick(stack: Stack) -> Stack:
-    """A stack that recovers within seconds instead of minutes."""
-    stack.settings |= {"SCHEDULE": INTERVAL, "LOCK_TTL": LOCK_TTL, "LEASE": LEASE}
-    return stack
 
 
 def started(sink: Sink, count: int = 50) -> None:
@@ -172,58 +159,3 @@ def test_two_runs_forced_at_once_without_a_lock_send_each_mail_once(stack, smtp_
     reports = [json.loads(one.stdout) for one in done]
     assert sum(report["sent"] for report in reports) == 2_000
     once_each(smtp_sink, 2_000)
-
-
-def test_kill_9_of_everything_in_mid_run_loses_nothing_and_doubles_at_most_the_bound(quick, smtp_sink):
-    count, kills = 6_000, 2
-    reserve(quick.database_url, count)
-    worker = quick.worker("-B", "-c", "2")
-    for kill in range(1, kills + 1):
-        already = len(smtp_sink.accepted())
-        smtp_sink.wait_for(already + 300, LOCK_TTL + LEASE + 3 * INTERVAL + 30)
-        worker.kill_group(SIGKILL)
-        killed = time.monotonic()
-        at_death = len(smtp_sink.accepted())
-        worker = quick.worker("-B", "-c", "2")
-        smtp_sink.wait_for(at_death + 50, 60)
-        assert time.monotonic() - killed < LOCK_TTL + LEASE + INTERVAL + 10, f"kill {kill}"
-    wait_until(lambda: states(quick.database_url) == {"sent": count}, 90, "everything to be sent")
-
-    to = Counter(mail.recipients[0] for mail in smtp_sink.accepted())
-    assert len(to) == count
-    assert sum(to.values()) - count <= kills * crash_bound(1, 4, 32)
-    wait_until(lambda: ended(quick.database_url), DEAD_AFTER + 2 * INTERVAL + 5, "the runs that died to be closed")
-    died = [run for run in runs(quick.database_url) if run.outcome == "failed"]
-    assert len(died) == kills
-    assert all("process died" in run.error for run in died)
-    assert sum(run.in_doubt for run in runs(quick.database_url)) > 0
-
-
-def test_kill_9_of_the_pool_child_alone_is_survived_by_the_worker(quick, smtp_sink):
-    count = 3_000
-    reserve(quick.database_url, count)
-    worker = quick.worker("-B", "-c", "2")
-    started(smtp_sink, 200)
-    (run,) = runs(quick.database_url)
-    os.kill(run.pid, SIGKILL)
-    wait_until(lambda: states(quick.database_url) == {"sent": count}, 60, "everything to be sent")
-    assert worker.running
-    to = Counter(mail.recipients[0] for mail in smtp_sink.accepted())
-    assert len(to) == count
-    assert sum(to.values()) - count <= crash_bound(1, 4, 32)
-
-
-def test_redis_away_for_ten_seconds_costs_no_mail(quick, smtp_sink, private_redis):
-    count = 8_000
-    quick.redis_url = private_redis.url
-    reserve(quick.database_url, count)
-    worker = quick.worker("-B", "-c", "2")
-    started(smtp_sink, 200)
-    private_redis.stop()
-    gone = time.monotonic()
-    wait_until(lambda: time.monotonic() - gone > 10, 15, "ten seconds without Redis")
-    private_redis.start()
-    wait_until(lambda: states(quick.database_url) == {"sent": count}, 90, "later runs to send the rest")
-    once_each(smtp_sink, count)
-    assert worker.running
-    assert {run.outcome for run in runs(quick.database_url)} <= {"lock_lost", "completed", "failed"}
