@@ -38,7 +38,7 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
 
 def _sane_time(column: str) -> list[CheckConstraint]:
     """Refuse infinity and years that some reader cannot read; on SQLite also every form but the stored one."""
-    form = f"coalesce({column} = strftime('%Y-%m-%d %H:%M:%f', {column}), {column} IS NULL)"
+    form = f"coalesce({column} = strftime('%Y-%m-%d %H:%M:%f', {column}, '+0 days'), {column} IS NULL)"
     return [
         CheckConstraint(
             f"{column} >= '1970-01-01 00:00:00+00' AND {column} < '10000-01-01 00:00:00+00'", name=f"{column}_year"
@@ -92,10 +92,10 @@ mail_reservations = sa.Table(
     _one_of("status", ("pending", "sending", "sent", "failed", "cancelled", "expired", "in_doubt")),
     CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="lease"),
     *chain.from_iterable(map(_sane_time, ("scheduled_at", "expires_at", "retry_at", "created_at"))),
-    CheckConstraint("context IS NULL OR json_type(context) IN ('object', 'null')", name="context").ddl_if(
+    CheckConstraint("context IS NULL OR (json_valid(context) AND json_type(context) IN ('object', 'null'))", name="context").ddl_if(
         dialect="sqlite"
     ),
-    CheckConstraint("headers IS NULL OR json_type(headers) IN ('object', 'null')", name="headers").ddl_if(
+    CheckConstraint("headers IS NULL OR (json_valid(headers) AND json_type(headers) IN ('object', 'null'))", name="headers").ddl_if(
         dialect="sqlite"
     ),
     CheckConstraint("jsonb_typeof(context) IN ('object', 'null')", name="context").ddl_if(dialect="postgresql"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ def connect(url: str) -> Engine:
             url,
             pool_pre_ping=True,
             pool_size=5,
+            json_deserializer=read_json,
             connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "mailbatch"},
         )
     except ModuleNotFoundError as error:
@@ -45,7 +47,7 @@ def connect(url: str) -> Engine:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT})
+    engine = sa.create_engine(url, json_deserializer=read_json, connect_args={"timeout": BUSY_TIMEOUT})
 
     @event.listens_for(engine, "connect")
     def _settle_in(raw: Any, _record: Any) -> None:
@@ -60,6 +62,17 @@ def _sqlite(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def read_json(text: str | bytes) -> Any:
+    """Read a JSON column; what Python cannot read (5,000 digits, 2,000 levels) comes back as the text that it is.
+
+    A row may come from any language. It must not keep the rows that are read with it from being sent.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text if isinstance(text, str) else text.decode()
 
 
 @contextmanager

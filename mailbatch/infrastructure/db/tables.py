@@ -28,8 +28,9 @@ def _one_of(column: str, values: type[Status | Pause | RunOutcome | Trigger]) ->
 
 def _sane_time(column: str) -> list[CheckConstraint]:
     """Refuse infinity and years that some reader cannot read; on SQLite also every form but the stored one."""
-    # coalesce: what is no time at all gives NULL, and a CHECK lets NULL pass.
-    form = f"coalesce({column} = strftime('%Y-%m-%d %H:%M:%f', {column}), {column} IS NULL)"
+    # coalesce: what is no time at all gives NULL, and a CHECK lets NULL pass. '+0 days': without a modifier SQLite
+    # gives 30 February back as it came, and Python could not read it.
+    form = f"coalesce({column} = strftime('%Y-%m-%d %H:%M:%f', {column}, '+0 days'), {column} IS NULL)"
     return [
         CheckConstraint(
             f"{column} >= '1970-01-01 00:00:00+00' AND {column} < '10000-01-01 00:00:00+00'", name=f"{column}_year"
@@ -86,12 +87,12 @@ mail_reservations = sa.Table(
     _one_of("status", Status),
     CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="lease"),
     *chain.from_iterable(map(_sane_time, ("scheduled_at", "expires_at", "retry_at", "created_at"))),
-    CheckConstraint("context IS NULL OR json_type(context) IN ('object', 'null')", name="context").ddl_if(
-        dialect="sqlite"
-    ),
-    CheckConstraint("headers IS NULL OR json_type(headers) IN ('object', 'null')", name="headers").ddl_if(
-        dialect="sqlite"
-    ),
+    CheckConstraint(
+        "context IS NULL OR (json_valid(context) AND json_type(context) IN ('object', 'null'))", name="context"
+    ).ddl_if(dialect="sqlite"),
+    CheckConstraint(
+        "headers IS NULL OR (json_valid(headers) AND json_type(headers) IN ('object', 'null'))", name="headers"
+    ).ddl_if(dialect="sqlite"),
     CheckConstraint("jsonb_typeof(context) IN ('object', 'null')", name="context").ddl_if(dialect="postgresql"),
     CheckConstraint("jsonb_typeof(headers) IN ('object', 'null')", name="headers").ddl_if(dialect="postgresql"),
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.05},

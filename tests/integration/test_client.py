@@ -1,0 +1,148 @@
+"""Reserving from Python, inside the caller's own transaction."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+from support.waiting import wait_until
+
+from mailbatch.client import cancel, reserve
+from mailbatch.domain.errors import InvalidReservation, KeyConflict
+from mailbatch.infrastructure.db.tables import mail_reservations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
+
+LETTER: dict[str, Any] = {"to": "ada@example.com", "subject": "Hello", "text": "Hello."}
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """The caller's engine: SQLAlchemy's own, with none of our settings."""
+    engine = sa.create_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[Engine]:
+    engine = sa.create_engine(postgres_url)
+    yield engine
+    engine.dispose()
+
+
+def count(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.execute(sa.select(sa.func.count()).select_from(mail_reservations)).scalar_one()
+
+
+def test_what_is_committed_is_reserved(engine):
+    with Session(engine) as session, session.begin():
+        reservation_id = reserve(
+            session,
+            to=["Ada <ada@example.com>", "bob@example.com"],
+            subject="Grüße",
+            html="<p>Hi {{ name }}</p>",
+            context={"name": "Ada"},
+            at=datetime(2030, 1, 1, tzinfo=UTC),
+            key="k",
+            tag="t",
+        )
+    assert reservation_id.version == 7
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(mail_reservations)).mappings().one()
+    assert row["id"] == reservation_id
+    assert row["recipients"] == "Ada <ada@example.com>, bob@example.com"
+    assert (row["body_html"], row["context"], row["status"]) == ("<p>Hi {{ name }}</p>", {"name": "Ada"}, "pending")
+
+
+def test_what_is_rolled_back_was_never_reserved(engine):
+    with Session(engine) as session:
+        reserve(session, **LETTER)
+        session.rollback()
+    with engine.connect() as connection:
+        reserve(connection, **LETTER)
+    assert count(engine) == 0
+
+
+def test_a_savepoint_takes_its_reservations_with_it(postgres):
+    with Session(postgres) as session, session.begin():
+        reserve(session, **LETTER)
+        inner = session.begin_nested()
+        reserve(session, **LETTER)
+        inner.rollback()
+    assert count(postgres) == 1
+
+
+def test_a_refusal_leaves_the_callers_transaction_as_it_was(engine):
+    with engine.begin() as connection:
+        first = reserve(connection, **LETTER, key="k")
+        with pytest.raises(KeyConflict):
+            reserve(connection, **{**LETTER, "subject": "Other"}, key="k")
+        with pytest.raises(InvalidReservation, match="subject"):
+            reserve(connection, **{**LETTER, "subject": "a\nb"})
+        assert reserve(connection, **LETTER, key="k") == first
+    assert count(engine) == 1
+
+
+def test_a_time_must_be_one(engine):
+    with engine.connect() as connection:
+        with pytest.raises(InvalidReservation, match="at: must be a datetime with a time zone, not str"):
+            reserve(connection, **LETTER, at="2026-01-01T00:00:00Z")
+        with pytest.raises(InvalidReservation, match="has no time zone"):
+            reserve(connection, **LETTER, at=datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+
+
+def test_a_cancel_is_the_callers_to_commit(engine):
+    with engine.begin() as connection:
+        kept, gone = reserve(connection, **LETTER), reserve(connection, **LETTER)
+    with engine.connect() as connection:
+        assert cancel(connection, kept)
+    with Session(engine) as session, session.begin():
+        assert cancel(session, gone)
+        assert cancel(session, gone)
+        assert not cancel(session, uuid4())
+    with engine.connect() as connection:
+        states = dict(connection.execute(sa.select(mail_reservations.c.id, mail_reservations.c.status)).all())
+    assert states == {kept: "pending", gone: "cancelled"}
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_of_two_at_once_with_one_key_the_second_waits_for_the_first(postgres, committed):
+    answers = []
+
+    def second() -> None:
+        with postgres.begin() as connection:
+            answers.append(reserve(connection, **LETTER, key="order-1"))
+
+    thread = threading.Thread(target=second)
+    with postgres.connect() as connection, postgres.connect() as watcher:
+        first = reserve(connection, **LETTER, key="order-1")
+        thread.start()
+        waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        wait_until(lambda: watcher.execute(waiting).scalar_one(), 10, "the second waits for the first")
+        assert answers == []
+        if committed:
+            connection.commit()
+        else:
+            connection.rollback()
+    thread.join(10)
+    assert (answers == [first]) is committed
+    assert len(answers) == 1
+    assert count(postgres) == 1
+
+
+def test_the_client_needs_no_celery():
+    code = "import sys, mailbatch.client; print([m for m in sys.modules if m.split('.')[0] in ('celery', 'redis')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,131 @@
+"""What can be reserved at all: the domain's own checks, and the draft's."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from uuid_utils.compat import uuid7
+
+from mailbatch.application.reserve import CheckDraft, Draft
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation
+from mailbatch.infrastructure.mime.addresses import read_addresses
+
+LETTER = {"recipients": "ada@example.com", "subject": "Hello", "body_text": "Hello."}
+BREAKS = ["\r", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\x00"]
+check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=1024)
+
+
+def problems_of(mail: dict[str, Any] | None = None, **given: Any) -> list[str]:
+    with pytest.raises(InvalidReservation) as caught:
+        check(Draft(mail=Mail(**{**LETTER, **(mail or {})}), **given))
+    for line in caught.value.problems:
+        assert line.isprintable(), line
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("sign", BREAKS, ids=ascii)
+@pytest.mark.parametrize("name", ["recipients", "cc", "bcc", "sender", "reply_to", "subject", "template"])
+def test_no_line_of_a_header_can_be_broken(name, sign):
+    value = f"ada@example.com{sign}Bcc: eve@example.com"
+    assert any(line.startswith(f"{name}: ") for line in problems_of({name: value}))
+
+
+@pytest.mark.parametrize("sign", BREAKS, ids=ascii)
+def test_no_header_value_can_be_broken(sign):
+    assert problems_of({"headers": {"X-A": f"a{sign}Bcc: eve@example.com"}})[0].startswith("headers: the value of X-A")
+
+
+@pytest.mark.parametrize("name", ["X A", "X:A", "", "X\r\nBcc", "Ümlaut", "X" * 77])
+def test_a_header_name_must_be_one(name):
+    assert "is not a header name" in problems_of({"headers": {name: "x"}})[0]
+
+
+@pytest.mark.parametrize("name", sorted(OWN_HEADERS))
+def test_headers_that_would_forge_are_refused(name):
+    assert "is set by mailbatch" in problems_of({"headers": {name.title(): "x"}})[0]
+
+
+@pytest.mark.parametrize("name", ["subject", "body_text", "body_html", "idempotency_key", "tag"])
+@pytest.mark.parametrize(("text", "said"), [("a\x00b", "NUL"), ("a\ud800b", "lone surrogate")])
+def test_what_no_database_stores_is_refused(name, text, said):
+    given = {name: text}
+    found = problems_of(**given) if name in {"idempotency_key", "tag"} else problems_of(given)
+    assert any(line.startswith(f"{name}: ") and said in line for line in found)
+
+
+@pytest.mark.parametrize(
+    "context", [{"x": float("nan")}, {"x": object()}, {"x": "a\x00b"}, {"x": "a\ud800b"}, {"x\x00": 1}]
+)
+def test_a_context_must_be_json_that_can_be_stored(context):
+    assert problems_of({"context": context})[0].startswith("context: ")
+
+
+def test_a_context_may_be_deep_but_not_endless():
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"x": deep}
+    assert problems_of({"context": deep})[0].startswith("context: cannot be written as JSON")
+
+
+@pytest.mark.parametrize(
+    "when",
+    [datetime(1969, 12, 31, 23, 59, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), datetime.min.replace(tzinfo=UTC)],
+)
+def test_years_that_databases_disagree_about_are_refused(when):
+    assert "is outside 1970–9999" in problems_of(scheduled_at=when)[0]
+
+
+def test_a_naive_time_is_refused():
+    naive = datetime(2026, 1, 1)  # noqa: DTZ001 - that is the point
+    assert problems_of(scheduled_at=naive, expires_at=naive) == [
+        "scheduled_at: 2026-01-01T00:00:00 has no time zone; write 2026-01-01T00:00:00Z or +09:00",
+        "expires_at: 2026-01-01T00:00:00 has no time zone; write 2026-01-01T00:00:00Z or +09:00",
+    ]
+
+
+def test_a_mail_that_would_expire_before_it_is_due_is_refused():
+    when = datetime(2026, 1, 1, tzinfo=UTC)
+    same = when.astimezone(timezone(timedelta(hours=9)))
+    assert problems_of(scheduled_at=when, expires_at=same) == [
+        "expires_at: is not after scheduled_at, so the mail could never go out"
+    ]
+
+
+@pytest.mark.parametrize("priority", [2**31, -(2**31) - 1, 2**63])
+def test_a_priority_is_a_32_bit_integer(priority):
+    assert "is not a 32-bit integer" in problems_of(priority=priority)[0]
+
+
+@pytest.mark.parametrize(
+    ("mail", "said"),
+    [
+        ({"recipients": " "}, "recipients: is empty"),
+        ({"subject": None}, "subject: is missing"),
+        ({"body_text": None}, "body_text: is missing"),
+        ({"recipients": "a@example.com, nobody"}, 'recipients: "nobody" is no address'),
+        ({"cc": "nobody"}, 'cc: "nobody" is no address'),
+        ({"sender": "@example.com"}, "sender: "),
+        ({"body_text": "x" * 1025}, "the bodies have 1025 bytes"),
+        ({"body_text": "ü" * 513}, "the bodies have 1026 bytes"),
+    ],
+)
+def test_what_is_missing_or_wrong_is_said(mail, said):
+    assert problems_of(mail)[0].startswith(said)
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    found = problems_of({"subject": "a\nb", "cc": "x", "headers": {"To": "y"}}, priority=2**40, tag="a\nb")
+    assert [line.partition(":")[0] for line in found] == ["subject", "headers", "cc", "tag", "priority"]
+
+
+def test_a_template_needs_neither_subject_nor_body():
+    made = check(Draft(mail=Mail(recipients="ada@example.com", template="welcome")))
+    assert isinstance(made, Reservation)
+    assert made.id.version == 7
+
+
+def test_line_breaks_in_a_subjects_source_may_belong_to_its_template():
+    check(Draft(mail=Mail(recipients="a@example.com", subject="{% if x %}\nHi{% endif %}", body_text="x")))
