@@ -1,0 +1,350 @@
+"""``mailbatch demo``: 1,000 example mails through the real thing, to a local inbox; nothing to set up, nothing left."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import click
+
+from mailbatch.domain.errors import StoreError
+from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.cli.inbox import JOURNAL, read_journal
+from mailbatch.interfaces.cli.inbox_pages import INDEX
+from mailbatch.interfaces.cli.output import clean
+from mailbatch.interfaces.cli.stack import LocalStack, require_inbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from mailbatch.application.operating_ports import Census
+    from mailbatch.bootstrap import Parts
+
+JOB = "send-all"
+FILES = ("reservations.csv", "reservations.jsonl")
+SETTINGS = {
+    "SENDER": '"mailbatch demo" <demo@example.com>',
+    # A second tick, soon after the mails that were put off are due again.
+    "SCHEDULE": 5,
+    "RETRY_BACKOFF": 2,
+    "RETRY_BACKOFF_MAX": 2,
+}
+POLL = 0.2
+PATIENCE = 60.0
+"""Seconds without any progress after which the demo gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What examples/README.md says of the examples. ``shared``: refused ones that somebody else gets all the same."""
+
+    reserved: int = 1000
+    unreadable: int = 8
+    refused: int = 12
+    shared: int = 4
+    deferred: int = 8
+
+    @property
+    def sent(self) -> int:
+        """How many end in state sent."""
+        return self.reserved - self.refused
+
+
+@click.command
+@click.option("--keep-running", is_flag=True, help="Leave it all running for playing with, until Ctrl-C.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("var/demo"),
+    show_default=True,
+    help="Where everything is put; what an earlier demo left there is wiped.",
+)
+def demo(*, keep_running: bool, folder: Path) -> None:
+    """Send 1,000 example mails to a local inbox, and tell what came of them.
+
+    Starts a private Redis, a SQLite file, a local SMTP server and a real `celery -A mailbatch worker -B`. Settings in
+    your environment are ignored, nothing leaves this machine, and nothing is left running. Needs the examples, which
+    stand in a checkout of mailbatch. Exits with 0 only if every mail became what it should.
+    """
+    began = time.monotonic()
+    require_inbox()
+    examples = find_examples()
+    with ended_by_signals():
+        try:
+            with LocalStack(folder, {**SETTINGS, "TEMPLATE_DIR": examples / "templates"}) as stack:
+                wrong = _tell_and_send(stack, examples, Expected(), began)
+                if keep_running:
+                    _keep_running(stack)
+        except KeyboardInterrupt:
+            click.echo("\nended; nothing is left running")
+            raise SystemExit(0 if keep_running else 130) from None
+    if wrong:
+        raise click.ClickException(f"not as expected: {'; '.join(wrong)}")
+    click.echo("\nNothing is left running. Next: `make dev` leaves it running for playing with; README.md has a tour.")
+
+
+def find_examples() -> Path:
+    """The folder of the examples: that of the checkout we run from, else of the current folder.
+
+    Raises ``click.ClickException`` if there is none.
+    """
+    import mailbatch
+
+    places = [Path(mailbatch.__file__).resolve().parents[1] / "examples", Path("examples").resolve()]
+    for place in places:
+        if all((place / file).is_file() for file in FILES):
+            return place
+    raise click.ClickException(f"there are no examples at {places[-1]}; run the demo in a checkout of mailbatch")
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end us as Ctrl-C does, and each of them only once: cleaning up is not interrupted."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = [(number, signal.signal(number, end)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+# --- the story -------------------------------------------------------------------------------------------------------
+
+
+def _tell_and_send(stack: LocalStack, examples: Path, expected: Expected, began: float) -> list[str]:
+    """Do it all; answer what was not as expected."""
+    click.echo(f"Everything is in {_near(stack.folder)}; what an earlier demo left there is wiped.")
+    click.echo("Running: a private Redis, a SQLite file, a local inbox. Your own MAILBATCH_… settings are ignored.\n")
+    _command(stack, "migrate")
+    unreadable = sum(_import(stack, examples / file) for file in FILES)
+    click.echo("$ celery -A mailbatch worker -B -c 2")
+    stack.start_worker()
+    from mailbatch import config
+    from mailbatch.bootstrap import Parts
+
+    parts = Parts(config.load())
+    try:
+        started = time.monotonic()
+        _watch(stack, parts, expected.reserved)
+        sending = time.monotonic() - started
+        _command(stack, "status")
+        _command(stack, "runs")
+        _command(stack, "list", "--status", Status.FAILED, "--limit", "3")
+        wrong = find_faults(parts, stack.inbox, expected, unreadable)
+        if not wrong:
+            _tell_success(expected)
+        click.echo(
+            f"{time.monotonic() - began:.0f} s in all, {sending:.0f} s of it for the worker to start and send.\n"
+        )
+        _tell_what_next(stack, parts)
+    finally:
+        parts.close()
+    return wrong
+
+
+def _command(stack: LocalStack, *words: str) -> None:
+    """Run a command as anybody would, and show that and what it says."""
+    click.echo(f"$ mailbatch {' '.join(words)}")
+    done = stack.run(*words)
+    if done.returncode:
+        raise click.ClickException(f"`mailbatch {' '.join(words)}` ended with exit code {done.returncode}")
+    click.echo()
+
+
+def _import(stack: LocalStack, file: Path) -> int:
+    """Import a file; answer how many of its lines could not be read."""
+    shown = _near(file)
+    click.echo(f"$ mailbatch import {shown}")
+    done = stack.run("import", str(file), "--json", capture=True)
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        raise click.ClickException(f"`mailbatch import {shown}` failed: {done.stderr.strip()}") from None
+    for line in answer["errors"]:
+        click.echo(f"  line {line['line']} left out: {clean('; '.join(line['errors']))}")
+    click.echo(f"  {answer['imported']} reserved, {answer['bad']} lines left out\n")
+    return int(answer["bad"])
+
+
+def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
+    """Show the progress until everything is settled and the last run has ended."""
+    with _progress(total) as show:
+        moved = time.monotonic()
+        seen: Census | None = None
+        while True:
+            _check_alive(stack)
+            try:
+                census, idle = parts.reports.census(), _is_idle(parts)
+            except StoreError as error:
+                if not error.transient:
+                    raise
+            else:
+                show(census)
+                waiting = census.counts.get(Status.PENDING, 0) + census.counts.get(Status.SENDING, 0)
+                if not waiting and idle:
+                    return
+                if seen is None or census.counts != seen.counts:
+                    moved, seen = time.monotonic(), census
+            if time.monotonic() - moved > PATIENCE:
+                raise click.ClickException(f"nothing has moved for {PATIENCE:g} s; {_last_words(stack)}")
+            time.sleep(POLL)
+
+
+def _is_idle(parts: Parts) -> bool:
+    """Whether there was a run, and none goes on."""
+    runs = parts.reports.runs(JOB, 2)
+    return bool(runs) and all(run["outcome"] is not None for run in runs)
+
+
+def _check_alive(stack: LocalStack) -> None:
+    if dead := stack.dead():
+        raise click.ClickException(f"the {dead} has ended; {_last_words(stack)}")
+
+
+def _last_words(stack: LocalStack) -> str:
+    """Show the end of the worker's log on stderr; answer where it is."""
+    if stack.worker_log.exists():
+        with stack.worker_log.open(encoding="utf-8", errors="replace") as log:
+            for line in deque(log, 15):
+                click.echo(f"  {clean(line.rstrip())}", err=True)
+    return f"its log: {_near(stack.worker_log)}"
+
+
+def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
+    """Compare what became of the reservations, and what lies in ``inbox``, with what was expected; a line each."""
+    from mailbatch.application.inquire import ListReservations
+    from mailbatch.application.operating_ports import Selection
+
+    counts = parts.reports.census().counts
+    mails = list(read_journal(inbox))
+    deliveries = [(mail.message_id, recipient) for mail in mails for recipient in mail.recipients]
+    ids = {mail.message_id for mail in mails}
+    sent = ListReservations(parts.reservations)(Selection(status=Status.SENT), expected.reserved, ("message_id",))
+    lost = sum(row["message_id"] not in ids for row in sent)
+    deferred = sum(run["deferred"] for run in parts.reports.runs(JOB, 100))
+    compared = [
+        ("reserved", sum(counts.values()), expected.reserved),
+        ("lines left out", unreadable, expected.unreadable),
+        ("sent", counts.get(Status.SENT, 0), expected.sent),
+        ("failed", counts.get(Status.FAILED, 0), expected.refused),
+        ("deferred at first", deferred, expected.deferred),
+        ("mails in the inbox", len(mails), expected.sent + expected.shared),
+        ("delivered twice", len(deliveries) - len(set(deliveries)), 0),
+        ("sent but lost", lost, 0),
+    ]
+    return [f"{what}: {found}, not {wanted}" for what, found, wanted in compared if found != wanted]
+
+
+def _tell_success(expected: Expected) -> None:
+    click.echo(
+        f"As expected: {expected.sent} reservations were sent, each once, and every mail is in the inbox. "
+        f"{expected.refused} were refused for good ({expected.shared} of them went to somebody else, too), "
+        f"{expected.deferred} were put off and taken later."
+    )
+
+
+def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
+    from mailbatch.application.inquire import ListReservations
+    from mailbatch.application.operating_ports import Selection
+
+    us = _mailbatch()
+    failed = next(ListReservations(parts.reservations)(Selection(status=Status.FAILED), 1, ("id",)), None)
+    run = parts.reports.runs(JOB, 100)[-1]["run_id"]
+    click.echo(f"Read the mails    {(stack.inbox / INDEX).as_uri()}")
+    click.echo(f"                  {_near(stack.inbox)}/*.eml, listed in {JOURNAL}")
+    click.echo(f"The worker's log  {_near(stack.worker_log)}")
+    click.echo(f"Look around       export MAILBATCH_DATABASE_URL={shlex.quote(os.environ['MAILBATCH_DATABASE_URL'])}")
+    click.echo(f"                  {us} list --status failed")
+    if failed is not None:
+        click.echo(f"                  {us} show {failed['id']}")
+    click.echo(f"                  {us} run {run}")
+
+
+def _keep_running(stack: LocalStack) -> None:
+    """Show the worker's log until Ctrl-C."""
+    file = stack.folder / "env"
+    file.write_text(stack.exports, encoding="utf-8")
+    click.echo(f"\nIt goes on running. In another shell, paste this (or: . {_near(file)}):\n\n{stack.exports}")
+    click.echo(f'Then try          {_mailbatch()} reserve --to you@example.com --subject Hello --text "It works"')
+    click.echo(f"                  {_mailbatch()} status")
+    click.echo("A tick sends what is due every 5 s. The worker says (Ctrl-C ends it all):\n")
+    with stack.worker_log.open(encoding="utf-8", errors="replace") as log:
+        log.seek(0, os.SEEK_END)
+        while True:
+            for line in log:
+                click.echo(line, nl=False)
+            _check_alive(stack)
+            time.sleep(POLL)
+
+
+# --- how it looks ----------------------------------------------------------------------------------------------------
+
+
+class _Show(Protocol):
+    def __call__(self, census: Census, /) -> None: ...
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[_Show]:
+    """A bar in a terminal, else a line whenever something changed, one a second at most."""
+    if sys.stdout.isatty():
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+        with Progress(*columns) as bar:
+            task = bar.add_task("the worker starts …", total=total)
+            yield lambda census: bar.update(
+                task, completed=total - _waiting(census.counts), description=_counted(census.counts)
+            )
+    else:
+        last, said = 0.0, ""
+
+        def show(census: Census) -> None:
+            nonlocal last, said
+            text, now = _counted(census.counts), time.monotonic()
+            if text != said and (now - last >= 1 or not _waiting(census.counts)):
+                last, said = now, text
+                click.echo(f"  {text}")
+
+        yield show
+    click.echo()
+
+
+def _waiting(counts: Any) -> int:
+    return int(counts.get(Status.PENDING, 0) + counts.get(Status.SENDING, 0))
+
+
+def _counted(counts: Any) -> str:
+    shown = [(Status.SENT, "sent"), (Status.FAILED, "failed"), (Status.SENDING, "on the way"), (Status.PENDING, "wait")]
+    return ", ".join(f"{counts.get(status, 0)} {word}" for status, word in shown if counts.get(status, 0))
+
+
+def _near(path: Path) -> str:
+    """``path`` as seen from here, if it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _mailbatch() -> str:
+    """How to call ``mailbatch`` from the shell that called us."""
+    ours = Path(sys.executable).parent / "mailbatch"
+    found = shutil.which("mailbatch")
+    return "mailbatch" if found and Path(found) == ours else _near(ours)

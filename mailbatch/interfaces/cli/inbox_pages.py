@@ -1,0 +1,126 @@
+"""The local inbox as static pages: an index, and a page for each mail. Mails can run nothing there."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import html
+from datetime import UTC, datetime
+from email.parser import BytesHeaderParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from email.message import EmailMessage
+
+    from mailbatch.interfaces.cli.inbox import Kept
+
+PAGES = "pages"
+INDEX = "index.html"
+_SHOWN = ("From", "To", "Cc", "Reply-To", "Date", "Subject", "Message-ID", "List-Unsubscribe")
+_UNREADABLE = "(cannot be read)"
+
+_FRAME = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; }}
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.3rem; }}
+table {{ border-collapse: collapse; width: 100%; }}
+th, td {{ text-align: start; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line);
+  overflow-wrap: anywhere; }}
+th {{ white-space: nowrap; }}
+td:first-child, td:last-child {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
+pre {{ white-space: pre-wrap; unicode-bidi: plaintext; border: 1px solid var(--line); padding: 1rem; }}
+iframe {{ width: 100%; height: 34rem; border: 1px solid var(--line); background: #fff; color-scheme: light; }}
+</style>
+{body}
+</html>
+"""
+
+
+def write_index(folder: Path, mails: Sequence[Kept]) -> None:
+    """Write ``index.html``: every mail, the last one first."""
+    rows = "\n".join(_row(folder, mail) for mail in reversed(mails))
+    body = (
+        f"<h1>{len(mails):,} mails in the local inbox</h1>\n<p>Nothing of this has left this machine.</p>\n"
+        f"<table>\n<tr><th>#<th>To<th>Subject<th>Came at (UTC)</tr>\n{rows}\n</table>"
+    )
+    _write(folder / INDEX, "Local inbox", body)
+
+
+def write_page(folder: Path, mail: Kept) -> None:
+    """Write the page on which one mail can be read."""
+    pages = folder / PAGES
+    pages.mkdir(exist_ok=True)
+    try:
+        message = _read(folder, mail)
+        body = _headers(message) + _bodies(message)
+        title = str(message["Subject"] or "")
+    except Exception as error:  # noqa: BLE001 - the parser breaks on odd mails in many ways; the file is there
+        title, body = _UNREADABLE, f"<p>This mail cannot be shown: {html.escape(str(error))}</p>"
+    recipients = html.escape(", ".join(mail.recipients))
+    source = quote(f"../{mail.file}")
+    top = (
+        f'<p><a href="../{INDEX}">all mails</a> · <a href="{source}">source</a> ({mail.size:,} bytes)</p>\n'
+        f'<h1><bdi dir="auto">{html.escape(title)}</bdi></h1>\n'
+        f"<p>Envelope: from <code>{html.escape(mail.sender)}</code> to <code>{recipients}</code></p>\n"
+    )
+    _write(pages / _page_of(mail), title, top + body)
+
+
+def _row(folder: Path, mail: Kept) -> str:
+    try:
+        with (folder / mail.file).open("rb") as file:
+            subject = str(BytesHeaderParser(policy=email.policy.default).parse(file)["Subject"] or "")
+    except Exception:  # noqa: BLE001 - as above
+        subject = _UNREADABLE
+    at = datetime.fromtimestamp(mail.at, UTC).strftime("%H:%M:%S")
+    return (
+        f"<tr><td>{mail.n}<td>{html.escape(', '.join(mail.recipients))}"
+        f'<td><a href="{quote(f"{PAGES}/{_page_of(mail)}")}"><bdi dir="auto">{html.escape(subject) or "–"}</bdi></a>'
+        f"<td>{at}</tr>"
+    )
+
+
+def _page_of(mail: Kept) -> str:
+    return f"{Path(mail.file).stem}.html"
+
+
+def _read(folder: Path, mail: Kept) -> EmailMessage:
+    content = (folder / mail.file).read_bytes()
+    return email.message_from_bytes(content, policy=email.policy.default)
+
+
+def _headers(message: EmailMessage) -> str:
+    rows = "".join(
+        f'<tr><th>{name}<td dir="auto">{html.escape(str(value))}</tr>\n'
+        for name in _SHOWN
+        for value in message.get_all(name, [])
+    )
+    return f"<table>\n{rows}</table>\n"
+
+
+def _bodies(message: EmailMessage) -> str:
+    shown = []
+    if (page := message.get_body(("html",))) is not None:
+        # Without any word in `sandbox` it may run nothing, send nothing and go nowhere.
+        shown.append(f'<h2>HTML</h2>\n<iframe sandbox srcdoc="{html.escape(page.get_content())}"></iframe>\n')
+    if (text := message.get_body(("plain",))) is not None:
+        shown.append(f"<h2>Text</h2>\n<pre>{html.escape(text.get_content())}</pre>\n")
+    return "".join(shown)
+
+
+def _write(path: Path, title: str, body: str) -> None:
+    """Write a page in one step, so that whoever reads it sees it whole."""
+    unfinished = path.with_name(f".{path.name}.part")
+    page = _FRAME.format(title=html.escape(title), body=body)
+    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
+    unfinished.replace(path)

@@ -1,0 +1,196 @@
+"""mailbatch on this machine alone: a private Redis, a SQLite file, a local inbox and a real worker, in one folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from importlib.util import find_spec
+from typing import IO, TYPE_CHECKING, Self
+
+import click
+
+from mailbatch import config
+from mailbatch.infrastructure.redis import embedded
+from mailbatch.infrastructure.redis.leash import leashed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+MARK = ".mailbatch-demo"
+"""The file that says that a folder is ours to wipe; whoever uses the folder holds its lock."""
+_OTHERS = (config.PREFIX, "CELERY_", "FLOWER_")
+"""The caller's own variables: a playground must never touch a real database, broker or relay."""
+_NO_ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
+_STOP = 4.0
+"""Seconds that a child has for its end: a worker stops between two mails."""
+
+
+class LocalStack:
+    """Everything that mailbatch needs, in ``folder``, which is wiped first; ``settings`` without their prefix.
+
+    As a context manager: on entry Redis and the inbox run, and the environment of this process is that of the stack;
+    at the end nothing runs any more, nor does it when this process is killed. Use it from the main thread.
+    Raises ``click.ClickException`` and ``EmbeddedRedisError`` with a line that says what to do.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+        self.folder = folder.absolute()
+        self.settings = {name: str(value) for name, value in settings.items()}
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        """What runs, by the name that a person knows it by."""
+        self._ends = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as ends:
+            ends.callback(claim(self.folder).close)
+            redis = ends.enter_context(embedded.start(self.folder / "redis", append_only=False))
+            if redis.process is not None:
+                self.children["redis-server"] = redis.process
+            listener = ends.enter_context(_free_port())
+            os.environ.update(self._make_environment(redis.url, listener.getsockname()[1]))
+            ends.callback(self._stop, "inbox")
+            self._start_inbox(listener)
+            self._ends = ends.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ends.close()
+
+    @property
+    def inbox(self) -> Path:
+        """Where the mails are."""
+        return self.folder / "inbox"
+
+    @property
+    def worker_log(self) -> Path:
+        """What the worker says."""
+        return self.folder / "worker.log"
+
+    @property
+    def exports(self) -> str:
+        """Lines for a shell that make every command there use this stack."""
+        ours = {name: value for name, value in os.environ.items() if name.startswith(config.PREFIX)}
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(ours.items()))
+
+    def start_worker(self) -> None:
+        """Start ``celery -A mailbatch worker -B -c 2``."""
+        words = (sys.executable, "-m", "celery", "-A", "mailbatch", "worker", "-B", "-c", "2")
+        self._ends.callback(self._stop, "worker")
+        with self.worker_log.open("ab") as log:
+            self._start("worker", words, log)
+
+    def run(self, *words: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run ``mailbatch …`` on this stack; it prints where we print unless ``capture``."""
+        sys.stdout.flush()
+        return subprocess.run(  # noqa: S603 - our own command line
+            leashed([sys.executable, "-m", "mailbatch.interfaces.cli.main", *words]),
+            stdin=subprocess.DEVNULL,
+            capture_output=capture,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
+
+    def dead(self) -> str | None:
+        """The name of a child that has ended although nobody told it to."""
+        return next((name for name, child in self.children.items() if child.poll() is not None), None)
+
+    def _make_environment(self, redis_url: str, smtp_port: int) -> dict[str, str]:
+        for name in [name for name in os.environ if name.startswith(_OTHERS)]:
+            del os.environ[name]
+        settings = {
+            "DATABASE_URL": f"sqlite:///{self.folder / 'mailbatch.db'}",
+            "REDIS_URL": redis_url,
+            "SMTP_URL": f"smtp://127.0.0.1:{smtp_port}",
+            **self.settings,
+        }
+        environment = {config.PREFIX + name: value for name, value in settings.items()}
+        if os.geteuid() == 0:
+            # Celery's warning of root stands for a server that takes tasks from others.
+            given = os.environ.get("PYTHONWARNINGS")
+            environment["PYTHONWARNINGS"] = f"{given},{_NO_ROOT_WARNING}" if given else _NO_ROOT_WARNING
+        return environment
+
+    def _start_inbox(self, listener: socket.socket) -> None:
+        self.inbox.mkdir()
+        words = (sys.executable, "-m", "mailbatch.interfaces.cli.inbox", str(listener.fileno()), str(self.inbox))
+        with (self.folder / "inbox.log").open("ab") as log:
+            self._start("inbox", words, log, listener.fileno())
+
+    def _start(self, name: str, words: Sequence[str], log: IO[bytes], *descriptors: int) -> None:
+        self.children[name] = subprocess.Popen(  # noqa: S603 - our own command line
+            # All end at once when we are killed. A worker asked to end would wait for the Redis that is gone as well.
+            leashed(list(words), at_parents_end=signal.SIGKILL),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            # Not the caller's folder: a celeryconfig.py there would be laid over our settings.
+            cwd=self.folder,
+            pass_fds=descriptors,
+            # A session of its own: a Ctrl-C is for us, and we end things in their order.
+            start_new_session=True,
+        )
+
+    def _stop(self, name: str) -> None:
+        """End a child: by SIGTERM, so that it finishes what it does; by SIGKILL, with its kin, if that does not do."""
+        child = self.children.pop(name, None)
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(_STOP)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        # Mostly there is nobody left to kill.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+def claim(folder: Path) -> IO[str]:
+    """Make ``folder`` ours and empty; the file that comes back holds the lock on it until it is closed.
+
+    Raises ``click.ClickException`` if it holds what is not ours, or if somebody uses it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / MARK
+    if not mark.exists() and any(folder.iterdir()):
+        raise click.ClickException(f"{folder} is not empty and no demo made it; name another with --folder")
+    lock = mark.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise click.ClickException(
+            f"a demo is running in {folder}; end it first, or name another with --folder"
+        ) from None
+    for entry in folder.iterdir():
+        if entry == mark:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    return lock
+
+
+def require_inbox() -> None:
+    """Raise ``click.ClickException`` if what the inbox is made of is not installed."""
+    if find_spec("aiosmtpd") is None:
+        raise click.ClickException("the local inbox needs aiosmtpd; install it: pip install 'mailbatch[embedded]'")
+
+
+def _free_port() -> socket.socket:
+    """A socket on the loopback interface that listens already: who connects too early waits, nobody is refused."""
+    return socket.create_server(("127.0.0.1", 0), backlog=128)
