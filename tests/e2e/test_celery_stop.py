@@ -29,8 +29,8 @@ PROMISED = 0.5 * 3
 POOLS = ["prefork", "threads"]
 
 
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Celery]:
+@contextlib.contextmanager
+def client_of(redis_url: str) -> Iterator[Celery]:
     """An application somewhere else that calls and controls by the broker alone."""
     url = celery_url(redis_url)
     app = Celery("client", broker=url, backend=url, set_as_current=False)
@@ -42,13 +42,25 @@ def client(redis_url: str) -> Iterator[Celery]:
     app.close()
 
 
-@pytest.fixture
-def own(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
+@contextlib.contextmanager
+def stack_of_its_own(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
     """A stack whose folder holds a batch of its own."""
-    with Stack(sqlite_url, redis_url, "smtp://localhost:1", tmp_path / "stack") as stack:
+    with Stack(database_url, redis_url, "smtp://localhost:1", tmp_path / "stack") as stack:
         stack.folder.mkdir()
         shutil.copy(Path(support.__path__[0]) / "tinybatch.py", stack.folder)
         (stack.folder / "celeryconfig.py").write_text('imports = ("tinybatch",)\n')
+        yield stack
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Celery]:
+    with client_of(redis_url) as app:
+        yield app
+
+
+@pytest.fixture
+def own(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
+    with stack_of_its_own(sqlite_url, redis_url, tmp_path) as stack:
         yield stack
 
 
@@ -245,3 +257,21 @@ def test_a_living_workers_board_is_left_alone_and_comes_back_when_it_is_swept_aw
 
 def test_the_solo_pool_says_at_the_start_that_it_cannot_be_stopped(own):
     own.worker("--pool", "solo").wait_for_log("WARNING .*solo pool.*no revoke reaches")
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_worker_outlives_its_redis_and_can_still_stop_a_task_that_ran_on(sqlite_url, private_redis, tmp_path, pool):
+    with stack_of_its_own(sqlite_url, private_redis.url, tmp_path) as own, client_of(private_redis.url) as client:
+        worker = pool_worker(own, pool, "-B")
+        tiny = Tiny(client, own.folder)
+        private_redis.kill()
+        worker.wait_for_log("Trying again in 4")
+        private_redis.start()
+        mark = worker.mark()
+        worker.wait_for_log("Connected to", since=mark)
+        wait_until(lambda: client.control.ping(timeout=1), 20, "the worker listens again")
+        assert not tiny.lines[-1].startswith("stopped")
+        tiny.result.revoke()
+        assert tiny.stopped()[0] == "revoked"
+        worker.signal(signal.SIGTERM)
+        assert worker.wait_exit() == 0

@@ -18,6 +18,7 @@ from mailbatch.batch.scheduler import DatabaseScheduler
 from mailbatch.domain.run import Pause
 from mailbatch.domain.schedule import Cron, Every
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.schedule import Timetable
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
 from mailbatch.infrastructure.db.types import now
 
@@ -199,6 +200,16 @@ def test_a_pause_outlives_the_beat_and_a_resume_fires_what_is_overdue(beat, engi
     pause(engine, Pause.NONE)
     settle(restarted)
     assert restarted.sent == [JOB]
+
+
+def test_a_pause_that_comes_between_look_and_take_holds(beat, engine):
+    settle(beat())
+    timetable = Timetable(engine)
+    time, slots = timetable.look()
+    pause(engine, Pause.TICKS)
+    assert not timetable.take(slots[JOB], time + timedelta(seconds=300))
+    pause(engine, Pause.NONE)
+    assert timetable.take(slots[JOB], time + timedelta(seconds=300))
 
 
 def test_a_slot_that_a_pause_has_made_is_no_obstacle(beat, engine):

@@ -56,11 +56,11 @@ class Timetable:
             connection.execute(statement)
 
     def take(self, slot: Slot, next_tick_at: datetime) -> bool:
-        """Take the tick of ``slot``; no, if another beat has it, if it is not due, or if it is paused."""
+        """Take the tick of ``slot``, which is due; no, if another beat has it, or if it was paused meanwhile."""
         table = batch_schedule.c
         statement = (
             self._update(slot)
-            .where(table.next_tick_at <= now(), table.paused == Pause.NONE.value)
+            .where(table.paused == Pause.NONE.value)
             .values(last_tick_at=now(), next_tick_at=next_tick_at)
         )
         return self._changed(statement)

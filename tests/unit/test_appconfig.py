@@ -1,0 +1,76 @@
+"""Celery's settings: ours, and over them those of the working directory."""
+
+from __future__ import annotations
+
+import pytest
+
+from mailbatch.batch.appconfig import load, redis_url
+from mailbatch.batch.schedule import BatchSchedule
+from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.schedule import Cron, Every
+
+
+def test_without_a_file_ours_hold(tmp_path):
+    settings = load(tmp_path)
+    assert settings["imports"] == ("mailbatch.batch.tasks",)
+    entry = settings["beat_schedule"]["send-all"]
+    assert entry["schedule"] == BatchSchedule(Every(300), at_start=True)
+    assert entry["options"] == {"queue": "mailbatch", "expires": 290}
+    assert (settings["task_acks_late"], settings["worker_disable_prefetch"]) == (False, True)
+    assert "task_time_limit" not in settings
+
+
+def test_the_checkouts_own_file_is_not_laid_over_itself(monkeypatch):
+    from mailbatch.batch import appconfig
+
+    assert load(appconfig._defaults().parent)["imports"] == ("mailbatch.batch.tasks",)
+
+
+def test_a_name_replaces_ours_mappings_are_merged_and_imports_added(tmp_path):
+    (tmp_path / "celeryconfig.py").write_text(
+        "import os\nresult_expires = 60\nimports = 'mine'\nbeat_schedule = {'mine': {'task': 'mine', 'schedule': 5}}\n"
+        "broker_transport_options = {'socket_timeout': 9}\n_private = 1\ndef helper(): ...\n"
+    )
+    settings = load(tmp_path)
+    assert settings["result_expires"] == 60
+    assert settings["imports"] == ("mailbatch.batch.tasks", "mine")
+    assert set(settings["beat_schedule"]) == {"send-all", "mine"}
+    assert settings["broker_transport_options"]["global_keyprefix"] == "mailbatch:"
+    assert settings["broker_transport_options"]["socket_timeout"] == 9
+    assert not {"os", "_private", "helper", "config", "redis_url", "BatchSchedule"} & set(settings)
+
+
+def test_a_broken_file_is_told_in_one_line(tmp_path):
+    (tmp_path / "celeryconfig.py").write_text("x = (\n")
+    with pytest.raises(SettingsError, match=r"celeryconfig\.py: SyntaxError: .*line 1") as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_purge_is_scheduled_only_where_something_is_to_be_removed(tmp_path, monkeypatch):
+    assert set(load(tmp_path)["beat_schedule"]) == {"send-all"}
+    monkeypatch.setenv("MAILBATCH_RETENTION_DAYS", "30")
+    monkeypatch.setenv("MAILBATCH_TIMEZONE", "Europe/Berlin")
+    purge = load(tmp_path)["beat_schedule"]["purge"]["schedule"]
+    assert purge == BatchSchedule(Cron("17 3 * * *", "Europe/Berlin"))
+
+
+def test_time_limits_stand_well_above_the_runs_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_RUN_TIMEOUT", "600")
+    settings = load(tmp_path)
+    assert 600 < settings["task_soft_time_limit"] < settings["task_time_limit"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "celerys"),
+    [
+        ("redis://:pw@h:1/2", "redis://:pw@h:1/2"),
+        ("redis+socket:///r.sock?virtual_host=1", "redis+socket:///r.sock?virtual_host=1"),
+        ("unix:///run/r.sock?db=3", "redis+socket:///run/r.sock?virtual_host=3"),
+        ("unix://:pw@/run/r.sock", "redis+socket://:pw@/run/r.sock?virtual_host=0"),
+        ("rediss://h/0", "rediss://h/0?ssl_cert_reqs=required"),
+        ("rediss://h/0?ssl_cert_reqs=none", "rediss://h/0?ssl_cert_reqs=none"),
+    ],
+)
+def test_a_redis_url_is_spelled_as_celery_does(ours, celerys):
+    assert redis_url(ours) == celerys
