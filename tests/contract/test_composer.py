@@ -159,9 +159,9 @@ def test_bodies_read_back_whatever_is_in_them(write, text, html):
 @WRITERS
 def test_a_large_body_reads_back(write):
     text = "Grüße, hier ist eine Zeile.\n" * 20_000
-    plain = "a line of plain text\r\n" * 20_000
     assert content(parsed(write(letter(text=text)))) == text
-    assert content(parsed(write(letter(text=plain)))) == normal(plain)
+    for plain in ("a line of plain text\r\n" * 20_000, "\r\n" * 200_000, "x" + "\r\n" * 200_000, "x\r" * 200_000):
+        assert content(parsed(write(letter(text=plain)))) == normal(plain)
 
 
 @WRITERS

@@ -109,6 +109,18 @@ def test_what_would_fill_memory_or_take_for_ever_fails_fast(source):
 @pytest.mark.parametrize(
     "source",
     [
+        "{% for i in range(2000) %}{% for j in range(2000) %}{% endfor %}{% endfor %}",
+        "{% for i in range(2000) recursive %}{% if loop.depth == 1 %}{{ loop(range(2000)) }}{% endif %}{% endfor %}",
+        "{% macro m() %}{% endmacro %}{% for i in range(100000) %}{{ m() }}{{ m() }}{% endfor %}",
+    ],
+)
+def test_loops_end_by_their_steps_however_fast_the_machine_is(source):
+    assert "more than 1000000 steps" in fault(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
         "{{ ''.__class__.__mro__ }}",
         "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
         "{{ self.__init__.__globals__ }}",

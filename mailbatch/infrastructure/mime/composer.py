@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 LONGEST_LINE = 998
 """Bytes of a line without its CRLF (RFC 5322 §2.1.1)."""
 
-# Bodies stay 7-bit on the wire, so that no relay ever has to convert them and break a signature.
-_POLICY = SMTP.clone(cte_type="7bit")
 _MESSAGE_ID = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
 _BARE_BREAK = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 _LONG_LINE = re.compile(rb"^[^\n]{%d}" % (LONGEST_LINE + len("\r") + 1), re.MULTILINE)
@@ -47,7 +45,7 @@ def write_letter(letter: Letter) -> bytes:
     body = _body(letter)
     out = BytesIO()
     out.writelines(field for _, field in fields)
-    _Frugal(out, mangle_from_=False, policy=_POLICY).flatten(body)
+    _Frugal(out, mangle_from_=False, policy=SMTP).flatten(body)
     data = out.getvalue()
     del out
     _verify(data, [*(name for name, _ in fields), *body.keys()])
@@ -91,7 +89,7 @@ def _body(letter: Letter) -> EmailMessage:
     parts = [_part(subtype, text) for subtype, text in bodies if text is not None]
     if len(parts) == 1:
         return parts[0]
-    both = EmailMessage(policy=_POLICY)
+    both = EmailMessage(policy=SMTP)
     both["MIME-Version"] = "1.0"
     both.make_alternative()
     # "=_" stands neither in base64 nor in quoted-printable (RFC 2045 §6.7), and nobody guesses the rest.
@@ -103,7 +101,7 @@ def _body(letter: Letter) -> EmailMessage:
 
 
 def _part(subtype: str, text: str) -> EmailMessage:
-    part, encoding = EmailMessage(policy=_POLICY), _encoding(text)
+    part, encoding = EmailMessage(policy=SMTP), _encoding(text)
     if encoding == "quoted-printable":
         part.set_content(text, subtype=subtype, cte=encoding)
     else:
@@ -122,7 +120,10 @@ def _in_base64(text: str) -> str:
 
 
 def _encoding(text: str) -> str:
-    """Choose what leaves least to chance: bare 7-bit lines, else the shorter of quoted-printable and base64."""
+    """Choose bare 7-bit lines, else the shorter of quoted-printable and base64.
+
+    Never 8bit: a relay that has to convert it breaks its signature.
+    """
     if not _NOT_PLAIN.search(text):
         return "7bit"
     if len(text) > _LARGE:

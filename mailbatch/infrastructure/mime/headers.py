@@ -66,7 +66,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _encoded(text: str, name: str) -> str:
-    return Header(text, "utf-8", maxlinelen=_WIDTH, header_name=name).encode(splitchars="", linesep="\r\n")
+    return Header(text, "utf-8", maxlinelen=_WIDTH, header_name=name).encode(linesep="\r\n")
 
 
 def _mailbox(address: Address) -> str:
