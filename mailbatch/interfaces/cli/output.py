@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,9 @@ def print_json_list(values: Iterable[Any]) -> None:
 
 def to_json(value: Any, indent: int | None = 2) -> str:
     """JSON, readable in any script; what is unprintable is escaped in it too."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    # Elsewhere than in UTF-8 what cannot be encoded would be escaped in a way that is no JSON.
+    narrow = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    text = json.dumps(value, ensure_ascii=narrow, indent=indent, default=_plain)
     return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in text.split("\n"))
 
 

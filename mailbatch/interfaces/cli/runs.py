@@ -57,7 +57,7 @@ def run(*, run_id: UUID, as_json: bool) -> None:
 def report_of(row: Row) -> dict[str, Any]:
     """A run as programs read it."""
     named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
-    return {name: row[name] for name in named}
+    return {name: round(row[name], 3) if isinstance(row[name], float) else row[name] for name in named}
 
 
 def _cells(row: Row, zone: str) -> Sequence[str]:

@@ -69,9 +69,8 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     try:
         _wait(result, parts, show)
     except KeyboardInterrupt:
-        raise click.ClickException(
-            f"not waiting any longer; the run goes on. To stop it: celery -A mailbatch control revoke {result.id}"
-        ) from None
+        click.echo(f"the run goes on; to stop it: celery -A mailbatch control revoke {result.id}", err=True)
+        raise
     return _report_of(result)
 
 
