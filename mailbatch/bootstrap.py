@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from mailbatch import config
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.run import crash_bound
 from mailbatch.infrastructure.system.clock import SystemClock, new_id
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from mailbatch.application.send_due import SendDue
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.db.interventions import SqlInterventions
+    from mailbatch.infrastructure.db.lanes import SqlLanes
     from mailbatch.infrastructure.db.reports import SqlReports
     from mailbatch.infrastructure.db.reservations import SqlReservations
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
@@ -83,6 +83,13 @@ class Parts:
         from mailbatch.infrastructure.db.runs import SqlRuns
 
         return SqlRuns(self.engine)
+
+    @cached_property
+    def lanes(self) -> SqlLanes:
+        """The helpers of runs."""
+        from mailbatch.infrastructure.db.lanes import SqlLanes
+
+        return SqlLanes(self.engine)
 
     @cached_property
     def switch(self) -> SqlSwitch:
@@ -164,11 +171,6 @@ class Parts:
             lease=s.lease,
             relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
         )
-
-    @property
-    def bound(self) -> int:
-        """How many mails one crash may leave in doubt at most."""
-        return crash_bound(1, self.settings.connections, self.settings.window)
 
     # --- operating ---
 

@@ -147,6 +147,9 @@ class Run(Protocol):
     def count(self, counts: Counts) -> None:
         """Add to what the run has done."""
 
+    def elsewhere(self, counts: Counts) -> None:
+        """Say what other lanes of this run have done so far, in all."""
+
     def item_error(self, error: ItemError) -> None:
         """Collect what went wrong with an item; it never stops the others."""
 
@@ -184,8 +187,36 @@ class Runs(Protocol):
     def close_dead(self, job: str, silent: float) -> list[UUID]:
         """Close, as failed, runs of ``job`` without a heartbeat for ``silent`` seconds."""
 
+    def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
+        """The first item errors of a run, of all its lanes, by index."""
+
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         """How a run ended, or None."""
+
+
+class Lanes(Protocol):
+    """The helpers of a run. What they do is counted in the transaction that settles it: see ``Backlog.settle``."""
+
+    def join(self, run_id: UUID, lane: int) -> bool:
+        """Take part in a run that goes on; False if it has ended, was told to stop, or that lane is taken."""
+
+    def beat(self, run_id: UUID, lane: int) -> None:
+        """Say that the lane lives."""
+
+    def leave(self, run_id: UUID, lane: int, error: str | None) -> None:
+        """Say that the lane has ended, and whether something made it."""
+
+    def living(self, run_id: UUID, silent: float) -> int:
+        """How many helpers have not left, and were heard of within ``silent`` seconds."""
+
+    def counts(self, run_id: UUID) -> Counts:
+        """What all helpers have settled so far."""
+
+    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+        """Tell every lane of the run to stop; the first reason stays."""
+
+    def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
+        """Why a helper must stop: it was told to, the run has ended, or lane 0 was silent for ``silent`` seconds."""
 
 
 class Switch(Protocol):

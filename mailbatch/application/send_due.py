@@ -186,7 +186,12 @@ class _Lane:
         return page
 
     def tidy(self) -> None:
-        """Judge leases that have ended and reservations whose time has passed, before anything is claimed."""
+        """Judge leases that have ended and reservations whose time has passed, before anything is claimed.
+
+        One lane is enough for it.
+        """
+        if self.lane:
+            return
         size = self.use.page_size
         while expired := self.use.backlog.expire(size):
             self.run.count(Counts(expired=expired))

@@ -162,11 +162,11 @@ class Job:
             run_id=run.id,
             trigger=run.trigger,
             outcome=ending.outcome,
-            counts=run.counts,
+            counts=run.total,
             remaining=self._remaining(),
             duration=self.clock.monotonic() - began,
             bound=self.bound,
-            errors=([ending.error] if ending.error else []) + run.first_errors,
+            errors=([ending.error] if ending.error else []) + self._first_errors(run),
         )
         try:
             self.runs.close(self.name, report, ending.error)
@@ -188,6 +188,14 @@ class Job:
         if ending.raises is not None:
             raise ending.raises
         return report
+
+    def _first_errors(self, run: _Run) -> list[str]:
+        """Those of all lanes, from the database; this lane's own if it does not answer."""
+        try:
+            return [error.text() for error in self.runs.first_errors(run.id, REPORTED_ERRORS)]
+        except StoreError as error:
+            log.warning("the item errors could not be read: %s", error)
+            return run.first_errors
 
     def _remaining(self) -> int:
         try:
@@ -252,7 +260,8 @@ class _Run:
         self._began = began
         self.id = run_id
         self.trigger = trigger
-        self.counts = Counts()
+        self._counts = Counts()
+        self._elsewhere = Counts()
         self.first_errors: list[str] = []
         self.upkeep = Upkeep()
         self.stop = Stop(interrupted, self._lock_lost, self._timed_out)
@@ -266,7 +275,15 @@ class _Run:
 
     def count(self, counts: Counts) -> None:
         with self._guard:
-            self.counts += counts
+            self._counts += counts
+
+    def elsewhere(self, counts: Counts) -> None:
+        self._elsewhere = counts
+
+    @property
+    def total(self) -> Counts:
+        """What all lanes have done."""
+        return self._counts + self._elsewhere
 
     def item_error(self, error: ItemError) -> None:
         log.warning("%s", public(error.text()), extra={"reservation_id": str(error.reservation_id)})
@@ -303,14 +320,14 @@ class _Run:
 
     def progress(self) -> dict[str, Any]:
         """The run as the status board shows it."""
-        report = RunReport(run_id=self.id, trigger=self.trigger, outcome=RunOutcome.COMPLETED, counts=self.counts)
+        report = RunReport(run_id=self.id, trigger=self.trigger, outcome=RunOutcome.COMPLETED, counts=self.total)
         shown = {k: v for k, v in report.as_dict().items() if k in _COUNTED or k in {"run_id", "trigger"}}
         shown.pop("remaining")
         return {**shown, "state": "running", "elapsed": round(self._job.clock.monotonic() - self._began, 3)}
 
     def _beat(self) -> None:
         self.flush_errors()
-        self._job.runs.beat(self.id, self.counts)
+        self._job.runs.beat(self.id, self.total)
 
     def _look_for_pause(self) -> None:
         if self._job.switch.paused(self._job.name) is Pause.ALL:
@@ -319,7 +336,7 @@ class _Run:
     def _show(self, watch: Callable[[Counts], None]) -> None:
         if self._job.status is not None:
             self._job.status.put(self._job.name, self.progress())
-        watch(self.counts)
+        watch(self.total)
 
     def _lock_lost(self) -> RunOutcome | None:
         lock = self._job.lock

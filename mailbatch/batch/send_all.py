@@ -1,38 +1,101 @@
-"""``send-all``: the batch that sends what is due."""
+"""``send-all``: the batch that sends what is due, in one lane or several."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.batch.job import Job, make_job
+from mailbatch.batch.job import DEAD_AFTER, Job, make_job
+from mailbatch.domain.errors import RunFailed, StoreError
+from mailbatch.domain.run import RunOutcome, crash_bound
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports import Run
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from mailbatch.application.ports import Clock, Lanes, Run
     from mailbatch.application.send_due import SendDue
     from mailbatch.bootstrap import Parts
 
+log = logging.getLogger(__name__)
+
 NAME = "send-all"
+WORD_EVERY = 0.25
+"""Seconds within which a stop of lane 0 is passed on."""
+LOOK_EVERY = 0.1
+"""Seconds between two looks whether the last helper has left."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SendMailBatch:
-    """The work of a run of ``send-all``: this process is its lane 0."""
+    """The work of a run of ``send-all``: this process is lane 0, which drives, and waits for the others.
 
-    def __init__(self, send_due: SendDue) -> None:
-        self._send_due = send_due
+    ``call_helper`` queues ``send-lane`` for a lane of a run. Helpers come if a worker is free; if none is, lane 0 does
+    all the work.
+    """
+
+    send_due: SendDue
+    lanes: Lanes
+    clock: Clock
+    helpers: int = 0
+    call_helper: Callable[[UUID, int], None] | None = None
 
     def __call__(self, run: Run) -> None:
         """Send what is due; see ``SendDue``."""
-        self._send_due(run, lane=0)
+        if not self.helpers or self.call_helper is None:
+            self.send_due(run, lane=0)
+            return
+        run.every(WORD_EVERY, lambda: self._pass_on(run))
+        for lane in range(1, self.helpers + 1):
+            self.call_helper(run.id, lane)
+        try:
+            self.send_due(run, lane=0)
+            self._wait(run)
+            # What a helper gave back when it left is nobody's yet.
+            self.send_due(run, lane=0)
+        except RunFailed:
+            # Nobody shall grind on through a backlog that lane 0 could not work on.
+            self.lanes.tell_to_stop(run.id, RunOutcome.FAILED)
+            raise
+        finally:
+            self._wait(run)
+
+    def _wait(self, run: Run) -> None:
+        """Until no helper is left; one that is not heard of any more is not waited for, nor a database for longer."""
+        heard = self.clock.monotonic()
+        while self.clock.monotonic() - heard < DEAD_AFTER:
+            try:
+                self._pass_on(run)
+                if not self.lanes.living(run.id, DEAD_AFTER):
+                    return
+                heard = self.clock.monotonic()
+            except StoreError as error:
+                log.warning("helpers cannot be asked for: %s", error)
+            self.clock.sleep(LOOK_EVERY)
+
+    def _pass_on(self, run: Run) -> None:
+        if (reason := run.stop.reason()) is not None:
+            self.lanes.tell_to_stop(run.id, reason)
+        run.elsewhere(self.lanes.counts(run.id))
 
 
-def send_all(parts: Parts, *, lock: bool = True) -> Job:
-    """The job ``send-all``. Without ``lock`` it needs no Redis; the claims of the rows keep it correct."""
+def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, int], None] | None = None) -> Job:
+    """The job ``send-all``.
+
+    Without ``lock`` it needs no Redis; the claims of the rows keep it correct. Without ``call_helper`` it has one lane.
+    """
+    s = parts.settings
+    helpers = s.lanes - 1 if call_helper is not None else 0
+    batch = SendMailBatch(
+        send_due=parts.send_due, lanes=parts.lanes, clock=parts.clock, helpers=helpers, call_helper=call_helper
+    )
     return make_job(
         parts,
         NAME,
-        SendMailBatch(parts.send_due),
+        batch,
         lock=lock,
         remaining=parts.backlog.remaining,
-        timeout=parts.settings.run_timeout,
-        bound=parts.bound,
+        timeout=s.run_timeout,
+        bound=crash_bound(helpers + 1, s.connections, s.window),
     )

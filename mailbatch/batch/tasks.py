@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from celery import shared_task
 
+from mailbatch.batch.lanes import send_lane as help_with
 from mailbatch.batch.purge import purge as purge_job
 from mailbatch.batch.running import run_in_task
 from mailbatch.batch.send_all import send_all as send_all_job
+from mailbatch.batch.stopboard import stop_reason
+from mailbatch.bootstrap import process_parts
 
 if TYPE_CHECKING:
     from celery import Task
+
+HELPER_EXPIRES = 600
+"""Seconds for which a helper may wait for a free worker."""
 
 
 @shared_task(name="send-all", bind=True)
 def send_all(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
     """Send what is due; the run report (docs/reference/reports.md)."""
-    return run_in_task(self, send_all_job, trigger)
+    return run_in_task(self, lambda parts: send_all_job(parts, call_helper=_call_helper), trigger)
+
+
+@shared_task(name="send-lane", bind=True, ignore_result=True)
+def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
+    """Help with a run of ``send-all``; queued by it when LANES is above 1."""
+    request = self.request
+    return help_with(process_parts(), UUID(run_id), lane, lambda: stop_reason(request))
+
+
+def _call_helper(run_id: UUID, lane: int) -> None:
+    """Queue a helper; one that no worker takes soon is not needed any more."""
+    send_lane.apply_async(kwargs={"run_id": str(run_id), "lane": lane}, expires=HELPER_EXPIRES)
 
 
 @shared_task(name="purge", bind=True)

@@ -150,6 +150,7 @@ batch_runs = sa.Table(
     Column("remaining", sa.Integer, nullable=False, server_default="0"),
     Column("bound", sa.Integer, nullable=False, server_default="0"),
     Column("claimed", sa.Integer, nullable=False, server_default="0"),
+    Column("stop", sa.Text),
     Column("error", sa.Text),
     Column("host", sa.Text),
     Column("pid", sa.Integer),
@@ -158,6 +159,23 @@ batch_runs = sa.Table(
 )
 Index("ix_batch_runs_job", batch_runs.c.job, batch_runs.c.started_at)
 Index("ix_batch_runs_open", batch_runs.c.job, batch_runs.c.heartbeat_at, **_where("outcome IS NULL"))
+
+batch_lanes = sa.Table(
+    "batch_lanes",
+    metadata,
+    Column("run_id", Guid, sa.ForeignKey(batch_runs.c.run_id, ondelete="CASCADE"), primary_key=True),
+    Column("lane", sa.Integer, primary_key=True),
+    Column("joined_at", Timestamp, nullable=False, server_default=server_now()),
+    Column("heartbeat_at", Timestamp, nullable=False, server_default=server_now()),
+    Column("left_at", Timestamp),
+    Column("sent", sa.Integer, nullable=False, server_default="0"),
+    Column("failed", sa.Integer, nullable=False, server_default="0"),
+    Column("deferred", sa.Integer, nullable=False, server_default="0"),
+    Column("in_doubt", sa.Integer, nullable=False, server_default="0"),
+    Column("error", sa.Text),
+    Column("host", sa.Text),
+    Column("pid", sa.Integer),
+)
 
 run_errors = sa.Table(
     "run_errors",

@@ -207,6 +207,9 @@ class FakeRuns:
             self.rows[run_id]["outcome"] = "failed"
         return dead
 
+    def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
+        return sorted(self.noted.get(run_id, []), key=lambda error: error.index)[:limit]
+
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         return self.rows[run_id]["outcome"]
 
@@ -246,12 +249,16 @@ class FakeRun:
     counts: Counts = field(default_factory=Counts)
     errors: list[ItemError] = field(default_factory=list)
     upkeep: list[Callable[[], None]] = field(default_factory=list)
+    others: Counts = field(default_factory=Counts)
 
     def every(self, seconds: float, deed: Callable[[], None]) -> None:
         self.upkeep.append(deed)
 
     def count(self, counts: Counts) -> None:
         self.counts += counts
+
+    def elsewhere(self, counts: Counts) -> None:
+        self.others = counts
 
     def item_error(self, error: ItemError) -> None:
         self.errors.append(error)

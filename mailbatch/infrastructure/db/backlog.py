@@ -8,6 +8,7 @@ indexes are chosen by them.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
-from mailbatch.domain.settlement import OnDoubt
+from mailbatch.domain.settlement import OnDoubt, Tally
 from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import JSON, Guid, now
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class SqlBacklog:
                 rescued = self._settle(connection, late, _r.status.in_(["in_doubt", "pending"]))
                 self._correct_attempts(connection, rescued)
                 held |= rescued
+            if lane:
+                self._count(connection, run_id, lane, [s.tally for s in settlements if s.claim in held])
             tried = [s for s in settlements if s.claim in held and s.attempted and s.status is not Status.SENT]
             self._record_attempts(connection, [_attempt_of(s, run_id, lane) for s in tried])
         return held
@@ -288,6 +291,17 @@ class SqlBacklog:
             .returning(_r.id, _r.claim_no)
         )
         return {Claim(row.id, row.claim_no) for row in connection.execute(statement)}
+
+    def _count(self, connection: Connection, run_id: UUID, lane: int, tallies: Sequence[Tally]) -> None:
+        """Count what a helper has settled, in the same transaction: a lane that is killed leaves exact counts."""
+        added = {tally.value: count for tally, count in Counter(tallies).items() if tally is not Tally.RELEASED}
+        if added:
+            columns = batch_lanes.c
+            connection.execute(
+                sa.update(batch_lanes)
+                .where(columns.run_id == run_id, columns.lane == lane)
+                .values({name: columns[name] + count for name, count in added.items()})
+            )
 
     def _record_attempts(self, connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> None:
         if not attempts:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbatch.application.ports import OpenRun
-from mailbatch.domain.run import Pause, RunOutcome
+from mailbatch.domain.run import ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.domain.run import Counts, ItemError, RunReport, Trigger
+    from mailbatch.domain.run import Counts, RunReport, Trigger
 
 _b = batch_runs.c
 _OPEN = _b.outcome.is_(None)
@@ -116,6 +116,21 @@ class SqlRuns:
         )
         with writing(self.engine) as connection:
             return list(connection.scalars(statement))
+
+    def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
+        """The first item errors of a run, of all its lanes, by index."""
+        e = run_errors.c
+        statement = (
+            sa.select(e.item_index, e.reservation_id, e.errors)
+            .where(e.run_id == run_id)
+            .order_by(e.item_index)
+            .limit(limit)
+        )
+        with reading(self.engine) as connection:
+            return [
+                ItemError(row.item_index, row.reservation_id, tuple(row.errors))
+                for row in connection.execute(statement)
+            ]
 
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         """How a run ended; None while it goes on, or if there is none."""

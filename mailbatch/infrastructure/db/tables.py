@@ -148,6 +148,8 @@ batch_runs = sa.Table(
     Column("bound", sa.Integer, nullable=False, server_default="0"),
     # The item indexes given out so far: each group claim reserves its own.
     Column("claimed", sa.Integer, nullable=False, server_default="0"),
+    # What lane 0 tells the others: a reason to stop.
+    Column("stop", sa.Text),
     Column("error", sa.Text),
     Column("host", sa.Text),
     Column("pid", sa.Integer),
@@ -156,6 +158,25 @@ batch_runs = sa.Table(
 )
 Index("ix_batch_runs_job", batch_runs.c.job, batch_runs.c.started_at)
 Index("ix_batch_runs_open", batch_runs.c.job, batch_runs.c.heartbeat_at, **_where("outcome IS NULL"))
+
+# The helpers of a run; lane 0 is the run itself. Their counts are written with each settlement, so that those of a lane
+# that is killed are exact.
+batch_lanes = sa.Table(
+    "batch_lanes",
+    metadata,
+    Column("run_id", Guid, sa.ForeignKey(batch_runs.c.run_id, ondelete="CASCADE"), primary_key=True),
+    Column("lane", sa.Integer, primary_key=True),
+    Column("joined_at", Timestamp, nullable=False, server_default=server_now()),
+    Column("heartbeat_at", Timestamp, nullable=False, server_default=server_now()),
+    Column("left_at", Timestamp),
+    Column("sent", sa.Integer, nullable=False, server_default="0"),
+    Column("failed", sa.Integer, nullable=False, server_default="0"),
+    Column("deferred", sa.Integer, nullable=False, server_default="0"),
+    Column("in_doubt", sa.Integer, nullable=False, server_default="0"),
+    Column("error", sa.Text),
+    Column("host", sa.Text),
+    Column("pid", sa.Integer),
+)
 
 run_errors = sa.Table(
     "run_errors",

@@ -1,0 +1,110 @@
+"""``send-lane``: a helper that joins a run of ``send-all``, works on the same backlog, and leaves when it is empty."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from mailbatch.batch.job import DEAD_AFTER, ERRORS_AT_ONCE, HEARTBEAT
+from mailbatch.batch.stop import Stop
+from mailbatch.batch.upkeep import Upkeep
+from mailbatch.domain.errors import RunFailed, StoreError
+from mailbatch.domain.run import Counts, one_line, public
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from mailbatch.application.ports import Lanes, Runs
+    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.run import ItemError, RunOutcome
+
+log = logging.getLogger(__name__)
+
+NAME = "send-lane"
+WORD_EVERY = 0.5
+"""Seconds within which a helper learns that the run was told to stop."""
+
+
+def send_lane(
+    parts: Parts, run_id: UUID, lane: int, interrupted: Callable[[], RunOutcome | None] = lambda: None
+) -> dict[str, Any]:
+    """Help with a run until its backlog is empty or it must stop; answer what this lane has done.
+
+    A helper that is stopped for itself (its worker shuts down) gives back what it holds, and the others go on.
+    """
+    with structlog.contextvars.bound_contextvars(job=NAME, run_id=str(run_id), lane=lane):
+        if not parts.lanes.join(run_id, lane):
+            log.info("the run needs no helper any more")
+            return {"joined": False}
+        run = LaneRun(run_id, lane, parts.runs, parts.lanes, interrupted)
+        error: str | None = None
+        try:
+            with run.upkeep:
+                run.keep_up()
+                parts.send_due(run, lane=lane)
+        except RunFailed as failure:
+            error = one_line(str(failure))
+            log.error("lane ended: %s", public(error))  # noqa: TRY400 - one line says it all
+        except BaseException as failure:
+            error = f"{type(failure).__name__}: {one_line(str(failure))}"
+            raise
+        finally:
+            run.flush_errors()
+            parts.lanes.leave(run_id, lane, error)
+        log.info("lane left: %d sent, %d failed, %d deferred", run.counts.sent, run.counts.failed, run.counts.deferred)
+        return {"joined": True, "sent": run.counts.sent, "failed": run.counts.failed, "deferred": run.counts.deferred}
+
+
+class LaneRun:
+    """The port ``Run``, as a helper sees it: the run belongs to lane 0, and only it can end it."""
+
+    def __init__(
+        self, run_id: UUID, lane: int, runs: Runs, lanes: Lanes, interrupted: Callable[[], RunOutcome | None]
+    ) -> None:
+        self.id = run_id
+        self.counts = Counts()
+        self.upkeep = Upkeep()
+        self.stop = Stop(interrupted)
+        self._lane = lane
+        self._runs = runs
+        self._lanes = lanes
+        self._errors: list[ItemError] = []
+
+    def every(self, seconds: float, deed: Callable[[], None]) -> None:
+        """As in the port."""
+        self.upkeep.every(seconds, deed)
+
+    def count(self, counts: Counts) -> None:
+        """For this lane's own answer; the run's counts are in the database already."""
+        self.counts += counts
+
+    def elsewhere(self, counts: Counts) -> None:
+        """A helper has no helpers."""
+
+    def item_error(self, error: ItemError) -> None:
+        """Collect it; written with the next heartbeat."""
+        log.warning("%s", public(error.text()), extra={"reservation_id": str(error.reservation_id)})
+        self._errors.append(error)
+        if len(self._errors) >= ERRORS_AT_ONCE:
+            self.flush_errors()
+
+    def keep_up(self) -> None:
+        """Start the heartbeat, and listen to lane 0."""
+        self.every(HEARTBEAT, lambda: self._lanes.beat(self.id, self._lane))
+        self.every(WORD_EVERY, self._listen)
+
+    def flush_errors(self) -> None:
+        """Write the item errors collected so far."""
+        errors, self._errors = self._errors, []
+        try:
+            self._runs.errors(self.id, errors)
+        except StoreError as error:
+            log.warning("%d item errors wait to be written: %s", len(errors), error)
+            self._errors = errors + self._errors
+
+    def _listen(self) -> None:
+        if (reason := self._lanes.must_stop(self.id, DEAD_AFTER)) is not None:
+            self.stop.tell(reason)

@@ -1,0 +1,89 @@
+"""The helpers of a run: who takes part, who lives, what they have done, and the word that stops them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from mailbatch.domain.run import Counts, RunOutcome
+from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.runs import upsert
+from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs
+from mailbatch.infrastructure.db.types import now
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.engine import Engine
+
+_l = batch_lanes.c
+_b = batch_runs.c
+
+
+@dataclass(frozen=True, slots=True)
+class SqlLanes:
+    """The port ``Lanes`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def join(self, run_id: UUID, lane: int) -> bool:
+        """Take part, if the run goes on and nobody has that lane."""
+        goes_on = sa.select(_b.run_id).where(_b.run_id == run_id, _b.outcome.is_(None), _b.stop.is_(None))
+        with writing(self.engine) as connection:
+            # FOR UPDATE: lane 0 cannot close the run between this look and the lane's row.
+            if connection.scalar(goes_on.with_for_update()) is None:
+                return False
+            row = {"run_id": run_id, "lane": lane, "host": socket.gethostname(), "pid": os.getpid()}
+            taken = upsert(connection, batch_lanes).values(row).on_conflict_do_nothing().returning(_l.lane)
+            return connection.scalar(taken) is not None
+
+    def beat(self, run_id: UUID, lane: int) -> None:
+        """Write a heartbeat."""
+        with writing(self.engine) as connection:
+            connection.execute(_mine(run_id, lane).values(heartbeat_at=now()))
+
+    def leave(self, run_id: UUID, lane: int, error: str | None) -> None:
+        """Write the end of the lane."""
+        with writing(self.engine) as connection:
+            connection.execute(_mine(run_id, lane).values(left_at=now(), error=error))
+
+    def living(self, run_id: UUID, silent: float) -> int:
+        """Count helpers that have not left and were heard of lately."""
+        alive = sa.select(sa.func.count()).where(
+            _l.run_id == run_id, _l.left_at.is_(None), _l.heartbeat_at > now(-silent)
+        )
+        with reading(self.engine) as connection:
+            return int(connection.scalar(alive) or 0)
+
+    def counts(self, run_id: UUID) -> Counts:
+        """Sum up what the helpers have settled."""
+        sums = [sa.func.coalesce(sa.func.sum(_l[name]), 0) for name in ("sent", "failed", "deferred", "in_doubt")]
+        with reading(self.engine) as connection:
+            return Counts(*(int(n) for n in connection.execute(sa.select(*sums).where(_l.run_id == run_id)).one()))
+
+    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+        """Write the reason where every lane looks."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                sa.update(batch_runs).where(_b.run_id == run_id, _b.stop.is_(None)).values(stop=reason.value)
+            )
+
+    def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
+        """Look whether the run still wants this lane."""
+        statement = sa.select(_b.stop, _b.outcome, (_b.heartbeat_at > now(-silent)).label("led")).where(
+            _b.run_id == run_id
+        )
+        with reading(self.engine) as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is not None and row.stop is not None:
+            return RunOutcome(row.stop)
+        # A run without lane 0 has lost its lock, or soon will: whoever starts the next one takes over.
+        return None if row is not None and row.outcome is None and row.led else RunOutcome.LOCK_LOST
+
+
+def _mine(run_id: UUID, lane: int) -> sa.Update:
+    return sa.update(batch_lanes).where(_l.run_id == run_id, _l.lane == lane)
