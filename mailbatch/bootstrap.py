@@ -14,6 +14,8 @@ from mailbatch.domain.retry import RetryPolicy
 from mailbatch.infrastructure.system.clock import SystemClock, new_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis import Redis
     from sqlalchemy.engine import Engine
 
@@ -60,14 +62,10 @@ class Parts:
 
     @cached_property
     def relay(self) -> SmtpRelay:
-        """Where mails go. Raises ``SettingsError`` for a URL that is none."""
+        """Where mails go."""
         from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
-        try:
-            return parse_smtp_url(self.settings.smtp_url)
-        except ValueError as error:
-            shown = config.mask_url(self.settings.smtp_url)
-            raise SettingsError(f"MAILBATCH_SMTP_URL={shown}: {error}") from None
+        return parse_smtp_url(self.settings.smtp_url)
 
     @cached_property
     def retry(self) -> RetryPolicy:
@@ -209,12 +207,8 @@ class Parts:
         """The right side of every Message-ID: the sender's domain, not this host's name, which leaks and costs DNS."""
         from mailbatch.infrastructure.mime.addresses import read_addresses
 
-        if self.settings.sender:
-            try:
-                return read_addresses(self.settings.sender)[0].domain
-            except ValueError as error:
-                raise SettingsError(f"MAILBATCH_SENDER={self.settings.sender}: {error}") from None
-        return "mailbatch.invalid"
+        sender = self.settings.sender
+        return read_addresses(sender)[0].domain if sender else "mailbatch.invalid"
 
     def close(self) -> None:
         """Close what was opened."""
@@ -224,6 +218,33 @@ class Parts:
             self.redis.close()
 
 
+def read_settings() -> config.Settings:
+    """The settings of this process, checked by those who will use them as well. Nothing is opened.
+
+    Raises:
+        SettingsError: with one line for each setting that is wrong.
+    """
+    from mailbatch.infrastructure.mime.addresses import read_addresses
+    from mailbatch.infrastructure.smtp.relay import parse_smtp_url
+
+    settings = config.load()
+    readers: dict[str, Callable[[str], object]] = {
+        "smtp_url": parse_smtp_url,
+        "sender": read_addresses,
+        "redirect_all_to": read_addresses,
+    }
+    wrong = []
+    for name, read in readers.items():
+        value = getattr(settings, name)
+        try:
+            _ = value and read(value)
+        except ValueError as error:
+            wrong.append(f"{config.PREFIX}{name.upper()}={config.mask_url(value)}: {error}")
+    if wrong:
+        raise SettingsError("\n".join(wrong))
+    return settings
+
+
 _of_process: tuple[int, Parts] | None = None
 
 
@@ -231,5 +252,5 @@ def process_parts() -> Parts:
     """The parts of this process: after a fork they are made anew, for connections do not survive one."""
     global _of_process  # noqa: PLW0603 - a process has one set of connections, and Celery gives a task no place for it
     if _of_process is None or _of_process[0] != os.getpid():
-        _of_process = (os.getpid(), Parts(config.load()))
+        _of_process = (os.getpid(), Parts(read_settings()))
     return _of_process[1]

@@ -10,12 +10,14 @@ from celery import Celery, signals
 
 from mailbatch import config
 from mailbatch.batch import appconfig
+from mailbatch.bootstrap import read_settings
 from mailbatch.domain.errors import SettingsError
 
 
 def _configured() -> Celery:
     """The app, configured; a wrong setting ends the process with exit code 2 and one line for each that is wrong."""
     try:
+        read_settings()
         settings = appconfig.load()
     except SettingsError as error:
         # Celery's command line would show anything but a SystemExit as a traceback.

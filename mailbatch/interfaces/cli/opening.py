@@ -17,10 +17,9 @@ def opened(*, migrated: bool = True) -> Iterator[Parts]:
 
     Raises ``SettingsError``, ``StoreError`` and ``NotMigrated``.
     """
-    from mailbatch import config
-    from mailbatch.bootstrap import Parts
+    from mailbatch.bootstrap import Parts, read_settings
 
-    parts = Parts(config.load())
+    parts = Parts(read_settings())
     try:
         if migrated:
             from mailbatch.infrastructure.db.migrate import ensure_migrated
