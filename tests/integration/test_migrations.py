@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -50,7 +51,7 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], st
 
     def make() -> str:
         if request.param == "sqlite":
-            return f"sqlite:///{tmp_path / str(len(list(tmp_path.iterdir())))}.db"
+            return f"sqlite:///{tmp_path / uuid4().hex}.db"
         server = request.getfixturevalue("postgres_server")
         name = server.create_database()
         request.addfinalizer(lambda: server.drop_database(name))
