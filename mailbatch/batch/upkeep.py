@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Self
 
 from mailbatch.domain.run import public
@@ -29,7 +30,9 @@ class Upkeep:
     def every(self, seconds: float, deed: Callable[[], None]) -> None:
         """Do ``deed`` every so many seconds, the first time after as many."""
         name = f"upkeep-{getattr(deed, '__name__', 'deed')}"
-        thread = threading.Thread(target=self._keep, args=(seconds, deed), name=name, daemon=True)
+        # A new thread knows nothing of the run that it serves, unless it is given it: its log lines carry the run's id.
+        keep = copy_context().run
+        thread = threading.Thread(target=keep, args=(self._keep, seconds, deed), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 

@@ -1,0 +1,46 @@
+"""What goes on beside a run: it comes round again after a fault, and its log lines say whose run it is."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import structlog
+from support.waiting import wait_until
+
+from mailbatch.batch.upkeep import Upkeep
+from mailbatch.infrastructure.system.logs import formatter
+
+
+class Lines(logging.Handler):
+    """Formats in the thread that logs, as the handlers of a worker do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(formatter(json=True))
+        self.lines: list[dict[str, object]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(json.loads(self.format(record)))
+
+
+def test_a_deed_that_fails_comes_round_again_and_is_told_once_with_the_id_of_its_run():
+    tries = []
+
+    def renew() -> None:
+        tries.append(structlog.contextvars.get_contextvars()["run_id"])
+        raise ConnectionError("Redis is away")
+
+    shown = Lines()
+    logger = logging.getLogger("mailbatch.batch.upkeep")
+    logger.addHandler(shown)
+    try:
+        with structlog.contextvars.bound_contextvars(run_id="r1"), Upkeep() as upkeep:
+            upkeep.every(0.001, renew)
+            wait_until(lambda: len(tries) >= 3, 5, "three tries")
+    finally:
+        logger.removeHandler(shown)
+    assert set(tries) == {"r1"}
+    (line,) = shown.lines
+    assert line["run_id"] == "r1"
+    assert "ConnectionError: Redis is away" in str(line["event"])
