@@ -1,0 +1,27 @@
+"""The house: imports run downstairs only, and the inner rooms know no framework."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_contracts_of_the_house_are_kept():
+    lint = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+def test_the_domain_is_the_standard_library_alone():
+    rooms = "errors, message, outcome, reservation, retry, run, schedule, settlement"
+    code = (
+        f"import sys; from mailbatch.domain import {rooms}\n"
+        "print({m.partition('.')[0] for m in sys.modules if not m.startswith('_')}"
+        " - set(sys.stdlib_module_names) - {'mailbatch'})"
+    )
+    done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
