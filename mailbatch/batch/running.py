@@ -27,6 +27,8 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
     ``job`` is made from the parts of this process, after the fork. Raises ``JobExecError`` when the job itself broke.
     """
     request = task.request
+    # Asked at once, in the task's own thread: from here on a SIGTERM to this process is a word, not the end.
+    stop_reason(request)
     report = job(process_parts())(
         Trigger(trigger),
         interrupted=lambda: stop_reason(request),

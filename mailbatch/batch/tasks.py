@@ -31,6 +31,7 @@ def send_all(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
 def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
     """Help with a run of ``send-all``; queued by it when LANES is above 1."""
     request = self.request
+    stop_reason(request)
     return help_with(process_parts(), UUID(run_id), lane, lambda: stop_reason(request))
 
 
