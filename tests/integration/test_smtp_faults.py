@@ -256,8 +256,9 @@ def test_a_fresh_connection_that_ends_is_not_tried_for_ever():
     assert len(server.sessions) == 2
 
 
-def test_after_no_verdict_the_next_mail_gets_a_new_connection():
-    with FaultServer({"dot": [accept_then(say("what?"))]}) as server:
+@pytest.mark.parametrize("answer", ["what?", "299 what?", "354 go on"])
+def test_after_no_verdict_the_next_mail_gets_a_new_connection(answer):
+    with FaultServer({"dot": [accept_then(say(answer))]}) as server:
         outcomes = list(SmtpTransport(relay_of(server), connections=1).send([message(), message()], always))
     assert [kinds(outcome)["ann@example.org"] for outcome in outcomes] == [Kind.NO_VERDICT, Kind.ACCEPTED]
     assert [accepted.connection for accepted in server.journal] == [1, 2]

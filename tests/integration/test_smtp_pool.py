@@ -8,12 +8,12 @@ import gc
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, say
-from support.waiting import wait_until
 
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
@@ -37,26 +37,36 @@ def open_sockets():
 
 
 class Gate:
-    """Holds the relay's answer to each body until it is opened, and counts who waits."""
+    """Holds the relay's answer to each body until it is let through, and counts who waits."""
 
     def __init__(self):
         self.waiting = 0
         self.most = 0
         self._tickets = threading.Semaphore(0)
-        self._lock = threading.Lock()
 
     def __call__(self, session):
         ordinary = session.ordinary
-        with self._lock:
-            self.waiting += 1
-            self.most = max(self.most, self.waiting)
+        session.server.note(lambda: self._count(1))
         assert self._tickets.acquire(timeout=10)
-        with self._lock:
-            self.waiting -= 1
+        session.server.note(lambda: self._count(-1))
         ordinary()
 
+    def _count(self, change):
+        self.waiting += change
+        self.most = max(self.most, self.waiting)
+
     def let_through(self, mails):
-        self._tickets.release(mails)
+        for _ in range(mails):
+            self._tickets.release()
+
+
+@contextlib.contextmanager
+def meanwhile(deed):
+    """Do ``deed`` in another thread, and be sure that it is done at the end."""
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(deed)
+        yield
+        doing.result(10)
 
 
 def test_one_mail_opens_one_connection():
@@ -74,13 +84,16 @@ def test_no_mail_opens_none():
 
 def test_many_mails_use_all_connections_again_and_again():
     gate = Gate()
-    with FaultServer({"dot": gate}) as server:
-        messages = [message() for _ in range(40)]
-        threading.Thread(target=lambda: [server.wait_for(lambda: gate.waiting >= 1), gate.let_through(1)]).start()
-        stream = transport_to(server, connections=4).send(messages, always)
-        outcomes = [next(stream)]
-        threading.Thread(target=lambda: [wait_until(lambda: gate.waiting == 4, 10, "4"), gate.let_through(39)]).start()
-        outcomes.extend(stream)
+    messages = [message() for _ in range(40)]
+
+    def relay():
+        server.wait_for(lambda: gate.waiting >= 1)
+        gate.let_through(1)
+        server.wait_for(lambda: gate.waiting == 4)
+        gate.let_through(39)
+
+    with FaultServer({"dot": gate}) as server, meanwhile(relay):
+        outcomes = list(transport_to(server, connections=4).send(messages, always))
     assert by_claim(outcomes).keys() == {m.claim for m in messages}
     assert gate.most == 4
     assert len(server.sessions) == 4
@@ -88,7 +101,7 @@ def test_many_mails_use_all_connections_again_and_again():
 
 
 def test_the_next_mail_is_pulled_only_when_a_connection_is_free():
-    gate, pulled, here = Gate(), [], threading.get_ident()
+    gate, pulled = Gate(), []
 
     def source():
         for _ in range(8):
@@ -97,18 +110,15 @@ def test_the_next_mail_is_pulled_only_when_a_connection_is_free():
 
     def relay():
         for mails in range(1, 9):
-            wait_until(lambda: gate.waiting, 10, "a mail at the gate")
-            assert len(pulled) - len(server.journal) <= 2
+            server.wait_for(lambda mails=mails: gate.waiting == min(2, 9 - mails))
+            assert len(pulled) == min(mails + 1, 8)
             gate.let_through(1)
             server.wait_for(lambda mails=mails: len(server.journal) == mails)
 
-    with FaultServer({"dot": gate}) as server:
-        thread = threading.Thread(target=relay)
-        thread.start()
+    with FaultServer({"dot": gate}) as server, meanwhile(relay):
         outcomes = list(transport_to(server, connections=2).send(source(), always))
-        thread.join()
     assert len(outcomes) == 8
-    assert set(pulled) == {here}
+    assert set(pulled) == {threading.get_ident()}
     assert gate.most == 2
 
 
