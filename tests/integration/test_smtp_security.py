@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ssl
+import time
 from datetime import UTC, datetime
 
 import pytest
 import trustme
 from support.mails import always, kinds, message
-from support.smtpfault import FaultServer, drop, raw, say
+from support.smtpfault import FaultServer, drop, listen_in_silence, raw, say
 
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.infrastructure.smtp.check import check
@@ -243,6 +244,32 @@ def test_a_wrong_password_is_not_tried_on_every_connection(tls, ca_file):
         assert next(stream).hopeless
         stream.close()
     assert server.verbs.count("AUTH") == 1
+
+
+@pytest.mark.parametrize("security", ENCRYPTED)
+def test_closing_ends_an_encrypted_dialogue_too(security, tls, ca_file):
+    silent = []
+
+    def dot(session):
+        if not silent:
+            session.server.note(lambda: silent.append(session))
+            listen_in_silence(session)
+        session.ordinary()
+
+    def source():
+        yield message()
+        server.wait_for(lambda: silent)
+        yield message()
+        yield message()
+
+    with serve(tls, security, script={"dot": dot}) as server:
+        relay = SmtpRelay(host="127.0.0.1", port=server.port, security=security, ca_file=ca_file)
+        stream = SmtpTransport(relay, connections=2).send(source(), always)
+        assert kinds(next(stream)) == {"ann@example.org": Kind.ACCEPTED}
+        began = time.monotonic()
+        stream.close()
+        assert time.monotonic() - began < 3
+        server.wait_for(lambda: server.open_sessions == 0)
 
 
 def test_the_check_says_what_it_found(tls, ca_file):
