@@ -7,10 +7,7 @@ with a password that was refused, and raise the same exception before and after 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import hmac
 import logging
 import smtplib
 import socket
@@ -18,12 +15,11 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.infrastructure.smtp.login import log_in
 from mailbatch.infrastructure.smtp.relay import RelayError, Security
 from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailbatch.domain.outcome import Reply
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
 
@@ -32,10 +28,7 @@ logger = logging.getLogger(__name__)
 GREETING = 220
 OK = 250
 START_BODY = 354
-AUTHENTICATED = 235
-CHALLENGE = 334
 CLOSING = 421
-UNKNOWN_MECHANISM = 504
 
 _CHUNK = 64 * 1024
 _FAREWELL = 1.0
@@ -246,51 +239,9 @@ class Connection(smtplib.SMTP):
 
     def _log_in(self, username: str, password: str) -> None:
         if self.tls_version is None and self.relay.security is not Security.OFF:
-            raise self._over(
-                "the relay does not offer STARTTLS, and the password does not go out in clear", hopeless=True
-            )
-        offered = self.esmtp_features.get("auth", "").upper().split()
-        known: dict[str, Callable[[str, str], Reply]] = {
-            "PLAIN": self._auth_plain,
-            "LOGIN": self._auth_login,
-            "CRAM-MD5": self._auth_cram_md5,
-        }
-        mechanisms = [known[name] for name in known if name in offered]
-        if not mechanisms:
-            raise self._over(f"no way to log in: the relay offers {' '.join(offered) or 'no AUTH'}", hopeless=True)
-        for authenticate in mechanisms:
-            reply = authenticate(username, password)
-            if reply.code == AUTHENTICATED:
-                return
-            if reply.code != UNKNOWN_MECHANISM:
-                break
-        text = _without_secrets(str(reply), username, password)
-        raise self._over(f"the login was refused: {text}", hopeless=reply.code >= 500)  # noqa: PLR2004 (RFC 5321 §4.2.1)
-
-    def _auth_plain(self, username: str, password: str) -> Reply:
-        """RFC 4616."""
-        return self.ask(f"AUTH PLAIN {_base64(f'{chr(0)}{username}{chr(0)}{password}')}")
-
-    def _auth_login(self, username: str, password: str) -> Reply:
-        """draft-murchison-sasl-login: what everybody does."""
-        reply = self.ask("AUTH LOGIN")
-        for answer in (username, password):
-            if reply.code != CHALLENGE:
-                break
-            reply = self.ask(_base64(answer), doing="AUTH")
-        return reply
-
-    def _auth_cram_md5(self, username: str, password: str) -> Reply:
-        """RFC 2195."""
-        reply = self.ask("AUTH CRAM-MD5")
-        if reply.code != CHALLENGE:
-            return reply
-        try:
-            challenge = base64.b64decode(reply.text, validate=True)
-        except binascii.Error as error:
-            raise self._over("the relay's CRAM-MD5 challenge is not base64") from error
-        digest = hmac.new(password.encode(), challenge, "md5").hexdigest()
-        return self.ask(_base64(f"{username} {digest}"), doing="AUTH")
+            reason = "the relay does not offer STARTTLS, and the password does not go out in clear"
+            raise RelayError(reason, hopeless=True)
+        log_in(self.ask, self.esmtp_features.get("auth", ""), username, password)
 
     # --- deadlines and bytes -------------------------------------------------------------------------------------
 
@@ -397,17 +348,6 @@ def _address_literal(address: str) -> str:
     """Our end's address as EHLO may say it (RFC 5321 §4.1.3)."""
     address = address.partition("%")[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode("ascii")
-
-
-def _without_secrets(text: str, username: str, password: str) -> str:
-    """``text`` without what some relays repeat of a login."""
-    for secret in (_base64(f"\0{username}\0{password}"), _base64(password), password):
-        text = text.replace(secret, "***")
-    return text
 
 
 def _plain(error: Exception | None) -> str:

@@ -1,0 +1,92 @@
+"""Logs in to a relay (RFC 4954), once: a password that was refused is not tried by another mechanism."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import TYPE_CHECKING, Protocol
+
+from mailbatch.infrastructure.smtp.relay import RelayError
+
+if TYPE_CHECKING:
+    from mailbatch.domain.outcome import Reply
+
+_AUTHENTICATED = 235
+_CHALLENGE = 334
+_UNKNOWN_MECHANISM = 504
+_PERMANENT = 500
+
+
+class Ask(Protocol):
+    """Sends a command and answers its reply; ``doing`` names it in errors in place of its text."""
+
+    def __call__(self, command: str, *, doing: str | None = None) -> Reply:
+        """Raise ``RelayError`` when the session is over."""
+
+
+def log_in(ask: Ask, offered: str, username: str, password: str) -> None:
+    """Log in by the first mechanism that both sides know; ``offered`` is what EHLO said behind AUTH.
+
+    Raises:
+        RelayError: hopeless when the refusal is permanent, or there is no way; its text holds no password.
+    """
+    names = offered.upper().split()
+    mechanisms = [mechanism for name, mechanism in _MECHANISMS.items() if name in names]
+    if not mechanisms:
+        raise RelayError(f"no way to log in: the relay offers {' '.join(names) or 'no AUTH'}", hopeless=True)
+    for mechanism in mechanisms:
+        reply = mechanism(ask, username, password)
+        if reply.code == _AUTHENTICATED:
+            return
+        if reply.code != _UNKNOWN_MECHANISM:
+            break
+    text = _without_secrets(str(reply), username, password)
+    raise RelayError(f"the login was refused: {text}", hopeless=reply.code >= _PERMANENT)
+
+
+def _plain(ask: Ask, username: str, password: str) -> Reply:
+    """RFC 4616."""
+    return ask(f"AUTH PLAIN {_base64(_plain_response(username, password))}")
+
+
+def _login(ask: Ask, username: str, password: str) -> Reply:
+    """What everybody does, after draft-murchison-sasl-login."""
+    reply = ask("AUTH LOGIN")
+    for answer in (username, password):
+        if reply.code != _CHALLENGE:
+            break
+        reply = ask(_base64(answer), doing="AUTH")
+    return reply
+
+
+def _cram_md5(ask: Ask, username: str, password: str) -> Reply:
+    """RFC 2195."""
+    reply = ask("AUTH CRAM-MD5")
+    if reply.code != _CHALLENGE:
+        return reply
+    try:
+        challenge = base64.b64decode(reply.text, validate=True)
+    except binascii.Error as error:
+        raise RelayError("the relay's CRAM-MD5 challenge is not base64") from error
+    digest = hmac.new(password.encode(), challenge, "md5").hexdigest()
+    return ask(_base64(f"{username} {digest}"), doing="AUTH")
+
+
+# In the order of preference: behind TLS the plain ones do, and they need no password stored in clear at the relay.
+_MECHANISMS = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}
+
+
+def _plain_response(username: str, password: str) -> str:
+    return f"\0{username}\0{password}"
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode("ascii")
+
+
+def _without_secrets(text: str, username: str, password: str) -> str:
+    """``text`` without what some relays repeat of a login."""
+    for secret in (_base64(_plain_response(username, password)), _base64(password), password):
+        text = text.replace(secret, "***")
+    return text
