@@ -260,7 +260,7 @@ class _Lane:
 
     def _blame(self, fault: RelayFault) -> Outcome:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
-        log.warning("relay fault, mail given back: %s", public(fault.reason), extra=_id(fault.claim))
+        log.info("given back: %s", public(fault.reason), extra=_id(fault.claim))
         at = self.use.clock.monotonic()
         self.faulty_since = at if not self.faults_in_row else self.faulty_since
         self.faults_in_row += 1

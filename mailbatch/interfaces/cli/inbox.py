@@ -14,11 +14,12 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.interfaces.cli import inbox_pages
+from mailbatch.interfaces.cli.inbox_pages import Kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,19 +33,6 @@ _QUIET = 0.5
 """Seconds without a new mail after which pages are made: sending comes first."""
 _MESSAGE_ID = re.compile(rb"^message-id:[ \t\r\n]*(<[^>\r\n]*>)", re.IGNORECASE | re.MULTILINE)
 _NOT_IN_NAMES = re.compile(r"[^\w.@+=-]")
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A mail that the inbox has taken. ``at`` in seconds since 1970, ``size`` in bytes."""
-
-    n: int
-    at: float
-    file: str
-    sender: str
-    recipients: tuple[str, ...]
-    message_id: str | None
-    size: int
 
 
 def read_journal(folder: Path) -> Iterator[Kept]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import html
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 from pathlib import Path
@@ -14,8 +15,6 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from email.message import EmailMessage
-
-    from mailbatch.interfaces.cli.inbox import Kept
 
 PAGES = "pages"
 INDEX = "index.html"
@@ -37,7 +36,7 @@ table {{ border-collapse: collapse; width: 100%; }}
 th, td {{ text-align: start; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere; }}
 th {{ white-space: nowrap; }}
-td:first-child, td:last-child {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
+table.index td:first-child, table.index td:last-child {{ white-space: nowrap; font-variant-numeric: tabular-nums; }}
 pre {{ white-space: pre-wrap; unicode-bidi: plaintext; border: 1px solid var(--line); padding: 1rem; }}
 iframe {{ width: 100%; height: 34rem; border: 1px solid var(--line); background: #fff; color-scheme: light; }}
 </style>
@@ -46,12 +45,25 @@ iframe {{ width: 100%; height: 34rem; border: 1px solid var(--line); background:
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A mail that the inbox has taken. ``at`` in seconds since 1970, ``size`` in bytes."""
+
+    n: int
+    at: float
+    file: str
+    sender: str
+    recipients: tuple[str, ...]
+    message_id: str | None
+    size: int
+
+
 def write_index(folder: Path, mails: Sequence[Kept]) -> None:
     """Write ``index.html``: every mail, the last one first."""
     rows = "\n".join(_row(folder, mail) for mail in reversed(mails))
     body = (
         f"<h1>{len(mails):,} mails in the local inbox</h1>\n<p>Nothing of this has left this machine.</p>\n"
-        f"<table>\n<tr><th>#<th>To<th>Subject<th>Came at (UTC)</tr>\n{rows}\n</table>"
+        f'<table class="index">\n<tr><th>#<th>To<th>Subject<th>Came at (UTC)</tr>\n{rows}\n</table>'
     )
     _write(folder / INDEX, "Local inbox", body)
 
