@@ -75,7 +75,12 @@ def settle(
         case RelayFault(claim, relay, reason):
             return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,))
         case Answered(claim, relay, verdicts):
-            together = {**earlier, **verdicts}
+            together = {**earlier, **verdicts} if earlier else verdicts
+            if all(v.kind is Kind.ACCEPTED for v in together.values()):
+                reply = next(iter(together.values())).reply
+                return Settlement(
+                    claim=claim, status=Status.SENT, tally=Tally.SENT, attempted=True, reply=reply, relay=relay
+                )
             return _judge(claim, relay, together, attempts + 1, retry, on_doubt, jitter)
 
 
@@ -98,37 +103,34 @@ def _judge(
     on_doubt: OnDoubt,
     jitter: float,
 ) -> Settlement:
-    """Any recipient without verdict: in doubt; else any deferred: again; else all accepted: sent; else failed."""
-    by_kind = {kind: [to for to, v in verdicts.items() if v.kind is kind] for kind in Kind}
+    """Not everybody took it. Any recipient without verdict: in doubt; else any deferred: again; else failed."""
+    kinds = [v.kind for v in verdicts.values()]
     used_up = retry.exhausted(attempts)
     again = retry.delay(attempts, jitter)
     refused = {to: v.reply for to, v in verdicts.items() if v.kind is not Kind.ACCEPTED}
     errors = [f"{_named(to, verdicts)}{reply}" for to, reply in refused.items()]
-    reply = next(iter(refused.values() or [v.reply for v in verdicts.values()]))
-    status, tally, retry_in = Status.SENT, Tally.SENT, None
-    if by_kind[Kind.NO_VERDICT]:
+    status, tally, retry_in = Status.FAILED, Tally.FAILED, None
+    if Kind.NO_VERDICT in kinds:
         held = on_doubt is OnDoubt.HOLD or used_up
         status, tally = (Status.IN_DOUBT if held else Status.PENDING), Tally.IN_DOUBT
         retry_in = None if held else again
-    elif by_kind[Kind.DEFERRED] and not used_up:
+    elif Kind.DEFERRED in kinds and not used_up:
         status, tally, retry_in = Status.PENDING, Tally.DEFERRED, again
-    elif by_kind[Kind.DEFERRED] or by_kind[Kind.REJECTED]:
-        status, tally = Status.FAILED, Tally.FAILED
-        if by_kind[Kind.DEFERRED]:
+    else:
+        if Kind.DEFERRED in kinds:
             errors.append(f"all {attempts} attempts are used up")
-        if by_kind[Kind.ACCEPTED]:
-            errors.append(f"{len(by_kind[Kind.ACCEPTED])} of {len(verdicts)} recipients got it")
-    differ = len({v.kind for v in verdicts.values()}) > 1
+        if accepted := kinds.count(Kind.ACCEPTED):
+            errors.append(f"{accepted} of {len(kinds)} recipients got it")
     return Settlement(
         claim=claim,
         status=status,
         tally=tally,
         attempted=True,
         retry_in=retry_in,
-        reply=reply,
+        reply=next(iter(refused.values())),
         relay=relay,
         errors=tuple(dict.fromkeys(errors)),
-        verdicts=verdicts if differ else None,
+        verdicts=verdicts if len(set(kinds)) > 1 else None,
     )
 
 
