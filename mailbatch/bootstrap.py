@@ -129,14 +129,14 @@ class Parts:
         """Makes messages of mails."""
         from mailbatch.application.compose import Compose
         from mailbatch.infrastructure.mime.addresses import read_addresses
-        from mailbatch.infrastructure.mime.composer import write_letter
+        from mailbatch.infrastructure.mime.compiled import CompiledWriter
         from mailbatch.infrastructure.templates.templates import Templates
 
         s = self.settings
         return Compose(
             read_addresses=read_addresses,
             render=Templates(s.template_dir, s.max_message_bytes),
-            write=write_letter,
+            write=CompiledWriter(),
             now=lambda: datetime.now(UTC),
             max_bytes=s.max_message_bytes,
             sender=s.sender,

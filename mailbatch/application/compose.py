@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mailbatch.application.ports import AddressReader, ClaimedMail
+    from mailbatch.domain.attachment import Attachment
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
 
@@ -48,6 +49,7 @@ class Letter:
     reply_to: tuple[Address, ...] = ()
     rendered: Rendered
     headers: Mapping[str, str] = field(default_factory=dict)
+    attachments: tuple[Attachment, ...] = ()
 
 
 class Renderer(Protocol):

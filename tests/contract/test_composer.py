@@ -18,14 +18,15 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from support import oracle
 
 from mailbatch.application.compose import Letter, Rendered
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Address
 from mailbatch.domain.reservation import line_problems
-from mailbatch.infrastructure.mime.composer import write_letter
+from mailbatch.infrastructure.mime.compiled import CompiledWriter
 
-WRITERS = pytest.mark.parametrize("write", [write_letter])
+WRITERS = pytest.mark.parametrize("write", [CompiledWriter(), oracle.write_letter], ids=["compiled", "oracle"])
 SEVERAL = settings(max_examples=50, deadline=None)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ANN = Address("", "ann", "example.org")

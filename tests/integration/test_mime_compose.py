@@ -16,7 +16,7 @@ from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses
-from mailbatch.infrastructure.mime.composer import write_letter
+from mailbatch.infrastructure.mime.compiled import CompiledWriter
 from mailbatch.infrastructure.templates.templates import Templates
 
 LARGE = 26_214_400
@@ -27,7 +27,7 @@ def compose_with(**settings) -> Compose:
     return Compose(
         read_addresses=read_addresses,
         render=Templates(None, parts["max_bytes"]),
-        write=write_letter,
+        write=CompiledWriter(),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         **parts,
     )

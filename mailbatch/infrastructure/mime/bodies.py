@@ -1,0 +1,86 @@
+"""Encode what stands in a message: texts as 7bit, quoted-printable or base64 (RFC 2045 §6), files as base64.
+
+Everything is done in bulk by ``binascii``, and large bodies in pieces, so that a mail is never held more than twice.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import b2a_base64, b2a_qp
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+Encoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
+
+_PIECE = 262_144
+"""Characters, or so, that are encoded at a time."""
+_LONGEST_PLAIN = 76
+_ROW = 57
+"""Bytes that make the 76 characters of a line of base64."""
+_ANY_BREAK = re.compile(r"\r\n|\r|\n")
+# Anything else some relay might not leave as it is.
+_PLAIN = bytes([*b"\t\r\n", *range(ord(" "), 0x7F)])
+
+
+def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
+    """Answer how ``text`` is best sent, and its pieces: CRLF line ends, lines of at most 76 characters, ASCII.
+
+    Never 8bit: a relay that has to convert it breaks its signature. Raises ``UnicodeEncodeError`` for a lone surrogate.
+    """
+    pieces = [_in_crlf(text)] if len(text) <= _PIECE else [_in_crlf(piece) for piece in _parted(text)]
+    if not pieces[-1].endswith(b"\n"):
+        pieces[-1] += b"\r\n"
+    strange = sum([len(piece.translate(None, _PLAIN)) for piece in pieces])
+    if not strange and all(_is_narrow(piece) for piece in pieces):
+        return "7bit", pieces
+    if 6 * strange < sum(map(len, pieces)):
+        for at, piece in enumerate(pieces):
+            pieces[at] = b2a_qp(piece, istext=True)
+        return "quoted-printable", pieces
+    return "base64", _in_base64(pieces)
+
+
+def encoded_file(content: bytes) -> list[bytes]:
+    """Answer ``content`` in base64, in pieces."""
+    step = _PIECE // _ROW * _ROW
+    return [_rows(content[at : at + step]) for at in range(0, len(content), step)]
+
+
+def _parted(text: str) -> Iterator[str]:
+    """Part a text behind line ends."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + _PIECE) + 1 or len(text)
+        yield text[start:end]
+        start = end
+
+
+def _in_crlf(text: str) -> bytes:
+    """Answer ``text`` as it is while it is MIME: the end of a line is CRLF and nothing else (RFC 2046 §4.1.1)."""
+    return (_ANY_BREAK.sub("\r\n", text) if "\r" in text else text.replace("\n", "\r\n")).encode()
+
+
+def _is_narrow(data: bytes) -> bool:
+    return max(map(len, data.split(b"\r\n"))) <= _LONGEST_PLAIN
+
+
+def _in_base64(pieces: Iterable[bytes]) -> list[bytes]:
+    encoded, left = [], b""
+    for piece in pieces:
+        data = left + piece
+        whole = len(data) // _ROW * _ROW
+        encoded.append(_rows(data[:whole]))
+        left = data[whole:]
+    return [*encoded, _rows(left)]
+
+
+def _rows(data: bytes) -> bytes:
+    """Answer ``data`` in lines of base64; only the last piece of a body may end within a line."""
+    if not data:
+        return b""
+    coded = b2a_base64(data, newline=False)
+    rows = [coded[at : at + 76] for at in range(0, len(coded), 76)]
+    rows.append(b"")
+    return b"\r\n".join(rows)

@@ -1,0 +1,73 @@
+"""Write any text in ASCII: encoded words (RFC 2047) for headers, percent signs (RFC 2231) for parameters."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WIDTH = 76
+"""Characters of a line that holds an encoded word, at most (RFC 2047 §2)."""
+FOLD = "\r\n "
+
+_FRAME = len("=?utf-8?q??=")
+_ROOM = WIDTH - len(" ") - _FRAME
+# Room for the longest character, which becomes twelve of "=F0=9F=98=80".
+_LEAST = 12
+# RFC 2047 §5 (3): what needs no encoding even in a display name.
+_SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
+_Q = tuple("_" if byte == ord(" ") else chr(byte) if byte in _SAFE else f"={byte:02X}" for byte in range(256))
+_PARAMETER = 58
+
+
+def encoded_words(text: str, before: int) -> str:
+    """Answer ``text`` as encoded words on folded lines, the first of which has ``before`` characters already.
+
+    Each word holds whole characters (RFC 2047 §5). Raises ``UnicodeEncodeError`` for a lone surrogate.
+    """
+    data = text.encode()
+    room = min(max(WIDTH - before - _FRAME, _LEAST), _ROOM)
+    if len(data) + 2 * len(data.translate(None, _SAFE + b" ")) <= 4 * -(-len(data) // 3):
+        coded = "".join(map(_Q.__getitem__, data))
+        return FOLD.join([f"=?utf-8?q?{word}?=" for word in _parted(coded, "=", room, _ROOM)])
+    words = [data] if 4 * -(-len(data) // 3) <= room else _whole(data, room // 4 * 3, _ROOM // 4 * 3)
+    return FOLD.join([f"=?utf-8?b?{b2a_base64(word, newline=False).decode()}?=" for word in words])
+
+
+def parameter(name: str, value: str) -> str:
+    """Answer the parameter ``name`` of a MIME header as ``; name=value``, each piece on a line of its own."""
+    if value.isascii() and value.isprintable() and len(value) <= _PARAMETER and "=?" not in value:
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f';{FOLD}{name}="{escaped}"'
+    pieces = list(_parted(quote(value, safe=""), "%", _PARAMETER, _PARAMETER))
+    if len(pieces) == 1:
+        return f";{FOLD}{name}*=utf-8''{pieces[0]}"
+    marked = ["utf-8''" + pieces[0], *pieces[1:]]
+    return "".join(f";{FOLD}{name}*{number}*={piece}" for number, piece in enumerate(marked))
+
+
+def _parted(coded: str, mark: str, first: int, most: int) -> Iterator[str]:
+    """Part ``coded``, in which ``mark`` begins the two digits of a byte, so that every piece holds whole characters."""
+    start, end = 0, first
+    while end < len(coded):
+        if mark in coded[end - 2 : end]:
+            end = coded.rindex(mark, end - 2, end)
+        while coded[end] == mark and coded[end + 1] in "89AB":
+            end -= 3
+        yield coded[start:end]
+        start, end = end, end + most
+    yield coded[start:]
+
+
+def _whole(data: bytes, first: int, most: int) -> Iterator[bytes]:
+    """Part UTF-8 so that every piece holds whole characters."""
+    start, end = 0, first
+    while end < len(data):
+        while data[end] & 0xC0 == 0x80:  # noqa: PLR2004 - a byte that goes on with a character (RFC 3629 §3)
+            end -= 1
+        yield data[start:end]
+        start, end = end, end + most
+    yield data[start:]
