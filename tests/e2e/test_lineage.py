@@ -234,6 +234,22 @@ def test_a_run_over_its_time_stops_like_a_cancel_and_the_next_one_goes_on(slowly
     everyone_once(smtp_sink, 30)
 
 
+def test_a_run_whose_lock_was_stolen_stops_and_leaves_it_to_the_thief(slowly, smtp_sink):
+    reserve_slow(slowly, 300)
+    slowly.settings["LOCK_TTL"] = 3
+    slowly.worker("-c", "1")
+    task = slowly.call()
+    smtp_sink.wait_for(5)
+    with connect(slowly.redis_url) as client:
+        assert client.get(LOCK_KEY)
+        client.set(LOCK_KEY, "thief")
+        report = result_of(slowly, task)["result"]
+        assert client.get(LOCK_KEY) in {"thief", b"thief"}
+    assert report["outcome"] == "lock_lost"
+    assert report["duration"] < 1 + 3 + SEEN
+    assert states(slowly.database_url) == {"sent": report["sent"], "pending": 300 - report["sent"]}
+
+
 def test_a_panic_and_a_repository_that_fails_are_recorded_and_free_the_lock(stack, smtp_sink):
     stack.settings["LOG_FORMAT"] = "json"
     stack.folder.mkdir(parents=True, exist_ok=True)

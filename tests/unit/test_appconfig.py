@@ -20,6 +20,14 @@ def test_without_a_file_ours_hold(tmp_path):
     assert "task_time_limit" not in settings
 
 
+def test_the_settings_say_when_and_with_what_jitter_after_a_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_SCHEDULE", "30 */2 * * * *")
+    monkeypatch.setenv("MAILBATCH_START_JITTER", "7")
+    entry = load(tmp_path)["beat_schedule"]["send-all"]
+    assert entry["schedule"] == BatchSchedule(Cron("30 */2 * * * *"), at_start=True, jitter=7)
+    assert entry["options"]["expires"] == 110
+
+
 def test_the_checkouts_own_file_is_not_laid_over_itself(monkeypatch):
     from mailbatch.batch import appconfig
 
