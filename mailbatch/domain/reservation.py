@@ -58,7 +58,6 @@ OWN_HEADERS = frozenset(
 )
 # Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
 _BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
 
 
@@ -140,7 +139,7 @@ def text_problems(name: str, text: str | None) -> Iterator[str]:
         return
     if "\x00" in text:
         yield f"{name}: has a NUL character"
-    if _SURROGATE.search(text):
+    if not text.isascii() and _has_surrogates(text):
         yield f"{name}: has a lone surrogate (text that is no Unicode)"
 
 
@@ -148,9 +147,10 @@ def line_problems(name: str, text: str | None, *, longest: int | None = None) ->
     """Yield what makes ``text`` unfit for one line of a header: any character that some reader takes for a line end."""
     if text is None:
         return
-    yield from text_problems(name, text)
-    if found := _BREAKS.search(text.replace("\x00", "")):
-        yield f"{name}: has a line break (U+{ord(found[0]):04X}); it must be one line"
+    if not text.isprintable():  # which is quickly seen, and nearly never so
+        yield from text_problems(name, text)
+        if found := _BREAKS.search(text.replace("\x00", "")):
+            yield f"{name}: has a line break (U+{ord(found[0]):04X}); it must be one line"
     if longest is not None and len(text) > longest:
         yield f"{name}: has {len(text)} characters; at most {longest} are allowed"
 
@@ -167,6 +167,14 @@ def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
             yield f"headers: {name} is set by mailbatch; use the column of its own, if there is one"
         else:
             yield from line_problems(f"headers: the value of {name}", value)
+
+
+def _has_surrogates(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def context_problems(context: Mapping[str, Any] | None) -> Iterator[str]:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailbatch.domain.message import Address
+from mailbatch.infrastructure.mime import addresses as reader
 from mailbatch.infrastructure.mime.addresses import LONGEST_LIST, read_addresses
 
 
@@ -111,6 +112,39 @@ def test_any_text_is_read_or_refused_in_one_line(text):
     for address in addresses:
         assert address.domain.isascii()
         assert read_addresses(address.addr_spec) == [Address("", address.local, address.domain)]
+
+
+# Near the edge of what the pattern for plain entries knows.
+ATOMS = st.lists(st.text("abz09!#$%&'*+/^_`{|}~-", min_size=1, max_size=5), min_size=1, max_size=3).map(".".join)
+LABELS = st.text("abz", min_size=1, max_size=3) | st.text("abZ09-", min_size=1, max_size=6) | st.just("x" * 63)
+LAST = st.sampled_from(["org", "test", "LOCAL", "arpa", "onion", "c", "123", "a1", "x" * 63, "x" * 64])
+DOMAINS = st.tuples(st.lists(LABELS, min_size=1, max_size=4).map(".".join), LAST).map(".".join)
+LOCALS = ATOMS | st.sampled_from(["Postmaster", "info", "a" * 64, "a" * 65, ".a", "a."])
+SPECS = st.tuples(LOCALS, DOMAINS).map("@".join)
+NAMED = st.lists(st.text("..abé山-_'\u0663\u0301ß!&+", min_size=1, max_size=5), max_size=3).map(" ".join)
+QUOTED = st.text("abé山.-_' ()@,;<>\\=?\"", max_size=8)
+BLANKS = st.sampled_from(["", " ", "  "])
+ENTRIES = (
+    st.tuples(BLANKS, SPECS, BLANKS).map("".join)
+    | st.builds("{}{}<{}>{}".format, NAMED, BLANKS, SPECS, BLANKS)
+    | st.builds('"{}"{}<{}>'.format, QUOTED, BLANKS, SPECS)
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(ENTRIES, min_size=1, max_size=2).map(",".join))
+def test_what_the_short_way_reads_the_long_way_reads_too_and_as_the_same(text):
+    short = reader._plain(text)
+    if short is not None:
+        assert short == tuple(reader._address(entry) for entry in reader._entries(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ann@example.org", "Dr. J. O'Neill <j@x-y.example.org>", '"Groß, Jürgen" <a.b+c@x.org>,b@Y.ORG', "山 <a@x.org>"],
+)
+def test_usual_addresses_go_the_short_way(text):
+    assert reader._plain(text)
 
 
 @pytest.mark.parametrize(

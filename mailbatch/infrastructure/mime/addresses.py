@@ -2,6 +2,10 @@
 
 Neither is trusted alone: the parser mends what it should refuse, so each of its defects is a refusal here, and the
 validator knows no lists. ``email.utils`` is not used at all (CVE-2023-27043).
+
+Nearly all addresses are of one plain form, which a pattern knows at a fiftieth of that cost. It is narrower than what
+both accept, so that it decides nothing by itself: whatever it does not match takes the long way, and a property test
+holds the two against each other.
 """
 
 from __future__ import annotations
@@ -25,6 +29,19 @@ LONGEST_LIST = 1_000_000
 LONGEST_ENTRY = 1_000
 """Characters of one entry, its display name included."""
 
+# One entry and its comma: a bare address, or a display name, quoted or of words, and an address in angle brackets.
+# Left to the long way: whatever is encoded, escaped or commented; of addresses those beyond ASCII or with a quoted local
+# part, capitals there (the validator knows which of them mean nothing), domains of one label, and A-labels ("--").
+_WORD = r"[^\s\"(),.:;<>@\[\\\]=?]+(?:\.[^\s\"(),.:;<>@\[\\\]=?]*)*"
+_ATOM = r"[a-z0-9!#$%&'*+/^_`{|}~-]+"
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-)){0,61}(?<!-)"
+_PLAIN = re.compile(
+    rf" *(?:(?:\"(?P<quoted>[^\"\\=?]*)\"|(?P<words>{_WORD}(?: +{_WORD})*))? *(?<!\.)(?P<angle><))?"
+    rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>(?:{_LABEL}\.)+[A-Za-z]{{2,63}})"
+    rf"(?(angle)>) *(?:,|$)",
+)
+_LONGEST_LOCAL = 64
+_LONGEST_DOMAIN = 180
 _BARE = re.compile(r"[^\s\"(),:;<>@\[\\\]=?]+@[^\s\"(),:;<>@\[\\\]=?]+")
 # Commas outside of quoted strings, comments, angle brackets and domain literals part the entries. Whatever this
 # tears apart wrongly is no address by itself and is refused below.
@@ -50,12 +67,30 @@ def read_addresses(text: str) -> list[Address]:
 def _read(text: str) -> tuple[Address, ...]:
     if len(text) > LONGEST_LIST:
         raise ValueError(f"the list has {len(text)} characters; at most {LONGEST_LIST} are read")
+    if text.isprintable() and (plain := _plain(text)):
+        return plain
     _refuse_unprintable(text)
     return tuple(_address(entry) for entry in _entries(text))
 
 
 # Senders repeat from mail to mail; long lists would only fill the memory.
 _remembered = lru_cache(maxsize=1024)(_read)
+
+
+def _plain(text: str) -> tuple[Address, ...] | None:
+    """Answer the mailboxes of ``text`` if all of them are of the plain form."""
+    addresses, at = [], 0
+    while True:
+        found = _PLAIN.match(text, at)
+        if not found:
+            return None
+        quoted, words, _, local, domain = found.groups()
+        if len(local) > _LONGEST_LOCAL or len(domain) > _LONGEST_DOMAIN or found.end() - at > LONGEST_ENTRY:
+            return None
+        addresses.append(Address(" ".join((quoted or words or "").split()), local, domain.lower()))
+        at = found.end()
+        if at == len(text):
+            return tuple(addresses) if text[-1] != "," else None
 
 
 def _entries(text: str) -> Iterator[str]:
