@@ -129,7 +129,7 @@ def test_names_in_any_script_read_back_and_no_recipient_is_lost(write, names):
         assert read.display_name.replace(" ", "") == names[number].replace(" ", "")
         one = BytesParser(policy=compat32).parsebytes(write(letter(to=to[number : number + 1])))["To"]
         name = str(make_header(decode_header(one.rpartition("<")[0].strip()))) if names[number] else ""
-        if name.startswith('"'):
+        if one.startswith('"'):
             name = re.sub(r"\\(.)", r"\1", name[1:-1])
         assert name == names[number]
 

@@ -30,8 +30,8 @@ LONGEST_ENTRY = 1_000
 """Characters of one entry, its display name included."""
 
 # One entry and its comma: a bare address, or a display name, quoted or of words, and an address in angle brackets.
-# Left to the long way: whatever is encoded, escaped or commented; of addresses those beyond ASCII or with a quoted local
-# part, capitals there (the validator knows which of them mean nothing), domains of one label, and A-labels ("--").
+# Left to the long way: whatever is encoded, escaped or commented; of addresses those beyond ASCII, with a quoted local
+# part, with capitals there (the validator knows which of them mean nothing), with A-labels ("--") or but one label.
 _WORD = r"[^\s\"(),.:;<>@\[\\\]=?]+(?:\.[^\s\"(),.:;<>@\[\\\]=?]*)*"
 _ATOM = r"[a-z0-9!#$%&'*+/^_`{|}~-]+"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-)){0,61}(?<!-)"
