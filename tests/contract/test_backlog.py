@@ -138,6 +138,18 @@ def test_pages_follow_the_cursor_across_priorities_and_indexes_count_over_the_ru
     assert seen == list(zip(range(1, 10), [2, 2, 2, 1, 1, 1, 0, 0, 0], strict=True))
 
 
+def test_a_page_begins_behind_the_last_key_and_what_came_in_before_it_is_for_the_next_pass(world):
+    first, second = world.reserve(due=-9), world.reserve(due=-8)
+    run = world.run()
+    page = world.backlog.claim(run, 0, None, 1)
+    late = world.reserve(due=-20)
+    behind = world.backlog.claim(run, 0, page.cursor, 5)
+    again = world.backlog.claim(run, 0, None, 5)
+    claimed = [[one.claim.reservation_id for one in each.claimed] for each in (page, behind, again)]
+    assert claimed == [[first], [second], [late]]
+    assert world.backlog.claim(run, 0, None, 5).claimed == []
+
+
 def test_a_claim_is_a_lease_with_a_number_that_only_rises(world):
     mail = world.reserve()
     run, first = claim_one(world)

@@ -149,6 +149,16 @@ def test_ten_beats_at_once_give_one_tick(beat, engine):
     assert sum(len(each.sent) for each in beats) == 2
 
 
+def test_of_ten_that_have_read_the_same_tick_one_takes_it(beat, engine):
+    settle(beat())
+    shift(engine, next_tick=-0.01)
+    timetable = Timetable(engine)
+    time, slots = timetable.look()
+    with ThreadPoolExecutor(10) as pool:
+        taken = list(pool.map(lambda n: timetable.take(slots[JOB], time + timedelta(seconds=300 + n)), range(10)))
+    assert sorted(taken) == [False] * 9 + [True]
+
+
 def test_two_beats_that_start_within_seconds_give_one_tick(beat, engine):
     first = beat()
     settle(first)
