@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support import smtpfault
 from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, say
 
@@ -20,6 +21,13 @@ from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
 MEGABYTE = 2**20
+
+
+@pytest.fixture(params=smtpfault.OFFERS, autouse=True)
+def mode(request, monkeypatch):
+    """What the relay of a test announces, unless the test says so itself: each runs in all three dialogues."""
+    monkeypatch.setattr(smtpfault, "EXTENSIONS", smtpfault.OFFERS[request.param])
+    return request.param
 
 
 def transport_to(server, timeout=10, **settings):
@@ -69,11 +77,11 @@ def meanwhile(deed):
         doing.result(10)
 
 
-def test_one_mail_opens_one_connection():
+def test_one_mail_opens_one_connection(mode):
     with FaultServer() as server:
         list(transport_to(server, connections=4).send([message()], always))
     assert len(server.sessions) == 1
-    assert server.verbs == ["EHLO", "MAIL", "RCPT", "DATA", "QUIT"]
+    assert server.verbs == ["EHLO", "MAIL", "RCPT", "BDAT" if mode == "BDAT" else "DATA", "QUIT"]
 
 
 def test_no_mail_opens_none():
@@ -100,6 +108,7 @@ def test_many_mails_use_all_connections_again_and_again():
     assert len(server.journal) == 40
 
 
+@pytest.mark.parametrize("mode", ["DATA"], indirect=True)
 def test_the_next_mail_is_pulled_only_when_a_connection_is_free():
     gate, pulled = Gate(), []
 
@@ -134,6 +143,7 @@ def test_the_wire_goes_on_while_the_next_mail_is_being_fetched():
     assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 2
 
 
+@pytest.mark.parametrize("mode", ["DATA"], indirect=True)
 def test_outcomes_come_before_the_source_is_asked_again():
     outcomes, seen = [], []
 

@@ -20,7 +20,13 @@ from dataclasses import dataclass, field
 from typing import Self
 
 STEPS = ("connect", "ehlo", "starttls", "auth", "mail", "rcpt", "data", "body", "dot", "rset", "quit")
-EXTENSIONS = ("PIPELINING", "SIZE 10000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+EXTENSIONS = ("SIZE 10000000", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+OFFERS = {
+    "DATA": EXTENSIONS,
+    "PIPELINING": ("PIPELINING", *EXTENSIONS),
+    "BDAT": ("PIPELINING", "CHUNKING", *EXTENSIONS),
+}
+"""What a relay announces that is to be spoken to in this dialogue."""
 
 Action = Callable[["Session"], None]
 Script = Mapping[str, "Sequence[Action | None] | Action"]
@@ -136,7 +142,7 @@ class FaultServer:
         self,
         script: Script | None = None,
         *,
-        extensions: Sequence[str] = EXTENSIONS,
+        extensions: Sequence[str] | None = None,
         tls: ssl.SSLContext | None = None,
         implicit_tls: bool = False,
         login: tuple[str, str] | None = None,
@@ -144,7 +150,7 @@ class FaultServer:
     ) -> None:
         assert set(script or {}) <= set(STEPS)
         self.script = {step: (iter(todo) if not callable(todo) else todo) for step, todo in (script or {}).items()}
-        self.extensions = extensions
+        self.extensions = EXTENSIONS if extensions is None else extensions
         self.tls = tls
         self.implicit_tls = implicit_tls
         self.login = login
@@ -201,6 +207,8 @@ class FaultServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
+            # Replies are written one by one, and none is to wait for the acknowledgement of the one before.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             session = Session(self, sock, len(self.sessions) + 1)
             self.note(lambda session=session: self.sessions.append(session))
             session.thread.start()
@@ -295,6 +303,8 @@ class Session:
                 self.step("rcpt", lambda: self.rcpt(rest))
             case "DATA":
                 self.read_mail()
+            case "BDAT":
+                self.read_chunk(int(rest.partition(" ")[0]))
             case "RSET":
                 self.step("rset", lambda: self.say("250 2.0.0 forgotten"))
                 self.forget()
@@ -355,12 +365,18 @@ class Session:
         return base64.b64decode(self.read_until(b"\r\n")).decode()
 
     def mail(self, rest: str) -> None:
+        if self.sender is not None:
+            self.say("503 5.5.1 nested MAIL")
+            return
         self.forget()
         address, _, self.options = rest.removeprefix("FROM:<").partition(">")
         self.sender = address
         self.say("250 2.1.0 sender noted")
 
     def rcpt(self, rest: str) -> None:
+        if self.sender is None:
+            self.say("503 5.5.1 no sender")
+            return
         self.recipients.append(rest.removeprefix("TO:<").partition(">")[0])
         self.say("250 2.1.5 recipient noted")
 
@@ -375,6 +391,27 @@ class Session:
         body = self.read_until(b"\r\n.\r\n") + b"\r\n"
         self.data = body.replace(b"\r\n..", b"\r\n.").removeprefix(b".")
         self.step("dot", self.take)
+        self.forget()
+
+    def read_chunk(self, size: int) -> None:
+        """BDAT n LAST (RFC 3030): it is read whatever it is answered; both ``data`` and ``dot`` may be scripted."""
+        self.step("body", lambda: None)
+        while len(self.buffer) < size:
+            data = self.read()
+            if not data:
+                raise HungUp
+            self.buffer += data
+        self.data = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        if self.sender is None or not self.recipients:
+            self.say("503 5.5.1 no recipients")
+            return
+        self.said = b""
+        action = self.server.todo("data")
+        if action is not None:
+            action(self)
+        else:
+            self.step("dot", self.take)
         self.forget()
 
     def take(self) -> None:

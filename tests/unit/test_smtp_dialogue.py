@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.mails import message
 
-from mailbatch.infrastructure.smtp.connection import stuffed
-from mailbatch.infrastructure.smtp.dialogue import unfit
+from mailbatch.infrastructure.smtp.envelope import stuffed, unfit
 from mailbatch.infrastructure.smtp.wire import Backoff
 
 ALL = {"size": "1000", "8bitmime": "", "smtputf8": ""}

@@ -31,26 +31,20 @@ START_BODY = 354
 CLOSING = 421
 
 _CHUNK = 64 * 1024
+_RECORD = 16 * 1024
 _FAREWELL = 1.0
-
-
-class SessionGone(RelayError):
-    """The session had ended before this mail began: on a connection used before, another one may do."""
 
 
 class Connection(smtplib.SMTP):
     """A session, used by one thread; only ``abort`` may be called from another.
 
-    Every method raises ``RelayError`` when the session is over or cannot be trusted; it is closed then.
-    ``spoiled`` is set by a dialogue which left a transaction half done; ``reset`` mends that before the next one.
+    Every method raises ``RelayError`` when the session is over or cannot be trusted; it is closed then. It opens the
+    session and ends it; in between, ``read_now`` and ``write_now`` carry a dialogue, and never wait.
     """
 
     def __init__(self, relay: SmtpRelay) -> None:
         super().__init__(local_hostname=relay.local_hostname or "", timeout=relay.timeout)
-        # What needs SMTPUTF8 is checked before it comes here (see dialogue.unfit).
-        self.command_encoding = "utf-8"
         self.relay = relay
-        self.spoiled = False
         self._replies = ReplyReader()
         self._aborted = False
         self._doing = "nothing"
@@ -115,38 +109,50 @@ class Connection(smtplib.SMTP):
         self.putcmd(command)
         return self._next_reply().cooked()
 
-    def reset(self) -> None:
-        """Forget the transaction that the last dialogue left half done, if it did.
+    # --- a dialogue ----------------------------------------------------------------------------------------------
+
+    @property
+    def record(self) -> int:
+        """Bytes that a write may have: through TLS no more than a record, so that it went as a whole or not at all."""
+        return _RECORD if isinstance(self.sock, ssl.SSLSocket) else _CHUNK
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether TLS holds bytes that the poll of its socket does not show."""
+        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
+
+    def begin_dialogue(self) -> int:
+        """Stop waiting in reads and writes; answer the descriptor to wait at.
 
         Raises:
-            SessionGone: that did not work; nothing of the next mail was sent.
+            RelayError: the relay said something already.
         """
-        if not self.spoiled:
-            return
+        if self._replies:
+            raise self._over("the relay said more than it was asked")
+        sock = self._socket()
+        sock.setblocking(False)
+        return sock.fileno()
+
+    def read_now(self) -> bytes:
+        """What has come, or nothing."""
         try:
-            self._expect(OK, "RSET", self.ask("RSET"))
-        except RelayError as error:
-            self.close()
-            raise SessionGone(str(error)) from error
-        self.spoiled = False
+            data = self._socket().recv(_CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return b""
+        except OSError as error:
+            raise RelayError(f"the connection broke: {_plain(error)}") from error
+        if not data:
+            raise RelayError("the relay closed the connection")
+        return data
 
-    def write_body(self, data: bytes) -> None:
-        """Write a message without its end (RFC 5321 §4.5.2): as long as this is all, the relay must not take it."""
-        self._begin("the body", self.relay.data_timeout)
-        self.send(stuffed(data))
-
-    def end_body(self) -> None:
-        """Write the end of the message. When it returns the relay may take it; when it raises, it cannot.
-
-        An answer that is there already cannot be the one to this message, so then the end is not written.
-        """
-        self._refuse_early_answer()
-        self._begin("the end of the body", self.relay.data_timeout)
-        self.send(b".\r\n")
-
-    def final_reply(self) -> Reply:
-        """The relay's answer to the end of the body."""
-        return self._next_reply().cooked()
+    def write_now(self, data: bytes | memoryview) -> int:
+        """Hand ``data`` to the kernel; answer how many bytes of it went."""
+        try:
+            return self._socket().send(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return 0
+        except OSError as error:
+            raise RelayError(f"the connection broke: {_plain(error)}") from error
 
     # --- what smtplib builds upon --------------------------------------------------------------------------------
 
@@ -289,29 +295,6 @@ class Connection(smtplib.SMTP):
             raise self._over(f"the relay closed the connection at {self._doing}")
         self._replies.feed(data)
 
-    def _refuse_early_answer(self) -> None:
-        """Raise if anything at all was said since the last command was answered."""
-        sock = self._socket()
-        try:
-            sock.setblocking(False)
-            data = sock.recv(4096)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            data = None
-        except OSError as error:
-            raise self._broken(error) from error
-        if data == b"":
-            raise self._over("the relay closed the connection before the end of the body")
-        self._replies.feed(data or b"")
-        if self._replies:
-            raise self._over(f"the relay answered before the end of the body{self._early_text()}")
-
-    def _early_text(self) -> str:
-        try:
-            early = self._replies.read()
-        except GarbledReply:
-            early = None
-        return f": {early.cooked()}" if early else ""
-
     def _expect(self, code: int, what: str, reply: Reply) -> None:
         if reply.code != code:
             raise self._over(f"{what} was refused: {reply}")
@@ -327,12 +310,6 @@ class Connection(smtplib.SMTP):
 
     def _broken(self, error: Exception) -> RelayError:
         return self._over(f"the connection broke at {self._doing}: {_plain(error)}")
-
-
-def stuffed(data: bytes) -> bytes:
-    """``data`` with each line that begins with a dot given a second one (RFC 5321 §4.5.2)."""
-    data = data.replace(b"\r\n.", b"\r\n..")
-    return b"." + data if data.startswith(b".") else data
 
 
 def _tls_context(ca_file: str | None) -> ssl.SSLContext:

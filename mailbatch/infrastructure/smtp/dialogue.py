@@ -1,161 +1,413 @@
-"""One mail over an open session, one command at a time (RFC 5321 §3.3): what is known of it for each recipient."""
+"""The mails in flight on one session: messages and replies in, bytes and outcomes out; without I/O and without a clock.
+
+One machine speaks three dialogues (see ``protocol``); they differ in what may be written before which reply. What it
+knows of each mail rests on two numbers: how many bytes were queued for the wire, and how many the kernel has taken.
+"""
 
 from __future__ import annotations
 
-import re
+from collections import deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import Kind, Reply, Verdict
-from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY, SessionGone
+from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
+from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY
+from mailbatch.infrastructure.smtp.envelope import commands, stuffed, unfit
+from mailbatch.infrastructure.smtp.protocol import Protocol
 from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from mailbatch.domain.message import Message
-    from mailbatch.infrastructure.smtp.connection import Connection
 
-_ATOM = r'[^\s<>"@\x00-\x1f\x7f]'
-_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
-# What stands between < and > must not be able to end it: the last wall behind the checks at the entry.
-_MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')
-_SIZE = re.compile(r"[0-9]{1,20}")
+_NOT_UNDERSTOOD = (500, 502, 503, 504)
+"""What a relay says that lost the thread (RFC 5321 §4.2.3); to a mail in good order it cannot be meant."""
+_END = "the end of the body"
 
 
-class DialogueBroken(RelayError):
-    """The relay was well until it had answered this mail's MAIL: the mail itself may be what breaks it."""
+class Choked(RelayError):
+    """What came can only be explained by a relay that does not master what it offers."""
 
 
-def transact(connection: Connection, message: Message) -> dict[str, Verdict]:
-    """Hand ``message`` over; answer a verdict for each of its recipients.
+@dataclass(eq=False, slots=True)
+class _Transaction:
+    """One mail on its way. Offsets count the bytes of the session."""
+
+    message: Message
+    commands: Sequence[bytes]
+    has_reset: bool
+    start: int
+    asked: int = 0
+    """How many commands are queued, the end of the body included."""
+    answered: int = 0
+    legit: int = 0
+    """As many bytes must have gone out before a reply can be one to this mail."""
+    end: int | None = None
+    """The offset behind the last byte, once that is queued; beyond it the relay may take the mail."""
+    refused: dict[str, Verdict] = field(default_factory=dict)
+    confused: bool = False
+    """Whether a recipient was refused because the relay lost the thread."""
+    closing: bool = False
+    """Whether the relay said 421 to it."""
+    well: bool = False
+    """Whether MAIL was answered, with whatever sense."""
+    unwanted: bool = False
+    """Whether MAIL was refused."""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether each recipient was refused."""
+        return len(self.refused) == len(self.message.envelope.recipients)
+
+    def question(self, back: int = 0) -> str:
+        """What the next reply is the answer to, or one before it."""
+        index = self.answered - back
+        verb = self.commands[index][:4].decode("ascii") if index < len(self.commands) else "BDAT"
+        return _END if verb == "BDAT" else verb
+
+    def verdicts(self, verdict: Verdict) -> dict[str, Verdict]:
+        """``verdict`` for those that were not refused before."""
+        if not self.refused:
+            return dict.fromkeys(self.message.envelope.recipients, verdict)
+        return {to: self.refused.get(to, verdict) for to in self.message.envelope.recipients}
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What is being waited for; ``data`` says that the longer time allowance is its."""
+
+    doing: str
+    data: bool
+
+
+class Dialogue:
+    """The mails in flight on a session whose relay announced ``features``.
+
+    Up to ``window`` mails are in flight; one until the first was answered, which shows that the relay understands.
+    """
+
+    def __init__(self, relay: str, features: Mapping[str, str], protocol: Protocol, window: int) -> None:
+        self.protocol = protocol
+        self.begun = 0
+        """Mails whose bytes were queued."""
+        self.finished = 0
+        """Mails that the relay answered."""
+        self.progress = 0
+        """Rises when a phase ends and another one begins."""
+        self.confused: str | None = None
+        """What a relay said that lost the thread; no further mail is to be begun."""
+        self.again: list[Message] = []
+        """Mails that such a relay certainly did not take."""
+        self.idle_at_loss = False
+        """Whether no mail was in flight when the session broke."""
+        self._relay = relay
+        self._features = features
+        self._window = window
+        self._replies = ReplyReader()
+        self._flight: deque[_Transaction] = deque()
+        self._out: deque[memoryview] = deque()
+        self._queued = 0
+        self._handed = 0
+        self._spoiled = False
+        self._done: list[tuple[Message, Outcome]] = []
+
+    # --- what goes out -------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether no mail is in flight."""
+        return not self._flight
+
+    @property
+    def pending(self) -> int:
+        """Bytes queued that the kernel has not taken."""
+        return self._queued - self._handed
+
+    @property
+    def room(self) -> int:
+        """How many more mails may begin now."""
+        flight = len(self._flight)
+        if self.confused is not None:
+            return 0
+        if self.protocol is Protocol.BDAT:
+            return (self._window if self.finished else 1) - flight
+        if not flight:
+            return 1
+        ahead = self.protocol is Protocol.PIPELINING and self._window > 1 and self.finished > 0
+        return int(ahead and flight == 1 and self._flight[0].end is not None)
+
+    def begin(self, message: Message) -> None:
+        """Queue the first bytes of ``message``, or settle it at once if this relay can never take it."""
+        if (refusal := unfit(message, self._features)) is not None:
+            verdicts = dict.fromkeys(message.envelope.recipients, Verdict(Kind.REJECTED, refusal))
+            self._done.append((message, Answered(message.claim, self._relay, verdicts)))
+            return
+        if not self._flight:
+            self.progress += 1
+        lines = commands(message, self._features)
+        # A failed transaction may stay open (RFC 3030 §3), and how those in flight end is not known yet: with RSET
+        # before it the next mail can never be added to what is left of the last one.
+        has_reset = self._spoiled or (self.protocol is Protocol.BDAT and bool(self._flight))
+        if has_reset:
+            lines.insert(0, b"RSET\r\n")
+        self._spoiled = False
+        one = _Transaction(message, lines, has_reset, self._queued)
+        self.begun += 1
+        self._flight.append(one)
+        match self.protocol:
+            case Protocol.DATA:
+                lines.append(b"DATA\r\n")
+                self._ask_next(one)
+            case Protocol.PIPELINING:
+                lines.append(b"DATA\r\n")
+                self._queue(b"".join(lines))
+                one.asked, one.legit = len(lines), one.start + 1
+            case Protocol.BDAT:
+                lines.append(b"BDAT %d LAST\r\n" % len(message.data))
+                self._queue(b"".join(lines))
+                self._queue(message.data)
+                one.asked, one.legit, one.end = len(lines), one.start + 1, self._queued
+
+    def chunk(self, size: int) -> bytes | memoryview:
+        """The next up to ``size`` bytes to write."""
+        first = self._out[0]
+        if len(first) >= size or len(self._out) == 1:
+            return first[:size]
+        parts: list[memoryview] = []
+        for part in self._out:
+            parts.append(part[:size])
+            size -= len(parts[-1])
+            if not size:
+                break
+        return b"".join(parts)
+
+    def handed(self, size: int) -> None:
+        """The kernel took so many bytes of the chunk."""
+        self._handed += size
+        while size:
+            first = self._out.popleft()
+            if len(first) > size:
+                self._out.appendleft(first[size:])
+                break
+            size -= len(first)
+        if not self._out:
+            self.progress += 1
+
+    def take_back(self) -> list[Message]:
+        """Withdraw the mails of which not a byte has gone out, in their order."""
+        messages: deque[Message] = deque()
+        while self._flight and (one := self._flight[-1]).start >= self._handed:
+            self._flight.pop()
+            messages.appendleft(one.message)
+            self._cut(one.start)
+            self._spoiled = self._spoiled or (one.has_reset and not self._flight)
+            self.begun -= 1
+        return list(messages)
+
+    def _cut(self, end: int) -> None:
+        while self._queued > end:
+            last = self._out.pop()
+            self._queued -= len(last)
+            if self._queued < end:
+                self._out.append(last[: end - self._queued])
+                self._queued = end
+
+    def _queue(self, data: bytes) -> None:
+        self._out.append(memoryview(data))
+        self._queued += len(data)
+
+    def _ask_next(self, one: _Transaction) -> None:
+        self._queue(one.commands[one.asked])
+        one.asked += 1
+        one.legit = self._queued
+
+    def _send_body(self, one: _Transaction, data: bytes) -> None:
+        self._queue(data)
+        self._queue(b".\r\n")
+        one.asked += 1
+        one.legit = one.end = self._queued
+
+    # --- what comes in -------------------------------------------------------------------------------------------
+
+    def phase(self) -> Phase | None:
+        """What is being waited for, or None."""
+        if self._out:
+            written = any(one.end is not None and one.end > self._handed for one in self._flight)
+            if written:
+                return Phase("the body", data=True)
+        if not self._flight:
+            return None
+        doing = self._flight[0].question()
+        return Phase(doing, data=doing == _END)
+
+    def said(self, data: bytes) -> None:
+        """Take in what was received.
+
+        Raises:
+            RelayError: the session is of no more use; ``lost`` says what that means for the mails in flight.
+        """
+        self._replies.feed(data)
+        try:
+            while (reply := self._replies.read()) is not None:
+                self._take(reply)
+        except GarbledReply as error:
+            raise Choked(f"{error} (answer to {self._awaited()})") from error
+        if self._replies and not self._is_asking():
+            raise self._unasked("")
+
+    def collect(self) -> list[tuple[Message, Outcome]]:
+        """What came out since this was last called."""
+        done, self._done = self._done, []
+        return done
+
+    def _awaited(self) -> str:
+        return self._flight[0].question() if self._flight else "nothing"
+
+    def _is_asking(self) -> bool:
+        if not self._flight:
+            return False
+        one = self._flight[0]
+        if one.answered >= one.asked or self._handed < one.legit:
+            return False
+        # The last answer is not to come before the last byte has gone.
+        return one.end is None or one.answered < one.asked - 1 or self._handed >= one.end
+
+    def _unasked(self, text: str) -> RelayError:
+        if self._flight and self._flight[0].end is not None:
+            return RelayError(f"the relay answered before the end of the body{text}")
+        return RelayError(f"the relay said more than it was asked{text}")
+
+    def _take(self, reply: RawReply) -> None:
+        if not self._is_asking():
+            raise self._unasked(f": {reply.cooked()}")
+        one = self._flight[0]
+        position = one.answered - one.has_reset
+        one.answered += 1
+        self.progress += 1
+        if reply.code == CLOSING:
+            one.closing = True
+            raise RelayError(f"the relay is closing (at {one.question(1)}): {reply.cooked()}")
+        if position < 0:
+            self._reset(reply)
+        elif position == 0:
+            self._mail(one, reply)
+        elif position <= len(one.message.envelope.recipients):
+            self._rcpt(one, one.message.envelope.recipients[position - 1], reply)
+        elif one.answered > len(one.commands) or self.protocol is Protocol.BDAT:
+            self._final(one, reply)
+        else:
+            self._data(one, reply)
+
+    def _reset(self, reply: RawReply) -> None:
+        if reply.code != OK:
+            raise RelayError(f"RSET was refused: {reply.cooked()}")
+        self._go_on(self._flight[0])
+
+    def _mail(self, one: _Transaction, reply: RawReply) -> None:
+        if reply.code // 100 != OK // 100:
+            one.refused = dict.fromkeys(one.message.envelope.recipients, _verdict("MAIL", reply))
+            one.unwanted = True
+        one.well = True
+        if one.unwanted and self.protocol is Protocol.DATA:
+            self._finish(one)
+        else:
+            self._go_on(one)
+
+    def _rcpt(self, one: _Transaction, recipient: str, reply: RawReply) -> None:
+        if reply.code // 100 != OK // 100 and recipient not in one.refused:
+            one.refused[recipient] = _verdict("RCPT", reply)
+            one.confused |= self.protocol > Protocol.DATA and reply.code in _NOT_UNDERSTOOD
+        if self.protocol is Protocol.DATA and one.hopeless and one.asked == len(one.commands) - 1:
+            self._spoiled = True
+            self._finish(one)
+            return
+        self._go_on(one)
+
+    def _go_on(self, one: _Transaction) -> None:
+        if self.protocol is Protocol.DATA and one.asked < len(one.commands):
+            self._ask_next(one)
+
+    def _data(self, one: _Transaction, reply: RawReply) -> None:
+        if reply.code == START_BODY:
+            # RFC 2920 §3.1: the relay took DATA though nobody is left to send it to.
+            self._send_body(one, b"" if one.hopeless else stuffed(one.message.data))
+            return
+        verdict = _verdict("DATA", reply)
+        self._spoiled = True
+        self._refuse(one, verdict)
+
+    def _final(self, one: _Transaction, reply: RawReply) -> None:
+        """The answer to the end of the body, or to BDAT."""
+        if one.hopeless:
+            if reply.code == OK and self.protocol is Protocol.BDAT and one.unwanted:
+                raise Choked(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
+            self._finish(one)
+        elif reply.code == OK:
+            self._finish(one, Verdict(Kind.ACCEPTED, reply.cooked()))
+        else:
+            self._spoiled |= self.protocol is Protocol.BDAT
+            self._refuse(one, _verdict(_END, reply))
+
+    def _refuse(self, one: _Transaction, verdict: Verdict) -> None:
+        """All that was not refused before is refused now."""
+        understood = self.protocol is Protocol.DATA or one.answered > len(one.commands)
+        if not understood and not one.hopeless and verdict.reply.code in _NOT_UNDERSTOOD:
+            one.confused = True
+            one.refused |= {to: verdict for to in one.message.envelope.recipients if to not in one.refused}
+        self._finish(one, verdict)
+
+    def _finish(self, one: _Transaction, verdict: Verdict | None = None) -> None:
+        self._flight.popleft()
+        if one.confused and one.hopeless:
+            self.confused = str(next(iter(one.refused.values())).reply)
+            self.again.append(one.message)
+            return
+        if one.hopeless and self.protocol is not Protocol.DATA and one.asked <= len(one.commands):
+            self._spoiled = True
+        self.finished += 1
+        verdicts = one.verdicts(verdict) if verdict is not None else one.refused
+        self._done.append((one.message, Answered(one.message.claim, self._relay, verdicts)))
+
+    # --- when it breaks ------------------------------------------------------------------------------------------
+
+    def lost(self, error: RelayError) -> list[Message]:
+        """The session is over: settle what was in flight; answer the mails that nothing can have become of."""
+        self.idle_at_loss = not self._flight
+        untouched, self.again = self.again, []
+        for one in self._flight:
+            if one.hopeless and one.confused:
+                self.confused = str(error)
+                untouched.append(one.message)
+            elif one.hopeless:
+                self._settle(one, Answered(one.message.claim, self._relay, one.refused))
+            elif one.end is not None and self._handed >= one.end and not one.closing:
+                verdict = Verdict(Kind.NO_VERDICT, Reply(0, str(error)))
+                self._settle(one, Answered(one.message.claim, self._relay, one.verdicts(verdict)))
+            elif one.well:
+                reason = str(error)
+                self._settle(one, RelayFault(one.message.claim, self._relay, reason, error.hopeless, in_dialogue=True))
+            else:
+                untouched.append(one.message)
+        self._flight.clear()
+        self._out.clear()
+        return untouched
+
+    def _settle(self, one: _Transaction, outcome: Outcome) -> None:
+        self._done.append((one.message, outcome))
+
+
+def _verdict(doing: str, reply: RawReply) -> Verdict:
+    """What a definite refusal says of the mail.
 
     Raises:
-        SessionGone: the session was over before the relay answered MAIL, or it answered 421.
-        DialogueBroken: the relay failed later, but certainly before it could take the message, or it said 421.
+        Choked: it is no refusal.
     """
-    if (refusal := unfit(message, connection.esmtp_features)) is not None:
-        return _all(message.envelope.recipients, Verdict(Kind.REJECTED, refusal))
-    if (refused := _mail(connection, message)) is not None:
-        return _all(message.envelope.recipients, refused)
-    try:
-        return _go_on(connection, message)
-    except RelayError as error:
-        raise DialogueBroken(str(error)) from error
-
-
-def _go_on(connection: Connection, message: Message) -> dict[str, Verdict]:
-    recipients = message.envelope.recipients
-    verdicts = _rcpt(connection, recipients)
-    taken = [recipient for recipient in recipients if recipient not in verdicts]
-    if not taken:
-        connection.spoiled = True
-    elif (refused := _refusal("DATA", connection.ask("DATA"), START_BODY)) is not None:
-        connection.spoiled = True
-        verdicts |= _all(taken, refused)
-    else:
-        verdicts |= _all(taken, _body(connection, message.data))
-    return verdicts
-
-
-def unfit(message: Message, features: Mapping[str, str]) -> Reply | None:
-    """Why this relay can never take ``message``, as the reply that it would give; known before anything is sent."""
-    return _malformed(message) or _beyond(message, features)
-
-
-def _malformed(message: Message) -> Reply | None:
-    data, envelope = message.data, message.envelope
-    if not (data.endswith(b"\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")):
-        # The family of CVE-2023-51764: where a relay sees the end of a body there, what follows becomes commands.
-        return Reply(554, "5.6.0 the message has a bare CR or LF, or does not end with CRLF; not sent")
-    if envelope.sender and not _MAILBOX.fullmatch(envelope.sender):
-        return Reply(553, "5.1.7 the sender is not an address; not sent")
-    if not all(map(_MAILBOX.fullmatch, envelope.recipients)):
-        return Reply(553, "5.1.3 a recipient is not an address; not sent")
-    return None
-
-
-def _beyond(message: Message, features: Mapping[str, str]) -> Reply | None:
-    size = features.get("size", "")
-    limit = int(size) if _SIZE.fullmatch(size) else 0
-    if _needs_smtputf8(message) and "smtputf8" not in features:
-        return Reply(553, "5.6.7 the relay does not offer SMTPUTF8, which an address needs (RFC 6531); not sent")
-    if message.eight_bit and not features.keys() & {"8bitmime", "smtputf8"}:
-        return Reply(554, "5.6.3 the relay does not offer 8BITMIME, which the message needs (RFC 6152); not sent")
-    if 0 < limit < len(message.data):
-        length = len(message.data)
-        return Reply(552, f"5.3.4 the message has {length} bytes, the relay takes {limit} (RFC 1870); not sent")
-    return None
-
-
-def _needs_smtputf8(message: Message) -> bool:
-    envelope = message.envelope
-    return envelope.smtputf8 or not "".join((envelope.sender, *envelope.recipients)).isascii()
-
-
-def _mail(connection: Connection, message: Message) -> Verdict | None:
-    options = ""
-    if "size" in connection.esmtp_features:
-        options += f" SIZE={len(message.data)}"
-    if message.eight_bit:
-        options += " BODY=8BITMIME"
-    if _needs_smtputf8(message):
-        options += " SMTPUTF8"
-    try:
-        return _refusal("MAIL", connection.ask(f"MAIL FROM:<{message.envelope.sender}>{options}"))
-    except RelayError as error:
-        raise SessionGone(str(error)) from error
-
-
-def _rcpt(connection: Connection, recipients: Iterable[str]) -> dict[str, Verdict]:
-    """Name the recipients; answer the verdicts of those that were refused."""
-    answers = ((to, _refusal("RCPT", connection.ask(f"RCPT TO:<{to}>"))) for to in recipients)
-    return {to: refused for to, refused in answers if refused is not None}
-
-
-def _body(connection: Connection, data: bytes) -> Verdict:
-    connection.write_body(data)
-    connection.end_body()
-    # From here on the relay may have taken it, whatever happens to the connection.
-    try:
-        reply = connection.final_reply()
-    except RelayError as error:
-        return _no_verdict(connection, str(error))
-    if reply.code == OK:
-        return Verdict(Kind.ACCEPTED, reply)
-    refused = _verdict("the end of the body", reply)
-    return refused or _no_verdict(connection, f"the answer to the end of the body means nothing: {reply}")
-
-
-def _no_verdict(connection: Connection, what: str) -> Verdict:
-    connection.close()
-    return Verdict(Kind.NO_VERDICT, Reply(0, what))
-
-
-def _refusal(doing: str, reply: Reply, wanted: int = OK) -> Verdict | None:
-    """None if the relay said go on, else its verdict.
-
-    Raises:
-        RelayError: 421, or a reply that has no meaning here; the session is of no more use.
-    """
-    if reply.code == wanted or (wanted == OK and reply.code // 100 == OK // 100):
-        return None
-    if (verdict := _verdict(doing, reply)) is None:
-        raise RelayError(f"the answer to {doing} means nothing: {reply}")
-    return verdict
-
-
-def _verdict(doing: str, reply: Reply) -> Verdict | None:
-    """What a definite refusal says of the mail; None if it is no refusal."""
-    if reply.code == CLOSING:
-        raise RelayError(f"the relay is closing (at {doing}): {reply}")
     match reply.code // 100:
         case 4:
-            return Verdict(Kind.DEFERRED, reply)
+            return Verdict(Kind.DEFERRED, reply.cooked())
         case 5:
-            return Verdict(Kind.REJECTED, reply)
+            return Verdict(Kind.REJECTED, reply.cooked())
         case _:
-            return None
-
-
-def _all(recipients: Iterable[str], verdict: Verdict) -> dict[str, Verdict]:
-    return dict.fromkeys(recipients, verdict)
+            raise Choked(f"the answer to {doing} means nothing: {reply.cooked()}")

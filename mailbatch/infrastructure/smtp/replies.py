@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mailbatch.domain.outcome import Reply
 
@@ -23,8 +23,7 @@ class GarbledReply(ValueError):
     """What the relay said is no reply, or has no end: nothing that follows can be trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawReply:
+class RawReply(NamedTuple):
     """A reply as it came: its code, and the bytes of its lines behind it."""
 
     code: int

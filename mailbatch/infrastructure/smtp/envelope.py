@@ -1,0 +1,76 @@
+"""A mail as SMTP commands, or why this relay can never take it; nothing has been sent when that is found out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mailbatch.domain.message import Message
+
+_ATOM = r'[^\s<>"@\x00-\x1f\x7f]'
+_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
+# What stands between < and > must not be able to end it: the last wall behind the checks at the entry.
+_MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')
+_SIZE = re.compile(r"[0-9]{1,20}")
+
+
+def commands(message: Message, features: Mapping[str, str]) -> list[bytes]:
+    """MAIL and a RCPT for each recipient, with the options that the message needs and the relay offers."""
+    envelope = message.envelope
+    options = ""
+    if "size" in features:
+        options += f" SIZE={len(message.data)}"
+    if message.eight_bit:
+        options += " BODY=8BITMIME"
+    if _needs_smtputf8(message):
+        options += " SMTPUTF8"
+    return [
+        f"MAIL FROM:<{envelope.sender}>{options}\r\n".encode(),
+        *[f"RCPT TO:<{recipient}>\r\n".encode() for recipient in envelope.recipients],
+    ]
+
+
+def stuffed(data: bytes) -> bytes:
+    """``data`` with each line that begins with a dot given a second one (RFC 5321 §4.5.2)."""
+    data = data.replace(b"\r\n.", b"\r\n..")
+    return b"." + data if data.startswith(b".") else data
+
+
+def unfit(message: Message, features: Mapping[str, str]) -> Reply | None:
+    """Why this relay can never take ``message``, as the reply that it would give; known before anything is sent."""
+    return _malformed(message) or _beyond(message, features)
+
+
+def _malformed(message: Message) -> Reply | None:
+    data, envelope = message.data, message.envelope
+    if not (data.endswith(b"\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")):
+        # The family of CVE-2023-51764: where a relay sees the end of a body there, what follows becomes commands.
+        return Reply(554, "5.6.0 the message has a bare CR or LF, or does not end with CRLF; not sent")
+    if envelope.sender and not _MAILBOX.fullmatch(envelope.sender):
+        return Reply(553, "5.1.7 the sender is not an address; not sent")
+    if not all(map(_MAILBOX.fullmatch, envelope.recipients)):
+        return Reply(553, "5.1.3 a recipient is not an address; not sent")
+    return None
+
+
+def _beyond(message: Message, features: Mapping[str, str]) -> Reply | None:
+    size = features.get("size", "")
+    limit = int(size) if _SIZE.fullmatch(size) else 0
+    if _needs_smtputf8(message) and "smtputf8" not in features:
+        return Reply(553, "5.6.7 the relay does not offer SMTPUTF8, which an address needs (RFC 6531); not sent")
+    if message.eight_bit and not features.keys() & {"8bitmime", "smtputf8"}:
+        return Reply(554, "5.6.3 the relay does not offer 8BITMIME, which the message needs (RFC 6152); not sent")
+    if 0 < limit < len(message.data):
+        length = len(message.data)
+        return Reply(552, f"5.3.4 the message has {length} bytes, the relay takes {limit} (RFC 1870); not sent")
+    return None
+
+
+def _needs_smtputf8(message: Message) -> bool:
+    envelope = message.envelope
+    return envelope.smtputf8 or not "".join((envelope.sender, *envelope.recipients)).isascii()
