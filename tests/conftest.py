@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from typing import TYPE_CHECKING
@@ -132,3 +133,13 @@ def sqlite_stack(sqlite_url: str, redis_url: str, smtp_sink: Sink, tmp_path: Pat
     """As ``stack``, on an SQLite file."""
     with Stack(sqlite_url, redis_url, smtp_sink.url, tmp_path / "stack") as stack:
         yield stack
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command that runs in the test's own process configures logging for all of it; the next test starts anew."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
