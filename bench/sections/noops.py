@@ -1,0 +1,119 @@
+"""What the ancestors claim, measured like with like: jobs that do nothing, mails that go nowhere."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.bed import ROOT, Bed
+from bench.results import Row, Skipped
+from bench.watch import Watch
+from mailbatch.batch.job import make_job
+from mailbatch.domain.message import Envelope, Message
+from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.run import Trigger
+from mailbatch.infrastructure.redis.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+
+    from bench.sizes import Sizes
+    from mailbatch.application.ports import ClaimedMail
+    from mailbatch.domain.outcome import Outcome
+
+SECTION = "no-ops"
+_ACCEPTED = Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 nowhere"))
+_DEADLINE = 600.0
+
+
+@dataclass(frozen=True)
+class Nowhere:
+    """A transport that accepts everything at once."""
+
+    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Generator[Outcome, None, None]:
+        """See the port ``Transport``."""
+        for message in messages:
+            permit()
+            yield Answered(message.claim, "nowhere", dict.fromkeys(message.envelope.recipients, _ACCEPTED))
+
+
+def nothing(claimed: ClaimedMail) -> Message:
+    """A composer that composes nothing."""
+    return Message(claimed.claim, Envelope("a@b.example", (claimed.mail.recipients,)), b"\r\n")
+
+
+def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
+    """Celery's own floor for a task, and a run of ours without SMTP; the latter with and without composing."""
+    yield _tasks(bed, sizes.tasks)
+    yield _mails(bed, "mailbatch, no SMTP", sizes.solo)
+    yield _mails(bed, "mailbatch, no SMTP, nothing composed", sizes.solo, compose=nothing)
+
+
+def _mails(bed: Bed, name: str, mails: int, **parts_of_ours: Any) -> Row:
+    """One run in this process: claimed, loaded, (composed,) settled, reported."""
+    with bed.database(mails) as url, bed.parts(url) as parts, Watch(bed.postgres_pid) as database:
+        send_due = replace(parts.send_due, transport=Nowhere(), **parts_of_ours)
+        job = make_job(parts, "send-all", lambda run: send_due(run, lane=0), lock=False)
+        cpu = time.process_time()
+        report = job(Trigger.MANUAL)
+        cpu = time.process_time() - cpu
+    if report.counts.sent != mails:
+        raise AssertionError(f"{mails} mails were due, {report.counts.sent} were marked")
+    return Row(
+        section=SECTION,
+        name=name,
+        count=mails,
+        seconds=report.duration,
+        cpu_us=cpu / mails * 1e6,
+        database_cpu_us=database.cpu / mails * 1e6,
+    )
+
+
+def _tasks(bed: Bed, tasks: int) -> Row:
+    """Queue them all, then let a worker with two processes loose on them, with Celery's own defaults."""
+    from support.processes import ManagedProcess
+    from support.stack import _found
+
+    os.environ["BENCH_BROKER"] = bed.redis.url
+    from bench import noop_app
+
+    with connect(bed.redis.url) as redis:
+        for _ in range(tasks):
+            noop_app.noop.delay()
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "C_FORCE_ROOT": "1"}
+        argv = _found(
+            ("celery", "-A", "bench.noop_app", "worker", "-c", "2", "-Q", noop_app.QUEUE, "--loglevel=WARNING")
+        )
+        with (
+            ManagedProcess(argv, log=bed.folder / "noop.log", env=env, cwd=ROOT) as process,
+            Watch(process.pid) as cost,
+        ):
+            deadline = time.monotonic() + _DEADLINE
+            left = tasks
+            # It has its stride when a tenth is done: no start-up is measured.
+            while left > tasks * 0.9:
+                left = _left(redis, noop_app.QUEUE, deadline)
+            counted, began = left, time.monotonic()
+            before = cost.cpu_so_far()
+            while left:
+                left = _left(redis, noop_app.QUEUE, deadline)
+            seconds, cpu = time.monotonic() - began, cost.cpu_so_far() - before
+    return Row(
+        section=SECTION,
+        name="no-op Celery tasks, 2 processes",
+        unit="tasks",
+        count=counted,
+        seconds=seconds,
+        cpu_us=cpu / counted * 1e6,
+        note="no result kept",
+    )
+
+
+def _left(redis: Any, queue: str, deadline: float) -> int:
+    """Tasks that wait or are reserved."""
+    if time.monotonic() > deadline:
+        raise AssertionError("the no-op tasks do not get done")
+    time.sleep(0.005)
+    return int(redis.llen(queue)) + int(redis.hlen("unacked"))

@@ -1,0 +1,126 @@
+"""Claim, load and settle alone, a row at a time of the bill; and a walk through a large backlog, first page to last."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import TYPE_CHECKING, TypeVar
+from uuid import UUID, uuid4
+
+from bench.results import Row, Skipped
+from bench.watch import Watch
+from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.run import Trigger
+from mailbatch.domain.settlement import OnDoubt, Settlement, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from bench.bed import Bed
+    from bench.sizes import Sizes
+    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.message import Claim
+
+T = TypeVar("T")
+SECTION = "statements"
+PAGE = 1000
+SAMPLE = 20
+"""Pages at the beginning and at the end of the walk whose medians are compared."""
+
+
+def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
+    """Groups as lanes take them, and whole pages; PostgreSQL and SQLite; then the walk."""
+    for name, made in (("PostgreSQL", bed.database), ("SQLite", bed.sqlite)):
+        for group in (128, PAGE):
+            yield from _bill(bed, made(sizes.solo), name, group, sizes.solo)
+    yield _walk(bed, sizes.backlog)
+
+
+def _bill(bed: Bed, made: AbstractContextManager[str], name: str, group: int, rows: int) -> Iterator[Row]:
+    """Time claim, load and settle of ``rows`` reservations in groups of ``group``, each by itself."""
+    spent = {"claim": [0.0, 0.0], "load": [0.0, 0.0], "settle": [0.0, 0.0]}
+
+    def timed(verb: str, deed: Callable[[], T]) -> T:
+        cpu, began = time.process_time(), time.monotonic()
+        answer = deed()
+        spent[verb][0] += time.monotonic() - began
+        spent[verb][1] += time.process_time() - cpu
+        return answer
+
+    with made as url, bed.parts(url) as parts, Watch(bed.postgres_pid) as database:
+        run_id, backlog, cursor, done = _open_run(parts), parts.backlog, None, 0
+        while page := timed("claim", lambda: backlog.claim(run_id, 0, cursor, group)):  # noqa: B023 - called at once
+            if not page.claimed:
+                break
+            timed("load", lambda: backlog.load(page.claimed))
+            answers = [_accepted(parts, one.claim) for one in page.claimed]
+            timed("settle", lambda: backlog.settle(run_id, 0, answers))  # noqa: B023
+            done += len(answers)
+            cursor = page.cursor
+            if cursor is None:
+                break
+    if done != rows:
+        raise AssertionError(f"{rows} rows were due, {done} were claimed")
+    for verb, (seconds, cpu) in spent.items():
+        yield Row(
+            section=SECTION,
+            name=f"{name}, {verb}, {group} at once",
+            unit="rows",
+            count=rows,
+            seconds=seconds,
+            cpu_us=cpu / rows * 1e6,
+        )
+    if name == "PostgreSQL":
+        yield Row(
+            section=SECTION,
+            name=f"{name}, all three, {group} at once",
+            unit="rows",
+            count=rows,
+            seconds=sum(seconds for seconds, _ in spent.values()),
+            cpu_us=sum(cpu for _, cpu in spent.values()) / rows * 1e6,
+            database_cpu_us=database.cpu / rows * 1e6,
+        )
+
+
+def _walk(bed: Bed, backlog: int) -> Row:
+    """Claim a backlog from the first page to the last, by the cursor, without sending."""
+    latencies: list[float] = []
+    with bed.database(backlog) as url, bed.parts(url) as parts:
+        run_id, cursor = _open_run(parts), None
+        while True:
+            began = time.monotonic()
+            page = parts.backlog.claim(run_id, 0, cursor, PAGE)
+            took = time.monotonic() - began
+            if len(page.claimed) == PAGE:
+                latencies.append(took)
+            cursor = page.cursor
+            if cursor is None:
+                break
+    sample = min(SAMPLE, len(latencies) // 2)
+    first, last = statistics.median(latencies[:sample]), statistics.median(latencies[-sample:])
+    return Row(
+        section=SECTION,
+        name="claiming a backlog page by page",
+        unit="rows",
+        count=backlog,
+        seconds=sum(latencies),
+        figures={
+            "first_ms": first * 1000,
+            "last_ms": last * 1000,
+            "p99_ms": sorted(latencies)[int(len(latencies) * 0.99)] * 1000,
+        },
+        note=f"pages of {PAGE}; first and last: median of {sample}",
+    )
+
+
+def _open_run(parts: Parts) -> UUID:
+    run_id = uuid4()
+    parts.runs.open(run_id, "bench", Trigger.MANUAL, 0)
+    return run_id
+
+
+def _accepted(parts: Parts, claim: Claim) -> Settlement:
+    verdicts = {"customer@mail.example": Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 Ok"))}
+    outcome = Answered(claim, "127.0.0.1:25", verdicts)
+    return settle(outcome, attempts=0, earlier={}, retry=parts.retry, on_doubt=OnDoubt.RESEND, jitter=0.5)
