@@ -6,9 +6,9 @@ import difflib
 import os
 import re
 from enum import StrEnum
-from pathlib import Path  # noqa: TC003 - pydantic reads the annotation at run time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 PREFIX = "MAILBATCH_"
 # To the last @, so that a password with unescaped signs is hidden whole.
 _URL_PASSWORD = re.compile(r"(?<=://)([^:/?#\s]*):\S*@")
+# What a log or a terminal would take for the end of the line, or for a command.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CRON_FIELDS = (5, 6)
+_HIGHEST_PORT = 65_535
 
 
 class LogFormat(StrEnum):
@@ -38,8 +41,9 @@ class LogFormat(StrEnum):
 
 
 def mask_url(url: str) -> str:
-    """``url`` with its password, and any password in its query, hidden."""
-    return re.sub(r"(?i)((?:password|secret|token)=)[^&\s]*", r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
+    """``url`` with its password, and any password in its query, hidden, and on one line whatever is in it."""
+    masked = re.sub(r"(?i)((?:password|secret|token)=)[^&\s]*", r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", masked)
 
 
 def _directory(path: Path | None) -> Path | None:
@@ -99,6 +103,8 @@ class Settings(BaseSettings):
             raise ValueError("must be an SQLAlchemy URL: sqlite:///file.db or postgresql://user:pass@host/name")
         if backend == "sqlite" and (rest in {"", "/"} or ":memory:" in rest):
             raise ValueError("must name a file: an SQLite database in memory is not shared with the workers")
+        if backend != "sqlite":
+            _check_server(rest)
         return url if backend == "sqlite" else f"postgresql+psycopg://{rest}"
 
     @field_validator("redis_url", "broker_url", "result_backend")
@@ -117,6 +123,9 @@ class Settings(BaseSettings):
         if not url.startswith(("smtp://", "smtps://")) or not urlsplit(url).hostname:
             raise ValueError("must be smtp://user:pass@host:587?starttls=required or smtps://host:465")
         _port_of(url)
+        for ca_file in parse_qs(urlsplit(url).query).get("ca_file", ()):
+            if not Path(ca_file).is_file():
+                raise ValueError(f"ca_file: must be an existing PEM file; there is none at {Path(ca_file).resolve()}")
         return url
 
     @field_validator("webhook_url")
@@ -180,6 +189,17 @@ def _port_of(url: str) -> None:
         urlsplit(url).port  # noqa: B018 - reading the attribute is the check
     except ValueError as error:
         raise ValueError("has a port that is no number from 0 to 65535") from error
+
+
+def _check_server(rest: str) -> None:
+    """Refuse what stands behind ``postgresql://`` if part of the password passes for a host, or the port is none."""
+    server, _, _ = rest.partition("?")
+    if server.count("@") > 1:
+        raise ValueError("has more than one @; write an @ in the user or password as %40")
+    for host in server.rpartition("@")[2].partition("/")[0].split(","):
+        port = re.search(r":(\d+)$", host)
+        if port and int(port[1]) > _HIGHEST_PORT:
+            raise ValueError(f"has a port that is no number from 0 to {_HIGHEST_PORT}")
 
 
 def read_schedule(text: str, timezone: str) -> Schedule:

@@ -111,7 +111,9 @@ class Job:
         return self.lock is None or self.lock.acquire()
 
     def _note_pause(self, trigger: Trigger) -> RunReport:
-        report = RunReport(run_id=self.new_id(), trigger=trigger, outcome=RunOutcome.PAUSED)
+        report = RunReport(
+            run_id=self.new_id(), trigger=trigger, outcome=RunOutcome.PAUSED, remaining=self._remaining()
+        )
         assert report.run_id is not None  # noqa: S101 - for mypy: it was made in the line above
         try:
             self.runs.open(report.run_id, self.name, trigger, 0)

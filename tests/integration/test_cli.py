@@ -411,6 +411,10 @@ def test_help_imports_nothing_heavy():
         ("TIMEZONE", "Mars/Olympus", "MAILBATCH_TIMEZONE=Mars/Olympus: must be a time zone's name"),
         ("DATABASE_URL", "oracle://u:geheim@h/x", "MAILBATCH_DATABASE_URL=oracle://u:***@h/x: must be"),
         ("SCHEDULE", "never", "MAILBATCH_SCHEDULE=never: must be seconds"),
+        ("DATABASE_URL", "postgresql://u:ge@heim@h/x", "MAILBATCH_DATABASE_URL=postgresql://u:***@h/x: has more than"),
+        ("DATABASE_URL", "postgresql://u:geheim@h:99999/x", "u:***@h:99999/x: has a port that is no number"),
+        ("SMTP_URL", "smtps://u:geheim@h?ca_file=/no/ca.pem", "ca_file: must be an existing PEM file"),
+        ("SENDER", "a@b.example\nBcc: x@y.example", "MAILBATCH_SENDER=a@b.example\\u000aBcc: x@y.example: "),
     ],
 )
 @pytest.mark.parametrize("command", ["list", "doctor", "migrate", "send-all"])
@@ -418,6 +422,14 @@ def test_a_bad_setting_stops_every_command(shell, name, value, said, command):
     shell.set(f"MAILBATCH_{name}", value)
     line = shell.refused(command, code=2)
     assert said in line
+    assert "heim" not in line
+
+
+def test_a_broker_that_is_away_is_named_with_what_to_check(shell):
+    shell.set("MAILBATCH_REDIS_URL", "redis://:geheim@127.0.0.1:1/0")
+    line = shell.refused("send-all")
+    assert line.startswith("mailbatch: Redis: ")
+    assert "check MAILBATCH_REDIS_URL" in line
     assert "geheim" not in line
 
 

@@ -166,6 +166,11 @@ def test_a_pause_holds_back_ticks_or_everything(world, pause, trigger, outcome):
     assert world.row["outcome"] is outcome
 
 
+def test_a_call_that_was_paused_from_the_start_says_what_remains(world):
+    world.switch.pause = Pause.ALL
+    assert world.job(remaining=lambda: 7)().remaining == 7
+
+
 def test_a_run_that_died_is_closed_by_the_next_one(world, caplog):
     dead = uuid4()
     world.runs.open(dead, "nightly", Trigger.BEAT, 0)

@@ -108,7 +108,7 @@ def _explain(error: Exception) -> int | None:
         _say(error.format_message())
         return REFUSED
     if isinstance(error, MailbatchError | OSError) or _is_of_redis(error):
-        _say(str(error))
+        _say(_of_redis(error) if _is_of_redis(error) else str(error))
         return REFUSED
     return None
 
@@ -116,6 +116,11 @@ def _explain(error: Exception) -> int | None:
 def _is_of_redis(error: Exception) -> bool:
     """Whether Redis, asked directly or as the broker, is what failed; neither package is imported for that."""
     return any(kind.__module__.startswith(("redis.", "kombu.")) for kind in type(error).__mro__)
+
+
+def _of_redis(error: Exception) -> str:
+    said = str(error).rstrip(".")
+    return f"Redis: {said}; check MAILBATCH_REDIS_URL (or BROKER_URL, RESULT_BACKEND) and that the server runs"
 
 
 def _say(text: str) -> None:
