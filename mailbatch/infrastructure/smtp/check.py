@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.connection import Connection
+from mailbatch.infrastructure.smtp.protocol import Protocol
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
@@ -21,6 +22,7 @@ def check(relay: SmtpRelay) -> str:
     found = [
         connection.tls_version or "not encrypted",
         "no login" if relay.username is None else "login accepted",
+        f"speaks {Protocol.offered(connection.esmtp_features).name}",
         f"offers {_offered(connection.esmtp_features)}",
     ]
     connection.hang_up()

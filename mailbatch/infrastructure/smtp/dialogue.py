@@ -257,6 +257,11 @@ class Dialogue:
         if self._replies and not self._is_asking():
             raise self._unasked("")
 
+    @property
+    def collectable(self) -> int:
+        """How many outcomes there are to collect."""
+        return len(self._done)
+
     def collect(self) -> list[tuple[Message, Outcome]]:
         """What came out since this was last called."""
         done, self._done = self._done, []

@@ -33,8 +33,10 @@ _ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 _ASK_AGAIN = 0.1
 _ENOUGH_QUEUED = 64 * 1024
 """Bytes waiting for the kernel, beyond which no further mail is begun: its permit would be old when it goes."""
-_AHEAD = 4
+_AHEAD = 16
 """Mails that a pipelining wire holds: one is answered, one is next, and some come while it writes."""
+_TOLD_TOGETHER = 4
+"""Outcomes that are told in one go while there is more to do: each telling wakes the owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +304,7 @@ class Wire:
         """How much room makes it worth while to begin mails: many in one write cost less, and lose no time."""
         dialogue = session.dialogue
         whole = self._terms.window if dialogue.protocol is Protocol.BDAT and dialogue.finished else 1
-        return (whole + 1) // 2
+        return (whole + 7) // 8
 
     def _may_begin(self, session: _Session) -> bool:
         dialogue = session.dialogue
@@ -332,6 +334,7 @@ class Wire:
         dialogue = session.dialogue
         if not dialogue.idle:
             return False
+        self._report(session)
         if dialogue.confused is not None:
             self._terms.manners.step_down(dialogue.protocol, self._relay.name, _masked(dialogue.confused))
             self._drop()
@@ -365,6 +368,8 @@ class Wire:
 
     def _report(self, session: _Session) -> None:
         dialogue = session.dialogue
+        if dialogue.collectable < _TOLD_TOGETHER <= len(self._inbox) and not dialogue.idle and self._room > 1:
+            return
         if not (done := dialogue.collect()):
             return
         if dialogue.finished:
