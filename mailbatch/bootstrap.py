@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
     from mailbatch.infrastructure.redis.lock import RedisLock
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
+    from mailbatch.infrastructure.smtp.protocol import Manners
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -148,7 +149,15 @@ class Parts:
         """A way to the relay, for one lane."""
         from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
-        return SmtpTransport(self.relay, connections=self.settings.connections)
+        s = self.settings
+        return SmtpTransport(self.relay, connections=s.connections, window=s.window, manners=self._manners)
+
+    @cached_property
+    def _manners(self) -> Manners:
+        """What this process has learnt of the relay."""
+        from mailbatch.infrastructure.smtp.protocol import Manners
+
+        return Manners()
 
     @property
     def send_due(self) -> SendDue:
