@@ -363,7 +363,8 @@ def _unfolded_sqlite(document: str) -> Any:
     each = sa.func.json_each(document).table_valued("value", name="each")
     value = each.c.value
     columns: list[Any] = [sa.type_coerce(sa.func.json_extract(value, f"$.{n}"), t).label(n) for n, t in _ROW.items()]
-    return sa.select(*columns).select_from(each).subquery("v")
+    # MATERIALIZED: else SQLite unfolds the document anew for each row that it compares.
+    return sa.select(*columns).select_from(each).cte("v").prefix_with("MATERIALIZED")
 
 
 def _row_of(s: Settlement) -> dict[str, Any]:
