@@ -142,6 +142,24 @@ def test_sqlite_takes_the_one_stored_form_of_a_time_alone(sqlite_url, when):
     engine.dispose()
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("id", "'x'"),
+        ("id", "'0192AAAA-7A1E-7CC0-9F5E-3B1A52D0C9AA'"),
+        ("id", "x'0192aaaa7a1e7cc09f5e3b1a52d0c9aa'"),
+        ("priority", "'high'"),
+        ("priority", "1.5"),
+    ],
+)
+def test_sqlite_refuses_what_would_keep_a_run_from_reading_the_rest(sqlite_url, column, value):
+    engine = connect(sqlite_url)
+    with pytest.raises(exc.IntegrityError, match=f"{column}_form"):
+        insert(engine, **GOOD, **{column: value})
+    insert(engine, **GOOD, **{"id": "'0192aaaa-7a1e-7cc0-9f5e-3b1a52d0c9aa'", "priority": "'7'"})
+    engine.dispose()
+
+
 @pytest.mark.parametrize("text", ["''", "'{'", "'{''a'': 1}'", "'{\"a\": 1,}'", "5"])
 def test_sqlite_takes_strict_json_alone(sqlite_url, text):
     engine = connect(sqlite_url)

@@ -39,6 +39,8 @@ def _sane_time(column: str) -> list[CheckConstraint]:
     ]
 
 
+UUID_FORM = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
+
 mail_reservations = sa.Table(
     "mail_reservations",
     metadata,
@@ -81,6 +83,9 @@ mail_reservations = sa.Table(
     Column("relay", sa.Text),
     Column("verdicts", JSON),
     Column("created_at", Timestamp, nullable=False, server_default=server_now()),
+    # PostgreSQL's types see to these two; on SQLite one row in another form would keep every run from reading the rest.
+    CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{UUID_FORM}'", name="id_form").ddl_if(dialect="sqlite"),
+    CheckConstraint("typeof(priority) = 'integer'", name="priority_form").ddl_if(dialect="sqlite"),
     CheckConstraint("length(trim(recipients)) > 0", name="recipients"),
     CheckConstraint("template IS NOT NULL OR subject IS NOT NULL", name="subject"),
     CheckConstraint("template IS NOT NULL OR body_text IS NOT NULL OR body_html IS NOT NULL", name="body"),
