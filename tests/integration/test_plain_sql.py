@@ -156,7 +156,7 @@ def test_sqlite_refuses_what_would_keep_a_run_from_reading_the_rest(sqlite_url, 
     engine = connect(sqlite_url)
     with pytest.raises(exc.IntegrityError, match=f"{column}_form"):
         insert(engine, **GOOD, **{column: value})
-    insert(engine, **GOOD, **{"id": "'0192aaaa-7a1e-7cc0-9f5e-3b1a52d0c9aa'", "priority": "'7'"})
+    insert(engine, **GOOD, id="'0192aaaa-7a1e-7cc0-9f5e-3b1a52d0c9aa'", priority="'7'")
     engine.dispose()
 
 
