@@ -125,7 +125,8 @@ class Reservation:
             *line_problems("idempotency_key", self.idempotency_key, longest=255),
             *line_problems("tag", self.tag, longest=255),
         ]
-        if self.priority not in PRIORITIES:
+        # Asked of anything but an int, a range looks at each of its four billion numbers.
+        if type(self.priority) is not int or self.priority not in PRIORITIES:
             problems.append(f"priority: {self.priority} is not a 32-bit integer")
         if not problems and self.scheduled_at and self.expires_at and self.expires_at <= self.scheduled_at:
             problems.append("expires_at: is not after scheduled_at, so the mail could never go out")

@@ -94,7 +94,7 @@ def test_a_mail_that_would_expire_before_it_is_due_is_refused():
     ]
 
 
-@pytest.mark.parametrize("priority", [2**31, -(2**31) - 1, 2**63])
+@pytest.mark.parametrize("priority", [2**31, -(2**31) - 1, 2**63, "1", 1.5, None])
 def test_a_priority_is_a_32_bit_integer(priority):
     assert "is not a 32-bit integer" in problems_of(priority=priority)[0]
 
