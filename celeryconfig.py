@@ -7,7 +7,7 @@ A ``celeryconfig.py`` in the working directory is laid over this one: its names 
 from mailbatch import config
 from mailbatch.batch.appconfig import redis_url
 from mailbatch.batch.schedule import BatchSchedule
-from mailbatch.domain.schedule import Cron, Every
+from mailbatch.domain.schedule import Cron
 
 _settings = config.load()
 _send_all = BatchSchedule(_settings.when, at_start=True, jitter=_settings.start_jitter)
@@ -33,8 +33,8 @@ if _settings.retention_days:
         "options": {"queue": "mailbatch", "expires": _nightly.tick_expiry()},
     }
 beat_scheduler = "mailbatch.batch.scheduler:DatabaseScheduler"
-# How soon beat sees a pause, a resume or another beat's tick, in seconds.
-beat_max_loop_interval = 1 if isinstance(_settings.when, Every) and _settings.when.seconds <= 10 else 5  # noqa: PLR2004
+# How soon beat sees a pause, a resume or another beat's tick, in seconds; sooner where ticks are near each other.
+beat_max_loop_interval = min(5, max(1, _send_all.tick_expiry()))
 timezone = _settings.timezone
 enable_utc = True
 

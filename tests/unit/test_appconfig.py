@@ -28,6 +28,12 @@ def test_the_settings_say_when_and_with_what_jitter_after_a_start(tmp_path, monk
     assert entry["options"]["expires"] == 110
 
 
+@pytest.mark.parametrize(("schedule", "seconds"), [("300", 5), ("1", 1), ("*/2 * * * * *", 1), ("0 3 * * *", 5)])
+def test_beat_looks_about_it_more_often_where_ticks_are_near(tmp_path, monkeypatch, schedule, seconds):
+    monkeypatch.setenv("MAILBATCH_SCHEDULE", schedule)
+    assert load(tmp_path)["beat_max_loop_interval"] == seconds
+
+
 def test_the_checkouts_own_file_is_not_laid_over_itself(monkeypatch):
     from mailbatch.batch import appconfig
 
