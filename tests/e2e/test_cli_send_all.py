@@ -81,6 +81,7 @@ def test_a_run_in_this_process_stops_between_two_mails(slow_stack, smtp_sink, nu
 def test_a_second_run_in_another_process_is_skipped(slow_stack, smtp_sink):
     slow_stack.process("mailbatch", "send-all", "--here")
     wait_for_mails(smtp_sink, 1)
+    smtp_sink.freeze()
     done = slow_stack.cli("send-all", "--here")
     assert (done.returncode, done.stdout) == (0, "skipped: job is already running\n")
     standing = slow_stack.json("status")
