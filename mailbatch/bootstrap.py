@@ -136,7 +136,7 @@ class Parts:
         s = self.settings
         return Compose(
             read_addresses=read_addresses,
-            render=Templates(s.template_dir, s.max_message_bytes),
+            render=Templates(s.template_dir, s.max_message_bytes, look_again=1.0),
             write=CompiledWriter(),
             now=lambda: datetime.now(UTC),
             max_bytes=s.max_message_bytes,

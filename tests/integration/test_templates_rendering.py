@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from support.waiting import wait_until
 
 from mailbatch.application.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
@@ -142,6 +143,28 @@ def test_a_changed_template_is_read_again(folder):
     path.unlink()
     with pytest.raises(CannotCompose, match="subject: is missing"):
         templates(mail(template="welcome", context={"name": "Ann"}))
+
+
+def test_between_two_looks_the_disk_is_left_alone(folder):
+    templates = Templates(folder, MOST, look_again=3_600)
+    write(folder, "welcome/body.txt", "{% include 'parts/footer.txt' %}")
+    footer = write(folder, "parts/footer.txt", "bye\n")
+    first = templates(mail(template="welcome", context={"name": "Ann"}))
+    for path in (footer, *(folder / "welcome").iterdir()):
+        path.unlink()
+    assert templates(mail(template="welcome", context={"name": "Ann"})) == first
+    assert first.text == "bye\n"
+
+
+def test_a_change_is_seen_at_the_next_look(folder):
+    templates = Templates(folder, MOST, look_again=0.01)
+    assert templates(mail(template="welcome", context={"name": "Ann"})).subject == "Welcome, Ann"
+    os.utime(write(folder, "welcome/subject.txt", "Hello, {{ name }}"), ns=(1, 1))
+    wait_until(
+        lambda: templates(mail(template="welcome", context={"name": "Ann"})).subject == "Hello, Ann", 5, "subject"
+    )
+    (folder / "welcome/body.html").unlink()
+    wait_until(lambda: templates(mail(template="welcome", context={"name": "Ann"})).html is None, 5, "html")
 
 
 def test_a_template_that_is_not_there_is_told_with_its_place(folder):
