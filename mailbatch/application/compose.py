@@ -121,13 +121,19 @@ class Compose:
 
     def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
         """Read every address field, the default sender and the redirection; what is wrong goes to ``faults``."""
-        texts = {name: getattr(mail, name) for name in ADDRESS_FIELDS}
-        texts["sender"] = _given(mail.sender) or self.sender
-        texts["redirect"] = self.redirect_all_to
-        read = {name: _read(name, text, self.read_addresses, faults) for name, text in texts.items()}
-        if not _given(texts["recipients"]):
+        sender = mail.sender if _given(mail.sender) else self.sender
+        texts = {
+            "recipients": mail.recipients,
+            "cc": mail.cc,
+            "bcc": mail.bcc,
+            "sender": sender,
+            "reply_to": mail.reply_to,
+            "redirect": self.redirect_all_to,
+        }
+        read = {name: _read(name, text, self.read_addresses, faults) if text else () for name, text in texts.items()}
+        if not _given(mail.recipients):
             faults.append("recipients: is empty; give at least one address")
-        if not _given(texts["sender"]):
+        if not _given(sender):
             faults.append("sender: there is none; give the mail a sender, or set MAILBATCH_SENDER")
         return read
 
@@ -178,7 +184,7 @@ def _json_problems(mail: Mail) -> list[str]:
     return [
         f"{name}: is {type(value).__name__}, not a JSON object of names and values"
         for name, value in columns.items()
-        if value is not None and not isinstance(value, Mapping)
+        if value is not None and not isinstance(value, (dict, Mapping))
     ]
 
 

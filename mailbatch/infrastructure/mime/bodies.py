@@ -10,7 +10,7 @@ from binascii import b2a_base64, b2a_qp
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
 Encoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
 
@@ -39,7 +39,8 @@ def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
         for at, piece in enumerate(pieces):
             pieces[at] = b2a_qp(piece, istext=True)
         return "quoted-printable", pieces
-    return "base64", _in_base64(pieces)
+    _into_base64(pieces)
+    return "base64", pieces
 
 
 def encoded_file(content: bytes) -> list[bytes]:
@@ -66,14 +67,14 @@ def _is_narrow(data: bytes) -> bool:
     return max(map(len, data.split(b"\r\n"))) <= _LONGEST_PLAIN
 
 
-def _in_base64(pieces: Iterable[bytes]) -> list[bytes]:
-    encoded, left = [], b""
-    for piece in pieces:
+def _into_base64(pieces: list[bytes]) -> None:
+    """Put each piece's encoding in its place; what is left of its last line goes over to the next."""
+    left = b""
+    for at, piece in enumerate(pieces):
         data = left + piece
         whole = len(data) // _ROW * _ROW
-        encoded.append(_rows(data[:whole]))
-        left = data[whole:]
-    return [*encoded, _rows(left)]
+        pieces[at], left = _rows(data[:whole]), data[whole:]
+    pieces.append(_rows(left))
 
 
 def _rows(data: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from binascii import b2a_base64
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -21,6 +22,8 @@ _LEAST = 12
 _SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _Q = tuple("_" if byte == ord(" ") else chr(byte) if byte in _SAFE else f"={byte:02X}" for byte in range(256))
 _PARAMETER = 58
+# What all readers take for what it is between quotes: nothing to escape, nothing encoded, no blanks that they drop.
+_QUOTABLE = re.compile(r"[!#-<>-\[\]-~]+(?: [!#-<>-\[\]-~]+)*")
 
 
 def encoded_words(text: str, before: int) -> str:
@@ -39,9 +42,8 @@ def encoded_words(text: str, before: int) -> str:
 
 def parameter(name: str, value: str) -> str:
     """Answer the parameter ``name`` of a MIME header as ``; name=value``, each piece on a line of its own."""
-    if value.isascii() and value.isprintable() and len(value) <= _PARAMETER and "=?" not in value:
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f';{FOLD}{name}="{escaped}"'
+    if len(value) <= _PARAMETER and _QUOTABLE.fullmatch(value):
+        return f';{FOLD}{name}="{value}"'
     pieces = list(_parted(quote(value, safe=""), "%", _PARAMETER, _PARAMETER))
     if len(pieces) == 1:
         return f";{FOLD}{name}*=utf-8''{pieces[0]}"
