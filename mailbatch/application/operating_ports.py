@@ -120,6 +120,9 @@ class Interventions(Protocol):
     def purge(self, older_than: float, limit: int) -> int:
         """Delete up to ``limit`` reservations that were finished more than ``older_than`` seconds ago; how many."""
 
+    def purge_runs(self, older_than: float) -> int:
+        """Delete the reports of runs that ended so long ago, and their errors, which hold addresses; how many runs."""
+
 
 # --- inquiring ---------------------------------------------------------------------------------------------------
 

@@ -62,11 +62,15 @@ class ClaimedMail:
 
 @dataclass(frozen=True, slots=True)
 class DoubtsResolved:
-    """What became of leases that ended. ``released`` had nothing on the wire; the others may have gone out."""
+    """What became of leases that ended. ``released`` had nothing on the wire; the others may have gone out.
+
+    ``doubtful`` names these others, each with an item index of the run that resolves them.
+    """
 
     released: int = 0
     resent: int = 0
     held: int = 0
+    doubtful: Sequence[tuple[int, UUID]] = ()
 
 
 class Backlog(Protocol):

@@ -24,8 +24,10 @@ class Purge:
     def __call__(self, older_than: float, go_on: Callable[[int], bool] = lambda _deleted: True) -> int:
         """Delete what was finished more than ``older_than`` seconds ago; answer how many there were.
 
-        ``go_on`` is asked after each page, with the number deleted so far, whether there shall be another.
+        ``go_on`` is asked after each page, with the number deleted so far, whether there shall be another. Reports of
+        runs that ended as long ago go too: their errors hold addresses.
         """
+        self.interventions.purge_runs(older_than)
         deleted = 0
         while True:
             count = self.interventions.purge(older_than, self.page)

@@ -48,6 +48,7 @@ LEASE_SHARE = 0.9
 """The share of a lease after which its holder begins nothing more: clocks differ a little."""
 BYTE_BUDGET = 4 * 1024 * 1024
 """Bytes of bodies that are loaded at once; a larger mail comes alone."""
+NO_VERDICT = "no verdict: the sender stopped while the mail may have been on the wire"
 SETTLE_PATIENCE = 10.0
 """Seconds for which a verdict that cannot be written is kept and tried again once the run must stop."""
 
@@ -200,6 +201,8 @@ class _Lane:
         while True:
             doubts = self.use.backlog.resolve_doubts(self.run.id, self.use.on_doubt, size)
             self.run.count(Counts(in_doubt=doubts.resent + doubts.held))
+            for index, reservation_id in doubts.doubtful:
+                self.run.item_error(ItemError(index, reservation_id, (NO_VERDICT,)))
             if doubts.resent or doubts.held or doubts.released:
                 log.warning(
                     "leases of a sender that died were resolved: %d had nothing on the wire, %d in doubt are sent "

@@ -233,6 +233,7 @@ def test_a_lease_that_ended_on_the_wire_costs_an_attempt_under_either_policy(wor
     world.end_lease(mail)
     resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
     assert (resolved.resent, world.row(mail).status, world.row(mail).attempts) == (1, Status.PENDING, 1)
+    assert list(resolved.doubtful) == [(1, mail)]
     claim_one(world)
     world.end_lease(mail)
     resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.HOLD, 10)
@@ -331,6 +332,19 @@ def test_a_late_acceptance_corrects_the_attempt(sql):
     assert [a.outcome for a in sql.attempts()] == ["in_doubt"]
     sql.backlog.settle(run, 0, [outcome(claim, YES)])
     assert sql.attempts() == []
+
+
+def test_a_row_whose_text_is_no_utf_8_does_not_hide_the_others(sqlite_url):
+    engine = connect(sqlite_url)
+    world = Sql(SqlBacklog(engine=engine, lease=60, retry=RETRY, message_id_domain="example.org"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO mail_reservations (recipients, subject, body_text) VALUES ('a@b', CAST(x'ff41' AS TEXT), 't')"
+        )
+    world.reserve()
+    mails = world.backlog.load(world.backlog.claim(world.run(), 0, None, 10).claimed)
+    engine.dispose()
+    assert sorted(ascii(mail.mail.subject) for mail in mails) == ["'\\udcffA'", "'s'"]
 
 
 def test_what_a_relay_says_is_stored_whatever_it_says(sql):

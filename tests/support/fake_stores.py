@@ -131,6 +131,7 @@ class FakeBacklog:
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
         self._check("resolve_doubts")
         released = resent = held = 0
+        doubtful: list[tuple[int, UUID]] = []
         ended = [r for r in self.rows.values() if r.status is Status.SENDING and (r.lease_until or 0) <= self.clock.now]
         for row in ended[:limit]:
             row.lease_until = None
@@ -138,11 +139,13 @@ class FakeBacklog:
                 row.status, released = Status.PENDING, released + 1
                 continue
             row.attempts += 1
+            self.claimed[run_id] = self.claimed.get(run_id, 0) + 1
+            doubtful.append((self.claimed[run_id], row.id))
             if on_doubt is OnDoubt.HOLD or self.retry.exhausted(row.attempts):
                 row.status, held = Status.IN_DOUBT, held + 1
             else:
                 row.status, resent = Status.PENDING, resent + 1
-        return DoubtsResolved(released, resent, held)
+        return DoubtsResolved(released, resent, held, doubtful)
 
     def remaining(self) -> int:
         self._check("remaining")

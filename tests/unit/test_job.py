@@ -144,7 +144,9 @@ def test_pause_all_is_seen_while_the_run_works(world):
 
     def work(run):
         world.switch.pause = Pause.ALL
-        while run.stop.reason() is None:
+        for _ in range(1000):
+            if run.stop.reason() is not None:
+                return
             seen.wait(0.01)
 
     assert world.job(work)().outcome is RunOutcome.PAUSED

@@ -18,6 +18,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page
+from mailbatch.application.send_due import NO_VERDICT
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
@@ -25,7 +26,7 @@ from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
 from mailbatch.domain.settlement import OnDoubt, Tally
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, mail_attempts, mail_reservations
-from mailbatch.infrastructure.db.types import JSON, Guid, now
+from mailbatch.infrastructure.db.types import JSON, Guid, now, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -167,7 +168,7 @@ class SqlBacklog:
             .values(
                 status=sa.case((untouched, "pending"), (held, "in_doubt"), else_="pending"),
                 attempts=_r.attempts + sa.case((untouched, 0), else_=1),
-                last_error=sa.case((untouched, _r.last_error), else_=_CRASHED),
+                last_error=sa.case((untouched, _r.last_error), else_=NO_VERDICT),
                 lease_until=None,
             )
             .returning(_r.id, _r.claim_no, _r.status, _r.wire_at, _r.run_id, _r.lane)
@@ -175,6 +176,7 @@ class SqlBacklog:
         with writing(self.engine) as connection:
             rows = connection.execute(update).all()
             doubtful = [row for row in rows if row.wire_at is not None]
+            first = self._reserve_indexes(connection, run_id, len(doubtful)) if doubtful else 1
             self._record_attempts(
                 connection,
                 [
@@ -184,13 +186,18 @@ class SqlBacklog:
                         "run_id": row.run_id,
                         "lane": row.lane,
                         "outcome": "in_doubt",
-                        "reply_text": f"{_CRASHED}; resolved by run {run_id}",
+                        "reply_text": f"{NO_VERDICT}; resolved by run {run_id}",
                     }
                     for row in doubtful
                 ],
             )
         kept = sum(row.status == Status.IN_DOUBT for row in doubtful)
-        return DoubtsResolved(released=len(rows) - len(doubtful), resent=len(doubtful) - kept, held=kept)
+        return DoubtsResolved(
+            released=len(rows) - len(doubtful),
+            resent=len(doubtful) - kept,
+            held=kept,
+            doubtful=[(first + i, row.id) for i, row in enumerate(doubtful)],
+        )
 
     def remaining(self) -> int:
         """Count what is due and unsent."""
@@ -329,7 +336,6 @@ class SqlBacklog:
         return connection.execute(statement).rowcount
 
 
-_CRASHED = "no verdict: the sender stopped while the mail may have been on the wire"
 _NO_ATTEMPT = {
     "run_id": None,
     "lane": None,
@@ -395,11 +401,6 @@ def _attempt_of(s: Settlement, run_id: UUID, lane: int) -> dict[str, Any]:
         "reply_text": storable(s.reply.text if s.reply else " ".join(s.errors)),
         "verdicts": stored_verdicts(s.verdicts),
     }
-
-
-def storable(text: str) -> str:
-    """``text`` without what some database refuses: NUL is written as an escape, lone surrogates as ``?``."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "replace").decode("utf-8")
 
 
 def stored_verdicts(verdicts: Mapping[str, Verdict] | None) -> dict[str, Any] | None:

@@ -53,6 +53,8 @@ def _sqlite(url: str) -> Engine:
     def _settle_in(raw: Any, _record: Any) -> None:
         # We begin transactions ourselves: the driver's own, deferred BEGIN lets two writers meet and one of them fail.
         raw.isolation_level = None
+        # A plain INSERT may store bytes that are no UTF-8: they are that mail's error, not the end of every run.
+        raw.text_factory = _lenient
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             raw.execute(f"PRAGMA {pragma}").close()
 
@@ -73,6 +75,10 @@ def read_json(text: str | bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text if isinstance(text, str) else text.decode()
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from mailbatch.application.operating_ports import Answer, Changed
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
 from mailbatch.infrastructure.db.engine import writing
-from mailbatch.infrastructure.db.tables import mail_reservations, run_errors
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class SqlInterventions:
         page = sa.select(_r.id).where(_in(FINISHED), old).limit(limit)
         with writing(self.engine) as connection:
             done = connection.execute(sa.delete(mail_reservations).where(_r.id.in_(page), _in(FINISHED)))
+        return int(done.rowcount)
+
+    def purge_runs(self, older_than: float) -> int:
+        """Delete old reports; their errors and lanes go with them."""
+        with writing(self.engine) as connection:
+            done = connection.execute(sa.delete(batch_runs).where(batch_runs.c.finished_at < now(-older_than)))
         return int(done.rowcount)
 
     def _change(self, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]) -> list[Answer]:

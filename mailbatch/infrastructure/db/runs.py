@@ -14,7 +14,7 @@ from mailbatch.application.ports import OpenRun
 from mailbatch.domain.run import ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_errors
-from mailbatch.infrastructure.db.types import now, seconds_since
+from mailbatch.infrastructure.db.types import now, seconds_since, storable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +67,12 @@ class SqlRuns:
         if not errors:
             return
         rows = [
-            {"run_id": run_id, "item_index": e.index, "reservation_id": e.reservation_id, "errors": list(e.errors)}
+            {
+                "run_id": run_id,
+                "item_index": e.index,
+                "reservation_id": e.reservation_id,
+                "errors": [storable(error) for error in e.errors],
+            }
             for e in errors
         ]
         with writing(self.engine) as connection:

@@ -100,6 +100,11 @@ mail_reservations = sa.Table(
     ).ddl_if(dialect="sqlite"),
     CheckConstraint("jsonb_typeof(context) IN ('object', 'null')", name="context").ddl_if(dialect="postgresql"),
     CheckConstraint("jsonb_typeof(headers) IN ('object', 'null')", name="headers").ddl_if(dialect="postgresql"),
+    CheckConstraint(
+        "verdicts IS NULL OR (json_valid(verdicts) AND json_type(verdicts) IN ('object', 'null'))", name="verdicts"
+    ).ddl_if(dialect="sqlite"),
+    CheckConstraint("jsonb_typeof(verdicts) IN ('object', 'null')", name="verdicts").ddl_if(dialect="postgresql"),
+    CheckConstraint("attempts >= 0 AND claim_no >= 0", name="attempts"),
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.05},
 )
 

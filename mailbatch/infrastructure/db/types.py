@@ -147,3 +147,8 @@ def _default_uuid_sqlite(_element: server_uuid, _compiler: SQLCompiler, **_kw: A
         "substr(lower(hex(randomblob(2))), 2) || '-' || substr('89ab', (abs(random()) % 4) + 1, 1) || "
         "substr(lower(hex(randomblob(2))), 2) || '-' || lower(hex(randomblob(6))))"
     )
+
+
+def storable(text: str) -> str:
+    """``text`` without what some database refuses: NUL is written as an escape, lone surrogates as ``?``."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "replace").decode("utf-8")
