@@ -88,12 +88,17 @@ class Job:
         began = self.clock.monotonic()
         try:
             pause = self.switch.paused(self.name)
-            taken = self._may_start(pause, trigger) and self._take_lock()
-        except (StoreError, LockUnavailable) as error:
+        except StoreError as error:
             raise JobExecError(one_line(str(error))) from error
         if not self._may_start(pause, trigger):
             log.info("job is paused (%s): %s is not started", pause, self.name)
-            return self._note_pause(trigger)
+            return self._note(trigger, RunOutcome.PAUSED)
+        try:
+            taken = self.lock is None or self.lock.acquire()
+        except LockUnavailable as error:
+            broken = JobExecError(one_line(str(error)))
+            self._note(trigger, RunOutcome.FAILED, str(broken))
+            raise broken from error
         if not taken:
             log.info("%s: %s", ALREADY_RUNNING, self.name)
             return RunReport(run_id=None, trigger=trigger, outcome=RunOutcome.SKIPPED)
@@ -107,19 +112,15 @@ class Job:
         """A pause of the ticks stops those alone; a tick that was queued before the pause is one of them."""
         return pause is Pause.NONE or (pause is Pause.TICKS and trigger is not Trigger.BEAT)
 
-    def _take_lock(self) -> bool:
-        return self.lock is None or self.lock.acquire()
-
-    def _note_pause(self, trigger: Trigger) -> RunReport:
-        report = RunReport(
-            run_id=self.new_id(), trigger=trigger, outcome=RunOutcome.PAUSED, remaining=self._remaining()
-        )
-        assert report.run_id is not None  # noqa: S101 - for mypy: it was made in the line above
+    def _note(self, trigger: Trigger, outcome: RunOutcome, error: str | None = None) -> RunReport:
+        """Write the row of a call that did not get so far as to run."""
+        run_id = self.new_id()
+        report = RunReport(run_id=run_id, trigger=trigger, outcome=outcome, remaining=self._remaining())
         try:
-            self.runs.open(report.run_id, self.name, trigger, 0)
-            self.runs.close(self.name, report, None)
-        except StoreError as error:
-            log.warning("the paused call could not be noted: %s", error)
+            self.runs.open(run_id, self.name, trigger, 0)
+            self.runs.close(self.name, report, error)
+        except StoreError as failure:
+            log.warning("a call that ended as %s could not be noted: %s", outcome, failure)
         return report
 
     def _run(

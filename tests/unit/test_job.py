@@ -182,11 +182,12 @@ def test_a_run_that_died_is_closed_by_the_next_one(world, caplog):
     assert f"run {dead} died without an end" in caplog.text
 
 
-def test_redis_away_is_one_line_and_no_row(world):
+def test_redis_away_is_one_line_and_a_row_that_says_so(world):
     world.redis.away = True
     with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] Redis cannot be asked"):
         world.job()()
-    assert world.runs.rows == {}
+    assert world.row["outcome"] is RunOutcome.FAILED
+    assert world.row["error"].startswith("[JOB EXEC ERROR] Redis cannot be asked")
 
 
 def test_without_a_lock_no_redis_is_needed(world):
