@@ -1,0 +1,95 @@
+"""Lane 0 leads a run: it calls helpers, passes on its stop, waits for the last, and adds up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from support.fake_stores import FakeClock, FakeRun, FakeStop
+
+from mailbatch.batch.job import DEAD_AFTER
+from mailbatch.batch.send_all import SendMailBatch
+from mailbatch.domain.errors import RunFailed, StoreError
+from mailbatch.domain.run import Counts, RunOutcome
+
+
+@dataclass
+class FakeLanes:
+    """The leading side of the port ``Lanes``; ``alive`` is how many helpers are heard of, look by look."""
+
+    alive: list[int] = field(default_factory=list)
+    told: list[RunOutcome] = field(default_factory=list)
+    away: bool = False
+
+    def living(self, run_id, silent):
+        if self.away:
+            raise StoreError("away", transient=True)
+        return self.alive.pop(0) if self.alive else 0
+
+    def counts(self, run_id):
+        return Counts(sent=7)
+
+    def tell_to_stop(self, run_id, reason):
+        self.told.append(reason)
+
+
+@dataclass
+class FakeSendDue:
+    fault: Exception | None = None
+    lanes: list[int] = field(default_factory=list)
+
+    def __call__(self, run, lane):
+        self.lanes.append(lane)
+        if self.fault:
+            raise self.fault
+
+
+def batch(lanes, send_due=None, *, helpers=2, call_helper=lambda _run, _lane: None, clock=None):
+    return SendMailBatch(
+        send_due=send_due or FakeSendDue(),
+        lanes=lanes,
+        clock=clock or FakeClock(),
+        helpers=helpers,
+        call_helper=call_helper,
+    )
+
+
+def test_helpers_are_called_for_the_other_lanes():
+    called = []
+    run = FakeRun()
+    batch(FakeLanes(), call_helper=lambda run_id, lane: called.append((run_id, lane)))(run)
+    assert called == [(run.id, 1), (run.id, 2)]
+
+
+def test_with_one_lane_nobody_is_called_and_nobody_waited_for():
+    send_due = FakeSendDue()
+    batch(FakeLanes(away=True), send_due, helpers=0, call_helper=pytest.fail)(FakeRun())
+    assert send_due.lanes == [0]
+
+
+def test_the_run_ends_after_the_last_helper_and_takes_up_what_it_gave_back():
+    lanes, send_due, run = FakeLanes(alive=[2, 1, 1]), FakeSendDue(), FakeRun()
+    batch(lanes, send_due)(run)
+    assert lanes.alive == []
+    assert send_due.lanes == [0, 0]
+    assert run.others == Counts(sent=7)
+
+
+def test_a_stop_of_lane_0_is_passed_on():
+    lanes = FakeLanes(alive=[1])
+    batch(lanes)(FakeRun(stop=FakeStop(RunOutcome.REVOKED)))
+    assert lanes.told[0] is RunOutcome.REVOKED
+
+
+def test_helpers_do_not_grind_on_through_a_backlog_that_lane_0_could_not_work_on():
+    lanes = FakeLanes()
+    with pytest.raises(RunFailed):
+        batch(lanes, FakeSendDue(RunFailed("the relay is away")))(FakeRun())
+    assert lanes.told == [RunOutcome.FAILED]
+
+
+def test_a_database_that_stays_away_is_not_waited_for_for_ever():
+    clock = FakeClock()
+    began = clock.now
+    batch(FakeLanes(away=True), clock=clock)(FakeRun())
+    assert DEAD_AFTER <= clock.now - began < 3 * DEAD_AFTER
