@@ -148,6 +148,13 @@ def test_usual_addresses_go_the_short_way(text):
 
 
 @pytest.mark.parametrize(
+    "text", ["a@ab--c.org", "a@xn--mnchen-3ya.de", "Ann@x.org", "a@b", "a@x.c1", "=?utf-8?q?x?= <a@x.org>", "a@x.org,"]
+)
+def test_what_the_validator_has_to_judge_goes_the_long_way(text):
+    assert reader._plain(text) is None
+
+
+@pytest.mark.parametrize(
     "bomb",
     [
         '"\\' * 450_000,

@@ -88,7 +88,7 @@ def test_a_message_that_grows_over_the_limit_by_its_encoding_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("line", "copies"), [("a line of plain text\n", 3), ("eine Zeile mit Ünïcode\n", 6), ("long " * 5_000, 6)]
+    ("line", "copies"), [("a line of plain text\n", 3), ("eine Zeile mit Ünïcode\n", 3), ("long " * 5_000, 4)]
 )
 def test_a_mail_of_five_megabytes_is_held_only_a_few_times(line, copies):
     compose, mail = compose_with(), claimed(subject="s", body_text=line * (5_000_000 // len(line)))
