@@ -243,7 +243,7 @@ def test_closing_the_stream_ends_dialogues_threads_and_sockets(caplog):
 
     sockets = open_sockets()
     with FaultServer({"dot": dot}) as server:
-        stream = transport_to(server, connections=4, timeout=60).send(source(), always)
+        stream = transport_to(server, connections=4, window=1, timeout=60).send(source(), always)
         next(stream)
         next(stream)
         began = time.monotonic()
