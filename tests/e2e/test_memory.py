@@ -58,4 +58,4 @@ def test_fifty_mails_of_five_megabytes_cost_the_memory_of_a_few(stack, smtp_sink
 
     wait_until(all_sent, 180, "the fat ones to be sent")
     grown = peak - before
-    assert grown < 16 * 5 * MB, f"{grown / MB:.1f} MB for 50 mails of 5 MB"
+    assert grown < 12 * 5 * MB, f"{grown / MB:.1f} MB for 50 mails of 5 MB"
