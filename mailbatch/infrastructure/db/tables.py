@@ -121,6 +121,8 @@ Index("ix_mail_reservations_expiry", _r.expires_at, **_where("status = 'pending'
 # Lists, counts and purge.
 Index("ix_mail_reservations_status", _r.status, _r.created_at, _r.id)
 Index("ix_mail_reservations_tag", _r.tag, _r.created_at, **_where("tag IS NOT NULL"))
+# The last hour, the mails of a run (it has its own time, for one runs at a time), and purge.
+Index("ix_mail_reservations_finished", _r.finished_at, _r.id, **_where("finished_at IS NOT NULL"))
 
 mail_attempts = sa.Table(
     "mail_attempts",
@@ -137,6 +139,7 @@ mail_attempts = sa.Table(
     Column("reply_text", sa.Text),
     Column("verdicts", JSON),
 )
+Index("ix_mail_attempts_outcome", mail_attempts.c.outcome, mail_attempts.c.ended_at)
 
 batch_runs = sa.Table(
     "batch_runs",
@@ -206,4 +209,67 @@ batch_schedule = sa.Table(
     Column("last_tick_at", Timestamp),
     Column("next_tick_at", Timestamp),
     _one_of("paused", Pause),
+)
+
+# Relays that are left alone for a while; one without a row is well.
+relay_circuits = sa.Table(
+    "relay_circuits",
+    metadata,
+    Column("relay", sa.Text, primary_key=True),
+    Column("state", sa.Text, nullable=False, server_default="closed"),
+    Column("failures", sa.Integer, nullable=False, server_default="0"),
+    Column("reason", sa.Text),
+    Column("opened_at", Timestamp),
+    Column("open_until", Timestamp),
+    Column("changed_at", Timestamp, nullable=False, server_default=server_now()),
+    CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),
+)
+
+# Who did what to the backlog, by which interface; ids and filters, never contents.
+operator_actions = sa.Table(
+    "operator_actions",
+    metadata,
+    Column("id", Guid, primary_key=True),
+    Column("at", Timestamp, nullable=False, server_default=server_now()),
+    Column("actor", sa.Text, nullable=False),
+    Column("action", sa.Text, nullable=False),
+    Column("target", JSON),
+    Column("affected", sa.Integer),
+    Column("outcome", sa.Text, nullable=False),
+)
+Index("ix_operator_actions_at", operator_actions.c.at, operator_actions.c.id)
+
+# Answers to requests that bore an Idempotency-Key; one without a status is being worked on.
+api_answers = sa.Table(
+    "api_answers",
+    metadata,
+    Column("key", sa.Text, primary_key=True),
+    Column("request", sa.Text, nullable=False),
+    Column("status", sa.Integer),
+    Column("answer", sa.Text),
+    Column("created_at", Timestamp, nullable=False, server_default=server_now()),
+)
+Index("ix_api_answers_created_at", api_answers.c.created_at)
+
+# Run reports on their way to somebody; without next_at nothing more is tried.
+run_reports = sa.Table(
+    "run_reports",
+    metadata,
+    Column("run_id", Guid, sa.ForeignKey(batch_runs.c.run_id, ondelete="CASCADE"), primary_key=True),
+    Column("channel", sa.Text, primary_key=True),
+    Column("report", JSON, nullable=False),
+    Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    Column("next_at", Timestamp, server_default=server_now()),
+    Column("delivered_at", Timestamp),
+    Column("error", sa.Text),
+)
+Index("ix_run_reports_next_at", run_reports.c.next_at, **_where("next_at IS NOT NULL"))
+
+# The trace (W3C) in which a mail was reserved; only where there was one.
+mail_traces = sa.Table(
+    "mail_traces",
+    metadata,
+    Column("reservation_id", Guid, sa.ForeignKey(_r.id, ondelete="CASCADE"), primary_key=True),
+    Column("traceparent", sa.Text, nullable=False),
+    Column("tracestate", sa.Text),
 )
