@@ -117,6 +117,23 @@ class Transport(Protocol):
         """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
 
 
+class Slots(Protocol):
+    """Leave to have connections to the relay: no more of them are open at once, over all lanes and hosts, than agreed.
+
+    One lane's view. Nothing is raised: while nobody can be asked, what was granted last is good as long as it was
+    granted for, and nothing is granted beyond it. May be called from several threads.
+    """
+
+    def take(self) -> bool:
+        """Ask for one more; no if all are taken. Costs a request: wait a moment before asking again."""
+
+    def give_back(self) -> None:
+        """Give one back, because its connection has closed; nothing if none is held."""
+
+    def renew(self) -> None:
+        """Prolong those that are held. Whoever does not, within the time to live, loses them to others."""
+
+
 class Clock(Protocol):
     """Time that passes, whatever the wall clock says."""
 
