@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -236,6 +237,40 @@ def load() -> Settings:
     except ValidationError as error:
         # `from None`: the original carries the values, and with them the secrets.
         raise SettingsError("\n".join(_line(e) for e in error.errors())) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A setting as it may be shown to anybody: secrets are masked. ``source``: environment or default."""
+
+    name: str
+    value: str | None
+    source: str
+
+
+def shown(settings: Settings) -> list[Shown]:
+    """Every setting, in the order in which they are described."""
+    return [
+        Shown(f"{PREFIX}{name.upper()}", _masked(name, getattr(settings, name)), _source(name, settings))
+        for name in Settings.model_fields
+    ]
+
+
+def _source(name: str, settings: Settings) -> str:
+    return "environment" if name in settings.model_fields_set else "default"
+
+
+def _masked(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, SecretStr):
+        return "***"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if name == "webhook_url":
+        # The path of such an address is often the secret itself.
+        return _CONTROL.sub("?", f"{urlsplit(value).scheme}://{urlsplit(value).hostname}/***")
+    return mask_url(str(value))
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:

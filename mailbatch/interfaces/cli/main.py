@@ -30,6 +30,8 @@ _COMMANDS = {
     "resume": ("pause", "Let the sending go on."),
     "purge": ("purge", "Delete finished reservations that are old."),
     "doctor": ("doctor", "Check everything, and say what to do."),
+    "config": ("settings", "Show the settings, or check them."),
+    "completion": ("completion", "Print what lets your shell complete commands."),
     "demo": ("demo", "See it all at work, with nothing to set up."),
 }
 

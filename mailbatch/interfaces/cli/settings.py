@@ -1,0 +1,39 @@
+"""``mailbatch config``: what the settings are, where each comes from, and whether they will do."""
+
+from __future__ import annotations
+
+import click
+
+from mailbatch.interfaces.cli.output import as_json, print_json, print_table
+
+
+@click.group
+def config() -> None:
+    """Show the settings, or check them. Secrets are masked."""
+
+
+@config.command
+@as_json
+def show(*, as_json: bool) -> None:
+    """Show every setting, its value and where it comes from."""
+    from mailbatch.bootstrap import read_settings
+    from mailbatch.config import shown
+
+    settings = shown(read_settings())
+    if as_json:
+        print_json([{"name": s.name, "value": s.value, "source": s.source} for s in settings])
+        return
+    columns = [("SETTING", "fixed"), ("VALUE", "text"), ("FROM", "fixed")]
+    print_table(columns, [(s.name, "–" if s.value is None else s.value, s.source) for s in settings], "")
+
+
+@config.command
+def check() -> None:
+    """Say whether the settings are in order. Nothing is connected to: `mailbatch doctor` does that."""
+    from mailbatch.bootstrap import read_settings
+    from mailbatch.config import shown, unknown_variables
+
+    given = sum(s.source == "environment" for s in shown(read_settings()))
+    if slips := unknown_variables():
+        raise click.ClickException("; ".join(slips))
+    click.echo(f"the settings are in order: {given} from the environment, the others by default")
