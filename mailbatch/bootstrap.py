@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.reports import SqlReports
     from mailbatch.infrastructure.db.reservations import SqlReservations
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
+    from mailbatch.infrastructure.db.upcoming import SqlUpcoming
     from mailbatch.infrastructure.redis.lock import RedisLock
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
     from mailbatch.infrastructure.smtp.protocol import Manners
@@ -201,6 +202,13 @@ class Parts:
         from mailbatch.infrastructure.db.reports import SqlReports
 
         return SqlReports(self.engine)
+
+    @cached_property
+    def upcoming(self) -> SqlUpcoming:
+        """What the next run would send."""
+        from mailbatch.infrastructure.db.upcoming import SqlUpcoming
+
+        return SqlUpcoming(self.engine)
 
     @cached_property
     def check_draft(self) -> CheckDraft:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "runs": ("runs", "List the last runs."),
     "run": ("runs", "Show one run and its errors, in full."),
     "status": ("status", "Show how things stand."),
+    "plan": ("plan", "Render what the next run would send, and send nothing."),
     "pause": ("pause", "Suspend the sending."),
     "resume": ("pause", "Let the sending go on."),
     "purge": ("purge", "Delete finished reservations that are old."),

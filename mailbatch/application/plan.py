@@ -1,0 +1,68 @@
+"""Plan the next run: render what it would send, and send nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.run import RunOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from mailbatch.application.operating_ports import Reports
+    from mailbatch.application.ports import ClaimedMail, Composer
+
+_RUNS_TO_JUDGE_BY = 20
+_ENOUGH_TO_JUDGE = 50
+"""Mails that a run must have sent before its rate says something."""
+
+
+class Upcoming(Protocol):
+    """What is to be sent, in the order in which a run would; nothing is claimed. May raise ``StoreError``."""
+
+    def count(self, by: datetime | None) -> tuple[int, bool]:
+        """How many are due by then (None: now), and whether the count is exact: it is up to its cap."""
+
+    def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
+        """The first ``limit`` of them, read page by page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One mail as it would go: ``errors`` say why it cannot be composed, ``size`` is the message's in bytes."""
+
+    mail: ClaimedMail
+    errors: tuple[str, ...] = ()
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRun:
+    """Tell what the next run would send, and which mails it could not compose."""
+
+    upcoming: Upcoming
+    compose: Composer
+    reports: Reports
+
+    def __call__(self, by: datetime | None, limit: int) -> Iterator[Planned]:
+        """Compose the first ``limit`` mails that are due by ``by`` (None: now), one after the other."""
+        for mail in self.upcoming.mails(by, limit):
+            try:
+                message = self.compose(mail)
+            except CannotCompose as error:
+                yield Planned(mail, tuple(error.errors))
+            else:
+                yield Planned(mail, size=len(message.data))
+
+    def rate(self, job: str) -> float | None:
+        """Mails a second in the last runs of ``job`` that had enough to do, or None if there was none."""
+        runs = [
+            run
+            for run in self.reports.runs(job, _RUNS_TO_JUDGE_BY)
+            if run["outcome"] == RunOutcome.COMPLETED and run["sent"] >= _ENOUGH_TO_JUDGE and run["duration"]
+        ]
+        seconds = sum(run["duration"] for run in runs)
+        return sum(run["sent"] for run in runs) / seconds if seconds else None

@@ -1,0 +1,91 @@
+"""What the next run would send: the adapter of the port ``Upcoming``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.message import Claim
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.infrastructure.db.backlog import accepted_in
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.tables import mail_reservations
+from mailbatch.infrastructure.db.types import Guid, Timestamp, now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from sqlalchemy.engine import Engine
+
+_r = mail_reservations.c
+_PENDING = _r.status == sa.literal_column("'pending'")
+_CAP = 100_000
+_PAGE = 50
+"""Rows that are read at once with their bodies: each may have some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlUpcoming:
+    """The port ``Upcoming`` on PostgreSQL and SQLite. ``cap`` bounds the count."""
+
+    engine: Engine
+    cap: int = _CAP
+
+    def count(self, by: datetime | None) -> tuple[int, bool]:
+        """Count up to the cap; see the port."""
+        some: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(_due(by)).limit(self.cap + 1)
+        )
+        with reading(self.engine) as connection:
+            found = connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
+        return min(found, self.cap), found <= self.cap
+
+    def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
+        """Read one priority after the other, as a run does: each is a range of the index of what is due."""
+        index = 0
+        priority = self._next_priority(None)
+        while priority is not None and index < limit:
+            after: Any = None
+            while index < limit and (rows := self._page(by, priority, after, min(_PAGE, limit - index))):
+                for row in rows:
+                    index += 1
+                    yield _mail_of(row, index)
+                after = rows[-1]
+            priority = self._next_priority(priority)
+
+    def _next_priority(self, below: int | None) -> int | None:
+        highest = sa.select(sa.func.max(_r.priority)).where(_PENDING)
+        if below is not None:
+            highest = highest.where(_r.priority < below)
+        with reading(self.engine) as connection:
+            found: int | None = connection.execute(highest).scalar_one()
+        return found
+
+    def _page(self, by: datetime | None, priority: int, after: Any, limit: int) -> list[Any]:
+        columns = [_r.id, _r.claim_no, _r.message_id, _r.attempts, _r.verdicts, _r.due_at]
+        due = sa.select(*columns, *(_r[name] for name in MAIL_FIELDS)).where(_due(by), _r.priority == priority)
+        if after is not None:
+            key = sa.tuple_(sa.literal(after.due_at, Timestamp()), sa.literal(after.id, Guid()))
+            due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
+        with reading(self.engine) as connection:
+            return list(connection.execute(due.order_by(_r.due_at, _r.id).limit(limit)))
+
+
+def _due(by: datetime | None) -> sa.ColumnElement[bool]:
+    end = now() if by is None else sa.literal(by, Timestamp())
+    return sa.and_(_PENDING, _r.due_at <= end, sa.or_(_r.expires_at.is_(None), _r.expires_at > end))
+
+
+def _mail_of(row: Any, index: int) -> ClaimedMail:
+    return ClaimedMail(
+        claim=Claim(row.id, row.claim_no),
+        index=index,
+        mail=Mail(**{name: getattr(row, name) for name in MAIL_FIELDS}),
+        message_id=row.message_id or f"<{row.id}@mailbatch.invalid>",
+        attempts=row.attempts,
+        earlier=accepted_in(row.verdicts),
+    )

@@ -1,0 +1,130 @@
+"""``mailbatch plan``: what the next run would send."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, clean, moment, print_json, print_table
+from mailbatch.interfaces.cli.reserve import Moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from mailbatch.application.plan import Planned
+    from mailbatch.bootstrap import Parts
+
+JOB = "send-all"
+_FIRST = 10
+_NAMED = 3
+"""Ids that stand beside each reason; --json has them all."""
+
+
+@click.command
+@click.option("--by", type=Moment(), help="What is due by then (default: by the next tick).")
+@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="How many to render.")
+@as_json
+def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
+    """Render what the next run would send, and send nothing.
+
+    Exits with 1 if some mail could not be composed.
+    """
+    from mailbatch.application.plan import PlanRun
+
+    with opened() as parts:
+        ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose, reports=parts.reports)
+        when = by or _next_tick(parts)
+        due, exact = parts.upcoming.count(when)
+        rate = ask.rate(JOB)
+        zone = parts.settings.timezone
+        found = _Found()
+        for one in ask(when, limit):
+            found.add(one)
+    if as_json:
+        print_json(found.as_dict(due, exact, when, rate))
+    else:
+        _print(found, due, exact, when, rate, zone)
+    return 1 if found.broken else 0
+
+
+class _Found:
+    """What the rendering brought to light, without the mails themselves."""
+
+    def __init__(self) -> None:
+        self.rendered = self.bytes = 0
+        self.first: list[Planned] = []
+        self.broken: list[tuple[str, tuple[str, ...]]] = []
+
+    def add(self, one: Planned) -> None:
+        self.rendered += 1
+        self.bytes += one.size
+        if one.errors:
+            self.broken.append((str(one.mail.claim.reservation_id), one.errors))
+        if len(self.first) < _FIRST:
+            self.first.append(one)
+
+    def reasons(self) -> Iterable[tuple[str, list[str]]]:
+        """Each reason with the ids that it holds up, the commonest first."""
+        by_reason: dict[str, list[str]] = {}
+        for reservation_id, errors in self.broken:
+            for error in errors:
+                by_reason.setdefault(error, []).append(reservation_id)
+        return sorted(by_reason.items(), key=lambda item: -len(item[1]))
+
+    def as_dict(self, due: int, exact: bool, by: datetime | None, rate: float | None) -> dict[str, Any]:  # noqa: FBT001
+        return {
+            "by": by,
+            "due": due,
+            "exact": exact,
+            "rendered": self.rendered,
+            "bytes": self.bytes,
+            "mails_per_second": round(rate, 1) if rate else None,
+            "seconds": round(due / rate, 1) if rate else None,
+            "broken": [{"id": reservation_id, "errors": list(errors)} for reservation_id, errors in self.broken],
+        }
+
+
+def _next_tick(parts: Parts) -> datetime | None:
+    """The next tick if beat has told one that is to come; what is due now if not."""
+    from datetime import UTC, datetime
+
+    tick = parts.reports.next_tick_at(JOB)
+    return tick if tick is not None and tick > datetime.now(UTC) else None
+
+
+def _print(found: _Found, due: int, exact: bool, by: datetime | None, rate: float | None, zone: str) -> None:  # noqa: FBT001
+    when = f"by {moment(by, zone)}" if by else "now"
+    if not due:
+        click.echo(f"nothing is due {when}")
+        return
+    many = f"{due:,}" if exact else f"more than {due:,}"
+    takes = f"; at {rate:,.0f} mails/s, as in the last runs, a run takes {_span(due / rate)}" if rate else ""
+    click.echo(f"{many} due {when}{takes}")
+    rest = f", the first {found.rendered:,} of them" if found.rendered < due else ""
+    good = found.rendered - len(found.broken)
+    click.echo(f"rendered{rest}: {good:,} can be sent ({found.bytes / 2**20:,.1f} MB), {len(found.broken):,} cannot")
+    for reason, ids in found.reasons():
+        more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
+        click.echo(f"  {len(ids):,} × {clean(reason)}\n      {', '.join(ids[:_NAMED])}{more}")
+    click.echo()
+    columns = [("FIRST", "fixed"), ("TO", "text"), ("SUBJECT OR TEMPLATE", "text"), ("", "fixed")]
+    print_table(columns, [_cells(one) for one in found.first], "")
+
+
+def _cells(one: Planned) -> list[str]:
+    mail = one.mail.mail
+    return [
+        str(one.mail.claim.reservation_id),
+        str(mail.recipients or ""),
+        mail.template or mail.subject or "",
+        "cannot" if one.errors else "",
+    ]
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:  # noqa: PLR2004 - a minute and a half is better told in seconds
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min"
