@@ -76,11 +76,7 @@ class Sink:
         self.folder.mkdir(parents=True, exist_ok=True)
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        argv = [sys.executable, "-I", "-S", str(_SERVER), "--ready", str(ready), "--port", str(self._port)]
-        argv += ["--journal", str(self._journal), "--connections", str(self._connections)]
-        argv += ["--latency", str(self.latency), "--slow", str(self.slow), "--defer", str(self.defer)]
-        if self.store:
-            argv += ["--store", str(self.mails)]
+        argv = [sys.executable, "-I", "-S", *self._command(), "--ready", str(ready), "--port", str(self._port)]
         with (self.folder / "sink.log").open("ab") as log:
             self.process = subprocess.Popen(
                 leashed(argv, at_parents_end=signal.SIGKILL),
@@ -92,7 +88,15 @@ class Sink:
         process = self.process
         wait_until(lambda: ready.exists() or process.poll() is not None, 15, "the SMTP sink starts", every=0.005)
         assert ready.exists(), f"the SMTP sink ended: {(self.folder / 'sink.log').read_text()}"
-        self._port = int(ready.read_text())
+        self._listening(*map(int, ready.read_text().split()))
+
+    def _command(self) -> list[str]:
+        argv = [str(_SERVER), "--journal", str(self._journal), "--connections", str(self._connections)]
+        argv += ["--latency", str(self.latency), "--slow", str(self.slow), "--defer", str(self.defer)]
+        return [*argv, "--store", str(self.mails)] if self.store else argv
+
+    def _listening(self, port: int) -> None:
+        self._port = port
 
     def stop(self) -> None:
         """End it at once, connections and all. Its journal can still be read."""

@@ -136,7 +136,7 @@ def drip(text: bytes, seconds: float) -> Action:
 
 
 class FaultServer:
-    """Listens on a free port of 127.0.0.1 while it is entered as a context."""
+    """Listens on a port of 127.0.0.1, a free one unless told which, while it is entered as a context."""
 
     def __init__(
         self,
@@ -147,6 +147,7 @@ class FaultServer:
         implicit_tls: bool = False,
         login: tuple[str, str] | None = None,
         mechanisms: str = "PLAIN LOGIN CRAM-MD5",
+        port: int = 0,
     ) -> None:
         assert set(script or {}) <= set(STEPS)
         self.script = {step: (iter(todo) if not callable(todo) else todo) for step, todo in (script or {}).items()}
@@ -160,7 +161,7 @@ class FaultServer:
         self.sessions: list[Session] = []
         self.stopping = threading.Event()
         self._changed = threading.Condition()
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, name="smtpfault", daemon=True)
 
