@@ -3,6 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.deferral import hinted, kind_of
+
+if TYPE_CHECKING:
+    from mailbatch.domain.outcome import Reply
+
+SHORTEST_HINT = 1.0
+"""Seconds: a relay that says "at once" is not asked again in the same instant."""
+BELIEVED = 2
+"""Attempts after which a relay that keeps saying "soon" is not believed: the plain back-off counts again."""
+LATER_BY = 0.1
+"""The share by which mails that were told the same time are spread behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +35,23 @@ class RetryPolicy:
 
         The spread keeps mails that were put off together from coming back together.
         """
+        return self._full(attempts) * (0.5 + 0.5 * jitter)
+
+    def delay_after(self, reply: Reply, attempts: int, jitter: float) -> float:
+        """Seconds to wait after the relay's 4xx ``reply``: by its kind, and by what its own words ask for.
+
+        A kind bounds the back-off (``domain.deferral``). A time that the relay names takes its place, never less than
+        ``SHORTEST_HINT``; a sooner one than the back-off counts for the first attempts only. Whatever anybody says,
+        ``backoff_max`` is the end of it.
+        """
+        kind = kind_of(reply)
+        full = min(max(self._full(attempts), kind.least), kind.most, self.backoff_max)
+        wait = full * (0.5 + 0.5 * jitter)
+        if (hint := hinted(reply)) is not None:
+            asked = max(hint, SHORTEST_HINT) * (1 + LATER_BY * jitter)
+            wait = asked if attempts <= BELIEVED else max(wait, asked)
+        return min(wait, self.backoff_max)
+
+    def _full(self, attempts: int) -> float:
         # The exponent is bounded before 2 ** n can leave the range of a float.
-        full = min(self.backoff_max, self.backoff * 2.0 ** min(max(attempts - 1, 0), 64))
-        return full * (0.5 + 0.5 * jitter)
+        return min(self.backoff_max, self.backoff * 2.0 ** min(max(attempts - 1, 0), 64))

@@ -106,16 +106,19 @@ def _judge(
     """Not everybody took it. Any recipient without verdict: in doubt; else any deferred: again; else failed."""
     kinds = [v.kind for v in verdicts.values()]
     used_up = retry.exhausted(attempts)
-    again = retry.delay(attempts, jitter)
     refused = {to: v.reply for to, v in verdicts.items() if v.kind is not Kind.ACCEPTED}
     errors = [f"{_named(to, verdicts)}{reply}" for to, reply in refused.items()]
     status, tally, retry_in = Status.FAILED, Tally.FAILED, None
     if Kind.NO_VERDICT in kinds:
         held = on_doubt is OnDoubt.HOLD or used_up
         status, tally = (Status.IN_DOUBT if held else Status.PENDING), Tally.IN_DOUBT
-        retry_in = None if held else again
+        retry_in = None if held else retry.delay(attempts, jitter)
     elif Kind.DEFERRED in kinds and not used_up:
-        status, tally, retry_in = Status.PENDING, Tally.DEFERRED, again
+        status, tally = Status.PENDING, Tally.DEFERRED
+        # One mail goes to all who are left: not before the last of them may be asked again.
+        retry_in = max(
+            retry.delay_after(v.reply, attempts, jitter) for v in verdicts.values() if v.kind is Kind.DEFERRED
+        )
     else:
         if Kind.DEFERRED in kinds:
             errors.append(f"all {attempts} attempts are used up")

@@ -53,6 +53,16 @@ def test_the_wait_doubles_with_each_attempt():
     assert [judged(LATER, attempts=n).retry_in for n in (0, 1)] == [60, 120]
 
 
+def test_several_recipients_wait_for_the_one_who_must_wait_longest():
+    full = Verdict(Kind.DEFERRED, Reply(452, "4.2.2 mailbox full"))
+    assert judged(LATER, full, YES).retry_in == 3600
+
+
+def test_a_time_that_the_relay_names_is_kept():
+    asked = Verdict(Kind.DEFERRED, Reply(450, "4.7.1 Greylisted, try again in 1000 seconds"))
+    assert judged(asked, jitter=0.0).retry_in == 1000
+
+
 def test_4xx_at_the_last_attempt_fails_and_says_why():
     s = judged(LATER, attempts=2)
     assert (s.status, s.tally) == (Status.FAILED, Tally.FAILED)
