@@ -31,6 +31,7 @@ def _configured() -> Celery:
             "mailbatch.batch.worker:StartChecks",
             "mailbatch.batch.worker:BeatGuard",
             "mailbatch.batch.stopboard:StopBoard",
+            "mailbatch.batch.heartbeat:WorkerHeartbeat",
         }
     )
     return celery

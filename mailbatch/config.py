@@ -53,6 +53,12 @@ def _directory(path: Path | None) -> Path | None:
     return path.resolve() if path is not None else None
 
 
+def _place(path: Path | None) -> Path | None:
+    if path is not None and not path.parent.is_dir():
+        raise ValueError(f"must be a file in an existing folder; there is none at {path.resolve().parent}")
+    return path.resolve() if path is not None else None
+
+
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -91,6 +97,7 @@ class Settings(BaseSettings):
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     api_token: SecretStr | None = None
     api_read_token: SecretStr | None = None
+    heartbeat_file: Annotated[Path | None, AfterValidator(_place)] = None
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "INFO"
     timezone: str = "UTC"

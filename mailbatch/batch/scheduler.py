@@ -24,6 +24,7 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.schedule import Slot, Timetable
+from mailbatch.infrastructure.system.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,10 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         self._started: set[str] = set()
         self._rechecks: dict[str, _Recheck] = {}
         self._waits: Iterator[float] | None = None
+        # An embedded beat is a part of its worker, whose heartbeat must not be kept up by it.
+        alone = current_process()._name == "MainProcess"  # noqa: SLF001
+        self._heartbeat = Heartbeat(settings.heartbeat_file) if alone else Heartbeat(notify=None)
+        self._heartbeat.begin()
 
     def tick(self, **_: Any) -> float:
         """Send what is due; answer the seconds to sleep. A database that is away costs one log line a try."""
@@ -82,6 +87,15 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         """Give back the connections."""
         super().close()
         self._engine.dispose()
+
+    def _ensure_connected(self) -> Any:
+        """As Celery's, but beat lives while it waits for the broker."""
+
+        def say(error: Exception, interval: float) -> None:
+            log.error("no ticks: the broker does not answer: %s; trying again in %g s", error, interval)
+
+        retries = self.app.conf.broker_connection_max_retries
+        return self.connection.ensure_connection(say, retries, callback=self._heartbeat.beat)
 
     @property
     def info(self) -> str:

@@ -1,0 +1,34 @@
+"""``mailbatch healthcheck``: whether the worker or beat beside it gives signs of life. For probes, so it is quick."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from mailbatch.infrastructure.system.heartbeat import age
+
+VARIABLE = "MAILBATCH_HEARTBEAT_FILE"
+
+
+@click.command
+@click.option(
+    "--within", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
+)
+def healthcheck(*, within: float) -> None:
+    """Exit 0 if the worker (or beat) of this container lives, 1 if not.
+
+    It looks at the file that MAILBATCH_HEARTBEAT_FILE names, and asks neither Redis nor the database: a worker outlives
+    their outages, and restarting it would help nobody.
+    """
+    # Read from the environment alone: a probe comes often, and reading all settings costs more than it does.
+    named = os.environ.get(VARIABLE)
+    if not named:
+        raise click.UsageError(f"{VARIABLE} names no file; set it for the worker and for this command alike")
+    seconds = age(Path(named))
+    if seconds is None:
+        raise click.ClickException(f"no heartbeat: there is no {named}")
+    if seconds > within:
+        raise click.ClickException(f"no heartbeat for {seconds:.0f} s ({named})")
+    click.echo(f"alive, {seconds:.0f} s ago")
