@@ -1,0 +1,210 @@
+"""``mailbatch top``: how things stand, live."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import clean, moment, width
+from mailbatch.interfaces.cli.runs import COUNTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mailbatch.application.inquire import Standing
+    from mailbatch.application.operating_ports import Row
+    from mailbatch.bootstrap import Parts
+
+JOB = "send-all"
+_RUNS = 8
+_ERRORS = 4
+_BAR = 40
+_HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+_LATE = 600
+"""Seconds that the oldest due mail may wait before the line is red."""
+
+
+@click.command
+@click.option("--interval", type=click.FloatRange(min=0.2), default=1.0, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Show one frame and end, as where there is no terminal.")
+def top(*, interval: float, once: bool) -> None:
+    """Watch runs, rate, backlog and states; q or Ctrl-C ends it."""
+    with opened() as parts:
+        watch = _Watch(parts)
+        if once or not sys.stdout.isatty():
+            click.echo("\n".join(watch.frame()))
+            return
+        with _screen() as ended:
+            while True:
+                lines = watch.frame()
+                height = _height()
+                shown = lines if len(lines) < height else lines[: height - 1]
+                # Written over the last frame, line by line: a cleared screen would flicker.
+                sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE}\r\n" for line in shown) + _CLEAR_BELOW)
+                sys.stdout.flush()
+                if ended(interval):
+                    return
+
+
+class _Watch:
+    """Asks how things stand, and remembers what it needs to tell a rate."""
+
+    def __init__(self, parts: Parts) -> None:
+        from mailbatch.application.inquire import ListRuns, ShowStanding
+
+        self._parts = parts
+        self._standing = ShowStanding(
+            reports=parts.reports, switch=parts.switch, driver=parts.lock(JOB), board=parts.status
+        )
+        self._runs = ListRuns(parts.reports)
+        self._seen: tuple[str, float, int] | None = None
+
+    def frame(self) -> list[str]:
+        """One screen, without its place on it."""
+        from mailbatch.domain.errors import MailbatchError
+
+        zone = self._parts.settings.timezone
+        title = click.style(f"mailbatch  {time.strftime('%H:%M:%S')}", bold=True)
+        try:
+            standing = self._standing(JOB)
+            runs = self._runs(JOB, _RUNS)
+            errors = self._last_errors(runs)
+        except MailbatchError as error:
+            # It may come back while somebody watches.
+            return [title, "", click.style(_cut(clean(str(error))), fg="red")]
+        return [
+            title + _paused(standing.pause),
+            "",
+            *_backlog(standing),
+            "",
+            *self._running(standing, zone),
+            "",
+            *_table(runs, zone),
+            *errors,
+        ]
+
+    def _running(self, standing: Standing, zone: str) -> list[str]:
+        if not standing.running:
+            self._seen = None
+            when = moment(standing.next_run_at, zone)
+            return [f"no run now; the next {f'at {when}' if when else 'is not known: no beat has run yet'}", ""]
+        progress = standing.progress or {}
+        done = sum(int(progress.get(name) or 0) for name in COUNTS if name != "remaining")
+        rate = self._rate(str(progress.get("run_id")), float(progress.get("elapsed") or 0), done)
+        due = standing.census.due
+        whole = done + due
+        filled = round(_BAR * done / whole) if whole else 0
+        bar = "█" * filled + "░" * (_BAR - filled)
+        left = f", {_span(due / rate)} to go" if rate and due else ""
+        counted = _counted(progress) or "just started"
+        return [f"running {bar} {done:,} of {whole:,}, {rate:,.0f}/s{left}", f"        {counted}"]
+
+    def _rate(self, run_id: str, elapsed: float, done: int) -> float:
+        """Mails a second since the frame before, or since the start of the run."""
+        before = self._seen if self._seen and self._seen[0] == run_id else (run_id, 0.0, 0)
+        if elapsed <= before[1]:
+            before = (run_id, 0.0, 0)
+        self._seen = (run_id, elapsed, done)
+        return max(0.0, (done - before[2]) / (elapsed - before[1])) if elapsed > before[1] else 0.0
+
+    def _last_errors(self, runs: Sequence[Row]) -> list[str]:
+        last = next((run for run in runs if run["failed"] or run["deferred"] or run["in_doubt"]), None)
+        if last is None:
+            return []
+        from mailbatch.domain.run import public
+
+        found = self._parts.runs.first_errors(last["run_id"], _ERRORS)
+        return ["", f"first errors of {last['run_id']}", *(_cut(clean(public(e.text()))) for e in found)]
+
+
+def _paused(pause: Pause) -> str:
+    return "" if pause is Pause.NONE else click.style(f"  paused: {pause.value}", fg="yellow", bold=True)
+
+
+def _backlog(standing: Standing) -> list[str]:
+    census = standing.census
+    oldest = census.oldest_due_seconds
+    due = f"{census.due:,} due" + (f", the oldest for {_span(oldest)}" if oldest else "")
+    more = "" if census.exact else " (at least)"
+    states = "  ".join(f"{status.value} {n:,}" for status, n in census.counts.items() if n) or "no reservations"
+    doubt = census.counts.get(Status.IN_DOUBT, 0)
+    return [
+        click.style(due, fg="red" if oldest and oldest > _LATE else None),
+        click.style(_cut(states + more), fg="yellow" if doubt else None),
+    ]
+
+
+def _table(runs: Sequence[Row], zone: str) -> list[str]:
+    head = f"{'STARTED':<12} {'OUTCOME':<10} {'SECONDS':>8} {'SENT':>9} {'RATE':>7}  OTHER"
+    return [click.style(head, bold=True), *(_row(run, zone) for run in runs)]
+
+
+def _row(run: Row, zone: str) -> str:
+    seconds = run["duration"]
+    rate = f"{run['sent'] / seconds:,.0f}/s" if seconds and run["sent"] else ""
+    other = ", ".join(f"{run[name]:,} {name}" for name in COUNTS[1:] if run[name])
+    outcome = run["outcome"] or "running"
+    text = (
+        f"{moment(run['started_at'], zone):<12} {outcome:<10} {'' if seconds is None else f'{seconds:.1f}':>8} "
+        f"{run['sent']:>9,} {rate:>7}  {other}"
+    )
+    return click.style(_cut(text), fg="red" if outcome == "failed" else None)
+
+
+def _counted(counts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{counts[name]:,} {name}" for name in COUNTS if counts.get(name))
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= width() else line[: width() - 1] + "…"
+
+
+def _height() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().lines
+
+
+@contextmanager
+def _screen() -> Iterator[Any]:
+    """A screen of its own, left as it was found; yields what waits and answers whether somebody wants to leave."""
+    import select
+    import termios
+    import tty
+
+    keys = sys.stdin.isatty()
+    before = termios.tcgetattr(sys.stdin) if keys else None
+
+    def ended(seconds: float) -> bool:
+        if not keys:
+            time.sleep(seconds)
+            return False
+        ready, _, _ = select.select([sys.stdin], [], [], seconds)
+        return bool(ready) and os.read(sys.stdin.fileno(), 1) in {b"q", b"Q", b"\x1b", b""}
+
+    sys.stdout.write(_ENTER)
+    try:
+        if keys:
+            tty.setcbreak(sys.stdin)
+        yield ended
+    finally:
+        if before is not None:
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        sys.stdout.write(_LEAVE)
+        sys.stdout.flush()
