@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.message import Address, Claim, Message
     from mailbatch.domain.outcome import Outcome, Verdict
     from mailbatch.domain.reservation import Mail
@@ -238,6 +239,22 @@ class Lanes(Protocol):
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
         """Why a helper must stop: it was told to, the run has ended, or lane 0 was silent for ``silent`` seconds."""
+
+
+class Circuits(Protocol):
+    """What is known of relays that failed; one that nothing is known of is well. Times are by the store's clock."""
+
+    def look(self, relay: str) -> Circuit:
+        """The relay's circuit."""
+
+    def open(self, relay: str, reason: str, seconds: float) -> Circuit:
+        """Leave it alone for ``seconds``, one failure more; what another lane has opened meanwhile stays as it is."""
+
+    def half_open(self, relay: str) -> None:
+        """Say that a probe is on its way."""
+
+    def close(self, relay: str) -> None:
+        """It is well again: forget all failures."""
 
 
 class Switch(Protocol):
