@@ -91,7 +91,8 @@ def test_the_terminal_is_left_as_it_was_found(sqlite_url, redis_url, tmp_path, e
     }
     argv = [sys.executable, "-m", "mailbatch.interfaces.cli.main", "top", "--interval", "0.2"]
     # A session of its own with this terminal: Ctrl-C typed there is the signal.
-    script = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + (
+    script = (
+        "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
         f"os.execv({sys.executable!r}, {argv!r})"
     )
     process = subprocess.Popen(
