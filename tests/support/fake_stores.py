@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page
+from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Status
@@ -215,6 +217,50 @@ class FakeRuns:
 
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         return self.rows[run_id]["outcome"]
+
+
+@dataclass
+class FakeCircuits:
+    """The port ``Circuits``."""
+
+    clock: FakeClock = field(default_factory=FakeClock)
+    rows: dict[str, Circuit] = field(default_factory=dict)
+    until: dict[str, float] = field(default_factory=dict)
+    failing: StoreError | None = None
+
+    def look(self, relay: str) -> Circuit:
+        self._check()
+        left = max(0.0, self.until.get(relay, 0.0) - self.clock.now)
+        return replace(self.rows.get(relay, Circuit(relay=relay)), left=left)
+
+    def open(self, relay: str, reason: str, seconds: float) -> Circuit:
+        was = self.look(relay)
+        if was.state is not CircuitState.OPEN or was.left <= 0:
+            self.until[relay] = self.clock.now + seconds
+            at = datetime.fromtimestamp(self.clock.now, UTC)
+            self.rows[relay] = Circuit(
+                relay=relay,
+                state=CircuitState.OPEN,
+                failures=was.failures + 1,
+                reason=reason,
+                opened_at=at,
+                open_until=at + timedelta(seconds=seconds),
+            )
+        return self.look(relay)
+
+    def half_open(self, relay: str) -> None:
+        self._check()
+        if relay in self.rows:
+            self.rows[relay] = replace(self.rows[relay], state=CircuitState.HALF_OPEN)
+
+    def close(self, relay: str) -> None:
+        self._check()
+        self.rows.pop(relay, None)
+        self.until.pop(relay, None)
+
+    def _check(self) -> None:
+        if self.failing is not None:
+            raise self.failing
 
 
 @dataclass
