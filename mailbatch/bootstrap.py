@@ -6,6 +6,7 @@ import os
 import random
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mailbatch import config
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from mailbatch.application.compose import Compose
+    from mailbatch.application.deliver_reports import Channel
+    from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
     from mailbatch.infrastructure.db.backlog import SqlBacklog
+    from mailbatch.infrastructure.db.circuits import SqlCircuits
     from mailbatch.infrastructure.db.interventions import SqlInterventions
     from mailbatch.infrastructure.db.lanes import SqlLanes
     from mailbatch.infrastructure.db.reports import SqlReports
     from mailbatch.infrastructure.db.reservations import SqlReservations
+    from mailbatch.infrastructure.db.run_reports import SqlOutbox
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
     from mailbatch.infrastructure.db.upcoming import SqlUpcoming
     from mailbatch.infrastructure.redis.lock import RedisLock
@@ -37,6 +42,10 @@ if TYPE_CHECKING:
 
 FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
+FIRST_REST = 10.0
+"""Seconds for which a relay is left alone when it failed for the first time."""
+LONGEST_REST = 1800.0
+"""Seconds after which a relay is probed again at the latest, where ticks are far apart."""
 
 
 class Parts:
@@ -82,7 +91,7 @@ class Parts:
         """The rows of runs."""
         from mailbatch.infrastructure.db.runs import SqlRuns
 
-        return SqlRuns(self.engine)
+        return SqlRuns(self.engine, tuple(self.channels))
 
     @cached_property
     def lanes(self) -> SqlLanes:
@@ -110,6 +119,30 @@ class Parts:
         from mailbatch.infrastructure.redis.lock import RedisLock, lock_key
 
         return RedisLock(self.redis, lock_key(job), self.settings.lock_ttl)
+
+    # --- telling people ---
+
+    @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """By what ways the ends of runs are told."""
+        s = self.settings
+        found: dict[str, Channel] = {}
+        if s.webhook_url:
+            from mailbatch.infrastructure.notify.webhook import Webhook
+
+            found["webhook"] = Webhook(s.webhook_url, s.webhook_secret and s.webhook_secret.get_secret_value())
+        if s.report_to:
+            from mailbatch.infrastructure.notify.mail import ReportByMail
+
+            found["mail"] = ReportByMail(s.report_to, self.compose, lambda: self.transport)
+        return found
+
+    @cached_property
+    def outbox(self) -> SqlOutbox:
+        """The reports on their way."""
+        from mailbatch.infrastructure.db.run_reports import SqlOutbox
+
+        return SqlOutbox(self.engine)
 
     # --- sending ---
 
@@ -178,7 +211,27 @@ class Parts:
             page_size=s.page_size,
             lease=s.lease,
             relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
+            guard=self.relay_guard,
         )
+
+    @cached_property
+    def circuits(self) -> SqlCircuits:
+        """What is known of relays that failed."""
+        from mailbatch.infrastructure.db.circuits import SqlCircuits
+
+        return SqlCircuits(self.engine)
+
+    @property
+    def relay_guard(self) -> RelayGuard:
+        """Leaves the relay alone after it failed."""
+        from mailbatch.application.leave_alone import RelayGuard
+        from mailbatch.domain.circuit import CircuitPolicy
+        from mailbatch.infrastructure.system.ticks import nearest
+
+        # Below the interval, so that each tick is a probe at least.
+        longest = min(nearest(self.settings.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
+        policy = CircuitPolicy(min(FIRST_REST, longest), longest, self.settings.retry_backoff_max)
+        return RelayGuard(circuits=self.circuits, relay=self.relay.name, policy=policy, jitter=random.random)
 
     # --- operating ---
 
@@ -249,6 +302,7 @@ def read_settings() -> config.Settings:
         "smtp_url": parse_smtp_url,
         "sender": read_addresses,
         "redirect_all_to": read_addresses,
+        "report_to": read_addresses,
     }
     wrong = []
     for name, read in readers.items():
@@ -257,6 +311,10 @@ def read_settings() -> config.Settings:
             _ = value and read(value)
         except ValueError as error:
             wrong.append(f"{config.PREFIX}{name.upper()}={config.mask_url(value)}: {error}")
+    if settings.webhook_url and not (find_spec("httpx2") and find_spec("standardwebhooks")):
+        wrong.append(f"{config.PREFIX}WEBHOOK_URL: needs the extra `webhook`: pip install 'mailbatch[webhook]'")
+    if settings.report_to and not settings.sender:
+        wrong.append(f"{config.PREFIX}REPORT_TO: needs {config.PREFIX}SENDER, from whom the reports come")
     if wrong:
         raise SettingsError("\n".join(wrong))
     return settings

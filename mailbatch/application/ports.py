@@ -32,23 +32,6 @@ class Cursor:
     reservation_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A claimed reservation without its bodies. ``index`` counts from 1 over the run, ``size`` is about its bytes."""
-
-    claim: Claim
-    index: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One claimed group, in the order in which it is to go. ``cursor`` is None at the end of the backlog."""
-
-    claimed: Sequence[Claimed]
-    cursor: Cursor | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedMail:
     """All that is needed to send a claimed reservation. ``earlier``: verdicts of recipients that took it before."""
@@ -59,6 +42,27 @@ class ClaimedMail:
     message_id: str
     attempts: int
     earlier: Mapping[str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claimed reservation. ``index`` counts from 1 over the run, ``size`` is about its bytes.
+
+    ``mail`` came with the claim if it is small; a fat one is loaded when its turn comes.
+    """
+
+    claim: Claim
+    index: int
+    size: int
+    mail: ClaimedMail | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One claimed group, in the order in which it is to go. ``cursor`` is None at the end of the backlog."""
+
+    claimed: Sequence[Claimed]
+    cursor: Cursor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,11 @@ class Backlog(Protocol):
 
     def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
         """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
+
+    def turn_over(
+        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+    ) -> tuple[set[Claim], Page]:
+        """``settle`` and ``claim`` together: both are done, or neither."""
 
     def renew(self, run_id: UUID, lane: int) -> None:
         """Give the unsettled reservations of this lane a new lease."""
@@ -158,6 +167,10 @@ class Run(Protocol):
     @property
     def id(self) -> UUID:
         """The run's id."""
+
+    @property
+    def trigger(self) -> Trigger:
+        """Who started it."""
 
     @property
     def stop(self) -> StopToken:

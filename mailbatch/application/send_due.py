@@ -13,14 +13,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from mailbatch.domain.deferral import hinted, unwell
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
-from mailbatch.domain.run import Counts, ItemError, one_line, public
+from mailbatch.domain.run import Counts, ItemError, Trigger, one_line, public
 from mailbatch.domain.settlement import Tally, released, settle, uncomposable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.ports import (
         Backlog,
         Claimed,
@@ -72,6 +74,7 @@ class SendDue:
     lease: float
     relay_faults: int = 16
     relay_patience: float = 5.0
+    guard: RelayGuard | None = None
 
     def __call__(self, run: Run, lane: int = 0) -> None:
         """Send until nothing is due or the run must stop.
@@ -80,6 +83,20 @@ class SendDue:
             RunFailed: the backlog cannot be read, or the relay stays away; what was answered is settled all the same.
         """
         _Lane(self, run, lane).work()
+
+    def probe(self, run: Run) -> None:
+        """Send one mail ahead of all others if the relay failed before, so that not all of them find out.
+
+        Raises:
+            RunFailed: the relay is to be left alone for now, or it has failed again.
+        """
+        by_hand = run.trigger is not Trigger.BEAT
+        if self.guard is None or self.guard.may_begin(by_hand=by_hand):
+            return
+        lane = _Lane(self, run, 0, probing=True)
+        lane.work()
+        if lane.answered:
+            self.guard.probed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +111,12 @@ class _Ticket:
 class _Lane:
     """The state of a lane while it works: what it holds, and how far its lease reaches."""
 
-    def __init__(self, use: SendDue, run: Run, lane: int) -> None:
+    def __init__(self, use: SendDue, run: Run, lane: int, *, probing: bool = False) -> None:
         self.use = use
         self.run = run
         self.lane = lane
+        self.probing = probing
+        self.answered = False
         self.held: dict[Claim, _Ticket] = {}
         self.on_wire: set[Claim] = set()
         self.answers: list[Settlement] = []
@@ -113,7 +132,7 @@ class _Lane:
     def work(self) -> None:
         self.run.every(self.use.lease / 3, self.renew)
         try:
-            while not self.must_stop() and self._pass():
+            while not self.must_stop() and self._pass() and not self.probing:
                 pass
         except RunFailed as error:
             self.broken = self.broken or error
@@ -122,6 +141,8 @@ class _Lane:
         if self.broken is not None:
             raise self.broken
         if self.relay_gone is not None:
+            if self.use.guard is not None:
+                self.use.guard.failed(self.relay_gone, hinted(Reply(0, self.relay_gone)))
             raise RunFailed(f"the relay is away: {self.relay_gone}")
 
     def _pass(self) -> bool:
@@ -155,6 +176,8 @@ class _Lane:
                         if (message := self.composed(mails.popleft())) is not None:
                             self.on_wire.add(message.claim)
                             yield message
+                            if self.probing:
+                                return
         except StoreError as error:
             self.broken = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
         except RunFailed as error:
@@ -180,7 +203,8 @@ class _Lane:
 
     def claim(self, cursor: Cursor | None) -> Page:
         asked = self.use.clock.monotonic()
-        page = self.use.backlog.claim(self.run.id, self.lane, cursor, self.use.group_size)
+        size = 1 if self.probing else self.use.group_size
+        page = self.use.backlog.claim(self.run.id, self.lane, cursor, size)
         ends = asked + self.use.lease * LEASE_SHARE
         self.lease_ends = min(self.lease_ends, ends) if self.held else ends
         self.held |= {c.claim: _Ticket(c.index) for c in page.claimed}
@@ -257,26 +281,39 @@ class _Lane:
             )
         )
         if isinstance(outcome, Answered):
-            self.faults_in_row = 0
+            self._hear(outcome)
         if len(self.answers) >= self.use.group_size:
             self.flush()
 
     def _blame(self, fault: RelayFault) -> Outcome:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
         log.info("given back: %s", public(fault.reason), extra=_id(fault.claim))
-        at = self.use.clock.monotonic()
-        self.faulty_since = at if not self.faults_in_row else self.faulty_since
-        self.faults_in_row += 1
-        stays_away = self.faults_in_row >= self.use.relay_faults or at - self.faulty_since >= self.use.relay_patience
-        if fault.hopeless or stays_away:
+        if self._stays_away() or fault.hopeless:
             self.relay_gone = _said(fault)
         if not fault.in_dialogue:
             return fault
+        self.answered = True  # It let us in, and answered this mail's MAIL.
         self.faults[fault.claim.reservation_id] += 1
         if self.faults[fault.claim.reservation_id] < FAULTS_OF_ONE_MAIL:
             return fault
         reply = Reply(421, f"the relay broke {FAULTS_OF_ONE_MAIL} times in this mail's dialogue: {fault.reason}")
         return Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
+
+    def _hear(self, answered: Answered) -> None:
+        """An answer ends the faults in a row, unless the relay gave a reason of its own for not taking anything."""
+        reply = unwell(answered)
+        if reply is None:
+            self.answered = True
+            self.faults_in_row = 0
+        elif self._stays_away() or self.probing:
+            self.relay_gone = f"{answered.relay}: {one_line(str(reply))}"
+
+    def _stays_away(self) -> bool:
+        """Count one fault more; whether there have been enough in a row, or for long enough."""
+        at = self.use.clock.monotonic()
+        self.faulty_since = at if not self.faults_in_row else self.faulty_since
+        self.faults_in_row += 1
+        return self.faults_in_row >= self.use.relay_faults or at - self.faulty_since >= self.use.relay_patience
 
     def flush(self) -> None:
         """Write what has been answered. It is kept until it is written: nothing new is taken before."""

@@ -11,7 +11,7 @@ from mailbatch.batch.job import DEAD_AFTER, ERRORS_AT_ONCE, HEARTBEAT
 from mailbatch.batch.stop import Stop
 from mailbatch.batch.upkeep import Upkeep
 from mailbatch.domain.errors import RunFailed, StoreError
-from mailbatch.domain.run import Counts, one_line, public
+from mailbatch.domain.run import Counts, Trigger, one_line, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +60,8 @@ def send_lane(
 
 class LaneRun:
     """The port ``Run``, as a helper sees it: the run belongs to lane 0, and only it can end it."""
+
+    trigger = Trigger.BEAT
 
     def __init__(
         self, run_id: UUID, lane: int, runs: Runs, lanes: Lanes, interrupted: Callable[[], RunOutcome | None]

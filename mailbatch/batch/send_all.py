@@ -42,7 +42,8 @@ class SendMailBatch:
     call_helper: Callable[[UUID, int], None] | None = None
 
     def __call__(self, run: Run) -> None:
-        """Send what is due; see ``SendDue``."""
+        """Send what is due; see ``SendDue``. Helpers are called when the relay is known to be well."""
+        self.send_due.probe(run)
         if not self.helpers or self.call_helper is None:
             self.send_due(run, lane=0)
             return

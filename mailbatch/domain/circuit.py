@@ -1,8 +1,7 @@
 """The circuit of a relay: after faults in a row it is left alone for a while, then asked by one mail before all others.
 
-    closed ─ faults in a row ─▶ open ─ its time is over, or a run by hand ─▶ half open ─ the probe went ─▶ closed
-                                 ▲                                               │
-                                 └────────────── the probe failed ───────────────┘
+closed ─ faults in a row ─▶ open ─ its time is over, or a run by hand ─▶ half open; then
+half open ─ the probe went ─▶ closed, or ─ the probe failed ─▶ open, for longer.
 """
 
 from __future__ import annotations

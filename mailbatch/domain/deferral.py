@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.outcome import Kind
+
 if TYPE_CHECKING:
-    from mailbatch.domain.outcome import Reply
+    from mailbatch.domain.outcome import Answered, Reply
 
 
 class Level(StrEnum):
@@ -132,6 +134,14 @@ def kind_of(reply: Reply) -> Deferral:
         if by_text is not None and by_text.search(reply.text):
             return kind
     return OTHER
+
+
+def unwell(answered: Answered) -> Reply | None:
+    """What the relay said if it took the mail for nobody, for reasons of its own: the next mail would hear the same."""
+    for verdict in answered.verdicts.values():
+        if verdict.kind is not Kind.DEFERRED or not kind_of(verdict.reply).relay_is_unwell:
+            return None
+    return next(iter(answered.verdicts.values())).reply
 
 
 def hinted(reply: Reply) -> float | None:

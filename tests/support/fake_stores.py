@@ -13,14 +13,14 @@ from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.run import Counts, Pause
+from mailbatch.domain.run import Counts, Pause, Trigger
 from mailbatch.domain.settlement import OnDoubt, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailbatch.domain.errors import StoreError
-    from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
+    from mailbatch.domain.run import ItemError, RunOutcome, RunReport
 
 
 @dataclass
@@ -294,6 +294,7 @@ class FakeRun:
     """The port ``Run``; its upkeep is done when a test says so."""
 
     id: UUID = field(default_factory=uuid4)
+    trigger: Trigger = Trigger.BEAT
     stop: FakeStop = field(default_factory=FakeStop)
     counts: Counts = field(default_factory=Counts)
     errors: list[ItemError] = field(default_factory=list)

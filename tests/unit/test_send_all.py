@@ -37,6 +37,11 @@ class FakeLanes:
 class FakeSendDue:
     fault: Exception | None = None
     lanes: list[int] = field(default_factory=list)
+    away: RunFailed | None = None
+
+    def probe(self, run):
+        if self.away:
+            raise self.away
 
     def __call__(self, run, lane):
         self.lanes.append(lane)
@@ -93,3 +98,15 @@ def test_a_database_that_stays_away_is_not_waited_for_for_ever():
     began = clock.now
     batch(FakeLanes(away=True), clock=clock)(FakeRun())
     assert DEAD_AFTER <= clock.now - began < 3 * DEAD_AFTER
+
+
+def test_no_helper_is_called_while_the_relay_is_left_alone():
+    called = []
+    work = batch(
+        FakeLanes(),
+        FakeSendDue(away=RunFailed("the relay r is left alone")),
+        call_helper=lambda _run, lane: called.append(lane),
+    )
+    with pytest.raises(RunFailed, match="left alone"):
+        work(FakeRun())
+    assert (called, work.send_due.lanes) == ([], [])
