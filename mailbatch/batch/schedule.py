@@ -53,10 +53,19 @@ def after_tick(schedule: BaseSchedule, due: datetime, now: datetime) -> datetime
 
 def shortest_gap(when: Schedule, after: datetime) -> float:
     """Seconds between two ticks where they are nearest, as far as the next ten tell."""
+    return min(_gaps(when, after))
+
+
+def longest_gap(when: Schedule, after: datetime) -> float:
+    """Seconds between two ticks where they are farthest from each other, as far as the next ten tell."""
+    return max(_gaps(when, after))
+
+
+def _gaps(when: Schedule, after: datetime) -> list[float]:
     if isinstance(when, Every):
-        return when.seconds
+        return [when.seconds]
     ticks = [tick for _, tick in zip(range(_GAPS + 1), _cron(when.line, ZoneInfo(when.timezone), after), strict=False)]
-    return min((later - earlier).total_seconds() for earlier, later in pairwise(ticks))
+    return [(later - earlier).total_seconds() for earlier, later in pairwise(ticks)]
 
 
 def _cron(line: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:

@@ -1,0 +1,184 @@
+"""The figures of a monitoring system, from the rows that runs have written anyway: the adapter of ``Measures``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mailbatch.application.metrics import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
+from mailbatch.domain.run import Pause, RunOutcome
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.tables import (
+    batch_runs,
+    batch_schedule,
+    mail_attempts,
+    mail_reservations,
+    relay_circuits,
+)
+from mailbatch.infrastructure.db.types import Timestamp, now, seconds_since
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Connection, Engine
+
+SAMPLE = 10_000
+"""Rows of one kind that are looked at for what is recent."""
+DEAD_AFTER = 10.0
+"""Seconds of silence after which a run that has no end counts as dead."""
+_ITEMS = ("sent", "failed", "deferred", "in_doubt", "expired")
+_b, _r, _a = batch_runs.c, mail_reservations.c, mail_attempts.c
+
+
+@dataclass(frozen=True, slots=True)
+class SqlMeasures:
+    """The port ``Measures`` on PostgreSQL and SQLite. ``sample`` bounds each look at mails, in rows."""
+
+    engine: Engine
+    sample: int = SAMPLE
+
+    def figures(self) -> Figures:
+        """Read them all; see the port."""
+        with reading(self.engine) as connection:
+            names = list(connection.scalars(_jobs()))
+            living = _living(connection, names)
+            since = _since(connection, living.values())
+            slots = {row.name: row for row in connection.execute(sa.select(batch_schedule))}
+            sums = connection.execute(_sums(names, since)).mappings().all()
+            return Figures(
+                since=since,
+                jobs=[
+                    _job(
+                        connection, name, slots.get(name), [s for s in sums if s["job"] == name], running=name in living
+                    )
+                    for name in sorted({*names, *slots})
+                ],
+                refusals=self._refusals(connection),
+                lags=_histogram(connection.execute(self._lags()).one(), LAGS),
+                in_doubt_oldest=connection.scalar(self._in_doubt_oldest()),
+                circuits=[
+                    CircuitFigures(row.relay, row.state, row.failures)
+                    for row in connection.execute(sa.select(relay_circuits).order_by(relay_circuits.c.relay))
+                ],
+            )
+
+    def _refusals(self, connection: Connection) -> dict[tuple[str, str], int]:
+        """Newest first and within one outcome: so the index is read from its end, and no further than it must."""
+        found: Counter[tuple[str, str]] = Counter()
+        for outcome in ("failed", "deferred", "in_doubt"):
+            newest = (
+                sa.select(_a.reply_code)
+                .where(_a.outcome == outcome, _a.ended_at >= now(-RECENT))
+                .order_by(_a.ended_at.desc())
+                .limit(self.sample)
+                .subquery()
+            )
+            by_code = sa.select(newest.c.reply_code, sa.func.count()).group_by(newest.c.reply_code)
+            for code, count in connection.execute(by_code):
+                found[outcome, f"{code // 100}xx" if code else "none"] += count
+        return dict(found)
+
+    def _lags(self) -> sa.Select[Any]:
+        newest = (
+            sa.select((seconds_since(_r.due_at) - seconds_since(_r.finished_at)).label("lag"))
+            .where(_r.finished_at >= now(-RECENT), _r.status == sa.literal_column("'sent'"))
+            .order_by(_r.finished_at.desc(), _r.id.desc())
+            .limit(self.sample)
+            .subquery()
+        )
+        return sa.select(*_classes(newest.c.lag, LAGS)).select_from(newest)
+
+    def _in_doubt_oldest(self) -> sa.Select[Any]:
+        oldest = (
+            sa.select(sa.func.coalesce(_r.wire_at, _r.created_at).label("at"))
+            .where(_r.status == sa.literal_column("'in_doubt'"))
+            .order_by(_r.created_at)
+            .limit(self.sample)
+            .subquery()
+        )
+        return sa.select(seconds_since(sa.func.min(oldest.c.at)))
+
+
+def _jobs() -> sa.Select[Any]:
+    """The jobs that have run: a jump from one to the next on the index, whatever the number of their runs."""
+    level = sa.select(sa.func.min(_b.job).label("job")).cte("level", recursive=True)
+    following = sa.select(sa.func.min(_b.job)).where(_b.job > level.c.job).scalar_subquery()
+    level = level.union_all(sa.select(following).where(level.c.job.is_not(None)))
+    return sa.select(level.c.job).where(level.c.job.is_not(None))
+
+
+def _living(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
+    """The jobs that run now, and since when."""
+    open_runs = (
+        sa.select(_b.job, sa.func.min(_b.started_at, type_=Timestamp()))
+        .where(_b.job.in_(names), _b.outcome.is_(None), _b.heartbeat_at >= now(-DEAD_AFTER))
+        .group_by(_b.job)
+    )
+    return {row[0]: row[1] for row in connection.execute(open_runs)}
+
+
+def _since(connection: Connection, starts: Iterable[datetime]) -> datetime:
+    """From when sums are taken: see ``Figures``. A sum over all rows would fall when old runs are purged."""
+    today: datetime = connection.execute(sa.select(now())).scalar_one()
+    return min([today, *starts]).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _sums(names: Sequence[str], since: datetime) -> sa.Select[Any]:
+    busy = reduce(add, (_b[name] for name in _ITEMS)) > 0
+    took = sa.case((busy, _b.duration))
+    return (
+        sa.select(
+            _b.job,
+            _b.outcome,
+            sa.func.count().label("runs"),
+            *(sa.func.sum(_b[name]).label(name) for name in _ITEMS),
+            *_classes(took, DURATIONS),
+        )
+        .where(_b.job.in_(names), _b.started_at >= since)
+        .group_by(_b.job, _b.outcome)
+    )
+
+
+def _job(
+    connection: Connection, name: str, slot: sa.Row[Any] | None, sums: Sequence[Any], *, running: bool
+) -> JobFigures:
+    newest = sa.select(batch_runs, seconds_since(_b.started_at).label("silent")).where(_b.job == name)
+    newest = newest.order_by(_b.started_at.desc()).limit(1)
+    # A run that a pause held back has done nothing, and is none that somebody waits for.
+    real = sa.or_(_b.outcome.is_(None), _b.outcome != RunOutcome.PAUSED.value)
+    started = connection.execute(newest.where(real)).one_or_none()
+    ended = connection.execute(newest.where(_b.outcome.is_not(None))).one_or_none()
+    durations = [_histogram(tuple(row.values())[-len(DURATIONS) - 2 :], DURATIONS) for row in sums]
+    return JobFigures(
+        job=name,
+        paused=slot is not None and slot.paused != Pause.NONE,
+        running=running,
+        last_tick_at=slot.last_tick_at if slot else None,
+        next_tick_at=slot.next_tick_at if slot else None,
+        started_at=started.started_at if started else None,
+        silent=max(0.0, float(started.silent)) if started else None,
+        finished_at=ended.finished_at if ended else None,
+        outcome=ended.outcome if ended else None,
+        remaining=ended.remaining if ended else 0,
+        runs={row["outcome"]: row["runs"] for row in sums if row["outcome"]},
+        items={item: sum(int(row[item]) for row in sums) for item in _ITEMS},
+        durations=reduce(add, durations, _histogram((0,) * (len(DURATIONS) + 2), DURATIONS)),
+    )
+
+
+def _classes(value: Any, ends: Sequence[float]) -> list[sa.Label[Any]]:
+    """Columns that count ``value`` at or below each end, all of them, and their sum."""
+    below = [sa.func.sum(sa.case((value <= end, 1), else_=0)).label(f"le_{i}") for i, end in enumerate(ends)]
+    return [*below, sa.func.count(value).label("le_all"), sa.func.sum(value).label("total")]
+
+
+def _histogram(row: Sequence[Any], ends: Sequence[float]) -> Histogram:
+    *counts, total = row
+    assert len(counts) == len(ends) + 1  # noqa: S101 - what _classes gives
+    return Histogram(tuple(int(count or 0) for count in counts), float(total or 0.0))
