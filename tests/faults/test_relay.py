@@ -1,0 +1,28 @@
+"""Row 5 of the table: one worker sends, and the relay does one thing wrong after the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.fault import complaints, strike
+from faults.house import open_house
+from faults.relay_rows import RELAY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from faults.fault import Fault
+    from faults.house import House
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with open_house() as house:
+        yield house
+
+
+@pytest.mark.parametrize("fault", [f for f in RELAY if f.short], ids=lambda fault: fault.row)
+def test_nothing_is_lost_and_every_repeat_is_named_when_the_relay(house: House, fault: Fault):
+    damage = strike(house, fault, fault.row)
+    assert not complaints(fault, damage), f"{damage}\n{house.log()[-3000:]}"
