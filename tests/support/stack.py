@@ -64,10 +64,13 @@ class Stack:
         }
 
     def worker(self, *args: str, ready: bool = True) -> ManagedProcess:
-        """Start ``celery -A mailbatch worker …``; with ``ready``, come back when it takes tasks."""
+        """Start ``celery -A mailbatch worker …``; with ``ready``, come back when it takes tasks.
+
+        It does not wait a second at its start for what other workers know; those of the demo and the smoke ring do.
+        """
         number = len(self._processes) + 1
         name = () if {"-n", "--hostname"} & set(args) else ("-n", f"worker{number}@%h")
-        process = self.process("celery", "-A", "mailbatch", "worker", "--loglevel=INFO", *name, *args)
+        process = self.process("celery", "-A", "mailbatch", "worker", "--loglevel=INFO", "--without-mingle", *name, *args)
         if ready:
             process.wait_for_log(r"\bready\.", 30)
         return process
