@@ -1,0 +1,87 @@
+"""Signs of life of a job and its backlog, in one statement that reads a handful of index entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mailbatch.application.watch import Vitals
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.runs import DIED
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.types import now, seconds_since
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+_r = mail_reservations.c
+_b = batch_runs.c
+_PENDING = _r.status == sa.literal_column("'pending'")
+_SENDING = _r.status == sa.literal_column("'sending'")
+_LATELY = 5
+"""Runs among which the last sign of life is looked for: one that began earlier may live longer."""
+_MOST = 10_000
+"""Ended leases that are counted at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlPulse:
+    """The port ``Pulse`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def vitals(self, job: str, ended_for: float) -> Vitals:
+        """Feel for signs of life; see the port."""
+        newest = sa.select(batch_runs).where(_b.job == job).order_by(_b.started_at.desc())
+        last, lately = newest.limit(1).cte("last"), newest.limit(_LATELY).cte("lately")
+        silent = (
+            sa.select(_b.run_id, seconds_since(_b.heartbeat_at).label("silent"))
+            .where(_b.job == job, _b.outcome.is_(None))
+            .order_by(_b.heartbeat_at.desc())
+            .limit(1)
+            .cte("silent")
+        )
+        ended = (
+            sa.select(_r.lease_until)
+            .where(_SENDING, _r.lease_until < now(-ended_for))
+            .order_by(_r.lease_until)
+            .limit(_MOST)
+            .cte("ended")
+        )
+        since = seconds_since
+        statement = sa.select(
+            now().label("now"),
+            sa.select(since(oldest_due())).scalar_subquery().label("oldest_due"),
+            sa.select(since(sa.func.max(lately.c.heartbeat_at))).scalar_subquery().label("last_sign"),
+            sa.select(silent.c.run_id).scalar_subquery().label("open_run"),
+            sa.select(silent.c.silent).scalar_subquery().label("silent"),
+            sa.select(since(last.c.finished_at)).where(last.c.error == DIED).scalar_subquery().label("died"),
+            _oldest(_r.wire_at, _SENDING, _r.lease_until >= now()).label("on_wire"),
+            sa.select(since(sa.func.max(_r.finished_at)))
+            .where(_r.finished_at.is_not(None))
+            .scalar_subquery()
+            .label("finished"),
+            sa.select(sa.func.count()).select_from(ended).scalar_subquery().label("ended"),
+            sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
+        )
+        with reading(self.engine) as connection:
+            return Vitals(**connection.execute(statement).mappings().one())
+
+
+def oldest_due() -> Any:
+    """When the mail that has been due for longest was due: one look at the index for each priority."""
+    level = sa.select(sa.func.max(_r.priority).label("priority")).where(_PENDING).cte("level", recursive=True)
+    lower = sa.select(sa.func.max(_r.priority)).where(_PENDING, _r.priority < level.c.priority).scalar_subquery()
+    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
+    first = (
+        sa.select(sa.func.min(_r.due_at))
+        .where(_PENDING, _r.priority == level.c.priority, _r.due_at <= now())
+        .scalar_subquery()
+    )
+    return sa.select(sa.func.min(first)).select_from(level).scalar_subquery()
+
+
+def _oldest(column: Any, *conditions: Any) -> Any:
+    return sa.select(seconds_since(sa.func.min(column))).where(*conditions).scalar_subquery()

@@ -1,0 +1,188 @@
+"""The watch over a job: each finding appears, and disappears when its cause is gone, on SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from mailbatch.application.watch import Level, Patience, Watch
+from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.run import Pause
+from mailbatch.infrastructure.db.circuits import SqlCircuits
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.pulse import SqlPulse
+from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.types import now
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
+
+JOB, RELAY = "send-all", "relay.example:25"
+PATIENCE = Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, stuck=900)
+
+
+@dataclass
+class FakeDriver:
+    held: float | None = None
+    away: bool = False
+
+    def peek(self) -> float | None:
+        if self.away:
+            raise LockUnavailable("Redis is away")
+        return self.held
+
+
+@dataclass
+class World:
+    engine: Engine
+    driver: FakeDriver = field(default_factory=FakeDriver)
+
+    @property
+    def watch(self) -> Watch:
+        return Watch(
+            pulse=SqlPulse(self.engine),
+            runs=SqlRuns(self.engine),
+            switch=SqlSwitch(self.engine),
+            driver=self.driver,
+            circuits=SqlCircuits(self.engine),
+            relay=RELAY,
+            patience=lambda: PATIENCE,
+        )
+
+    def names(self, *, close: bool = False) -> list[str]:
+        return [finding.name for finding in self.watch(JOB, close=close)]
+
+    def mail(self, due: float, **columns: Any) -> UUID:
+        """A reservation due ``due`` seconds ago."""
+        row = {"id": uuid4(), "recipients": "a@example.org", "subject": "s", "body_text": "t", **columns}
+        with self.engine.begin() as connection:
+            connection.execute(sa.insert(mail_reservations).values(scheduled_at=now(-due), **row))
+        return row["id"]
+
+    def run(self, beat: float, **columns: Any) -> UUID:
+        """A run that began and beat ``beat`` seconds ago."""
+        row = {"run_id": uuid4(), "job": JOB, "trigger": "beat", **columns}
+        with self.engine.begin() as connection:
+            times = {"started_at": now(-beat), "heartbeat_at": now(-beat)}
+            connection.execute(sa.insert(batch_runs).values(**times, **row))
+        return row["run_id"]
+
+    def change(self, table: sa.Table, **values: Any) -> None:
+        with self.engine.begin() as connection:
+            connection.execute(sa.update(table).values(**values))
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    engine = connect(database_url)
+    yield World(engine)
+    engine.dispose()
+
+
+def test_nothing_is_wrong_with_an_idle_job_and_with_one_that_works(world):
+    assert world.names() == []
+    world.mail(due=-3600)
+    world.run(beat=0, outcome="completed")
+    world.mail(due=30)
+    world.run(beat=2)
+    world.driver.held = 25.0
+    assert world.names() == []
+
+
+def test_a_backlog_with_no_run_for_two_intervals_is_seen_until_one_runs(world):
+    world.mail(due=700, priority=3)
+    world.mail(due=-50, priority=9)
+    [found] = world.watch(JOB)
+    assert (found.name, found.level) == ("no_run", Level.ERROR)
+    assert "no run of send-all has begun ever" in found.what
+    world.run(beat=650, outcome="completed", finished_at=now(-650))
+    [found] = world.watch(JOB)
+    assert "has begun for 65" in found.what
+    assert found.since is not None
+    world.run(beat=3, outcome="failed", finished_at=now())
+    assert world.names() == []
+
+
+def test_mail_that_is_late_for_less_than_two_intervals_is_no_finding(world):
+    world.mail(due=500)
+    assert world.names() == []
+
+
+@pytest.mark.parametrize("pause", [Pause.TICKS, Pause.ALL])
+def test_a_pause_is_no_missing_run(world, pause):
+    world.mail(due=700)
+    SqlSwitch(world.engine).set(JOB, pause)
+    assert world.names() == []
+
+
+def test_a_run_that_fell_silent_is_seen_then_closed_and_named_until_the_next_one(world):
+    run = world.run(beat=20)
+    [found] = world.watch(JOB, close=True)
+    assert (found.name, str(run) in found.what) == ("run_died", True)
+    assert SqlRuns(world.engine).outcome_of(run) is None  # it may be the database that was away
+    world.change(batch_runs, heartbeat_at=now(-41))
+    assert world.names(close=True) == ["run_died"]
+    assert SqlRuns(world.engine).outcome_of(run) == "failed"
+    assert world.names() == ["run_died"]
+    world.run(beat=0, outcome="completed")
+    assert world.names() == []
+
+
+def test_looking_alone_closes_nothing(world):
+    run = world.run(beat=100)
+    assert world.names() == ["run_died"]
+    assert SqlRuns(world.engine).outcome_of(run) is None
+
+
+def test_a_lock_that_nobody_uses_is_seen_until_it_is_gone(world):
+    world.run(beat=100, outcome="completed")
+    world.driver.held = math.inf
+    [found] = world.watch(JOB)
+    assert found.name == "lock_without_run"
+    assert "never ends" in found.what
+    world.driver.held = None
+    assert world.names() == []
+    world.driver.away = True
+    assert world.names() == []
+
+
+def test_a_run_that_lives_but_moves_nothing_is_seen_until_something_moves(world):
+    world.run(beat=1)
+    held = {"status": "sending", "lease_until": now(50)}
+    world.mail(due=5, wire_at=now(-1000), **held)
+    [found] = world.watch(JOB)
+    assert found.name == "no_progress"
+    world.mail(due=5, status="sent", finished_at=now(-10))
+    assert world.names() == []
+
+
+def test_leases_that_nobody_takes_back_are_counted_until_somebody_does(world):
+    world.run(beat=1, outcome="completed")
+    world.mail(due=5, status="sending", lease_until=now(-100))
+    assert world.names() == []  # the next run is expected to see to it
+    for _ in range(3):
+        world.mail(due=5, status="sending", lease_until=now(-130))
+    [found] = world.watch(JOB)
+    assert found.name == "leases_ended"
+    assert found.what.startswith("3 mails")
+    world.change(mail_reservations, status="pending", lease_until=None)
+    assert world.names() == []
+
+
+def test_a_relay_that_is_left_alone_is_a_warning_and_stands_last(world):
+    circuits = SqlCircuits(world.engine)
+    circuits.open(RELAY, "refused a@example.org", 60)
+    world.mail(due=700)
+    *_, found = world.watch(JOB)
+    assert (found.name, found.level) == ("relay_away", Level.WARNING)
+    assert "refused ***@example.org" in found.what
+    circuits.close(RELAY)
+    assert world.names() == ["no_run"]
