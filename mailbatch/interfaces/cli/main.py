@@ -35,6 +35,7 @@ _COMMANDS = {
     "healthcheck": ("healthcheck", "Say whether the worker beside lives (for probes)."),
     "config": ("settings", "Show the settings, or check them."),
     "completion": ("completion", "Print what lets your shell complete commands."),
+    "serve": ("serve", "Serve the HTTP API and the console."),
     "demo": ("demo", "See it all at work, with nothing to set up."),
 }
 

@@ -1,0 +1,36 @@
+"""``mailbatch serve``."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import click
+
+from mailbatch.interfaces.cli.opening import opened
+
+
+@click.command
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where to listen; elsewhere than on this machine only with a token.",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=8025, show_default=True, help="0 takes any that is free."
+)
+def serve(*, host: str, port: int) -> None:
+    """Serve the HTTP API and the console, until Ctrl-C or SIGTERM.
+
+    MAILBATCH_API_TOKEN lets its bearer do everything, MAILBATCH_API_READ_TOKEN only look. Without tokens only this
+    machine is served.
+    """
+    for needed in ("fastapi", "uvicorn", "itsdangerous"):
+        if find_spec(needed) is None:
+            raise click.ClickException(f"this needs {needed}: pip install 'mailbatch[http]'")
+    from mailbatch.infrastructure.system.logs import configure
+    from mailbatch.interfaces.http.serving import serve as serve_http
+
+    with opened(migrated=False) as parts:
+        configure(json=parts.settings.log_format.value == "json", level=parts.settings.log_level)
+        serve_http(parts, host, port, lambda address: click.echo(f"mailbatch serves on {address} (Ctrl-C ends it)"))

@@ -1,0 +1,45 @@
+"""Answers in JSON: times in UTC with a Z, ids as text, and whatever a row holds."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MEDIA_TYPE = "application/json"
+
+
+def to_json(value: Any) -> str:
+    """``value`` as JSON, any script readable."""
+    return json.dumps(value, ensure_ascii=False, default=_plain)
+
+
+def answer(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """``value`` as an answer."""
+    return text_answer(to_json(value), status, headers)
+
+
+def text_answer(text: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+    """What is JSON already, as an answer."""
+    # A column may hold bytes that were no text; as \\udcXX they are JSON at least.
+    return Response(text.encode("utf-8", "backslashreplace"), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def moment(when: datetime | None) -> str | None:
+    """A time as it stands in every answer."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z") if when is not None else None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")

@@ -1,0 +1,59 @@
+"""The web application: its guard, its errors, and every router that it has."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.responses import RedirectResponse, Response
+
+from mailbatch.interfaces.http import login, pages, problems
+from mailbatch.interfaces.http.auth import Gate, LoginNeeded, login_address
+from mailbatch.interfaces.http.guard import Guard
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+    from starlette.requests import Request
+
+    from mailbatch.bootstrap import Parts
+
+BODY_LIMIT = 32 * 2**20
+"""Bytes of a request's body, if no single mail may be larger."""
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The application over ``parts``, which its owner closes. Nothing is opened before the first request.
+
+    Routes find ``parts`` and the gate in ``request.app.state``.
+    """
+    settings = parts.settings
+    app = FastAPI(
+        title="mailbatch",
+        version=version("mailbatch"),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    app.state.gate = gate = Gate(
+        settings.api_token.get_secret_value() if settings.api_token else None,
+        settings.api_read_token.get_secret_value() if settings.api_read_token else None,
+    )
+    problems.handle(app)
+    app.add_exception_handler(LoginNeeded, _to_login)
+    app.add_middleware(Guard, open_house=gate.open_house, body_limit=max(BODY_LIMIT, 2 * settings.max_message_bytes))
+    for router in _routers():
+        app.include_router(router)
+    return app
+
+
+def _routers() -> list[APIRouter]:
+    """Every router, in the order in which they are asked."""
+    return [login.router, pages.router]
+
+
+async def _to_login(request: Request, _error: Exception) -> Response:
+    return RedirectResponse(login_address(request), HTTPStatus.SEE_OTHER)

@@ -1,0 +1,263 @@
+"""Who may do what: bearer tokens for programs, a signed session cookie for people, and patience that ends.
+
+A route asks for ``Reader`` or ``Operator``; a page of the console for ``PageReader`` or ``PageOperator``, which send
+whoever is not known to ``/login`` and want the form's CSRF token.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import parse_qs, quote
+
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
+from itsdangerous import BadSignature, URLSafeTimedSerializer
+
+from mailbatch.interfaces.http.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+COOKIE = "mailbatch_session"
+CSRF_FIELD = "csrf"
+CSRF_HEADER = "X-CSRF-Token"
+SESSION_SECONDS = 12 * 3600
+FAILURES, FAILURES_WITHIN = 10, 60.0
+"""So many wrong tokens of one client within so many seconds; then it has to wait."""
+_CLIENTS = 10_000
+"""Clients whose failures are remembered at most."""
+_LONGEST_FORM = 2**20
+
+
+class Role(StrEnum):
+    """What a token allows."""
+
+    READ = "read"
+    OPERATE = "operate"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks. ``actor`` is how the list of actions calls them; ``session`` is their cookie, if that let them in."""
+
+    role: Role
+    actor: str
+    session: str | None = None
+
+
+class LoginNeeded(Exception):
+    """A page was asked for by somebody unknown."""
+
+
+@dataclass(slots=True)
+class Patience:
+    """Counts failures by client, in this process; a client with too many has to wait."""
+
+    allowed: int = FAILURES
+    within: float = FAILURES_WITHIN
+    _failures: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
+
+    def failed(self, client: str) -> None:
+        """Note a failure."""
+        times = self._failures.setdefault(client, deque(maxlen=self.allowed))
+        times.append(time.monotonic())
+        self._failures.move_to_end(client)
+        while len(self._failures) > _CLIENTS:
+            self._failures.popitem(last=False)
+
+    def wait(self, client: str) -> int:
+        """Seconds until ``client`` may try again; 0 at once."""
+        times = self._failures.get(client)
+        if times is None or len(times) < self.allowed:
+            return 0
+        left = times[0] + self.within - time.monotonic()
+        return max(0, int(left) + 1) if left > 0 else 0
+
+
+class Gate:
+    """Knows the tokens. Without any, everybody is let in as an operator: then only this machine is served."""
+
+    def __init__(self, operate: str | None, read: str | None) -> None:
+        self._tokens = [(role, t.encode()) for role, t in ((Role.OPERATE, operate), (Role.READ, read)) if t]
+        self.open_house = not self._tokens
+        self.patience = Patience()
+        # Sessions and confirmations end when the tokens change. Without tokens they end with the process.
+        key = sha256(b"\x00".join(t for _, t in self._tokens)).hexdigest() if self._tokens else secrets.token_hex()
+        self._key = f"mailbatch {key}"
+
+    def signer(self, salt: str) -> URLSafeTimedSerializer:
+        """Signs values of one kind, with the time at which it did."""
+        return URLSafeTimedSerializer(self._key, salt=salt, signer_kwargs={"digest_method": sha256})
+
+    def role_of(self, token: str, client: str) -> Role | None:
+        """What ``token`` allows, None if it is not known. Raises ``Problem`` when the client has failed too often."""
+        if wait := self.patience.wait(client):
+            said = f"too many wrong tokens from here; try again in {wait} s"
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
+        given, found = token.encode("utf-8", "replace"), None
+        # Each is compared, and in constant time, so that nothing is learnt from how long it takes.
+        for role, known in reversed(self._tokens):
+            if hmac.compare_digest(given, known):
+                found = role
+        if found is None:
+            self.patience.failed(client)
+        return found
+
+    def session(self, role: Role) -> str:
+        """The value of a cookie that lets its bearer in as ``role``."""
+        return self.signer("session").dumps({"role": role.value, "id": secrets.token_hex(8)})
+
+    def role_of_session(self, cookie: str) -> Role | None:
+        """What a cookie allows, None if it is not one of ours, or old."""
+        try:
+            return Role(self.signer("session").loads(cookie, max_age=SESSION_SECONDS)["role"])
+        except (BadSignature, ValueError, KeyError, TypeError):
+            return None
+
+    def csrf(self, caller: Caller) -> str:
+        """The token that a form of ``caller`` must bring back."""
+        return hmac.new(self._key.encode(), f"csrf {caller.session}".encode(), sha256).hexdigest()
+
+
+def gate_of(request: Request) -> Gate:
+    """The gate of this application."""
+    gate: Gate = request.app.state.gate
+    return gate
+
+
+def csrf_token(request: Request, caller: Caller) -> str:
+    """What stands in the hidden field ``csrf`` of each form, or in the header ``X-CSRF-Token``."""
+    return gate_of(request).csrf(caller)
+
+
+# --- dependencies of the API -------------------------------------------------------------------------------------
+
+_bearer = HTTPBearer(
+    auto_error=False, scheme_name="token", description="MAILBATCH_API_TOKEN or MAILBATCH_API_READ_TOKEN"
+)
+_cookie = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session", description="Set by the form at /login")
+
+
+def _known(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    cookie: Annotated[str | None, Security(_cookie)],
+) -> Caller | None:
+    """Who asks, if that is known."""
+    gate = gate_of(request)
+    through = "api" if request.url.path.startswith("/api/") else "console"
+    if gate.open_house:
+        return Caller(Role.OPERATE, f"{through}:{Role.OPERATE}")
+    if bearer is not None:
+        role = gate.role_of(bearer.credentials, client_of(request))
+        return Caller(role, f"{through}:{role}") if role else None
+    role = gate.role_of_session(cookie) if cookie else None
+    return Caller(role, f"console:{role}", cookie) if role else None
+
+
+def _reader(caller: Annotated[Caller | None, Depends(_known)]) -> Caller:
+    if caller is None:
+        said = "give a token that is known: Authorization: Bearer …"
+        raise Problem(HTTPStatus.UNAUTHORIZED, said, {"WWW-Authenticate": 'Bearer realm="mailbatch"'})
+    return caller
+
+
+def _operator(request: Request, caller: Annotated[Caller, Depends(_reader)]) -> Caller:
+    _ensure_operates(caller)
+    if caller.session is not None:
+        _ensure_csrf(request, caller, request.headers.get(CSRF_HEADER, ""))
+    return caller
+
+
+Reader = Annotated[Caller, Depends(_reader)]
+"""May look."""
+Operator = Annotated[Caller, Depends(_operator)]
+"""May act. With a session instead of a token, the header ``X-CSRF-Token`` is wanted too."""
+
+
+# --- dependencies of pages ---------------------------------------------------------------------------------------
+
+
+def _page_reader(caller: Annotated[Caller | None, Depends(_known)]) -> Caller:
+    if caller is None:
+        raise LoginNeeded
+    return caller
+
+
+async def form_of(request: Request) -> dict[str, list[str]]:
+    """The fields of a form as a browser sends them: ``application/x-www-form-urlencoded``."""
+    body = await request.body()
+    if len(body) > _LONGEST_FORM:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this form is too long")
+    try:
+        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=5000)
+    except ValueError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"this is no form: {error}") from error
+
+
+FormFields = Annotated[dict[str, list[str]], Depends(form_of)]
+
+
+def _page_operator(request: Request, caller: Annotated[Caller, Depends(_page_reader)], fields: FormFields) -> Caller:
+    _ensure_operates(caller)
+    _ensure_csrf(request, caller, fields.get(CSRF_FIELD, [""])[0] or request.headers.get(CSRF_HEADER, ""))
+    return caller
+
+
+PageReader = Annotated[Caller, Depends(_page_reader)]
+"""May look at pages; an unknown one is sent to ``/login``."""
+PageOperator = Annotated[Caller, Depends(_page_operator)]
+"""May send forms: the field ``csrf`` must hold ``csrf_token(request, caller)``."""
+
+
+# --- sessions ----------------------------------------------------------------------------------------------------
+
+
+def log_in(request: Request, token: str, answer: Response) -> Role | None:
+    """Put a session for ``token`` into ``answer``; None if it is no token of ours."""
+    gate = gate_of(request)
+    role = gate.role_of(token, client_of(request))
+    if role is not None:
+        answer.set_cookie(
+            COOKIE,
+            gate.session(role),
+            max_age=SESSION_SECONDS,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+    return role
+
+
+def log_out(answer: Response) -> None:
+    """Have the browser forget its session."""
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+
+
+def login_address(request: Request) -> str:
+    """Where to log in, to come back to the page that was asked for."""
+    wanted = request.url.path if request.method == "GET" else "/"
+    return f"/login?next={quote(wanted)}"
+
+
+def client_of(request: Request) -> str:
+    """Who asks: the address of the client, as uvicorn knows it."""
+    return request.client.host if request.client else "?"
+
+
+def _ensure_operates(caller: Caller) -> None:
+    if caller.role is not Role.OPERATE:
+        raise Problem(HTTPStatus.FORBIDDEN, "this token may only read; use MAILBATCH_API_TOKEN")
+
+
+def _ensure_csrf(request: Request, caller: Caller, given: str) -> None:
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), csrf_token(request, caller).encode()):
+        raise Problem(HTTPStatus.FORBIDDEN, "this form is old, or not ours; load the page again")

@@ -1,0 +1,178 @@
+"""What every request passes before any route: an id, bounds, the right host and origin, and headers that protect."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import time
+import traceback
+from contextvars import ContextVar
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+
+from mailbatch.domain.run import public
+from mailbatch.infrastructure.system.clock import new_id
+from mailbatch.interfaces.http.problems import Problem, response
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "X-Request-ID"
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Nothing from elsewhere, nothing inline. A page that shows a mail in a frame gives that frame a policy of its own."""
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+current_request: ContextVar[str | None] = ContextVar("mailbatch_request_id", default=None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or an address, no port) can only mean this machine."""
+    name = host.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """ASGI middleware round the whole application. ``open_house``: there are no tokens, whoever comes is let in.
+
+    ``body_limit`` in bytes.
+    """
+
+    app: ASGIApp
+    open_house: bool
+    body_limit: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        asked = headers.get(REQUEST_ID, "")
+        request_id = asked if _REQUEST_ID.fullmatch(asked) else str(new_id())
+        scope.setdefault("state", {})["request_id"] = request_id
+        token = current_request.set(request_id)
+        try:
+            await _Exchange(scope, request_id, send).answer(self, headers, receive)
+        finally:
+            current_request.reset(token)
+
+    def refusal(self, scope: Scope, headers: Headers) -> Problem | None:
+        """Why a request may not come in at all."""
+        host = headers.get("host", "")
+        if self.open_house and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+            # A page elsewhere that resolves its own name to this machine (DNS rebinding) still says its own name.
+            return Problem(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "without MAILBATCH_API_TOKEN only localhost is served; ask for http://localhost, or set a token",
+            )
+        if scope["method"] not in _SAFE and not _is_bearer(headers) and not _same_origin(headers, host):
+            return Problem(HTTPStatus.FORBIDDEN, "this request comes from another site's page, and is not done")
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self.body_limit:
+            return self.too_large()
+        return None
+
+    def too_large(self) -> Problem:
+        """The refusal of a body beyond the limit."""
+        said = f"the body is larger than {self.body_limit} bytes; send fewer mails at once"
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said, {"Connection": "close"})
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, request_id: str, send: Send) -> None:
+        self._scope, self._request_id, self._send = scope, request_id, send
+        self._began = time.perf_counter()
+        self._status = 0
+
+    async def answer(self, guard: Guard, headers: Headers, receive: Receive) -> None:
+        """Have the application answer, or answer why not."""
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > guard.body_limit:
+                raise guard.too_large()
+            return message
+
+        try:
+            if (problem := guard.refusal(self._scope, headers)) is not None:
+                said = response(problem.status_code, problem.detail, self._request_id, problem.headers)
+                await self._respond(said, receive)
+            else:
+                await guard.app(self._scope, bounded, self._sent)
+        except Exception as error:
+            self._tell(error)
+            if self._status:
+                raise
+            await self._respond(_broken(error, self._request_id), receive)
+        finally:
+            took = (time.perf_counter() - self._began) * 1000
+            # Without the query, where a filter may hold an address.
+            log.info("%s %s %d %.1f ms", self._scope["method"], self._scope["path"], self._status, took)
+
+    async def _sent(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[REQUEST_ID] = self._request_id
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    async def _respond(self, said: Response, receive: Receive) -> None:
+        await said(self._scope, receive, self._sent)
+
+    def _tell(self, error: Exception) -> None:
+        """Log where it broke; its text only as it may leave the database, for it may quote what was sent."""
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("request %s broke: %s: %s\n%s", self._request_id, type(error).__name__, public(str(error)), where)
+
+
+def _broken(error: Exception, request_id: str) -> Response:
+    if any(kind.__module__.startswith(("redis.", "kombu.")) for kind in type(error).__mro__):
+        said = "Redis, or the broker, cannot be asked; check that it runs: `mailbatch doctor`"
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, said, request_id, {"Retry-After": "2"})
+    said = f"mailbatch itself broke here; its log says more at request {request_id}"
+    return response(HTTPStatus.INTERNAL_SERVER_ERROR, said, request_id)
+
+
+def _is_bearer(headers: Headers) -> bool:
+    """A page of another site cannot set this header without our leave, which nobody is given."""
+    return headers.get("authorization", "").lower().startswith("bearer ")
+
+
+def _same_origin(headers: Headers, host: str) -> bool:
+    """Whether the request is our own page's, or no page's at all."""
+    if (origin := headers.get("origin")) is not None:
+        return urlsplit(origin).netloc.lower() == host.lower() != ""
+    return headers.get("sec-fetch-site", "none") in {"none", "same-origin"}

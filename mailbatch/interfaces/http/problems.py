@@ -1,0 +1,133 @@
+"""Errors as problem details (RFC 9457): what, which request, what to do; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from mailbatch.domain.errors import (
+    CannotCompose,
+    InvalidReservation,
+    KeyConflict,
+    LockUnavailable,
+    MailbatchError,
+    NotFound,
+    NotMigrated,
+    StateConflict,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastapi import FastAPI
+    from starlette.requests import Request
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+_STATUS: dict[type[MailbatchError], HTTPStatus] = {
+    CannotCompose: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidReservation: HTTPStatus.UNPROCESSABLE_ENTITY,
+    KeyConflict: HTTPStatus.CONFLICT,
+    LockUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotFound: HTTPStatus.NOT_FOUND,
+    NotMigrated: HTTPStatus.SERVICE_UNAVAILABLE,
+    StateConflict: HTTPStatus.CONFLICT,
+}
+_SOON = {"Retry-After": "2"}
+
+
+class Problem(HTTPException):
+    """A refusal: ``detail`` says in a line what to do; ``members`` are what else its document holds."""
+
+    def __init__(
+        self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.members = members
+
+
+def document(status: int, detail: str, request_id: str | None, **members: Any) -> dict[str, Any]:
+    """The problem as JSON; ``type`` is what programs compare."""
+    known = HTTPStatus(status)
+    return {
+        "type": f"urn:mailbatch:problem:{known.phrase.lower().replace(' ', '-')}",
+        "title": known.phrase,
+        "status": status,
+        "detail": detail,
+        **({"request_id": request_id} if request_id else {}),
+        **members,
+    }
+
+
+def response(
+    status: int, detail: str, request_id: str | None, headers: Mapping[str, str] | None = None, **members: Any
+) -> Response:
+    """The problem as an answer."""
+    body = json.dumps(document(status, detail, request_id, **members), ensure_ascii=False, default=str)
+    return Response(body.encode("utf-8", "backslashreplace"), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def handle(app: FastAPI) -> None:
+    """Have every refusal of ``app`` answered as a problem; what is no refusal is the guard's."""
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(MailbatchError, _of_ours)
+
+
+def problem_of(error: MailbatchError) -> Problem:
+    """What a known error is over HTTP."""
+    if isinstance(error, StoreError):
+        status = HTTPStatus.SERVICE_UNAVAILABLE if error.transient else HTTPStatus.INTERNAL_SERVER_ERROR
+    else:
+        status = next((s for kind, s in _STATUS.items() if isinstance(error, kind)), HTTPStatus.INTERNAL_SERVER_ERROR)
+    problems = error.problems if isinstance(error, InvalidReservation) else None
+    problems = error.errors if isinstance(error, CannotCompose) else problems
+    members = {"problems": list(problems)} if problems else {}
+    headers = _SOON if status is HTTPStatus.SERVICE_UNAVAILABLE else None
+    return Problem(status, str(error), headers, **members)
+
+
+def request_id(request: Request) -> str | None:
+    """The id that the guard gave this request."""
+    found: str | None = request.scope.get("state", {}).get("request_id")
+    return found
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - tells mypy what it was registered for
+    detail = error.detail
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and detail == HTTPStatus.METHOD_NOT_ALLOWED.phrase:
+        detail = f"{request.method} is not for this address; see the header Allow, or /docs"
+    if error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "there is nothing at this address; see /docs"
+    members = error.members if isinstance(error, Problem) else {}
+    return response(error.status_code, detail, request_id(request), error.headers, **members)
+
+
+async def _not_understood(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
+    problems = [_line(e) for e in error.errors()]
+    return response(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems[:5]), request_id(request), problems=problems)
+
+
+async def _of_ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MailbatchError)  # noqa: S101 - as above
+    problem = problem_of(error)
+    if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("cannot answer: %s", error)
+    return await _refused(request, problem)
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    """Which part of the request, and what is allowed there; the value itself may be anything, and is left out."""
+    where: Sequence[Any] = error["loc"]
+    name = ".".join(str(part) for part in where[1:]) or str(where[0])
+    return f"{name}: {error['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}"
