@@ -130,7 +130,8 @@ class Parts:
         if s.webhook_url:
             from mailbatch.infrastructure.notify.webhook import Webhook
 
-            found["webhook"] = Webhook(s.webhook_url, s.webhook_secret and s.webhook_secret.get_secret_value())
+            secret = s.webhook_secret.get_secret_value() if s.webhook_secret else None
+            found["webhook"] = Webhook(s.webhook_url, secret)
         if s.report_to:
             from mailbatch.infrastructure.notify.mail import ReportByMail
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import difflib
 import os
 import re
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     template_dir: Annotated[Path | None, AfterValidator(_directory)] = None
     webhook_url: str | None = Field(default=None, repr=False)
     webhook_secret: SecretStr | None = None
+    report_to: str | None = None
     redirect_all_to: str | None = None
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     api_token: SecretStr | None = None
@@ -142,6 +144,17 @@ class Settings(BaseSettings):
         if url is not None and (not url.startswith(("https://", "http://")) or not urlsplit(url).hostname):
             raise ValueError("must begin with https:// and name a host")
         return url
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _webhook_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        text = secret.get_secret_value() if secret is not None else ""
+        if text.startswith("whsec_"):
+            try:
+                base64.b64decode(text.removeprefix("whsec_") + "==", validate=False)
+            except ValueError as error:
+                raise ValueError("must be base64 behind whsec_, or any text that does not begin so") from error
+        return secret
 
     @field_validator("timezone")
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.batch.reporting import deliver_soon
 from mailbatch.batch.stopboard import stop_reason
 from mailbatch.bootstrap import process_parts
 from mailbatch.domain.run import Trigger
@@ -29,11 +30,15 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
     request = task.request
     # Asked at once, in the task's own thread: from here on a SIGTERM to this process is a word, not the end.
     stop_reason(request)
-    report = job(process_parts())(
-        Trigger(trigger),
-        interrupted=lambda: stop_reason(request),
-        watch=lambda counts: _show(task, counts),
-    )
+    parts = process_parts()
+    try:
+        report = job(parts)(
+            Trigger(trigger),
+            interrupted=lambda: stop_reason(request),
+            watch=lambda counts: _show(task, counts),
+        )
+    finally:
+        deliver_soon(parts)
     return report.as_dict()
 
 

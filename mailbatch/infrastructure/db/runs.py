@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mailbatch.application.ports import OpenRun
 from mailbatch.domain.run import ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since, storable
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _b = batch_runs.c
 _OPEN = _b.outcome.is_(None)
+DIED = "[JOB EXEC ERROR] the run's process died: no heartbeat, no end"
+"""The error of a run that somebody else had to close."""
 
 
 def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
@@ -35,9 +38,10 @@ def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlit
 
 @dataclass(frozen=True, slots=True)
 class SqlRuns:
-    """The port ``Runs`` on PostgreSQL and SQLite."""
+    """The port ``Runs`` on PostgreSQL and SQLite. ``channels``: by what ways the ends of runs are told to people."""
 
     engine: Engine
+    channels: Sequence[str] = ()
 
     def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
         """Write the row of a run that begins now."""
@@ -94,6 +98,8 @@ class SqlRuns:
                     **asdict(report.counts),
                 )
             )
+            if report.run_id is not None:
+                announce(connection, job, report.run_id, report.as_dict(), self.channels)
 
     def open_run(self, job: str) -> OpenRun | None:
         """The newest run of ``job`` that has not ended, and for how long it has been silent."""
@@ -114,13 +120,16 @@ class SqlRuns:
             .where(_b.job == job, _OPEN, _b.heartbeat_at < now(-silent))
             .values(
                 outcome=RunOutcome.FAILED.value,
-                error="[JOB EXEC ERROR] the run's process died: no heartbeat, no end",
+                error=DIED,
                 finished_at=now(),
             )
-            .returning(_b.run_id)
+            .returning(batch_runs)
         )
         with writing(self.engine) as connection:
-            return list(connection.scalars(statement))
+            dead = connection.execute(statement).all()
+            for row in dead:
+                announce(connection, job, row.run_id, report_of_dead(row), self.channels)
+        return [row.run_id for row in dead]
 
     def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
         """The first item errors of a run, of all its lanes, by index."""

@@ -29,6 +29,8 @@ ANSWER = 3.0
 _POLL = 0.2
 _PATIENCE = 30.0
 """Seconds for which Redis may be away while we wait for a result."""
+_COURIER = 5.0
+"""Seconds for which the end of the command waits for its report to be delivered."""
 _DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
 _GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
 
@@ -128,16 +130,21 @@ def _report_of(result: AsyncResult) -> dict[str, Any]:
 def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from mailbatch.batch.reporting import deliver_soon
     from mailbatch.batch.send_all import send_all
     from mailbatch.infrastructure.system.logs import configure
 
     # A person watches the bar; whatever reads our stderr otherwise gets the log.
     level = "ERROR" if sys.stderr.isatty() else parts.settings.log_level
     configure(json=parts.settings.log_format.value == "json", level=level)
-    with _stopped_by_signals() as interrupted:
-        report = send_all(parts, lock=lock)(
-            Trigger.MANUAL, interrupted=interrupted, watch=lambda counts: show(asdict(counts))
-        )
+    try:
+        with _stopped_by_signals() as interrupted:
+            report = send_all(parts, lock=lock)(
+                Trigger.MANUAL, interrupted=interrupted, watch=lambda counts: show(asdict(counts))
+            )
+    finally:
+        if courier := deliver_soon(parts):
+            courier.wait(_COURIER)
     return report.as_dict()
 
 

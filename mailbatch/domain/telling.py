@@ -1,0 +1,37 @@
+"""Which runs are told to people, and in which words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.domain.run import RunOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+COUNTED = ("sent", "failed", "deferred", "in_doubt", "expired")
+_QUIET = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value, RunOutcome.PAUSED.value})
+_TOLD_ERRORS = 5
+
+RETRIES = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0)
+"""Seconds between two tries to deliver a report; about 31 hours in all."""
+
+
+def worth_telling(report: Mapping[str, Any]) -> bool:
+    """Whether a run is told of at once: it dealt with something, or ended otherwise than well or by a pause."""
+    return report["outcome"] not in _QUIET or any(report[name] for name in COUNTED)
+
+
+def told(report: Mapping[str, Any]) -> str:
+    """A run in a few lines for people; ``report`` is the run report with ``job`` and ``quiet_runs`` beside it."""
+    counts = ", ".join(f"{report[name]:,} {name.replace('_', ' ')}" for name in COUNTED if report[name])
+    left = f", {report['remaining']:,} remaining" if report["remaining"] else ""
+    lines = [f"{report['job']} {report['outcome']}: {counts or 'nothing sent'}{left} in {report['duration']:.1f} s"]
+    if report["quiet_runs"]:
+        lines.append(f"{report['quiet_runs']:,} quiet runs since the last report")
+    errors = report["errors"]
+    lines += errors[:_TOLD_ERRORS]
+    if len(errors) > _TOLD_ERRORS:
+        lines.append("…")
+    lines.append(f"mailbatch run {report['run_id']}")
+    return "\n".join(lines)

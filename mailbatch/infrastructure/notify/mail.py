@@ -1,0 +1,67 @@
+"""A run report as a mail to operators: straight to the relay, for the backlog may be what the report is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from mailbatch.application.deliver_reports import NotDelivered
+from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.message import Claim
+from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.reservation import Mail
+from mailbatch.domain.telling import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from mailbatch.application.ports import Composer, Transport
+    from mailbatch.domain.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class ReportByMail:
+    """Sends to ``recipients`` (an address list) from the default sender, on a connection of its own."""
+
+    recipients: str = field(repr=False)
+    compose: Composer
+    transport: Callable[[], Transport]
+
+    def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
+        """Send ``report`` once; the Message-ID is the same each time. Raises ``NotDelivered``."""
+        try:
+            message = self.compose(self._mail(report_id, report))
+        except CannotCompose as error:
+            raise NotDelivered(f"cannot be composed: {error}", final=True) from None
+        [outcome] = self.transport().send([message], lambda: True)
+        _judge(outcome)
+
+    def _mail(self, report_id: str, report: Mapping[str, Any]) -> ClaimedMail:
+        lines = told(report).splitlines()
+        # Bodies are templates: what is to stand there as it is goes through the context.
+        context = {"subject": f"[mailbatch] {lines[0]}", "text": "\n".join(lines)}
+        mail = Mail(
+            recipients=self.recipients,
+            subject="{{ subject }}",
+            body_text="{{ text }}\n",
+            context=context,
+            headers={"Auto-Submitted": "auto-generated"},
+        )
+        claim = Claim(UUID(str(report["run_id"])), 0)
+        message_id = f"<{report_id}@report.mailbatch.invalid>"
+        return ClaimedMail(claim=claim, index=1, mail=mail, message_id=message_id, attempts=0, earlier={})
+
+
+def _judge(outcome: Outcome) -> None:
+    match outcome:
+        case Answered(_, relay, verdicts):
+            refused = [v for v in verdicts.values() if v.kind is not Kind.ACCEPTED]
+            if refused:
+                final = all(v.kind is Kind.REJECTED for v in refused)
+                raise NotDelivered(f"{relay}: {refused[0].reply}", final=final)
+        case RelayFault(_, relay, reason):
+            raise NotDelivered(f"{relay}: {reason}")
+        case _:
+            raise NotDelivered("it was not sent")

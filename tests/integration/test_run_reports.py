@@ -1,0 +1,307 @@
+"""Run reports: told to whom, when, once more after a crash, and never in the way of the batch."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import socket
+import threading
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from support.backlogs import database, reserve, runs
+from support.sink import Sink
+from support.waiting import wait_until
+
+from mailbatch import config
+from mailbatch.application.deliver_reports import DeliverReports, NotDelivered
+from mailbatch.batch.reporting import deliver_soon
+from mailbatch.batch.send_all import send_all
+from mailbatch.bootstrap import Parts, read_settings
+from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.run import Counts, RunOutcome, RunReport, Trigger
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.run_reports import SqlOutbox
+from mailbatch.infrastructure.db.runs import SqlRuns
+from mailbatch.infrastructure.db.tables import batch_runs, run_reports
+from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.notify.webhook import Webhook
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Engine
+
+PATH = "/services/T0-secret-path"
+
+
+class Receiver:
+    """An HTTP server that keeps what it is given, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.answers: list[int | str] = []
+        self.seen: list[tuple[dict[str, str], bytes]] = []
+        self.holding = threading.Event()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
+                answer = receiver.answers.pop(0) if receiver.answers else 204
+                if answer == "hang":
+                    receiver.holding.wait(30)
+                    self.send_response(204)
+                    self.end_headers()
+                elif answer == "drop":
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                elif answer == "elsewhere":
+                    self.send_response(307)
+                    self.send_header("Location", f"{receiver.url}/elsewhere")
+                    self.end_headers()
+                else:
+                    self.send_response(int(answer))
+                    self.end_headers()
+
+            def log_message(self, *_args: Any) -> None:
+                """Keep quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}{PATH}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self.holding.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for headers, _ in self.seen]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with closing(Receiver()) as one:
+        yield one
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = connect(database_url)
+    yield engine
+    engine.dispose()
+
+
+def close_a_run(engine: Engine, outcome: RunOutcome = RunOutcome.COMPLETED, **counts: int) -> UUID:
+    """A run as it ends, with a report to the webhook."""
+    table = SqlRuns(engine, ("webhook",))
+    run_id = uuid4()
+    table.open(run_id, "send-all", Trigger.BEAT, 8)
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=outcome, counts=Counts(**counts), duration=2.0)
+    table.close("send-all", report, None)
+    return run_id
+
+
+def due_again(engine: Engine) -> None:
+    """As if the time until the next try had passed."""
+    with engine.begin() as connection:
+        where = run_reports.c.next_at.is_not(None)
+        connection.execute(sa.update(run_reports).where(where).values(next_at=now(-1)))
+
+
+def deliverer(engine: Engine, receiver: Receiver, secret: str | None = None, timeout: float = 5.0) -> DeliverReports:
+    return DeliverReports(SqlOutbox(engine), {"webhook": Webhook(receiver.url, secret, timeout)})
+
+
+# --- which runs, and in which words ---
+
+
+def test_a_run_that_sent_something_is_told_in_words_and_as_the_report(engine, receiver):
+    run_id = close_a_run(engine, sent=1204, failed=3)
+    assert deliverer(engine, receiver)() is None
+    [(headers, body)] = receiver.seen
+    message = json.loads(body)
+    assert message["text"].startswith("send-all completed: 1,204 sent, 3 failed in 2.0 s")
+    assert (message["type"], message["report"]["run_id"]) == ("run.finished", str(run_id))
+    assert (message["report"]["sent"], message["report"]["job"]) == (1204, "send-all")
+    assert headers["webhook-id"] == f"run_{run_id}"
+
+
+def test_quiet_runs_are_summed_up_in_the_next_report(engine, receiver):
+    close_a_run(engine, sent=1)
+    for _ in range(3):
+        close_a_run(engine)
+    close_a_run(engine, sent=2)
+    deliverer(engine, receiver)()
+    assert [json.loads(body)["report"]["quiet_runs"] for _, body in receiver.seen] == [0, 3]
+
+
+@pytest.mark.parametrize("outcome", [RunOutcome.FAILED, RunOutcome.REVOKED, RunOutcome.TIMED_OUT, RunOutcome.LOCK_LOST])
+def test_a_run_that_was_stopped_or_failed_is_told_though_it_sent_nothing(engine, receiver, outcome):
+    close_a_run(engine, outcome)
+    deliverer(engine, receiver)()
+    assert json.loads(receiver.seen[0][1])["report"]["outcome"] == outcome
+
+
+def test_a_run_that_died_is_told_when_its_row_is_closed(engine, receiver):
+    run_id = uuid4()
+    table = SqlRuns(engine, ("webhook",))
+    table.open(run_id, "send-all", Trigger.BEAT, 8)
+    with engine.begin() as connection:
+        connection.execute(sa.update(batch_runs).values(heartbeat_at=now(-60)))
+    assert table.close_dead("send-all", 10) == [run_id]
+    deliverer(engine, receiver)()
+    assert "the run's process died" in json.loads(receiver.seen[0][1])["text"]
+
+
+def test_where_nobody_asked_for_reports_none_are_kept(engine):
+    SqlRuns(engine).open(run_id := uuid4(), "send-all", Trigger.BEAT, 8)
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.FAILED)
+    SqlRuns(engine).close("send-all", report, None)
+    assert SqlOutbox(engine).next_in() is None
+
+
+# --- how they are delivered ---
+
+
+@pytest.mark.parametrize("secret", ["whsec_" + base64.b64encode(b"k" * 24).decode(), "a plain secret"])
+def test_the_signature_is_that_of_standard_webhooks(engine, receiver, secret):
+    close_a_run(engine, sent=1)
+    deliverer(engine, receiver, secret)()
+    [(headers, body)] = receiver.seen
+    key = b"k" * 24 if secret.startswith("whsec_") else secret.encode()
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+
+
+@pytest.mark.parametrize("trouble", [500, 404, 429, "drop", "elsewhere"])
+def test_what_did_not_arrive_is_tried_again_with_the_same_id(engine, receiver, trouble):
+    run_id = close_a_run(engine, sent=1)
+    receiver.answers = [trouble]
+    deliver = deliverer(engine, receiver)
+    wait = deliver()
+    assert wait is not None
+    assert 0 < wait <= 5
+    due_again(engine)
+    assert deliver() is None
+    assert receiver.ids == [f"run_{run_id}"] * 2
+
+
+def test_a_receiver_that_is_gone_is_asked_no_more(engine, receiver):
+    close_a_run(engine, sent=1)
+    receiver.answers = [410]
+    assert deliverer(engine, receiver)() is None
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(run_reports)).one()
+    assert (row.delivered_at, row.next_at) == (None, None)
+    assert row.error == "http://127.0.0.1 answered 410"
+
+
+def test_a_receiver_that_hangs_is_left_after_the_timeout_and_its_path_is_not_told(receiver):
+    receiver.answers = ["hang"]
+    report = replace(RunReport(run_id=uuid4(), trigger=Trigger.BEAT, outcome=RunOutcome.FAILED)).as_dict()
+    with pytest.raises(NotDelivered) as caught:
+        Webhook(receiver.url, None, 0.3)("run_1", {**report, "job": "send-all", "quiet_runs": 0})
+    assert str(caught.value) == "http://127.0.0.1 did not answer within 0.3 s"
+    assert "secret" not in repr(Webhook(receiver.url, "secret", 1.0)).lower().replace("secret=", "")
+
+
+def test_nobody_there_is_a_line_without_the_path():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}{PATH}"
+    report = RunReport(run_id=uuid4(), trigger=Trigger.BEAT, outcome=RunOutcome.FAILED).as_dict()
+    with pytest.raises(NotDelivered) as caught:
+        Webhook(url, None, 5.0)("run_1", {**report, "job": "send-all", "quiet_runs": 0})
+    assert PATH not in str(caught.value)
+
+
+def test_what_was_taken_by_one_that_died_goes_to_the_next(engine, receiver):
+    run_id = close_a_run(engine, sent=1)
+    [taken] = SqlOutbox(engine).take(10)
+    assert SqlOutbox(engine).take(10) == []
+    due_again(engine)
+    assert deliverer(engine, receiver)() is None
+    assert receiver.ids == [taken.id] == [f"run_{run_id}"]
+
+
+# --- beside the batch ---
+
+
+@contextmanager
+def parts_of(url: str, smtp_url: str, redis_url: str, **settings: Any) -> Iterator[Parts]:
+    values = {"database_url": url, "smtp_url": smtp_url, "redis_url": redis_url, "sender": "batch@example.org"}
+    parts = Parts(config.Settings(**(values | settings)))
+    try:
+        yield parts
+    finally:
+        parts.close()
+
+
+def test_a_receiver_that_hangs_does_not_hold_up_the_run(sqlite_url, redis_url, smtp_sink, receiver):
+    reserve(sqlite_url, 5)
+    receiver.answers = ["hang"]
+    with parts_of(sqlite_url, smtp_sink.url, redis_url, webhook_url=receiver.url) as parts:
+        report = send_all(parts)()
+        began = time.monotonic()
+        courier = deliver_soon(parts)
+        assert time.monotonic() - began < 1
+        wait_until(lambda: receiver.seen, 10, "the first try")
+        reserve(sqlite_url, 5, start=5)
+        assert send_all(parts)().counts.sent == 5
+        receiver.holding.set()
+        assert courier is not None
+        wait_until(lambda: len(receiver.seen) >= 2, 20, "both reports")
+        courier.wait(10)
+    assert f"run_{report.run_id}" in receiver.ids
+
+
+def test_the_report_reaches_operators_by_mail_too(sqlite_url, redis_url, tmp_path):
+    reserve(sqlite_url, 2)
+    with Sink(tmp_path / "storing", store=True) as sink:
+        with parts_of(sqlite_url, sink.url, redis_url, report_to="on-call@example.org") as parts:
+            send_all(parts)()
+            courier = deliver_soon(parts)
+            assert courier is not None
+            courier.wait(20)
+        [mail] = [mail for mail in sink.accepted() if "on-call@example.org" in mail.recipients]
+        raw = sink.raw(mail)
+    assert b"[mailbatch] send-all completed: 2 sent" in raw
+    assert b"Auto-Submitted: auto-generated" in raw
+    assert len(runs(sqlite_url)) == 1
+
+
+def test_reports_by_mail_need_a_sender(monkeypatch):
+    monkeypatch.setenv("MAILBATCH_REPORT_TO", "on-call@example.org")
+    with pytest.raises(SettingsError, match="REPORT_TO: needs MAILBATCH_SENDER"):
+        read_settings()
+
+
+def test_no_address_stands_in_a_report(engine, receiver):
+    table = SqlRuns(engine, ("webhook",))
+    table.open(run_id := uuid4(), "send-all", Trigger.BEAT, 8)
+    errors = ["[error]Index:1,ReservationID:x,Errors:[550 no such user <ada@example.com>]"]
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=Counts(failed=1))
+    table.close("send-all", replace(report, errors=errors), None)
+    deliverer(engine, receiver)()
+    assert b"***@example.com" in receiver.seen[0][1]
+    assert b"ada@" not in receiver.seen[0][1]
+
+
+def test_the_outbox_holds_the_report_once_the_row_is_closed(engine):
+    run_id = close_a_run(engine, sent=1)
+    with database(str(engine.url.render_as_string(hide_password=False))) as connection:
+        assert connection.execute(sa.select(run_reports.c.run_id)).scalars().all() == [run_id]
