@@ -92,19 +92,19 @@ def test_sums_begin_at_midnight_and_cut_no_run_in_two(engine, database_url):
     add_run(database_url, midnight, sent=7, failed=2, duration=2, finished_at=midnight)
     add_run(database_url, midnight, duration=0.1, finished_at=midnight)
     found = samples(exposed(engine)())
-    assert of(found, "mailbatch_sends_total", job="send-all", outcome="sent") == 7
-    assert of(found, "mailbatch_sends_total", job="send-all", outcome="failed") == 2
-    assert of(found, "mailbatch_sends_created", job="send-all", outcome="sent") == midnight.timestamp()
-    assert of(found, "mailbatch_runs_total", job="send-all", outcome="completed") == 2
+    assert of(found, "mailbatch_sends_total", batch="send-all", outcome="sent") == 7
+    assert of(found, "mailbatch_sends_total", batch="send-all", outcome="failed") == 2
+    assert of(found, "mailbatch_sends_created", batch="send-all", outcome="sent") == midnight.timestamp()
+    assert of(found, "mailbatch_runs_total", batch="send-all", outcome="completed") == 2
     # One of them did nothing, and would only hide how long the others take.
-    assert of(found, "mailbatch_run_duration_seconds_count", job="send-all") == 1
-    assert of(found, "mailbatch_run_duration_seconds_bucket", job="send-all", le="1.0") == 0
-    assert of(found, "mailbatch_run_duration_seconds_bucket", job="send-all", le="2.5") == 1
+    assert of(found, "mailbatch_run_duration_seconds_count", batch="send-all") == 1
+    assert of(found, "mailbatch_run_duration_seconds_bucket", batch="send-all", le="1.0") == 0
+    assert of(found, "mailbatch_run_duration_seconds_bucket", batch="send-all", le="2.5") == 1
     # A run that goes on since yesterday keeps yesterday's sums alive until it ends.
     add_run(database_url, yesterday + timedelta(hours=1), outcome=None, sent=5)
     found = samples(exposed(engine)())
-    assert of(found, "mailbatch_sends_total", job="send-all", outcome="sent") == 112
-    assert of(found, "mailbatch_running", job="send-all") == 1
+    assert of(found, "mailbatch_sends_total", batch="send-all", outcome="sent") == 112
+    assert of(found, "mailbatch_running", batch="send-all") == 1
 
 
 def test_the_last_run_is_told_and_one_that_a_pause_held_back_is_none(engine, database_url):
@@ -114,7 +114,7 @@ def test_the_last_run_is_told_and_one_that_a_pause_held_back_is_none(engine, dat
     with database(database_url) as connection:
         connection.execute(sa.insert(batch_schedule).values(name="send-all", paused="ticks", next_tick_at=NOW))
     found = samples(exposed(engine)())
-    told = {"job": "send-all"}
+    told = {"batch": "send-all"}
     assert of(found, "mailbatch_last_run_start_timestamp_seconds", **told) == pytest.approx(began.timestamp(), abs=0.01)
     assert 500 <= of(found, "mailbatch_last_run_age_seconds", **told) < 560
     assert of(found, "mailbatch_last_run_outcome", **told, outcome="paused") == 1

@@ -37,6 +37,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FRESH = 10.0
 """Seconds for which an answer is given again: any number of scrapers costs the database one look."""
 _CIRCUITS = ("closed", "half_open", "open")
+# The label of a job is `batch`: Prometheus gives its own `job` to everything that it scrapes.
 
 
 @dataclass(slots=True)
@@ -120,11 +121,11 @@ def _of_runs(jobs: Sequence[JobFigures], since: datetime) -> Iterator[Metric]:
     yield from _states_of_jobs(jobs)
     created = since.timestamp()
     sends = CounterMetricFamily(
-        "mailbatch_sends", "What became of mails, since midnight UTC.", labels=["job", "outcome"]
+        "mailbatch_sends", "What became of mails, since midnight UTC.", labels=["batch", "outcome"]
     )
-    runs = CounterMetricFamily("mailbatch_runs", "Runs that ended, since midnight UTC.", labels=["job", "outcome"])
+    runs = CounterMetricFamily("mailbatch_runs", "Runs that ended, since midnight UTC.", labels=["batch", "outcome"])
     took = HistogramMetricFamily(
-        "mailbatch_run_duration_seconds", "Duration of runs that did something, since midnight UTC.", labels=["job"]
+        "mailbatch_run_duration_seconds", "Duration of runs that did something, since midnight UTC.", labels=["batch"]
     )
     for job in jobs:
         for outcome, count in job.items.items():
@@ -148,12 +149,12 @@ def _states_of_jobs(jobs: Sequence[JobFigures]) -> Iterator[Metric]:
         ("last_run_remaining", "What it left due and unsent.", lambda job: job.remaining),
     ]
     for name, help_, value in told:
-        family = GaugeMetricFamily(f"mailbatch_{name}", help_, labels=["job"])
+        family = GaugeMetricFamily(f"mailbatch_{name}", help_, labels=["batch"])
         for job in jobs:
             if (known := value(job)) is not None:
                 family.add_metric([job.job], known)
         yield family
-    last = GaugeMetricFamily("mailbatch_last_run_outcome", "1 for how the last run ended.", labels=["job", "outcome"])
+    last = GaugeMetricFamily("mailbatch_last_run_outcome", "1 for how the last run ended.", labels=["batch", "outcome"])
     for job in jobs:
         for outcome in RunOutcome if job.outcome else ():
             last.add_metric([job.job, outcome.value], job.outcome == outcome.value)
