@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
+    from mailbatch.application.watch import Patience, Watch
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.db.circuits import SqlCircuits
     from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 
 FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
+DEAD_AFTER = 10.0
+"""Seconds of silence after which a run counts as dead; it beats every five."""
+GRACE = 10.0
+"""Seconds by which a tick may be late before the watch says so."""
 FIRST_REST = 10.0
 """Seconds for which a relay is left alone when it failed for the first time."""
 LONGEST_REST = 1800.0
@@ -235,6 +240,33 @@ class Parts:
         return RelayGuard(circuits=self.circuits, relay=self.relay.name, policy=policy, jitter=random.random)
 
     # --- operating ---
+
+    def watch(self, job: str, *, lock: bool = True) -> Watch:
+        """Looks at ``job`` from outside of its runs; without ``lock`` it asks no Redis."""
+        from mailbatch.application.watch import Watch
+        from mailbatch.infrastructure.db.pulse import SqlPulse
+
+        return Watch(
+            pulse=SqlPulse(self.engine),
+            runs=self.runs,
+            switch=self.switch,
+            driver=self.lock(job) if lock else None,
+            circuits=self.circuits,
+            relay=self.relay.name,
+            patience=self._patience,
+        )
+
+    def _patience(self) -> Patience:
+        from mailbatch.application.watch import Patience
+        from mailbatch.infrastructure.system.ticks import back
+
+        now = datetime.now(UTC)
+        return Patience(
+            quiet=(now - back(self.settings.when, now, 2)).total_seconds() + GRACE,
+            dead_after=DEAD_AFTER,
+            lock_ttl=self.settings.lock_ttl,
+            lease=self.settings.lease,
+        )
 
     @cached_property
     def reservations(self) -> SqlReservations:

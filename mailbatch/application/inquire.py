@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mailbatch.domain.errors import NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Census, Reports, Reservations, Row, Selection
     from mailbatch.application.ports import StatusBoard, Switch
+    from mailbatch.application.watch import Finding, Watch
+    from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.run import ItemError, Pause
 
 _LIGHT_PAGE = 500
@@ -90,7 +92,7 @@ class Driver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a job and its backlog stand."""
+    """How a job and its backlog stand. ``relay`` and ``warnings`` only where somebody was asked for them."""
 
     pause: Pause
     running: bool
@@ -98,6 +100,8 @@ class Standing:
     next_run_at: datetime | None
     last_run: Row | None
     census: Census
+    relay: Circuit | None = None
+    warnings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,7 @@ class ShowStanding:
     switch: Switch
     driver: Driver
     board: StatusBoard
+    watch: Watch | None = None
 
     def __call__(self, job: str) -> Standing:
         """Answer how ``job`` stands. Raises ``LockUnavailable`` if Redis cannot be asked."""
@@ -120,4 +125,6 @@ class ShowStanding:
             next_run_at=self.reports.next_tick_at(job),
             last_run=ended,
             census=self.reports.census(),
+            relay=self.watch.circuits.look(self.watch.relay) if self.watch is not None else None,
+            warnings=self.watch(job) if self.watch is not None else (),
         )

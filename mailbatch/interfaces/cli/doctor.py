@@ -37,7 +37,7 @@ class Finding:
 def doctor(*, as_json: bool) -> None:
     """Check settings, database, tables, Redis, relay and workers, and say what to do. Exit code 1 if one is wrong."""
     with opened(migrated=False) as parts:
-        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _smtp, _workers)]
+        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _smtp, _workers, _runs)]
     if as_json:
         print_json(
             [{"check": f.check, "ok": f.ok is not False, "found": f.found, "advice": f.advice} for f in findings]
@@ -130,6 +130,16 @@ def _workers(_parts: Parts) -> Finding:
     return Finding("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
 
 
+def _runs(parts: Parts) -> Finding:
+    from mailbatch.application.watch import Level
+
+    found = parts.watch("send-all")("send-all")
+    if not found:
+        return Finding("runs", ok=True, found="nothing is overdue, stuck or left behind")
+    bad = any(finding.level is Level.ERROR for finding in found)
+    return Finding("runs", ok=False if bad else None, found="; ".join(f.what for f in found), advice=found[0].advice)
+
+
 def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -139,5 +149,6 @@ _ADVICE: dict[str, Any] = {
     "database": "check MAILBATCH_DATABASE_URL and that the server runs",
     "redis": "check MAILBATCH_REDIS_URL and that the server runs",
     "smtp": "check MAILBATCH_SMTP_URL and that the relay takes mail from this host",
+    "runs": "see `mailbatch status`",
     "workers": "start one with `celery -A mailbatch worker -B`",
 }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.domain.run import Pause
+from mailbatch.domain.circuit import CircuitState
+from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json
 from mailbatch.interfaces.cli.runs import COUNTS, report_of
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing
+    from mailbatch.domain.circuit import Circuit
 
 JOB = "send-all"
 _PAUSED = {
@@ -29,7 +32,13 @@ def status(*, as_json: bool) -> None:
     from mailbatch.application.inquire import ShowStanding
 
     with opened() as parts:
-        ask = ShowStanding(reports=parts.reports, switch=parts.switch, driver=parts.lock(JOB), board=parts.status)
+        ask = ShowStanding(
+            reports=parts.reports,
+            switch=parts.switch,
+            driver=parts.lock(JOB),
+            board=parts.status,
+            watch=parts.watch(JOB),
+        )
         standing = ask(JOB)
         zone = parts.settings.timezone
     if as_json:
@@ -50,7 +59,15 @@ def _as_dict(standing: Standing) -> dict[str, Any]:
         "exact": census.exact,
         "due": census.due,
         "oldest_due_seconds": census.oldest_due_seconds,
+        "relay": relay_of(standing.relay) if standing.relay else None,
+        "warnings": [asdict(finding) for finding in standing.warnings],
     }
+
+
+def relay_of(circuit: Circuit) -> dict[str, Any]:
+    """A relay's circuit as programs read it."""
+    reason = public(circuit.reason) if circuit.reason else None
+    return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
 
 
 def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
@@ -67,7 +84,18 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
         ("last run", ended),
         ("due", waiting),
         ("reservations", states if census.exact else f"{states} (at least)"),
+        ("relay", _relay(standing.relay, zone) if standing.relay else ""),
+        *((f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != "relay_away"),
     ]
+
+
+def _relay(circuit: Circuit, zone: str) -> str:
+    if circuit.state is CircuitState.CLOSED:
+        return f"{circuit.relay}, nothing is wrong with it"
+    until = (
+        f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is probed by the next run"
+    )
+    return f"{circuit.relay} {until}: {public(circuit.reason or '')}"
 
 
 def _counted(counts: Any) -> str:
