@@ -51,6 +51,8 @@ LEASE_SHARE = 0.9
 BYTE_BUDGET = 4 * 1024 * 1024
 """Bytes of bodies that are loaded at once; a larger mail comes alone."""
 NO_VERDICT = "no verdict: the sender stopped while the mail may have been on the wire"
+SETTLE_EVERY = 1.0
+"""Seconds after which an answer is written if no claim took it along; until then a crash leaves it in doubt."""
 SETTLE_PATIENCE = 10.0
 """Seconds for which a verdict that cannot be written is kept and tried again once the run must stop."""
 
@@ -99,13 +101,14 @@ class SendDue:
             self.guard.probed()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Ticket:
-    """What settling a claim needs to know of it."""
+    """What a lane knows of a claim that it holds."""
 
     index: int
     attempts: int = 0
     earlier: Mapping[str, Verdict] | None = None
+    on_wire: bool = False
 
 
 class _Lane:
@@ -118,8 +121,8 @@ class _Lane:
         self.probing = probing
         self.answered = False
         self.held: dict[Claim, _Ticket] = {}
-        self.on_wire: set[Claim] = set()
         self.answers: list[Settlement] = []
+        self.unsettled_since = 0.0
         self.lease_ends = float("inf")
         self.faults: Counter[object] = Counter()
         self.faults_in_row = 0
@@ -167,32 +170,39 @@ class _Lane:
         """
         try:
             for page in self.pages():
-                for part in within_budget(page.claimed, BYTE_BUDGET):
-                    mails = deque(self.use.backlog.load(part))
-                    while mails:
-                        if self.must_stop():
+                for mail in self.mails(page.claimed):
+                    if self.must_stop():
+                        return
+                    message = self.composed(mail)
+                    del mail  # a fat one is not kept here while it is on the wire
+                    if message is not None:
+                        yield message
+                        if self.probing:
                             return
-                        # Popped, and handed on without a name: a fat mail is not kept here while it is on the wire.
-                        if (message := self.composed(mails.popleft())) is not None:
-                            self.on_wire.add(message.claim)
-                            yield message
-                            if self.probing:
-                                return
         except StoreError as error:
             self.broken = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
         except RunFailed as error:
             self.broken = error
+
+    def mails(self, claimed: Sequence[Claimed]) -> Iterator[ClaimedMail]:
+        """The mails of a group, in order: those that came with their claims, and fat ones loaded by parts."""
+        for part in within_budget(claimed, BYTE_BUDGET):
+            fat = [c for c in part if c.mail is None]
+            loaded = {mail.claim: mail for mail in self.use.backlog.load(fat)} if fat else {}
+            mails = deque(mail for c in part if (mail := c.mail or loaded.pop(c.claim, None)) is not None)
+            while mails:
+                yield mails.popleft()
 
     def pages(self) -> Iterator[Page]:
         """Claimed groups, by a cursor that returns to the head every few seconds and once at the end."""
         cursor: Cursor | None = None
         at_head = self.use.clock.monotonic()
         while not self.must_stop():
-            self.flush()
             if cursor is not None and self.use.clock.monotonic() - at_head > HEAD_EVERY:
                 cursor = None
             if from_head := cursor is None:
                 at_head = self.use.clock.monotonic()
+                self.flush()
                 self.tidy()
             page = self.claim(cursor)
             if page.claimed:
@@ -202,12 +212,25 @@ class _Lane:
             cursor = page.cursor
 
     def claim(self, cursor: Cursor | None) -> Page:
+        """Take the next group; what was answered is settled in the same transaction."""
         asked = self.use.clock.monotonic()
-        size = 1 if self.probing else self.use.group_size
-        page = self.use.backlog.claim(self.run.id, self.lane, cursor, size)
+        page = self._turned_over(cursor) or self.use.backlog.claim(self.run.id, self.lane, cursor, self.use.group_size)
         ends = asked + self.use.lease * LEASE_SHARE
         self.lease_ends = min(self.lease_ends, ends) if self.held else ends
         self.held |= {c.claim: _Ticket(c.index) for c in page.claimed}
+        return page
+
+    def _turned_over(self, cursor: Cursor | None) -> Page | None:
+        if not self.answers:
+            return None
+        answers, use = self.answers, self.use
+        try:
+            written, page = use.backlog.turn_over(self.run.id, self.lane, answers, cursor, use.group_size)
+        except StoreError as error:
+            log.warning("verdicts go before the next group: %s", error)
+            self.flush()
+            return None
+        self._settled(written)
         return page
 
     def tidy(self) -> None:
@@ -239,12 +262,15 @@ class _Lane:
                 return
 
     def composed(self, mail: ClaimedMail) -> Message | None:
-        self.held[mail.claim] = _Ticket(mail.index, mail.attempts, mail.earlier)
+        ticket = self.held[mail.claim]
+        ticket.attempts, ticket.earlier = mail.attempts, mail.earlier
         try:
-            return self.use.compose(mail)
+            message = self.use.compose(mail)
         except CannotCompose as error:
-            self.answers.append(uncomposable(mail.claim, error.errors))
+            self.answer(uncomposable(mail.claim, error.errors))
             return None
+        ticket.on_wire = True
+        return message
 
     # --- may it go on? ---
 
@@ -268,9 +294,9 @@ class _Lane:
     # --- what came of it ---
 
     def take(self, outcome: Outcome) -> None:
-        self.on_wire.discard(outcome.claim)
         ticket = self.held[outcome.claim]
-        self.answers.append(
+        ticket.on_wire = False
+        self.answer(
             settle(
                 self._blame(outcome) if isinstance(outcome, RelayFault) else outcome,
                 attempts=ticket.attempts,
@@ -281,9 +307,14 @@ class _Lane:
             )
         )
         if isinstance(outcome, Answered):
-            self._hear(outcome)
-        if len(self.answers) >= self.use.group_size:
+            self.faults_in_row = 0
+        if self.use.clock.monotonic() - self.unsettled_since > SETTLE_EVERY:
             self.flush()
+
+    def answer(self, settlement: Settlement) -> None:
+        if not self.answers:
+            self.unsettled_since = self.use.clock.monotonic()
+        self.answers.append(settlement)
 
     def _blame(self, fault: RelayFault) -> Outcome:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
@@ -324,11 +355,16 @@ class _Lane:
             written = self._insist(lambda: self.use.backlog.settle(self.run.id, self.lane, answers))
         except StoreError as error:
             raise RunFailed(f"{len(answers)} verdicts could not be written. err:{one_line(str(error))}") from error
-        self.answers = []
+        self._settled(written)
+
+    def _settled(self, written: set[Claim]) -> None:
+        """Count and report what has been written."""
+        answers, self.answers = self.answers, []
+        tallies = Counter(s.tally for s in answers if s.claim in written)
+        self.run.count(Counts(**{tally.value: n for tally, n in tallies.items() if tally is not Tally.RELEASED}))
         for s in answers:
             ticket = self.held.pop(s.claim)
             if s.claim in written:
-                self.run.count(_counted(s.tally))
                 self._report(s, ticket.index)
             else:
                 log.warning("verdict came too late: another run holds the mail (%s)", s.status, extra=_id(s.claim))
@@ -359,7 +395,7 @@ class _Lane:
         is judged as in doubt.
         """
         answered = {s.claim for s in self.answers}
-        self.answers += [released(claim) for claim in self.held if claim not in answered | self.on_wire]
+        self.answers += [released(c) for c, t in self.held.items() if not t.on_wire and c not in answered]
         try:
             self.flush()
         except RunFailed as error:
@@ -380,10 +416,6 @@ def within_budget(claimed: Iterable[Claimed], budget: int) -> Iterator[Sequence[
         size += one.size
     if part:
         yield part
-
-
-def _counted(tally: Tally) -> Counts:
-    return Counts() if tally is Tally.RELEASED else Counts(**{tally.value: 1})
 
 
 def _said(fault: RelayFault) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -11,12 +12,14 @@ import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeBacklog
 
+from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, released, settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
+from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
@@ -185,6 +188,38 @@ def test_a_cancelled_mail_is_not_loaded_though_it_was_claimed(world):
     world.end_lease(mail)
     world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
     assert world.backlog.load(page.claimed) == []
+
+
+def test_a_small_mail_comes_with_its_claim_and_a_fat_one_is_loaded(sql):
+    small, fat = sql.reserve(due=-2), sql.reserve(due=-1, body_text="x" * (INLINE_BYTES // 10 + 1))
+    page = sql.backlog.claim(sql.run(), 0, None, 10)
+    assert [one.claim.reservation_id for one in page.claimed] == [small, fat]
+    assert [one.mail is None for one in page.claimed] == [False, True]
+    assert page.claimed[1].size > INLINE_BYTES // 10
+    loaded = sql.backlog.load(page.claimed)
+    assert loaded[0] == page.claimed[0].mail
+    assert loaded[1].mail.body_text == "x" * (INLINE_BYTES // 10 + 1)
+
+
+def test_a_group_is_settled_and_the_next_one_claimed_together(world):
+    first, second = world.reserve(due=-9), world.reserve(due=-8)
+    run = world.run()
+    page = world.backlog.claim(run, 0, None, 1)
+    done = page.claimed[0].claim
+    stale = Claim(second, 7)
+    held, following = world.backlog.turn_over(run, 0, [outcome(done, YES), outcome(stale, YES)], page.cursor, 1)
+    assert held == {done}
+    assert [(one.claim.reservation_id, one.index) for one in following.claimed] == [(second, 2)]
+    assert (world.row(first).status, world.row(second).status) == (Status.SENT, Status.SENDING)
+
+
+def test_what_cannot_be_claimed_for_is_not_settled_either(sql):
+    mail, _ = sql.reserve(due=-9), sql.reserve(due=-8)
+    run, claim = claim_one(sql)
+    with pytest.raises(StoreError, match="has no row in batch_runs"):
+        sql.backlog.turn_over(uuid4(), 0, [outcome(claim, YES)], None, 1)
+    assert sql.row(mail).status == "sending"
+    assert sql.backlog.settle(run, 0, [outcome(claim, YES)]) == {claim}
 
 
 def test_a_verdict_is_written_once_and_only_by_the_holder_of_the_claim(world):
@@ -374,21 +409,24 @@ def test_lanes_that_claim_at_once_never_get_the_same_mail(sql):
     assert sorted(index for _, index in taken) == list(range(1, 201))
 
 
-def test_reservations_for_next_week_are_not_read_by_a_claim(postgres_url):
+@pytest.mark.parametrize("behind", [False, True])
+def test_reservations_for_next_week_are_not_read_by_a_claim(postgres_url, behind):
     engine = connect(postgres_url)
-    backlog = SqlBacklog(engine=engine, lease=60, retry=RETRY, message_id_domain="example.org")
-    statement = backlog._claim_statement(uuid4(), 0, 0, None, 128).compile(engine)
-    parameters = {name: bind.effective_value for name, bind in statement.binds.items()}
+    statement = claim_statement(behind=behind).compile(engine)
+    given = {"by_run": uuid4(), "by_lane": 0, "of_priority": 0, "limit": 128, "lease": 60.0, "inline": 1000}
+    given |= {"id_domain": "example.org", "after_due": datetime(2026, 1, 1, tzinfo=UTC), "after_id": uuid4()}
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO mail_reservations (recipients, subject, body_text, scheduled_at) "
             "SELECT 'a@example.org', 's', 't', now() + interval '1 day' FROM generate_series(1, 20000)"
         )
         connection.exec_driver_sql("ANALYZE mail_reservations")
-        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {statement}", statement.params | given).scalars())
     engine.dispose()
     index = plan.index("ix_mail_reservations_due")
     assert "due_at <= (statement_timestamp()" in plan[index:], plan
+    assert "Seq Scan on mail_reservations" not in plan
+    assert ("ROW(due_at, id) >" in plan) == behind
 
 
 def test_a_tally_that_is_released_is_in_no_column():

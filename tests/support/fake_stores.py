@@ -56,12 +56,13 @@ class FakeRow:
 
 @dataclass
 class FakeBacklog:
-    """The port ``Backlog``. ``failing`` makes the named verbs raise."""
+    """The port ``Backlog``. ``failing`` makes the named verbs raise; mails above ``inline`` bytes must be loaded."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     lease: float = 60.0
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_lateness: float = 0.0
+    inline: int = 1000
     rows: dict[UUID, FakeRow] = field(default_factory=dict)
     claimed: dict[UUID, int] = field(default_factory=dict)
     failing: dict[str, StoreError] = field(default_factory=dict)
@@ -86,21 +87,20 @@ class FakeBacklog:
             row.status, row.run_id, row.lane = Status.SENDING, run_id, lane
             row.claim_no += 1
             row.lease_until, row.wire_at = self.clock.now + self.lease, self.clock.now
-        page = [Claimed(Claim(r.id, r.claim_no), first + i, _size(r.mail)) for i, r in enumerate(due)]
         last = due[-1] if len(due) >= limit else None
+        page = [self._claimed(row, index) for index, row in enumerate(due, first)]
         return Page(page, Cursor(last.priority, last.due_at, last.id) if last else None)
+
+    def turn_over(
+        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+    ) -> tuple[set[Claim], Page]:
+        self._check("claim")
+        return self.settle(run_id, lane, settlements), self.claim(run_id, lane, after, limit)
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
         self._check("load")
         return [
-            ClaimedMail(
-                claim=c.claim,
-                index=c.index,
-                mail=row.mail,
-                message_id=f"<{row.id}@test.invalid>",
-                attempts=row.attempts,
-                earlier={to: v for to, v in row.verdicts.items() if v.kind is Kind.ACCEPTED},
-            )
+            _mail(row, c.claim, c.index)
             for c in claimed
             if (row := self.rows[c.claim.reservation_id]).claim_no == c.claim.claim_no and row.status is Status.SENDING
         ]
@@ -152,6 +152,10 @@ class FakeBacklog:
     def remaining(self) -> int:
         self._check("remaining")
         return len(self._due()) + sum(r.status is Status.SENDING for r in self.rows.values())
+
+    def _claimed(self, row: FakeRow, index: int) -> Claimed:
+        claim, size = Claim(row.id, row.claim_no), _size(row.mail)
+        return Claimed(claim, index, size, _mail(row, claim, index) if size <= self.inline else None)
 
     def _due(self) -> list[FakeRow]:
         due = [r for r in self.rows.values() if r.status is Status.PENDING and r.due_at <= self.clock.now]
@@ -319,6 +323,17 @@ def plain_message(claimed: ClaimedMail) -> Message:
     everyone = tuple(to.strip() for to in claimed.mail.recipients.split(","))
     left = tuple(to for to in everyone if to not in claimed.earlier)
     return Message(claimed.claim, Envelope("sender@example.org", left), b"Subject: s\r\n\r\nt\r\n")
+
+
+def _mail(row: FakeRow, claim: Claim, index: int) -> ClaimedMail:
+    return ClaimedMail(
+        claim=claim,
+        index=index,
+        mail=row.mail,
+        message_id=f"<{row.id}@test.invalid>",
+        attempts=row.attempts,
+        earlier={to: v for to, v in row.verdicts.items() if v.kind is Kind.ACCEPTED},
+    )
 
 
 def _size(mail: Mail) -> int:

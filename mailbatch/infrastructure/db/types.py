@@ -12,6 +12,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy.engine import Dialect
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.types import TypeEngine
@@ -36,9 +38,13 @@ class Guid(sa.TypeDecorator[UUID]):
         uuid = value if isinstance(value, UUID) else UUID(value)
         return uuid if dialect.name == "postgresql" else str(uuid)
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:
+        """PostgreSQL's driver answers with UUIDs already."""
+        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
+
     def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Read a UUID."""
-        return value if value is None or isinstance(value, UUID) else UUID(str(value))
+        return None if value is None else UUID(str(value))
 
 
 class Timestamp(sa.TypeDecorator[datetime]):

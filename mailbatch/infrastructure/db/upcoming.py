@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from mailbatch.application.ports import ClaimedMail
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
-from mailbatch.infrastructure.db.backlog import accepted_in
 from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import Guid, Timestamp, now
 

@@ -1,0 +1,204 @@
+"""Take what is due: which priorities have something, a group of one of them, and the item indexes of that group.
+
+Each statement is built once and bound anew for each group: to build one costs three times what it costs to run it.
+Literals such as 'pending' are spelled out rather than bound, because the partial indexes are chosen by them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
+from mailbatch.domain.errors import StoreError
+from mailbatch.domain.message import Claim
+from mailbatch.domain.reservation import MAIL_FIELDS, PRIORITIES, Mail
+from mailbatch.infrastructure.db.settling import accepted_in
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.types import Guid, now
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.sql.compiler import SQLCompiler
+
+INLINE_BYTES = 4 * 1024 * 1024
+"""Bytes of mails that come with their claims, for a whole group; a mail above its share of it is loaded later."""
+
+_r = mail_reservations.c
+PENDING = _r.status == sa.literal_column("'pending'")
+SENDING = _r.status == sa.literal_column("'sending'")
+UNEXPIRED = sa.or_(_r.expires_at.is_(None), _r.expires_at > now())
+_FAT = ("recipients", "body_text", "body_html", "context")
+"""Columns of a mail that may be of any size."""
+_OF_A_MAIL = ("message_id", "attempts", "verdicts", *MAIL_FIELDS)
+_AS_STORED = sa.types.NullType()
+"""A cursor's due time is only given back to the database: nobody need read it."""
+
+
+class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL that it becomes
+    """The size of a text in bytes, without reading it where the database knows it."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(octets, "postgresql")
+def _octets_postgresql(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"coalesce(octet_length({compiler.process(element.clauses, **kw)}), 0)"
+
+
+@compiles(octets, "sqlite")
+def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"coalesce(length(CAST({compiler.process(element.clauses, **kw)} AS BLOB)), 0)"
+
+
+def claim(
+    connection: Connection, run_id: UUID, lane: int, after: Cursor | None, limit: int, given: Mapping[str, Any]
+) -> Page:
+    """Take up to ``limit`` due reservations behind ``after``; ``given``: ``lease`` (seconds) and ``id_domain``."""
+    bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
+    rows: list[Any] = []
+    if after is not None:
+        bound |= {"after_due": after.due_at, "after_id": after.reservation_id}
+        rows += _group(connection, bound | {"of_priority": after.priority, "limit": limit}, behind=True)
+    if len(rows) < limit:
+        # A full page leaves its priority unfinished: only beyond it is there anything to look for.
+        for priority in due_priorities(connection, below=after.priority if after else None):
+            rows += _group(connection, bound | {"of_priority": priority, "limit": limit - len(rows)}, behind=False)
+            if len(rows) >= limit:
+                break
+    first = reserve_indexes(connection, run_id, len(rows)) if rows else 1
+    claimed = [_claimed(row, index) for index, row in enumerate(rows, first)]
+    if len(rows) < limit:
+        return Page(claimed, None)
+    last = rows[-1]
+    return Page(claimed, Cursor(last.priority, last.due, last.id))
+
+
+def due_priorities(connection: Connection, below: int | None = None) -> list[int]:
+    """Priorities that have something due, highest first: a jump from one to the next on the index.
+
+    Reading within one priority by due time is what keeps reservations for next week out of every tick's way.
+    """
+    below = PRIORITIES.stop if below is None else below
+    return sorted(connection.scalars(_due_priorities(), {"below": below}), reverse=True)
+
+
+def load(connection: Connection, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
+    """Read the mails of ``claimed``, in its order, as far as they are held still."""
+    wanted = [c.claim.reservation_id for c in claimed]
+    rows = {row.id: row for row in connection.execute(_load(), {"ids": wanted})}
+    return [
+        _mail(c.claim, c.index, row)
+        for c in claimed
+        if (row := rows.get(c.claim.reservation_id)) is not None and row.claim_no == c.claim.claim_no
+    ]
+
+
+def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
+    """Reserve ``count`` item indexes of the run; answer the first."""
+    claimed = connection.execute(_reserve_indexes(), {"run": run_id, "count": count}).scalar_one_or_none()
+    if claimed is None:
+        raise StoreError(f"run {run_id} has no row in batch_runs", transient=False)
+    return int(claimed) - count + 1
+
+
+def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool) -> list[Any]:
+    # RETURNING has no order of its own.
+    return sorted(connection.execute(claim_statement(behind=behind), bound), key=lambda row: (row.due, row.id))
+
+
+def _claimed(row: Any, index: int) -> Claimed:
+    claim = Claim(row[0], row[1])
+    return Claimed(claim, index, row.size, None if row.recipients is None else _mail(claim, index, row))
+
+
+def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
+    """Read a row that ends in ``_OF_A_MAIL``; by place, for names cost more than all the rest."""
+    message_id, attempts, verdicts, *mail = row[-len(_OF_A_MAIL) :]
+    return ClaimedMail(
+        claim=claim,
+        index=index,
+        mail=Mail(**dict(zip(MAIL_FIELDS, mail, strict=True))),
+        message_id=message_id,
+        attempts=attempts,
+        earlier=accepted_in(verdicts),
+    )
+
+
+# --- the statements ---
+
+
+@cache
+def _due_priorities() -> sa.Executable:
+    below = sa.bindparam("below", type_=sa.BigInteger)
+    top = sa.select(sa.func.max(_r.priority).label("priority")).where(PENDING, _r.priority < below)
+    level = top.cte("level", recursive=True)
+    lower = sa.select(sa.func.max(_r.priority)).where(PENDING, _r.priority < level.c.priority).scalar_subquery()
+    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
+    due = sa.exists().where(PENDING, _r.priority == level.c.priority, _r.due_at <= now())
+    return sa.select(level.c.priority).where(level.c.priority.is_not(None), due)
+
+
+@cache
+def claim_statement(*, behind: bool) -> sa.Executable:
+    """Claim within one priority, from its first that is due, or ``behind`` a key."""
+    due = sa.select(_r.id).where(
+        PENDING, _r.priority == sa.bindparam("of_priority", type_=sa.Integer), _r.due_at <= now(), UNEXPIRED
+    )
+    if behind:
+        key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
+        due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
+    limit = sa.bindparam("limit", type_=sa.Integer)
+    due = due.order_by(_r.due_at, _r.id).limit(limit).with_for_update(skip_locked=True)
+    # MATERIALIZED (and a CTE at all): a planner that inlines the subquery may lock more rows than LIMIT says.
+    ids = due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
+    own_id = sa.literal("<") + sa.cast(_r.id, sa.Text) + "@" + sa.bindparam("id_domain", type_=sa.Text) + ">"
+    size = sum((octets(sa.cast(_r[name], sa.Text)) for name in _FAT), sa.literal(0))
+    small = size <= sa.bindparam("inline", type_=sa.Integer)
+    return (
+        sa.update(mail_reservations)
+        .where(_r.id.in_(sa.select(ids.c.id)))
+        .values(
+            status="sending",
+            run_id=sa.bindparam("by_run", type_=Guid),
+            lane=sa.bindparam("by_lane", type_=sa.Integer),
+            claim_no=_r.claim_no + 1,
+            lease_until=now(sa.bindparam("lease", type_=sa.Float)),
+            wire_at=now(),
+            message_id=sa.func.coalesce(_r.message_id, own_id),
+        )
+        .returning(
+            _r.id,
+            _r.claim_no,
+            _r.priority,
+            sa.type_coerce(_r.due_at, _AS_STORED).label("due"),
+            size.label("size"),
+            *(sa.case((small, _r[name])).label(name) if name in _FAT else _r[name] for name in _OF_A_MAIL),
+        )
+    )
+
+
+@cache
+def _load() -> sa.Executable:
+    return sa.select(_r.id, _r.claim_no, *(_r[name] for name in _OF_A_MAIL)).where(
+        _r.id.in_(sa.bindparam("ids", expanding=True, type_=Guid)), SENDING
+    )
+
+
+@cache
+def _reserve_indexes() -> sa.Executable:
+    runs = batch_runs.c
+    return (
+        sa.update(batch_runs)
+        .where(runs.run_id == sa.bindparam("run", type_=Guid))
+        .values(claimed=runs.claimed + sa.bindparam("count", type_=sa.Integer))
+        .returning(runs.claimed)
+    )

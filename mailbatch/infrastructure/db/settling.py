@@ -1,0 +1,214 @@
+"""Write what became of claims: one statement for a group, its tries, its counts; fenced by ``claim_no``."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from mailbatch.domain.message import Claim
+from mailbatch.domain.outcome import Kind, Reply, Verdict
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.settlement import Tally
+from mailbatch.infrastructure.db.runs import upsert
+from mailbatch.infrastructure.db.tables import batch_lanes, mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.types import JSON, Guid, now, storable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.types import TypeEngine
+
+    from mailbatch.domain.settlement import Settlement
+
+_r = mail_reservations.c
+
+
+def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
+    """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
+    if not settlements:
+        return set()
+    held = _write(connection, settlements, late=False)
+    if len(held) < len(settlements):
+        # A verdict that comes after the rescue: an acceptance is a fact, and fits until someone claimed it anew.
+        late = [s for s in settlements if s.claim not in held and s.status is Status.SENT]
+        rescued = _write(connection, late, late=True) if late else set()
+        _correct_attempts(connection, rescued)
+        held |= rescued
+    if lane:
+        _count(connection, run_id, lane, [s.tally for s in settlements if s.claim in held])
+    tried = [s for s in settlements if s.attempted and s.status is not Status.SENT and s.claim in held]
+    record_attempts(connection, [_attempt_of(s, run_id, lane) for s in tried])
+    return held
+
+
+def _write(connection: Connection, settlements: Sequence[Settlement], *, late: bool) -> set[Claim]:
+    """One statement for all, from a JSON document that each database unfolds into rows."""
+    document = json.dumps([_row_of(s) for s in settlements], ensure_ascii=False)
+    statement = _settle(connection.dialect.name, late=late)
+    written = connection.execute(statement, {"document": document}).all()
+    if len(written) == len(settlements):
+        return {s.claim for s in settlements}
+    return {Claim(*row) for row in written}
+
+
+def _count(connection: Connection, run_id: UUID, lane: int, tallies: Sequence[Tally]) -> None:
+    """Count what a helper has settled, in the same transaction: a lane that is killed leaves exact counts."""
+    added = {tally.value: count for tally, count in Counter(tallies).items() if tally is not Tally.RELEASED}
+    if added:
+        columns = batch_lanes.c
+        connection.execute(
+            sa.update(batch_lanes)
+            .where(columns.run_id == run_id, columns.lane == lane)
+            .values({name: columns[name] + count for name, count in added.items()})
+        )
+
+
+def record_attempts(connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> None:
+    """Note tries that were no acceptance, each once."""
+    if attempts:
+        insert = upsert(connection, mail_attempts).on_conflict_do_nothing()
+        connection.execute(insert, [{**_NO_ATTEMPT, **a} for a in attempts])
+
+
+def _correct_attempts(connection: Connection, claims: Iterable[Claim]) -> None:
+    """The accepted attempt stands on the reservation itself; what was noted as in doubt is no longer."""
+    a = mail_attempts.c
+    for claim in claims:
+        connection.execute(
+            sa.delete(mail_attempts).where(
+                a.reservation_id == claim.reservation_id, a.claim_no == claim.claim_no, a.outcome == "in_doubt"
+            )
+        )
+
+
+# --- the statement ---
+
+_ROW: dict[str, TypeEngine[Any]] = {
+    "id": Guid(),
+    "claim_no": sa.Integer(),
+    "status": sa.Text(),
+    "attempted": sa.Integer(),
+    "retry_in": sa.Float(),
+    "error": sa.Text(),
+    "reply_code": sa.Integer(),
+    "reply_text": sa.Text(),
+    "relay": sa.Text(),
+    "verdicts": JSON,
+}
+
+
+@cache
+def _settle(dialect: str, *, late: bool) -> sa.Executable:
+    document = sa.bindparam("document", type_=sa.Text)
+    v = (_unfolded_postgresql if dialect == "postgresql" else _unfolded_sqlite)(document)
+    states = "('in_doubt', 'pending')" if late else "('sending')"
+    attempted = v.c.attempted == 1
+    finished = v.c.status.in_(["sent", "failed"])
+    return (
+        sa.update(mail_reservations)
+        .where(_r.id == v.c.id, _r.claim_no == v.c.claim_no, sa.literal_column(f"mail_reservations.status IN {states}"))
+        .values(
+            status=v.c.status,
+            attempts=_r.attempts + v.c.attempted,
+            retry_at=sa.case((v.c.retry_in.is_not(None), now(v.c.retry_in)), else_=_r.retry_at),
+            last_error=sa.case((attempted, v.c.error), else_=sa.func.coalesce(v.c.error, _r.last_error)),
+            reply_code=sa.case((attempted, v.c.reply_code), else_=_r.reply_code),
+            reply_text=sa.case((attempted, v.c.reply_text), else_=_r.reply_text),
+            relay=sa.func.coalesce(v.c.relay, _r.relay),
+            verdicts=sa.case((attempted, v.c.verdicts), else_=_r.verdicts),
+            sent_at=sa.case((v.c.status == "sent", now()), else_=None),
+            finished_at=sa.case((finished, now()), else_=None),
+            wire_at=sa.case((v.c.status == "in_doubt", _r.wire_at), else_=None),
+            lease_until=None,
+        )
+        .returning(_r.id, _r.claim_no)
+    )
+
+
+def _unfolded_postgresql(document: sa.ColumnElement[str]) -> Any:
+    columns: list[Any] = [sa.column(name, type_) for name, type_ in _ROW.items()]
+    rows = sa.func.jsonb_to_recordset(sa.cast(document, postgresql.JSONB))
+    return rows.table_valued(*columns, name="v").render_derived(with_types=True)
+
+
+def _unfolded_sqlite(document: sa.ColumnElement[str]) -> Any:
+    each = sa.func.json_each(document).table_valued("value", name="each")
+    value = each.c.value
+    columns: list[Any] = [sa.type_coerce(sa.func.json_extract(value, f"$.{n}"), t).label(n) for n, t in _ROW.items()]
+    # MATERIALIZED: else SQLite unfolds the document anew for each row that it compares.
+    return sa.select(*columns).select_from(each).cte("v").prefix_with("MATERIALIZED")
+
+
+# --- rows ---
+
+_NO_ATTEMPT = {
+    "run_id": None,
+    "lane": None,
+    "relay": None,
+    "reply_code": None,
+    "enhanced_code": None,
+    "reply_text": None,
+    "verdicts": None,
+}
+
+
+def _row_of(s: Settlement) -> dict[str, Any]:
+    """What stands in no key is NULL."""
+    row: dict[str, Any] = {
+        "id": str(s.claim.reservation_id),
+        "claim_no": s.claim.claim_no,
+        "status": s.status.value,
+        "attempted": int(s.attempted),
+    }
+    if s.reply is not None:
+        row |= {"reply_code": s.reply.code, "reply_text": storable(s.reply.text), "relay": s.relay}
+    if s.errors:
+        row |= {"error": storable(" ".join(s.errors)), "relay": s.relay}
+    if s.retry_in is not None:
+        row["retry_in"] = s.retry_in
+    if s.verdicts is not None:
+        row["verdicts"] = stored_verdicts(s.verdicts)
+    return row
+
+
+def _attempt_of(s: Settlement, run_id: UUID, lane: int) -> dict[str, Any]:
+    return {
+        "reservation_id": s.claim.reservation_id,
+        "claim_no": s.claim.claim_no,
+        "run_id": run_id,
+        "lane": lane,
+        "relay": s.relay,
+        "outcome": s.tally.value,
+        "reply_code": s.reply.code if s.reply else None,
+        "enhanced_code": s.reply.enhanced if s.reply else None,
+        "reply_text": storable(s.reply.text if s.reply else " ".join(s.errors)),
+        "verdicts": stored_verdicts(s.verdicts),
+    }
+
+
+def stored_verdicts(verdicts: Mapping[str, Verdict] | None) -> dict[str, Any] | None:
+    """Verdicts as they stand in the ``verdicts`` columns: recipient to kind, code and text."""
+    if verdicts is None:
+        return None
+    return {
+        storable(to): {"kind": v.kind.value, "code": v.reply.code, "text": storable(v.reply.text)}
+        for to, v in verdicts.items()
+    }
+
+
+def accepted_in(stored: Mapping[str, Any] | None) -> dict[str, Verdict]:
+    """The recipients that took it in an earlier attempt: a retry is not for them."""
+    if not stored:
+        return {}
+    return {
+        to: Verdict(Kind.ACCEPTED, Reply(v["code"], v["text"]))
+        for to, v in stored.items()
+        if v["kind"] == Kind.ACCEPTED
+    }
