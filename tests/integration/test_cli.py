@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from mailbatch.domain.reservation import Status
+from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now
@@ -346,8 +347,10 @@ def test_status_has_its_shape(shell, engine, redis_url):
     found = shell.json("status")
     assert list(found) == [
         *("paused", "running", "progress", "next_run_at", "last_run"),
-        *("reservations", "exact", "due", "oldest_due_seconds"),
+        *("reservations", "exact", "due", "oldest_due_seconds", "relay", "warnings"),
     ]
+    assert found["relay"] == {"name": "localhost:1025", "state": "closed", "until": None, "reason": None}
+    assert found["warnings"] == []
     assert (found["paused"], found["running"], found["progress"]) == (False, False, None)
     assert found["next_run_at"].endswith("Z")
     assert found["last_run"]["sent"] == 7
@@ -494,8 +497,32 @@ def test_doctor_finds_nothing_wrong_where_nothing_is(shell, redis_url, smtp_sink
     shell.set("MAILBATCH_SMTP_URL", smtp_sink.url)
     found = shell.json("doctor")
     assert [(f["check"], f["ok"]) for f in found] == [
-        (check, True) for check in ("settings", "database", "redis", "smtp", "workers")
+        (check, True) for check in ("settings", "database", "redis", "smtp", "workers", "runs")
     ]
+
+
+def test_status_and_doctor_tell_of_a_relay_that_is_left_alone_and_of_a_run_that_died(shell, engine, redis_url):
+    shell.set("MAILBATCH_REDIS_URL", redis_url)
+    SqlCircuits(engine).open("localhost:1025", "421 too busy for ada@example.com", 600)
+    with engine.begin() as connection:
+        row = {
+            "run_id": uuid4(),
+            "job": "send-all",
+            "trigger": "beat",
+            "started_at": now(-99),
+            "heartbeat_at": now(-99),
+        }
+        connection.execute(sa.insert(batch_runs).values(**row))
+    found = shell.json("status")
+    assert (found["relay"]["state"], found["relay"]["reason"]) == ("open", "421 too busy for ***@example.com")
+    assert found["relay"]["until"].endswith("Z")
+    assert [(w["name"], w["level"]) for w in found["warnings"]] == [("run_died", "error"), ("relay_away", "warning")]
+    assert set(found["warnings"][0]) == {"name", "level", "what", "since", "advice"}
+    shown = shell("status")
+    assert "localhost:1025 is left alone until" in shown
+    assert f"run {row['run_id']} of send-all is silent" in shown
+    [said] = [f["found"] for f in shell.json("doctor", code=1) if f["check"] == "runs"]
+    assert "is silent: its process died" in said
 
 
 def test_doctor_says_all_that_is_wrong_and_what_to_do(shell, tmp_path):

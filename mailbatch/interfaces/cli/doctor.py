@@ -37,7 +37,9 @@ class Finding:
 def doctor(*, as_json: bool) -> None:
     """Check settings, database, tables, Redis, relay and workers, and say what to do. Exit code 1 if one is wrong."""
     with opened(migrated=False) as parts:
-        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _smtp, _workers, _runs)]
+        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _smtp, _workers)]
+        if all(finding.ok for finding in findings if finding.check == "database"):
+            findings.append(_bounded(_runs, parts))
     if as_json:
         print_json(
             [{"check": f.check, "ok": f.ok is not False, "found": f.found, "advice": f.advice} for f in findings]
