@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.application.compose import Compose
     from mailbatch.application.deliver_reports import Channel
     from mailbatch.application.leave_alone import RelayGuard
+    from mailbatch.application.metrics import Measure
     from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
     from mailbatch.application.watch import Patience, Watch
@@ -295,6 +296,14 @@ class Parts:
         from mailbatch.infrastructure.db.upcoming import SqlUpcoming
 
         return SqlUpcoming(self.engine)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The figures for a monitoring system."""
+        from mailbatch.application.metrics import Measure
+        from mailbatch.infrastructure.db.metrics import SqlMeasures
+
+        return Measure(self.reports, SqlMeasures(self.engine))
 
     @cached_property
     def check_draft(self) -> CheckDraft:

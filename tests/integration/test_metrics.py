@@ -9,9 +9,11 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
 from support.backlogs import database, reserve
 
 from mailbatch.application.metrics import Measure
+from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
@@ -22,7 +24,8 @@ from mailbatch.infrastructure.db.tables import (
     mail_reservations,
     relay_circuits,
 )
-from mailbatch.interfaces.http.metrics import FRESH, Exposition
+from mailbatch.interfaces.http.app import create_app
+from mailbatch.interfaces.http.exposition import CONTENT_TYPE, FRESH, Exposition
 
 NOW = datetime.now(UTC)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -180,3 +183,18 @@ def test_a_database_that_is_away_is_told_and_nothing_is_guessed(tmp_path):
     engine.dispose()
     assert of(found, "mailbatch_database_up") == 0
     assert not any(name.startswith("mailbatch_reservations") for name, _ in found)
+
+
+def test_they_are_for_whoever_may_read(sqlite_url, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("MAILBATCH_SCHEDULE", "0 0 6 * * 1-5")
+    monkeypatch.setenv("MAILBATCH_API_TOKEN", "operates")
+    monkeypatch.setenv("MAILBATCH_API_READ_TOKEN", "reads")
+    parts = Parts(read_settings())
+    with TestClient(create_app(parts), base_url="http://127.0.0.1") as client:
+        assert client.get("/metrics").status_code == 401
+        answer = client.get("/metrics", headers={"Authorization": "Bearer reads"})
+    parts.close()
+    assert (answer.status_code, answer.headers["content-type"]) == (200, CONTENT_TYPE)
+    # A weekend lies between two of these ticks.
+    assert of(samples(answer.content), "mailbatch_schedule_interval_seconds") == 3 * 86_400

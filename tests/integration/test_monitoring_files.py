@@ -22,7 +22,7 @@ from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, relay_circuits
-from mailbatch.interfaces.http.metrics import Exposition
+from mailbatch.interfaces.http.exposition import Exposition
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "mailbatch.rules.yml"

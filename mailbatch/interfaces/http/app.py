@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse, Response
 
-from mailbatch.interfaces.http import login, pages, problems
+from mailbatch.interfaces.http import login, metrics, pages, problems
 from mailbatch.interfaces.http.auth import Gate, LoginNeeded, login_address
 from mailbatch.interfaces.http.guard import Guard
 
@@ -52,7 +52,7 @@ def create_app(parts: Parts) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     """Every router, in the order in which they are asked."""
-    return [login.router, pages.router]
+    return [login.router, metrics.router, pages.router]
 
 
 async def _to_login(request: Request, _error: Exception) -> Response:
