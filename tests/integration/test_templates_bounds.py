@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 
 import pytest
+from jinja2 import Environment, StrictUndefined
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
@@ -104,6 +106,85 @@ def test_what_would_fill_memory_or_take_for_ever_fails_fast(source):
     assert line.isprintable()
     assert time.monotonic() - began < 15
     assert peak_kib() - before < 200_000
+
+
+BIG = "{% set big = '<' * 200000 %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        BIG + "{% for i in range(100000) %}{{ big }}{% endfor %}",
+        BIG + "{{ big }}" * 60,
+        BIG + "{% for i in range(100000) %}{{ big|lower }}{% endfor %}",
+        BIG + "{% set text %}{% for i in range(100000) %}{{ big }}{% endfor %}{% endset %}",
+        BIG + "{% macro m() %}{% for i in range(100000) %}{{ big }}{% endfor %}{% endmacro %}{{ m() }}",
+        BIG + "{% filter lower %}{% for i in range(100000) %}{{ big[:4000] }}{% endfor %}{% endfilter %}",
+        BIG + "{% for i in [1] recursive %}{% for j in range(100000) %}{{ big[:4000] }}{% endfor %}{% endfor %}",
+        BIG + "{% for i in range(100000) %}{{ [big] }}{% endfor %}",
+        BIG
+        + "{% set t %}{% for i in range(9999) %}{% autoescape i %}{{ big }}{% endautoescape %}{% endfor %}{% endset %}",
+        BIG + "{{ [big, [big], [[big]], [[[big]]]] }}",
+        "{{ [1]|batch(100000, [1]|batch(100000, 0)|list)|list }}",
+    ],
+)
+def test_what_escaping_or_writing_again_multiplies_is_counted(source):
+    mail = Mail(recipients="ann@example.org", subject="s", body_html=source)
+    templates = Templates(None, MOST)
+    before, began = peak_kib(), time.monotonic()
+    with pytest.raises(CannotCompose, match=r"characters|bytes|values|steps"):
+        templates(mail)
+    assert time.monotonic() - began < 15
+    assert peak_kib() - before < 200_000
+
+
+def test_includes_are_steps(tmp_path):
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again/body.txt").write_text(
+        "{% set n = n - 1 %}{% if n %}{% include 'again/body.txt' %}{% include 'again/body.txt' %}{% endif %}"
+    )
+    mail = Mail(recipients="ann@example.org", subject="s", template="again", context={"n": 60})
+    with pytest.raises(CannotCompose, match=r"steps|seconds"):
+        Templates(tmp_path, MOST)(mail)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ text }} {{ marks }} {{ number }} {{ ratio }} {{ yes }} {{ nothing }} {{ texts }} {{ table }} {{ long }}",
+        "{{ table.key }} {{ table['key'] }} {{ table.items() }} {{ table.get('no', marks) }} {{ rows[0].items }}",
+        "{{ '<' }} {{ 1 }} {{ none }} {{ ['<', 1.5] }} {{ marks|safe }} {{ marks|e }}{{ text if yes }}{{ long|upper }}",
+        "{% autoescape yes %}{{ marks }}{% endautoescape %}{% autoescape nothing %}{{ marks }}{% endautoescape %}",
+        "{% autoescape false %}{{ marks }}{% endautoescape %}{% autoescape true %}{{ marks }}{% endautoescape %}",
+        "{% for t in texts %}{{ loop.index }} {{ t }} {{ loop.last }}{% else %}-{% endfor %}{{ texts|join('<') }}",
+        "{% macro m(a, b='<') %}{{ a }}{{ b }}{% endmacro %}{{ m(marks) }}",
+        "{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}{{ marks }}{% endcall %}",
+        "{% filter upper %}{{ marks }}x{% endfilter %}{{ yes and marks }}{{ marks|upper|length }}",
+        "{% set a %}{{ marks }}{% endset %}{{ a }}{{ a ~ marks }}{{ marks ~ number }}{{ marks + a }}",
+        "{% block b %}{{ marks }}{% endblock %}{{ self.b() }}{% with x = marks %}{{ x }}{% endwith %}",
+    ],
+)
+@pytest.mark.parametrize("html", [False, True])
+def test_what_is_written_is_what_jinja2_writes(source, html):
+    context = {
+        "text": "Ann",
+        "marks": '<a href="\'">&</a>',
+        "number": 7,
+        "ratio": 0.5,
+        "yes": True,
+        "nothing": None,
+        "texts": ["a", "<b>"],
+        "table": {"key": "<value>"},
+        "rows": [{"items": "<items>"}],
+        "long": "é<" * 5000,
+    }
+    plain = Environment(autoescape=html, undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - as asked
+    mail = Mail(recipients="a@b", subject="s", **{"body_html" if html else "body_text": source}, context=context)
+    rendered = Templates(None, MOST)(mail)
+    written = rendered.html if html else rendered.text
+    expected = plain.from_string(source).render(context)
+    # A bound method's place in memory, which no two lookups share, is all that may differ.
+    assert re.sub("0x[0-9a-f]+", "", written or "") == re.sub("0x[0-9a-f]+", "", expected)
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2.exceptions import SecurityError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 STEPS = 1_000_000
 SECONDS = 5.0
 WIDEST = 1_000
 """Characters to which anything is padded, and digits of a precision, at most."""
 LONGEST_LIST = 100_000
+WRITTEN = 8
+"""How many times ``most`` may be written in all, into macros, set blocks and from them on."""
 BITS = 4_096
 _DIGITS = re.compile(r"\d+")
 # A width that comes from a value: "%*d" (its flags and digits before the star), "{:{}}".
@@ -34,6 +32,7 @@ class Budget:
 
     def __init__(self, most: int, steps: int = STEPS, seconds: float = SECONDS) -> None:
         self.most = most
+        self._left = most * WRITTEN
         self._all_steps = self._steps = steps
         self._seconds = seconds
         self._until = time.monotonic() + seconds
@@ -50,6 +49,12 @@ class Budget:
         """See that a text of ``size`` characters may be made."""
         if size > self.most:
             raise OverBudget(f"makes a text of more than {self.most} characters")
+
+    def write(self, size: int) -> None:
+        """Use up ``size`` characters of what may be written in all."""
+        self._left -= size
+        if self._left < 0:
+            raise OverBudget(f"writes more than {self.most * WRITTEN} characters, counting what it writes again")
 
     def weigh(self, value: Any) -> None:
         """See that ``value`` may be spelled out: a list that holds one list twice, and so on, grows by the power."""
@@ -85,14 +90,18 @@ def budget() -> Budget:
     return _current.get()
 
 
-@contextmanager
-def spending(what: Budget) -> Iterator[Budget]:
+class spending:  # noqa: N801 - reads as a statement; written out, for a generator would take longer than it guards
     """Let whatever is compiled or rendered inside use up ``what``."""
-    token = _current.set(what)
-    try:
-        yield what
-    finally:
-        _current.reset(token)
+
+    def __init__(self, what: Budget) -> None:
+        self._what = what
+
+    def __enter__(self) -> Budget:
+        self._token = _current.set(self._what)
+        return self._what
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def listed(count: int) -> None:

@@ -18,23 +18,30 @@ if TYPE_CHECKING:
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
-_NEVER = (0.0, False)
-_MOST_SEEN = 10_000
-"""Names, among them those of templates that are not there, that are kept in mind."""
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Folder(BaseLoader):
     """Loads ``<name>/<file>`` from under ``directory``; a symbolic link may not lead out of it.
 
-    A file that changes is read again: each is looked at when it is asked for and ``look_again`` seconds have passed
-    since the last look. What is not there raises ``TemplateNotFound``.
+    A file that changes is read again: ``look_again`` seconds after the last look all files are looked at anew.
+    What is not there raises ``TemplateNotFound``.
     """
 
     def __init__(self, directory: Path, look_again: float = 0.0) -> None:
         self.directory = directory
+        self.looks = 0  # how often it was time to
         self._look_again = look_again
-        self._seen: dict[str, tuple[float, bool]] = {}
+        self._until = 0.0
+
+    def looks_anew(self) -> bool:
+        """Whether it is time to look: what was seen before is then no longer known. To be asked before each mail."""
+        now = time.monotonic()
+        if now < self._until:
+            return False
+        self._until = now + self._look_again
+        self.looks += 1
+        return True
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         """Read one file as UTF-8 (Jinja2's loader protocol)."""
@@ -45,19 +52,11 @@ class Folder(BaseLoader):
         source = path.read_text(encoding="utf-8-sig")
         sandbox: Sandbox = environment  # type: ignore[assignment]
         sandbox.refuse_if_vast(source, template)
-        return source, str(path), _Unchanged(path, written, self._look_again)
+        return source, str(path), _Unchanged(self, path, written)
 
     def has(self, template: str) -> bool:
         """Whether there is such a file inside the directory."""
-        until, there = self._seen.get(template, _NEVER)
-        now = time.monotonic()
-        if now < until:
-            return there
-        if len(self._seen) >= _MOST_SEEN:
-            self._seen.clear()
-        there = self._is_inside(self.directory.joinpath(*_segments(template)))
-        self._seen[template] = (now + self._look_again, there)
-        return there
+        return self._is_inside(self.directory.joinpath(*_segments(template)))
 
     def _is_inside(self, path: Path) -> bool:
         return path.is_file() and path.resolve().is_relative_to(self.directory.resolve())
@@ -66,15 +65,14 @@ class Folder(BaseLoader):
 class _Unchanged:
     """Tells whether a file is what it was when it was read, ``written``."""
 
-    def __init__(self, path: Path, written: _Stamp, look_again: float) -> None:
-        self._path, self._written, self._look_again = path, written, look_again
-        self._until = time.monotonic() + look_again
+    def __init__(self, folder: Folder, path: Path, written: _Stamp) -> None:
+        self._folder, self._path, self._written = folder, path, written
+        self._looks = folder.looks
 
     def __call__(self) -> bool:
-        now = time.monotonic()
-        if now < self._until:
+        if self._looks == self._folder.looks:
             return True
-        self._until = now + self._look_again
+        self._looks = self._folder.looks
         return _stamp(self._path) == self._written
 
 

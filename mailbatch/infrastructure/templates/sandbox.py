@@ -4,7 +4,8 @@ Jinja2's own sandbox keeps templates from Python's internals, but bounds only ``
 
 - what can make a long value of a short one is measured before it is made (``*``, ``**``, ``%``, ``+``, ``~``, padding
   filters and methods, ``join``, ``replace``, set blocks, macros); filters and methods not named here do not exist;
-- each turn of a loop and each call is a step; steps and seconds are limited.
+- each turn of a loop, each call and each include is a step; steps and seconds are limited;
+- what is written is counted: into macros and set blocks all of it, elsewhere what is long (who renders counts it all).
 
 Not bounded: one single operation of the interpreter on values that are within the limits (sorting 100,000 values,
 comparing two deeply shared structures) is not interrupted; that it took long is noticed at the next step.
@@ -12,6 +13,7 @@ comparing two deeply shared structures) is not interrupted; that it took long is
 
 from __future__ import annotations
 
+import re
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator
 from jinja2.runtime import LoopContext, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import escape
 
 from mailbatch.infrastructure.templates.budget import added, budget, multiplied, raised, remained
 from mailbatch.infrastructure.templates.filters import MEASURED_METHODS, measured_filters, measured_method
@@ -33,7 +36,9 @@ if TYPE_CHECKING:
 TOKENS = 200_000
 """Tokens of a source that the compiler is given at most."""
 CALL = 10
-"""Steps that a call costs, for it takes that much longer than a turn of a loop."""
+"""Steps that a call or an include costs, for it takes that much longer than a turn of a loop."""
+LONG = 4_096
+"""Characters of a value beyond which it is counted before it is written."""
 _SMALL_SOURCE = 65_536
 _TEXT_METHODS = frozenset(
     """capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric
@@ -52,8 +57,16 @@ _METHODS: dict[type, frozenset[str]] = {
 _OPERATORS: dict[str, Callable[[Any, Any], None]] = {"+": added, "*": multiplied, "**": raised, "%": remained}
 
 
+# What a dict has itself goes before its keys (``{{ item.items }}``), as everywhere in Jinja2.
+_OF_DICTS = frozenset(dir(dict))
+_MARKS = re.compile("[&<>'\"]")
+
+
 class _Counting(CodeGenerator):
-    """Lets every loop be counted and every ``~`` be measured."""
+    """Lets every loop and include be counted, every ``~`` be measured, and everything written be counted.
+
+    What nearly all values are, short texts, is written by code in place; Jinja2's own calls three functions for each.
+    """
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - Jinja2 names its visitors so
         counted = nodes.EnvironmentAttribute("counted")
@@ -61,12 +74,58 @@ class _Counting(CodeGenerator):
         node.iter.set_environment(self.environment)
         super().visit_For(node, frame)
 
+    def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: FBT001, FBT002, N802
+        if isinstance(node.node, nodes.EnvironmentAttribute):  # which no source can write, but visit_For has
+            self.write("environment.counted(")
+            self.visit(node.args[0], frame)
+            self.write(")")
+        else:
+            super().visit_Call(node, frame, forward_caller=forward_caller)
+
+    def visit_Include(self, node: nodes.Include, frame: Frame) -> None:  # noqa: N802 - as above
+        self.writeline("environment.include()")
+        super().visit_Include(node, frame)
+
+    def buffer(self, frame: Frame) -> None:
+        super().buffer(frame)
+        self.writeline(f"{frame.buffer} = environment.buffer()")
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        if not isinstance(node, nodes.TemplateData):
+            raise nodes.Impossible
+        return super()._output_child_to_const(node, frame, finalize)
+
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: object) -> None:  # noqa: ARG002
+        self.write("(value if (value := (")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: object) -> None:  # noqa: ARG002
+        plain = f")).__class__ is str and len(value) <= {LONG}"
+        if frame.eval_ctx.volatile:
+            self.write(f"{plain} and not context.eval_ctx.autoescape else ")
+            self.write("environment.written(value, context.eval_ctx.autoescape))")
+        elif frame.eval_ctx.autoescape:
+            self.write(f"{plain} and not environment.marks(value) else environment.written(value, True))")
+        else:
+            self.write(f"{plain} else environment.written(value, False))")
+
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - as above
         self.write("environment.joined(context, (")
         for part in node.nodes:
             self.visit(part, frame)
             self.write(", ")
         self.write("))")
+
+
+class _Buffer(list[str]):
+    """What a macro or a set block has written so far."""
+
+    def append(self, piece: str) -> None:
+        budget().write(len(piece))
+        super().append(piece)
+
+    def extend(self, pieces: Iterable[str]) -> None:
+        for piece in pieces:
+            self.append(piece)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -77,6 +136,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     code_generator_class = _Counting
     intercepted_binops = frozenset(_OPERATORS)
+    buffer = _Buffer
+    marks = staticmethod(_MARKS.search)
 
     def __init__(self, *, html: bool, loader: BaseLoader | None = None) -> None:
         super().__init__(
@@ -84,7 +145,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             undefined=StrictUndefined,
             keep_trailing_newline=True,
             loader=loader,
-            finalize=_weighed,
+            optimized=False,  # which would spell out into the code what filters make of constants
         )
         del self.globals["lipsum"]
         self.filters = measured_filters()
@@ -101,6 +162,28 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for value in values:
             step()
             yield value
+
+    def include(self) -> None:
+        """Let each include be as many steps as a call."""
+        budget().step(CALL)
+
+    def written(self, value: Any, escaped: bool) -> str:  # noqa: FBT001 - called by generated code
+        """Answer ``value`` as it is written."""
+        if value.__class__ is int or value.__class__ is float:
+            return str(value)
+        budget().weigh(value)
+        text = escape(value) if escaped else str(value)
+        budget().write(len(text))
+        return text
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Answer ``obj.attribute``; the values of dicts, which most are, without looking for an attribute first."""
+        if obj.__class__ is dict and attribute not in _OF_DICTS:
+            try:
+                return obj[attribute]
+            except KeyError:
+                return self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
 
     def joined(self, context: Context, values: tuple[Any, ...]) -> str:
         """Do what ``~`` does."""
@@ -142,9 +225,3 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for count, token in enumerate(self.lexer.tokeniter(source, name)):
             if count > TOKENS:
                 raise TemplateSyntaxError(f"has more than {TOKENS} tokens; keep data in the context", token[0], name)
-
-
-def _weighed(value: Any) -> Any:
-    if not isinstance(value, str):
-        budget().weigh(value)
-    return value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jinja2 import TemplateNotFound, TemplateSyntaxError
+from jinja2.runtime import Context
 
 from mailbatch.application.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
@@ -15,7 +17,7 @@ from mailbatch.infrastructure.templates.folder import Folder, is_template_name
 from mailbatch.infrastructure.templates.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from jinja2 import Template
@@ -30,7 +32,9 @@ _KEPT_SOURCES = 256
 _LONGEST_KEPT = 32_768
 _LONGEST_ERROR = 300
 _PIECES = 64
-"""Pieces of output whose steps are counted at once."""
+"""Pieces of output that are counted at once; the long ones among them the sandbox has counted already."""
+_UTF8 = 4
+"""Bytes of a character at most."""
 _Failure: TypeAlias = tuple[str, int | None, str]
 
 
@@ -51,6 +55,9 @@ class Templates:
         self._inline = {html: Sandbox(html=html) for html in (False, True)}
         self._named = {html: Sandbox(html=html, loader=self._folder) for html in (False, True)}
         self._remembered = lru_cache(maxsize=_KEPT_SOURCES)(self._compiled)
+        # What is true until the folder is looked at again: the files of each template, and what they compile to.
+        self._files: dict[str, dict[str, str]] = {}
+        self._loaded: dict[str, Template] = {}
 
     def __call__(self, mail: Mail) -> Rendered:
         """Answer the parts of ``mail``.
@@ -59,39 +66,53 @@ class Templates:
             CannotCompose: with a line for each part that fails, naming the part and the line in it.
         """
         faults: list[str] = []
-        if mail.template is not None and (missing := self._missing(mail.template)):
-            faults.append(missing)
-        parts = {field: self._part(field, mail, faults) for field in FILES}
+        files = self._named_files(mail.template, faults) if mail.template is not None else {}
+        parts = {field: self._part(field, mail, files.get(field), faults) for field in FILES}
         faults += () if faults else self._gaps(mail, parts)
         if faults:
             raise CannotCompose(faults)
         return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"])
 
-    def _part(self, field: str, mail: Mail, faults: list[str]) -> str | None:
-        context = mail.context or {}
-        where, source = field, getattr(mail, field)
+    def _named_files(self, name: str, faults: list[str]) -> dict[str, str]:
+        """Answer the files of the template ``name``, by field; a fault if there is none."""
+        if self._folder and self._folder.looks_anew():
+            self._files.clear()
+            self._loaded.clear()
+        if (known := self._files.get(name)) is not None:
+            return known
+        if fault := self._missing(name):
+            faults.append(fault)
+            return {}
+        found = {field: file for field, file in _files(name) if self._folder and self._folder.has(file)}
+        self._files[name] = found
+        return found
+
+    def _part(self, field: str, mail: Mail, file: str | None, faults: list[str]) -> str | None:
+        source = getattr(mail, field)
         try:
             if source is not None:
-                return self._from_source(field, source, context)
-            if mail.template is None or not is_template_name(mail.template) or self._folder is None:
-                return None
-            where = f"{mail.template}/{FILES[field]}"
-            return self._from_file(field, where, context) if self._folder.has(where) else None
+                return self._from_source(field, source, mail.context or {})
+            return self._from_file(field, file, mail.context or {}) if file is not None else None
         except Exception as error:  # noqa: BLE001 - a template can raise whatever Python can; it is this mail's fault
-            faults.append(self._told(error, where if source is not None else f"template {where}", where))
+            where = field if source is not None else f"template {file}"
+            faults.append(self._told(error, where, file or field))
             return None
 
     def _from_source(self, field: str, source: str, context: Mapping[str, Any]) -> str:
         if not _TAG.search(source):
             return source
-        html = field == "body_html"
         with spending(Budget(self._most)) as budget:
-            template = (self._remembered if len(source) <= _LONGEST_KEPT else self._compiled)(source, html)
+            template = (self._remembered if len(source) <= _LONGEST_KEPT else self._compiled)(
+                source, field == "body_html"
+            )
             return self._run(template, context, budget)
 
-    def _from_file(self, field: str, name: str, context: Mapping[str, Any]) -> str:
+    def _from_file(self, field: str, file: str, context: Mapping[str, Any]) -> str:
         with spending(Budget(self._most)) as budget:
-            text = self._run(self._named[field == "body_html"].get_template(name), context, budget)
+            template = self._loaded.get(file)
+            if template is None:
+                template = self._loaded[file] = self._named[field == "body_html"].get_template(file)
+            text = self._run(template, context, budget)
         # A file ends with a line end; a subject does not.
         return text.strip() if field == "subject" else text
 
@@ -101,15 +122,23 @@ class Templates:
         return sandbox.from_string(source)
 
     def _run(self, template: Template, context: Mapping[str, Any], budget: Budget) -> str:
-        pieces, size, most = list[str](), 0, self._most
-        for piece in template.generate(context):
-            size += len(piece) if piece.isascii() else len(piece.encode("utf-8", "surrogatepass"))
-            if size > most:
-                raise OverBudget(f"makes more than {most} bytes")
-            pieces.append(piece)
-            if not len(pieces) % _PIECES:
-                budget.step(_PIECES)
-        return "".join(pieces)
+        environment, most = template.environment, self._most
+        # As ``Template.new_context`` makes it, which copies the globals twice more.
+        values = Context(environment, {**environment.globals, **context}, template.name, template.blocks)
+        pieces, size = list[str](), 0
+        try:
+            stream = iter(template.root_render_func(values))
+            while some := list(islice(stream, _PIECES)):
+                budget.step(len(some))
+                size += sum(map(len, some))
+                _refuse_over(most, size)
+                pieces += some
+        except Exception:  # noqa: BLE001 - whatever it was, Jinja2 puts the template's lines in its traceback
+            environment.handle_exception()
+        text = "".join(pieces)
+        if size > most // _UTF8 and not text.isascii():
+            _refuse_over(most, len(text.encode("utf-8", "surrogatepass")))
+        return text
 
     def _missing(self, name: str) -> str | None:
         shown = ascii(name)[1:-1][:80]
@@ -117,7 +146,7 @@ class Templates:
             return f"template {shown}: is no template name; letters, digits, '.', '_' and '-' are allowed"
         if self._folder is None:
             return f"template {shown}: there is no template directory; set MAILBATCH_TEMPLATE_DIR"
-        if not any(self._folder.has(f"{name}/{file}") for file in FILES.values()):
+        if not any(self._folder.has(file) for _, file in _files(name)):
             return f"template {shown}: not found in {self._directory} (a folder with {', '.join(FILES.values())})"
         return None
 
@@ -152,6 +181,15 @@ class Templates:
                 return "", None, f"is not UTF-8 (byte {error.start})"
         why = str(error) if type(error).__module__.startswith(("jinja2", "mailbatch")) else _classed(error)
         return *_place(error, self._directory), why
+
+
+def _files(name: str) -> Iterator[tuple[str, str]]:
+    return ((field, f"{name}/{file}") for field, file in FILES.items())
+
+
+def _refuse_over(most: int, size: int) -> None:
+    if size > most:
+        raise OverBudget(f"makes more than {most} bytes")
 
 
 def _place(error: Exception, directory: Path | None) -> tuple[str, int | None]:
