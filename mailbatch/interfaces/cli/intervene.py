@@ -9,6 +9,7 @@ import click
 from mailbatch.domain.reservation import REQUEUABLE, Status
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
+from mailbatch.interfaces.documents import of_answer, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -100,32 +101,10 @@ def _tell_changed(changed: Changed, verb: str, *, as_json: bool) -> None:
 
 def _tell_answers(answers: Iterable[Answer], aim: Status, *, as_json: bool) -> None:
     answers = list(answers)
-    said = {answer: _said(answer, aim) for answer in answers}
     if as_json:
-        print_json([_as_dict(answer, aim, said[answer]) for answer in answers])
+        print_json([of_answer(answer, aim) for answer in answers])
     else:
         for answer in answers:
-            click.echo(f"{answer.reservation_id} {said[answer]}")
+            click.echo(f"{answer.reservation_id} {said(answer, aim)}")
     if not all(answer.status is aim for answer in answers):
         click.get_current_context().exit(1)
-
-
-def _as_dict(answer: Answer, aim: Status, said: str) -> dict[str, object]:
-    status = answer.status.value if answer.status else None
-    return {"id": answer.reservation_id, "done": answer.status is aim, "status": status, "answer": said}
-
-
-def _said(answer: Answer, aim: Status) -> str:
-    """What became of one reservation, in words."""
-    verb = "cancelled" if aim is Status.CANCELLED else "requeued"
-    if answer.changed:
-        return verb
-    if answer.status is None:
-        return "not found"
-    if answer.status is aim:
-        return f"is {aim.value} already"
-    if answer.overdue:
-        return f"not {verb}: its expires_at has passed"
-    if aim is Status.CANCELLED:
-        return f"too late: it is {answer.status.value}"
-    return f"not {verb}: it is {answer.status.value}"

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
+from mailbatch.interfaces.documents import COUNTS, of_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Row
-
-COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
 
 
 @click.command
@@ -30,7 +29,7 @@ def runs(*, limit: int, job: str, as_json: bool) -> None:
         rows = ListRuns(parts.reports)(job, limit)
         zone = parts.settings.timezone
     if as_json:
-        print_json([report_of(row) for row in rows])
+        print_json([of_run(row) for row in rows])
         return
     columns = [("RUN", "fixed"), ("STARTED", "fixed"), ("OUTCOME", "fixed"), ("SENT", "number"), ("OTHER", "text")]
     print_table(columns, [_cells(row, zone) for row in rows], "no runs yet")
@@ -45,19 +44,13 @@ def run(*, run_id: UUID, as_json: bool) -> None:
 
     with opened() as parts:
         row, errors = ShowRun(parts.reports)(run_id)
-        report = {**report_of(row), "bound": row["bound"], "error": row["error"]}
+        report = {**of_run(row), "bound": row["bound"], "error": row["error"]}
         if as_json:
             print_json({**report, "errors": [error.text() for error in errors]})
             return
         print_fields((name, "" if value is None else to_json(value).strip('"')) for name, value in report.items())
         for error in errors:
             click.echo(clean(error.text()))
-
-
-def report_of(row: Row) -> dict[str, Any]:
-    """A run as programs read it."""
-    named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
-    return {name: round(row[name], 3) if isinstance(row[name], float) else row[name] for name in named}
 
 
 def _cells(row: Row, zone: str) -> Sequence[str]:

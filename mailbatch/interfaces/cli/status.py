@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +10,7 @@ from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json
-from mailbatch.interfaces.cli.runs import COUNTS, report_of
+from mailbatch.interfaces.documents import COUNTS, of_standing
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing
@@ -42,32 +41,9 @@ def status(*, as_json: bool) -> None:
         standing = ask(JOB)
         zone = parts.settings.timezone
     if as_json:
-        print_json(_as_dict(standing))
+        print_json(of_standing(standing))
     else:
         print_fields(_as_lines(standing, zone))
-
-
-def _as_dict(standing: Standing) -> dict[str, Any]:
-    census = standing.census
-    return {
-        "paused": False if standing.pause is Pause.NONE else standing.pause.value,
-        "running": standing.running,
-        "progress": standing.progress,
-        "next_run_at": standing.next_run_at,
-        "last_run": report_of(standing.last_run) if standing.last_run else None,
-        "reservations": {state.value: n for state, n in census.counts.items()},
-        "exact": census.exact,
-        "due": census.due,
-        "oldest_due_seconds": census.oldest_due_seconds,
-        "relay": relay_of(standing.relay) if standing.relay else None,
-        "warnings": [asdict(finding) for finding in standing.warnings],
-    }
-
-
-def relay_of(circuit: Circuit) -> dict[str, Any]:
-    """A relay's circuit as programs read it."""
-    reason = public(circuit.reason) if circuit.reason else None
-    return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
 
 
 def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import clean, moment, width
-from mailbatch.interfaces.cli.runs import COUNTS
+from mailbatch.interfaces.documents import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

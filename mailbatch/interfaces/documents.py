@@ -1,0 +1,70 @@
+"""The documents that programs read, whoever they ask: the command line with ``--json``, or HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import Pause, public
+
+if TYPE_CHECKING:
+    from mailbatch.application.inquire import Standing
+    from mailbatch.application.operating_ports import Answer, Row
+    from mailbatch.domain.circuit import Circuit
+
+COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
+"""What a run counts, in the order in which it is told."""
+_VERBS = {Status.CANCELLED: "cancelled", Status.PENDING: "requeued", Status.SENT: "resolved"}
+
+
+def of_run(row: Row) -> dict[str, Any]:
+    """A run."""
+    named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
+    return {name: round(row[name], 3) if isinstance(row[name], float) else row[name] for name in named}
+
+
+def of_standing(standing: Standing) -> dict[str, Any]:
+    """How things stand."""
+    census = standing.census
+    return {
+        "paused": False if standing.pause is Pause.NONE else standing.pause.value,
+        "running": standing.running,
+        "progress": standing.progress,
+        "next_run_at": standing.next_run_at,
+        "last_run": of_run(standing.last_run) if standing.last_run else None,
+        "reservations": {state.value: n for state, n in census.counts.items()},
+        "exact": census.exact,
+        "due": census.due,
+        "oldest_due_seconds": census.oldest_due_seconds,
+        "relay": of_relay(standing.relay) if standing.relay else None,
+        "warnings": [asdict(finding) for finding in standing.warnings],
+    }
+
+
+def of_relay(circuit: Circuit) -> dict[str, Any]:
+    """A relay's circuit."""
+    reason = public(circuit.reason) if circuit.reason else None
+    return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
+
+
+def of_answer(answer: Answer, aim: Status) -> dict[str, Any]:
+    """What became of a reservation that was to come into the state ``aim``."""
+    status = answer.status.value if answer.status else None
+    return {"id": answer.reservation_id, "done": answer.status is aim, "status": status, "answer": said(answer, aim)}
+
+
+def said(answer: Answer, aim: Status) -> str:
+    """The same in words."""
+    verb = _VERBS[aim]
+    if answer.changed:
+        return verb
+    if answer.status is None:
+        return "not found"
+    if answer.status is aim:
+        return f"is {aim.value} already"
+    if answer.overdue:
+        return f"not {verb}: its expires_at has passed"
+    if aim is Status.CANCELLED:
+        return f"too late: it is {answer.status.value}"
+    return f"not {verb}: it is {answer.status.value}"
