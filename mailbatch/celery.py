@@ -32,6 +32,7 @@ def _configured() -> Celery:
             "mailbatch.batch.worker:BeatGuard",
             "mailbatch.batch.stopboard:StopBoard",
             "mailbatch.batch.heartbeat:WorkerHeartbeat",
+            "mailbatch.batch.watchman:WorkerWatch",
         }
     )
     return celery
@@ -43,7 +44,12 @@ def _log_in_one_form(loglevel: int | None = None, logfile: str | None = None, **
 
     settings = config.load()
     level = settings.log_level if loglevel in {None, logging.WARNING} else loglevel
-    configure(json=settings.log_format is config.LogFormat.JSON, level=level or settings.log_level, logfile=logfile)
+    configure(
+        json=settings.log_format is config.LogFormat.JSON,
+        level=level or settings.log_level,
+        logfile=logfile,
+        addresses=settings.log_addresses,
+    )
 
 
 signals.setup_logging.connect(_log_in_one_form)

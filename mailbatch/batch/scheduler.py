@@ -14,12 +14,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from billiard.process import current_process
+from celery import signals
 from celery.beat import ScheduleEntry, Scheduler
 from celery.result import denied_join_result
 
 from mailbatch import config
 from mailbatch.batch.schedule import BatchSchedule, after_tick, next_after
 from mailbatch.batch.start import announce, back_off, check_database
+from mailbatch.batch.watchman import watch_in_beat
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.engine import connect
@@ -221,3 +223,6 @@ def _expiring(entry: ScheduleEntry, now: datetime) -> ScheduleEntry:
         options={**entry.options, "expires": now + timedelta(seconds=expires)},
         app=entry.app,
     )
+
+
+signals.beat_init.connect(watch_in_beat)

@@ -1,0 +1,35 @@
+"""What worker and beat do every half minute, on a real database and a real Redis."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from support.backlogs import database, runs
+
+from mailbatch.batch.watchman import look_once
+from mailbatch.infrastructure.db.tables import batch_runs
+from mailbatch.infrastructure.db.types import now
+
+
+@pytest.fixture
+def _settings(sqlite_url, redis_url, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
+
+
+@pytest.mark.usefixtures("_settings")
+def test_the_row_of_a_run_that_died_is_closed_without_a_next_run(sqlite_url):
+    with database(sqlite_url) as connection:
+        times = {"started_at": now(-60), "heartbeat_at": now(-60)}
+        connection.execute(sa.insert(batch_runs).values(run_id=uuid4(), job="send-all", trigger="beat", **times))
+    assert [finding.name for finding in look_once()] == ["run_died"]
+    [run] = runs(sqlite_url)
+    assert (run.outcome, "process died" in run.error) == ("failed", True)
+
+
+@pytest.mark.usefixtures("_settings")
+def test_a_redis_that_is_away_does_not_blind_the_watch(monkeypatch):
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert look_once() == []
