@@ -35,6 +35,14 @@ _CRON_FIELDS = (5, 6)
 _HIGHEST_PORT = 65_535
 
 
+class LogAddresses(StrEnum):
+    """How mail addresses stand in log lines."""
+
+    MASKED = "masked"
+    HASHED = "hashed"
+    PLAIN = "plain"
+
+
 class LogFormat(StrEnum):
     """How log lines look."""
 
@@ -102,6 +110,7 @@ class Settings(BaseSettings):
     heartbeat_file: Annotated[Path | None, AfterValidator(_place)] = None
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "INFO"
+    log_addresses: LogAddresses = LogAddresses.MASKED
     timezone: str = "UTC"
 
     @field_validator("database_url")

@@ -289,7 +289,8 @@ class _Run:
         return self._counts + self._elsewhere
 
     def item_error(self, error: ItemError) -> None:
-        log.warning("%s", public(error.text()), extra={"reservation_id": str(error.reservation_id)})
+        # Whole: what of it is shown is for the log's own settings to say.
+        log.warning("%s", error.text(), extra={"reservation_id": str(error.reservation_id)})
         if len(self.first_errors) < REPORTED_ERRORS:
             self.first_errors.append(error.text())
         with self._guard:

@@ -88,7 +88,8 @@ class LaneRun:
 
     def item_error(self, error: ItemError) -> None:
         """Collect it; written with the next heartbeat."""
-        log.warning("%s", public(error.text()), extra={"reservation_id": str(error.reservation_id)})
+        # Whole: what of it is shown is for the log's own settings to say.
+        log.warning("%s", error.text(), extra={"reservation_id": str(error.reservation_id)})
         self._errors.append(error)
         if len(self._errors) >= ERRORS_AT_ONCE:
             self.flush_errors()

@@ -6,6 +6,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import structlog
+
 from mailbatch.batch.job import DEAD_AFTER, Job, make_job
 from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.run import RunOutcome, crash_bound
@@ -43,7 +45,11 @@ class SendMailBatch:
 
     def __call__(self, run: Run) -> None:
         """Send what is due; see ``SendDue``. Helpers are called when the relay is known to be well."""
-        self.send_due.probe(run)
+        with structlog.contextvars.bound_contextvars(lane=0):
+            self.send_due.probe(run)
+            self._lead(run)
+
+    def _lead(self, run: Run) -> None:
         if not self.helpers or self.call_helper is None:
             self.send_due(run, lane=0)
             return
@@ -98,5 +104,5 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
         lock=lock,
         remaining=parts.backlog.remaining,
         timeout=s.run_timeout,
-        bound=crash_bound(helpers + 1, s.connections, s.window),
+        bound=crash_bound(helpers + 1, s.connections, s.window, strict=s.strict),
     )

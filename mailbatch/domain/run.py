@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
 REPORTED_ERRORS = 100
@@ -19,8 +19,10 @@ REPORTED_BYTES = 300
 ALREADY_RUNNING = "job is already running"
 FINISHED = "job finished"
 
-# A quoted local part, or a run of atoms; then a domain or an address literal. Greedy enough for relay texts.
-_ADDRESS = re.compile(r"""(?:"[^"\n]{1,64}"|[^\s<>@,;:"'()\[\]]{1,64})@(\[[^\]\s]{1,64}\]|[\w.\-]{1,255})""")
+# A quoted local part, or a run of atoms (from its beginning: what is too long to be one must not show half of itself);
+# then a domain or an address literal. Greedy enough for relay texts.
+_ATOMS = r"""[^\s<>@,;:"'()\[\]]"""
+_ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@(\[[^\]\s]{{1,64}}\]|[\w.\-]{{1,255}})""")
 _BREAKS = str.maketrans({c: ascii(c)[1:-1] for c in "\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"})
 
 
@@ -129,9 +131,12 @@ def one_line(text: str) -> str:
     return text.translate(_BREAKS)
 
 
-def mask_addresses(text: str) -> str:
-    """``text`` with the local part of every mail address hidden: ``***@example.com``."""
-    return _ADDRESS.sub(r"***@\1", text)
+def mask_addresses(text: str, instead: Callable[[str], str] = lambda _address: "***") -> str:
+    """``text`` with the local part of every mail address hidden: ``***@example.com``.
+
+    ``instead`` makes of a whole address what is to stand for its local part.
+    """
+    return _ADDRESS.sub(lambda found: f"{instead(found[0])}@{found[1]}", text)
 
 
 def public(error: str) -> str:

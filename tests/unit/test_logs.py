@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import pytest
 import structlog
 
-from mailbatch.infrastructure.system.logs import formatter
+from mailbatch.infrastructure.system.logs import LONGEST, formatter
 
 
 def record(message: str, *args: object, name: str = "mailbatch.batch.job", **extra: object) -> logging.LogRecord:
@@ -64,3 +65,22 @@ def test_nobody_can_forge_a_line():
 
 def test_arguments_of_tasks_that_celery_adds_are_left_out():
     assert "data" not in as_json(record("Task done", name="celery.app.trace", data={"kwargs": "{'to': 'x'}"}))
+
+
+def test_addresses_are_hashed_or_shown_where_that_is_asked_for():
+    made = record("550 <Bob@example.org> and bob@EXAMPLE.org, never ann@example.org")
+    line = formatter(json=False, addresses="hashed").format(made)
+    (first, second, third) = re.findall(r"(#[0-9a-f]{10})@", line)
+    assert first == second != third
+    assert "bob" not in line.lower()
+    assert "Bob@example.org" in formatter(json=False, addresses="plain").format(made)
+
+
+def test_a_message_of_any_length_is_cut_where_no_address_shows():
+    line = as_json(record("x" * (LONGEST - 3) + " bob@example.org"))["event"]
+    assert len(line) == LONGEST
+    assert "b" not in line
+
+
+def test_what_is_too_long_for_a_local_part_shows_nothing_of_itself():
+    assert "bob" not in as_json(record(f"550 bob{'o' * 100}@example.org"))["event"]

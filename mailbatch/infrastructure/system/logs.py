@@ -1,7 +1,8 @@
 """How log lines look: one form for every logger of the process, ours and others', as text or as JSON.
 
 What is bound to structlog's context variables (``run_id``, ``lane``, ``reservation_id``) stands in every line of the
-thread that bound it. Mail addresses and passwords in URLs are hidden, line breaks in a message are written as escapes.
+thread that bound it. Mail addresses (unless they are asked for) and passwords in URLs are hidden, line breaks in a
+message are written as escapes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from enum import StrEnum
+from functools import partial
+from hashlib import blake2s
 from logging.handlers import WatchedFileHandler
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +22,7 @@ from structlog.stdlib import ExtraAdder, ProcessorFormatter
 from mailbatch.domain.run import mask_addresses, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
     from structlog.typing import EventDict, Processor, WrappedLogger
 
@@ -29,14 +33,28 @@ _URL_PASSWORD = re.compile(r"(?<=://)([^:/?#\s@]*):\S*@")
 # These speak of Celery's nodes (celery@host), which look like addresses, and never of mails.
 _NODE_LOGGERS = ("celery.apps.", "celery.worker.consumer", "celery.worker.control", "celery.worker.heartbeat")
 
+LONGEST = 2000
+"""Signs of a message that are written; a relay's texts for many recipients together may be more."""
+
 # They tell of themselves at INFO each time they are asked for the schema's revision.
 _TALKERS = ("alembic",)
 
 
-def configure(*, json: bool, level: str | int, logfile: str | None = None) -> None:
+class Addresses(StrEnum):
+    """How mail addresses stand in log lines."""
+
+    MASKED = "masked"
+    HASHED = "hashed"
+    """The same address gives the same sign, so that lines about one can be found together."""
+    PLAIN = "plain"
+
+
+def configure(
+    *, json: bool, level: str | int, logfile: str | None = None, addresses: str = Addresses.MASKED.value
+) -> None:
     """Send every log line of this process to stderr, or to ``logfile``, in one form. May be called again."""
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(json=json))
+    handler.setFormatter(formatter(json=json, addresses=addresses))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -58,15 +76,15 @@ def configure(*, json: bool, level: str | int, logfile: str | None = None) -> No
     )
 
 
-def formatter(*, json: bool) -> ProcessorFormatter:
-    """What makes a line of a record, whoever logged it."""
+def formatter(*, json: bool, addresses: str = Addresses.MASKED.value) -> ProcessorFormatter:
+    """What makes a line of a record, whoever logged it; ``addresses`` is one of ``Addresses``."""
     last: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if json else _as_text
     return ProcessorFormatter(
         foreign_pre_chain=[ExtraAdder(allow=CONTEXT), *_shared()],
         processors=[
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            _hide,
+            partial(_hide, _HIDING[Addresses(addresses)]),
             last,
         ],
     )
@@ -82,17 +100,32 @@ def _shared() -> list[Processor]:
     ]
 
 
-def _hide(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Hide addresses and passwords in every value; keep what is no traceback on one line."""
+def _hashed(address: str) -> str:
+    return "#" + blake2s(address.lower().encode("utf-8", "replace"), digest_size=5).hexdigest()
+
+
+_HIDING: dict[Addresses, Callable[[str], str]] = {
+    Addresses.MASKED: mask_addresses,
+    Addresses.HASHED: partial(mask_addresses, instead=_hashed),
+    Addresses.PLAIN: str,
+}
+
+
+def _hide(hide: Callable[[str], str], _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Hide addresses and passwords in every value; keep what is no traceback on one line, and short."""
     nodes = str(event.get("logger", "")).startswith(_NODE_LOGGERS)
     for key, value in event.items():
         if isinstance(value, bool | int | float) or value is None:
             continue
         text = _URL_PASSWORD.sub(r"\1:***@", str(value))
-        if key not in {"exception", "stack"}:
-            text = one_line(text)
-        event[key] = text if nodes else mask_addresses(text)
+        shown = text if nodes else hide(text)
+        # Cut at last: half an address would not be seen to be one.
+        event[key] = shown if key in {"exception", "stack"} else _shortened(one_line(shown))
     return event
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _as_text(_logger: WrappedLogger, _method: str, event: MutableMapping[str, Any]) -> str:

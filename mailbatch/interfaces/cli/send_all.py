@@ -136,7 +136,8 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
 
     # A person watches the bar; whatever reads our stderr otherwise gets the log.
     level = "ERROR" if sys.stderr.isatty() else parts.settings.log_level
-    configure(json=parts.settings.log_format.value == "json", level=level)
+    s = parts.settings
+    configure(json=s.log_format.value == "json", level=level, addresses=s.log_addresses)
     try:
         with _stopped_by_signals() as interrupted:
             report = send_all(parts, lock=lock)(

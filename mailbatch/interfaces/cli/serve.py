@@ -32,5 +32,6 @@ def serve(*, host: str, port: int) -> None:
     from mailbatch.interfaces.http.serving import serve as serve_http
 
     with opened(migrated=False) as parts:
-        configure(json=parts.settings.log_format.value == "json", level=parts.settings.log_level)
+        s = parts.settings
+        configure(json=s.log_format.value == "json", level=s.log_level, addresses=s.log_addresses)
         serve_http(parts, host, port, lambda address: click.echo(f"mailbatch serves on {address} (Ctrl-C ends it)"))
