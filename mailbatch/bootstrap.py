@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
     from mailbatch.application.watch import Patience, Watch
+    from mailbatch.infrastructure.db.actions import SqlActions
+    from mailbatch.infrastructure.db.answers import SqlAnswers
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.db.circuits import SqlCircuits
     from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -164,6 +166,7 @@ class Parts:
             retry=self.retry,
             message_id_domain=self._message_id_domain(),
             max_lateness=self.settings.max_lateness,
+            strict=self.settings.strict,
         )
 
     @cached_property
@@ -217,6 +220,7 @@ class Parts:
             group_size=s.group_size,
             page_size=s.page_size,
             lease=s.lease,
+            strict=s.strict,
             relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
             guard=self.relay_guard,
         )
@@ -282,6 +286,20 @@ class Parts:
         from mailbatch.infrastructure.db.interventions import SqlInterventions
 
         return SqlInterventions(self.engine)
+
+    @cached_property
+    def actions(self) -> SqlActions:
+        """What operators did."""
+        from mailbatch.infrastructure.db.actions import SqlActions
+
+        return SqlActions(self.engine)
+
+    @cached_property
+    def answers(self) -> SqlAnswers:
+        """Answers to requests with an idempotency key."""
+        from mailbatch.infrastructure.db.answers import SqlAnswers
+
+        return SqlAnswers(self.engine)
 
     @cached_property
     def reports(self) -> SqlReports:

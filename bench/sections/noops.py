@@ -32,7 +32,12 @@ _DEADLINE = 600.0
 class Nowhere:
     """A transport that accepts everything at once."""
 
-    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Generator[Outcome, None, None]:
+    def send(
+        self,
+        messages: Iterable[Message],
+        permit: Callable[[], bool],
+        last_look: object = None,  # noqa: ARG002 - the port's
+    ) -> Generator[Outcome, None, None]:
         """See the port ``Transport``."""
         for message in messages:
             permit()

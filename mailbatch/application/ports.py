@@ -95,6 +95,12 @@ class Backlog(Protocol):
     ) -> tuple[set[Claim], Page]:
         """``settle`` and ``claim`` together: both are done, or neither."""
 
+    def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+        """Note that the last bytes of ``claims`` go out now; answer those that still hold, in a run that goes on.
+
+        Only for a strict lane, whose claims say nothing of the wire: see docs/explanation/delivery.md.
+        """
+
     def renew(self, run_id: UUID, lane: int) -> None:
         """Give the unsettled reservations of this lane a new lease."""
 
@@ -121,9 +127,17 @@ class Transport(Protocol):
     It takes the next message only when it can begin to send it (or to prepare it) at once, so that the stream is
     pulled no faster than the wire goes. Before the first byte of each mail it asks ``permit``; if that answers no,
     the outcome is ``NotSent``. A faulty relay is an outcome of the mails that it touched; nothing is raised for it.
+
+    With ``last_look`` a mail's last bytes are held back until that has answered its claim: it is asked when everything
+    before them has gone out, for all mails that are so far. A mail that it does not answer is not sent.
     """
 
-    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Generator[Outcome, None, None]:
+    def send(
+        self,
+        messages: Iterable[Message],
+        permit: Callable[[], bool],
+        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+    ) -> Generator[Outcome, None, None]:
         """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
 
 

@@ -61,7 +61,8 @@ SETTLE_PATIENCE = 10.0
 class SendDue:
     """One lane's work in a run.
 
-    ``lease`` in seconds. ``relay_faults`` in a row end the run, fewer once they last for ``relay_patience`` seconds.
+    ``lease`` in seconds. ``strict``: the intent to send is committed just before the end of each body, and not with the
+    claim. ``relay_faults`` in a row end the run, fewer once they last for ``relay_patience`` seconds.
     """
 
     backlog: Backlog
@@ -74,6 +75,7 @@ class SendDue:
     group_size: int
     page_size: int
     lease: float
+    strict: bool = False
     relay_faults: int = 16
     relay_patience: float = 5.0
     guard: RelayGuard | None = None
@@ -152,7 +154,8 @@ class _Lane:
         """Go through the backlog once; answer whether mails that a relay fault gave back deserve another pass."""
         faults: list[RelayFault] = []
         answered = 0
-        with closing(self.use.transport.send(self.messages(), self.may_send)) as outcomes:
+        last_look = self.last_look if self.use.strict else None
+        with closing(self.use.transport.send(self.messages(), self.may_send, last_look)) as outcomes:
             for outcome in outcomes:
                 answered += isinstance(outcome, Answered)
                 faults += [outcome] if isinstance(outcome, RelayFault) else []
@@ -269,7 +272,7 @@ class _Lane:
         except CannotCompose as error:
             self.answer(uncomposable(mail.claim, error.errors))
             return None
-        ticket.on_wire = True
+        ticket.on_wire = not self.use.strict
         return message
 
     # --- may it go on? ---
@@ -284,6 +287,25 @@ class _Lane:
         even before it could learn that it has been replaced.
         """
         return not self.must_stop() and self.use.clock.monotonic() < self.lease_ends
+
+    def last_look(self, claims: Sequence[Claim]) -> set[Claim]:
+        """Say which mails' last bytes may go out, and commit before that they will.
+
+        What is cut off before this was not sent; what is cut off after it is in doubt. A doubt about the commit itself
+        is not: without an answer nothing goes out.
+        """
+        if not self.may_send():
+            return set()
+        try:
+            granted = self.use.backlog.intend(self.run.id, claims)
+        except StoreError as error:
+            log.warning("%d mails are withdrawn, for the intent to send them was not written: %s", len(claims), error)
+            return set()
+        if not self.may_send():  # the commit took longer than the lease
+            return set()
+        for claim in granted:
+            self.held[claim].on_wire = True
+        return granted
 
     def renew(self) -> None:
         asked = self.use.clock.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -17,10 +17,12 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, released, settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
@@ -50,6 +52,9 @@ class Fake:
 
     def forget_wire(self, reservation_id: UUID) -> None:
         self.row(reservation_id).wire_at = None
+
+    def tell_to_stop(self, run_id: UUID) -> None:
+        self.backlog.stopped.add(run_id)
 
 
 @dataclass
@@ -86,6 +91,9 @@ class Sql:
             query = sa.update(mail_reservations).where(mail_reservations.c.id == reservation_id)
             connection.execute(query.values(**columns))
 
+    def tell_to_stop(self, run_id: UUID) -> None:
+        SqlLanes(self.backlog.engine).tell_to_stop(run_id, RunOutcome.REVOKED)
+
     def attempts(self) -> list[Any]:
         with self.backlog.engine.begin() as connection:
             return list(connection.execute(sa.select(mail_attempts)))
@@ -96,6 +104,11 @@ def sql(database_url: str) -> Iterator[Sql]:
     engine = connect(database_url)
     yield Sql(SqlBacklog(engine=engine, lease=60, retry=RETRY, message_id_domain="example.org"))
     engine.dispose()
+
+
+def strict(world) -> Any:
+    """The same world, for a lane in strict mode."""
+    return type(world)(replace(world.backlog, strict=True))
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
@@ -319,6 +332,33 @@ def test_a_late_acceptance_does_not_settle_over_the_rescuer(world):
     claim_one(world)
     assert world.backlog.settle(run, 0, [outcome(claim, YES)]) == set()
     assert world.row(mail).status == Status.SENDING
+
+
+def test_a_strict_claim_is_on_the_wire_only_once_it_is_intended(world):
+    world = strict(world)
+    intended, begun = world.reserve(due=-9), world.reserve(due=-8)
+    run = world.run()
+    first, second = (one.claim for one in world.backlog.claim(run, 0, None, 2).claimed)
+    assert [world.row(mail).wire_at for mail in (intended, begun)] == [None, None]
+    assert world.backlog.intend(run, [first]) == {first}
+    world.end_lease(intended)
+    world.end_lease(begun)
+    assert world.backlog.intend(run, [second]) == set()
+    resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.HOLD, 10)
+    assert (resolved.released, resolved.held) == (1, 1)
+    assert (world.row(intended).status, world.row(begun).status) == (Status.IN_DOUBT, Status.PENDING)
+
+
+def test_nothing_is_intended_that_does_not_hold_or_in_a_run_that_must_stop(world):
+    world = strict(world)
+    mail = world.reserve()
+    run, claim = claim_one(world)
+    assert world.backlog.intend(run, [Claim(mail, claim.claim_no + 1)]) == set()
+    world.tell_to_stop(run)
+    assert world.backlog.intend(run, [claim]) == set()
+    assert world.row(mail).wire_at is None
+    assert world.backlog.settle(run, 0, [released(claim)]) == {claim}
+    assert world.backlog.intend(run, [claim]) == set()
 
 
 def test_renewal_prolongs_this_lanes_leases_and_revives_none(world):

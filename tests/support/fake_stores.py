@@ -63,6 +63,8 @@ class FakeBacklog:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     max_lateness: float = 0.0
     inline: int = 1000
+    strict: bool = False
+    stopped: set[UUID] = field(default_factory=set)
     rows: dict[UUID, FakeRow] = field(default_factory=dict)
     claimed: dict[UUID, int] = field(default_factory=dict)
     failing: dict[str, StoreError] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class FakeBacklog:
         for row in due:
             row.status, row.run_id, row.lane = Status.SENDING, run_id, lane
             row.claim_no += 1
-            row.lease_until, row.wire_at = self.clock.now + self.lease, self.clock.now
+            row.lease_until, row.wire_at = self.clock.now + self.lease, None if self.strict else self.clock.now
         last = due[-1] if len(due) >= limit else None
         page = [self._claimed(row, index) for index, row in enumerate(due, first)]
         return Page(page, Cursor(last.priority, last.due_at, last.id) if last else None)
@@ -94,6 +96,7 @@ class FakeBacklog:
     def turn_over(
         self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
     ) -> tuple[set[Claim], Page]:
+        self._check("turn_over")
         self._check("claim")
         return self.settle(run_id, lane, settlements), self.claim(run_id, lane, after, limit)
 
@@ -114,6 +117,17 @@ class FakeBacklog:
             if row.claim_no == s.claim.claim_no and (row.status is Status.SENDING or late):
                 self._write(row, s)
                 held.add(s.claim)
+        return held
+
+    def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+        self._check("intend")
+        held = set()
+        for claim in claims if run_id not in self.stopped else ():
+            row = self.rows[claim.reservation_id]
+            holds = row.claim_no == claim.claim_no and row.status is Status.SENDING
+            if holds and (row.lease_until or 0) > self.clock.now:
+                row.wire_at = self.clock.now
+                held.add(claim)
         return held
 
     def renew(self, run_id: UUID, lane: int) -> None:

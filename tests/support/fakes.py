@@ -13,9 +13,9 @@ from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from mailbatch.domain.message import Message
+    from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
 
 
@@ -114,11 +114,16 @@ class FakeTransport:
         self.messages: list[Message] = []
         self.closed = False
 
-    def send(self, messages: Iterable[Message], permit: Callable[[], bool]) -> Iterator[Outcome]:
+    def send(
+        self,
+        messages: Iterable[Message],
+        permit: Callable[[], bool],
+        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+    ) -> Iterator[Outcome]:
         self.closed = False
         try:
             for message in messages:
-                if permit():
+                if permit() and (last_look is None or last_look([message.claim])):
                     self.messages.append(message)
                     yield self._script(message)
                 else:

@@ -21,7 +21,9 @@ def backlog() -> FakeBacklog:
     return FakeBacklog()
 
 
-def lane(backlog, transport=None, *, compose=plain_message, group_size=4, on_doubt=OnDoubt.RESEND) -> SendDue:
+def lane(
+    backlog, transport=None, *, compose=plain_message, group_size=4, on_doubt=OnDoubt.RESEND, strict=False
+) -> SendDue:
     return SendDue(
         backlog=backlog,
         compose=compose,
@@ -33,6 +35,7 @@ def lane(backlog, transport=None, *, compose=plain_message, group_size=4, on_dou
         group_size=group_size,
         page_size=10,
         lease=backlog.lease,
+        strict=strict,
         relay_faults=5,
     )
 
@@ -297,6 +300,77 @@ def test_the_leases_of_a_dead_sender_are_judged_by_the_policy_and_counted_by_thi
     lane(backlog, on_doubt=policy)(run)
     assert run.counts == Counts(sent=sent, in_doubt=1)
     assert backlog.rows[mail].status is status
+
+
+def test_in_strict_mode_each_mail_is_intended_before_its_last_bytes(backlog):
+    backlog.strict = True
+    for _ in range(3):
+        backlog.reserve()
+    on_wire = []
+
+    def script(message):
+        on_wire.append([row.wire_at is not None for row in backlog.rows.values()].count(True))
+        return accepted(message)
+
+    run = FakeRun()
+    lane(backlog, FakeTransport(script), strict=True, group_size=1, on_doubt=OnDoubt.HOLD)(run)
+    assert run.counts == Counts(sent=3)
+    assert on_wire == [1, 1, 1]
+
+
+def test_what_could_not_be_intended_is_withdrawn_and_given_back(backlog):
+    backlog.strict = True
+    backlog.reserve()
+    backlog.failing["intend"] = StoreError("database x: restarting", transient=True)
+    transport, run = FakeTransport(), FakeRun(stop=FakeStop(RunOutcome.SHUTDOWN, after=12))
+    lane(backlog, transport, strict=True, on_doubt=OnDoubt.HOLD)(run)
+    assert (transport.messages, run.counts, states(backlog)) == ([], Counts(), [Status.PENDING])
+
+
+def test_a_transport_torn_down_in_strict_mode_leaves_only_what_was_intended_in_doubt(backlog):
+    backlog.strict = True
+    ids = [backlog.reserve(due=-9 + i) for i in range(3)]
+
+    class Torn(FakeTransport):
+        def send(self, messages, permit, last_look=None):
+            first, _second = next(messages).claim, next(messages).claim
+            last_look([first])
+            raise KeyboardInterrupt
+            yield
+
+    with pytest.raises(KeyboardInterrupt):
+        lane(backlog, Torn(), strict=True, on_doubt=OnDoubt.HOLD)(FakeRun())
+    assert [backlog.rows[i].status for i in ids] == [Status.SENDING, Status.PENDING, Status.PENDING]
+
+
+def test_verdicts_wait_for_the_next_claim_but_not_long(backlog):
+    for _ in range(8):
+        backlog.reserve()
+    waiting = []
+
+    def slow(message):
+        backlog.clock.now += 0.4
+        waiting.append([row.status for row in backlog.rows.values()].count(Status.SENT))
+        return accepted(message)
+
+    lane(backlog, FakeTransport(slow), group_size=8)(FakeRun())
+    assert waiting == [0, 0, 0, 0, 4, 4, 4, 4]
+
+
+def test_a_group_that_cannot_be_turned_over_is_settled_before_the_claim_is_tried_again(backlog):
+    for _ in range(6):
+        backlog.reserve()
+    transport = FakeTransport()
+
+    def script(message):
+        if len(transport.messages) == 4:
+            backlog.failing["turn_over"] = StoreError("database x: restarting", transient=True)
+        return accepted(message)
+
+    transport._script = script
+    run = FakeRun()
+    lane(backlog, transport)(run)
+    assert run.counts == Counts(sent=6)
 
 
 def test_a_mail_whose_time_has_passed_expires_and_is_not_sent(backlog):

@@ -37,13 +37,17 @@ _r = mail_reservations.c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SqlBacklog:
-    """The port ``Backlog`` on PostgreSQL and SQLite. ``lease`` and ``max_lateness`` in seconds (0: none)."""
+    """The port ``Backlog`` on PostgreSQL and SQLite. ``lease`` and ``max_lateness`` in seconds (0: none).
+
+    With ``strict`` a claim does not say that its mail may be on the wire; ``intend`` does, just before its last bytes.
+    """
 
     engine: Engine
     lease: float
     retry: RetryPolicy
     message_id_domain: str
     max_lateness: float = 0.0
+    strict: bool = False
 
     def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
         """Take due reservations from pending to sending, in order, up to ``limit``; see the port."""
@@ -69,6 +73,11 @@ class SqlBacklog:
             return set()
         with writing(self.engine) as connection:
             return settling.settle(connection, run_id, lane, settlements)
+
+    def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+        """Commit that the last bytes of ``claims`` go out now; see the port."""
+        with writing(self.engine) as connection:
+            return claiming.intend(connection, run_id, claims)
 
     def renew(self, run_id: UUID, lane: int) -> None:
         """Prolong the leases of a lane. A lease that has ended is not revived: another run may judge it already."""
@@ -150,7 +159,7 @@ class SqlBacklog:
             return int(connection.execute(sa.select(due + claimed)).scalar_one())
 
     def _claim(self, connection: Connection, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
-        given = {"lease": self.lease, "id_domain": self.message_id_domain}
+        given = {"lease": self.lease, "id_domain": self.message_id_domain, "early": not self.strict}
         return claiming.claim(connection, run_id, lane, after, limit, given)
 
     def _expire(self, connection: Connection, passed: sa.ColumnElement[bool], limit: int, reason: str) -> int:

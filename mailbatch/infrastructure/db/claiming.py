@@ -62,7 +62,10 @@ def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 def claim(
     connection: Connection, run_id: UUID, lane: int, after: Cursor | None, limit: int, given: Mapping[str, Any]
 ) -> Page:
-    """Take up to ``limit`` due reservations behind ``after``; ``given``: ``lease`` (seconds) and ``id_domain``."""
+    """Take up to ``limit`` due reservations behind ``after``.
+
+    ``given``: ``lease`` (seconds), ``id_domain`` (of Message-IDs), ``early`` (from now on they may be on the wire).
+    """
     bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
     rows: list[Any] = []
     if after is not None:
@@ -108,6 +111,12 @@ def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
     if claimed is None:
         raise StoreError(f"run {run_id} has no row in batch_runs", transient=False)
     return int(claimed) - count + 1
+
+
+def intend(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+    """Note that the last bytes of ``claims`` go out now; answer those for which they may."""
+    pairs = [(claim.reservation_id, claim.claim_no) for claim in claims]
+    return {Claim(*row) for row in connection.execute(_intend(), {"the_run": run_id, "claims": pairs})}
 
 
 def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool) -> list[Any]:
@@ -172,7 +181,7 @@ def claim_statement(*, behind: bool) -> sa.Executable:
             lane=sa.bindparam("by_lane", type_=sa.Integer),
             claim_no=_r.claim_no + 1,
             lease_until=now(sa.bindparam("lease", type_=sa.Float)),
-            wire_at=now(),
+            wire_at=sa.case((sa.bindparam("early", type_=sa.Boolean), now()), else_=None),
             message_id=sa.func.coalesce(_r.message_id, own_id),
         )
         .returning(
@@ -190,6 +199,19 @@ def claim_statement(*, behind: bool) -> sa.Executable:
 def _load() -> sa.Executable:
     return sa.select(_r.id, _r.claim_no, *(_r[name] for name in _OF_A_MAIL)).where(
         _r.id.in_(sa.bindparam("ids", expanding=True, type_=Guid)), SENDING
+    )
+
+
+@cache
+def _intend() -> sa.Executable:
+    runs = batch_runs.c
+    goes_on = sa.exists().where(runs.run_id == sa.bindparam("the_run", type_=Guid), runs.stop.is_(None))
+    claims: sa.BindParameter[Any] = sa.bindparam("claims", expanding=True)
+    return (
+        sa.update(mail_reservations)
+        .where(sa.tuple_(_r.id, _r.claim_no).in_(claims), SENDING, _r.lease_until > now(), goes_on)
+        .values(wire_at=now())
+        .returning(_r.id, _r.claim_no)
     )
 
 
