@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mailbatch.application.operating_ports import LISTED_BY
 from mailbatch.domain.errors import NotFound
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class ListReservations:
         after: Row | None = None
         page = _FULL_PAGE if columns is None else _LIGHT_PAGE
         if columns is not None:
-            columns = {"id", "created_at", *columns}
+            columns = {*LISTED_BY, *columns}
         while limit > 0:
             rows = self.reservations.select(which, columns, after, min(page, limit))
             yield from rows

@@ -5,8 +5,13 @@ Every method may raise ``StoreError``. A ``Row`` has the names of the table's co
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status, line_problems, time_problems
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,10 +20,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.domain.errors import MailbatchError
-    from mailbatch.domain.reservation import Reservation, Status
+    from mailbatch.domain.reservation import Reservation
     from mailbatch.domain.run import ItemError
 
 Row: TypeAlias = "Mapping[str, Any]"
+REPLY = re.compile(r"[245]xx|[245]\d\d|none", re.ASCII)
 
 
 # --- reserving ---------------------------------------------------------------------------------------------------
@@ -42,6 +48,9 @@ class Intake(Protocol):
             KeyConflict: if the key, or the id, stands for a reservation with other content.
         """
 
+    def remember(self, key: str, status: int, answer: str) -> None:
+        """Store the answer to the request that began under ``key`` (see ``Answers``): both are there, or neither is."""
+
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; for the others, in their places, the error that says why not."""
 
@@ -59,16 +68,55 @@ class Reservations(Protocol):
         """Its tries that ended otherwise than accepted, oldest first."""
 
     def select(self, which: Selection, columns: Collection[str] | None, after: Row | None, limit: int) -> list[Row]:
-        """Up to ``limit`` reservations behind ``after``, newest first, with ``columns`` (None: all of them)."""
+        """Up to ``limit`` reservations behind ``after``, newest first, with ``columns`` (None: all of them).
+
+        ``after`` is a row with ``LISTED_BY``. The newest is that which was made last, or finished last where ``which``
+        says so.
+        """
+
+    def count(self, which: Selection, cap: int) -> int:
+        """How many ``which`` means; they are counted up to ``cap`` + 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which reservations are meant; what is None does not matter. ``to``: a part of the recipients' text."""
+    """Which reservations are meant; what is None does not matter.
+
+    ``to``: a part of the recipients' text. ``since`` and ``until`` (exclusive) bound when a finished one was finished,
+    and when any other was made. ``reply``: what the relay said last, as a class (``4xx``), a code, or ``none``.
+    ``run_id``: what that run had in hand last, or put off.
+    """
 
     status: Status | None = None
     tag: str | None = None
     to: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    reply: str | None = None
+    run_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if self.reply is not None and not REPLY.fullmatch(self.reply):
+            raise InvalidReservation([f"reply: {self.reply!r} is none of 2xx, 4xx, 5xx, a code such as 550, or none"])
+        problems = [*line_problems("tag", self.tag), *line_problems("to", self.to)]
+        for name in ("since", "until"):
+            problems += time_problems(name, getattr(self, name))
+        if problems:
+            raise InvalidReservation(problems)
+
+    @property
+    def timed(self) -> bool:
+        """Whether finished ones go by when they were finished, in place of when they were made."""
+        return self.since is not None or self.until is not None or self.run_id is not None
+
+
+def moment_of(row: Row, which: Selection) -> Any:
+    """The time by which ``row`` stands in a list of ``which``."""
+    return row["finished_at"] if which.timed and row["status"] in FINISHED else row["created_at"]
+
+
+LISTED_BY = frozenset({"id", "status", "created_at", "finished_at"})
+"""The columns of a row behind which a list can go on."""
 
 
 # --- intervening -------------------------------------------------------------------------------------------------
@@ -105,8 +153,8 @@ class Interventions(Protocol):
     def cancel_tagged(self, tag: str) -> Changed:
         """Pending to cancelled, all with this tag."""
 
-    def requeue(self, ids: Sequence[UUID]) -> list[Answer]:
-        """Failed, in doubt or cancelled to pending, with all attempts before it; an answer for each id, in order."""
+    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[Answer]:
+        """Those in ``states`` to pending, with all attempts before them; an answer for each id, in order."""
 
     def requeue_all(self, status: Status) -> Changed:
         """All that are in ``status`` (failed, in doubt or cancelled) to pending. ``left``: overdue ones."""
@@ -116,6 +164,15 @@ class Interventions(Protocol):
 
     def resolve_sent(self, reservation_id: UUID) -> Answer:
         """In doubt to sent."""
+
+    def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
+        """In doubt to sent; an answer for each id, in order."""
+
+    def delete(self, ids: Sequence[UUID]) -> list[Answer]:
+        """Delete those that are finished, with their tries; an answer for each id, in order.
+
+        What was deleted is ``changed``, and its status is the one in which it was.
+        """
 
     def purge(self, older_than: float, limit: int) -> int:
         """Delete up to ``limit`` reservations that were finished more than ``older_than`` seconds ago; how many."""
@@ -137,20 +194,78 @@ class Census:
     exact: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorGroup:
+    """Tries of one run that ended alike. ``example`` is the text of one of them, in full."""
+
+    outcome: str
+    reply_code: int | None
+    enhanced_code: str | None
+    count: int
+    example: str | None
+
+
 class Reports(Protocol):
     """What is known of runs and of the backlog as a whole."""
 
     def census(self) -> Census:
         """Count. Exact at least up to 10,000 reservations in each state."""
 
-    def runs(self, job: str, limit: int) -> list[Row]:
-        """The last ``limit`` runs of ``job``, newest first."""
+    def runs(self, job: str, limit: int, before: Row | None = None) -> list[Row]:
+        """The last ``limit`` runs of ``job``, newest first; ``before``: those older than this row."""
 
     def run(self, run_id: UUID) -> Row | None:
         """One run."""
 
-    def errors(self, run_id: UUID) -> Iterator[ItemError]:
-        """The errors of a run's items in their order, in full."""
+    def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
+        """The errors of a run's items with indexes above ``after``, in their order, in full; read page by page."""
+
+    def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
+        """The tries of a run that were not accepted, by what was said to them; the most frequent first."""
 
     def next_tick_at(self, job: str) -> datetime | None:
         """When beat means to start ``job`` next, if a beat has said so."""
+
+
+# --- what was done, and what was answered ------------------------------------------------------------------------
+
+
+class Actions(Protocol):
+    """What operators did, and through which door. It holds ids and filters, never contents or addresses."""
+
+    def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write down what ``actor`` (``api:operate``, ``console:operate``, ``cli:<user>``) did just now."""
+
+    def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
+        """What was done last, newest first; ``before``: what is older than this row (``at`` and ``id``)."""
+
+
+class Begun(Enum):
+    """Where a request stands that bears an idempotency key."""
+
+    NEW = auto()
+    """It is ours to do; the next one with this key is told to wait until it is done or abandoned."""
+    IN_PROGRESS = auto()
+    OTHER = auto()
+    """The key was used before for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that was given before, as JSON text."""
+
+    status: int
+    answer: str
+
+
+class Answers(Protocol):
+    """Answers to requests that bore an idempotency key, for a day."""
+
+    def begin(self, key: str, request: str) -> Begun | Given:
+        """Begin ``request`` (a digest) under ``key``; one that was begun and left a minute ago may begin anew."""
+
+    def finish(self, key: str, status: int, answer: str) -> None:
+        """Store the answer."""
+
+    def abandon(self, key: str) -> None:
+        """Forget a request that came to nothing."""

@@ -32,6 +32,7 @@ _reservations = sa.Table(
     "mail_reservations",
     metadata,
     Column("id", Guid, primary_key=True),
+    Column("status", sa.Text),
     Column("finished_at", Timestamp),
 )
 _attempts = sa.Table("mail_attempts", metadata, Column("outcome", sa.Text), Column("ended_at", Timestamp))
@@ -104,6 +105,7 @@ NEW_TABLES = [relay_circuits, operator_actions, api_answers, run_reports, mail_t
 NEW_INDEXES = [
     Index(
         "ix_mail_reservations_finished",
+        _reservations.c.status,
         _reservations.c.finished_at,
         _reservations.c.id,
         **_where("finished_at IS NOT NULL"),

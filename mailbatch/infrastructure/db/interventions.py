@@ -17,7 +17,7 @@ from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, ru
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
@@ -58,9 +58,9 @@ class SqlInterventions:
         """Cancel what is still pending under a tag; see the port."""
         return self._change_all(_r.tag == tag, _in([Status.PENDING]), _CANCEL)
 
-    def requeue(self, ids: Sequence[UUID]) -> list[Answer]:
+    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[Answer]:
         """Send back to pending; see the port. Verdicts stay: who accepted it before does not get it again."""
-        return self._change(ids, sa.and_(_in(REQUEUABLE), sa.not_(_OVERDUE)), _REQUEUE)
+        return self._change(ids, sa.and_(_in(states), sa.not_(_OVERDUE)), _REQUEUE)
 
     def requeue_all(self, status: Status) -> Changed:
         """Send back all in one state; see the port."""
@@ -75,7 +75,24 @@ class SqlInterventions:
 
     def resolve_sent(self, reservation_id: UUID) -> Answer:
         """Take a reservation in doubt for sent; see the port."""
-        return self._change([reservation_id], _in([Status.IN_DOUBT]), _RESOLVE)[0]
+        return self.resolve([reservation_id])[0]
+
+    def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
+        """Take reservations in doubt for sent; see the port."""
+        return self._change(ids, _in([Status.IN_DOUBT]), _RESOLVE)
+
+    def delete(self, ids: Sequence[UUID]) -> list[Answer]:
+        """Delete what is finished; see the port."""
+        answers: dict[UUID, Answer] = {}
+        statement = sa.delete(mail_reservations).where(_in(FINISHED)).returning(_r.id, _r.status)
+        with writing(self.engine) as connection:
+            for chunk in _chunks(ids):
+                gone = connection.execute(statement.where(_r.id.in_(chunk)))
+                answers |= {row.id: Answer(row.id, changed=True, status=Status(row.status)) for row in gone}
+                rest = set(chunk) - set(answers)
+                left = connection.execute(sa.select(_r.id, _r.status).where(_r.id.in_(rest))) if rest else ()
+                answers |= {row.id: Answer(row.id, changed=False, status=Status(row.status)) for row in left}
+        return [answers.get(i) or Answer(i, changed=False, status=None) for i in ids]
 
     def purge(self, older_than: float, limit: int) -> int:
         """Delete a page of what is finished and old; see the port."""

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.operating_ports import Census
+from mailbatch.application.operating_ports import Census, ErrorGroup
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError
+from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.engine import reading
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations, run_errors
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since
 
 if TYPE_CHECKING:
@@ -62,12 +63,15 @@ class SqlReports:
             exact=all(found[name] <= self.cap for name in (*counted, "due")),
         )
 
-    def runs(self, job: str, limit: int) -> list[Row]:
+    def runs(self, job: str, limit: int, before: Row | None = None) -> list[Row]:
         """Read the last runs; see the port."""
         c = batch_runs.c
         statement = (
             sa.select(batch_runs).where(c.job == job).order_by(c.started_at.desc(), c.run_id.desc()).limit(limit)
         )
+        if before is not None:
+            last = sa.literal(before["started_at"], c.started_at.type), sa.literal(before["run_id"], c.run_id.type)
+            statement = statement.where(sa.tuple_(c.started_at, c.run_id) < sa.tuple_(*last))
         with reading(self.engine) as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
@@ -77,11 +81,11 @@ class SqlReports:
             row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).mappings().first()
         return dict(row) if row is not None else None
 
-    def errors(self, run_id: UUID) -> Iterator[ItemError]:
+    def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
         """Read the errors of a run, page by page: there may be one for each of a million mails."""
         c = run_errors.c
         page = sa.select(run_errors).where(c.run_id == run_id).order_by(c.item_index).limit(_PAGE)
-        last = -1
+        last = after
         while True:
             with reading(self.engine) as connection:
                 rows = connection.execute(page.where(c.item_index > last)).all()
@@ -90,6 +94,29 @@ class SqlReports:
             if len(rows) < _PAGE:
                 return
             last = rows[-1].item_index
+
+    def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
+        """Count the tries of a run that were not accepted; see the port. At most ``cap`` of them are looked at."""
+        a, run = mail_attempts.c, batch_runs.c
+        began = sa.select(run.started_at).where(run.run_id == run_id).scalar_subquery()
+        ended = sa.select(sa.func.coalesce(run.finished_at, now(60))).where(run.run_id == run_id).scalar_subquery()
+        outcomes = [tally.value for tally in Tally if tally not in {Tally.SENT, Tally.RELEASED}]
+        # A run has its own time, and the outcomes are few: so it is a range of an index.
+        tries = (
+            sa.select(a.outcome, a.reply_code, a.enhanced_code, a.reply_text)
+            .where(a.outcome.in_(outcomes), a.ended_at >= began, a.ended_at <= ended, a.run_id == run_id)
+            .limit(self.cap)
+            .subquery()
+        )
+        kind = (tries.c.outcome, tries.c.reply_code, tries.c.enhanced_code)
+        statement = (
+            sa.select(*kind, sa.func.count().label("n"), sa.func.min(tries.c.reply_text).label("example"))
+            .group_by(*kind)
+            .order_by(sa.desc("n"), *kind)
+        )
+        with reading(self.engine) as connection:
+            rows = connection.execute(statement).all()
+        return [ErrorGroup(row.outcome, row.reply_code, row.enhanced_code, row.n, row.example) for row in rows]
 
     def next_tick_at(self, job: str) -> datetime | None:
         """Read when the next tick is; see the port."""

@@ -13,8 +13,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbatch.application.operating_ports import Stored
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StoreError
-from mailbatch.domain.reservation import MAIL_FIELDS, Status
+from mailbatch.domain.reservation import MAIL_FIELDS
+from mailbatch.infrastructure.db.answers import finished
 from mailbatch.infrastructure.db.engine import describe, is_transient, reading, writing
+from mailbatch.infrastructure.db.selecting import counted, newest
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import Timestamp, server_now
 
@@ -56,6 +58,10 @@ class SqlIntake:
             if earlier is not None:
                 _ensure_same(values, earlier, self.connection)
                 return Stored(earlier["id"], new=False)
+
+    def remember(self, key: str, status: int, answer: str) -> None:
+        """Store the answer to a request in the transaction of what it did; see the port."""
+        self.connection.execute(finished(key, status, answer))
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; see the port. Together as long as all are new and good, else one by one."""
@@ -116,15 +122,16 @@ class SqlReservations:
 
     def select(self, which: Selection, columns: Collection[str] | None, after: Row | None, limit: int) -> list[Row]:
         """Read a page of reservations; see the port."""
-        statuses = [which.status] if which.status else list(Status)
-        keys = sa.union_all(*(_newest(which, status, after, limit) for status in statuses)).subquery()
-        page = sa.select(keys.c.id).order_by(keys.c.created_at.desc(), keys.c.id.desc()).limit(limit)
+        keys = newest(which, after, limit)
         wanted = [_r[name] for name in columns] if columns is not None else list(_r)
-        statement = (
-            sa.select(*wanted).where(_r.id.in_(page.subquery().select())).order_by(_r.created_at.desc(), _r.id.desc())
-        )
+        statement = sa.select(*wanted).join(keys, keys.c.id == _r.id).order_by(keys.c.moment.desc(), keys.c.id.desc())
         with reading(self.engine) as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def count(self, which: Selection, cap: int) -> int:
+        """Count them up to a cap; see the port."""
+        with reading(self.engine) as connection:
+            return int(connection.execute(counted(which, cap)).scalar_one())
 
 
 class _NotAllNew(Exception):
@@ -178,26 +185,3 @@ def _same(name: str, given: Any, stored: Any, connection: Connection) -> bool:
 def _as_stored(when: datetime | None, connection: Connection) -> Any:
     """A time with no more digits than the database keeps."""
     return Timestamp().process_bind_param(when, connection.dialect)
-
-
-def _newest(which: Selection, status: Status, after: Row | None, limit: int) -> sa.Select[Any]:
-    """The keys of one state's newest: one read of the index for each state, instead of a sort of the whole table."""
-    conditions = [_r.status == status.value]
-    if which.tag is not None:
-        conditions.append(_r.tag == which.tag)
-    if which.to is not None:
-        conditions.append(_r.recipients.icontains(which.to, autoescape=True))
-    if after is not None:
-        conditions.append(sa.tuple_(_r.created_at, _r.id) < sa.tuple_(*_key(after)))
-    newest = (
-        sa.select(_r.created_at, _r.id)
-        .where(*conditions)
-        .order_by(_r.created_at.desc(), _r.id.desc())
-        .limit(limit)
-        .subquery()
-    )
-    return sa.select(newest.c.created_at, newest.c.id)
-
-
-def _key(row: Row) -> tuple[Any, Any]:
-    return sa.literal(row["created_at"], _r.created_at.type), sa.literal(row["id"], _r.id.type)

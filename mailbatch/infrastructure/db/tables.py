@@ -121,8 +121,8 @@ Index("ix_mail_reservations_expiry", _r.expires_at, **_where("status = 'pending'
 # Lists, counts and purge.
 Index("ix_mail_reservations_status", _r.status, _r.created_at, _r.id)
 Index("ix_mail_reservations_tag", _r.tag, _r.created_at, **_where("tag IS NOT NULL"))
-# The last hour, the mails of a run (it has its own time, for one runs at a time), and purge.
-Index("ix_mail_reservations_finished", _r.finished_at, _r.id, **_where("finished_at IS NOT NULL"))
+# The last hour, and the mails of a run (it has its own time, for one runs at a time), of each state.
+Index("ix_mail_reservations_finished", _r.status, _r.finished_at, _r.id, **_where("finished_at IS NOT NULL"))
 
 mail_attempts = sa.Table(
     "mail_attempts",

@@ -1,0 +1,116 @@
+"""Do one thing to all reservations that a filter means: first say how many they are, then do it in portions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from mailbatch.application.operating_ports import LISTED_BY, Changed
+from mailbatch.domain.errors import StateConflict
+from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Answer, Interventions, Reservations, Row, Selection
+
+PORTION = 500
+"""Reservations of one transaction: few enough that no lane waits for it."""
+CAP = 100_000
+"""How far a preview counts."""
+
+
+class Act(StrEnum):
+    """What can be done to many."""
+
+    CANCEL = "cancel"
+    REQUEUE = "requeue"
+    RESTORE = "restore"
+    """Requeue what was cancelled, and nothing else."""
+    RESOLVE = "resolve"
+    """Take what is in doubt for sent."""
+    DELETE = "delete"
+
+
+STATES: dict[Act, frozenset[Status]] = {
+    Act.CANCEL: frozenset({Status.PENDING}),
+    Act.REQUEUE: REQUEUABLE,
+    Act.RESTORE: frozenset({Status.CANCELLED}),
+    Act.RESOLVE: frozenset({Status.IN_DOUBT}),
+    Act.DELETE: FINISHED,
+}
+"""In which states a reservation must be for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """How many would be changed; ``exact`` is false if there are more than were counted."""
+
+    affects: int
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PreviewBulk:
+    """Say how many reservations an act on a filter would touch."""
+
+    reservations: Reservations
+
+    def __call__(self, act: Act, which: Selection) -> Preview:
+        """Count them. Raises ``StateConflict`` if the act does not go with the filter's state."""
+        found = self.reservations.count(aimed(act, which), CAP)
+        return Preview(min(found, CAP), exact=found <= CAP)
+
+
+@dataclass(frozen=True, slots=True)
+class DoBulk:
+    """Do it to those that are there now; who comes meanwhile is left."""
+
+    reservations: Reservations
+    interventions: Interventions
+
+    def __call__(self, act: Act, which: Selection) -> Changed:
+        """Answer how many were changed, and in which states others were left, for they had moved on meanwhile.
+
+        Each portion is a transaction. Raises ``StateConflict`` as ``PreviewBulk``.
+        """
+        which = aimed(act, which)
+        changed, left = 0, Counter[Status]()
+        after: Row | None = None
+        while rows := self.reservations.select(which, LISTED_BY, after, PORTION):
+            for answer in self._change(act, which, [row["id"] for row in rows]):
+                changed += answer.changed
+                if not answer.changed and answer.status is not None:
+                    left[answer.status] += 1
+            after = rows[-1]
+        return Changed(changed, left)
+
+    def _change(self, act: Act, which: Selection, ids: Sequence[UUID]) -> list[Answer]:
+        match act:
+            case Act.CANCEL:
+                return self.interventions.cancel(ids)
+            case Act.REQUEUE | Act.RESTORE:
+                return self.interventions.requeue(ids, STATES[act] & {which.status})
+            case Act.RESOLVE:
+                return self.interventions.resolve(ids)
+            case Act.DELETE:
+                return self.interventions.delete(ids)
+
+
+def aimed(act: Act, which: Selection) -> Selection:
+    """``which``, narrowed to the one state that is meant.
+
+    Raises:
+        StateConflict: if it names another state, or none where several are possible.
+    """
+    states = STATES[act]
+    if which.status is None and len(states) == 1:
+        return replace(which, status=next(iter(states)))
+    if which.status not in states:
+        allowed = " or ".join(sorted(state.value for state in states))
+        named = f"not {which.status.value}" if which.status else "and the filter must say which"
+        raise StateConflict(f"{act.value} is for reservations that are {allowed}, {named}")
+    return which

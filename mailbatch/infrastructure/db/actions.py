@@ -1,0 +1,51 @@
+"""What operators did: the adapter of the port ``Actions``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from uuid_utils.compat import uuid7
+
+from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.tables import operator_actions
+from mailbatch.infrastructure.db.types import storable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.application.operating_ports import Row
+
+_o = operator_actions.c
+
+
+@dataclass(frozen=True, slots=True)
+class SqlActions:
+    """The port ``Actions`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write down what was done; see the port."""
+        values = {
+            "id": uuid7(),
+            "actor": storable(actor),
+            "action": action,
+            "target": dict(target),
+            "affected": affected,
+            "outcome": storable(outcome),
+        }
+        with writing(self.engine) as connection:
+            connection.execute(sa.insert(operator_actions).values(values))
+
+    def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
+        """Read what was done last; see the port."""
+        statement = sa.select(operator_actions).order_by(_o.at.desc(), _o.id.desc()).limit(limit)
+        if before is not None:
+            last = sa.literal(before["at"], _o.at.type), sa.literal(before["id"], _o.id.type)
+            statement = statement.where(sa.tuple_(_o.at, _o.id) < sa.tuple_(*last))
+        with reading(self.engine) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
