@@ -32,9 +32,9 @@ dev: $(VENV)/ready-to-run ## the same, left running for playing with, until Ctrl
 
 .PHONY: test
 test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
-	@# Each side has a Redis and a PostgreSQL of its own. The rings after it measure how soon something stops: alone.
+	@# Each side has a Redis and a PostgreSQL of its own. The rings after these mostly wait: three sides keep two cores busy.
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/contract tests/integration
-	$(PYTEST) tests/e2e tests/smoke tests/faults
+	$(PYTEST) --numprocesses 3 --dist worksteal tests/e2e tests/smoke tests/faults
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests
