@@ -60,7 +60,9 @@ def _parted(text: str) -> Iterator[str]:
 
 def _in_crlf(text: str) -> bytes:
     """Answer ``text`` as it is while it is MIME: the end of a line is CRLF and nothing else (RFC 2046 §4.1.1)."""
-    return (_ANY_BREAK.sub("\r\n", text) if "\r" in text else text.replace("\n", "\r\n")).encode()
+    if "\r" in text:
+        return _ANY_BREAK.sub("\r\n", text).encode()
+    return text.encode().replace(b"\n", b"\r\n")
 
 
 def _is_narrow(data: bytes) -> bool:
