@@ -49,6 +49,7 @@ class Fault:
     lasts: float = 0.0
     ends: Mapping[str, int] | None = None
     dialogue: str = "BDAT"
+    latch: int | None = None
     short: bool = True
 
 
@@ -72,12 +73,15 @@ def strike(house: House, fault: Fault, name: str) -> Damage:
     house.relay.offer(fault.dialogue)
     house.relay.script(**fault.script)
     fault.prepare(house)
+    if fault.latch:
+        house.latch(fault.latch)
     began = time.time()
     house.reserve(name, fault.mails, **fault.columns)
     try:
         fault.injure(house)
         in_time = house.wait_ended(name, fault.mails, fault.lasts + RECOVERY + SLACK)
     finally:
+        house.unlatch()
         house.relay.script()
     if not in_time:
         # What is still due after another round is stuck; what came late shows in the standstill.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Any
 
-import psutil
+import psycopg
 import sqlalchemy as sa
 from support.postgres import PostgresServer
 from support.relay import Relay
@@ -48,6 +49,18 @@ SETTINGS: Mapping[str, object] = {
     "RETRY_BACKOFF": 0.2,
     "RETRY_BACKOFF_MAX": 1,
 }
+CLAIM, SETTLE, SETTLED = 1, 2, 3
+"""Latches; see ``House.latch``."""
+_LATCHES = f"""
+CREATE FUNCTION fault_latch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM pg_advisory_xact_lock_shared(TG_ARGV[0]::bigint); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER fault_claim AFTER UPDATE ON mail_reservations DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (NEW.status = 'sending' AND OLD.status = 'pending') EXECUTE FUNCTION fault_latch({CLAIM});
+CREATE TRIGGER fault_settle AFTER UPDATE ON mail_reservations FOR EACH ROW
+    WHEN (OLD.status = 'sending' AND NEW.status = 'sent') EXECUTE FUNCTION fault_latch({SETTLE});
+CREATE CONSTRAINT TRIGGER fault_settled AFTER UPDATE ON mail_reservations DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.status = 'sending' AND NEW.status = 'sent') EXECUTE FUNCTION fault_latch({SETTLED});
+"""
 ENDED = {"sent", "failed", "in_doubt", "cancelled", "expired"}
 _r = mail_reservations.c
 
@@ -64,6 +77,7 @@ class House:
     settings: dict[str, object] = field(default_factory=dict)
     restarts: int = 0
     _engine: Engine | None = None
+    _latches: psycopg.Connection[Any] | None = None
 
     # --- the worker, and who looks after it ---
 
@@ -101,9 +115,10 @@ class House:
         assert self.worker is not None
         if target == "worker":
             return self.worker.pid
-        sender = self.sender()
-        others = [child.pid for child in psutil.Process(self.worker.pid).children() if child.pid != sender]
-        return sender if target == "child" else others[0]
+        if target == "child":
+            return self.sender()
+        self.worker.wait_for_log("embedded beat is process")
+        return int(re.findall(r"embedded beat is process (\d+)", self.log())[-1])
 
     def sender(self) -> int:
         """The process that drives the newest run."""
@@ -113,7 +128,7 @@ class House:
             return int(connection.execute(statement).scalar_one())
 
     def _start(self) -> ManagedProcess:
-        return self.stack.worker("-B", "-c", "1", "-n", "house@%h", "--loglevel=INFO", ready=False)
+        return self.stack.worker("-B", "-c", "2", "-n", "house@%h", "--loglevel=INFO", ready=False)
 
     # --- the database ---
 
@@ -170,11 +185,43 @@ class House:
             for statement in statements:
                 connection.exec_driver_sql(statement)
 
+    # --- the latches: where PostgreSQL stops a statement of the worker's ---
+
+    def latch(self, latch: int) -> None:
+        """Stop whoever comes to ``latch`` from now on; the triggers that lead there stay for good.
+
+        ``CLAIM``: the commit of a claim. ``SETTLE``: the statement that writes verdicts. ``SETTLED``: its commit.
+        """
+        self._latches = self._latches or self._hang_latches()
+        self._latches.execute("SELECT pg_advisory_lock(%s)", [latch])
+
+    def unlatch(self) -> None:
+        """Let everybody pass."""
+        if self._latches is not None:
+            self._latches.execute("SELECT pg_advisory_unlock_all()")
+
+    def wait_latched(self, timeout: float = 30.0) -> None:
+        """Wait until somebody stands before a latch."""
+        self.wait(lambda: self._waiting_at_latches(), timeout, "somebody to come to the latch")
+
+    def _waiting_at_latches(self) -> bool:
+        assert self._latches is not None
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        found = self._latches.execute(waiting).fetchone()
+        return bool(found and found[0])
+
+    def _hang_latches(self) -> psycopg.Connection[Any]:
+        url = self.stack.database_url.replace("+psycopg", "")
+        connection = psycopg.connect(url, autocommit=True)
+        connection.execute(_LATCHES)
+        return connection
+
     # --- waiting ---
 
     def wait_taken(self, count: int, timeout: float = 30.0) -> None:
         """Wait until the relay has taken ``count`` mails more than now."""
-        self.wait(lambda more=len(self.relay.accepted()) + count: len(self.relay.accepted()) >= more, timeout, "mails")
+        wanted = len(self.relay.accepted()) + count
+        self.wait(lambda: len(self.relay.accepted()) >= wanted, timeout, "mails to be taken")
 
     def wait_ended(self, name: str, count: int, timeout: float) -> bool:
         """Whether every mail under ``name`` ended within ``timeout`` seconds; whoever has died is started again."""
@@ -213,6 +260,8 @@ class House:
     def close(self) -> None:
         """Leave nothing behind."""
         self.stack.close()
+        if self._latches is not None:
+            self._latches.close()
         if self._engine is not None:
             self._engine.dispose()
 
