@@ -294,10 +294,12 @@ class _Lane:
         What is cut off before this was not sent; what is cut off after it is in doubt. A doubt about the commit itself
         is not: without an answer nothing goes out.
         """
-        if not self.may_send():
-            return set()
         try:
-            granted = self.use.backlog.intend(self.run.id, claims)
+            self.flush()  # what is not settled is in doubt too
+            granted = self.use.backlog.intend(self.run.id, claims) if self.may_send() else set()
+        except RunFailed as error:
+            self.broken = error
+            return set()
         except StoreError as error:
             log.warning("%d mails are withdrawn, for the intent to send them was not written: %s", len(claims), error)
             return set()
