@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.compose import Compose
     from mailbatch.application.deliver_reports import Channel
+    from mailbatch.application.explain import Explain
     from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.metrics import Measure
     from mailbatch.application.reserve import CheckDraft
@@ -259,6 +260,21 @@ class Parts:
             circuits=self.circuits,
             relay=self.relay.name,
             patience=self._patience,
+        )
+
+    @property
+    def explain(self) -> Explain:
+        """Says why a reservation has not gone yet, or what became of it."""
+        from mailbatch.application.explain import Explain
+        from mailbatch.infrastructure.db.pulse import SqlQueue
+
+        return Explain(
+            reservations=self.reservations,
+            reports=self.reports,
+            queue=SqlQueue(self.engine),
+            switch=self.switch,
+            watch=self.watch("send-all", lock=False),
+            compose=self.compose,
         )
 
     def _patience(self) -> Patience:

@@ -117,11 +117,11 @@ class Watch:
             yield _died(v, v.died, f"a run of {job} died without an end; its row is closed")
         waits = v.oldest_due is not None and v.oldest_due > p.quiet
         if waits and _longer(v.last_sign, p.quiet) and self.switch.paused(job) is Pause.NONE:
-            since = "ever" if v.last_sign is None else f"for {v.last_sign:.0f} s"
+            since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
             yield Finding(
                 name="no_run",
                 level=Level.ERROR,
-                what=f"mail has been due for {v.oldest_due:.0f} s, and no run of {job} has begun {since}",
+                what=f"mail has been due for {v.oldest_due:.0f} s, and no run of {job} has {since}",
                 since=_ago(v, min(v.oldest_due or 0.0, v.last_sign or math.inf)),
                 advice="is a beat running, and a worker? start one with `celery -A mailbatch worker -B`",
             )

@@ -102,7 +102,7 @@ def test_a_backlog_with_no_run_for_two_intervals_is_seen_until_one_runs(world):
     world.mail(due=-50, priority=9)
     [found] = world.watch(JOB)
     assert (found.name, found.level) == ("no_run", Level.ERROR)
-    assert "no run of send-all has begun ever" in found.what
+    assert "no run of send-all has ever begun" in found.what
     world.run(beat=650, outcome="completed", finished_at=now(-650))
     [found] = world.watch(JOB)
     assert "has begun for 65" in found.what

@@ -16,6 +16,8 @@ from mailbatch.infrastructure.db.types import now, seconds_since
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
+    from mailbatch.application.operating_ports import Row
+
 _r = mail_reservations.c
 _b = batch_runs.c
 _PENDING = _r.status == sa.literal_column("'pending'")
@@ -68,6 +70,26 @@ class SqlPulse:
         )
         with reading(self.engine) as connection:
             return Vitals(**connection.execute(statement).mappings().one())
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQueue:
+    """The port ``Queue`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def ahead(self, row: Row, most: int) -> int:
+        """Count who goes first, by priority, due time and id; see the port."""
+        key = sa.tuple_(sa.literal(row["due_at"], _r.due_at.type), sa.literal(row["id"], _r.id.type))
+        due = sa.and_(_PENDING, _r.due_at <= now())
+        higher = sa.select(_r.id).where(due, _r.priority > row["priority"]).limit(most)
+        earlier = sa.select(_r.id).where(due, _r.priority == row["priority"], sa.tuple_(_r.due_at, _r.id) < key)
+        counts = [
+            sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
+            for some in (higher, earlier.limit(most))
+        ]
+        with reading(self.engine) as connection:
+            return min(most, int(connection.execute(sa.select(counts[0] + counts[1])).scalar_one()))
 
 
 def oldest_due() -> Any:

@@ -19,6 +19,7 @@ _COMMANDS = {
     "import": ("importing", "Reserve mails from a CSV or JSON Lines file."),
     "list": ("listing", "List reservations, newest first."),
     "show": ("listing", "Show all that is known of one reservation."),
+    "explain": ("explain", "Say why one has not gone yet, or what became of it."),
     "cancel": ("intervene", "Take reservations back before they are sent."),
     "requeue": ("intervene", "Send failed, doubtful or cancelled reservations again."),
     "resolve": ("intervene", "Settle a reservation that is in doubt."),
