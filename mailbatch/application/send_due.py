@@ -121,6 +121,7 @@ class _Lane:
         self.run = run
         self.lane = lane
         self.probing = probing
+        self.group_size = 1 if probing else use.group_size
         self.answered = False
         self.held: dict[Claim, _Ticket] = {}
         self.answers: list[Settlement] = []
@@ -217,7 +218,7 @@ class _Lane:
     def claim(self, cursor: Cursor | None) -> Page:
         """Take the next group; what was answered is settled in the same transaction."""
         asked = self.use.clock.monotonic()
-        page = self._turned_over(cursor) or self.use.backlog.claim(self.run.id, self.lane, cursor, self.use.group_size)
+        page = self._turned_over(cursor) or self.use.backlog.claim(self.run.id, self.lane, cursor, self.group_size)
         ends = asked + self.use.lease * LEASE_SHARE
         self.lease_ends = min(self.lease_ends, ends) if self.held else ends
         self.held |= {c.claim: _Ticket(c.index) for c in page.claimed}
@@ -226,9 +227,9 @@ class _Lane:
     def _turned_over(self, cursor: Cursor | None) -> Page | None:
         if not self.answers:
             return None
-        answers, use = self.answers, self.use
+        answers = self.answers
         try:
-            written, page = use.backlog.turn_over(self.run.id, self.lane, answers, cursor, use.group_size)
+            written, page = self.use.backlog.turn_over(self.run.id, self.lane, answers, cursor, self.group_size)
         except StoreError as error:
             log.warning("verdicts go before the next group: %s", error)
             self.flush()
@@ -331,7 +332,7 @@ class _Lane:
             )
         )
         if isinstance(outcome, Answered):
-            self.faults_in_row = 0
+            self._hear(outcome)
         if self.use.clock.monotonic() - self.unsettled_since > SETTLE_EVERY:
             self.flush()
 
