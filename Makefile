@@ -34,7 +34,7 @@ dev: $(VENV)/ready-to-run ## the same, left running for playing with, until Ctrl
 test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
 	@# Each side has a Redis and a PostgreSQL of its own. The rings after these mostly wait: three sides keep two cores busy.
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/contract tests/integration
-	$(PYTEST) --numprocesses 3 --dist worksteal tests/e2e tests/smoke tests/faults
+	$(PYTEST) --numprocesses 3 --dist loadgroup tests/e2e tests/smoke tests/faults
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests
@@ -53,6 +53,10 @@ smoke: $(VENV)/ready-to-test ## pytest-celery's nodes; on Docker with SMOKE_DOCK
 faults: $(VENV)/ready-to-test ## kill, freeze, cut off: what must not be lost then
 unit contract integration e2e smoke faults:
 	$(PYTEST) tests/$@
+
+.PHONY: soak
+soak: $(VENV)/ready-to-test ## the ring of faults in its long form: many more kills
+	FAULTS=long $(PYTEST) tests/faults
 
 ##@ Measure it
 

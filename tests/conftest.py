@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests (``--dist loadgroup``), what shares a module's fixture stays together."""
+    for item in items:
+        fixtures = getattr(item, "_fixtureinfo", None)
+        if fixtures and any(defs[-1].scope == "module" for defs in fixtures.name2fixturedefs.values() if defs):
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[EmbeddedRedis]:
     """One Redis for all tests that leave it running."""
