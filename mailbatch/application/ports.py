@@ -144,8 +144,8 @@ class Transport(Protocol):
 class Slots(Protocol):
     """Leave to have connections to the relay: no more of them are open at once, over all lanes and hosts, than agreed.
 
-    One lane's view. Nothing is raised: while nobody can be asked, what was granted last is good as long as it was
-    granted for, and nothing is granted beyond it. May be called from several threads.
+    Nothing is raised: while nobody can be asked, what is held stays held and nothing is granted; who never got an
+    answer keeps to what was agreed by itself. May be called from several threads.
     """
 
     def take(self) -> bool:
@@ -156,6 +156,10 @@ class Slots(Protocol):
 
     def renew(self) -> None:
         """Prolong those that are held. Whoever does not, within the time to live, loses them to others."""
+
+    @property
+    def renew_every(self) -> float:
+        """Seconds within which ``renew`` is to be called: a third of the time to live."""
 
 
 class Clock(Protocol):

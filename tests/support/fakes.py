@@ -87,6 +87,50 @@ class FakeLock:
             raise LockUnavailable(f"Redis cannot be asked for {self._key}: it is away")
 
 
+class FakeSlots:
+    """The port ``Slots`` in memory."""
+
+    def __init__(self, server: FakeRedisServer, key: str, cap: int, ttl: float) -> None:
+        self._server = server
+        self._key = key
+        self._cap = cap
+        self._ttl = ttl
+        self._held: list[str] = []
+        self._owed: list[str] = []
+        self._answered = False
+
+    @property
+    def renew_every(self) -> float:
+        return self._ttl / 3
+
+    def take(self) -> bool:
+        if self._server.away and self._answered:
+            return False
+        self._answered = not self._server.away
+        names = self._held if self._server.away else [n for n in self._server.keys if n.startswith(self._key)]
+        if sum(self._server.away or self._server.get(name) is not None for name in names) >= self._cap:
+            return False
+        self._held.append(f"{self._key}:{uuid4().hex}")
+        if not self._server.away:
+            self._server.set(self._held[-1], "", self._ttl)
+        return True
+
+    def give_back(self) -> None:
+        if self._held:
+            self._owed.append(self._held.pop())
+            self._pay()
+
+    def renew(self) -> None:
+        if not self._server.away:
+            for name in self._held:
+                self._server.set(name, "", self._ttl)
+        self._pay()
+
+    def _pay(self) -> None:
+        while self._owed and not self._server.away:
+            self._server.keys.pop(self._owed.pop(), None)
+
+
 class FakeStatusBoard:
     """The port ``StatusBoard`` in memory."""
 
