@@ -131,7 +131,8 @@ def test_the_next_mail_is_pulled_only_when_a_connection_is_free():
     assert gate.most == 2
 
 
-def test_the_wire_goes_on_while_the_next_mail_is_being_fetched():
+@pytest.mark.parametrize("mode", ["DATA", "BDAT"], indirect=True)
+def test_a_mail_is_on_the_wire_before_the_next_is_fetched():
     def source():
         yield message()
         server.wait_for(lambda: len(server.journal) == 1)
@@ -231,15 +232,16 @@ def test_closing_the_stream_ends_dialogues_threads_and_sockets(caplog):
         if b"silence" in session.data:
             session.server.note(lambda: silent.append(session))
             listen_in_silence(session)
+        if b"wait" in session.data:
+            server.wait_for(lambda: len(silent) == 3)
         session.ordinary()
 
     def source():
         yield message()
         for _ in range(3):
             yield message(body=b"silence\r\n")
-        server.wait_for(lambda: len(silent) == 3)
         while True:
-            yield message()
+            yield message(body=b"wait\r\n")
 
     sockets = open_sockets()
     with FaultServer({"dot": dot}) as server:

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.mails import message
 
-from mailbatch.infrastructure.smtp.envelope import stuffed, unfit
+from mailbatch.infrastructure.smtp.envelope import Offer, stuffed, unfit
 from mailbatch.infrastructure.smtp.wire import Backoff
 
-ALL = {"size": "1000", "8bitmime": "", "smtputf8": ""}
+NOTHING = Offer()
+ALL = Offer.of({"size": "1000", "8bitmime": "", "smtputf8": ""})
 
 
 def test_an_ordinary_message_is_fit_for_any_relay():
-    assert unfit(message(), {}) is None
+    assert unfit(message(), NOTHING) is None
 
 
 @pytest.mark.parametrize(
@@ -62,30 +63,30 @@ def test_odd_addresses_are_addresses(address):
 
 
 def test_the_null_sender_is_a_sender():
-    assert unfit(message(sender=""), {}) is None
+    assert unfit(message(sender=""), NOTHING) is None
 
 
 def test_smtputf8_must_be_offered_to_an_address_that_needs_it():
-    reply = unfit(message("ünal@example.org"), {"8bitmime": ""})
+    reply = unfit(message("ünal@example.org"), Offer.of({"8bitmime": ""}))
     assert (reply.code, reply.enhanced) == (553, "5.6.7")
     assert unfit(message("ünal@example.org"), ALL) is None
-    assert unfit(message(smtputf8=True), {}).code == 553
+    assert unfit(message(smtputf8=True), NOTHING).code == 553
 
 
 def test_eight_bits_must_be_offered_to_a_body_that_has_them():
-    reply = unfit(message(body=b"\xc3\xa9\r\n", eight_bit=True), {})
+    reply = unfit(message(body=b"\xc3\xa9\r\n", eight_bit=True), NOTHING)
     assert (reply.code, reply.enhanced) == (554, "5.6.3")
-    assert unfit(message(body=b"\xc3\xa9\r\n", eight_bit=True), {"8bitmime": ""}) is None
+    assert unfit(message(body=b"\xc3\xa9\r\n", eight_bit=True), Offer.of({"8bitmime": ""})) is None
 
 
 def test_a_message_beyond_the_announced_size_is_not_sent():
-    reply = unfit(message(body=b"x" * 1000 + b"\r\n"), {"size": "1000"})
+    reply = unfit(message(body=b"x" * 1000 + b"\r\n"), Offer.of({"size": "1000"}))
     assert (reply.code, reply.enhanced) == (552, "5.3.4")
 
 
 @pytest.mark.parametrize("size", ["", "0", "none", "²", "9" * 5000])
 def test_a_size_that_says_nothing_is_no_limit(size):
-    assert unfit(message(body=b"x" * 1000 + b"\r\n"), {"size": size}) is None
+    assert unfit(message(body=b"x" * 1000 + b"\r\n"), Offer.of({"size": size})) is None
 
 
 def test_no_reply_of_ours_holds_an_address():

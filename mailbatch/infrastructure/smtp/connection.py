@@ -154,6 +154,13 @@ class Connection(smtplib.SMTP):
         except OSError as error:
             raise RelayError(f"the connection broke: {_plain(error)}") from error
 
+    def say_quit(self) -> bool:
+        """Say QUIT without waiting for the answer; whether there can be one."""
+        try:
+            return self.write_now(b"QUIT\r\n") > 0
+        except RelayError:
+            return False
+
     # --- what smtplib builds upon --------------------------------------------------------------------------------
 
     def send(self, s: Any) -> None:

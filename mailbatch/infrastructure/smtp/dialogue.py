@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
 from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY
-from mailbatch.infrastructure.smtp.envelope import commands, stuffed, unfit
+from mailbatch.infrastructure.smtp.envelope import Offer, commands, stuffed, unfit
 from mailbatch.infrastructure.smtp.protocol import Protocol
 from mailbatch.infrastructure.smtp.relay import RelayError
 from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
@@ -55,6 +55,8 @@ class _Transaction:
     """Whether MAIL was answered, with whatever sense."""
     unwanted: bool = False
     """Whether MAIL was refused."""
+    in_body: bool = False
+    """Whether the body is queued, and what comes next is the answer to its end."""
 
     @property
     def hopeless(self) -> bool:
@@ -86,10 +88,20 @@ class Dialogue:
     """The mails in flight on a session whose relay announced ``features``.
 
     Up to ``window`` mails are in flight; one until the first was answered, which shows that the relay understands.
+    ``held_back``: the end of a body waits until ``release`` is called.
     """
 
-    def __init__(self, relay: str, features: Mapping[str, str], protocol: Protocol, window: int) -> None:
+    def __init__(
+        self,
+        relay: str,
+        features: Mapping[str, str],
+        protocol: Protocol,
+        window: int,
+        *,
+        held_back: bool = False,
+    ) -> None:
         self.protocol = protocol
+        self.window = window
         self.begun = 0
         """Mails whose bytes were queued."""
         self.finished = 0
@@ -103,11 +115,11 @@ class Dialogue:
         self.idle_at_loss = False
         """Whether no mail was in flight when the session broke."""
         self._relay = relay
-        self._features = features
-        self._window = window
+        self._offer = Offer.of(features)
+        self._held_back = held_back
         self._replies = ReplyReader()
         self._flight: deque[_Transaction] = deque()
-        self._out: deque[memoryview] = deque()
+        self._out: deque[bytes | memoryview] = deque()
         self._queued = 0
         self._handed = 0
         self._spoiled = False
@@ -121,9 +133,19 @@ class Dialogue:
         return not self._flight
 
     @property
+    def in_flight(self) -> int:
+        """How many mails are."""
+        return len(self._flight)
+
+    @property
     def pending(self) -> int:
         """Bytes queued that the kernel has not taken."""
         return self._queued - self._handed
+
+    @property
+    def works(self) -> bool:
+        """Whether the relay has shown that it understands this dialogue."""
+        return self.finished > 0
 
     @property
     def room(self) -> int:
@@ -132,21 +154,23 @@ class Dialogue:
         if self.confused is not None:
             return 0
         if self.protocol is Protocol.BDAT:
-            return (self._window if self.finished else 1) - flight
-        if not flight:
-            return 1
-        ahead = self.protocol is Protocol.PIPELINING and self._window > 1 and self.finished > 0
-        return int(ahead and flight == 1 and self._flight[0].end is not None)
+            return (self.window if self.works else 1) - flight
+        return int(not flight or (flight == 1 and self.looks_ahead and self._flight[0].end is not None))
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the next mail's commands go out with the end of this one."""
+        return self.protocol is Protocol.PIPELINING and self.window > 1 and self.works
 
     def begin(self, message: Message) -> None:
         """Queue the first bytes of ``message``, or settle it at once if this relay can never take it."""
-        if (refusal := unfit(message, self._features)) is not None:
+        if (refusal := unfit(message, self._offer)) is not None:
             verdicts = dict.fromkeys(message.envelope.recipients, Verdict(Kind.REJECTED, refusal))
             self._done.append((message, Answered(message.claim, self._relay, verdicts)))
             return
         if not self._flight:
             self.progress += 1
-        lines = commands(message, self._features)
+        lines = commands(message, self._offer)
         # A failed transaction may stay open (RFC 3030 §3), and how those in flight end is not known yet: with RSET
         # before it the next mail can never be added to what is left of the last one.
         has_reset = self._spoiled or (self.protocol is Protocol.BDAT and bool(self._flight))
@@ -156,26 +180,29 @@ class Dialogue:
         one = _Transaction(message, lines, has_reset, self._queued)
         self.begun += 1
         self._flight.append(one)
-        match self.protocol:
-            case Protocol.DATA:
-                lines.append(b"DATA\r\n")
-                self._ask_next(one)
-            case Protocol.PIPELINING:
-                lines.append(b"DATA\r\n")
-                self._queue(b"".join(lines))
-                one.asked, one.legit = len(lines), one.start + 1
-            case Protocol.BDAT:
-                lines.append(b"BDAT %d LAST\r\n" % len(message.data))
-                self._queue(b"".join(lines))
-                self._queue(message.data)
-                one.asked, one.legit, one.end = len(lines), one.start + 1, self._queued
+        if self.protocol is Protocol.BDAT:
+            lines.append(b"BDAT %d LAST\r\n" % len(message.data))
+            self._queue(b"".join(lines))
+            self._queue(message.data)
+            one.asked, one.legit, one.end = len(lines), one.start + 1, self._queued
+            return
+        lines.append(b"DATA\r\n")
+        if self.protocol is Protocol.PIPELINING:
+            self._queue(b"".join(lines))
+            one.asked, one.legit = len(lines), one.start + 1
+        else:
+            self._ask_next(one)
 
     def chunk(self, size: int) -> bytes | memoryview:
         """The next up to ``size`` bytes to write."""
+        if self._queued - self._handed <= size:
+            return b"".join(self._out)
         first = self._out[0]
-        if len(first) >= size or len(self._out) == 1:
+        if len(first) >= size:
+            # A view, so that what is left of a fat body is not copied with each write.
+            first = self._out[0] = memoryview(first)
             return first[:size]
-        parts: list[memoryview] = []
+        parts: list[bytes | memoryview] = []
         for part in self._out:
             parts.append(part[:size])
             size -= len(parts[-1])
@@ -186,14 +213,28 @@ class Dialogue:
     def handed(self, size: int) -> None:
         """The kernel took so many bytes of the chunk."""
         self._handed += size
+        if self._handed == self._queued:
+            self._out.clear()
+            self.progress += 1
+            return
         while size:
             first = self._out.popleft()
             if len(first) > size:
-                self._out.appendleft(first[size:])
+                self._out.appendleft(memoryview(first)[size:])
                 break
             size -= len(first)
-        if not self._out:
-            self.progress += 1
+
+    @property
+    def held(self) -> Message | None:
+        """The mail whose body has gone out but for its end, if that is held back now."""
+        if not self._held_back or not self._flight or self._handed < self._queued:
+            return None
+        one = self._flight[0]
+        return one.message if one.in_body and one.end is None else None
+
+    def release(self) -> None:
+        """Queue the end of the body that was held back; from then on the relay may take the mail."""
+        self._queue_end(self._flight[0])
 
     def take_back(self) -> list[Message]:
         """Withdraw the mails of which not a byte has gone out, in their order."""
@@ -215,7 +256,7 @@ class Dialogue:
                 self._queued = end
 
     def _queue(self, data: bytes) -> None:
-        self._out.append(memoryview(data))
+        self._out.append(data)
         self._queued += len(data)
 
     def _ask_next(self, one: _Transaction) -> None:
@@ -225,6 +266,11 @@ class Dialogue:
 
     def _send_body(self, one: _Transaction, data: bytes) -> None:
         self._queue(data)
+        one.in_body = True
+        if not self._held_back or one.hopeless:
+            self._queue_end(one)
+
+    def _queue_end(self, one: _Transaction) -> None:
         self._queue(b".\r\n")
         one.asked += 1
         one.legit = one.end = self._queued
@@ -250,17 +296,38 @@ class Dialogue:
         """
         self._replies.feed(data)
         try:
-            while (reply := self._replies.read()) is not None:
-                self._take(reply)
+            while self._take_at_once() or self._take_next():
+                pass
         except GarbledReply as error:
             raise Choked(f"{error} (answer to {self._awaited()})") from error
         if self._replies and not self._is_asking():
             raise self._unasked("")
 
-    @property
-    def collectable(self) -> int:
-        """How many outcomes there are to collect."""
-        return len(self._done)
+    def _take_at_once(self) -> bool:
+        """Take all answers to the commands of one mail in one go, if they are there and all is well: the usual case."""
+        if not self._flight:
+            return False
+        one = self._flight[0]
+        if one.answered or self.protocol is Protocol.DATA or self._handed < (one.end or one.start + 1):
+            return False
+        is_whole = self.protocol is Protocol.BDAT
+        last = self._replies.read_well(one.asked, OK if is_whole else START_BODY)
+        if last is None:
+            return False
+        one.answered, one.well = one.asked, True
+        self.progress += 1
+        if is_whole:
+            self._finish(one, Verdict(Kind.ACCEPTED, last))
+        else:
+            self._send_body(one, stuffed(one.message.data))
+        return True
+
+    def _take_next(self) -> bool:
+        reply = self._replies.read()
+        if reply is None:
+            return False
+        self._take(reply)
+        return True
 
     def collect(self) -> list[tuple[Message, Outcome]]:
         """What came out since this was last called."""
@@ -280,7 +347,7 @@ class Dialogue:
         return one.end is None or one.answered < one.asked - 1 or self._handed >= one.end
 
     def _unasked(self, text: str) -> RelayError:
-        if self._flight and self._flight[0].end is not None:
+        if self._flight and (self._flight[0].in_body or self._flight[0].end is not None):
             return RelayError(f"the relay answered before the end of the body{text}")
         return RelayError(f"the relay said more than it was asked{text}")
 
@@ -398,6 +465,10 @@ class Dialogue:
         self._flight.clear()
         self._out.clear()
         return untouched
+
+    def blame(self, message: Message, error: RelayError) -> None:
+        """Say that the relay's fault came before anything that ``message`` could have to do with."""
+        self._done.append((message, RelayFault(message.claim, self._relay, str(error), error.hopeless)))
 
     def _settle(self, one: _Transaction, outcome: Outcome) -> None:
         self._done.append((one.message, outcome))

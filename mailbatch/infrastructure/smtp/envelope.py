@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Reply
@@ -19,12 +20,31 @@ _MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')
 _SIZE = re.compile(r"[0-9]{1,20}")
 
 
-def commands(message: Message, features: Mapping[str, str]) -> list[bytes]:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a relay's EHLO says of the mails that it takes. ``limit`` is bytes of a message (RFC 1870), 0 for none."""
+
+    has_size: bool = False
+    limit: int = 0
+    eight_bit: bool = False
+    smtputf8: bool = False
+
+    @classmethod
+    def of(cls, features: Mapping[str, str]) -> Offer:
+        """Read it from the extensions, in small letters, with their parameters."""
+        size = features.get("size", "")
+        return cls(
+            has_size="size" in features,
+            limit=int(size) if _SIZE.fullmatch(size) else 0,
+            eight_bit=bool(features.keys() & {"8bitmime", "smtputf8"}),
+            smtputf8="smtputf8" in features,
+        )
+
+
+def commands(message: Message, offer: Offer) -> list[bytes]:
     """MAIL and a RCPT for each recipient, with the options that the message needs and the relay offers."""
     envelope = message.envelope
-    options = ""
-    if "size" in features:
-        options += f" SIZE={len(message.data)}"
+    options = f" SIZE={len(message.data)}" if offer.has_size else ""
     if message.eight_bit:
         options += " BODY=8BITMIME"
     if _needs_smtputf8(message):
@@ -41,9 +61,9 @@ def stuffed(data: bytes) -> bytes:
     return b"." + data if data.startswith(b".") else data
 
 
-def unfit(message: Message, features: Mapping[str, str]) -> Reply | None:
+def unfit(message: Message, offer: Offer) -> Reply | None:
     """Why this relay can never take ``message``, as the reply that it would give; known before anything is sent."""
-    return _malformed(message) or _beyond(message, features)
+    return _malformed(message) or _beyond(message, offer)
 
 
 def _malformed(message: Message) -> Reply | None:
@@ -53,24 +73,23 @@ def _malformed(message: Message) -> Reply | None:
         return Reply(554, "5.6.0 the message has a bare CR or LF, or does not end with CRLF; not sent")
     if envelope.sender and not _MAILBOX.fullmatch(envelope.sender):
         return Reply(553, "5.1.7 the sender is not an address; not sent")
-    if not all(map(_MAILBOX.fullmatch, envelope.recipients)):
-        return Reply(553, "5.1.3 a recipient is not an address; not sent")
+    for recipient in envelope.recipients:
+        if not _MAILBOX.fullmatch(recipient):
+            return Reply(553, "5.1.3 a recipient is not an address; not sent")
     return None
 
 
-def _beyond(message: Message, features: Mapping[str, str]) -> Reply | None:
-    size = features.get("size", "")
-    limit = int(size) if _SIZE.fullmatch(size) else 0
-    if _needs_smtputf8(message) and "smtputf8" not in features:
+def _beyond(message: Message, offer: Offer) -> Reply | None:
+    length = len(message.data)
+    if not offer.smtputf8 and _needs_smtputf8(message):
         return Reply(553, "5.6.7 the relay does not offer SMTPUTF8, which an address needs (RFC 6531); not sent")
-    if message.eight_bit and not features.keys() & {"8bitmime", "smtputf8"}:
+    if message.eight_bit and not offer.eight_bit:
         return Reply(554, "5.6.3 the relay does not offer 8BITMIME, which the message needs (RFC 6152); not sent")
-    if 0 < limit < len(message.data):
-        length = len(message.data)
-        return Reply(552, f"5.3.4 the message has {length} bytes, the relay takes {limit} (RFC 1870); not sent")
+    if 0 < offer.limit < length:
+        return Reply(552, f"5.3.4 the message has {length} bytes, the relay takes {offer.limit} (RFC 1870); not sent")
     return None
 
 
 def _needs_smtputf8(message: Message) -> bool:
     envelope = message.envelope
-    return envelope.smtputf8 or not "".join((envelope.sender, *envelope.recipients)).isascii()
+    return envelope.smtputf8 or not (envelope.sender.isascii() and all(map(str.isascii, envelope.recipients)))

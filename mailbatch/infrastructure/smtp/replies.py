@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from mailbatch.domain.outcome import Reply
@@ -31,26 +32,27 @@ class RawReply(NamedTuple):
 
     def cooked(self) -> Reply:
         """The reply as people read it: lines joined by one blank, in printable characters, cut to ``MAX_TEXT``."""
-        text = " ".join(line.decode("utf-8", "replace").strip() for line in self.lines)
-        return Reply(self.code, _UNPRINTABLE.sub(" ", text).strip()[:MAX_TEXT])
+        return Reply(self.code, _printable(b" ".join(line.strip() for line in self.lines)))
 
 
 class ReplyReader:
     """Takes bytes in with ``feed`` and gives whole replies out with ``read``."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
+        self._at = 0
         self._lines: list[bytes] = []
         self._code = 0
         self._size = 0
 
     def __bool__(self) -> bool:
         """Whether there are bytes that no reply has used up."""
-        return bool(self._buffer or self._lines)
+        return self._at < len(self._buffer) or bool(self._lines)
 
     def feed(self, data: bytes) -> None:
         """Append what was received."""
-        self._buffer += data
+        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self._at = 0
 
     def read(self) -> RawReply | None:
         """Take the next whole reply, or None until more bytes are fed.
@@ -58,17 +60,27 @@ class ReplyReader:
         Raises:
             GarbledReply: the bytes are no reply, or exceed a bound.
         """
-        while (end := self._buffer.find(b"\n") + 1) > 0:
-            line = bytes(self._buffer[:end])
-            del self._buffer[:end]
+        while (end := self._buffer.find(b"\n", self._at) + 1) > 0:
+            line = self._buffer[self._at : end]
+            self._at = end
             if self._take(line):
                 reply = RawReply(self._code, tuple(self._lines))
                 self._lines.clear()
                 self._size = 0
                 return reply
-        if len(self._buffer) > MAX_LINE:
+        if len(self._buffer) - self._at > MAX_LINE:
             raise GarbledReply(f"a reply line has more than {MAX_LINE} bytes")
         return None
+
+    def read_well(self, count: int, last: int) -> Reply | None:
+        """Take ``count`` replies if they are all there, of one line, 250 each and the last one ``last``; answer that.
+
+        Otherwise nothing is taken, and ``read`` gives them out one by one.
+        """
+        if self._lines or (found := _well(count, last).match(self._buffer, self._at)) is None:
+            return None
+        self._at = found.end()
+        return Reply(last, _printable(found[1]))
 
     def _take(self, line: bytes) -> bool:
         """Add one line to the reply; answer whether it was the last one."""
@@ -84,3 +96,14 @@ class ReplyReader:
         self._code = code
         self._lines.append((found[3] or b"").strip())
         return found[2] != b"-"
+
+
+@lru_cache(64)
+def _well(count: int, last: int) -> re.Pattern[bytes]:
+    # Lines within the bound of RFC 5321 §4.5.3.1.5: longer ones are for the reader that bounds them.
+    return re.compile(rb"(?:250 [^\r\n]{0,508}\r\n){%d}%d ([^\r\n]{0,508})\r\n" % (count - 1, last))
+
+
+def _printable(text: bytes) -> str:
+    read = text.decode("utf-8", "replace").strip()
+    return (read if read.isprintable() else _UNPRINTABLE.sub(" ", read).strip())[:MAX_TEXT]

@@ -1,0 +1,389 @@
+"""Carries one stream of mails over several connections, in the caller's thread: an event loop, seen as a generator.
+
+While the caller does something else (claims, composes, settles), what the kernel holds keeps the wires busy. Whatever
+has come in meanwhile is read before anything is judged to be late.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import NotSent, Outcome, RelayFault
+from mailbatch.infrastructure.smtp.opening import Bell, NoSlot
+from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.wire import Wire, hang_up, masked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from mailbatch.domain.message import Claim, Message
+    from mailbatch.infrastructure.smtp.connection import Connection
+    from mailbatch.infrastructure.smtp.session import Session
+    from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = 10.0
+"""Seconds to wait for a thread that was told to end: more than it needs, unless the name server hangs."""
+_FAREWELL = 1.0
+"""Seconds to wait for the answer to QUIT."""
+_ENOUGH_QUEUED = 64 * 1024
+"""Bytes waiting for the kernel, beyond which no further mail is begun: its permit would be old when it goes."""
+_ASK_AGAIN = 0.1
+"""Seconds after which a resting wire asks whether it is still to go on."""
+_ASK_WHILE_OPENING = 0.5
+_AWAY = 0.05
+"""Seconds that the caller may do something else before a relay is excused for them."""
+
+
+class Stream:
+    """The mails of one ``send``: those that are ready, those in flight, and what came of the others."""
+
+    def __init__(
+        self,
+        terms: SmtpTransport,
+        permit: Callable[[], bool],
+        last_look: Callable[[Sequence[Claim]], set[Claim]] | None,
+    ) -> None:
+        self._terms = terms
+        self._permit = permit
+        self._last_look = last_look
+        self._wires = [Wire(terms, held_back=last_look is not None) for _ in range(terms.connections)]
+        self._poll = select.poll()
+        self._by_fd: dict[int, Session] = {}
+        self._leaving: dict[int, tuple[Connection, float]] = {}
+        self._bell: Bell | None = None
+        self._ready: deque[Message] = deque()
+        self._outcomes: list[Outcome] = []
+        self._held = 0
+        self._bytes = 0
+        self._reached = False
+        self._attended = self._tick_at = time.monotonic()
+
+    def run(self, messages: Iterable[Message]) -> Iterator[Outcome]:
+        """Pull, send, answer; see ``SmtpTransport.send``."""
+        source = iter(messages)
+        more = True
+        failure: Exception | None = None
+        while more or self._held or self._outcomes:
+            self._place()
+            if self._outcomes:
+                outcomes, self._outcomes = self._outcomes, []
+                yield from outcomes
+            elif self._look():
+                continue  # only when the caller knows all answers: what it has not settled is in doubt as well
+            elif not more or (wanted := self._wanted()) <= len(self._ready):
+                self._wait()
+            else:
+                try:
+                    for _ in range(wanted - len(self._ready)):
+                        self._take(next(source))
+                        if self._bytes >= self._terms.byte_budget:
+                            break
+                except StopIteration:
+                    more = False
+                except Exception as error:  # noqa: BLE001 (raised below, when the outcomes are out)
+                    failure, more = error, False
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """End everything: dialogues where they stand, idle connections in good manners."""
+        openings = [wire.opening for wire in self._wires if wire.opening is not None]
+        for opening in openings:
+            opening.abort()
+        for session in list(self._by_fd.values()):
+            self._part(session) if session.dialogue.idle else self._drop(session)
+        while self._leaving:
+            self._hear_farewells(self._poll.poll(_FAREWELL * 1000))
+            self._end_farewells(time.monotonic())
+        for opening in openings:
+            if not opening.join(_PATIENCE):
+                logger.warning("%s: a connection's thread does not end; left behind", self._terms.relay.name)
+            elif opening.error is None:
+                hang_up(opening.connection, self._terms)
+        if self._bell is not None:
+            self._bell.close()
+
+    # --- which mail, on which wire -------------------------------------------------------------------------------
+
+    def _take(self, message: Message) -> None:
+        self._held += 1
+        self._bytes += len(message.data)
+        self._ready.append(message)
+
+    def _done(self, message: Message, outcome: Outcome) -> None:
+        self._held -= 1
+        self._bytes -= len(message.data)
+        self._outcomes.append(outcome)
+
+    def _wanted(self) -> int:
+        """How many mails are worth having ready: those that could go at once, and those for connections to come.
+
+        A wire that has enough to do gets some in a row, so that they go in one write; one that has not gets each as
+        it comes. A pipelining one has its next mail ready when the relay asks for the last one's body.
+        """
+        if self._held and self._bytes >= self._terms.byte_budget:
+            return 0
+        if (session := self._choose()) is not None:
+            dialogue, batch = session.dialogue, session.batch
+            return min(dialogue.room, batch) if dialogue.in_flight >= batch else 1
+        ahead = sum(session.dialogue.looks_ahead for session in self._by_fd.values())
+        return ahead + sum(wire.opening is not None for wire in self._wires) + len(self._openable())
+
+    def _choose(self) -> Session | None:
+        """The session for the next mail: the one with the least to do.
+
+        Among the idle it is the one used last: it is the least likely to have been closed for its idleness.
+        """
+        best, least, since = None, math.inf, 0.0
+        for session in self._by_fd.values():
+            dialogue = session.dialogue
+            if dialogue.room < session.batch or session.is_worn:
+                continue
+            load = dialogue.in_flight
+            if load < least or (load == least == 0 and session.since > since):
+                best, least, since = session, load, session.since
+        return best
+
+    def _openable(self) -> list[Wire]:
+        """The wires that may open a connection now.
+
+        Until the relay let us in once, one connection has to do: a refused password is not tried on all of them.
+        """
+        now = time.monotonic()
+        wires = self._wires if self._reached else self._wires[:1]
+        return [wire for wire in wires if wire.is_closed and wire.rests_until <= now]
+
+    def _place(self) -> None:
+        """Begin what is ready, where there is room; open a connection for what finds none, or has to share."""
+        while self._ready:
+            session = self._choose()
+            if session is None:
+                if not self._open():
+                    return
+            elif self._has_idled(session):
+                self._part(session)
+            else:
+                if session.dialogue.in_flight:
+                    self._open()
+                self._fill(session)
+                self._push(session)
+
+    def _open(self) -> bool:
+        """Open a connection for each mail that is ready, as far as may be; answer whether there is less to do now."""
+        opening = sum(wire.opening is not None for wire in self._wires)
+        for wire in self._openable()[: max(0, len(self._ready) - opening)]:
+            if not self._permit():
+                self._refuse()
+                return True
+            if self._bell is None:
+                self._bell = Bell()
+                self._poll.register(self._bell.ear, select.POLLIN)
+            wire.open(self._bell)
+            self._tick_by(time.monotonic() + _ASK_WHILE_OPENING)
+        return False
+
+    def _refuse(self) -> None:
+        message = self._ready.popleft()
+        self._done(message, NotSent(message.claim))
+
+    def _has_idled(self, session: Session) -> bool:
+        limit = self._terms.idle_seconds
+        return session.dialogue.idle and 0 < limit < time.monotonic() - session.since
+
+    # --- a session -----------------------------------------------------------------------------------------------
+
+    def _fill(self, session: Session) -> None:
+        dialogue = session.dialogue
+        while self._ready and dialogue.room > 0 and dialogue.pending < _ENOUGH_QUEUED and not session.is_worn:
+            # The permit is asked just before the write.
+            if self._permit():
+                dialogue.begin(self._ready.popleft())
+            else:
+                self._refuse()
+
+    def _push(self, session: Session, *, has_heard: bool = False) -> None:
+        try:
+            self._ready.extendleft(reversed(session.push(has_heard=has_heard)))
+        except RelayError as error:
+            self._lose(session, error)
+        else:
+            self._settle(session)
+
+    def _attend(self, session: Session) -> None:
+        """Read, and write what that makes possible."""
+        try:
+            session.hear()
+        except RelayError as error:
+            self._lose(session, error)
+            return
+        if self._ready and session.dialogue.room >= session.batch:
+            self._fill(session)
+        self._push(session, has_heard=True)
+
+    def _settle(self, session: Session) -> None:
+        """Take what came out, and see to it that the poll asks the right question."""
+        dialogue = session.dialogue
+        if done := dialogue.collect():
+            if dialogue.finished:
+                session.wire.works(session)
+            for message, outcome in done:
+                self._done(message, outcome)
+        if dialogue.idle and dialogue.confused is not None:
+            self._forget(session)
+            self._ready.extendleft(reversed(session.wire.confused(session)))
+        elif dialogue.idle and session.is_worn:
+            self._part(session)
+        elif (writing := dialogue.pending > 0) != session.is_writing:
+            session.is_writing = writing
+            self._poll.modify(session.fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
+
+    def _lose(self, session: Session, error: RelayError) -> None:
+        self._forget(session)
+        done, untouched = session.wire.lost(session, error)
+        self._ready.extendleft(reversed(untouched))
+        for message, outcome in done:
+            self._done(message, outcome)
+            if isinstance(outcome, RelayFault):
+                self._log(outcome)
+        self._tick_by(session.wire.rests_until)
+
+    def _log(self, fault: RelayFault) -> None:
+        reason, reservation = masked(fault.reason), fault.claim.reservation_id
+        logger.warning("%s: %s (reservation %s)", self._terms.relay.name, reason, reservation)
+
+    def _drop(self, session: Session) -> None:
+        self._forget(session)
+        session.wire.drop(session)
+
+    def _forget(self, session: Session) -> None:
+        self._poll.unregister(session.fd)
+        del self._by_fd[session.fd]
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Wait until something comes, can be written, or is due, and see to it."""
+        now = time.monotonic()
+        if (away := now - self._attended) > _AWAY:
+            for session in self._by_fd.values():
+                session.excuse(away)
+        events = self._poll.poll(max(0.0, self._tick_at - now) * 1000 + 1)
+        for fd, _ in events:
+            if (heard := self._by_fd.get(fd)) is not None:
+                self._attend(heard)
+            elif self._bell is not None and fd == self._bell.ear.fileno():
+                self._bell.heard()
+                self._take_over()
+        if self._leaving:
+            self._hear_farewells(events)
+        self._attended = time.monotonic()
+        if self._attended >= self._tick_at:
+            self._tick(self._attended)
+
+    def _tick_by(self, at: float) -> None:
+        self._tick_at = min(self._tick_at, at)
+
+    def _tick(self, now: float) -> None:
+        """See what is due: late relays, the end of a rest, farewells; and whether waiting still makes sense."""
+        relay = self._terms.relay
+        self._tick_at = now + min(relay.timeout, relay.data_timeout)
+        for session in list(self._by_fd.values()):
+            try:
+                self._tick_by(session.judge(now))
+            except RelayError as error:
+                self._lose(session, error)
+        self._end_farewells(now)
+        resting = [wire.rests_until for wire in self._wires if wire.rests_until > now]
+        opening = [wire.opening for wire in self._wires if wire.opening is not None]
+        slow = [one for one in opening if one.since + _ASK_WHILE_OPENING <= now]
+        if resting:
+            self._tick_by(min(now + _ASK_AGAIN, *resting))
+        if opening:
+            self._tick_by(now + _ASK_WHILE_OPENING)
+        if (resting or slow) and not self._permit():
+            for wire in self._wires:
+                wire.rests_until = 0.0
+            for one in slow:
+                one.abort()
+
+    def _take_over(self) -> None:
+        """Begin with the connections that have been opened."""
+        for wire in self._wires:
+            if (opening := wire.opening) is None or not opening.done:
+                continue
+            found = wire.opened(opening)
+            if not isinstance(found, RelayError):
+                self._reached = True
+                self._by_fd[found.fd] = found
+                self._poll.register(found.fd, select.POLLIN)
+            elif not opening.aborted:
+                self._tick_by(wire.rests_until)
+                self._blame(found)
+
+    def _blame(self, error: RelayError) -> None:
+        """A connection could not be opened: that touches one mail, unless another connection will carry it."""
+        if isinstance(error, NoSlot):
+            return
+        if self._by_fd or not self._ready:
+            logger.warning("%s: no further connection: %s", self._terms.relay.name, masked(str(error)))
+            return
+        message = self._ready.popleft()
+        fault = RelayFault(message.claim, self._terms.relay.name, str(error), error.hopeless)
+        self._done(message, fault)
+        self._log(fault)
+
+    def _look(self) -> bool:
+        """Let the caller look for a last time at mails whose bodies are out but for their ends; False without any."""
+        if self._last_look is None:
+            return False
+        held = {
+            message.claim: (session, message)
+            for session in self._by_fd.values()
+            if (message := session.dialogue.held) is not None
+        }
+        if not held:
+            return False
+        allowed = self._last_look(list(held))
+        for claim, (session, message) in held.items():
+            if claim in allowed:
+                session.dialogue.release()
+                self._push(session)
+            else:
+                self._drop(session)
+                self._done(message, NotSent(claim))
+        return True
+
+    # --- farewells -----------------------------------------------------------------------------------------------
+
+    def _part(self, session: Session) -> None:
+        """Close an idle connection in good manners, without waiting for it."""
+        fd = session.fd
+        self._forget(session)
+        connection = session.wire.part(session)
+        if connection.say_quit():
+            self._leaving[fd] = connection, time.monotonic() + _FAREWELL
+            self._poll.register(fd, select.POLLIN)
+            self._tick_by(self._leaving[fd][1])
+        else:
+            hang_up(connection, self._terms)
+
+    def _hear_farewells(self, events: list[tuple[int, int]]) -> None:
+        for fd, _ in events:
+            if fd in self._leaving:
+                self._end_farewell(fd)
+
+    def _end_farewells(self, now: float) -> None:
+        for fd in [fd for fd, (_, ends) in self._leaving.items() if ends <= now]:
+            self._end_farewell(fd)
+
+    def _end_farewell(self, fd: int) -> None:
+        connection, _ = self._leaving.pop(fd)
+        self._poll.unregister(fd)
+        hang_up(connection, self._terms)
