@@ -20,9 +20,11 @@ ALREADY_RUNNING = "job is already running"
 FINISHED = "job finished"
 
 # A quoted local part, or a run of atoms (from its beginning: what is too long to be one must not show half of itself);
-# then a domain or an address literal. Greedy enough for relay texts.
+# then a domain or an address literal, or what is meant for one. Greedy enough for relay texts.
 _ATOMS = r"""[^\s<>@,;:"'()\[\]]"""
-_ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@(\[[^\]\s]{{1,64}}\]|[\w.\-]{{1,255}})""")
+_ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@+(\[[^\]\s]{{1,64}}\]|[\w.\-]{{0,255}})""")
+# What somebody wrote in place of an address, with names and all, as the reader of addresses quotes it (up to 120 signs).
+_NO_ADDRESS = re.compile(r'"([^\n]{1,125}?)"(?= is no address)')
 _BREAKS = str.maketrans({c: ascii(c)[1:-1] for c in "\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"})
 
 
@@ -132,10 +134,11 @@ def one_line(text: str) -> str:
 
 
 def mask_addresses(text: str, instead: Callable[[str], str] = lambda _address: "***") -> str:
-    """``text`` with the local part of every mail address hidden: ``***@example.com``.
+    """``text`` with the local part of every mail address hidden: ``***@example.com``; what is none is hidden whole.
 
     ``instead`` makes of a whole address what is to stand for its local part.
     """
+    text = _NO_ADDRESS.sub(lambda found: f'"{instead(found[1])}"', text)
     return _ADDRESS.sub(lambda found: f"{instead(found[0])}@{found[1]}", text)
 
 

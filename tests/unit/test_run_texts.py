@@ -30,6 +30,11 @@ def test_addresses_are_masked_in_whatever_form_a_relay_writes_them():
     assert masked == "<***@example.org>: ***@example.net ***@bücher.example ***@[192.0.2.1]"
 
 
+def test_what_is_no_address_is_hidden_whole():
+    text = 'subject is missing recipients: "Ann Lee <ann@@example.org>" is no address: no more; ann@'
+    assert mask_addresses(text) == 'subject is missing recipients: "***" is no address: no more; ***@'
+
+
 def test_a_public_error_has_300_bytes_at_most_and_no_half_character():
     cut = public("é" * 400)
     assert len(cut.encode()) <= 300
