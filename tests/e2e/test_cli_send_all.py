@@ -22,7 +22,7 @@ MAILS = 60
 def slow_stack(sqlite_stack: Stack, smtp_sink: Sink) -> Stack:
     """A relay that takes its time, and a backlog of some seconds."""
     smtp_sink.stop()
-    smtp_sink.latency = 0.02
+    smtp_sink.latency = 0.05
     smtp_sink.start()
     sqlite_stack.settings |= {"CONNECTIONS": 1, "WINDOW": 4}
     sqlite_stack.folder.mkdir()
