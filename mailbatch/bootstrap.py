@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
     from mailbatch.infrastructure.db.upcoming import SqlUpcoming
     from mailbatch.infrastructure.redis.lock import RedisLock
+    from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
     from mailbatch.infrastructure.smtp.protocol import Manners
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
@@ -195,7 +196,19 @@ class Parts:
         from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
         s = self.settings
-        return SmtpTransport(self.relay, connections=s.connections, window=s.window, manners=self._manners)
+        return SmtpTransport(
+            self.relay, connections=s.connections, window=s.window, manners=self._manners, slots=self.slots
+        )
+
+    @cached_property
+    def slots(self) -> RedisSlots | None:
+        """Who says how many connections to the relay there may be in all; None without such a limit."""
+        s = self.settings
+        if not s.relay_connections:
+            return None
+        from mailbatch.infrastructure.redis.slots import RedisSlots, slots_key
+
+        return RedisSlots(self.redis, slots_key(self.relay.name), s.relay_connections, s.lock_ttl)
 
     @cached_property
     def _manners(self) -> Manners:
@@ -224,6 +237,7 @@ class Parts:
             strict=s.strict,
             relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
             guard=self.relay_guard,
+            slots=self.slots,
         )
 
     @cached_property

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Cursor,
         Page,
         Run,
+        Slots,
         Transport,
     )
     from mailbatch.domain.message import Claim, Message
@@ -79,6 +80,7 @@ class SendDue:
     relay_faults: int = 16
     relay_patience: float = 5.0
     guard: RelayGuard | None = None
+    slots: Slots | None = None
 
     def __call__(self, run: Run, lane: int = 0) -> None:
         """Send until nothing is due or the run must stop.
@@ -137,6 +139,8 @@ class _Lane:
 
     def work(self) -> None:
         self.run.every(self.use.lease / 3, self.renew)
+        if self.use.slots is not None:
+            self.run.every(self.use.slots.renew_every, self.use.slots.renew)
         try:
             while not self.must_stop() and self._pass() and not self.probing:
                 pass
