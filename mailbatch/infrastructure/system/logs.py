@@ -36,8 +36,9 @@ _NODE_LOGGERS = ("celery.apps.", "celery.worker.consumer", "celery.worker.contro
 LONGEST = 2000
 """Signs of a message that are written; a relay's texts for many recipients together may be more."""
 
-# They tell of themselves at INFO each time they are asked for the schema's revision.
-_TALKERS = ("alembic",)
+# The first tells of itself at INFO each time it is asked for the schema's revision; the others write each address that
+# they call, and the path of a webhook is a secret.
+_TALKERS = ("alembic", "httpx2", "httpcore2")
 
 
 class Addresses(StrEnum):
