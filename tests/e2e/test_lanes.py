@@ -14,6 +14,7 @@ from support.waiting import wait_until
 
 from mailbatch.domain.run import crash_bound
 from mailbatch.infrastructure.db.tables import batch_lanes
+from mailbatch.infrastructure.redis.client import connect
 
 if TYPE_CHECKING:
     from support.stack import Stack
@@ -50,6 +51,17 @@ def test_without_a_free_worker_lane_0_does_all_the_work(laned, smtp_sink):
     laned.worker("-c", "1")
     assert laned.json("send-all")["sent"] == 500
     assert lanes(laned.database_url) == []
+
+
+def test_lanes_together_have_no_more_connections_than_the_relay_allows(laned, smtp_sink):
+    laned.settings |= {"RELAY_CONNECTIONS": 3}
+    reserve(laned.database_url, 3_000)
+    laned.worker("-c", "3")
+    assert laned.json("send-all")["sent"] == 3_000
+    assert len(lanes(laned.database_url)) == 1
+    assert smtp_sink.most_connections() == 3
+    with connect(laned.redis_url) as client:
+        assert client.zcard("mailbatch:relay:connections:" + smtp_sink.url.removeprefix("smtp://")) == 0
 
 
 def test_a_revoke_of_send_all_stops_every_lane(laned, smtp_sink):

@@ -145,6 +145,10 @@ class Sink:
         """How many connections were made to it, over restarts too."""
         return self._connections.read_bytes().count(b"\n") if self._connections.exists() else 0
 
+    def most_connections(self) -> int:
+        """How many connections were open at the same time, at most."""
+        return max(json.loads(line)["live"] for line in self._connections.read_bytes().splitlines())
+
     def raw(self, mail: Accepted) -> bytes:
         """The bytes of a mail as they came, without dot-stuffing; needs ``store``."""
         assert mail.file, "the sink was not told to store mails"

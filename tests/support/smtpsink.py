@@ -50,6 +50,7 @@ class Ledger:
     connections: int
     accepted: int = 0
     opened: int = 0
+    live: int = 0
     deferred: Counter[str] = field(default_factory=Counter)
 
     def accept(self, connection: int, sender: str, recipients: list[str], data: bytes) -> int:
@@ -76,7 +77,8 @@ class Ledger:
     def note_connection(self) -> int:
         """Write down that a client came; answer its number."""
         self.opened += 1
-        line = json.dumps({"connection": self.opened, "time": time.time()})
+        self.live += 1
+        line = json.dumps({"connection": self.opened, "time": time.time(), "live": self.live})
         os.write(self.connections, line.encode("ascii") + b"\n")
         return self.opened
 
@@ -105,6 +107,7 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed = True
+        self._ledger.live -= 1
 
     def data_received(self, data: bytes) -> None:
         # The end of a body may straddle two reads: look again at the last bytes of what was there.
