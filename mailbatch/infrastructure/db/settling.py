@@ -110,7 +110,7 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
     v = (_unfolded_postgresql if dialect == "postgresql" else _unfolded_sqlite)(document)
     states = "('in_doubt', 'pending')" if late else "('sending')"
     attempted = v.c.attempted == 1
-    finished = v.c.status.in_(["sent", "failed"])
+    finished = sa.or_(v.c.status == "sent", v.c.status == "failed")
     return (
         sa.update(mail_reservations)
         .where(_r.id == v.c.id, _r.claim_no == v.c.claim_no, sa.literal_column(f"mail_reservations.status IN {states}"))
