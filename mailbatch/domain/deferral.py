@@ -29,7 +29,8 @@ class Deferral:
     """One kind of 4xx, how it is known, and how it is waited for.
 
     ``enhanced`` and ``text`` are patterns, ``codes`` reply codes for answers without an enhanced one; any of the three
-    that matches is enough. ``least`` and ``most`` (seconds) bound the plain back-off of this kind before its jitter.
+    that matches is enough. ``least`` and ``most`` bound the plain back-off of this kind before its jitter; they are
+    multiples of ``RETRY_BACKOFF``, so that who waits shorter, or tests, waits shorter with every kind.
     ``relay_is_unwell``: such answers in a row are a reason to leave the relay alone.
     """
 
@@ -51,9 +52,9 @@ KINDS = (
         name="greylisted",
         level=Level.RECIPIENT,
         rule="RFC 6647 §2: who comes back after some minutes is let in; waiting longer each time gains nothing",
-        text=r"gr[ae]y[ -]?list|postgrey|^4\.7\.1 (?!.*(?:rate|too many|throttl)).*try again",
-        least=600.0,
-        most=600.0,
+        text=r"gr[ae]y[ -]?list|postgrey",
+        least=10.0,
+        most=10.0,
     ),
     Deferral(
         name="too many recipients",
@@ -61,7 +62,7 @@ KINDS = (
         rule="RFC 5321 §4.5.3.1.10, RFC 3463 §3.6 (X.5.3): the rest is to be sent in another transaction, soon",
         enhanced=r"4\.5\.3",
         text=r"too many recipients",
-        most=60.0,
+        most=1.0,
     ),
     Deferral(
         name="rate limited",
@@ -69,7 +70,7 @@ KINDS = (
         rule="RFC 3463 §3.5 (X.4.5 congestion); IANA X.7.28 (mail flood detected)",
         enhanced=r"4\.4\.5|4\.7\.28",
         text=r"^(?!4\.[12]\.).*(?:rate.?limit|throttl|too (?:many|much|fast|frequent))",
-        least=120.0,
+        least=2.0,
         relay_is_unwell=True,
     ),
     Deferral(
@@ -78,7 +79,7 @@ KINDS = (
         rule="RFC 3463 §3.3 (X.2.2): it is emptied by a person, not by our asking",
         enhanced=r"4\.2\.2",
         text=r"(?:mailbox|inbox).{0,40}(?:full|exceed)|(?:over|exceed\w*).{0,20}quota|quota.{0,20}exceed",
-        least=3600.0,
+        least=60.0,
     ),
     Deferral(
         name="mailbox",

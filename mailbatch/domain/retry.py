@@ -18,6 +18,10 @@ LATER_BY = 0.1
 """The share by which mails that were told the same time are spread behind it."""
 
 
+ALONE_AFTER = 2
+"""Senders that died in a row while they held a mail, after which it goes alone: it may be what they died of."""
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """Exponential back-off with jitter: ``backoff`` and ``backoff_max`` in seconds."""
@@ -29,6 +33,11 @@ class RetryPolicy:
     def exhausted(self, attempts: int) -> bool:
         """Whether a mail that has used ``attempts`` has none left."""
         return attempts >= self.max_attempts
+
+    @property
+    def deaths(self) -> int:
+        """How many senders in a row may die with a mail that never was on the wire: at least one of them alone."""
+        return max(self.max_attempts, ALONE_AFTER + 1)
 
     def delay(self, attempts: int, jitter: float) -> float:
         """Seconds to wait after the ``attempts``-th attempt; ``jitter`` in [0, 1) spreads it over 50–100 %.
@@ -45,7 +54,8 @@ class RetryPolicy:
         ``backoff_max`` is the end of it.
         """
         kind = kind_of(reply)
-        full = min(max(self._full(attempts), kind.least), kind.most, self.backoff_max)
+        least, most = kind.least * self.backoff, kind.most * self.backoff
+        full = min(max(self._full(attempts), least), most, self.backoff_max)
         wait = full * (0.5 + 0.5 * jitter)
         if (hint := hinted(reply)) is not None:
             asked = max(hint, SHORTEST_HINT) * (1 + LATER_BY * jitter)

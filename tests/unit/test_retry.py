@@ -23,7 +23,7 @@ POLICY = RetryPolicy(max_attempts=5, backoff=60, backoff_max=7200)
             "4.2.0 <a@b.example>: Recipient address rejected: Greylisted, see http://postgrey.example/",
             "greylisted",
         ),
-        (451, "4.7.1 Try again later", "greylisted"),
+        (451, "4.7.1 Try again later", "policy"),
         (451, "4.7.1 Greylisting in action, please come back in 00:04:59", "greylisted"),
         (452, "4.5.3 Too many recipients", "too many recipients"),
         (452, "Too many recipients received this hour, see you", "too many recipients"),
@@ -65,6 +65,12 @@ def test_a_greylisted_mail_comes_back_within_five_to_ten_minutes_however_often_i
     reply = Reply(450, "4.2.0 Greylisted")
     assert POLICY.delay_after(reply, attempts, 0.0) == 300
     assert POLICY.delay_after(reply, attempts, 1.0) == 600
+
+
+def test_who_waits_shorter_waits_shorter_with_every_kind():
+    hasty = RetryPolicy(max_attempts=5, backoff=1, backoff_max=7200)
+    assert hasty.delay_after(Reply(450, "4.2.0 Greylisted"), 1, 1.0) == 10
+    assert hasty.delay_after(Reply(452, "4.2.2 full"), 1, 1.0) == 60
 
 
 def test_a_full_mailbox_is_waited_for_longer_and_too_many_recipients_only_shortly():
