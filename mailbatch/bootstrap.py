@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mailbatch.application.metrics import Measure
     from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
+    from mailbatch.application.trial import Preview, TrySending
     from mailbatch.application.watch import Patience, Watch
     from mailbatch.infrastructure.db.actions import SqlActions
     from mailbatch.infrastructure.db.answers import SqlAnswers
@@ -316,6 +317,36 @@ class Parts:
         from mailbatch.infrastructure.db.interventions import SqlInterventions
 
         return SqlInterventions(self.engine)
+
+    @property
+    def preview(self) -> Preview:
+        """Renders mails to be looked at."""
+        from mailbatch.application.trial import Preview
+
+        return Preview(self.compose.render, self.reservations)
+
+    @property
+    def try_sending(self) -> TrySending:
+        """Sends one mail past the backlog."""
+        from mailbatch.application.trial import TrySending
+
+        domain = self._message_id_domain()
+        return TrySending(
+            compose=self.compose,
+            transport=self.transport,
+            new_id=new_id,
+            message_id=lambda own: f"<{own}@{domain}>",
+        )
+
+    def ensure_migrated(self) -> None:
+        """Raise ``StoreError`` or ``NotMigrated`` unless the database can be asked and has its tables."""
+        from mailbatch.infrastructure.db.migrate import ensure_migrated
+
+        ensure_migrated(self.engine)
+
+    def ping_redis(self) -> None:
+        """Raise ``LockUnavailable`` unless Redis answers."""
+        self.lock("send-all").peek()
 
     @cached_property
     def actions(self) -> SqlActions:

@@ -123,6 +123,22 @@ def read_object(name: str, text: str) -> dict[str, Any]:
     return value
 
 
+def read_draft(values: Any) -> Draft:
+    """Read what one JSON object asks for, as a line of JSON Lines is read.
+
+    Raises:
+        InvalidReservation: with one line for each thing that is wrong.
+    """
+    if not isinstance(values, dict):
+        raise InvalidReservation(['is no JSON object; write {"recipients": …}'])
+    if reasons := [_not_ours(name) for name in values if name not in COLUMNS]:
+        raise InvalidReservation(reasons)
+    read = _drafted(1, values, {})
+    if isinstance(read, BadLine):
+        raise InvalidReservation(list(read.reasons))
+    return read.draft
+
+
 # --- CSV ---------------------------------------------------------------------------------------------------------
 
 

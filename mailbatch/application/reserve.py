@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.application.compose import problems_of
-from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.errors import InvalidReservation, MailbatchError
 from mailbatch.domain.reservation import Mail, Reservation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Intake, Stored
+    from mailbatch.application.operating_ports import Intake, Reservations, Stored
     from mailbatch.application.ports import AddressReader
 
 
@@ -79,3 +79,34 @@ class Reserve:
             KeyConflict: if its key stands for a reservation with other content.
         """
         return self.intake.add(self.check(draft))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveMany:
+    """Store each of many mails that can be stored, in one transaction, and tell of the others why not."""
+
+    check: CheckDraft
+    reservations: Reservations
+
+    def __call__(
+        self,
+        drafts: Sequence[Draft | MailbatchError],
+        seal: Callable[[Intake, Sequence[Stored | MailbatchError]], None] = lambda _intake, _results: None,
+    ) -> list[Stored | MailbatchError]:
+        """Answer each in its place; one that could not even be read is its error already.
+
+        ``seal`` is called with the answers before the transaction is committed. Raises ``StoreError``.
+        """
+        judged = [draft if isinstance(draft, MailbatchError) else self._judge(draft) for draft in drafts]
+        good = [reservation for reservation in judged if not isinstance(reservation, MailbatchError)]
+        with self.reservations.intake() as intake:
+            stored = iter(intake.add_many(good))
+            results = [r if isinstance(r, MailbatchError) else next(stored) for r in judged]
+            seal(intake, results)
+        return results
+
+    def _judge(self, draft: Draft) -> Reservation | InvalidReservation:
+        try:
+            return self.check(draft)
+        except InvalidReservation as error:
+            return error

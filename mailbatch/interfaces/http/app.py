@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse, Response
 
-from mailbatch.interfaces.http import login, metrics, pages, problems
+from mailbatch.interfaces.http import (
+    bulk,
+    login,
+    metrics,
+    operating,
+    pages,
+    probes,
+    problems,
+    reservations,
+    runs,
+    trying,
+)
 from mailbatch.interfaces.http.auth import Gate, LoginNeeded, login_address
 from mailbatch.interfaces.http.guard import Guard
 
@@ -38,6 +49,7 @@ def create_app(parts: Parts) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
+    app.state.stopping = lambda: False
     app.state.gate = gate = Gate(
         settings.api_token.get_secret_value() if settings.api_token else None,
         settings.api_read_token.get_secret_value() if settings.api_read_token else None,
@@ -52,7 +64,17 @@ def create_app(parts: Parts) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     """Every router, in the order in which they are asked."""
-    return [login.router, metrics.router, pages.router]
+    return [
+        reservations.router,
+        bulk.router,
+        runs.router,
+        operating.router,
+        trying.router,
+        probes.router,
+        metrics.router,
+        login.router,
+        pages.router,
+    ]
 
 
 async def _to_login(request: Request, _error: Exception) -> Response:

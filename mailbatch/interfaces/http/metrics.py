@@ -7,11 +7,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
-from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotations
+from starlette.requests import Request
 from starlette.responses import Response
 
 from mailbatch.batch.schedule import longest_gap
-from mailbatch.interfaces.http.auth import Reader  # noqa: TC001
+from mailbatch.interfaces.http.auth import Reader
 from mailbatch.interfaces.http.exposition import CONTENT_TYPE, Exposition
 
 if TYPE_CHECKING:

@@ -32,8 +32,9 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
     """
     ensure_safe(parts, host)
     with _listening(host, port) as listener:
+        app = create_app(parts)
         config = uvicorn.Config(
-            create_app(parts),
+            app,
             log_config=None,
             # We write our own, without the query.
             access_log=False,
@@ -44,7 +45,9 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         bound = listener.getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         started(f"http://{shown}:{bound[1]}")
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        app.state.stopping = lambda: server.should_exit
+        server.run(sockets=[listener])
 
 
 def ensure_safe(parts: Parts, host: str) -> None:

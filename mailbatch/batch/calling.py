@@ -1,0 +1,40 @@
+"""Call the tasks from a process that is no worker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.batch.send_all import NAME
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from celery.result import AsyncResult
+
+    from mailbatch.domain.run import Trigger
+
+ANSWER = 3.0
+"""Seconds for which a worker may be silent before it counts as absent."""
+
+
+def celery_app() -> Celery:
+    """An app that can call the tasks, and has none of its own."""
+    from celery import Celery
+
+    from mailbatch.batch.appconfig import load
+
+    app = Celery("mailbatch", set_as_current=False)
+    app.config_from_object(load())
+    return app
+
+
+def workers(app: Celery) -> list[str]:
+    """The name of the first worker that answers within ``ANSWER`` seconds, if any does. Raises Redis' errors."""
+    with app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0)
+        replies = app.control.broadcast("ping", reply=True, timeout=ANSWER, limit=1, connection=connection)
+    return [name for reply in replies or () for name in reply]
+
+
+def call_send_all(app: Celery, trigger: Trigger) -> AsyncResult:
+    """Queue a run of ``send-all``."""
+    return app.send_task(NAME, kwargs={"trigger": trigger.value})

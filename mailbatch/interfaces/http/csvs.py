@@ -1,0 +1,35 @@
+"""Exports as CSV (RFC 4180) that a spreadsheet may open without harm."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from mailbatch.domain.run import ItemError
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""How a cell begins that some spreadsheet would run (OWASP, CSV injection)."""
+
+
+def errors_as_csv(errors: Iterable[ItemError]) -> Iterator[bytes]:
+    """A row for each item, written as it is read; its errors in one cell."""
+    yield csv_line(("index", "reservation_id", "errors"))
+    for error in errors:
+        yield csv_line((str(error.index), str(error.reservation_id), " ".join(error.errors)))
+
+
+def csv_line(cells: Sequence[str]) -> bytes:
+    """One line."""
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow([safe(cell) for cell in cells])
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
+
+
+def safe(cell: str) -> str:
+    """``cell``, with an apostrophe before it if it might be run as a formula."""
+    cell = cell.replace("\x00", "")
+    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell

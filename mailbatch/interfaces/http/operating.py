@@ -1,0 +1,87 @@
+"""``/api/status``, ``pause``, ``resume``, ``is-running``, and what operators did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from mailbatch.application.inquire import ShowStanding
+from mailbatch.application.pause import PauseJob, ResumeJob
+from mailbatch.batch.send_all import NAME
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.documents import of_standing
+from mailbatch.interfaces.http import shapes
+from mailbatch.interfaces.http.answers import answer
+from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.auth import Operator, Reader
+from mailbatch.interfaces.http.noting import note
+from mailbatch.interfaces.http.telling import ACTING, tells
+
+if TYPE_CHECKING:
+    from mailbatch.application.inquire import Standing
+    from mailbatch.bootstrap import Parts
+
+router = APIRouter(prefix="/api", tags=["operating"])
+
+_KEY = ("at", "id")
+
+
+def standing(parts: Parts) -> Standing:
+    """How ``send-all`` stands."""
+    return ShowStanding(
+        reports=parts.reports,
+        switch=parts.switch,
+        driver=parts.lock(NAME),
+        board=parts.status,
+        watch=parts.watch(NAME),
+    )(NAME)
+
+
+@router.get("/status", summary="How do things stand?", **tells(shapes.Standing))
+def status(request: Request, _caller: Reader) -> Response:
+    """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at."""
+    return answer(of_standing(standing(parts_of(request))))
+
+
+@router.get("/is-running", summary="Does a run go on?", **tells(shapes.Running))
+def is_running(request: Request, _caller: Reader) -> Response:
+    """Whether somebody holds the lock, and which run that is."""
+    parts = parts_of(request)
+    running = parts.lock(NAME).peek() is not None
+    run = parts.runs.open_run(NAME) if running else None
+    paused = _word(parts.switch.paused(NAME))
+    return answer({"running": running, "run_id": run.run_id if run else None, "paused": paused})
+
+
+@router.post("/pause", summary="Suspend the sending", **tells(shapes.Paused, *ACTING))
+def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None) -> Response:
+    """No tick starts a run until `resume`; with `all` the run in progress stops too. Said twice it does no harm."""
+    parts = parts_of(request)
+    everything = body.all if body else False
+    paused = PauseJob(parts.switch)(NAME, everything=everything)
+    note(parts.actions, caller, "pause", {"job": NAME, "what": paused.value}, None)
+    return answer({"paused": _word(paused)})
+
+
+@router.post("/resume", summary="Let the sending go on", **tells(shapes.Paused, *ACTING[:1]))
+def resume(request: Request, caller: Operator) -> Response:
+    """Whatever was paused."""
+    parts = parts_of(request)
+    paused = ResumeJob(parts.switch)(NAME)
+    note(parts.actions, caller, "resume", {"job": NAME}, None)
+    return answer({"paused": _word(paused)})
+
+
+@router.get("/actions", summary="Who did what?", **tells(shapes.ActionPage))
+def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    """What operators did, by API, console and command line, the newest first."""
+    rows = parts_of(request).actions.list(limit + 1, row_of(cursor, *_KEY))
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return answer({"items": rows, "next": cursor_of(rows[-1], *_KEY) if more else None})
+
+
+def _word(pause: Pause) -> str | bool:
+    return False if pause is Pause.NONE else pause.value

@@ -1,0 +1,42 @@
+"""``/healthz`` and ``/readyz``: does this process live, and can it do anything?"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from mailbatch.domain.errors import MailbatchError
+from mailbatch.interfaces.http.answers import answer
+from mailbatch.interfaces.http.asking import parts_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/healthz")
+def healthz() -> Response:
+    """The process answers; nothing else is asked, so that nobody restarts it because the database is away."""
+    return answer({"ok": True})
+
+
+@router.get("/readyz")
+def readyz(request: Request) -> Response:
+    """The database has its tables, and Redis answers. Why not is in the log, for anybody may ask here."""
+    parts = parts_of(request)
+    checks: dict[str, Callable[[], object]] = {"database": parts.ensure_migrated, "redis": parts.ping_redis}
+    found = {name: _well(check) for name, check in checks.items()}
+    ready = all(found.values())
+    return answer({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _well(check: Callable[[], object]) -> bool:
+    try:
+        check()
+    except MailbatchError:
+        return False
+    return True

@@ -1,0 +1,220 @@
+"""``/api/reservations``: reserve, list, show, explain, and act on one."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from mailbatch.application.cancel import Cancel
+from mailbatch.application.inquire import ShowReservation
+from mailbatch.application.operating_ports import LISTED_BY, Stored
+from mailbatch.application.records import read_draft
+from mailbatch.application.requeue import Requeue
+from mailbatch.application.reserve import Draft, Reserve, ReserveMany
+from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
+from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.documents import of_answer, said
+from mailbatch.interfaces.http import shapes
+from mailbatch.interfaces.http.answers import answer
+from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.auth import Caller, Operator, Reader
+from mailbatch.interfaces.http.noting import note
+from mailbatch.interfaces.http.once import OnceOnly
+from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.telling import ACTING, tells
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.application.operating_ports import Answer, Intake
+    from mailbatch.bootstrap import Parts
+
+router = APIRouter(prefix="/api/reservations", tags=["reservations"])
+
+MOST = 500
+"""Mails of one request."""
+LISTED = tuple(shapes.Listed.model_fields)
+_KEY = ("id", "status", "created_at", "finished_at")
+_ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+
+
+@router.post(
+    "",
+    summary="Reserve one mail, or up to 500",
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "anyOf": [
+                            {"$ref": "#/components/schemas/ReservationIn"},
+                            {
+                                "type": "array",
+                                "minItems": 1,
+                                "maxItems": MOST,
+                                "items": {"$ref": "#/components/schemas/ReservationIn"},
+                            },
+                        ]
+                    }
+                }
+            },
+        }
+    },
+    **tells(
+        shapes.Reserved,
+        *ACTING,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        status=HTTPStatus.CREATED,
+    ),
+)
+def reserve(request: Request, _caller: Operator, once: OnceOnly, body: JsonBody) -> Response:
+    """One object is answered with its id: 201, or 200 if its `idempotency_key` had stored it before.
+
+    A list is answered with 200 and a result for each, in order: those that cannot be reserved do not keep the others
+    from it. All that can be are stored in one transaction.
+    """
+    parts = parts_of(request)
+    if not isinstance(body, list):
+        return once(lambda: _reserve_one(parts, body, once))
+    if not 1 <= len(body) <= MOST:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are {len(body)} mails; send 1 to {MOST} at once")
+    return once(lambda: _reserve_many(parts, body, once))
+
+
+def _reserve_one(parts: Parts, body: Any, once: OnceOnly) -> tuple[int, Any]:
+    draft = read_draft(body)
+    with parts.reservations.intake() as intake:
+        stored = Reserve(check=parts.check_draft, intake=intake)(draft)
+        status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
+        once.seal(intake, status, _result(stored))
+    return status, _result(stored)
+
+
+def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly) -> tuple[int, Any]:
+    def seal(intake: Intake, results: Sequence[Stored | MailbatchError]) -> None:
+        once.seal(intake, HTTPStatus.OK, _results(results))
+
+    drafts = [_read(item) for item in body]
+    results = ReserveMany(check=parts.check_draft, reservations=parts.reservations)(drafts, seal)
+    return HTTPStatus.OK, _results(results)
+
+
+def _read(item: Any) -> Draft | MailbatchError:
+    try:
+        return read_draft(item)
+    except InvalidReservation as error:
+        return error
+
+
+def _results(results: Sequence[Stored | MailbatchError]) -> dict[str, Any]:
+    stored = [result for result in results if isinstance(result, Stored)]
+    new = sum(result.new for result in stored)
+    counts = {"reserved": new, "known": len(stored) - new, "refused": len(results) - len(stored)}
+    return {**counts, "results": [_result(result) for result in results]}
+
+
+def _result(result: Stored | MailbatchError) -> dict[str, Any]:
+    if isinstance(result, Stored):
+        return {"id": result.reservation_id, "new": result.new}
+    return {"problems": result.problems if isinstance(result, InvalidReservation) else [str(result)]}
+
+
+@router.get("", summary="List reservations, the newest first", **tells(shapes.ReservationPage))
+def list_reservations(
+    request: Request, _caller: Reader, which: Filter, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Go on with the cursor in `next`. There is no total: counting millions would take longer than any page.
+
+    With `since`, `until` or `run` finished ones go by when they were finished, the last first.
+    """
+    after = row_of(cursor, *_KEY)
+    rows = parts_of(request).reservations.select(which, {*LISTED, *LISTED_BY}, after, limit + 1)
+    more = len(rows) > limit
+    rows = rows[:limit]
+    items = [{name: row[name] for name in LISTED} for row in rows]
+    return answer({"items": items, "next": cursor_of(rows[-1], *_KEY) if more else None})
+
+
+@router.get("/{reservation_id}", summary="Show one, with its tries", **tells(shapes.Full, HTTPStatus.NOT_FOUND))
+def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
+    """All that is known of it; the accepted try stands on the reservation itself."""
+    row, attempts = ShowReservation(parts_of(request).reservations)(reservation_id)
+    return answer({**row, "mail_attempts": attempts})
+
+
+@router.get(
+    "/{reservation_id}/explain", summary="Why is it where it is?", **tells(shapes.Explained, HTTPStatus.NOT_FOUND)
+)
+def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
+    """Why it has not gone yet, or what became of it: a sentence, what to do, and the facts."""
+    told = asdict(parts_of(request).explain(reservation_id))
+    return answer({"id": told.pop("reservation_id"), **told})
+
+
+@router.post("/{reservation_id}/cancel", summary="Take it back", **tells(shapes.Changed, *_ONE))
+def cancel(request: Request, caller: Operator, reservation_id: UUID) -> Response:
+    """What is answered as cancelled is never sent; 409 if it is too late."""
+    parts = parts_of(request)
+    (found,) = Cancel(parts.interventions)([reservation_id])
+    return _changed(parts, caller, "cancel", found, Status.CANCELLED)
+
+
+@router.post("/{reservation_id}/requeue", summary="Send it again", **tells(shapes.Changed, *_ONE))
+def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Response:
+    """From failed, in doubt or cancelled to pending, with all attempts before it.
+
+    Recipients that accepted it before do not get it again.
+    """
+    parts = parts_of(request)
+    (found,) = Requeue(parts.interventions)([reservation_id])
+    return _changed(parts, caller, "requeue", found, Status.PENDING)
+
+
+@router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(shapes.Changed, *_ONE))
+def restore(request: Request, caller: Operator, reservation_id: UUID) -> Response:
+    """From cancelled to pending; it keeps its time if that is still to come."""
+    parts = parts_of(request)
+    (found,) = parts.interventions.requeue([reservation_id], {Status.CANCELLED})
+    return _changed(parts, caller, "restore", found, Status.PENDING)
+
+
+@router.post("/{reservation_id}/resolve", summary="It did go out", **tells(shapes.Changed, *_ONE))
+def resolve(request: Request, caller: Operator, reservation_id: UUID) -> Response:
+    """From in doubt to sent, because the recipient or the relay's log says so. To send it again, requeue it."""
+    parts = parts_of(request)
+    (found,) = parts.interventions.resolve([reservation_id])
+    return _changed(parts, caller, "resolve", found, Status.SENT)
+
+
+@router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(shapes.Changed, *_ONE))
+def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response:
+    """Sent, failed, cancelled and expired ones are removed with their tries. 409 for any other."""
+    parts = parts_of(request)
+    (found,) = parts.interventions.delete([reservation_id])
+    if found.status is None:
+        raise NotFound(f"no reservation {reservation_id}")
+    note(parts.actions, caller, "delete", {"id": str(reservation_id)}, int(found.changed), _outcome(done=found.changed))
+    if not found.changed:
+        raise StateConflict(f"not deleted: it is {found.status.value}; only finished ones are, so cancel it first")
+    return answer({"id": reservation_id, "done": True, "status": found.status.value, "answer": "deleted"})
+
+
+def _changed(parts: Parts, caller: Caller, action: str, found: Answer, aim: Status) -> Response:
+    if found.status is None:
+        raise NotFound(f"no reservation {found.reservation_id}")
+    done = found.status is aim
+    note(parts.actions, caller, action, {"id": str(found.reservation_id)}, int(found.changed), _outcome(done=done))
+    if not done:
+        raise StateConflict(said(found, aim))
+    return answer(of_answer(found, aim))
+
+
+def _outcome(*, done: bool) -> str:
+    return "done" if done else "refused"

@@ -1,0 +1,184 @@
+"""``/api/runs`` and ``/api/run-now``: what runs did, and one more."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response, StreamingResponse
+
+from mailbatch.application.inquire import ShowRun
+from mailbatch.batch.calling import ANSWER, call_send_all, celery_app, workers
+from mailbatch.batch.send_all import NAME
+from mailbatch.domain.errors import NotFound
+from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.interfaces.documents import of_run
+from mailbatch.interfaces.http import shapes
+from mailbatch.interfaces.http.answers import answer
+from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.auth import Operator, Reader
+from mailbatch.interfaces.http.csvs import errors_as_csv
+from mailbatch.interfaces.http.noting import note
+from mailbatch.interfaces.http.once import OnceOnly
+from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.telling import ACTING, tells
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery import Celery
+    from celery.result import AsyncResult
+
+    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.run import ItemError
+
+router = APIRouter(prefix="/api", tags=["runs"])
+
+LONGEST_WAIT = 60.0
+_POLL = 0.1
+_FIRST_ERRORS = 100
+_KEY = ("started_at", "run_id")
+_Job = Annotated[str, Query(max_length=100, pattern=r"^[\w.-]+$", description="Whose runs.")]
+
+
+@router.get("/runs", summary="List runs, the newest first", **tells(shapes.RunPage))
+def list_runs(
+    request: Request, _caller: Reader, job: _Job = NAME, limit: Limit = 50, cursor: Cursor = None
+) -> Response:
+    """Go on with the cursor in `next`."""
+    rows = parts_of(request).reports.runs(job, limit + 1, row_of(cursor, *_KEY))
+    more = len(rows) > limit
+    rows = rows[:limit]
+    return answer({"items": [of_run(row) for row in rows], "next": cursor_of(rows[-1], *_KEY) if more else None})
+
+
+@router.get("/runs/{run_id}", summary="Show a run, with its errors", **tells(shapes.RunFull, HTTPStatus.NOT_FOUND))
+def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
+    """Its errors by kind, and the first hundred in full."""
+    parts = parts_of(request)
+    row, errors = ShowRun(parts.reports)(run_id)
+    more = {name: row[name] for name in ("bound", "error", "host", "pid", "heartbeat_at")}
+    groups = [
+        {"outcome": g.outcome, "reply_code": g.reply_code, "enhanced_code": g.enhanced_code, "count": g.count}
+        | {"example": g.example}
+        for g in parts.reports.error_groups(run_id)
+    ]
+    first = [_item(error) for error in islice(errors, _FIRST_ERRORS)]
+    return answer({**of_run(row), **more, "error_groups": groups, "errors": first})
+
+
+@router.get("/runs/{run_id}/errors", summary="All errors of a run", **tells(shapes.ErrorPage, HTTPStatus.NOT_FOUND))
+def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
+    """By their index, in full: addresses stand in them."""
+    reports = parts_of(request).reports
+    _ensure_run(parts_of(request), run_id)
+    last = row_of(cursor, "after")
+    items = list(islice(reports.errors(run_id, last["after"] if last else 0), limit + 1))
+    more = len(items) > limit
+    items = items[:limit]
+    return answer(
+        {"items": list(map(_item, items)), "next": cursor_of({"after": items[-1].index}, "after") if more else None}
+    )
+
+
+_CSV: dict[str, Any] = {**tells(shapes.ErrorPage, HTTPStatus.NOT_FOUND)}
+_CSV["responses"][200] = {"description": "CSV in UTF-8.", "content": {"text/csv": {"schema": {"type": "string"}}}}
+
+
+@router.get("/runs/{run_id}/errors.csv", summary="All errors of a run, for a spreadsheet", **_CSV)
+def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
+    """One row for each. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    _ensure_run(parts_of(request), run_id)
+    name = f'attachment; filename="run-{run_id}-errors.csv"'
+    return StreamingResponse(
+        errors_as_csv(parts_of(request).reports.errors(run_id)),
+        media_type="text/csv",
+        headers={"Content-Disposition": name},
+    )
+
+
+_NOW = tells(shapes.Report, *ACTING[:1], HTTPStatus.CONFLICT)
+_NOW["responses"][202] = {"model": shapes.Queued, "description": "It is queued, or goes on."}
+
+
+@router.post("/run-now", summary="Send what is due, now", **_NOW)
+def run_now(
+    request: Request,
+    caller: Operator,
+    once: OnceOnly,
+    wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the report.")] = 0,
+) -> Response:
+    """The run's report if it ends within `wait` seconds, else 202. It runs whether the ticks are paused or not.
+
+    409 with the id of the run that is running, if one is. 503 if no worker answers; then nothing was queued.
+    """
+    parts = parts_of(request)
+
+    def deed() -> tuple[int, Any]:
+        _refuse_second(parts)
+        result = start(celery_of(request))
+        status, value = _outcome(parts, result, wait, request.app.state.stopping)
+        target = {"run_id": value.get("run_id"), "task_id": result.id}
+        note(parts.actions, caller, "run-now", {k: v for k, v in target.items() if v}, None)
+        return status, value
+
+    return once(deed)
+
+
+def celery_of(request: Request) -> Celery:
+    """The app of this process by which tasks are called; made when it is first needed."""
+    state = request.app.state
+    if getattr(state, "celery", None) is None:
+        state.celery = celery_app()
+    app: Celery = state.celery
+    return app
+
+
+def start(app: Celery) -> AsyncResult:
+    """Queue a run, if there is a worker. Raises ``Problem``."""
+    if not workers(app):
+        said = (
+            f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`"
+        )
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "30"})
+    return call_send_all(app, Trigger.API)
+
+
+def _outcome(
+    parts: Parts, result: AsyncResult, wait: float, stopping: Callable[[], bool]
+) -> tuple[int, dict[str, Any]]:
+    until = time.monotonic() + wait
+    while not (ended := result.ready()) and time.monotonic() < until and not stopping():
+        time.sleep(_POLL)
+    if not ended:
+        return HTTPStatus.ACCEPTED, {"task_id": result.id}
+    report = result.result
+    if not isinstance(report, dict):
+        said = str(report) or type(report).__name__
+        raise Problem(HTTPStatus.CONFLICT, f"the run broke, or was revoked before it began: {said}", task_id=result.id)
+    if report["outcome"] == RunOutcome.SKIPPED:
+        _refuse_second(parts, surely=True)
+    return HTTPStatus.OK, report
+
+
+def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
+    """Raise the problem that names the run in progress, if there is one."""
+    if not surely and parts.lock(NAME).peek() is None:
+        return
+    running = parts.runs.open_run(NAME)
+    run_id = str(running.run_id) if running else None
+    which = f"run {run_id}" if run_id else "another run, which has just begun or ended,"
+    raise Problem(HTTPStatus.CONFLICT, f"job is already running: {which}", {"Retry-After": "5"}, run_id=run_id)
+
+
+def _ensure_run(parts: Parts, run_id: UUID) -> None:
+    if parts.reports.run(run_id) is None:
+        raise NotFound(f"no run {run_id}")
+
+
+def _item(error: ItemError) -> dict[str, Any]:
+    return {"index": error.index, "reservation_id": error.reservation_id or None, "errors": error.errors}
