@@ -15,15 +15,18 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from ruamel.yaml import YAML
 
+from mailbatch.batch.heartbeat import STUCK
 from mailbatch.config import Settings
 from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
+KUBERNETES = ROOT / "deploy" / "kubernetes"
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
-OURS = {"migrate", "worker", "beat", "merged", "flower"}
-SECRETS = {"POSTGRES_PASSWORD": "p" * 24, "FLOWER_PASSWORD": "f" * 24}
+OURS = {"migrate", "worker", "beat", "merged", "serve", "flower"}
+SECRETS = {"POSTGRES_PASSWORD": "p" * 24, "FLOWER_PASSWORD": "f" * 24, "MAILBATCH_API_TOKEN": "t" * 24}
 RELAY = parse_smtp_url(Settings.model_fields["smtp_url"].default)
+HEART = "/tmp/heartbeat"  # noqa: S108 - a disk of the container's own
 LONGEST_MAIL = RELAY.timeout + RELAY.data_timeout
 """Seconds for which a relay may leave a mail on the wire without a verdict."""
 
@@ -71,7 +74,7 @@ def test_docker_compose_accepts_it_and_refuses_it_without_passwords():
 
 def test_a_plain_up_starts_everything_and_the_merged_form_has_a_profile(services):
     assert {name for name, service in services.items() if "profiles" not in service} == {
-        *("postgres", "redis", "migrate", "worker", "beat", "flower", "mailpit"),
+        *("postgres", "redis", "migrate", "worker", "beat", "serve", "flower", "mailpit"),
     }
     assert services["merged"]["profiles"] == ["merged"]
     assert "-B" in services["merged"]["command"]
@@ -115,8 +118,14 @@ def test_no_password_stands_in_the_files_and_none_has_a_default():
 
 def test_what_is_published_can_be_reached_from_this_machine_only(services):
     published = {name: service["ports"] for name, service in services.items() if "ports" in service}
-    assert set(published) == {"flower", "mailpit"}
+    assert set(published) == {"serve", "flower", "mailpit"}
     assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
+
+
+def test_what_has_a_heart_is_asked_for_its_beat_and_for_nothing_that_an_outage_of_redis_would_fail(services):
+    for name in ("worker", "beat", "merged"):
+        assert services[name]["healthcheck"]["test"] == ["CMD", "mailbatch", "healthcheck"]
+        assert services[name]["environment"]["MAILBATCH_HEARTBEAT_FILE"] == HEART
 
 
 def test_flower_asks_for_a_password(services):
@@ -190,6 +199,14 @@ def test_the_units_cover_the_merged_and_the_split_form():
     assert conflicts == ["mailbatch-worker.service", "mailbatch-beat.service"]
 
 
+def test_a_unit_whose_loop_is_stuck_is_started_anew_by_the_watchdog():
+    for name in ("mailbatch", "mailbatch-worker", "mailbatch-beat"):
+        service = unit(ROOT / "deploy" / "systemd" / f"{name}.service")["Service"]
+        assert service["Type"] == "notify"
+        # The worker withholds its beat after STUCK seconds; less would end one that only waits for a frozen Redis.
+        assert int(service["WatchdogSec"]) > 2 * STUCK
+
+
 def test_systemd_finds_no_fault_with_the_units(tmp_path):
     analyze = shutil.which("systemd-analyze")
     if not analyze:
@@ -213,3 +230,87 @@ def test_the_environment_example_holds_settings_that_are_accepted(monkeypatch):
     relay = parse_smtp_url(Settings().smtp_url)
     assert parse_qs(urlsplit(Settings().smtp_url).query) == {"starttls": ["required"]}
     assert relay.port == 587
+
+
+# --- Kubernetes ---
+
+
+@pytest.fixture(scope="module")
+def manifests() -> dict[str, list[dict[str, Any]]]:
+    """The documents of each file, by its name."""
+    return {path.name: list(YAML(typ="safe").load_all(path)) for path in sorted(KUBERNETES.glob("*.yaml"))}
+
+
+def pods(manifests: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """The specification of each pod, by the name of what makes it."""
+    kinds = ("Deployment", "Job")
+    found = [document for documents in manifests.values() for document in documents if document["kind"] in kinds]
+    return {document["metadata"]["name"]: document["spec"]["template"]["spec"] for document in found}
+
+
+def test_every_pod_runs_as_nobody_special_on_a_file_system_that_it_cannot_write(manifests):
+    assert set(pods(manifests)) == {f"mailbatch-{name}" for name in ("worker", "beat", "merged", "serve", "migrate")}
+    for name, pod in pods(manifests).items():
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["securityContext"]["runAsUser"] == 10001, name
+        assert pod["automountServiceAccountToken"] is pod["enableServiceLinks"] is False, name
+        (container,) = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert container["resources"]["requests"].keys() == {"cpu", "memory"}, name
+        assert "memory" in container["resources"]["limits"], name
+        mounted = {volume["mountPath"] for volume in container["volumeMounts"]}
+        assert mounted == {str(Path(HEART).parent)}, name
+
+
+def test_every_pod_that_stays_is_probed(manifests):
+    for name, pod in pods(manifests).items():
+        (container,) = pod["containers"]
+        if name in {"mailbatch-worker", "mailbatch-beat", "mailbatch-merged"}:
+            assert container["livenessProbe"]["exec"]["command"] == ["mailbatch", "healthcheck"]
+            assert {"name": "MAILBATCH_HEARTBEAT_FILE", "value": HEART} in container["env"]
+        elif name == "mailbatch-serve":
+            assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
+            assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    for name in ("mailbatch-worker", "mailbatch-merged"):
+        assert pods(manifests)[name]["terminationGracePeriodSeconds"] > LONGEST_MAIL
+
+
+def test_the_settings_of_kubernetes_exist_and_no_secret_stands_among_the_plain_ones(manifests):
+    known = {f"MAILBATCH_{name.upper()}" for name in Settings.model_fields}
+    (plain,), (secret,) = manifests["settings.yaml"], manifests["secret.example.yaml"]
+    assert {*plain["data"], *secret["stringData"]} <= known
+    assert not [name for name in plain["data"] if re.search("URL|TOKEN|SECRET|PASSWORD", name)]
+    assert all("CHANGE-ME" in value for name, value in secret["stringData"].items() if name != "MAILBATCH_REDIS_URL")
+    assert all(isinstance(value, str) for value in plain["data"].values())
+
+
+def test_the_kustomization_names_the_split_form_and_leaves_the_secret_out(manifests):
+    (kustomization,) = manifests["kustomization.yaml"]
+    left_out = {"kustomization.yaml", "merged.yaml", "secret.example.yaml"}
+    assert set(kustomization["resources"]) == set(manifests) - left_out
+    commands = {name: pod["containers"][0]["command"] for name, pod in pods(manifests).items()}
+    assert "-B" in commands["mailbatch-merged"]
+    assert "-B" not in commands["mailbatch-worker"]
+    assert commands["mailbatch-migrate"] == ["mailbatch", "migrate"]
+
+
+def test_only_serve_can_be_reached(manifests):
+    everyone, serve = manifests["networkpolicy.yaml"]
+    assert everyone["spec"]["ingress"] == []
+    assert set(everyone["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+    assert everyone["spec"]["podSelector"]["matchLabels"].items() <= serve["spec"]["podSelector"]["matchLabels"].items()
+    deployment, service = manifests["serve.yaml"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert serve["spec"]["podSelector"]["matchLabels"] == service["spec"]["selector"] == labels
+
+
+def test_kubernetes_accepts_the_manifests():
+    checker = shutil.which("kubeconform")
+    if not checker:
+        pytest.skip("needs kubeconform")
+    done = subprocess.run([checker, "-strict", KUBERNETES], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
