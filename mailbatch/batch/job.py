@@ -133,7 +133,7 @@ class Job:
         run_id = self.new_id()
         with structlog.contextvars.bound_contextvars(job=self.name, run_id=str(run_id)):
             try:
-                for dead in self.runs.close_dead(self.name, DEAD_AFTER):
+                for dead in self.runs.close_dead(self.name, DEAD_AFTER, self._remaining):
                     log.error("run %s died without an end; its row is closed as failed", dead)
                 self.runs.open(run_id, self.name, trigger, self.bound)
             except StoreError as error:

@@ -18,7 +18,7 @@ from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_e
 from mailbatch.infrastructure.db.types import now, seconds_since, storable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
@@ -113,16 +113,17 @@ class SqlRuns:
             row = connection.execute(statement).one_or_none()
         return None if row is None else OpenRun(row.run_id, row.started_at, float(row.silent))
 
-    def close_dead(self, job: str, silent: float) -> list[UUID]:
+    def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
         """Close runs whose process died: nobody else will, for Celery does not say so after a kill of the worker."""
+        died = sa.and_(_b.job == job, _OPEN, _b.heartbeat_at < now(-silent))
+        with reading(self.engine) as connection:
+            if not connection.scalar(sa.select(sa.exists().where(died))):
+                return []
+        left = remaining()
         statement = (
             sa.update(batch_runs)
-            .where(_b.job == job, _OPEN, _b.heartbeat_at < now(-silent))
-            .values(
-                outcome=RunOutcome.FAILED.value,
-                error=DIED,
-                finished_at=now(),
-            )
+            .where(died)
+            .values(outcome=RunOutcome.FAILED.value, error=DIED, finished_at=now(), remaining=left)
             .returning(batch_runs)
         )
         with writing(self.engine) as connection:

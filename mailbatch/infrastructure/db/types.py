@@ -157,4 +157,6 @@ def _default_uuid_sqlite(_element: server_uuid, _compiler: SQLCompiler, **_kw: A
 
 def storable(text: str) -> str:
     """``text`` without what some database refuses: NUL is written as an escape, lone surrogates as ``?``."""
+    if text.isascii() and "\x00" not in text:  # as nearly all are
+        return text
     return text.replace("\x00", "\\x00").encode("utf-8", "replace").decode("utf-8")
