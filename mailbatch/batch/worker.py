@@ -6,6 +6,7 @@ import logging
 import os
 from typing import Any
 
+from billiard import pool
 from celery import bootsteps, signals
 from celery.platforms import set_pdeathsig
 from celery.worker import state
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 GUARD_INTERVAL = 1.0
 """Seconds between two looks at the embedded beat."""
+LAST_RESULT_LOOKS = 20
+"""How often, each 0.1 s, a pool child that is to end looks whether its last result was read."""
 
 _worker_pid: int | None = None
 
@@ -28,6 +31,9 @@ class StartChecks(bootsteps.Step):  # type: ignore[misc]
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
+        # Billiard waits for 30 s, in vain if the worker was told to stop just as it had handed a task over: it reads no
+        # more results then, and a warm shutdown would take as long.
+        pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = LAST_RESULT_LOOKS
         settings = config.load()
         announce(settings)
         if worker.pool_cls.__module__.endswith(".solo"):
