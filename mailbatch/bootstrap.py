@@ -211,6 +211,11 @@ class Parts:
 
         return RedisSlots(self.redis, slots_key(self.relay.name), s.relay_connections, s.lock_ttl)
 
+    def relay_connections(self) -> dict[str, int]:
+        """How many connections all lanes and hosts have, by relay; nothing where they are not counted."""
+        count = self.slots.count() if self.slots is not None else None
+        return {} if count is None else {self.relay.name: count}
+
     @cached_property
     def _manners(self) -> Manners:
         """What this process has learnt of the relay."""

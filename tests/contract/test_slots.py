@@ -196,6 +196,17 @@ def test_the_key_ends_with_its_last_slot(redis_house):
     assert 29_000 < redis_house.client.pttl(KEY) <= 30_000
 
 
+def test_everybody_can_count_what_is_taken_and_has_not_ended(redis_house):
+    holder, dead, watcher = redis_house.slots(5), redis_house.slots(5, SHORT), redis_house.slots(5)
+    assert watcher.count() == 0
+    assert taken(holder, 2) == 2
+    assert dead.take()
+    assert watcher.count() == 3
+    wait_until(lambda: watcher.count() == 2, 3, "the dead one's slot to end")
+    with redis_house.away():
+        assert watcher.count() is None
+
+
 def test_a_redis_that_is_away_is_asked_once_and_then_left_alone(redis_house, caplog):
     slots = redis_house.slots(4)
     assert taken(slots) == 4

@@ -46,6 +46,10 @@ _GIVE_BACK = """
 return redis.call('ZREM', KEYS[1], unpack(ARGV))
 """
 
+_COUNT = f"""{_NOW}
+return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
+"""
+
 
 def slots_key(relay: str) -> str:
     """The Redis key under which the connections to ``relay`` are counted."""
@@ -115,6 +119,10 @@ class RedisSlots:
         if doubtful and self._asked(_GIVE_BACK, *doubtful, whatever=True) is None:
             with self._guard:
                 self._doubtful |= doubtful
+
+    def count(self) -> int | None:
+        """Answer how many are taken, by anybody; None if Redis cannot be asked."""
+        return self._asked(_COUNT)
 
     @property
     def _milliseconds(self) -> int:

@@ -32,4 +32,6 @@ def metrics(request: Request, _caller: Reader) -> Response:
 def exposition(parts: Parts) -> Exposition:
     """The text of the metrics of ``parts``."""
     interval = longest_gap(parts.settings.when, datetime.now(UTC))
-    return Exposition(parts.measure, version=version("mailbatch"), interval=interval)
+    return Exposition(
+        parts.measure, version=version("mailbatch"), interval=interval, connections=parts.relay_connections
+    )
