@@ -17,6 +17,7 @@ from mailbatch.interfaces.http import (
     pages,
     probes,
     problems,
+    reference,
     reservations,
     runs,
     trying,
@@ -59,6 +60,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_middleware(Guard, open_house=gate.open_house, body_limit=max(BODY_LIMIT, 2 * settings.max_message_bytes))
     for router in _routers():
         app.include_router(router)
+    app.openapi = reference.document_of(app)  # type: ignore[method-assign] # FastAPI's way of doing it
     return app
 
 
@@ -73,6 +75,7 @@ def _routers() -> list[APIRouter]:
         probes.router,
         metrics.router,
         login.router,
+        reference.router,
         pages.router,
     ]
 

@@ -43,6 +43,25 @@ _KEY = ("id", "status", "created_at", "finished_at")
 _ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 
+_RESERVED = tells(
+    shapes.Reserved,
+    *ACTING,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    status=HTTPStatus.CREATED,
+)
+_RESERVED["responses"][200] = {
+    "description": "A list was sent; or one mail, which its key had stored before.",
+    "content": {
+        "application/json": {
+            "schema": {
+                "anyOf": [{"$ref": "#/components/schemas/ReservedMany"}, {"$ref": "#/components/schemas/Reserved"}]
+            }
+        }
+    },
+}
+
+
 @router.post(
     "",
     summary="Reserve one mail, or up to 500",
@@ -66,13 +85,7 @@ _ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
             },
         }
     },
-    **tells(
-        shapes.Reserved,
-        *ACTING,
-        HTTPStatus.CONFLICT,
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-        status=HTTPStatus.CREATED,
-    ),
+    **_RESERVED,
 )
 def reserve(request: Request, _caller: Operator, once: OnceOnly, body: JsonBody) -> Response:
     """One object is answered with its id: 201, or 200 if its `idempotency_key` had stored it before.
