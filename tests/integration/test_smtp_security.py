@@ -256,15 +256,9 @@ def test_closing_ends_an_encrypted_dialogue_too(security, tls, ca_file):
             listen_in_silence(session)
         session.ordinary()
 
-    def source():
-        yield message()
-        server.wait_for(lambda: silent)
-        yield message()
-        yield message()
-
     with serve(tls, security, script={"dot": dot}) as server:
         relay = SmtpRelay(host="127.0.0.1", port=server.port, security=security, ca_file=ca_file)
-        stream = SmtpTransport(relay, connections=2).send(source(), always)
+        stream = SmtpTransport(relay, connections=2).send([message() for _ in range(3)], always)
         assert kinds(next(stream)) == {"ann@example.org": Kind.ACCEPTED}
         began = time.monotonic()
         stream.close()

@@ -101,13 +101,18 @@ class Dialogue:
         held_back: bool = False,
     ) -> None:
         self.protocol = protocol
-        self.window = window
+        self._window = window
+        self._depth = 1
         self.begun = 0
         """Mails whose bytes were queued."""
         self.finished = 0
         """Mails that the relay answered."""
         self.progress = 0
         """Rises when a phase ends and another one begins."""
+        self.batch = 1
+        """How much room makes it worth while to begin mails: many in one write cost less, and lose no time."""
+        self.looks_ahead = False
+        """Whether the next mail's commands go out with the end of this one."""
         self.confused: str | None = None
         """What a relay said that lost the thread; no further mail is to be begun."""
         self.again: list[Message] = []
@@ -143,24 +148,13 @@ class Dialogue:
         return self._queued - self._handed
 
     @property
-    def works(self) -> bool:
-        """Whether the relay has shown that it understands this dialogue."""
-        return self.finished > 0
-
-    @property
     def room(self) -> int:
         """How many more mails may begin now."""
-        flight = len(self._flight)
         if self.confused is not None:
             return 0
-        if self.protocol is Protocol.BDAT:
-            return (self.window if self.works else 1) - flight
-        return int(not flight or (flight == 1 and self.looks_ahead and self._flight[0].end is not None))
-
-    @property
-    def looks_ahead(self) -> bool:
-        """Whether the next mail's commands go out with the end of this one."""
-        return self.protocol is Protocol.PIPELINING and self.window > 1 and self.works
+        if self._depth != 1 or not self._flight:
+            return self._depth - len(self._flight)
+        return int(self.looks_ahead and len(self._flight) == 1 and self._flight[0].end is not None)
 
     def begin(self, message: Message) -> None:
         """Queue the first bytes of ``message``, or settle it at once if this relay can never take it."""
@@ -294,39 +288,38 @@ class Dialogue:
         Raises:
             RelayError: the session is of no more use; ``lost`` says what that means for the mails in flight.
         """
-        self._replies.feed(data)
+        replies, flight = self._replies, self._flight
+        replies.feed(data)
         try:
-            while self._take_at_once() or self._take_next():
-                pass
+            while True:
+                if flight and self._all_well(flight[0]):
+                    continue
+                if (reply := replies.read()) is None:
+                    break
+                self._take(reply)
         except GarbledReply as error:
             raise Choked(f"{error} (answer to {self._awaited()})") from error
-        if self._replies and not self._is_asking():
+        if replies and not self._is_asking():
             raise self._unasked("")
 
-    def _take_at_once(self) -> bool:
-        """Take all answers to the commands of one mail in one go, if they are there and all is well: the usual case."""
-        if not self._flight:
+    def _all_well(self, one: _Transaction) -> bool:
+        """Take all that is to be said of a mail for now in one go, if it is there and all is well: the usual case."""
+        left = one.asked - one.answered
+        if not left or one.refused:
             return False
-        one = self._flight[0]
-        if one.answered or self.protocol is Protocol.DATA or self._handed < (one.end or one.start + 1):
-            return False
-        is_whole = self.protocol is Protocol.BDAT
-        last = self._replies.read_well(one.asked, OK if is_whole else START_BODY)
-        if last is None:
-            return False
-        one.answered, one.well = one.asked, True
-        self.progress += 1
-        if is_whole:
-            self._finish(one, Verdict(Kind.ACCEPTED, last))
-        else:
+        if one.end is None:
+            if self.protocol is not Protocol.PIPELINING or self._handed <= one.start:
+                return False
+            if self._replies.read_well(left, START_BODY) is None:
+                return False
+            one.answered, one.well = one.asked, True
+            self.progress += 1
             self._send_body(one, stuffed(one.message.data))
-        return True
-
-    def _take_next(self) -> bool:
-        reply = self._replies.read()
-        if reply is None:
+            return True
+        if self._handed < one.end or (reply := self._replies.read_well(left, OK)) is None:
             return False
-        self._take(reply)
+        self.progress += 1
+        self._finish(one, Verdict(Kind.ACCEPTED, reply))
         return True
 
     def collect(self) -> list[tuple[Message, Outcome]]:
@@ -439,8 +432,17 @@ class Dialogue:
         if one.hopeless and self.protocol is not Protocol.DATA and one.asked <= len(one.commands):
             self._spoiled = True
         self.finished += 1
+        if self.finished == 1:
+            self._trust()
         verdicts = one.verdicts(verdict) if verdict is not None else one.refused
         self._done.append((one.message, Answered(one.message.claim, self._relay, verdicts)))
+
+    def _trust(self) -> None:
+        """The relay has answered a mail: it understands what it offers."""
+        if self.protocol is Protocol.BDAT:
+            self._depth = self._window
+            self.batch = (self._window + 7) // 8
+        self.looks_ahead = self.protocol is Protocol.PIPELINING and self._window > 1
 
     # --- when it breaks ------------------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class ReplyReader:
         Raises:
             GarbledReply: the bytes are no reply, or exceed a bound.
         """
+        if self._at == len(self._buffer):
+            return None
         while (end := self._buffer.find(b"\n", self._at) + 1) > 0:
             line = self._buffer[self._at : end]
             self._at = end

@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.dialogue import Choked, Dialogue
-from mailbatch.infrastructure.smtp.protocol import Protocol
 
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
@@ -38,12 +37,6 @@ class Session:
         self._progress = dialogue.progress
         # A write through TLS that did not go has to be tried again with the same bytes.
         self._record: int | None = None
-
-    @property
-    def batch(self) -> int:
-        """How much room makes it worth while to begin mails: many in one write cost less, and lose no time."""
-        dialogue = self.dialogue
-        return (dialogue.window + 7) // 8 if dialogue.protocol is Protocol.BDAT and dialogue.works else 1
 
     @property
     def is_worn(self) -> bool:

@@ -125,14 +125,13 @@ class Stream:
     def _wanted(self) -> int:
         """How many mails are worth having ready: those that could go at once, and those for connections to come.
 
-        A wire that has enough to do gets some in a row, so that they go in one write; one that has not gets each as
-        it comes. A pipelining one has its next mail ready when the relay asks for the last one's body.
+        A session whose relay is known to understand gets some in a row, so that they go in one write, which costs
+        more than all else. A pipelining one has its next mail ready when the relay asks for the last one's body.
         """
         if self._held and self._bytes >= self._terms.byte_budget:
             return 0
         if (session := self._choose()) is not None:
-            dialogue, batch = session.dialogue, session.batch
-            return min(dialogue.room, batch) if dialogue.in_flight >= batch else 1
+            return min(session.dialogue.room, 2 * session.dialogue.batch)
         ahead = sum(session.dialogue.looks_ahead for session in self._by_fd.values())
         return ahead + sum(wire.opening is not None for wire in self._wires) + len(self._openable())
 
@@ -144,7 +143,7 @@ class Stream:
         best, least, since = None, math.inf, 0.0
         for session in self._by_fd.values():
             dialogue = session.dialogue
-            if dialogue.room < session.batch or session.is_worn:
+            if dialogue.room < dialogue.batch or session.is_worn:
                 continue
             load = dialogue.in_flight
             if load < least or (load == least == 0 and session.since > since):
@@ -223,7 +222,7 @@ class Stream:
         except RelayError as error:
             self._lose(session, error)
             return
-        if self._ready and session.dialogue.room >= session.batch:
+        if self._ready and session.dialogue.room >= session.dialogue.batch:
             self._fill(session)
         self._push(session, has_heard=True)
 
