@@ -59,23 +59,29 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One claimed group, in the order in which it is to go. ``cursor`` is None at the end of the backlog."""
+    """One claimed group, in the order in which it is to go. ``cursor`` is None at the end of the backlog.
+
+    ``left``: nothing was claimed although something is due; it may have to go alone.
+    """
 
     claimed: Sequence[Claimed]
     cursor: Cursor | None
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DoubtsResolved:
     """What became of leases that ended. ``released`` had nothing on the wire; the others may have gone out.
 
-    ``doubtful`` names these others, each with an item index of the run that resolves them.
+    ``doubtful`` names these others, each with an item index of the run that resolves them; ``set_aside`` likewise
+    names those that failed because they kill whoever takes them.
     """
 
     released: int = 0
     resent: int = 0
     held: int = 0
     doubtful: Sequence[tuple[int, UUID]] = ()
+    set_aside: Sequence[tuple[int, UUID]] = ()
 
 
 class Backlog(Protocol):
@@ -83,6 +89,12 @@ class Backlog(Protocol):
 
     def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
         """Claim up to ``limit`` due reservations behind ``after``, durably, before any byte goes on the wire."""
+
+    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+        """Claim one of those that ``claim`` passes over because senders died with them.
+
+        Nothing of it is on the wire before ``intend`` says so.
+        """
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
         """Read the bodies of ``claimed``, in its order; what this lane no longer holds is left out."""
@@ -237,8 +249,11 @@ class Runs(Protocol):
     def open_run(self, job: str) -> OpenRun | None:
         """The newest run of ``job`` that has not ended."""
 
-    def close_dead(self, job: str, silent: float) -> list[UUID]:
-        """Close, as failed, runs of ``job`` without a heartbeat for ``silent`` seconds."""
+    def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
+        """Close, as failed, runs of ``job`` without a heartbeat for ``silent`` seconds.
+
+        ``remaining`` counts what they left undone; it is asked only if there are any.
+        """
 
     def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
         """The first item errors of a run, of all its lanes, by index."""

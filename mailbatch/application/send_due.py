@@ -17,7 +17,7 @@ from mailbatch.domain.deferral import hinted, unwell
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
 from mailbatch.domain.run import Counts, ItemError, Trigger, one_line, public
-from mailbatch.domain.settlement import Tally, released, settle, uncomposable
+from mailbatch.domain.settlement import NO_VERDICT, Tally, released, set_aside_for, settle, uncomposable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,7 +51,6 @@ LEASE_SHARE = 0.9
 """The share of a lease after which its holder begins nothing more: clocks differ a little."""
 BYTE_BUDGET = 4 * 1024 * 1024
 """Bytes of bodies that are loaded at once; a larger mail comes alone."""
-NO_VERDICT = "no verdict: the sender stopped while the mail may have been on the wire"
 SETTLE_EVERY = 1.0
 """Seconds after which an answer is written if no claim took it along; until then a crash leaves it in doubt."""
 SETTLE_PATIENCE = 10.0
@@ -125,6 +124,9 @@ class _Lane:
         self.probing = probing
         self.group_size = 1 if probing else use.group_size
         self.answered = False
+        self.strict = use.strict
+        self.alone = False
+        self.left = False
         self.held: dict[Claim, _Ticket] = {}
         self.answers: list[Settlement] = []
         self.unsettled_since = 0.0
@@ -144,6 +146,7 @@ class _Lane:
         try:
             while not self.must_stop() and self._pass() and not self.probing:
                 pass
+            self._one_by_one()
         except RunFailed as error:
             self.broken = self.broken or error
         finally:
@@ -159,7 +162,7 @@ class _Lane:
         """Go through the backlog once; answer whether mails that a relay fault gave back deserve another pass."""
         faults: list[RelayFault] = []
         answered = 0
-        last_look = self.last_look if self.use.strict else None
+        last_look = self.last_look if self.strict else None
         with closing(self.use.transport.send(self.messages(), self.may_send, last_look)) as outcomes:
             for outcome in outcomes:
                 answered += isinstance(outcome, Answered)
@@ -169,6 +172,16 @@ class _Lane:
         if faults and not answered and not all(fault.in_dialogue for fault in faults):
             self.relay_gone = self.relay_gone or _said(faults[-1])
         return bool(faults)
+
+    def _one_by_one(self) -> None:
+        """Send mails with which senders died, each with nothing beside it that could die with it, after all others.
+
+        The intent to send them is committed late: so it is known whether one kills before it is on the wire.
+        """
+        self.alone = self.strict = True
+        while self.left and not self.lane and not self.probing and not self.must_stop():
+            if self._pass():
+                return
 
     def messages(self) -> Iterator[Message]:
         """Pages, bodies, messages; each step only when the wire asks for it.
@@ -203,6 +216,11 @@ class _Lane:
 
     def pages(self) -> Iterator[Page]:
         """Claimed groups, by a cursor that returns to the head every few seconds and once at the end."""
+        if self.alone:
+            page = self.claim(None)
+            self.left = bool(page.claimed)
+            yield page
+            return
         cursor: Cursor | None = None
         at_head = self.use.clock.monotonic()
         while not self.must_stop():
@@ -216,17 +234,24 @@ class _Lane:
             if page.claimed:
                 yield page
             elif from_head:
+                self.left = page.left
                 return
             cursor = page.cursor
 
     def claim(self, cursor: Cursor | None) -> Page:
         """Take the next group; what was answered is settled in the same transaction."""
         asked = self.use.clock.monotonic()
-        page = self._turned_over(cursor) or self.use.backlog.claim(self.run.id, self.lane, cursor, self.group_size)
+        page = self._turned_over(cursor) or self._claimed(cursor)
         ends = asked + self.use.lease * LEASE_SHARE
         self.lease_ends = min(self.lease_ends, ends) if self.held else ends
         self.held |= {c.claim: _Ticket(c.index) for c in page.claimed}
         return page
+
+    def _claimed(self, cursor: Cursor | None) -> Page:
+        backlog = self.use.backlog
+        if self.alone:
+            return backlog.claim_alone(self.run.id, self.lane)
+        return backlog.claim(self.run.id, self.lane, cursor, self.group_size)
 
     def _turned_over(self, cursor: Cursor | None) -> Page | None:
         if not self.answers:
@@ -255,18 +280,22 @@ class _Lane:
                 break
         while True:
             doubts = self.use.backlog.resolve_doubts(self.run.id, self.use.on_doubt, size)
-            self.run.count(Counts(in_doubt=doubts.resent + doubts.held))
+            self.run.count(Counts(failed=len(doubts.set_aside), in_doubt=doubts.resent + doubts.held))
             for index, reservation_id in doubts.doubtful:
                 self.run.item_error(ItemError(index, reservation_id, (NO_VERDICT,)))
-            if doubts.resent or doubts.held or doubts.released:
+            for index, reservation_id in doubts.set_aside:
+                self.run.item_error(ItemError(index, reservation_id, (set_aside_for(self.use.retry.deaths),)))
+            judged = doubts.released + doubts.resent + doubts.held + len(doubts.set_aside)
+            if judged:
                 log.warning(
                     "leases of a sender that died were resolved: %d had nothing on the wire, %d in doubt are sent "
-                    "again, %d in doubt are held",
+                    "again, %d in doubt are held, %d killed each sender and have failed",
                     doubts.released,
                     doubts.resent,
                     doubts.held,
+                    len(doubts.set_aside),
                 )
-            if doubts.released + doubts.resent + doubts.held < size:
+            if judged < size:
                 return
 
     def composed(self, mail: ClaimedMail) -> Message | None:
@@ -277,7 +306,7 @@ class _Lane:
         except CannotCompose as error:
             self.answer(uncomposable(mail.claim, error.errors))
             return None
-        ticket.on_wire = not self.use.strict
+        ticket.on_wire = not self.strict
         return message
 
     # --- may it go on? ---

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from mailbatch.domain.retry import RetryPolicy
 
 
+NO_VERDICT = "no verdict: the sender stopped while the mail may have been on the wire"
+CRASHED = "crashed"
+"""The outcome of an attempt whose sender died before anything of it was on the wire."""
+
+
+def set_aside_for(deaths: int) -> str:
+    """Why a mail fails that kills whoever takes it."""
+    return f"set aside: {deaths} senders in a row died while they held it, the last of them with nothing else at hand"
+
+
 class OnDoubt(StrEnum):
     """What becomes of a mail that may or may not have been taken."""
 

@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeBacklog
 
+from mailbatch.application.ports import DoubtsResolved, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
@@ -288,14 +289,80 @@ def test_a_lease_that_ended_on_the_wire_costs_an_attempt_under_either_policy(wor
     assert (resolved.held, world.row(mail).status, world.row(mail).attempts) == (1, Status.IN_DOUBT, 2)
 
 
-def test_a_poison_mail_that_kills_its_sender_each_time_ends_in_doubt(world):
+def dies(world, mail: UUID, *, alone: bool = False, on_wire: bool = True) -> DoubtsResolved:
+    """Somebody takes the mail and dies of it; the next run judges the claim."""
+    run = world.run()
+    page = world.backlog.claim_alone(run, 0) if alone else world.backlog.claim(run, 0, None, 5)
+    assert [one.claim.reservation_id for one in page.claimed] == [mail]
+    if alone and on_wire:
+        world.backlog.intend(run, [page.claimed[0].claim])
+    if not alone and not on_wire:
+        world.forget_wire(mail)
+    world.end_lease(mail)
+    return world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
+
+
+def test_a_mail_with_which_two_senders_died_in_a_row_is_passed_over_and_goes_alone(world):
+    mail = world.reserve(due=-9)
+    dies(world, mail)
+    dies(world, mail)
+    bystander = world.reserve()
+    page = world.backlog.claim(world.run(), 0, None, 5)
+    assert ([one.claim.reservation_id for one in page.claimed], page.left) == ([bystander], False)
+    page = world.backlog.claim(world.run(), 0, None, 5)
+    assert (page.claimed, page.left) == ([], True)
+    run = world.run()
+    [alone] = world.backlog.claim_alone(run, 0).claimed
+    assert alone.claim.reservation_id == mail
+    assert world.row(mail).wire_at is None
+    assert world.backlog.claim_alone(run, 0).claimed == []
+    assert world.backlog.settle(run, 0, [outcome(alone.claim, YES)]) == {alone.claim}
+    assert world.row(mail).status == Status.SENT
+
+
+def test_nothing_is_left_where_nothing_is_due(world):
+    assert world.backlog.claim(world.run(), 0, None, 5) == Page([], None, left=False)
+
+
+def test_a_verdict_between_two_deaths_ends_the_row_of_them(world):
+    mail = world.reserve(due=-9)
+    dies(world, mail, on_wire=False)
+    run, claim = claim_one(world)
+    world.backlog.settle(run, 0, [replace(outcome(claim, LATER), retry_in=0.0)])
+    dies(world, mail, on_wire=False)
+    page = world.backlog.claim(world.run(), 0, None, 5)
+    assert [one.claim.reservation_id for one in page.claimed] == [mail]
+
+
+def test_a_poison_mail_that_may_have_been_on_the_wire_each_time_ends_in_doubt(world):
     mail = world.reserve()
-    for _ in range(RETRY.max_attempts):
-        claim_one(world)
-        world.end_lease(mail)
-        world.backlog.resolve_doubts(world.run(), OnDoubt.RESEND, 10)
-    assert world.row(mail).status == Status.IN_DOUBT
-    assert world.backlog.claim(world.run(), 0, None, 5).claimed == []
+    dies(world, mail)
+    dies(world, mail)
+    resolved = dies(world, mail, alone=True)
+    assert (resolved.held, world.row(mail).status, world.row(mail).attempts) == (1, Status.IN_DOUBT, 3)
+    assert world.backlog.claim_alone(world.run(), 0).claimed == []
+
+
+def test_a_poison_mail_that_kills_before_the_wire_fails_and_says_why(world):
+    mail = world.reserve()
+    dies(world, mail, on_wire=False)
+    resolved = dies(world, mail, on_wire=False)
+    assert (resolved.released, world.row(mail).attempts) == (1, 0)  # it may have been another's fault
+    resolved = dies(world, mail, alone=True, on_wire=False)
+    assert (resolved.released, list(resolved.set_aside)) == (0, [(1, mail)])
+    assert (world.row(mail).status, world.row(mail).attempts) == (Status.FAILED, 1)
+    assert world.backlog.claim_alone(world.run(), 0).claimed == []
+
+
+def test_each_death_of_a_sender_is_an_attempt_that_show_tells(sql):
+    mail = sql.reserve()
+    dies(sql, mail)
+    dies(sql, mail, on_wire=False)
+    dies(sql, mail, alone=True, on_wire=False)
+    assert [a.outcome for a in sql.attempts()] == ["in_doubt", "crashed", "crashed"]
+    row = sql.row(mail)
+    assert row.last_error.startswith("set aside: 3 senders in a row died while they held it")
+    assert row.finished_at is not None
 
 
 def test_a_live_lease_is_nobody_elses_to_judge(world):

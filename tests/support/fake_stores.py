@@ -12,7 +12,7 @@ from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Status
-from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.retry import ALONE_AFTER, RetryPolicy
 from mailbatch.domain.run import Counts, Pause, Trigger
 from mailbatch.domain.settlement import OnDoubt, Settlement
 
@@ -50,6 +50,7 @@ class FakeRow:
     lane: int | None = None
     lease_until: float | None = None
     wire_at: float | None = None
+    deaths: int = 0
     last_error: str | None = None
     verdicts: dict[str, Any] = field(default_factory=dict)
 
@@ -81,17 +82,27 @@ class FakeBacklog:
     def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
         self._check("claim")
         key = None if after is None else (-after.priority, after.due_at, after.reservation_id)
-        due = [r for r in self._due() if key is None or (-r.priority, r.due_at, r.id) > key][:limit]
+        ahead = [r for r in self._due() if key is None or (-r.priority, r.due_at, r.id) > key]
+        due = [r for r in ahead if r.deaths < ALONE_AFTER][:limit]
+        page = self._take(due, run_id, lane, strict=self.strict)
+        last = due[-1] if len(due) >= limit else None
+        cursor = Cursor(last.priority, last.due_at, last.id) if last else None
+        return Page(page, cursor, left=bool(ahead) and not due)
+
+    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+        self._check("claim")
+        due = [r for r in self._due() if r.deaths >= ALONE_AFTER][:1]
+        return Page(self._take(due, run_id, lane, strict=True), None)
+
+    def _take(self, due: list[FakeRow], run_id: UUID, lane: int, *, strict: bool) -> list[Claimed]:
         first = self.claimed.get(run_id, 0) + 1
         self.claimed[run_id] = first + len(due) - 1
         self.pages.append(len(due))
         for row in due:
             row.status, row.run_id, row.lane = Status.SENDING, run_id, lane
             row.claim_no += 1
-            row.lease_until, row.wire_at = self.clock.now + self.lease, None if self.strict else self.clock.now
-        last = due[-1] if len(due) >= limit else None
-        page = [self._claimed(row, index) for index, row in enumerate(due, first)]
-        return Page(page, Cursor(last.priority, last.due_at, last.id) if last else None)
+            row.lease_until, row.wire_at = self.clock.now + self.lease, None if strict else self.clock.now
+        return [self._claimed(row, index) for index, row in enumerate(due, first)]
 
     def turn_over(
         self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
@@ -148,11 +159,19 @@ class FakeBacklog:
         self._check("resolve_doubts")
         released = resent = held = 0
         doubtful: list[tuple[int, UUID]] = []
+        set_aside: list[tuple[int, UUID]] = []
         ended = [r for r in self.rows.values() if r.status is Status.SENDING and (r.lease_until or 0) <= self.clock.now]
         for row in ended[:limit]:
             row.lease_until = None
+            row.deaths += 1
             if row.wire_at is None:
-                row.status, released = Status.PENDING, released + 1
+                row.attempts += row.deaths > ALONE_AFTER
+                row.status = Status.FAILED if row.deaths >= self.retry.deaths else Status.PENDING
+                if row.status is Status.PENDING:
+                    released += 1
+                else:
+                    self.claimed[run_id] = self.claimed.get(run_id, 0) + 1
+                    set_aside.append((self.claimed[run_id], row.id))
                 continue
             row.attempts += 1
             self.claimed[run_id] = self.claimed.get(run_id, 0) + 1
@@ -161,7 +180,7 @@ class FakeBacklog:
                 row.status, held = Status.IN_DOUBT, held + 1
             else:
                 row.status, resent = Status.PENDING, resent + 1
-        return DoubtsResolved(released, resent, held, doubtful)
+        return DoubtsResolved(released, resent, held, doubtful, set_aside)
 
     def remaining(self) -> int:
         self._check("remaining")
@@ -181,7 +200,7 @@ class FakeBacklog:
         return passed or bool(self.max_lateness and row.due_at <= self.clock.now - self.max_lateness)
 
     def _write(self, row: FakeRow, s: Settlement) -> None:
-        row.status, row.lease_until = s.status, None
+        row.status, row.lease_until, row.deaths = s.status, None, 0
         row.attempts += s.attempted
         row.wire_at = row.wire_at if s.status is Status.IN_DOUBT else None
         if s.retry_in is not None:
@@ -220,14 +239,14 @@ class FakeRuns:
     def open_run(self, job: str) -> OpenRun | None:
         raise NotImplementedError
 
-    def close_dead(self, job: str, silent: float) -> list[UUID]:
+    def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
         dead = [
             run_id
             for run_id, row in self.rows.items()
             if row["job"] == job and row["outcome"] is None and row["beat"] < self.clock.now - silent
         ]
         for run_id in dead:
-            self.rows[run_id]["outcome"] = "failed"
+            self.rows[run_id] |= {"outcome": "failed", "remaining": remaining()}
         return dead
 
     def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:

@@ -7,15 +7,12 @@ number that this claim gave it. The statements stand in ``claiming`` and ``settl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.application.ports import DoubtsResolved
-from mailbatch.application.send_due import NO_VERDICT
-from mailbatch.domain.reservation import Status
-from mailbatch.domain.settlement import OnDoubt
-from mailbatch.infrastructure.db import claiming, settling
+from mailbatch.infrastructure.db import claiming, rescuing, settling
 from mailbatch.infrastructure.db.claiming import PENDING, SENDING, UNEXPIRED
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -27,10 +24,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
+    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page
     from mailbatch.domain.message import Claim
     from mailbatch.domain.retry import RetryPolicy
-    from mailbatch.domain.settlement import Settlement
+    from mailbatch.domain.settlement import OnDoubt, Settlement
 
 _r = mail_reservations.c
 
@@ -61,6 +58,12 @@ class SqlBacklog:
         with writing(self.engine) as connection:
             held = settling.settle(connection, run_id, lane, settlements)
             return held, self._claim(connection, run_id, lane, after, limit)
+
+    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+        """Take one that is passed over by ``claim``; see the port."""
+        given = {"lease": self.lease, "id_domain": self.message_id_domain, "early": False}
+        with writing(self.engine) as connection:
+            return claiming.claim(connection, run_id, lane, None, 1, given, alone=True)
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
         """Read what ``claimed`` is to send; see the port."""
@@ -104,52 +107,9 @@ class SqlBacklog:
 
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
         """Judge the leases that have ended; see the port and docs/explanation/delivery.md."""
-        ended = (
-            sa.select(_r.id)
-            .where(SENDING, _r.lease_until <= now())
-            .order_by(_r.lease_until)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        used_up = _r.attempts + 1 >= self.retry.max_attempts
-        untouched = _r.wire_at.is_(None)
-        held = sa.true() if on_doubt is OnDoubt.HOLD else used_up
-        update = (
-            sa.update(mail_reservations)
-            .where(_r.id.in_(ended))
-            .values(
-                status=sa.case((untouched, "pending"), (held, "in_doubt"), else_="pending"),
-                attempts=_r.attempts + sa.case((untouched, 0), else_=1),
-                last_error=sa.case((untouched, _r.last_error), else_=NO_VERDICT),
-                lease_until=None,
-            )
-            .returning(_r.id, _r.claim_no, _r.status, _r.wire_at, _r.run_id, _r.lane)
-        )
         with writing(self.engine) as connection:
-            rows = connection.execute(update).all()
-            doubtful = [row for row in rows if row.wire_at is not None]
-            first = claiming.reserve_indexes(connection, run_id, len(doubtful)) if doubtful else 1
-            settling.record_attempts(
-                connection,
-                [
-                    {
-                        "reservation_id": row.id,
-                        "claim_no": row.claim_no,
-                        "run_id": row.run_id,
-                        "lane": row.lane,
-                        "outcome": "in_doubt",
-                        "reply_text": f"{NO_VERDICT}; resolved by run {run_id}",
-                    }
-                    for row in doubtful
-                ],
-            )
-        kept = sum(row.status == Status.IN_DOUBT for row in doubtful)
-        return DoubtsResolved(
-            released=len(rows) - len(doubtful),
-            resent=len(doubtful) - kept,
-            held=kept,
-            doubtful=[(first + i, row.id) for i, row in enumerate(doubtful)],
-        )
+            reserve = partial(claiming.reserve_indexes, connection, run_id)
+            return rescuing.resolve(connection, run_id, on_doubt, limit, self.retry, reserve)
 
     def remaining(self) -> int:
         """Count what is due and unsent."""

@@ -17,6 +17,7 @@ from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, PRIORITIES, Mail
+from mailbatch.infrastructure.db.rescuing import goes_alone
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import Guid, now
@@ -78,10 +79,18 @@ def _json_octets_postgresql(element: json_octets, compiler: SQLCompiler, **kw: A
 
 
 def claim(
-    connection: Connection, run_id: UUID, lane: int, after: Cursor | None, limit: int, given: Mapping[str, Any]
+    connection: Connection,
+    run_id: UUID,
+    lane: int,
+    after: Cursor | None,
+    limit: int,
+    given: Mapping[str, Any],
+    *,
+    alone: bool = False,
 ) -> Page:
     """Take up to ``limit`` due reservations behind ``after``.
 
+    With ``alone`` those that are passed over otherwise: senders died with them.
     ``given``: ``lease`` (seconds), ``id_domain`` (of Message-IDs), ``early`` (from now on they may be on the wire).
     """
     bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
@@ -89,16 +98,19 @@ def claim(
     if after is not None:
         bound |= {"after_due": after.due_at, "after_id": after.reservation_id}
         rows += _group(connection, bound | {"of_priority": after.priority, "limit": limit}, behind=True)
+    priorities: list[int] = []
     if len(rows) < limit:
         # A full page leaves its priority unfinished: only beyond it is there anything to look for.
-        for priority in due_priorities(connection, below=after.priority if after else None):
-            rows += _group(connection, bound | {"of_priority": priority, "limit": limit - len(rows)}, behind=False)
+        priorities = due_priorities(connection, below=after.priority if after else None)
+        for priority in priorities:
+            wanted = {"of_priority": priority, "limit": limit - len(rows)}
+            rows += _group(connection, bound | wanted, behind=False, alone=alone)
             if len(rows) >= limit:
                 break
     first = reserve_indexes(connection, run_id, len(rows)) if rows else 1
     claimed = [_claimed(row, index) for index, row in enumerate(rows, first)]
     if len(rows) < limit:
-        return Page(claimed, None)
+        return Page(claimed, None, left=bool(priorities) and not rows)
     last = rows[-1]
     return Page(claimed, Cursor(last.priority, last.due, last.id))
 
@@ -137,9 +149,9 @@ def intend(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set
     return {Claim(*row) for row in connection.execute(_intend(), {"the_run": run_id, "claims": pairs})}
 
 
-def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool) -> list[Any]:
+def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool, alone: bool = False) -> list[Any]:
     # RETURNING has no order of its own.
-    rows = connection.execute(claim_statement(behind=behind), bound).all()
+    rows = connection.execute(claim_statement(behind=behind, alone=alone), bound).all()
     return sorted(rows, key=lambda row: (row.due, row.id))
 
 
@@ -176,11 +188,12 @@ def _due_priorities() -> sa.Executable:
 
 
 @cache
-def claim_statement(*, behind: bool) -> sa.Executable:
-    """Claim within one priority, from its first that is due, or ``behind`` a key."""
+def claim_statement(*, behind: bool, alone: bool = False) -> sa.Executable:
+    """Claim within one priority, from its first that is due, or ``behind`` a key: those that go ``alone``, or not."""
     due = sa.select(_r.id).where(
         PENDING, _r.priority == sa.bindparam("of_priority", type_=sa.Integer), _r.due_at <= now(), UNEXPIRED
     )
+    due = due.where(goes_alone() if alone else sa.not_(goes_alone()))
     if behind:
         key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
         due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
