@@ -34,6 +34,7 @@ class Fault:
     by itself. ``doubled``: acceptances that there may be beyond one for each mail. ``lasts``: seconds for which the
     fault itself keeps everything standing. ``ends``: the states at the end; by default every mail is sent.
     ``doubtful``: whether attempts without verdict are expected (True), forbidden (False), or may be (None).
+    ``held``: mails that may end in doubt (``ON_DOUBT=hold``). ``latch`` is set before the mails are reserved.
     """
 
     row: str
@@ -50,6 +51,7 @@ class Fault:
     ends: Mapping[str, int] | None = None
     dialogue: str = "BDAT"
     latch: int | None = None
+    held: int = 0
     short: bool = True
 
 
@@ -118,8 +120,12 @@ def complaints(fault: Fault, damage: Damage) -> list[str]:
         found.append(f"{damage.lost} lost: they stand as sent, and no relay took them")
     if damage.stuck:
         found.append(f"{damage.stuck} stuck: {damage.ended}")
-    elif damage.ended != ends:
+    elif damage.ended.get("in_doubt", 0) > fault.held:
+        found.append(f"{damage.ended['in_doubt']} left in doubt, the bound is {fault.held}")
+    elif not fault.held and damage.ended != ends:
         found.append(f"they ended as {damage.ended}, not as {ends}")
+    elif fault.held and set(damage.ended) - {"sent", "in_doubt"}:
+        found.append(f"they ended as {damage.ended}")
     if damage.doubled > fault.doubled:
         found.append(f"{damage.doubled} doubled, the bound is {fault.doubled}")
     if damage.silent:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -52,15 +53,19 @@ SETTINGS: Mapping[str, object] = {
 CLAIM, SETTLE, SETTLED = 1, 2, 3
 """Latches; see ``House.latch``."""
 _LATCHES = f"""
-CREATE FUNCTION fault_latch() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION fault_latch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN PERFORM pg_advisory_xact_lock_shared(TG_ARGV[0]::bigint); RETURN NULL; END $$;
+DROP TRIGGER IF EXISTS fault_claim ON mail_reservations;
 CREATE CONSTRAINT TRIGGER fault_claim AFTER UPDATE ON mail_reservations DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
     WHEN (NEW.status = 'sending' AND OLD.status = 'pending') EXECUTE FUNCTION fault_latch({CLAIM});
-CREATE TRIGGER fault_settle AFTER UPDATE ON mail_reservations FOR EACH ROW
+CREATE OR REPLACE TRIGGER fault_settle AFTER UPDATE ON mail_reservations FOR EACH ROW
     WHEN (OLD.status = 'sending' AND NEW.status = 'sent') EXECUTE FUNCTION fault_latch({SETTLE});
+DROP TRIGGER IF EXISTS fault_settled ON mail_reservations;
 CREATE CONSTRAINT TRIGGER fault_settled AFTER UPDATE ON mail_reservations DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
     WHEN (OLD.status = 'sending' AND NEW.status = 'sent') EXECUTE FUNCTION fault_latch({SETTLED});
 """
+_MIGRATING = threading.Lock()
+"""Alembic migrates one database of a process at a time."""
 ENDED = {"sent", "failed", "in_doubt", "cancelled", "expired"}
 _r = mail_reservations.c
 
@@ -77,7 +82,8 @@ class House:
     settings: dict[str, object] = field(default_factory=dict)
     restarts: int = 0
     _engine: Engine | None = None
-    _latches: psycopg.Connection[Any] | None = None
+    _latch: psycopg.Connection[Any] | None = None
+    _has_latches: bool = False
 
     # --- the worker, and who looks after it ---
 
@@ -180,10 +186,15 @@ class House:
             return {row[0]: row[1] for row in connection.execute(statement)}
 
     def execute(self, *statements: str) -> None:
-        """SQL of our own."""
-        with self.database() as connection:
+        """SQL of our own on PostgreSQL, each by itself, whatever the database has come to refuse meanwhile."""
+        with self._plain() as connection:
             for statement in statements:
-                connection.exec_driver_sql(statement)
+                connection.execute(statement)
+
+    def _plain(self) -> psycopg.Connection[Any]:
+        url = self.stack.database_url.replace("+psycopg", "")
+        options = "-c default_transaction_read_only=off -c statement_timeout=0"
+        return psycopg.connect(url, autocommit=True, options=options, application_name="faults")
 
     # --- the latches: where PostgreSQL stops a statement of the worker's ---
 
@@ -192,29 +203,28 @@ class House:
 
         ``CLAIM``: the commit of a claim. ``SETTLE``: the statement that writes verdicts. ``SETTLED``: its commit.
         """
-        self._latches = self._latches or self._hang_latches()
-        self._latches.execute("SELECT pg_advisory_lock(%s)", [latch])
+        self.unlatch()
+        if not self._has_latches:
+            self.execute(_LATCHES)
+            self._has_latches = True
+        self._latch = self._plain()
+        self._latch.execute("SELECT pg_advisory_lock(%s)", [latch])
 
     def unlatch(self) -> None:
-        """Let everybody pass."""
-        if self._latches is not None:
-            self._latches.execute("SELECT pg_advisory_unlock_all()")
+        """Let everybody pass: the lock ends with its connection."""
+        if self._latch is not None:
+            self._latch.close()
+            self._latch = None
 
     def wait_latched(self, timeout: float = 30.0) -> None:
         """Wait until somebody stands before a latch."""
-        self.wait(lambda: self._waiting_at_latches(), timeout, "somebody to come to the latch")
+        self.wait(self._waiting_at_latch, timeout, "somebody to come to the latch")
 
-    def _waiting_at_latches(self) -> bool:
-        assert self._latches is not None
+    def _waiting_at_latch(self) -> bool:
+        assert self._latch is not None
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        found = self._latches.execute(waiting).fetchone()
+        found = self._latch.execute(waiting).fetchone()
         return bool(found and found[0])
-
-    def _hang_latches(self) -> psycopg.Connection[Any]:
-        url = self.stack.database_url.replace("+psycopg", "")
-        connection = psycopg.connect(url, autocommit=True)
-        connection.execute(_LATCHES)
-        return connection
 
     # --- waiting ---
 
@@ -260,8 +270,7 @@ class House:
     def close(self) -> None:
         """Leave nothing behind."""
         self.stack.close()
-        if self._latches is not None:
-            self._latches.close()
+        self.unlatch()
         if self._engine is not None:
             self._engine.dispose()
 
@@ -274,7 +283,8 @@ def open_house(kind: str = "postgresql", *, durable: bool = False) -> Iterator[H
         exits.callback(shutil.rmtree, folder, ignore_errors=True)
         postgres = exits.enter_context(PostgresServer(durable=durable)) if kind == "postgresql" else None
         url = postgres.url(postgres.create_database()) if postgres else f"sqlite:///{folder / 'faults.db'}"
-        upgrade(url)
+        with _MIGRATING:
+            upgrade(url)
         redis = exits.enter_context(embedded.start(folder / "redis"))
         relay = exits.enter_context(Relay(folder / "relay"))
         stack = Stack(url, redis.url, relay.url, folder / "stack")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import SIGCONT, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM
 from typing import TYPE_CHECKING, Any
 
 from faults.fault import ONE_CRASH, RECOVERY, Fault
-from faults.house import CLAIM, INTERVAL, LEASE, LOCK_TTL, SETTLE, SETTLED
+from faults.house import CLAIM, CONNECTIONS, INTERVAL, LEASE, LOCK_TTL, SETTLE, SETTLED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -98,6 +98,20 @@ def at(step: Step, row: str, name: str, deed: Callable[[House], object], **more:
     )
 
 
+def under_strict(fault: Fault) -> Fault:
+    """The same with a late intent: nothing is repeated, and only what stood between intent and reply is in doubt."""
+    strict = {"ON_DOUBT": "hold", "WINDOW": 1}
+    return replace(
+        fault,
+        row=f"{fault.row}/strict",
+        name=f"{fault.name}, in strict mode",
+        settings={**fault.settings, **strict},
+        doubled=0,
+        doubtful=None,
+        held=CONNECTIONS,
+    )
+
+
 def signalled(target: str, *signals: Signals) -> Callable[[House], None]:
     """Signal ``target``, once for each of ``signals``."""
 
@@ -149,7 +163,7 @@ STOPS = [
     ),
     at(WAITING, "2a", "SIGTERM to the worker", signalled("worker", SIGTERM), doubled=0, doubtful=False),
     at(WAITING, "2b", "SIGTERM to the whole process group", signalled("group", SIGTERM), doubled=0, doubtful=False),
-    at(WAITING, "2c", "SIGQUIT to the worker", signalled("worker", SIGQUIT), doubtful=None),
+    at(WAITING, "2c", "SIGQUIT to the worker", signalled("worker", SIGQUIT), doubtful=None, lasts=30.0, short=False),
     at(
         WAITING,
         "2d",
@@ -158,3 +172,4 @@ STOPS = [
         doubtful=None,
     ),
 ]
+STRICT = [under_strict(fault) for fault in KILLS if fault.row.endswith("/child")]

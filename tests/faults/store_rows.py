@@ -1,0 +1,222 @@
+"""What Redis and the database may do wrong in the middle of a run (rows 3 and 4)."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from signal import SIGCONT, SIGSTOP
+from typing import TYPE_CHECKING, Any
+
+from faults.house import SETTLE
+from faults.kill_rows import WAITING, Step, at
+from support.waiting import wait_until
+
+from mailbatch.infrastructure.redis.client import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from faults.fault import Fault
+    from faults.house import House
+
+AWAY = 3.0
+LONG_LEASE = 8
+"""Seconds; a verdict that waits for the database is not to lose its claim meanwhile."""
+LOCK = "mailbatch:job:lock:send-all"
+
+
+# --- Redis -------------------------------------------------------------------------------------------------------
+
+
+def restart_redis(house: House) -> None:
+    """It comes back with its data."""
+    house.redis.restart()
+
+
+def lose_redis(house: House) -> None:
+    """It is killed, and comes back after a while with nothing."""
+    house.redis.kill()
+    house.pass_time(AWAY)
+    for left in house.redis.log.parent.glob("appendonlydir"):
+        shutil.rmtree(left)
+    house.redis.start()
+
+
+def freeze_redis(house: House) -> None:
+    """It keeps its connections and answers nothing for a while."""
+    assert house.redis.process is not None
+    house.redis.process.send_signal(SIGSTOP)
+    house.relay.script()
+    house.pass_time(AWAY)
+    house.redis.process.send_signal(SIGCONT)
+
+
+def ask_redis(deed: Callable[[Any], object]) -> Callable[[House], None]:
+    """``deed`` with a client."""
+
+    def injure(house: House) -> None:
+        with connect(house.redis.url) as client:
+            deed(client)
+
+    return injure
+
+
+def two_more_runs(house: House) -> None:
+    """Two commands that ask for no lock, beside the worker's run."""
+    forced = [house.stack.process("mailbatch", "send-all", "--here", "--no-lock") for _ in range(2)]
+    house.relay.script()
+    for process in forced:
+        process.wait_exit(30)
+
+
+REDIS = [
+    at(WAITING, "3a", "Redis is restarted", restart_redis, doubled=0, doubtful=False),
+    at(WAITING, "3b", "Redis is killed and comes back empty", lose_redis, doubtful=None, lasts=AWAY),
+    at(WAITING, "3c", "Redis is frozen", freeze_redis, doubtful=None, lasts=AWAY),
+    at(WAITING, "3d", "Redis is flushed", ask_redis(lambda client: client.flushall()), doubled=0, doubtful=False),
+    at(WAITING, "3e", "the lock is deleted", ask_redis(lambda client: client.delete(LOCK)), doubled=0, doubtful=False),
+    at(
+        WAITING,
+        "3f",
+        "the lock is stolen",
+        ask_redis(lambda client: client.set(LOCK, "somebody else", px=2000)),
+        doubled=0,
+        doubtful=False,
+    ),
+    at(
+        WAITING,
+        "3g",
+        "two more runs are forced, without a lock,",
+        two_more_runs,
+        doubled=0,
+        doubtful=False,
+        mails=200,
+        lasts=10.0,
+    ),
+]
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------------------
+
+
+def restarted(mode: Any) -> Callable[[House], None]:
+    """It is stopped by ``mode`` while replies come in, and started again."""
+
+    def injure(house: House) -> None:
+        assert house.postgres is not None
+        house.postgres.stop(mode)
+        house.relay.script()
+        house.pass_time(0.5)
+        house.postgres.start()
+
+    return injure
+
+
+def kill_postgres(house: House) -> None:
+    """SIGKILL to all of its processes."""
+    assert house.postgres is not None
+    house.postgres.kill()
+    house.relay.script()
+    house.postgres.start()
+
+
+def freeze_postgres(house: House) -> None:
+    """Its connections stay and answer nothing for a while."""
+    assert house.postgres is not None
+    house.postgres.freeze()
+    house.relay.script()
+    time.sleep(AWAY)
+    house.postgres.thaw()
+
+
+def cut_connections(house: House) -> None:
+    """The server ends every connection of mailbatch's."""
+    house.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'mailbatch' AND pid <> pg_backend_pid()"
+    )
+
+
+def under(setting: str, meanwhile: Callable[[House], object]) -> Callable[[House], None]:
+    """All new connections have ``setting`` while ``meanwhile`` goes on."""
+
+    def injure(house: House) -> None:
+        name = house.stack.database_url.partition("@/")[2].partition("?")[0]
+        house.execute(f"ALTER DATABASE {name} SET {setting}")
+        cut_connections(house)
+        house.relay.script()
+        meanwhile(house)
+        house.execute(f"ALTER DATABASE {name} RESET {setting.partition(' ')[0]}")
+        cut_connections(house)
+
+    return injure
+
+
+def refusing(code: str) -> Callable[[House], None]:
+    """Each statement that writes verdicts fails with SQLSTATE ``code`` for a while."""
+
+    def injure(house: House) -> None:
+        house.execute(
+            "CREATE OR REPLACE FUNCTION fault_error() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN RAISE EXCEPTION 'injected' USING ERRCODE = '{code}'; END $$",
+            "CREATE OR REPLACE TRIGGER fault_error BEFORE UPDATE ON mail_reservations FOR EACH ROW"
+            " WHEN (OLD.status = 'sending' AND NEW.status = 'sent') EXECUTE FUNCTION fault_error()",
+        )
+        house.relay.script()
+        house.pass_time(AWAY)
+        house.execute("DROP TRIGGER fault_error ON mail_reservations")
+
+    return injure
+
+
+def in_database(row: str, name: str, deed: Callable[[House], object], **more: Any) -> Fault:
+    """A row of the database: what the relay has said is known, so nothing may be repeated."""
+    settings = {"LEASE": LONG_LEASE}
+    return at(
+        WAITING, row, name, deed, **{"settings": settings, "doubled": 0, "doubtful": None, "lasts": AWAY + 5.0, **more}
+    )
+
+
+DATABASE = [
+    in_database("4a", "PostgreSQL is restarted", restarted("fast")),
+    in_database("4b", "PostgreSQL crashes (immediate stop)", restarted("immediate")),
+    in_database("4c", "PostgreSQL is killed (-9)", kill_postgres),
+    in_database("4d", "every connection to PostgreSQL is terminated", cut_connections),
+    in_database("4e", "PostgreSQL is frozen", freeze_postgres),
+    in_database(
+        "4f",
+        "PostgreSQL is read-only, as in a failover,",
+        under("default_transaction_read_only = on", lambda house: house.pass_time(AWAY)),
+    ),
+    in_database("4g", "the disk of PostgreSQL is full (SQLSTATE 53100) for verdicts", refusing("53100")),
+    in_database("4h", "a deadlock is detected (SQLSTATE 40P01) for verdicts", refusing("40P01")),
+    at(
+        Step(name="as verdicts are written", latch=SETTLE),
+        "4i",
+        "PostgreSQL has a statement_timeout, and is slow,",
+        under("statement_timeout = '300ms'", lambda house: house.pass_time(AWAY)),
+        settings={"LEASE": LONG_LEASE},
+        doubled=0,
+        doubtful=None,
+        lasts=AWAY + 5.0,
+    ),
+]
+
+
+# --- SQLite ------------------------------------------------------------------------------------------------------
+
+
+def lock_sqlite(house: House) -> None:
+    """Another writer holds the file for a while."""
+    path = house.stack.database_url.removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path, timeout=10, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        house.relay.script()
+        end = time.monotonic() + AWAY
+        wait_until(lambda: time.monotonic() > end, AWAY + 1, "time to pass")
+        writer.execute("COMMIT")
+
+
+SQLITE = [in_database("4j", "SQLite is locked by another writer", lock_sqlite)]

@@ -1,0 +1,40 @@
+"""Rows 1 to 5 of the table, each in its short form: done to a real worker under way, and counted.
+
+The houses are struck side by side before the first test is asked; the tests say what was found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from faults.kill_rows import KILLS, STOPS, STRICT
+from faults.relay_rows import RELAY
+from faults.store_rows import DATABASE, REDIS, SQLITE
+from faults.street import strike_all
+
+if TYPE_CHECKING:
+    from faults.fault import Fault
+    from faults.street import Finding
+
+SHORT = {fault.row: fault for fault in [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY] if fault.short}
+ON_SQLITE = {fault.row: fault for fault in [*SQLITE, *RELAY] if fault.row in {"4j", "5e"}}
+
+
+@pytest.fixture(scope="module")
+def findings(request: pytest.FixtureRequest) -> dict[tuple[str, str], Finding]:
+    """What came of each fault that this session asks for."""
+    asked = [item.callspec.params for item in request.session.items if item.path == request.path]
+    of = {kind: [params["fault"] for params in asked if params["kind"] == kind] for kind in ("postgresql", "sqlite")}
+    found = strike_all(of["postgresql"]) + strike_all(of["sqlite"], kind="sqlite", houses=1)
+    return {(finding.kind, finding.fault.row): finding for finding in found}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [*(("postgresql", fault) for fault in SHORT.values()), *(("sqlite", fault) for fault in ON_SQLITE.values())],
+    ids=lambda value: getattr(value, "row", value),
+)
+def test_nothing_is_lost_and_every_repeat_is_named_under(findings, kind: str, fault: Fault):
+    finding = findings[kind, fault.row]
+    assert not finding.complaints, f"{fault.name}: {finding.damage}\n{finding.log}"
