@@ -123,7 +123,7 @@ class SqlInterventions:
         """Change what is of ``whole`` and meets ``condition``; count what is of ``whole`` and was left."""
         left = sa.select(_r.status, sa.func.count()).where(whole, _r.status != values["status"]).group_by(_r.status)
         with writing(self.engine) as connection:
-            done = connection.execute(sa.update(mail_reservations).where(whole, condition).values(values))
+            done = connection.execute(_update(sa.and_(whole, condition)).values(values))
             return Changed(int(done.rowcount), {Status(status): n for status, n in connection.execute(left)})
 
 
@@ -136,7 +136,7 @@ def change(
     connection: Connection, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]
 ) -> dict[UUID, Answer]:
     """Change those of ``ids`` that meet ``condition``, and tell of the others in which state they are."""
-    statement = sa.update(mail_reservations).where(_r.id.in_(ids), condition).values(values).returning(_r.id)
+    statement = _update(sa.and_(_r.id.in_(ids), condition)).values(values).returning(_r.id)
     changed = set(connection.execute(statement).scalars())
     rest = sa.select(_r.id, _r.status, _OVERDUE).where(_r.id.in_(set(ids) - changed))
     found = {row[0]: row for row in connection.execute(rest)} if len(changed) < len(set(ids)) else {}
@@ -144,6 +144,12 @@ def change(
     return {
         i: Answer(i, changed=True, status=now_in) if i in changed else _left_alone(i, found.get(i), now_in) for i in ids
     }
+
+
+def _update(condition: sa.ColumnElement[bool]) -> sa.Update:
+    """Change what meets ``condition``, locked by id as late verdicts do: so the two never wait for each other."""
+    in_order = sa.select(_r.id).where(condition).order_by(_r.id).with_for_update()
+    return sa.update(mail_reservations).where(_r.id.in_(in_order))
 
 
 def _left_alone(reservation_id: UUID, row: Any, aim: Status) -> Answer:

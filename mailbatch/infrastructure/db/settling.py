@@ -134,9 +134,8 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
 def _rescued(v: Any) -> sa.ColumnElement[bool]:
     """Mails that somebody else may change at the same time: locked by id, as operators do, so that nobody deadlocks."""
     in_order = sa.select(_r.id).where(_r.id.in_(sa.select(v.c.id))).order_by(_r.id).with_for_update()
-    locked = in_order.cte("locked").prefix_with("MATERIALIZED", dialect="postgresql")
     rescued = sa.or_(_r.status == _literal("in_doubt"), _r.status == _literal("pending"))
-    return sa.and_(_r.id.in_(sa.select(locked.c.id)), rescued)
+    return sa.and_(_r.id.in_(in_order), rescued)
 
 
 def _literal(status: str) -> sa.ColumnElement[str]:
