@@ -35,7 +35,8 @@ class SqlAnswers:
         old = sa.or_(_a.created_at < now(-KEPT), sa.and_(_a.status.is_(None), _a.created_at < now(-LEFT)))
         with writing(self.engine) as connection:
             connection.execute(sa.delete(api_answers).where(_a.created_at < now(-LEFT), old))
-            if connection.execute(_insert(connection), {"key": key, "request": request}).rowcount == 1:
+            insert = _insert(connection).values(key=key, request=request).returning(_a.key)
+            if connection.execute(insert).scalar_one_or_none() is not None:
                 return Begun.NEW
             row = connection.execute(sa.select(api_answers).where(_a.key == key)).one_or_none()
         if row is None:

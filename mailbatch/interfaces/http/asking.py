@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,7 +13,6 @@ from fastapi import Depends, Query, Request
 
 from mailbatch.application.filters import read_filter
 from mailbatch.application.operating_ports import Selection
-from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
 from mailbatch.interfaces.http.problems import Problem
 
@@ -89,7 +87,7 @@ def row_of(cursor: str | None, *names: str) -> dict[str, Any] | None:
         padded = cursor + "=" * (-len(cursor) % 4)
         values = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
         row = {name: _value(name, value) for name, value in zip(names, values, strict=True)}
-    except (ValueError, TypeError, RecursionError, binascii.Error, InvalidReservation) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: take it from `next` of the page before") from error
     return row
 
@@ -98,7 +96,7 @@ def _value(name: str, value: Any) -> Any:
     if value is None:
         return None
     if name in {"id", "run_id"}:
-        return UUID(value)
+        return UUID(str(value))
     if name == "status":
         return Status(value)
     if name == "after":

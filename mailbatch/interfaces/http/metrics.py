@@ -17,10 +17,15 @@ from mailbatch.interfaces.http.exposition import CONTENT_TYPE, Exposition
 if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
 
-router = APIRouter(tags=["operation"])
+router = APIRouter(tags=["operating"])
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {CONTENT_TYPE: {}}}})
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {CONTENT_TYPE: {}}}},
+)
 def metrics(request: Request, _caller: Reader) -> Response:
     """The figures in Prometheus' text format, at most ten seconds old; described in how-to/monitor."""
     state = request.app.state

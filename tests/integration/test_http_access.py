@@ -1,0 +1,191 @@
+"""Who is let in over HTTP: tokens, sessions, other sites' pages, and patience that ends."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.api import MAIL, OPERATE, READ, Api
+
+from mailbatch.config import Settings
+from mailbatch.domain.errors import SettingsError
+from mailbatch.interfaces.http.auth import COOKIE, FAILURES, Patience
+from mailbatch.interfaces.http.guard import is_loopback
+from mailbatch.interfaces.http.serving import ensure_safe
+
+
+@pytest.fixture
+def settings(sqlite_url, redis_url):
+    return {"database_url": sqlite_url, "redis_url": redis_url}
+
+
+@pytest.fixture
+def locked(settings):
+    """A server that wants tokens."""
+    with Api(settings | {"api_token": OPERATE, "api_read_token": READ}, token=OPERATE) as api:
+        yield api
+
+
+@pytest.fixture
+def open_house(settings):
+    """A server without tokens."""
+    with Api(settings) as api:
+        yield api
+
+
+def logged_in(api, token):
+    """A browser with a session."""
+    browser = api.asking(**{"Sec-Fetch-Site": "same-origin"})
+    answer = browser.post("/login", data={"token": token, "next": "/docs"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/docs")
+    return browser, answer.headers["Set-Cookie"]
+
+
+# --- tokens ---
+
+
+def test_each_token_opens_what_it_is_for(locked):
+    anonymous, wrong, reads, acts = (locked.asking(t) for t in (None, "wrong", READ, OPERATE))
+    got = {}
+    for name, client in (("anonymous", anonymous), ("wrong", wrong), ("reads", reads), ("acts", acts)):
+        got[name] = [client.get("/api/runs").status_code, client.post("/api/pause").status_code]
+    assert got == {"anonymous": [401, 401], "wrong": [401, 401], "reads": [200, 403], "acts": [200, 200]}
+    assert "Bearer" in anonymous.get("/api/runs").headers["WWW-Authenticate"]
+
+
+def test_a_token_that_reads_changes_nothing_whatever_the_route(locked):
+    reads = locked.asking(READ)
+    for path, verbs in locked.app.openapi()["paths"].items():
+        for verb in verbs:
+            answer = reads.request(verb, re.sub(r"\{act\}", "cancel", re.sub(r"\{\w+_id\}", ZERO, path)), json={})
+            assert verb == "get" or answer.status_code == 403, (verb, path, answer.status_code)
+
+
+def test_nothing_under_api_is_open_to_whoever_has_no_token(locked):
+    anonymous = locked.asking()
+    for path, verbs in locked.app.openapi()["paths"].items():
+        for verb in verbs:
+            answer = anonymous.request(verb, re.sub(r"\{act\}", "cancel", re.sub(r"\{\w+_id\}", ZERO, path)), json={})
+            assert answer.status_code == 401, (verb, path)
+
+
+ZERO = "00000000-0000-0000-0000-000000000000"
+
+
+def test_probes_and_the_reference_need_no_token(locked):
+    anonymous = locked.asking()
+    for path in ("/healthz", "/readyz", "/docs", "/openapi.json", "/login"):
+        assert anonymous.get(path).status_code == 200, path
+
+
+def test_who_guesses_has_to_wait_and_with_the_right_token_too(locked):
+    guesser = locked.asking("wrong")
+    statuses = [guesser.get("/api/runs").status_code for _ in range(FAILURES + 1)]
+    assert statuses == [401] * FAILURES + [429]
+    waiting = locked.client.get("/api/runs")
+    assert waiting.status_code == 429
+    assert 0 < int(waiting.headers["Retry-After"]) <= 61
+    assert guesser.post("/login", data={"token": OPERATE}).status_code == 429
+
+
+def test_patience_comes_back_and_forgets_the_oldest(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("mailbatch.interfaces.http.auth.time.monotonic", lambda: now)
+    patience = Patience(allowed=2, within=60)
+    patience.failed("a")
+    now = 59.0
+    assert patience.wait("a") == 0
+    patience.failed("a")
+    assert patience.wait("a") == 2
+    assert patience.wait("b") == 0
+    now = 60.5
+    assert patience.wait("a") == 0
+
+
+# --- sessions ---
+
+
+def test_a_person_logs_in_with_a_form_and_out_again(locked):
+    browser, cookie = logged_in(locked, READ)
+    assert re.search(r"HttpOnly.*SameSite=strict|SameSite=strict.*HttpOnly", cookie, re.IGNORECASE)
+    assert READ not in cookie
+    assert browser.get("/api/runs").status_code == 200
+    assert browser.post("/api/pause").status_code == 403
+    forged = locked.asking(Cookie=f"{COOKIE}={browser.cookies[COOKIE][:-2]}xx")
+    assert forged.get("/api/runs").status_code == 401
+
+
+def test_a_wrong_token_shows_the_form_again_and_leads_nowhere_else(locked):
+    browser = locked.asking()
+    answer = browser.post("/login", data={"token": "wrong", "next": "//evil.example/"})
+    assert (answer.status_code, COOKIE in answer.headers.get("Set-Cookie", "")) == (401, False)
+    assert "not known" in answer.text
+    assert "evil" not in answer.text
+    for target in ("https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/\r\nX: y"):
+        right = browser.post("/login", data={"token": OPERATE, "next": target})
+        assert right.headers["Location"] == "/", target
+
+
+def test_a_session_acts_only_with_the_token_of_its_own_pages(locked):
+    browser, _ = logged_in(locked, OPERATE)
+    assert browser.post("/api/pause").status_code == 403
+    gate, session = locked.app.state.gate, browser.cookies[COOKIE]
+    token = gate.csrf(type("Caller", (), {"session": session})())
+    done = browser.post("/api/pause", headers={"X-CSRF-Token": token})
+    assert done.status_code == 200
+    assert locked.get("/api/actions")["items"][0]["actor"] == "console:operate"
+    other = gate.csrf(type("Caller", (), {"session": "another"})())
+    assert browser.post("/api/pause", headers={"X-CSRF-Token": other}).status_code == 403
+    assert COOKIE in browser.post("/logout", data={"csrf": token}).headers["Set-Cookie"]
+
+
+def test_sessions_end_when_the_tokens_change(settings, locked):
+    browser, _ = logged_in(locked, OPERATE)
+    with Api(settings | {"api_token": "another"}) as api:
+        stranger = api.asking(Cookie=f"{COOKIE}={browser.cookies[COOKIE]}")
+        assert stranger.get("/api/runs").status_code == 401
+
+
+# --- other sites ---
+
+
+def test_without_tokens_this_machine_may_do_everything(open_house):
+    assert open_house.post("/api/reservations", MAIL, 201)["new"]
+    assert open_house.client.get("/login").headers["Location"] == "/"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.0.0.1", "[2001:db8::1]", ""])
+def test_a_name_that_was_made_to_mean_this_machine_is_refused(open_house, host):
+    answer = open_house.client.get("/api/runs", headers={"Host": host})
+    assert answer.status_code in {400, 421}, answer.text
+
+
+def test_a_page_of_another_site_can_do_nothing(open_house):
+    ours = f"http://localhost:{open_house.port}"
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://localhost:1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ):
+        assert open_house.client.post("/api/pause", headers=headers).status_code == 403, headers
+    for headers in ({}, {"Origin": ours}, {"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}):
+        assert open_house.client.post("/api/pause", headers=headers).status_code == 200, headers
+    # A foreign page learns nothing either: no answer allows it to read.
+    answer = open_house.client.get("/api/runs", headers={"Origin": "http://evil.example"})
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+def test_beyond_this_machine_only_with_a_token_that_operates(sqlite_url):
+    class Parts:
+        def __init__(self, **tokens):
+            self.settings = Settings(database_url=sqlite_url, **tokens)
+
+    for host in ("127.0.0.1", "::1", "localhost", "127.9.9.9"):
+        assert is_loopback(host)
+        ensure_safe(Parts(), host)
+    for host in ("0.0.0.0", "::", "", "192.168.0.7", "mail.example.com"):  # noqa: S104 - that is the question
+        with pytest.raises(SettingsError, match="MAILBATCH_API_TOKEN"):
+            ensure_safe(Parts(api_read_token=READ), host)
+        ensure_safe(Parts(api_token=OPERATE), host)

@@ -1,0 +1,564 @@
+"""The HTTP API on both databases: what it does, and how it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from support.api import MAIL, Api
+from support.waiting import wait_until
+
+from mailbatch.domain.run import Counts, ItemError, Trigger
+from mailbatch.infrastructure.db.answers import LEFT
+from mailbatch.infrastructure.db.tables import (
+    api_answers,
+    batch_runs,
+    mail_attempts,
+    mail_reservations,
+    operator_actions,
+)
+from mailbatch.interfaces.http.app import create_app
+
+_TABLES = (mail_attempts, mail_reservations, operator_actions, api_answers, batch_runs)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def served(request, tmp_path_factory, redis_server):
+    """One server for all tests here."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("api") / "mailbatch.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        url = f"sqlite:///{path}"
+    else:
+        server = request.getfixturevalue("postgres_server")
+        url = server.url(server.create_database(request.getfixturevalue("postgres_template")))
+    with Api({"database_url": url, "redis_url": redis_server.url, "smtp_url": "smtp://127.0.0.1:1"}) as api:
+        yield api
+
+
+@pytest.fixture
+def api(served, redis_url):
+    """The server, with nothing in its database, nor in Redis."""
+    with served.parts.engine.begin() as connection:
+        for table in _TABLES:
+            connection.execute(sa.delete(table))
+    return served
+
+
+def put(api, ids, **values):
+    """Bring reservations into a state that only a run would bring them into."""
+    with api.parts.engine.begin() as connection:
+        statement = sa.update(mail_reservations).where(mail_reservations.c.id.in_([UUID(i) for i in ids]))
+        connection.execute(statement.values(values))
+
+
+def ids_of(page):
+    return [item["id"] for item in page["items"]]
+
+
+# --- reserving ---
+
+
+def test_a_mail_reserved_over_http_reads_as_it_was_sent(api):
+    given = MAIL | {
+        "recipients": ["ann@example.com", "Bob <bob@example.com>"],
+        "context": {"n": 1, "name": "Zoë"},
+        "scheduled_at": "2030-12-24T09:00:00+09:00",
+        "priority": 3,
+        "tag": "orders",
+    }
+    stored = api.post("/api/reservations", given, 201)
+    row = api.get(f"/api/reservations/{stored['id']}")
+    assert stored["new"]
+    assert row["recipients"] == "ann@example.com, Bob <bob@example.com>"
+    assert (row["context"], row["priority"], row["tag"]) == ({"n": 1, "name": "Zoë"}, 3, "orders")
+    assert row["scheduled_at"] == "2030-12-24T00:00:00Z"
+    assert (row["status"], row["mail_attempts"]) == ("pending", [])
+
+
+def test_a_key_used_before_gives_the_mail_that_it_stored(api):
+    first = api.post("/api/reservations", MAIL | {"idempotency_key": "order-1"}, 201)
+    again = api.post("/api/reservations", MAIL | {"idempotency_key": "order-1"}, 200)
+    assert again == {"id": first["id"], "new": False}
+    problem = api.post("/api/reservations", MAIL | {"idempotency_key": "order-1", "subject": "Other"}, 409)
+    assert "differs in subject" in problem["detail"]
+
+
+def test_each_of_many_is_answered_in_its_place_and_a_bad_one_keeps_no_other_out(api):
+    mails = [MAIL, {"recipients": "nobody"}, MAIL | {"idempotency_key": "k"}, 5, MAIL | {"idempotency_key": "k"}]
+    answer = api.post("/api/reservations", mails)
+    assert (answer["reserved"], answer["known"], answer["refused"]) == (2, 1, 2)
+    ids = [result.get("id") for result in answer["results"]]
+    assert ids[2] == ids[4] != ids[0]
+    assert any("recipients" in problem for problem in answer["results"][1]["problems"])
+    assert len(api.get("/api/reservations")["items"]) == 2
+
+
+def test_more_than_five_hundred_at_once_are_refused_whole(api):
+    assert len(api.reserve(500)) == 500
+    problem = api.post("/api/reservations", [MAIL] * 501, 422)
+    assert "501" in problem["detail"]
+    assert api.post("/api/reservations", [], 422)["status"] == 422
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("subject", "a\r\nBcc: eve@example.com", "line break"),
+        ("subject", "a\x00", "NUL"),
+        ("body_text", "\ud800", "surrogate"),
+        ("priority", 2**31, "32-bit"),
+        ("scheduled_at", "2030-01-01T00:00:00", "time zone"),
+        ("scheduled_at", "99999-01-01T00:00:00Z", "no time"),
+        ("id", "4711", "no UUID"),
+        ("status", "sent", "mailbatch's own"),
+        ("headers", {"Date": "now"}, "set by mailbatch"),
+    ],
+)
+def test_what_could_never_be_sent_is_refused_by_its_field(api, field, value, said):
+    body = json.dumps(MAIL | {field: value})
+    answer = api.client.post("/api/reservations", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert any(problem.startswith(field) and said in problem for problem in answer.json()["problems"])
+
+
+# --- Idempotency-Key ---
+
+
+def test_the_same_request_with_its_key_is_answered_as_before_and_does_nothing_more(api):
+    first = api.client.post("/api/reservations", json=[MAIL, MAIL], headers={"Idempotency-Key": "k-1"})
+    again = api.client.post("/api/reservations", json=[MAIL, MAIL], headers={"Idempotency-Key": "k-1"})
+    assert (again.status_code, again.text) == (first.status_code, first.text)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+    assert len(api.get("/api/reservations")["items"]) == 2
+
+
+def test_a_key_for_another_request_is_refused(api):
+    api.post("/api/reservations", MAIL, 201, **{"Idempotency-Key": "k-2"})
+    problem = api.post("/api/reservations", MAIL | {"subject": "Other"}, 422, **{"Idempotency-Key": "k-2"})
+    assert "another request" in problem["detail"]
+
+
+def test_a_refused_request_may_be_mended_under_its_key_by_asking_again(api):
+    api.post("/api/reservations", {"recipients": "nobody"}, 422, **{"Idempotency-Key": "k-3"})
+    api.post("/api/reservations", MAIL, 201, **{"Idempotency-Key": "k-3"})
+
+
+def test_while_a_request_is_worked_on_its_key_waits_and_what_was_left_may_begin_anew(api):
+    api.post("/api/reservations", MAIL, 201, **{"Idempotency-Key": "k-4"})
+    with api.parts.engine.begin() as connection:
+        connection.execute(sa.update(api_answers).values(status=None, answer=None))
+    api.post("/api/reservations", MAIL, 409, **{"Idempotency-Key": "k-4"})
+    with api.parts.engine.begin() as connection:
+        left = datetime.now(UTC) - timedelta(seconds=LEFT + 5)
+        connection.execute(sa.update(api_answers).values(created_at=left))
+    api.post("/api/reservations", MAIL, 201, **{"Idempotency-Key": "k-4"})
+
+
+def test_an_answer_is_remembered_only_with_what_it_tells_of(api):
+    api.parts.answers.begin("k-5", "digest")
+
+    def cut_off():
+        with api.parts.reservations.intake() as intake:
+            intake.remember("k-5", 201, "{}")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cut_off()
+    with api.parts.engine.connect() as connection:
+        assert connection.execute(sa.select(api_answers.c.status)).scalar_one() is None
+
+
+# --- lists ---
+
+
+def test_pages_show_each_reservation_once_the_newest_first(api):
+    ids = api.reserve(7)
+    put(api, ids[:3], status="failed", finished_at=datetime.now(UTC))
+    seen, cursor = [], None
+    while True:
+        page = api.get("/api/reservations", limit=2, **({"cursor": cursor} if cursor else {}))
+        seen += ids_of(page)
+        if (cursor := page["next"]) is None:
+            break
+    assert sorted(seen) == sorted(ids)
+    assert seen == ids_of(api.get("/api/reservations", limit=50))
+
+
+def test_a_timed_list_goes_by_when_mails_were_finished(api):
+    ids = api.reserve(6)
+    now = datetime.now(UTC)
+    for minutes, reservation_id in enumerate(ids):
+        # The first made is the last finished.
+        put(api, [reservation_id], status="sent", finished_at=now - timedelta(minutes=10 * minutes + 5))
+    seen, cursor = [], None
+    while True:
+        page = api.get("/api/reservations", since="40m", limit=3, **({"cursor": cursor} if cursor else {}))
+        seen += ids_of(page)
+        if (cursor := page["next"]) is None:
+            break
+    assert seen == ids[:4]
+    until = (now - timedelta(minutes=20)).isoformat()
+    assert ids_of(api.get("/api/reservations", since="40m", until=until)) == ids[2:4]
+
+
+def test_filters_tell_mails_apart(api):
+    now = datetime.now(UTC)
+    soft, hard, odd, other = api.reserve(4, tag="spring")
+    put(api, [soft], status="failed", reply_code=451, finished_at=now)
+    put(api, [hard], status="failed", reply_code=550, finished_at=now)
+    put(api, [odd], status="failed", finished_at=now)
+    put(api, [other], tag="autumn", recipients="100%_bob@example.com")
+    assert ids_of(api.get("/api/reservations", status="failed", reply="4xx")) == [soft]
+    assert ids_of(api.get("/api/reservations", reply="550")) == [hard]
+    assert ids_of(api.get("/api/reservations", status="failed", reply="none")) == [odd]
+    assert ids_of(api.get("/api/reservations", tag="autumn")) == [other]
+    assert ids_of(api.get("/api/reservations", to="0%_B")) == [other]
+    assert set(ids_of(api.get("/api/reservations", status="failed", since="1h"))) == {soft, hard, odd}
+
+
+def test_a_run_lists_what_it_had_in_hand(api):
+    run_id = a_run(api)
+    sent, put_off, other, doubtful = api.reserve(4)
+    put(api, [sent], status="sent", run_id=run_id, finished_at=datetime.now(UTC))
+    put(api, [put_off], run_id=run_id)
+    put(api, [other], status="sent", run_id=uuid4(), finished_at=datetime.now(UTC))
+    put(api, [doubtful], status="in_doubt", run_id=run_id)
+    api.parts.runs.errors(run_id, [ItemError(2, UUID(put_off), ("451 not now",))])
+    assert set(ids_of(api.get("/api/reservations", run=str(run_id)))) == {sent, put_off, doubtful}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"cursor": "junk"},
+        {"cursor": "WzFd"},
+        {"cursor": "éé"},
+        {"status": "gone"},
+        {"reply": "999"},
+        {"since": "yesterday"},
+        {"since": "999999w"},
+        {"run": "4711"},
+        {"tag": "a\x00"},
+        {"to": "a\nb"},
+        {"limit": "0"},
+        {"limit": "501"},
+    ],
+)
+def test_a_filter_that_means_nothing_is_refused_in_a_line(api, query):
+    problem = api.get("/api/reservations", 422, **query)
+    assert next(iter(query)) in problem["detail"]
+
+
+# --- acting on one ---
+
+
+def test_the_life_of_a_mail_under_an_operators_hands(api):
+    (mail,) = api.reserve()
+    address = f"/api/reservations/{mail}"
+    assert api.post(f"{address}/cancel") == {"id": mail, "done": True, "status": "cancelled", "answer": "cancelled"}
+    assert api.post(f"{address}/cancel")["answer"] == "is cancelled already"
+    assert api.post(f"{address}/restore")["status"] == "pending"
+    put(api, [mail], status="failed")
+    assert "it is failed" in api.post(f"{address}/restore", status=409)["detail"]
+    assert api.post(f"{address}/requeue")["status"] == "pending"
+    put(api, [mail], status="in_doubt")
+    assert api.post(f"{address}/resolve")["status"] == "sent"
+    assert "too late" in api.post(f"{address}/cancel", status=409)["detail"]
+    assert api.client.delete(address).json()["answer"] == "deleted"
+    for verb in ("cancel", "restore", "requeue", "resolve"):
+        api.post(f"{address}/{verb}", status=404)
+    assert api.client.delete(address).status_code == 404
+
+
+def test_only_finished_mails_are_deleted(api):
+    (mail,) = api.reserve()
+    problem = api.client.delete(f"/api/reservations/{mail}")
+    assert (problem.status_code, "it is pending" in problem.json()["detail"]) == (409, True)
+    api.get(f"/api/reservations/{mail}")
+
+
+def test_a_mail_explains_itself(api):
+    (mail,) = api.reserve()
+    told = api.get(f"/api/reservations/{mail}/explain")
+    assert (told["id"], told["status"]) == (mail, "pending")
+    assert told["sentence"]
+    api.get(f"/api/reservations/{uuid4()}/explain", 404)
+
+
+# --- acting on many ---
+
+
+def test_a_preview_does_nothing_and_its_token_does_it_once_asked(api):
+    spring, autumn = api.reserve(3, tag="spring"), api.reserve(2, tag="autumn")
+    wanted = {"filter": {"tag": "spring"}}
+    preview = api.post("/api/bulk/cancel", wanted)
+    assert (preview["affects"], preview["exact"]) == (3, True)
+    assert api.get("/api/reservations", status="cancelled")["items"] == []
+    assert api.post("/api/bulk/cancel", wanted | {"confirm": preview["confirm"]}) == {"changed": 3, "left": {}}
+    assert sorted(ids_of(api.get("/api/reservations", status="cancelled"))) == sorted(spring)
+    assert sorted(ids_of(api.get("/api/reservations", status="pending"))) == sorted(autumn)
+
+
+def test_a_token_confirms_nothing_but_what_was_previewed(api):
+    api.reserve(2, tag="spring")
+    preview = api.post("/api/bulk/cancel", {"filter": {"tag": "spring"}})
+    for act, which in (("cancel", {}), ("cancel", {"tag": "autumn"}), ("delete", {"tag": "spring"})):
+        api.post(f"/api/bulk/{act}", {"filter": which, "confirm": preview["confirm"]}, 422)
+    api.post("/api/bulk/cancel", {"filter": {"tag": "spring"}, "confirm": preview["confirm"] + "x"}, 422)
+    assert len(api.get("/api/reservations", status="pending")["items"]) == 2
+
+
+def test_the_failed_ones_refused_with_4xx_are_sent_again_and_only_those(api):
+    soft, hard = api.reserve(400) + api.reserve(200), api.reserve(5)
+    for start in range(0, 600, 200):
+        put(api, soft[start : start + 200], status="failed", reply_code=451, finished_at=datetime.now(UTC))
+    put(api, hard, status="failed", reply_code=550, finished_at=datetime.now(UTC))
+    wanted = {"filter": {"status": "failed", "reply": "4xx", "since": "1h"}}
+    preview = api.post("/api/bulk/requeue", wanted)
+    assert preview["affects"] == 600
+    assert api.post("/api/bulk/requeue", wanted | {"confirm": preview["confirm"]})["changed"] == 600
+    assert sorted(ids_of(api.get("/api/reservations", status="failed"))) == sorted(hard)
+
+
+def test_what_is_overdue_is_left_and_counted(api):
+    (mail,) = api.reserve()
+    put(api, [mail], status="failed", expires_at=datetime.now(UTC) - timedelta(hours=1))
+    wanted = {"filter": {"status": "failed"}}
+    preview = api.post("/api/bulk/requeue", wanted)
+    assert api.post("/api/bulk/requeue", wanted | {"confirm": preview["confirm"]}) == {
+        "changed": 0,
+        "left": {"failed": 1},
+    }
+
+
+def test_an_act_that_does_not_go_with_the_state_is_refused(api):
+    assert "must say which" in api.post("/api/bulk/requeue", {"filter": {}}, 409)["detail"]
+    assert "not sent" in api.post("/api/bulk/cancel", {"filter": {"status": "sent"}}, 409)["detail"]
+    api.post("/api/bulk/burn", {"filter": {}}, 422)
+
+
+# --- runs ---
+
+
+def a_run(api, *, job="send-all"):
+    run_id = uuid4()
+    api.parts.runs.open(run_id, job, Trigger.BEAT, 256)
+    return run_id
+
+
+def test_runs_are_listed_and_shown_with_their_errors(api):
+    ids = [str(a_run(api)) for _ in range(3)]
+    api.parts.runs.beat(UUID(ids[2]), Counts(sent=2, failed=1))
+    (mail,) = api.reserve()
+    api.parts.runs.errors(UUID(ids[2]), [ItemError(n, UUID(mail), (f"550 no {n}",)) for n in range(1, 6)])
+    with api.parts.engine.begin() as connection:
+        connection.execute(
+            sa.insert(mail_attempts).values(
+                reservation_id=UUID(mail),
+                claim_no=1,
+                run_id=UUID(ids[2]),
+                outcome="failed",
+                reply_code=550,
+                enhanced_code="5.1.1",
+                reply_text="550 5.1.1 no such user",
+            )
+        )
+    page = api.get("/api/runs", limit=2)
+    rest = api.get("/api/runs", limit=2, cursor=page["next"])
+    assert sorted(r["run_id"] for r in page["items"] + rest["items"]) == sorted(ids)
+    run = api.get(f"/api/runs/{ids[2]}")
+    assert (run["sent"], run["failed"], run["bound"]) == (2, 1, 256)
+    assert run["error_groups"] == [
+        {"outcome": "failed", "reply_code": 550, "enhanced_code": "5.1.1", "count": 1}
+        | {"example": "550 5.1.1 no such user"}
+    ]
+    assert [e["index"] for e in run["errors"]] == [1, 2, 3, 4, 5]
+    first = api.get(f"/api/runs/{ids[2]}/errors", limit=2)
+    second = api.get(f"/api/runs/{ids[2]}/errors", limit=2, cursor=first["next"])
+    assert [e["index"] for e in first["items"] + second["items"]] == [1, 2, 3, 4]
+    api.get(f"/api/runs/{uuid4()}", 404)
+
+
+def test_a_spreadsheet_runs_nothing_of_an_exported_error(api):
+    run_id = a_run(api)
+    texts = ('=HYPERLINK("http://evil")', "+1", "-1", "@SUM(A1)", " =1", '550 said "no", really')
+    api.parts.runs.errors(run_id, [ItemError(n, uuid4(), (text,)) for n, text in enumerate(texts, 1)])
+    answer = api.client.get(f"/api/runs/{run_id}/errors.csv")
+    cells = [line.split(",", 2)[2] for line in answer.text.splitlines()[1:]]
+    assert answer.headers["Content-Type"].startswith("text/csv")
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert all(cell.lstrip('"').startswith("'") for cell in cells[:5])
+    assert cells[5] == '"550 said ""no"", really"'
+
+
+def test_run_now_names_the_run_that_is_running(api):
+    run_id = a_run(api)
+    lock = api.parts.lock("send-all")
+    assert lock.acquire()
+    problem = api.post("/api/run-now", status=409)
+    assert problem["run_id"] == str(run_id)
+    assert api.get("/api/is-running") == {"running": True, "run_id": str(run_id), "paused": False}
+    lock.release()
+    assert api.get("/api/is-running")["running"] is False
+
+
+# --- operating ---
+
+
+def test_a_pause_is_seen_and_ends(api):
+    assert api.post("/api/pause") == {"paused": "ticks"}
+    assert api.post("/api/pause", {"all": True}) == {"paused": "all"}
+    assert api.get("/api/status")["paused"] == "all"
+    assert api.post("/api/resume") == {"paused": False}
+    assert api.get("/api/is-running")["paused"] is False
+
+
+def test_the_status_counts_what_is_due(api):
+    api.reserve(3)
+    status = api.get("/api/status")
+    assert (status["due"], status["reservations"]["pending"], status["exact"]) == (3, 3, True)
+    assert (status["running"], status["last_run"]) == (False, None)
+
+
+def test_every_act_is_noted_without_contents_or_addresses(api):
+    (mail,) = api.reserve(recipients="canary@example.com", subject="canary subject")
+    api.post(f"/api/reservations/{mail}/cancel")
+    api.post(f"/api/reservations/{mail}/resolve", status=409)
+    wanted = {"filter": {"to": "canary@example.com"}}
+    api.post("/api/bulk/restore", wanted | {"confirm": api.post("/api/bulk/restore", wanted)["confirm"]})
+    api.post("/api/pause")
+    api.post("/api/resume")
+    api.post("/api/test-send", MAIL | {"to": "canary@example.com"} | {"recipients": None}, 422)
+    api.post("/api/test-send", {"to": "canary@example.com", "subject": "canary", "body_text": "canary"})
+    noted = api.get("/api/actions", limit=3)
+    noted["items"] += api.get("/api/actions", cursor=noted["next"])["items"]
+    told = [(item["action"], item["outcome"], item["affected"]) for item in reversed(noted["items"])]
+    assert told == [
+        ("cancel", "done", 1),
+        ("resolve", "refused", 0),
+        ("restore", "done", 1),
+        ("pause", "done", None),
+        ("resume", "done", None),
+        ("test-send", "relay_fault", 1),
+    ]
+    assert {item["actor"] for item in noted["items"]} == {"api:operate"}
+    assert "canary" not in json.dumps(noted)
+
+
+def test_a_preview_shows_a_mail_as_it_would_be_or_every_line_that_is_wrong(api):
+    mail = {"subject": "Hi {{ name }}", "body_text": "{{ n }}", "body_html": "<b>{{ name }}</b>"}
+    shown = api.post("/api/preview", mail | {"context": {"name": "<Ann>", "n": 1}})
+    assert shown == {"subject": "Hi <Ann>", "text": "1", "html": "<b>&lt;Ann&gt;</b>"}
+    problem = api.post("/api/preview", mail | {"context": {"name": "Ann"}}, 422)
+    assert problem["problems"] == ["body_text line 1: 'n' is undefined"]
+    (stored,) = api.reserve(subject="Hi {{ name }}", context={"name": "Bob"})
+    assert api.get(f"/api/reservations/{stored}/preview")["subject"] == "Hi Bob"
+    api.get(f"/api/reservations/{uuid4()}/preview", 404)
+
+
+def test_a_relay_that_is_away_is_told_as_such(api):
+    tried = api.post("/api/test-send", {"to": "me@example.com", "subject": "Hi", "body_text": "Hi"})
+    assert tried["outcome"] == "relay_fault"
+    assert "refused" in tried["reply"]
+
+
+# --- refusing ---
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "body", "status"),
+    [
+        ("GET", "/api/nowhere", {}, b"", 404),
+        ("GET", "/api/reservations/4711", {}, b"", 422),
+        ("GET", f"/api/reservations/{UUID(int=0)}", {}, b"", 404),
+        ("PUT", "/api/reservations", {}, b"", 405),
+        ("POST", "/api/reservations", {"Content-Type": "application/json"}, b"{", 400),
+        ("POST", "/api/reservations", {"Content-Type": "application/json"}, b'{"a": NaN}', 400),
+        ("POST", "/api/reservations", {"Content-Type": "application/json"}, b"[" * 100_000, 400),
+        ("POST", "/api/reservations", {"Content-Type": "application/json"}, b"\xff\xfe\x00", 400),
+        ("POST", "/api/reservations", {"Content-Type": "text/plain"}, b"{}", 415),
+        ("POST", "/api/pause", {"Content-Type": "application/json"}, b'{"all": 5}', 422),
+        ("POST", "/api/bulk/cancel", {"Content-Type": "application/json"}, b"[]", 422),
+    ],
+)
+def test_every_refusal_is_a_problem_with_the_id_of_its_request(api, method, path, headers, body, status):
+    answer = api.client.request(method, path, headers={"X-Request-ID": "night-1", **headers}, content=body)
+    problem = answer.json()
+    assert (answer.status_code, problem["status"]) == (status, status), problem
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["X-Request-ID"] == problem["request_id"] == "night-1"
+    assert problem["detail"]
+    assert "Traceback" not in answer.text
+
+
+def test_a_body_beyond_the_limit_is_refused_whether_it_says_its_length_or_not(api):
+    size = 2 * api.parts.settings.max_message_bytes + 1
+    with socket.create_connection(("localhost", api.port), 10) as raw:
+        raw.sendall(b"POST /api/reservations HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size)
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 413 ")
+
+    def stream():
+        for _ in range(size // 2**20 + 2):
+            yield b" " * 2**20
+
+    headers = {"Content-Type": "application/json"}
+    answer = api.client.post("/api/reservations", content=stream(), headers=headers)
+    assert (answer.status_code, answer.json()["status"]) == (413, 413)
+
+
+def test_a_database_that_is_away_is_a_503_and_a_fault_of_ours_a_500_without_its_text(api, caplog):
+    name = "canary"
+
+    class Broken:
+        settings = api.parts.settings
+
+        @property
+        def reports(self):
+            raise ZeroDivisionError(f"{name}@example.com")
+
+    with Api(api.settings) as other:
+        other.app.state.parts = Broken()
+        answer = other.client.get("/api/runs")
+        assert answer.status_code == 500
+        assert "canary" not in answer.text
+        assert "Traceback" not in answer.text
+        assert answer.json()["request_id"] in caplog.text
+        assert "canary@" not in caplog.text
+    with Api({**api.settings, "database_url": "postgresql://nobody@127.0.0.1:1/none"}) as away:
+        problem = away.get("/api/runs", 503)
+        assert "127.0.0.1:1" in problem["detail"]
+        assert away.client.get("/readyz").json() == {"ok": False, "database": False, "redis": True}
+        assert away.client.get("/healthz").status_code == 200
+
+
+def test_a_server_with_all_it_needs_is_ready(api):
+    assert api.get("/readyz") == {"ok": True, "database": True, "redis": True}
+
+
+def test_nothing_in_a_page_comes_from_elsewhere(api):
+    for path in ("/docs", "/openapi.json", "/api/status"):
+        answer = api.client.get(path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    page = api.client.get("/docs").text
+    assert "<script" not in page
+    assert "style=" not in page
+    assert "//" not in page.replace("://localhost", "")
+    for path in create_app(api.parts).openapi()["paths"]:
+        assert path in page
+
+
+def test_the_query_of_a_request_is_not_logged(api, caplog):
+    with caplog.at_level("INFO"):
+        api.get("/api/reservations", to="canary@example.com")
+        wait_until(lambda: "GET /api/reservations 200" in caplog.text, 5, "the line of the request")
+    assert not [r for r in caplog.records if r.name.startswith("mailbatch") and "canary" in r.getMessage()]
