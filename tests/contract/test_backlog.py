@@ -289,6 +289,12 @@ def test_a_lease_that_ended_on_the_wire_costs_an_attempt_under_either_policy(wor
     assert (resolved.held, world.row(mail).status, world.row(mail).attempts) == (1, Status.IN_DOUBT, 2)
 
 
+@pytest.fixture
+def four_lives(world):
+    world.backlog = replace(world.backlog, retry=RetryPolicy(max_attempts=4))
+    return world
+
+
 def dies(world, mail: UUID, *, alone: bool = False, on_wire: bool = True) -> DoubtsResolved:
     """Somebody takes the mail and dies of it; the next run judges the claim."""
     run = world.run()
@@ -318,6 +324,19 @@ def test_a_mail_with_which_two_senders_died_in_a_row_is_passed_over_and_goes_alo
     assert world.backlog.claim_alone(run, 0).claimed == []
     assert world.backlog.settle(run, 0, [outcome(alone.claim, YES)]) == {alone.claim}
     assert world.row(mail).status == Status.SENT
+
+
+def test_of_those_that_go_alone_the_one_with_which_fewer_senders_died_goes_first(four_lives):
+    world = four_lives
+    poison = world.reserve(due=-9)
+    for alone in (False, False, True):
+        dies(world, poison, alone=alone, on_wire=False)
+    bystander = world.reserve(due=-1)
+    for _ in range(2):
+        dies(world, bystander, on_wire=False)
+    run = world.run()
+    order = [world.backlog.claim_alone(run, 0).claimed[0].claim.reservation_id for _ in range(2)]
+    assert order == [bystander, poison]
 
 
 def test_nothing_is_left_where_nothing_is_due(world):

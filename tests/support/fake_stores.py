@@ -91,7 +91,8 @@ class FakeBacklog:
 
     def claim_alone(self, run_id: UUID, lane: int) -> Page:
         self._check("claim")
-        due = [r for r in self._due() if r.deaths >= ALONE_AFTER][:1]
+        suspects = [r for r in self._due() if r.deaths >= ALONE_AFTER]
+        due = sorted(suspects, key=lambda r: (-r.priority, r.claim_no, r.due_at, r.id))[:1]
         return Page(self._take(due, run_id, lane, strict=True), None)
 
     def _take(self, due: list[FakeRow], run_id: UUID, lane: int, *, strict: bool) -> list[Claimed]:

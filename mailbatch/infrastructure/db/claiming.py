@@ -198,7 +198,9 @@ def claim_statement(*, behind: bool, alone: bool = False) -> sa.Executable:
         key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
         due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
     limit = sa.bindparam("limit", type_=sa.Integer)
-    due = due.order_by(_r.due_at, _r.id).limit(limit).with_for_update(skip_locked=True)
+    # With whom more senders died comes later: bystanders are not held up by what kills.
+    order = (_r.claim_no, _r.due_at, _r.id) if alone else (_r.due_at, _r.id)
+    due = due.order_by(*order).limit(limit).with_for_update(skip_locked=True)
     # MATERIALIZED (and a CTE at all): a planner that inlines the subquery may lock more rows than LIMIT says.
     ids = due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     own_id = sa.literal("<") + sa.cast(_r.id, sa.Text) + "@" + sa.bindparam("id_domain", type_=sa.Text) + ">"

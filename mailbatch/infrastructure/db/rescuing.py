@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _r = mail_reservations.c
 _a = mail_attempts.c
 _SENDING = _r.status == sa.literal_column("'sending'")
-_DIED = sa.literal_column(f"mail_attempts.outcome IN ('in_doubt', '{CRASHED}')")
+_DIED: sa.ColumnElement[bool] = sa.literal_column(f"mail_attempts.outcome IN ('in_doubt', '{CRASHED}')")
 
 
 def ended_badly(claims: int) -> sa.ScalarSelect[int]:
