@@ -229,7 +229,7 @@ class Parts:
         from mailbatch.application.send_due import SendDue
 
         s = self.settings
-        return SendDue(
+        send_due = SendDue(
             backlog=self.backlog,
             compose=self.compose,
             transport=self.transport,
@@ -245,6 +245,19 @@ class Parts:
             guard=self.relay_guard,
             slots=self.slots,
         )
+        return self._traced(send_due)
+
+    def _traced(self, send_due: SendDue) -> SendDue:
+        """``send_due`` with spans round its ports, where this process traces."""
+        from mailbatch.infrastructure.tracing.wanted import wanted
+
+        if not wanted():
+            return send_due
+        from mailbatch.infrastructure.db.traces import headers_of
+        from mailbatch.infrastructure.tracing.lane import traced
+        from mailbatch.infrastructure.tracing.provider import tracer
+
+        return traced(send_due, tracer(), lambda ids: headers_of(self.engine, ids))
 
     @cached_property
     def circuits(self) -> SqlCircuits:

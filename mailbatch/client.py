@@ -21,7 +21,9 @@ from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.infrastructure.db.interventions import cancel as cancel_one
 from mailbatch.infrastructure.db.reservations import SqlIntake
+from mailbatch.infrastructure.db.traces import keep as keep_trace
 from mailbatch.infrastructure.mime.addresses import read_addresses
+from mailbatch.infrastructure.tracing.reserving import reserving
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +90,12 @@ def reserve(
         mail=mail, id=id, scheduled_at=at, expires_at=expires, priority=priority, idempotency_key=key, tag=tag
     )
     check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=max_message_bytes)
-    return Reserve(check=check, intake=SqlIntake(_connection(session_or_connection)))(draft).reservation_id
+    connection = _connection(session_or_connection)
+    with reserving() as trace:
+        stored = Reserve(check=check, intake=SqlIntake(connection))(draft)
+        if trace and stored.new:
+            keep_trace(connection, stored.reservation_id, trace)
+    return stored.reservation_id
 
 
 def cancel(session_or_connection: Caller, reservation_id: UUID) -> bool:

@@ -1,0 +1,241 @@
+"""A lane's work as spans: round its ports, so that a lane that is not traced knows nothing of it.
+
+A mail that was reserved in a trace gets ``mailbatch.claim``, ``.compose``, ``.smtp`` and ``.settle`` there, each linked
+to the span of the lane; other mails get none. Ids and codes are told, never addresses or contents.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
+from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.run import public
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from uuid import UUID
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, Tracer
+
+    from mailbatch.application.ports import Backlog, ClaimedMail, Composer, Cursor, Page, Run, Transport
+    from mailbatch.application.send_due import SendDue
+    from mailbatch.domain.message import Claim, Message
+    from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.settlement import Settlement
+
+log = logging.getLogger(__name__)
+
+
+def traced(send_due: SendDue, tracer: Tracer, read: Callable[[Sequence[UUID]], Mapping[UUID, Any]]) -> SendDue:
+    """``send_due`` with spans. ``read`` answers the W3C headers of the traces in which mails were reserved."""
+    mails = _Mails(tracer, read)
+    inner = replace(
+        send_due,
+        backlog=cast("Backlog", _TracedBacklog(send_due.backlog, mails)),
+        compose=_TracedComposer(send_due.compose, mails),
+        transport=_TracedTransport(send_due.transport, mails),
+    )
+    return cast("SendDue", _TracedSendDue(inner, tracer))
+
+
+@dataclass(slots=True)
+class _Mails:
+    """The mails that a lane holds and that were reserved in a trace."""
+
+    tracer: Tracer
+    read: Callable[[Sequence[UUID]], Mapping[UUID, Any]]
+    origins: dict[Claim, Context] = field(default_factory=dict)
+
+    def adopt(self, page: Page, began: int) -> None:
+        """Find out which of a claimed group were reserved in a trace."""
+        if not page.claimed:
+            return
+        try:
+            headers = self.read([c.claim.reservation_id for c in page.claimed])
+        except StoreError as error:
+            log.warning("traces could not be read: %s", error)
+            return
+        ended = time.time_ns()
+        for one in page.claimed:
+            if found := headers.get(one.claim.reservation_id):
+                self.origins[one.claim] = TraceContextTextMapPropagator().extract(found)
+                self.begin(one.claim, "mailbatch.claim", began).end(ended)
+
+    def begin(self, claim: Claim, name: str, began: int | None = None, kind: SpanKind = SpanKind.INTERNAL) -> Span:
+        """A span in the mail's own trace, linked to that of the lane."""
+        return self.tracer.start_span(
+            name,
+            context=self.origins[claim],
+            kind=kind,
+            links=[Link(get_current_span().get_span_context())],
+            attributes={
+                "mailbatch.reservation.id": str(claim.reservation_id),
+                "mailbatch.claim_no": claim.claim_no,
+            },
+            start_time=began,
+        )
+
+    def settled(self, settlements: Sequence[Settlement], began: int) -> None:
+        """Tell what became of mails, and forget them."""
+        ended = time.time_ns()
+        for s in settlements:
+            if s.claim in self.origins:
+                span = self.begin(s.claim, "mailbatch.settle", began)
+                span.set_attribute("mailbatch.status", s.status.value)
+                span.set_attribute("mailbatch.tally", s.tally.value)
+                span.end(ended)
+                del self.origins[s.claim]
+
+    @contextmanager
+    def group(self, name: str) -> Iterator[tuple[Span, int]]:
+        """A span in the lane's own trace, for a whole group."""
+        with self.tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
+            yield span, time.time_ns()
+
+
+class _TracedBacklog:
+    """The port ``Backlog``; what is not told of goes through."""
+
+    def __init__(self, inner: Backlog, mails: _Mails) -> None:
+        self._inner = inner
+        self._mails = mails
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
+        return self._claimed(lambda: self._inner.claim(run_id, lane, after, limit))
+
+    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+        return self._claimed(lambda: self._inner.claim_alone(run_id, lane))
+
+    def _claimed(self, claim: Callable[[], Page]) -> Page:
+        with self._mails.group("mailbatch.claim") as (span, began):
+            page = claim()
+            span.set_attribute("mailbatch.claimed", len(page.claimed))
+        self._mails.adopt(page, began)
+        return page
+
+    def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
+        with self._mails.group("mailbatch.settle") as (span, began):
+            span.set_attribute("mailbatch.settled", len(settlements))
+            held = self._inner.settle(run_id, lane, settlements)
+        self._mails.settled(settlements, began)
+        return held
+
+    def turn_over(
+        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+    ) -> tuple[set[Claim], Page]:
+        with self._mails.group("mailbatch.settle_and_claim") as (span, began):
+            held, page = self._inner.turn_over(run_id, lane, settlements, after, limit)
+            span.set_attribute("mailbatch.settled", len(settlements))
+            span.set_attribute("mailbatch.claimed", len(page.claimed))
+        self._mails.settled(settlements, began)
+        self._mails.adopt(page, began)
+        return held, page
+
+
+class _TracedComposer:
+    """The port ``Composer``."""
+
+    def __init__(self, inner: Composer, mails: _Mails) -> None:
+        self._inner = inner
+        self._mails = mails
+
+    def __call__(self, claimed: ClaimedMail) -> Message:
+        if claimed.claim not in self._mails.origins:
+            return self._inner(claimed)
+        span = self._mails.begin(claimed.claim, "mailbatch.compose")
+        try:
+            message = self._inner(claimed)
+            span.set_attribute("mailbatch.bytes", len(message.data))
+        except CannotCompose:
+            # Its reasons quote what the mail holds.
+            span.set_status(StatusCode.ERROR, "it cannot be composed")
+            raise
+        finally:
+            span.end()
+        return message
+
+
+class _TracedTransport:
+    """The port ``Transport``: a span from when a mail is taken until what became of it is known."""
+
+    def __init__(self, inner: Transport, mails: _Mails) -> None:
+        self._inner = inner
+        self._mails = mails
+
+    def send(
+        self,
+        messages: Iterable[Message],
+        permit: Callable[[], bool],
+        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+    ) -> Generator[Outcome, None, None]:
+        away: dict[Claim, Span] = {}
+
+        def leaving() -> Iterator[Message]:
+            for message in messages:
+                if message.claim in self._mails.origins:
+                    away[message.claim] = self._mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
+                yield message
+
+        outcomes = self._inner.send(leaving(), permit, last_look)
+        try:
+            for outcome in outcomes:
+                if (span := away.pop(outcome.claim, None)) is not None:
+                    _tell(span, outcome)
+                    span.end()
+                yield outcome
+        finally:
+            outcomes.close()
+            for span in away.values():
+                span.set_status(StatusCode.ERROR, "no verdict")
+                span.end()
+
+
+class _TracedSendDue:
+    """``SendDue``: a span for a lane's work in a run."""
+
+    def __init__(self, inner: SendDue, tracer: Tracer) -> None:
+        self._inner = inner
+        self._tracer = tracer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __call__(self, run: Run, lane: int = 0) -> None:
+        about: dict[str, str | int] = {"mailbatch.run.id": str(run.id), "mailbatch.lane": lane}
+        with self._tracer.start_as_current_span(
+            "mailbatch.send_due", attributes=about, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                self._inner(run, lane)
+            except RunFailed as error:
+                span.set_status(StatusCode.ERROR, public(str(error)))
+                raise
+
+
+def _tell(span: Span, outcome: Outcome) -> None:
+    match outcome:
+        case Answered(_, relay, verdicts):
+            span.set_attribute("server.address", relay)
+            worst = next((v for v in verdicts.values() if v.kind is not Kind.ACCEPTED), None)
+            verdict = worst or next(iter(verdicts.values()))
+            span.set_attribute("mailbatch.verdict", verdict.kind.value)
+            span.set_attribute("smtp.reply_code", verdict.reply.code)
+            if worst is not None:
+                span.set_status(StatusCode.ERROR, public(str(worst.reply)))
+        case RelayFault(_, relay, reason):
+            span.set_attribute("server.address", relay)
+            span.set_status(StatusCode.ERROR, public(reason))
+        case _:
+            span.set_attribute("mailbatch.verdict", "not_sent")
