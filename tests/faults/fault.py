@@ -52,6 +52,7 @@ class Fault:
     dialogue: str = "BDAT"
     latch: int | None = None
     held: int = 0
+    round: int | None = None
     short: bool = True
 
 
