@@ -17,7 +17,13 @@ import sqlalchemy as sa
 from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations, run_errors
+from mailbatch.infrastructure.db.tables import (
+    batch_runs,
+    batch_schedule,
+    mail_attempts,
+    mail_reservations,
+    run_errors,
+)
 from mailbatch.infrastructure.db.types import now
 from mailbatch.interfaces.cli import main
 
@@ -336,6 +342,43 @@ def test_runs_and_run_have_their_shape(shell, engine):
     assert shell.json("run", run_id)["errors"] == [text]
     assert text in shell("run", run_id)
     assert shell("runs", "--job", "purge") == "no runs yet\n"
+
+
+def test_show_tells_the_whole_life_of_a_mail(shell, engine):
+    mail, run = shell("reserve", *LETTER).strip(), uuid4()
+    verdicts = {
+        "ada@example.com": {"kind": "accepted", "code": 250, "text": "2.0.0 ok"},
+        "bob@example.com": {"kind": "deferred", "code": 452, "text": "4.2.2 full"},
+    }
+    told = {"reply_code": 452, "reply_text": "4.2.2 full", "enhanced_code": "4.2.2", "verdicts": verdicts}
+    tries = [
+        {"claim_no": 1, "outcome": "in_doubt", "reply_text": "no verdict", "lane": 0},
+        {"claim_no": 2, "outcome": "deferred", "relay": "relay:25", "lane": 3, **told},
+    ]
+    with engine.begin() as connection:
+        for number, row in enumerate(tries):
+            whole = {"reservation_id": mail, "run_id": run, "ended_at": now(number - 9), **row}
+            connection.execute(sa.insert(mail_attempts).values(whole))
+    change(engine, mail, status="sent", sent_at=now(), finished_at=now(), relay="relay:25", run_id=run, lane=1)
+    life = shell("show", mail).partition("its life:\n")[2].splitlines()[1:]
+    whats = [line.removeprefix(line.split("Z")[0] + "Z").split()[0] for line in life]
+    assert whats == ["reserved", "in_doubt", "deferred", "accepted", "deferred", "accepted", "is"]
+    found = "\n".join(life)
+    assert f"…{str(run)[-8:]} lane 3" in found
+    assert "bob@example.com" in found
+    assert "452 4.2.2 full" in found
+    assert life[-1].endswith("is sent")
+    assert shell.json("show", mail)["mail_attempts"][1]["enhanced_code"] == "4.2.2"
+
+
+def test_what_is_in_doubt_is_listed_explained_and_settled_by_hand(shell, engine):
+    mail = failed(shell, engine, status="in_doubt", last_error="no verdict", wire_at=now(-60), message_id="<1@x>")
+    assert [row["id"] for row in shell.json("list", "--status", "in_doubt")] == [mail]
+    assert "no verdict" in shell("list", "--status", "in_doubt")
+    assert f"mailbatch resolve {mail} --sent" in shell("explain", mail)
+    shell("resolve", mail, "--sent")
+    assert shell.json("explain", mail)["reason"] == "sent"
+    assert shell.json("list", "--status", "in_doubt") == []
 
 
 def test_status_has_its_shape(shell, engine, redis_url):

@@ -77,7 +77,7 @@ def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool) -> None:
 @click.argument("reservation_id", metavar="ID", type=click.UUID)
 @as_json
 def show(*, reservation_id: UUID, as_json: bool) -> None:
-    """Show all that is known of one reservation, and each try that was not accepted."""
+    """Show all that is known of one reservation, and its life: each try, by whom, and what the relay said."""
     from mailbatch.application.inquire import ShowReservation
 
     with opened() as parts:
@@ -86,18 +86,33 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
         print_json({**row, "mail_attempts": attempts})
         return
     print_fields((name, _text(value)) for name, value in row.items())
-    if attempts:
-        click.echo("\ntries that were not accepted:")
-        rows = [[_text(a["ended_at"]), a["outcome"], a["relay"] or "", _reply(a)] for a in attempts]
-        print_table([("ENDED", "fixed"), ("OUTCOME", "fixed"), ("RELAY", "text"), ("REPLY", "text")], rows, "")
+    click.echo("\nits life:")
+    columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "text")]
+    print_table(columns, _life(row, attempts), "")
+
+
+def _life(row: Row, attempts: Sequence[Row]) -> Iterator[Sequence[str]]:
+    """From its reservation to the state in which it is now, one line each; who answered otherwise has a line more."""
+    yield _text(row["created_at"]), "reserved", "", "", ""
+    for a in attempts:
+        yield _text(a["ended_at"]), a["outcome"], _run(a), a["relay"] or "", _reply(a)
+        for recipient, verdict in (a["verdicts"] or {}).items():
+            yield "", verdict["kind"], "", recipient, f"{verdict['code']} {verdict['text']}".strip()
+    if row["status"] == Status.SENT and row["relay"] and row["sent_at"]:
+        yield _text(row["sent_at"]), "accepted", _run(row), row["relay"], _reply(row)
+    if row["status"] == Status.PENDING:
+        yield _text(row["due_at"]), "is due (pending)", "", "", ""
+    else:
+        yield _text(row["finished_at"] or row["wire_at"]), f"is {row['status']}", "", "", ""
+
+
+def _run(attempt: Row) -> str:
+    """The run's id, as short as it is told apart, and the lane."""
+    return f"…{str(attempt['run_id'])[-8:]} lane {attempt['lane']}" if attempt["run_id"] else ""
 
 
 def _reply(attempt: Row) -> str:
-    return " ".join(_texts(attempt["reply_code"], attempt["reply_text"]))
-
-
-def _texts(*values: Any) -> Iterator[str]:
-    return (_text(value) for value in values if value)
+    return f"{attempt['reply_code'] or ''} {attempt['reply_text'] or ''}".strip()
 
 
 def _text(value: Any) -> str:
