@@ -27,7 +27,6 @@ from mailbatch.infrastructure.db.tables import (
 from mailbatch.interfaces.http.app import create_app
 from mailbatch.interfaces.http.exposition import CONTENT_TYPE, FRESH, Exposition
 
-NOW = datetime.now(UTC)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -36,6 +35,11 @@ def engine(database_url):
     engine = connect(database_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def exposed(engine: Any, **given: Any) -> Exposition:
@@ -56,7 +60,7 @@ def of(found: Samples, name: str, **labels: str) -> float:
 
 
 def add_run(url: str, started: datetime, *, outcome: str | None = "completed", job: str = "send-all", **columns: Any):
-    columns = {"heartbeat_at": NOW, **columns}
+    columns = {"heartbeat_at": datetime.now(UTC), **columns}
     with database(url) as connection:
         connection.execute(
             sa.insert(batch_runs).values(
@@ -74,10 +78,10 @@ def test_an_empty_database_has_figures_too(engine):
     assert of(found, "mailbatch_recent_lag_seconds_bucket", le="+Inf") == 0
 
 
-def test_states_and_ages_are_those_of_the_reservations(engine, database_url):
-    reserve(database_url, 3, scheduled_at=NOW - timedelta(seconds=100))
-    reserve(database_url, 1, start=3, scheduled_at=NOW + timedelta(days=1))
-    reserve(database_url, 1, start=4, status="in_doubt", wire_at=NOW - timedelta(seconds=50))
+def test_states_and_ages_are_those_of_the_reservations(engine, database_url, now):
+    reserve(database_url, 3, scheduled_at=now - timedelta(seconds=100))
+    reserve(database_url, 1, start=3, scheduled_at=now + timedelta(days=1))
+    reserve(database_url, 1, start=4, status="in_doubt", wire_at=now - timedelta(seconds=50))
     found = samples(exposed(engine)())
     assert of(found, "mailbatch_reservations", state="pending") == 4
     assert of(found, "mailbatch_due") == 3
@@ -110,12 +114,12 @@ def test_sums_begin_at_midnight_and_cut_no_run_in_two(engine, database_url):
     assert of(found, "mailbatch_running", batch="send-all") == 1
 
 
-def test_the_last_run_is_told_and_one_that_a_pause_held_back_is_none(engine, database_url):
-    began = NOW - timedelta(seconds=500)
-    add_run(database_url, began, outcome="failed", finished_at=NOW - timedelta(seconds=400), remaining=9)
-    add_run(database_url, NOW - timedelta(seconds=20), outcome="paused", finished_at=NOW - timedelta(seconds=20))
+def test_the_last_run_is_told_and_one_that_a_pause_held_back_is_none(engine, database_url, now):
+    began = now - timedelta(seconds=500)
+    add_run(database_url, began, outcome="failed", finished_at=now - timedelta(seconds=400), remaining=9)
+    add_run(database_url, now - timedelta(seconds=20), outcome="paused", finished_at=now - timedelta(seconds=20))
     with database(database_url) as connection:
-        connection.execute(sa.insert(batch_schedule).values(name="send-all", paused="ticks", next_tick_at=NOW))
+        connection.execute(sa.insert(batch_schedule).values(name="send-all", paused="ticks", next_tick_at=now))
     found = samples(exposed(engine)())
     told = {"batch": "send-all"}
     assert of(found, "mailbatch_last_run_start_timestamp_seconds", **told) == pytest.approx(began.timestamp(), abs=0.01)
@@ -124,15 +128,15 @@ def test_the_last_run_is_told_and_one_that_a_pause_held_back_is_none(engine, dat
     assert of(found, "mailbatch_last_run_outcome", **told, outcome="failed") == 0
     assert of(found, "mailbatch_paused", **told) == 1
     assert of(found, "mailbatch_running", **told) == 0
-    assert of(found, "mailbatch_next_tick_timestamp_seconds", **told) == pytest.approx(NOW.timestamp(), abs=0.01)
+    assert of(found, "mailbatch_next_tick_timestamp_seconds", **told) == pytest.approx(now.timestamp(), abs=0.01)
 
 
-def test_recent_lags_and_refusals_are_counted_by_class_up_to_a_bound(engine, database_url):
+def test_recent_lags_and_refusals_are_counted_by_class_up_to_a_bound(engine, database_url, now):
     for i, lag in enumerate((0.5, 30, 4000)):
-        at = NOW - timedelta(seconds=60)
+        at = now - timedelta(seconds=60)
         due = at - timedelta(seconds=lag)
         reserve(database_url, 1, start=i, status="sent", scheduled_at=due, sent_at=at, finished_at=at)
-    long_ago = NOW - timedelta(hours=2)
+    long_ago = now - timedelta(hours=2)
     reserve(database_url, 1, start=8, status="sent", scheduled_at=long_ago, sent_at=long_ago, finished_at=long_ago)
     with database(database_url) as connection:
         ids = connection.scalars(sa.select(mail_reservations.c.id)).all()
