@@ -59,6 +59,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], None]] = {"+": added, "*": multiplied
 
 # What a dict has itself goes before its keys (``{{ item.items }}``), as everywhere in Jinja2.
 _OF_DICTS = frozenset(dir(dict))
+_OF_LOOPS = frozenset(name for name in dir(LoopContext) if not name.startswith("_"))
 _MARKS = re.compile("[&<>'\"]")
 
 
@@ -183,6 +184,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 return obj[attribute]
             except KeyError:
                 return self.undefined(obj=obj, name=attribute)
+        if obj.__class__ is LoopContext and attribute in _OF_LOOPS:
+            return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
     def joined(self, context: Context, values: tuple[Any, ...]) -> str:
