@@ -185,6 +185,16 @@ def test_a_connection_is_worn_out_after_so_many_mails():
     assert server.verbs.count("QUIT") == 3
 
 
+def test_a_connection_that_was_idle_for_too_long_is_not_risked():
+    with FaultServer() as server:
+        # Any time at all is too long here.
+        transport = transport_to(server, connections=1, window=1, idle_seconds=1e-9)
+        outcomes = list(transport.send([message() for _ in range(3)], always))
+    assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 3
+    assert [accepted.connection for accepted in server.journal] == [1, 2, 3]
+    assert server.verbs.count("QUIT") == 3
+
+
 def test_a_relay_that_is_away_touches_one_mail_at_a_time():
     with FaultServer({"connect": drop}) as server:
         stream = transport_to(server, connections=4).send((message() for _ in range(100)), always)

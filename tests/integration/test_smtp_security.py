@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 import trustme
 from support.mails import always, kinds, message
-from support.smtpfault import FaultServer, drop, listen_in_silence, raw, say
+from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw, say
 
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.infrastructure.smtp.check import check
@@ -244,6 +244,26 @@ def test_a_wrong_password_is_not_tried_on_every_connection(tls, ca_file):
         assert next(stream).hopeless
         stream.close()
     assert server.verbs.count("AUTH") == 1
+
+
+@pytest.mark.parametrize("security", [Security.TLS, Security.STARTTLS_REQUIRED])
+@pytest.mark.parametrize("mode", ["PIPELINING", "BDAT"])
+def test_mails_go_pipelined_through_tls_however_they_are_cut(mode, security, tls, ca_file):
+    behind = set()
+
+    def dot(session):
+        session.server.note(lambda: behind.add(bytes(session.buffer[:4])))
+        session.ordinary()
+
+    # Some are larger than what the kernels hold, so that records wait, and are tried again.
+    messages = [message(body=(b"x" * 70 + b"\r\n") * (60_000 if n % 8 == 7 else 20)) for n in range(24)]
+    with serve(tls, security, script={"dot": dot}, extensions=OFFERS[mode]) as server:
+        relay = SmtpRelay(host="127.0.0.1", port=server.port, security=security, ca_file=ca_file)
+        outcomes = list(SmtpTransport(relay, connections=1).send(messages, always))
+    assert {kind for outcome in outcomes for kind in kinds(outcome).values()} == {Kind.ACCEPTED}
+    assert [accepted.data for accepted in server.journal] == [m.data for m in messages]
+    assert all(accepted.encrypted for accepted in server.journal)
+    assert (b"MAIL" if mode == "PIPELINING" else b"RSET") in behind
 
 
 @pytest.mark.parametrize("security", ENCRYPTED)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _NOT_UNDERSTOOD = (500, 502, 503, 504)
 """What a relay says that lost the thread (RFC 5321 §4.2.3); to a mail in good order it cannot be meant."""
 _END = "the end of the body"
+_OF_ADDRESS = "2.1."
+"""How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
 
 class Choked(RelayError):
@@ -128,6 +130,8 @@ class Dialogue:
         self._queued = 0
         self._handed = 0
         self._spoiled = False
+        self._rcpt_text = ""
+        self._tells_apart = False
         self._done: list[tuple[Message, Outcome]] = []
 
     # --- what goes out -------------------------------------------------------------------------------------------
@@ -305,7 +309,7 @@ class Dialogue:
     def _all_well(self, one: _Transaction) -> bool:
         """Take all that is to be said of a mail for now in one go, if it is there and all is well: the usual case."""
         left = one.asked - one.answered
-        if not left or one.refused:
+        if not left or one.refused or not self.finished:
             return False
         if one.end is None:
             if self.protocol is not Protocol.PIPELINING or self._handed <= one.start:
@@ -319,7 +323,7 @@ class Dialogue:
         if self._handed < one.end or (reply := self._replies.read_well(left, OK)) is None:
             return False
         self.progress += 1
-        self._finish(one, Verdict(Kind.ACCEPTED, reply))
+        self._accept(one, reply)
         return True
 
     def collect(self) -> list[tuple[Message, Outcome]]:
@@ -384,6 +388,8 @@ class Dialogue:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
             one.refused[recipient] = _verdict("RCPT", reply)
             one.confused |= self.protocol > Protocol.DATA and reply.code in _NOT_UNDERSTOOD
+        if not self.finished:
+            self._rcpt_text = reply.cooked().text
         if self.protocol is Protocol.DATA and one.hopeless and one.asked == len(one.commands) - 1:
             self._spoiled = True
             self._finish(one)
@@ -410,10 +416,19 @@ class Dialogue:
                 raise Choked(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
             self._finish(one)
         elif reply.code == OK:
-            self._finish(one, Verdict(Kind.ACCEPTED, reply.cooked()))
+            self._accept(one, reply.cooked())
         else:
             self._spoiled |= self.protocol is Protocol.BDAT
             self._refuse(one, _verdict(_END, reply))
+
+    def _accept(self, one: _Transaction, reply: Reply) -> None:
+        if reply.text.startswith(_OF_ADDRESS):
+            if self._tells_apart:
+                # Somewhere before there was a reply too many, and this is the answer to RCPT.
+                raise Choked(f"the answer to {_END} is one to an address: {reply}")
+        elif not self.finished:
+            self._tells_apart = self._rcpt_text.startswith(_OF_ADDRESS)
+        self._finish(one, Verdict(Kind.ACCEPTED, reply))
 
     def _refuse(self, one: _Transaction, verdict: Verdict) -> None:
         """All that was not refused before is refused now."""

@@ -193,8 +193,8 @@ class Stream:
         self._done(message, NotSent(message.claim))
 
     def _has_idled(self, session: Session) -> bool:
-        limit = self._terms.idle_seconds
-        return session.dialogue.idle and 0 < limit < time.monotonic() - session.since
+        limit, dialogue = self._terms.idle_seconds, session.dialogue
+        return dialogue.idle and dialogue.begun > 0 and 0 < limit < time.monotonic() - session.since
 
     # --- a session -----------------------------------------------------------------------------------------------
 
