@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
@@ -172,12 +173,19 @@ class Explain:
                 said,
                 "start one with `celery -A mailbatch worker -B`; `mailbatch doctor` looks at all",
             )
+        facts["last_run"] = self._last_run()
+        if case.circuit.state is not CircuitState.CLOSED:
+            facts["relay_reason"] = case.circuit.reason
         when = f"the next run{_on(case.next_run_at)}" if case.next_run_at else "a run; no beat has planned one yet"
         return (
             Reason.WAITS_FOR_RUN,
             f"It is due and waits for {when}; {before} before it.",
-            "`mailbatch send-all` is now",
+            "`mailbatch send-all` sends now",
         )
+
+    def _last_run(self) -> str | None:
+        last = next((run for run in self.reports.runs(self.job, 2) if run["outcome"] is not None), None)
+        return f"{last['outcome']}{_on(last['finished_at'])}: {last['error'] or 'no error'}" if last else None
 
     def _problems(self, row: Row) -> list[str]:
         """Why it could not be composed, if it could not."""

@@ -69,6 +69,7 @@ class RelayGuard:
 
     def failed(self, reason: str, asked: float | None = None) -> None:
         """Tell that the relay stays away, and for how many seconds it ``asked`` to be left alone."""
+        reason = reason.removeprefix(f"{self.relay}: ")
         try:
             failures = self.circuits.look(self.relay).failures + 1
             seconds = self.policy.open_for(failures, self.jitter(), asked)

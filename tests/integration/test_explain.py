@@ -118,11 +118,12 @@ def test_no_run_because_beat_or_worker_is_not_there(world):
 def test_a_mail_that_only_waits_for_the_next_run(world):
     mail = world.mail()
     assert "no beat has planned one yet" in world.explain(mail).sentence
-    world.run(beat=100, outcome="completed")
+    world.run(beat=100, outcome="failed", error="the relay is away: x", finished_at=now(-90))
     world.tick(200)
     told = world.explain(mail)
     assert told.reason == "waits_for_run"
     assert told.sentence.startswith("It is due and waits for the next run at 20")
+    assert told.facts["last_run"].endswith(": the relay is away: x")
 
 
 def test_a_mail_that_will_fail_says_so_before_its_run(world):
