@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse, Response
 
+from mailbatch.interfaces.console import site
 from mailbatch.interfaces.http import (
     bulk,
     login,
@@ -77,6 +78,7 @@ def _routers() -> list[APIRouter]:
         login.router,
         reference.router,
         pages.router,
+        *site.ROUTERS,
     ]
 
 

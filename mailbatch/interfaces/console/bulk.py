@@ -1,0 +1,69 @@
+"""``/bulk``: one thing to all that a filter means; a page says to how many, and its button does it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response
+
+from mailbatch.application.bulk import Act, DoBulk, PreviewBulk
+from mailbatch.application.filters import FIELDS
+from mailbatch.interfaces.console.asked import Filtered, from_form
+from mailbatch.interfaces.console.overview import snapshots_of
+from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.console.words import plural
+from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader, gate_of
+from mailbatch.interfaces.http.bulk import confirmed, token
+from mailbatch.interfaces.http.noting import note, told
+from mailbatch.interfaces.http.problems import Problem
+
+router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=Page)
+
+_DONE = {
+    Act.CANCEL: "cancelled",
+    Act.REQUEUE: "requeued",
+    Act.RESTORE: "restored",
+    Act.RESOLVE: "taken for sent",
+    Act.DELETE: "deleted",
+}
+_Act = Annotated[Act, Path()]
+
+
+@router.get("/{act}")
+def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) -> Response:
+    """To how many it would be done. Nothing is done yet."""
+    found = PreviewBulk(parts_of(request).reservations)(act, asked.selection())
+    return show(
+        request,
+        caller,
+        "bulk.html",
+        title=f"{act.value.capitalize()} many",
+        paused=paused(request),
+        act=act,
+        asked=asked,
+        found=found,
+        confirm=token(gate_of(request), act, asked.given),
+    )
+
+
+@router.post("/{act}")
+def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) -> Response:
+    """Do it. The filter is the previewed one, its times counted back from then."""
+    asked = from_form(request, {name: fields[name] for name in FIELDS if name in fields})
+    try:
+        when = confirmed(gate_of(request), fields.get("confirm", [""])[0], act, dict(sorted(asked.given.items())))
+    except Problem as problem:
+        again = asked.link(f"/bulk/{act.value}")
+        if problem.status_code != HTTPStatus.CONFLICT:
+            raise
+        return done(request, again, "That was too long ago: look at the number again.", good=False)
+    parts, which = parts_of(request), asked.selection(when)
+    changed = DoBulk(parts.reservations, parts.interventions)(act, which)
+    note(parts.actions, caller, act.value, told(which), changed.changed)
+    snapshots_of(request).now.forget()
+    left = ", ".join(f"{n:,} {status.value.replace('_', ' ')}" for status, n in changed.left.items())
+    text = f"{plural(changed.changed, 'reservation')} {_DONE[act]}." + (f" Left alone: {left}." if left else "")
+    return done(request, asked.link("/reservations"), text)

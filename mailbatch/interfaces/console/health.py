@@ -1,0 +1,76 @@
+"""Is the database there, Redis, the relay, a beat? One line for each, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.circuit import CircuitState
+from mailbatch.domain.errors import MailbatchError
+from mailbatch.domain.run import public
+from mailbatch.interfaces.console.words import moment, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.circuit import Circuit
+
+GRACE = 10.0
+"""Seconds by which a tick may be late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found of one part. ``level`` is ``ok``, ``warning`` or ``error``."""
+
+    name: str
+    level: str
+    found: str
+    advice: str = ""
+
+
+def of_database(parts: Parts) -> Check:
+    """Whether it answers, and has its tables."""
+    return _tried("Database", parts.ensure_migrated, "answers, tables are up to date", "`mailbatch doctor`")
+
+
+def of_redis(parts: Parts) -> Check:
+    """Whether it answers."""
+    return _tried("Redis", parts.ping_redis, "answers", "check MAILBATCH_REDIS_URL and that the server runs")
+
+
+def of_relay(circuit: Circuit, zone: str) -> Check:
+    """Whether it is left alone; nobody asks it here."""
+    if circuit.state is CircuitState.CLOSED:
+        return Check("Relay", "ok", f"{circuit.relay}: nothing is wrong with it")
+    ahead = (
+        f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is tried by the next run"
+    )
+    return Check(
+        "Relay",
+        "error",
+        f"{circuit.relay} {ahead}: {public(circuit.reason or 'it failed')}",
+        "it is the relay, not we: ask whoever runs it; “Send now” tries it at once",
+    )
+
+
+def of_beat(tick: datetime | None, now: datetime) -> Check:
+    """Whether somebody means to start the next run, and keeps to it."""
+    if tick is None:
+        return Check("Beat", "warning", "none has run yet", "start one: `celery -A mailbatch worker -B`")
+    late = (now - tick).total_seconds()
+    if late > GRACE:
+        return Check(
+            "Beat", "error", f"its tick is {span(late)} late", "is it running? `celery -A mailbatch worker -B`"
+        )
+    return Check("Beat", "ok", f"next tick in {span(max(0, round(-late)))}")
+
+
+def _tried(name: str, ask: Callable[[], object], well: str, advice: str) -> Check:
+    try:
+        ask()
+    except MailbatchError as error:
+        return Check(name, "error", public(str(error)), advice)
+    return Check(name, "ok", well)

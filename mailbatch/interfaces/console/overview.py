@@ -1,0 +1,47 @@
+"""``/``: how things stand, on one page that keeps itself fresh."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, Response
+
+from mailbatch.interfaces.console.screen import Page, render, show
+from mailbatch.interfaces.console.snapshot import Snapshots
+from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.interfaces.http.auth import PageReader
+
+if TYPE_CHECKING:
+    from typing import Any
+
+router = APIRouter(include_in_schema=False, route_class=Page)
+
+
+@router.get("/")
+def overview(request: Request, caller: PageReader) -> Response:
+    """The page."""
+    seen = look(request)
+    return show(request, caller, "overview.html", title="Overview", paused=seen["now"].pause, **seen)
+
+
+@router.get("/live")
+def live(request: Request, caller: PageReader) -> Response:
+    """Its middle, which htmx asks for every two seconds."""
+    seen = look(request)
+    return HTMLResponse(render(request, caller, "live.html", paused=seen["now"].pause, **seen))
+
+
+def look(request: Request) -> dict[str, Any]:
+    """What both show."""
+    snapshots = snapshots_of(request)
+    return {"now": snapshots.now(), "day": snapshots.day()}
+
+
+def snapshots_of(request: Request) -> Snapshots:
+    """The looks of this application, made when somebody first looks."""
+    state = request.app.state
+    if getattr(state, "snapshots", None) is None:
+        state.snapshots = Snapshots(parts_of(request))
+    found: Snapshots = state.snapshots
+    return found

@@ -1,0 +1,186 @@
+"""``/reservations``: the list by state and filter, and the life of one mail."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from mailbatch.application.bulk import STATES, Act
+from mailbatch.application.cancel import Cancel
+from mailbatch.application.inquire import ShowReservation
+from mailbatch.application.operating_ports import LISTED_BY
+from mailbatch.application.requeue import Requeue
+from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
+from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.console.asked import Filtered, from_form
+from mailbatch.interfaces.console.overview import snapshots_of
+from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.documents import said
+from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
+from mailbatch.interfaces.http.noting import note
+from mailbatch.interfaces.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.application.compose import Rendered
+    from mailbatch.application.operating_ports import Answer, Row
+    from mailbatch.bootstrap import Parts
+
+router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
+
+PAGE = 50
+_COLUMNS = {
+    *("id", "status", "recipients", "subject", "template", "tag", "attempts", "last_error", "reply_code", "reply_text"),
+    *("due_at", "sent_at", "finished_at", "created_at"),
+}
+_KEY = ("id", "status", "created_at", "finished_at")
+_LONGEST_TEXT = 50_000
+"""Characters of a body that the page shows."""
+MAIL_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
+)
+"""For a mail's HTML: no script, no form, nothing fetched (nobody abroad learns that it was looked at)."""
+_ACTS: dict[Status, tuple[Act, ...]] = {
+    status: tuple(
+        act for act in Act if status in STATES[act] and not (act is Act.REQUEUE and status is Status.CANCELLED)
+    )
+    for status in Status
+}
+"""What can be done in each state; what is cancelled is restored, which is the same as requeued."""
+
+
+@router.get("")
+def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | None = None) -> Response:
+    """A page of the list, newest first."""
+    problems: Sequence[str] = ()
+    rows: list[Row] = []
+    try:
+        which = asked.selection()
+        after = row_of(cursor, *_KEY)
+        rows = parts_of(request).reservations.select(which, {*_COLUMNS, *LISTED_BY}, after, PAGE + 1)
+    except InvalidReservation as error:
+        problems = error.problems
+    return show(
+        request,
+        caller,
+        "reservations.html",
+        HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK,
+        title="Reservations",
+        paused=paused(request),
+        asked=asked,
+        problems=problems,
+        rows=rows[:PAGE],
+        next=asked.link("/reservations", cursor=cursor_of(rows[PAGE - 1], *_KEY)) if len(rows) > PAGE else None,
+        later=cursor is not None,
+        census=snapshots_of(request).now().census,
+        acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),
+    )
+
+
+@router.post("/search")
+def search(request: Request, caller: PageReader, fields: FormFields) -> Response:
+    """The filter's form. What was typed goes on in the link, but for an address."""
+    if not hmac.compare_digest(fields.get(CSRF_FIELD, [""])[0].encode(), csrf_token(request, caller).encode()):
+        raise Problem(HTTPStatus.FORBIDDEN, "this form is old, or not ours; load the page again")
+    return RedirectResponse(from_form(request, fields).link("/reservations"), HTTPStatus.SEE_OTHER)
+
+
+@router.get("/{reservation_id}")
+def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
+    """The life of one mail: why it is where it is, what was said to it, how it looks, what can be done."""
+    parts = parts_of(request)
+    row, attempts = ShowReservation(parts.reservations)(reservation_id)
+    status = Status(row["status"])
+    return show(
+        request,
+        caller,
+        "reservation.html",
+        title=f"Reservation {reservation_id}",
+        paused=paused(request),
+        row=row,
+        attempts=attempts,
+        explained=parts.explain(reservation_id),
+        preview=_preview(parts, reservation_id),
+        acts=_ACTS[status],
+    )
+
+
+@router.get("/{reservation_id}/html")
+def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Response:
+    """Its HTML as it would be now, under a policy of its own; shown in a frame."""
+    rendered = parts_of(request).preview.stored(reservation_id)
+    if rendered.html is None:
+        raise NotFound(f"reservation {reservation_id} has no HTML")
+    return HTMLResponse(rendered.html, headers={"Content-Security-Policy": MAIL_POLICY})
+
+
+@router.post("/{reservation_id}/{act}")
+def act_on(
+    request: Request,
+    caller: PageOperator,
+    reservation_id: UUID,
+    act: Literal["cancel", "restore", "requeue", "resolve", "delete"],
+) -> Response:
+    """One of the buttons."""
+    parts, verb = parts_of(request), Act(act)
+    found = _do(parts, verb, reservation_id)
+    if found.status is None:
+        raise NotFound(f"no reservation {reservation_id}")
+    well = found.changed
+    note(parts.actions, caller, verb.value, {"id": str(reservation_id)}, int(well), "done" if well else "refused")
+    snapshots_of(request).now.forget()
+    if verb is Act.DELETE and well:
+        return done(request, "/reservations", f"Reservation {reservation_id} is deleted.")
+    return done(request, f"/reservations/{reservation_id}", _said(verb, found), good=well)
+
+
+def _do(parts: Parts, act: Act, reservation_id: UUID) -> Answer:
+    match act:
+        case Act.CANCEL:
+            return Cancel(parts.interventions)([reservation_id])[0]
+        case Act.REQUEUE:
+            return Requeue(parts.interventions)([reservation_id])[0]
+        case Act.RESTORE:
+            return parts.interventions.requeue([reservation_id], STATES[act])[0]
+        case Act.RESOLVE:
+            return parts.interventions.resolve([reservation_id])[0]
+        case Act.DELETE:
+            return parts.interventions.delete([reservation_id])[0]
+
+
+_AIMS = {Act.CANCEL: Status.CANCELLED, Act.RESOLVE: Status.SENT}
+
+
+def _said(act: Act, found: Answer) -> str:
+    if act is Act.DELETE:
+        return f"Not deleted: it is {found.status}; only finished ones are."
+    text = said(found, _AIMS.get(act, Status.PENDING))
+    return f"{text[0].upper()}{text[1:]}."
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    rendered: Rendered | None
+    problems: Sequence[str] = ()
+
+    @property
+    def text(self) -> str | None:
+        """The text, as far as a page can show it."""
+        text = self.rendered.text if self.rendered else None
+        return text if text is None or len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n…"
+
+
+def _preview(parts: Parts, reservation_id: UUID) -> _Shown:
+    try:
+        return _Shown(parts.preview.stored(reservation_id))
+    except CannotCompose as error:
+        return _Shown(None, error.errors)

@@ -1,0 +1,61 @@
+"""``/runs``: what each run did, and what it could not do, by kind and one by one."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from mailbatch.application.inquire import ShowRun
+from mailbatch.batch.send_all import NAME
+from mailbatch.interfaces.console.screen import Page, paused, show
+from mailbatch.interfaces.documents import COUNTS
+from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.auth import PageReader
+
+router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
+
+PAGE = 50
+ITEMS = 100
+_KEY = ("started_at", "run_id")
+
+
+@router.get("")
+def listed(request: Request, caller: PageReader, cursor: str | None = None) -> Response:
+    """A page of the list, newest first."""
+    rows = parts_of(request).reports.runs(NAME, PAGE + 1, row_of(cursor, *_KEY))
+    return show(
+        request,
+        caller,
+        "runs.html",
+        title="Runs",
+        paused=paused(request),
+        rows=rows[:PAGE],
+        counts=COUNTS,
+        next=cursor_of(rows[PAGE - 1], *_KEY) if len(rows) > PAGE else None,
+        later=cursor is not None,
+    )
+
+
+@router.get("/{run_id}")
+def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """One run: its counts, its errors by kind, and its items, a page of them."""
+    reports = parts_of(request).reports
+    row, _ = ShowRun(reports)(run_id)
+    items = list(islice(reports.errors(run_id, min(after, 2**31 - 1)), ITEMS + 1))
+    return show(
+        request,
+        caller,
+        "run.html",
+        title=f"Run {run_id}",
+        paused=paused(request),
+        row=row,
+        counts=COUNTS,
+        groups=reports.error_groups(run_id),
+        items=items[:ITEMS],
+        next=items[ITEMS - 1].index if len(items) > ITEMS else None,
+        after=after,
+    )

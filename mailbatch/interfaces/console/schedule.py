@@ -1,0 +1,134 @@
+"""``/schedule``: when the next run is, what it would send, and the buttons: pause, stop, resume, send now."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from mailbatch.application.pause import PauseJob, ResumeJob
+from mailbatch.application.plan import PlanRun
+from mailbatch.batch.send_all import NAME
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.console import words
+from mailbatch.interfaces.console.overview import snapshots_of
+from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
+from mailbatch.interfaces.http.noting import note
+from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.runs import celery_of, start
+
+if TYPE_CHECKING:
+    from celery.result import AsyncResult
+
+    from mailbatch.bootstrap import Parts
+
+router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)
+
+_ACTIONS = 15
+_PLANNED = 25
+_PLAN_SECONDS = 2.0
+"""For so long mails are rendered for a plan at most."""
+_SOON = 2.0
+"""Seconds for which the button waits for its run, to say what came of it."""
+_SAID = {
+    Pause.TICKS: "Paused: no tick starts a run. A run in progress finishes, and “Send now” still works.",
+    Pause.ALL: "Stopped: a run in progress ends before its next mail, and nothing starts until you resume.",
+}
+
+
+@router.get("")
+def schedule(request: Request, caller: PageReader) -> Response:
+    """The page."""
+    parts = parts_of(request)
+    snapshot = snapshots_of(request).now()
+    return show(
+        request,
+        caller,
+        "schedule.html",
+        title="Schedule",
+        paused=paused(request),
+        now=snapshot,
+        every=words.schedule(parts.settings.when),
+        actions=parts.actions.list(_ACTIONS),
+    )
+
+
+@router.get("/plan")
+def plan(request: Request, caller: PageReader) -> Response:
+    """What the next run would send: rendered, and not sent."""
+    parts = parts_of(request)
+    return show(request, caller, "plan.html", title="The next run", paused=paused(request), **_planned(parts))
+
+
+def _planned(parts: Parts) -> dict[str, Any]:
+    ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose, reports=parts.reports)
+    tick = parts.reports.next_tick_at(NAME)
+    by = tick if tick is not None and tick > datetime.now(UTC) else None
+    due, exact = parts.upcoming.count(by)
+    rate = ask.rate(NAME)
+    until, found = time.monotonic() + _PLAN_SECONDS, []
+    for one in ask(by, _PLANNED):
+        found.append(one)
+        if time.monotonic() > until:
+            break
+    return {"by": by, "due": due, "exact": exact, "rate": rate, "found": found, "takes": due / rate if rate else None}
+
+
+@router.post("/pause")
+def pause(request: Request, caller: PageOperator, fields: FormFields) -> Response:
+    """Suspend the ticks, or everything."""
+    parts, everything = parts_of(request), fields.get("what") == ["all"]
+    what = PauseJob(parts.switch)(NAME, everything=everything)
+    note(parts.actions, caller, "pause", {"job": NAME, "what": what.value}, None)
+    return _back(request, _SAID[what])
+
+
+@router.post("/resume")
+def resume(request: Request, caller: PageOperator) -> Response:
+    """Let the sending go on."""
+    parts = parts_of(request)
+    ResumeJob(parts.switch)(NAME)
+    note(parts.actions, caller, "resume", {"job": NAME}, None)
+    return _back(request, "Resumed: the next tick starts a run.")
+
+
+@router.post("/run-now")
+def run_now(request: Request, caller: PageOperator) -> Response:
+    """Send what is due; the page that follows says what came of it if that was quick."""
+    parts = parts_of(request)
+    if parts.lock(NAME).peek() is not None:
+        return _back(request, "A run is in progress already: job is already running.", good=False)
+    try:
+        result = start(celery_of(request))
+    except Problem as problem:
+        return _back(request, str(problem.detail), good=False)
+    note(parts.actions, caller, "run-now", {"task_id": result.id}, None)
+    return _back(request, *_came_to(result))
+
+
+def _came_to(result: AsyncResult) -> tuple[str]:
+    until = time.monotonic() + _SOON
+    while not result.ready() and time.monotonic() < until:
+        time.sleep(0.05)
+    report = result.result if result.ready() else None
+    if not isinstance(report, dict):
+        return ("A run was asked for; a worker takes it up.",)
+    counted = ", ".join(
+        f"{report[name]:,} {words.state(name)}"
+        for name in ("sent", "failed", "deferred", "in_doubt", "expired")
+        if report[name]
+    )
+    return (f"The run is over, {words.state(report['outcome'])}: {counted or 'nothing was due'}.",)
+
+
+def _back(request: Request, text: str, *, good: bool = True) -> Response:
+    snapshots_of(request).now.forget()
+    snapshots_of(request).day.forget()
+    came_from = request.headers.get("referer", "")
+    target = "/schedule" if came_from.endswith("/schedule") else "/"
+    return done(request, target, text, good=good)

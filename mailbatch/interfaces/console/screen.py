@@ -1,0 +1,170 @@
+"""Make a page of a template: what every page shows, what the last deed came to, and errors as a person reads them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache, partial
+from hashlib import sha256
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from itsdangerous import BadSignature
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from mailbatch.batch.send_all import NAME
+from mailbatch.domain.errors import MailbatchError
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.console import words
+from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.interfaces.http.auth import LoginNeeded, Role, csrf_token, gate_of, login_address
+from mailbatch.interfaces.http.problems import Problem, problem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from starlette.requests import Request
+
+    from mailbatch.interfaces.http.auth import Caller
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+_NOTICE = "mailbatch_notice"
+_NOTICE_SECONDS = 60
+
+
+class Page(APIRoute):
+    """A route whose errors are pages. What nobody foresaw is left to the guard, which logs it."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Wrap FastAPI's own handler."""
+        asked = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await asked(request)
+            except LoginNeeded:
+                if "HX-Request" not in request.headers:
+                    raise
+                # A refresh from a page whose session has ended: the whole page goes to the form, not its middle.
+                return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": login_address(request)})
+            except RequestValidationError:
+                return _error(request, Problem(HTTPStatus.NOT_FOUND, "there is nothing at this address"))
+            except HTTPException as error:
+                return _error(request, error)
+            except MailbatchError as error:
+                return _error(request, problem_of(error))
+            except Exception as error:
+                if any(kind.__module__.startswith(("redis.", "kombu.")) for kind in type(error).__mro__):
+                    said = "Redis, or the broker, cannot be asked; check that it runs: `mailbatch doctor`"
+                    return _error(request, Problem(HTTPStatus.SERVICE_UNAVAILABLE, said))
+                raise
+
+        return handler
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a deed came to, told on the next page. It holds no address: it travels in a cookie."""
+
+    text: str
+    good: bool = True
+
+
+def show(
+    request: Request, caller: Caller, template: str, status: HTTPStatus = HTTPStatus.OK, **values: Any
+) -> HTMLResponse:
+    """The page of ``template``."""
+    notice = _notice(request)
+    page = HTMLResponse(render(request, caller, template, notice=notice, **values), status)
+    if notice is not None:
+        page.delete_cookie(_NOTICE, httponly=True, samesite="strict")
+    return page
+
+
+def render(request: Request, caller: Caller | None, template: str, **values: Any) -> str:
+    """The HTML of ``template``, or of a part of a page."""
+    parts = parts_of(request)
+    zone = parts.settings.timezone
+    shared = {
+        "moment": partial(words.moment, zone=zone),
+        "zone": zone,
+        "csrf": csrf_token(request, caller) if caller is not None else "",
+        "operates": caller is not None and caller.role is Role.OPERATE,
+        "session": caller is not None and caller.session is not None,
+        "path": request.url.path,
+        "notice": None,
+    }
+    return _environment().get_template(template).render({**shared, **values})
+
+
+def paused(request: Request) -> Pause:
+    """What is suspended now; each whole page says so."""
+    return parts_of(request).switch.paused(NAME)
+
+
+def done(request: Request, target: str, text: str, *, good: bool = True) -> Response:
+    """After a deed: go to ``target``, which must be a path of ours, and say there what came of it."""
+    answer = RedirectResponse(target, HTTPStatus.SEE_OTHER)
+    signed = gate_of(request).signer("notice").dumps([text, good])
+    value = signed if isinstance(signed, str) else signed.decode()
+    secure = request.url.scheme == "https"
+    answer.set_cookie(_NOTICE, value, max_age=_NOTICE_SECONDS, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+def _notice(request: Request) -> Notice | None:
+    value = request.cookies.get(_NOTICE)
+    if not value:
+        return None
+    try:
+        text, good = gate_of(request).signer("notice").loads(value, max_age=_NOTICE_SECONDS)
+    except (BadSignature, ValueError):
+        return None
+    return Notice(text, good=good)
+
+
+def _error(request: Request, error: HTTPException) -> Response:
+    members = error.members if isinstance(error, Problem) else {}
+    html = render(
+        request,
+        None,
+        "error.html",
+        title=HTTPStatus(error.status_code).phrase,
+        said=error.detail,
+        problems=members.get("problems", []),
+        request_id=request.scope.get("state", {}).get("request_id"),
+    )
+    return HTMLResponse(html, error.status_code, error.headers)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(number=words.number, span=words.span, ago=words.ago, words=words.state, pretty=_pretty)
+    environment.globals.update(
+        plural=words.plural, tone=words.tone, by=words.trigger, static=address_of, states=list(Status), Pause=Pause
+    )
+    return environment
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2, default=str)
+
+
+@cache
+def address_of(name: str) -> str:
+    """Where a file of ``static/`` is served; another content is another address, so browsers may keep it."""
+    return f"/static/{name}?v={sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"

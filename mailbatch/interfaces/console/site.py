@@ -1,0 +1,19 @@
+"""The console: every router of its pages, in the order in which they are asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.interfaces.console import bulk, files, overview, reservations, runs, schedule
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+ROUTERS: list[APIRouter] = [
+    overview.router,
+    reservations.router,
+    bulk.router,
+    runs.router,
+    schedule.router,
+    files.router,
+]

@@ -1,0 +1,187 @@
+"""What the overview shows, looked up once for all who look at it: an open console must not slow the worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from mailbatch.application.operating_ports import Selection
+from mailbatch.batch.send_all import NAME
+from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.console import chart
+from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_redis, of_relay
+from mailbatch.interfaces.documents import COUNTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mailbatch.application.metrics import Figures, Histogram
+    from mailbatch.application.operating_ports import Census, Row
+    from mailbatch.application.watch import Finding
+    from mailbatch.bootstrap import Parts
+
+FRESH, FRESH_DAY = 1.5, 15.0
+"""Seconds for which a look at the present, and one at the last day, is shown to everybody."""
+MOST_RUNS = 2000
+"""Runs of the last day that are read for the chart; with more it begins later."""
+CAP = 100_000
+_LIVELY = 10.0
+"""Seconds of silence after which a run does not count as running where no lock can be asked."""
+_DONE = tuple(name for name in COUNTS if name != "remaining")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """A run in progress. ``whole`` counts what is done and what is due; ``rate`` in mails a second."""
+
+    run_id: str | None
+    done: int
+    whole: int
+    counts: Mapping[str, int]
+    rate: float | None
+    left: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Now:
+    """The present."""
+
+    pause: Pause
+    running: bool
+    progress: Progress | None
+    next_run_at: datetime | None
+    last_run: Row | None
+    census: Census
+    warnings: Sequence[Finding]
+    checks: Sequence[Check]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Day:
+    """What the last day and hour came to. ``lag``: within what time half, and 95 %, of the mails went lately."""
+
+    chart: chart.Chart
+    whole: bool
+    hour: Mapping[str, int]
+    lag: tuple[str, str] | None
+    refusals: Mapping[tuple[str, str], int]
+
+
+@dataclass(slots=True)
+class Kept(Generic[T]):
+    """One look, shared by all who ask within ``fresh`` seconds; while one looks, the others wait for it."""
+
+    look: Callable[[], T]
+    fresh: float
+    _found: tuple[float, T] | None = None
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self) -> T:
+        """Answer what was found last, or look again."""
+        with self._guard:
+            if self._found is None or time.monotonic() - self._found[0] > self.fresh:
+                found = self.look()
+                self._found = time.monotonic(), found
+            return self._found[1]
+
+    def forget(self) -> None:
+        """Look again next time: somebody has changed something."""
+        with self._guard:
+            self._found = None
+
+
+class Snapshots:
+    """The two looks of one application."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.now = Kept(lambda: look(parts), FRESH)
+        self.day = Kept(lambda: look_back(parts), FRESH_DAY)
+
+
+def look(parts: Parts) -> Now:
+    """How things stand now. A Redis that is away costs what it knows, and no more. Raises ``StoreError``."""
+    census = parts.reports.census()
+    circuit = parts.circuits.look(parts.relay.name)
+    tick = parts.reports.next_tick_at(NAME)
+    pause = parts.switch.paused(NAME)
+    redis = of_redis(parts)
+    running = _running(parts)
+    shown = parts.status.get(NAME) if running and redis.level == "ok" else None
+    return Now(
+        pause=pause,
+        running=running,
+        progress=_progress(shown, census.due) if running else None,
+        next_run_at=tick,
+        last_run=next((run for run in parts.reports.runs(NAME, 5) if run["outcome"] is not None), None),
+        census=census,
+        warnings=parts.watch(NAME)(NAME),
+        checks=[
+            of_database(parts),
+            redis,
+            of_relay(circuit, parts.settings.timezone),
+            of_beat(tick, datetime.now(UTC)),
+        ],
+    )
+
+
+def look_back(parts: Parts) -> Day:
+    """What was. Raises ``StoreError``."""
+    now = datetime.now(UTC)
+    runs = parts.reports.runs(NAME, MOST_RUNS)
+    figures = parts.measure.measures.figures()
+    since = now - timedelta(hours=1)
+    hour = {
+        s.value: parts.reservations.count(Selection(status=s, since=since), CAP) for s in (Status.SENT, Status.FAILED)
+    }
+    return Day(
+        chart=chart.draw(runs, now, parts.settings.timezone),
+        whole=len(runs) < MOST_RUNS or runs[-1]["started_at"] < now - timedelta(days=1),
+        hour=hour,
+        lag=_lag(figures),
+        refusals=figures.refusals,
+    )
+
+
+def _running(parts: Parts) -> bool:
+    try:
+        return parts.lock(NAME).peek() is not None
+    except LockUnavailable:
+        run = parts.runs.open_run(NAME)
+        return run is not None and run.silent < _LIVELY
+
+
+def _progress(shown: Mapping[str, Any] | None, due: int) -> Progress:
+    shown = shown or {}
+    counts = {name: int(shown.get(name) or 0) for name in _DONE}
+    done, elapsed = sum(counts.values()), float(shown.get("elapsed") or 0)
+    rate = done / elapsed if done and elapsed else None
+    return Progress(
+        run_id=shown.get("run_id"),
+        done=done,
+        whole=done + due,
+        counts={name: n for name, n in counts.items() if n},
+        rate=rate,
+        left=due / rate if rate else None,
+    )
+
+
+def _lag(figures: Figures) -> tuple[str, str] | None:
+    from mailbatch.application.metrics import LAGS
+    from mailbatch.interfaces.console.words import span
+
+    def within(histogram: Histogram, share: float) -> str:
+        wanted = histogram.counts[-1] * share
+        for count, upper in zip(histogram.counts, LAGS, strict=False):
+            if count >= wanted:
+                return span(upper)
+        return f"over {span(LAGS[-1])}"
+
+    lags = figures.lags
+    return (within(lags, 0.5), within(lags, 0.95)) if lags.counts[-1] else None

@@ -1,0 +1,91 @@
+"""How figures, times and names read on a page."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from mailbatch.domain.run import RunOutcome
+from mailbatch.domain.schedule import Cron, Every
+
+if TYPE_CHECKING:
+    from mailbatch.domain.schedule import Schedule
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_FEW = 10
+"""Below so many of them, seconds are told with a decimal."""
+_TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
+_BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST})
+
+
+def number(value: float | None) -> str:
+    """``1,204``; nothing for None."""
+    return "" if value is None else f"{round(value):,}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """``1 mail``, ``1,204 mails``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def span(seconds: float | None) -> str:
+    """A length of time in the two units that matter: ``4.2 s``, ``2 min 10 s``, ``3 h 5 min``, ``2 d 4 h``."""
+    if seconds is None:
+        return ""
+    if seconds < _FEW:
+        return f"{seconds:.1f} s" if seconds else "0 s"
+    whole = round(seconds)
+    for size, name, part, small in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {name}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s"
+
+
+def moment(when: datetime | None, zone: str = "UTC") -> str:
+    """A time to the second, without the date if it is today's, without the year if it is this one's."""
+    if when is None:
+        return ""
+    local, today = when.astimezone(ZoneInfo(zone)), datetime.now(ZoneInfo(zone))
+    if local.date() == today.date():
+        return f"{local:%H:%M:%S}"
+    return f"{local:%b} {local.day}, {local:%H:%M:%S}" if local.year == today.year else f"{local:%Y-%m-%d %H:%M}"
+
+
+def ago(when: datetime | None) -> str:
+    """How far it is from now: ``2 min 10 s ago``, ``in 40 s``."""
+    if when is None:
+        return ""
+    seconds = (datetime.now(UTC) - when).total_seconds()
+    if abs(seconds) < 1:
+        return "now"
+    return f"{span(round(seconds))} ago" if seconds > 0 else f"in {span(round(-seconds))}"
+
+
+def state(value: Any) -> str:
+    """A state or an outcome without its underscores: ``in doubt``."""
+    return str(value).replace("_", " ")
+
+
+def tone(outcome: str | None) -> str:
+    """In which colour an outcome of a run stands."""
+    if outcome is None:
+        return "sending"
+    if outcome in _BAD:
+        return "failed"
+    return "sent" if outcome == RunOutcome.COMPLETED else "in_doubt"
+
+
+def trigger(value: str) -> str:
+    """Who started a run."""
+    return _TRIGGERS.get(value, value)
+
+
+def schedule(when: Schedule) -> str:
+    """When a batch runs by itself."""
+    match when:
+        case Every(seconds):
+            return f"every {span(seconds)}"
+        case Cron(line, timezone):
+            return f"cron {line} ({timezone})"
