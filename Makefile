@@ -44,19 +44,28 @@ check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types
 	$(BIN)/lint-imports
 	$(PYTEST) tests/unit
 
-.PHONY: unit contract integration e2e smoke faults
+.PHONY: unit contract integration e2e smoke
 unit: $(VENV)/ready-to-test ## unit tests: fakes only
 contract: $(VENV)/ready-to-test ## one behaviour suite for each port, on its fake and on its adapters
 integration: $(VENV)/ready-to-test ## adapters on a private Redis, PostgreSQL and SMTP server
 e2e: $(VENV)/ready-to-test ## real workers, beats and commands
 smoke: $(VENV)/ready-to-test ## pytest-celery's nodes; on Docker with SMOKE_DOCKER=1
-faults: $(VENV)/ready-to-test ## kill, freeze, cut off: what must not be lost then
-unit contract integration e2e smoke faults:
+unit contract integration e2e smoke:
 	$(PYTEST) tests/$@
 
-.PHONY: soak
-soak: $(VENV)/ready-to-test ## the ring of faults in its long form: many more kills
-	FAULTS=long $(PYTEST) tests/faults
+# `make test` does each fault once. SEED=… does the same again, with ROUND=… one round of it.
+ROUNDS := 200
+REPEAT := 3
+MINUTES := 30
+.PHONY: faults faults-peers soak
+faults: $(VENV)/ready-to-test ## each fault again and again, kills at random moments: docs/reliability.md (half an hour)
+	PYTHONPATH=tests $(BIN)/python -m faults --write --rounds $(ROUNDS) --repeat $(REPEAT) \
+		$(SEED:%=--seed %) $(ROUND:%=--round %)
+	FAULTS=long $(PYTEST) tests/faults/test_strict.py
+faults-peers: $(VENV)/ready-to-test $(PEERS)/ready ## the same kills for django-post_office and django-mailer
+	PYTHONPATH=tests $(BIN)/python -m faults.peers --write
+soak: $(VENV)/ready-to-test ## MINUTES of ticks while something breaks all the time, under both policies
+	PYTHONPATH=tests $(BIN)/python -m faults.soak --write --minutes $(MINUTES) $(SEED:%=--seed %)
 
 ##@ Measure it
 
