@@ -14,6 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import NotSent, Outcome, RelayFault
+from mailbatch.infrastructure.smtp.farewell import Farewells
 from mailbatch.infrastructure.smtp.opening import Bell, NoSlot
 from mailbatch.infrastructure.smtp.relay import RelayError
 from mailbatch.infrastructure.smtp.wire import Wire, hang_up, masked
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mailbatch.domain.message import Claim, Message
-    from mailbatch.infrastructure.smtp.connection import Connection
     from mailbatch.infrastructure.smtp.session import Session
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -30,8 +30,6 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE = 10.0
 """Seconds to wait for a thread that was told to end: more than it needs, unless the name server hangs."""
-_FAREWELL = 1.0
-"""Seconds to wait for the answer to QUIT."""
 _ENOUGH_QUEUED = 64 * 1024
 """Bytes waiting for the kernel, beyond which no further mail is begun: its permit would be old when it goes."""
 _ASK_AGAIN = 0.1
@@ -56,7 +54,7 @@ class Stream:
         self._wires = [Wire(terms, held_back=last_look is not None) for _ in range(terms.connections)]
         self._poll = select.poll()
         self._by_fd: dict[int, Session] = {}
-        self._leaving: dict[int, tuple[Connection, float]] = {}
+        self._farewells = Farewells(self._poll, terms)
         self._bell: Bell | None = None
         self._ready: deque[Message] = deque()
         self._outcomes: list[Outcome] = []
@@ -99,9 +97,7 @@ class Stream:
             opening.abort()
         for session in list(self._by_fd.values()):
             self._part(session) if session.dialogue.idle else self._drop(session)
-        while self._leaving:
-            self._hear_farewells(self._poll.poll(_FAREWELL * 1000))
-            self._end_farewells(time.monotonic())
+        self._farewells.wait()
         for opening in openings:
             if not opening.join(_PATIENCE):
                 logger.warning("%s: a connection's thread does not end; left behind", self._terms.relay.name)
@@ -261,6 +257,12 @@ class Stream:
         self._forget(session)
         session.wire.drop(session)
 
+    def _part(self, session: Session) -> None:
+        """Close an idle connection in good manners, without waiting for it."""
+        self._forget(session)
+        self._farewells.say(session.wire.part(session), session.fd)
+        self._tick_by(time.monotonic())
+
     def _forget(self, session: Session) -> None:
         self._poll.unregister(session.fd)
         del self._by_fd[session.fd]
@@ -280,8 +282,7 @@ class Stream:
             elif self._bell is not None and fd == self._bell.ear.fileno():
                 self._bell.heard()
                 self._take_over()
-        if self._leaving:
-            self._hear_farewells(events)
+        self._farewells.heard(events)
         self._attended = time.monotonic()
         if self._attended >= self._tick_at:
             self._tick(self._attended)
@@ -298,7 +299,7 @@ class Stream:
                 self._tick_by(session.judge(now))
             except RelayError as error:
                 self._lose(session, error)
-        self._end_farewells(now)
+        self._tick_by(self._farewells.overdue(now))
         resting = [wire.rests_until for wire in self._wires if wire.rests_until > now]
         opening = [wire.opening for wire in self._wires if wire.opening is not None]
         slow = [one for one in opening if one.since + _ASK_WHILE_OPENING <= now]
@@ -358,31 +359,3 @@ class Stream:
                 self._drop(session)
                 self._done(message, NotSent(claim))
         return True
-
-    # --- farewells -----------------------------------------------------------------------------------------------
-
-    def _part(self, session: Session) -> None:
-        """Close an idle connection in good manners, without waiting for it."""
-        fd = session.fd
-        self._forget(session)
-        connection = session.wire.part(session)
-        if connection.say_quit():
-            self._leaving[fd] = connection, time.monotonic() + _FAREWELL
-            self._poll.register(fd, select.POLLIN)
-            self._tick_by(self._leaving[fd][1])
-        else:
-            hang_up(connection, self._terms)
-
-    def _hear_farewells(self, events: list[tuple[int, int]]) -> None:
-        for fd, _ in events:
-            if fd in self._leaving:
-                self._end_farewell(fd)
-
-    def _end_farewells(self, now: float) -> None:
-        for fd in [fd for fd, (_, ends) in self._leaving.items() if ends <= now]:
-            self._end_farewell(fd)
-
-    def _end_farewell(self, fd: int) -> None:
-        connection, _ = self._leaving.pop(fd)
-        self._poll.unregister(fd)
-        hang_up(connection, self._terms)
