@@ -22,6 +22,7 @@ from mailbatch.infrastructure.db.tables import (
     mail_reservations,
     operator_actions,
 )
+from mailbatch.infrastructure.redis.client import connect
 from mailbatch.interfaces.http.app import create_app
 
 _TABLES = (mail_attempts, mail_reservations, operator_actions, api_answers, batch_runs)
@@ -409,6 +410,15 @@ def test_run_now_names_the_run_that_is_running(api):
     assert api.get("/api/is-running")["running"] is False
 
 
+def test_without_a_worker_nothing_is_queued(api, redis_url, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
+    monkeypatch.setattr("mailbatch.batch.calling.ANSWER", 0.1)
+    problem = api.client.post("/api/run-now")
+    assert (problem.status_code, "no worker answered" in problem.json()["detail"]) == (503, True)
+    with connect(redis_url) as client:
+        assert client.llen("mailbatch:mailbatch") == client.llen("mailbatch") == 0
+
+
 # --- operating ---
 
 
@@ -496,6 +506,11 @@ def test_every_refusal_is_a_problem_with_the_id_of_its_request(api, method, path
     assert answer.headers["X-Request-ID"] == problem["request_id"] == "night-1"
     assert problem["detail"]
     assert "Traceback" not in answer.text
+
+
+def test_a_method_that_does_not_fit_is_told_which_do(api):
+    assert api.client.put("/api/reservations").headers["Allow"] == "GET, POST"
+    assert api.client.post(f"/api/reservations/{uuid4()}").headers["Allow"] == "DELETE, GET"
 
 
 def test_a_body_beyond_the_limit_is_refused_whether_it_says_its_length_or_not(api):

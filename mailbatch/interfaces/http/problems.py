@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from mailbatch.domain.errors import (
     CannotCompose,
@@ -42,6 +43,7 @@ _STATUS: dict[type[MailbatchError], HTTPStatus] = {
     StateConflict: HTTPStatus.CONFLICT,
 }
 _SOON = {"Retry-After": "2"}
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Problem(HTTPException):
@@ -108,8 +110,19 @@ async def _refused(request: Request, error: Exception) -> Response:
         detail = f"{request.method} is not for this address; see the header Allow, or /docs"
     if error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = "there is nothing at this address; see /docs"
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # RFC 9110 §15.5.6: all that the address takes; the router knows only the first of its routes.
+        headers["Allow"] = ", ".join(_methods(request))
     members = error.members if isinstance(error, Problem) else {}
-    return response(error.status_code, detail, request_id(request), error.headers, **members)
+    return response(error.status_code, detail, request_id(request), headers, **members)
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be asked of this address."""
+    routes = request.app.routes
+    asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    return [method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _not_understood(request: Request, error: Exception) -> Response:

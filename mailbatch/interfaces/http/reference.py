@@ -33,7 +33,7 @@ _TAGS = {
     "operating": "How things stand; pause and resume; who did what.",
     "trying": "See a mail rendered, or send one to yourself.",
 }
-_UNNAMED = (shapes.ReservationIn, shapes.BulkPreview, shapes.ReservedMany, shapes.ProblemDocument)
+_UNNAMED = (shapes.ReservationIn, shapes.BulkDone, shapes.BulkPreview, shapes.ReservedMany, shapes.ProblemDocument)
 """Shapes that no route names as FastAPI wants it."""
 
 
