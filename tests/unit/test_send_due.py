@@ -6,8 +6,9 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
+from mailbatch.application.lane import within_budget
 from mailbatch.application.ports import Claimed
-from mailbatch.application.send_due import SendDue, within_budget
+from mailbatch.application.send_due import SendDue
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.domain.reservation import Status
