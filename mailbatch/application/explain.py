@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.application.ports import ClaimedMail
+from mailbatch.application.watch import nobody_runs
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.message import Claim
@@ -164,8 +165,7 @@ class Explain:
             facts["run_id"] = v.open_run
             said = f"It is due, and run {v.open_run} is sending; {before} before it."
             return Reason.RUN_IN_PROGRESS, said, "`mailbatch status` shows how far it is"
-        overdue = v.oldest_due is not None and v.oldest_due > p.quiet
-        if overdue and (v.last_sign is None or v.last_sign > p.quiet):
+        if nobody_runs(v, p):
             since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
             said = f"It is due, but no run has {since}: beat or worker is not there."
             return (

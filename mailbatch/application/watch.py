@@ -46,6 +46,7 @@ class Vitals:
     """The signs of life of a job and its backlog, at ``now`` by the database's clock; ages in seconds.
 
     ``last_sign``: since a run began, beat or ended. ``silent``: since the newest run without an end has beaten.
+    ``last_tick``: since beat has ticked; ``next_tick``: until it means to, negative when that is over.
     ``died``: since a run that nobody ended was closed, if none has begun since. ``on_wire``: for how long the oldest
     living claim has been held; ``finished``: since any mail was. ``ended``: leases over for longer than was asked for.
     """
@@ -53,6 +54,8 @@ class Vitals:
     now: datetime
     oldest_due: float | None = None
     last_sign: float | None = None
+    last_tick: float | None = None
+    next_tick: float | None = None
     open_run: UUID | None = None
     silent: float | None = None
     died: float | None = None
@@ -115,8 +118,7 @@ class Watch:
             yield _died(v, v.silent, f"run {v.open_run} of {job} is silent: its process died, or hangs")
         elif v.died is not None:
             yield _died(v, v.died, f"a run of {job} died without an end; its row is closed")
-        waits = v.oldest_due is not None and v.oldest_due > p.quiet
-        if waits and _longer(v.last_sign, p.quiet) and self.switch.paused(job) is Pause.NONE:
+        if nobody_runs(v, p) and self.switch.paused(job) is Pause.NONE:
             since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
             yield Finding(
                 name="no_run",
@@ -174,6 +176,14 @@ class Watch:
             return self.driver.peek() if self.driver is not None else None
         except LockUnavailable:
             return None
+
+
+def nobody_runs(v: Vitals, p: Patience) -> bool:
+    """Whether mail has been due for two intervals and no run has begun as long."""
+    waits = v.oldest_due is not None and v.oldest_due > p.quiet
+    # After a pause, say: a beat has planned the first tick, and has not had the time for two.
+    begins = v.next_tick is not None and v.next_tick > 0 and _longer(v.last_tick, p.quiet)
+    return waits and not begins and _longer(v.last_sign, p.quiet)
 
 
 def _died(v: Vitals, seconds: float, what: str) -> Finding:

@@ -17,7 +17,7 @@ from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.pulse import SqlPulse
 from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
@@ -121,6 +121,23 @@ def test_a_pause_is_no_missing_run(world, pause):
     world.mail(due=700)
     SqlSwitch(world.engine).set(JOB, pause)
     assert world.names() == []
+
+
+@pytest.mark.parametrize(
+    ("last_tick", "next_tick", "found"),
+    [
+        (-5000, 200, []),  # resumed after a pause: the first tick is still to come
+        (None, 200, []),  # a beat that began just now
+        (-100, 200, ["no_run"]),  # it ticks, and no worker is there
+        (-5000, -4700, ["no_run"]),  # no beat is there
+    ],
+)
+def test_a_beat_that_has_only_begun_to_tick_is_given_its_time(world, last_tick, next_tick, found):
+    world.mail(due=5000)
+    with world.engine.begin() as connection:
+        ticks = {"last_tick_at": now(last_tick) if last_tick else None, "next_tick_at": now(next_tick)}
+        connection.execute(sa.insert(batch_schedule).values(name=JOB, **ticks))
+    assert world.names() == found
 
 
 def test_a_run_that_fell_silent_is_seen_then_closed_and_named_until_the_next_one(world):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from mailbatch.application.watch import Vitals
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.runs import DIED
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations
 from mailbatch.infrastructure.db.types import now, seconds_since
 
 if TYPE_CHECKING:
@@ -53,10 +53,13 @@ class SqlPulse:
             .cte("ended")
         )
         since = seconds_since
+        slot = sa.select(batch_schedule).where(batch_schedule.c.name == job).cte("slot")
         statement = sa.select(
             now().label("now"),
             sa.select(since(oldest_due())).scalar_subquery().label("oldest_due"),
             sa.select(since(sa.func.max(lately.c.heartbeat_at))).scalar_subquery().label("last_sign"),
+            sa.select(since(slot.c.last_tick_at)).scalar_subquery().label("last_tick"),
+            sa.select(-since(slot.c.next_tick_at)).scalar_subquery().label("next_tick"),
             sa.select(silent.c.run_id).scalar_subquery().label("open_run"),
             sa.select(silent.c.silent).scalar_subquery().label("silent"),
             sa.select(since(last.c.finished_at)).where(last.c.error == DIED).scalar_subquery().label("died"),
