@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,9 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         started(f"http://{shown}:{bound[1]}")
         server = uvicorn.Server(config)
         app.state.stopping = lambda: server.should_exit
+        # uvicorn raises the signal once more when it has ended; to have been told to end is no failure.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda _number, _frame: None)
         server.run(sockets=[listener])
 
 

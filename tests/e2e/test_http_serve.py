@@ -1,0 +1,54 @@
+"""``mailbatch serve`` beside a real worker: a run asked for over HTTP, and an end when told."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+
+import httpx2
+import pytest
+from support.api import MAIL, OPERATE
+
+
+@pytest.fixture
+def served(stack):
+    stack.settings |= {"API_TOKEN": OPERATE, "LOG_LEVEL": "DEBUG"}
+    process = stack.process("mailbatch", "serve", "--port", "0")
+    address = process.wait_for_log(r"serves on (http://\S+)", 30)[1]
+    with httpx2.Client(base_url=address, headers={"Authorization": f"Bearer {OPERATE}"}, timeout=60) as client:
+        yield stack, process, client
+
+
+def test_a_run_is_asked_for_over_http_and_the_server_ends_when_told(served):
+    stack, process, client = served
+    stack.worker("--pool", "solo")
+    for _ in range(3):
+        assert client.post("/api/reservations", json=MAIL).status_code == 201
+    report = client.post("/api/run-now", params={"wait": 30})
+    assert (report.status_code, report.json()["outcome"], report.json()["sent"]) == (200, "completed", 3), report.text
+    (run,) = client.get("/api/runs").json()["items"]
+    assert (run["run_id"], run["trigger"]) == (report.json()["run_id"], "api")
+    queued = client.post("/api/run-now", headers={"Idempotency-Key": "night-1"})
+    again = client.post("/api/run-now", headers={"Idempotency-Key": "night-1"})
+    assert (queued.status_code, again.json()) == (202, queued.json())
+
+    tried = client.post("/api/test-send", json={"to": "me@example.com", "subject": "Hi", "body_text": "Hi"}).json()
+    assert (tried["outcome"], tried["reply"][:3]) == ("sent", "250")
+    assert client.get("/api/reservations", params={"to": "query-canary@example.com"}).status_code == 200
+    assert client.post("/api/reservations", json=MAIL, headers={"Authorization": "Bearer x"}).status_code == 401
+
+    began = time.monotonic()
+    process.signal(signal.SIGTERM)
+    assert process.wait_exit(15) == 0
+    assert time.monotonic() - began < 10
+    log = process.log_text()
+    assert "Traceback" not in log
+    assert not re.search(rf"{OPERATE}|query-canary|ann@example\.com|me@example\.com", log)
+
+
+def test_the_server_refuses_to_be_reached_by_others_without_a_token(sqlite_stack):
+    refused = sqlite_stack.cli("serve", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 - that is the question
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+    assert "MAILBATCH_API_TOKEN" in refused.stderr
