@@ -145,7 +145,7 @@ class House:
         with self._engine.begin() as connection:
             yield connection
 
-    def reserve(self, name: str, count: int, **columns: Any) -> dict[UUID, str]:
+    def reserve(self, name: str, count: int, *, start: int = 0, **columns: Any) -> dict[UUID, str]:
         """``count`` mails that are due, each to an address of its own under ``name``; answer ids and addresses."""
         rows = [
             {
@@ -155,7 +155,7 @@ class House:
                 "tag": name,
                 **{key: value(i) if callable(value) else value for key, value in columns.items()},
             }
-            for i in range(count)
+            for i in range(start, start + count)
         ]
         statement = sa.insert(mail_reservations).returning(_r.id, _r.recipients)
         with self.database() as connection:
