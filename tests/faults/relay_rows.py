@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faults.fault import Fault
+from faults.house import WINDOW
 
 if TYPE_CHECKING:
     from faults.house import House
@@ -98,6 +99,8 @@ RELAY = [
         row="5k",
         name="answers garbage",
         script={"connect": [NOISE], "mail": [None, NOISE], "dot": [None, None, NOISE]},
+        # The relay goes on as if nothing were, and takes what stands behind the noise on that connection.
+        doubled=2 * WINDOW,
         doubtful=True,
     ),
     Fault(
@@ -125,7 +128,7 @@ RELAY = [
         name="is frozen in the middle of a mail",
         script={"dot": [None, ["hold"]]},
         injure=frozen,
-        doubled=2 * 4,
+        doubled=2 * WINDOW,
         doubtful=None,
         lasts=AWAY + 3.0,
     ),
