@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.interventions import SqlInterventions
     from mailbatch.infrastructure.db.lanes import SqlLanes
     from mailbatch.infrastructure.db.reports import SqlReports
+    from mailbatch.infrastructure.db.resent import SqlResent
     from mailbatch.infrastructure.db.reservations import SqlReservations
     from mailbatch.infrastructure.db.run_reports import SqlOutbox
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
@@ -386,6 +387,13 @@ class Parts:
         from mailbatch.infrastructure.db.reports import SqlReports
 
         return SqlReports(self.engine)
+
+    @cached_property
+    def resent(self) -> SqlResent:
+        """Mails that somebody may have got twice."""
+        from mailbatch.infrastructure.db.resent import SqlResent
+
+        return SqlResent(self.engine)
 
     @cached_property
     def upcoming(self) -> SqlUpcoming:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "status": ("status", "Show how things stand."),
     "top": ("top", "Watch how things stand, live."),
     "plan": ("plan", "Render what the next run would send, and send nothing."),
+    "twice": ("twice", "List who may have got a mail twice."),
     "pause": ("pause", "Suspend the sending."),
     "resume": ("pause", "Let the sending go on."),
     "purge": ("purge", "Delete finished reservations that are old."),

@@ -29,6 +29,11 @@ class Asked:
         self.given = {name: given[name].strip() for name in FIELDS if given.get(name, "").strip()}
         self.find = find
 
+    @property
+    def fields(self) -> dict[str, str]:
+        """All fields; what was not given is empty."""
+        return {name: self.given.get(name, "") for name in FIELDS}
+
     def selection(self, now: datetime | None = None) -> Selection:
         """Which reservations are meant. Raises ``InvalidReservation``."""
         return read_filter(self.given, now or datetime.now(UTC))

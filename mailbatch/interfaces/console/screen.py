@@ -150,10 +150,10 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
-    environment.filters.update(number=words.number, span=words.span, ago=words.ago, words=words.state, pretty=_pretty)
+    environment.filters.update(
+        number=words.number, said=words.said, span=words.span, ago=words.ago, words=words.state, pretty=_pretty
+    )
     environment.globals.update(
         plural=words.plural, tone=words.tone, by=words.trigger, static=address_of, states=list(Status), Pause=Pause
     )

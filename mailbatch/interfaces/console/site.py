@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.interfaces.console import bulk, files, overview, reservations, runs, schedule
+from mailbatch.interfaces.console import bulk, files, overview, reservations, runs, schedule, twice
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -15,5 +15,6 @@ ROUTERS: list[APIRouter] = [
     bulk.router,
     runs.router,
     schedule.router,
+    twice.router,
     files.router,
 ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
+
+from markupsafe import Markup, escape
 
 from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.schedule import Cron, Every
@@ -16,6 +19,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _FEW = 10
 """Below so many of them, seconds are told with a decimal."""
 _TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
+_COMMAND = re.compile(r"`([^`]+)`")
 _BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST})
 
 
@@ -89,3 +93,9 @@ def schedule(when: Schedule) -> str:
             return f"every {span(seconds)}"
         case Cron(line, timezone):
             return f"cron {line} ({timezone})"
+
+
+def said(text: str) -> Markup:
+    """A sentence of ours: beginning with a capital, its `commands` set as code."""
+    # The text is escaped before anything is put round it.
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704

@@ -1,0 +1,34 @@
+"""Tell who may have got a mail twice: it went out once without a verdict, and then again with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from mailbatch.application.operating_ports import Row
+
+
+class Resent(Protocol):
+    """Knows which mails went out again after a try that ended without a verdict. May raise ``StoreError``."""
+
+    def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
+        """Those whose doubtful try ended at or after ``since``, the last first.
+
+        A row has ``reservation_id``, ``recipients``, ``message_id``, ``doubt_at``, ``doubt_relay``, ``doubt_run_id``,
+        ``sent_at``, ``relay``, ``reply_text`` and ``run_id``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ListTwice:
+    """List the mails that somebody may have got twice. There are no others: see docs/explanation/delivery.md."""
+
+    resent: Resent
+
+    def __call__(self, since: datetime | None, limit: int) -> Sequence[Row]:
+        """Answer up to ``limit`` of them, the last first."""
+        return self.resent.resent(since, limit)

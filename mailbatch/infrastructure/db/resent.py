@@ -1,0 +1,56 @@
+"""Mails that went out again after a try without a verdict: the adapter of the port ``Resent``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.settlement import Tally
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.application.operating_ports import Row
+
+_a, _r = mail_attempts.c, mail_reservations.c
+
+
+@dataclass(frozen=True, slots=True)
+class SqlResent:
+    """The port ``Resent`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
+        """Read them; see the port. Doubts are few, and the index of outcomes has them by their time."""
+        statement = (
+            sa.select(
+                _a.reservation_id,
+                _r.recipients,
+                _r.message_id,
+                _a.ended_at.label("doubt_at"),
+                _a.relay.label("doubt_relay"),
+                _a.run_id.label("doubt_run_id"),
+                _r.sent_at,
+                _r.relay,
+                _r.reply_text,
+                _r.run_id,
+            )
+            .join(mail_reservations, _r.id == _a.reservation_id)
+            # One that an operator took for sent was claimed only once.
+            .where(_a.outcome == Tally.IN_DOUBT.value, _r.status == Status.SENT.value, _r.claim_no > _a.claim_no)
+            .order_by(_a.ended_at.desc(), _a.reservation_id)
+            .limit(limit)
+        )
+        if since is not None:
+            statement = statement.where(_a.ended_at >= since)
+        with reading(self.engine) as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]

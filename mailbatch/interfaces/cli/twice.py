@@ -1,0 +1,44 @@
+"""``mailbatch twice``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
+
+if TYPE_CHECKING:
+    from mailbatch.application.operating_ports import Row
+
+
+@click.command
+@click.option("--since", default="1d", show_default=True, help="A time, or how long ago: 15m, 1h, 2d.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@as_json
+def twice(*, since: str, limit: int, as_json: bool) -> None:
+    """List who may have got a mail twice.
+
+    It went out once without a verdict (a crash, a lost reply) and then again with one. Both bear the same Message-ID:
+    the relay's log tells whether there were two.
+    """
+    from datetime import UTC, datetime
+
+    from mailbatch.application.filters import read_moment
+    from mailbatch.application.twice import ListTwice
+
+    when = read_moment("--since", since, datetime.now(UTC))
+    with opened() as parts:
+        rows = ListTwice(parts.resent)(when, limit)
+        zone = parts.settings.timezone
+    if as_json:
+        print_json(list(rows))
+        return
+    columns = [("ID", "fixed"), ("DOUBT", "fixed"), ("SENT", "fixed"), ("TO", "text"), ("MESSAGE-ID", "text")]
+    print_table(columns, [_cells(row, zone) for row in rows], f"nobody, since {moment(when, zone)}")
+
+
+def _cells(row: Row, zone: str) -> list[str]:
+    times = [moment(row[name], zone) for name in ("doubt_at", "sent_at")]
+    return [str(row["reservation_id"]), *times, row["recipients"], row["message_id"] or ""]
