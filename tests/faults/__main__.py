@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from faults.kill_rows import KILLS, STOPS, STRICT
+from faults.mail_rows import MAILS
 from faults.random_rows import round_of
 from faults.relay_rows import RELAY
 from faults.store_rows import DATABASE, REDIS, SQLITE
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from faults.street import Finding
 
 say = partial(print, flush=True)
-TABLE = [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY]
-ON_SQLITE = [*SQLITE, *RELAY, *(fault for fault in [*KILLS, *STRICT] if not fault.latch)]
+TABLE = [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *MAILS]
+ON_SQLITE = [*SQLITE, *RELAY, *MAILS, *(fault for fault in [*KILLS, *STRICT] if not fault.latch)]
 
 
 def main() -> int:

@@ -58,7 +58,11 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """What a fault did. ``silent``: repeats that no attempt in doubt accounts for. ``standstill`` in seconds."""
+    """What a fault did.
+
+    ``silent``: repeats that no attempt in doubt accounts for. ``strangers``: recipients whom nobody had named.
+    ``standstill`` in seconds.
+    """
 
     mails: int
     ended: Mapping[str, int]
@@ -68,6 +72,7 @@ class Damage:
     in_doubt: int
     silent: int
     standstill: float
+    strangers: int
 
 
 def strike(house: House, fault: Fault, name: str) -> Damage:
@@ -110,6 +115,7 @@ def assess(house: House, name: str, began: float) -> Damage:
         in_doubt=sum(doubts.values()),
         silent=sum(max(count - doubts.get(id_, 0), 0) for id_, count in repeats.items()),
         standstill=_standstill(began, [mail.time for mail in taken]),
+        strangers=sum(to not in house.known for mail in taken for to in mail.recipients),
     )
 
 
@@ -129,6 +135,8 @@ def complaints(fault: Fault, damage: Damage) -> list[str]:
         found.append(f"they ended as {damage.ended}")
     if damage.doubled > fault.doubled:
         found.append(f"{damage.doubled} doubled, the bound is {fault.doubled}")
+    if damage.strangers:
+        found.append(f"{damage.strangers} mails to recipients whom nobody had named")
     if damage.silent:
         found.append(f"{damage.silent} of {damage.doubled} doubled without a word")
     if fault.doubtful is not None and fault.doubtful is not bool(damage.in_doubt):

@@ -81,6 +81,7 @@ class House:
     worker: ManagedProcess | None = None
     settings: dict[str, object] = field(default_factory=dict)
     restarts: int = 0
+    known: set[str] = field(default_factory=set)
     _engine: Engine | None = None
     _latch: psycopg.Connection[Any] | None = None
     _has_latches: bool = False
@@ -157,6 +158,7 @@ class House:
             }
             for i in range(start, start + count)
         ]
+        self.known.update(to for row in rows for to in row["recipients"].split(", "))
         statement = sa.insert(mail_reservations).returning(_r.id, _r.recipients)
         with self.database() as connection:
             return {row.id: row.recipients for row in connection.execute(statement, rows)}

@@ -1,4 +1,4 @@
-"""Rows 1 to 5 of the table, each in its short form: done to a real worker under way, and counted.
+"""The table of faults, each in its short form: done to a real worker under way, and counted.
 
 The houses are struck side by side before the first test is asked; the tests say what was found.
 """
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from faults.kill_rows import KILLS, STOPS, STRICT
+from faults.mail_rows import MAILS
 from faults.relay_rows import RELAY
 from faults.store_rows import DATABASE, REDIS, SQLITE
 from faults.street import strike_all
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from faults.fault import Fault
     from faults.street import Finding
 
-SHORT = {fault.row: fault for fault in [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY] if fault.short}
+SHORT = {fault.row: fault for fault in [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *MAILS] if fault.short}
 ON_SQLITE = {fault.row: fault for fault in [*SQLITE, *RELAY] if fault.row in {"4j", "5e"}}
 
 
