@@ -17,8 +17,8 @@ from mailbatch.interfaces.console.words import plural
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader, gate_of
 from mailbatch.interfaces.http.bulk import confirmed, token
-from mailbatch.interfaces.http.noting import note, told
 from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.noting import note, told
 
 router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=Page)
 

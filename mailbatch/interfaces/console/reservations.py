@@ -24,8 +24,8 @@ from mailbatch.interfaces.console.screen import Page, done, paused, show
 from mailbatch.interfaces.documents import said
 from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
-from mailbatch.interfaces.http.noting import note
 from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

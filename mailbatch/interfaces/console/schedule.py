@@ -18,9 +18,9 @@ from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
-from mailbatch.interfaces.http.noting import note
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.runs import celery_of, start
+from mailbatch.interfaces.noting import note
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult

@@ -16,9 +16,9 @@ from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
-from mailbatch.interfaces.http.noting import note, told
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
+from mailbatch.interfaces.noting import note, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,8 @@ from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import Operator, Reader
-from mailbatch.interfaces.http.noting import note
 from mailbatch.interfaces.http.telling import ACTING, tells
+from mailbatch.interfaces.noting import note
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing

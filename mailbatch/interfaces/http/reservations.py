@@ -23,10 +23,10 @@ from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
-from mailbatch.interfaces.http.noting import note
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
+from mailbatch.interfaces.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,16 +16,16 @@ from mailbatch.batch.calling import ANSWER, call_send_all, celery_app, workers
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.interfaces.csvs import errors_as_csv
 from mailbatch.interfaces.documents import of_run
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import Operator, Reader
-from mailbatch.interfaces.http.csvs import errors_as_csv
-from mailbatch.interfaces.http.noting import note
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
+from mailbatch.interfaces.noting import note
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import Operator, Reader
-from mailbatch.interfaces.http.noting import note
 from mailbatch.interfaces.http.telling import ACTING, tells
+from mailbatch.interfaces.noting import note
 
 router = APIRouter(prefix="/api", tags=["trying"])
 

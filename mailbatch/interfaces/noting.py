@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.domain.errors import StoreError
 
 if TYPE_CHECKING:
     from mailbatch.application.operating_ports import Actions, Selection
-    from mailbatch.interfaces.http.auth import Caller
 
 log = logging.getLogger(__name__)
+
+
+class Caller(Protocol):
+    """Somebody who acts."""
+
+    @property
+    def actor(self) -> str:
+        """Through which door, and as whom: ``api:operate``, ``console:operate``, ``cli:<user>``."""
 
 
 def note(
