@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from support.fakes import FakeRedisServer, FakeSlots
 from support.mails import always, kinds, message
@@ -23,8 +25,22 @@ def redis():
     return FakeRedisServer()
 
 
+class OneAtATime(FakeSlots):
+    """As a server is that serves one request after the other, whichever thread asks."""
+
+    lock = threading.Lock()
+
+    def take(self):
+        with self.lock:
+            return super().take()
+
+    def give_back(self):
+        with self.lock:
+            super().give_back()
+
+
 def slots_of(redis, cap):
-    return FakeSlots(redis, "relay", cap, 60)
+    return OneAtATime(redis, "relay", cap, 60)
 
 
 def transport_to(server, slots, **settings):

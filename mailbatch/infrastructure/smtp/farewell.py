@@ -33,11 +33,10 @@ class Farewells:
         else:
             hang_up(connection, self._terms)
 
-    def heard(self, events: list[tuple[int, int]]) -> None:
-        """See whether a relay has answered."""
-        for fd, _ in events:
-            if fd in self._leaving:
-                self._end(fd)
+    def heard(self, fd: int) -> None:
+        """Something has come at ``fd``: if it is one of ours, the relay has answered."""
+        if fd in self._leaving:
+            self._end(fd)
 
     def overdue(self, now: float) -> float:
         """Close what waited for long enough; answer when to ask again."""
@@ -48,7 +47,8 @@ class Farewells:
     def wait(self) -> None:
         """Wait until all are closed."""
         while (ends := self.overdue(time.monotonic())) < math.inf:
-            self.heard(self._poll.poll(max(0.0, ends - time.monotonic()) * 1000 + 1))
+            for fd, _ in self._poll.poll(max(0.0, ends - time.monotonic()) * 1000 + 1):
+                self.heard(fd)
 
     def _end(self, fd: int) -> None:
         connection, _ = self._leaving.pop(fd)

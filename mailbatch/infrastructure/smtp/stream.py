@@ -275,14 +275,14 @@ class Stream:
         if (away := now - self._attended) > _AWAY:
             for session in self._by_fd.values():
                 session.excuse(away)
-        events = self._poll.poll(max(0.0, self._tick_at - now) * 1000 + 1)
-        for fd, _ in events:
+        for fd, _ in self._poll.poll(max(0.0, self._tick_at - now) * 1000 + 1):
             if (heard := self._by_fd.get(fd)) is not None:
                 self._attend(heard)
             elif self._bell is not None and fd == self._bell.ear.fileno():
                 self._bell.heard()
                 self._take_over()
-        self._farewells.heard(events)
+            else:
+                self._farewells.heard(fd)
         self._attended = time.monotonic()
         if self._attended >= self._tick_at:
             self._tick(self._attended)
