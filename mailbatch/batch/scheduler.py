@@ -73,6 +73,7 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
 
     def tick(self, **_: Any) -> float:
         """Send what is due; answer the seconds to sleep. A database that is away costs one log line a try."""
+        self._heartbeat.beat()
         try:
             wait = self._tick()
         except StoreError as error:

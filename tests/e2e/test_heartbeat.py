@@ -44,6 +44,13 @@ def test_worker_and_beat_live_while_they_wait_for_the_broker(watched):
         process.close()
 
 
+def test_a_beat_alone_gives_a_sign_at_each_look(watched):
+    beat = watched.beat()
+    beat.wait_for_log("tick: send-all")
+    watched.settings["HEARTBEAT_FILE"].unlink()
+    wait_until(watched.settings["HEARTBEAT_FILE"].exists, 10, "its next look")
+
+
 def test_systemd_is_told_of_the_start_and_of_each_beat(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
