@@ -30,6 +30,8 @@ class World:
 
     transport: Transport
     taken: Callable[[], int]
+    strict: Transport
+    """The same with a window of one mail."""
     held: int = 4
     """Mails that it may have pulled without having told their outcome."""
     alone: bool = True
@@ -65,14 +67,15 @@ def rcpt(session):
 def world(request):
     if request.param == "fake":
         transport = FakeTransport(scripted)
-        yield World(transport, lambda: sum(Kind.ACCEPTED in _said(m) for m in transport.messages))
+        yield World(transport, lambda: sum(Kind.ACCEPTED in _said(m) for m in transport.messages), transport)
         return
     offer = smtpfault.OFFERS[request.param]
     with smtpfault.FaultServer({"rcpt": rcpt, "dot": dot}, extensions=offer) as server:
         relay = SmtpRelay(host="127.0.0.1", port=server.port, timeout=10, data_timeout=10)
         held = {"DATA": 4, "PIPELINING": 4 * 4, "BDAT": 4 * (4 + 2)}[request.param]
         transport = SmtpTransport(relay, connections=4, window=4)
-        yield World(transport, lambda: len(server.journal), held, alone=request.param != "BDAT")
+        strict = SmtpTransport(relay, connections=4, window=1)
+        yield World(transport, lambda: len(server.journal), strict, held, alone=request.param != "BDAT")
 
 
 def _said(message):
@@ -165,6 +168,31 @@ def test_a_permit_withdrawn_in_the_middle_stops_what_is_not_yet_on_the_wire(worl
     assert outcomes.keys() == {m.claim for m in messages}
     assert 10 <= answered <= 10 + world.held
     assert world.taken() == answered
+
+
+def test_the_last_look_is_asked_once_for_each_mail_before_it_is_taken(world):
+    messages = [message(f"{name}@example.org") for name in ["ann", "vanish"] * 5]
+    looked = []
+
+    def last_look(claims):
+        assert world.taken() <= len(looked)
+        looked.extend(claims)
+        return set(claims)
+
+    outcomes = by_claim(world.strict.send(messages, always, last_look))
+    assert sorted(looked, key=str) == sorted((m.claim for m in messages), key=str)
+    said = [kinds(outcomes[m.claim]).popitem()[1] for m in messages]
+    assert said == [Kind.ACCEPTED, Kind.NO_VERDICT] * 5
+
+
+def test_what_the_last_look_does_not_answer_is_not_sent(world):
+    messages = [message() for _ in range(6)]
+    wanted = {m.claim for m in messages[:3]}
+    outcomes = by_claim(world.strict.send(messages, always, wanted.intersection))
+    sent = {claim for claim, outcome in outcomes.items() if isinstance(outcome, Answered)}
+    assert sent == wanted
+    assert [outcomes[m.claim] for m in messages[3:]] == [NotSent(m.claim) for m in messages[3:]]
+    assert world.taken() == 3
 
 
 def test_messages_are_pulled_no_faster_than_the_wire_goes(world):
