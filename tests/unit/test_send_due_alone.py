@@ -23,10 +23,11 @@ class CountingTransport(FakeTransport):
 
     def __init__(self, script=None):
         super().__init__(script)
-        self.streams = []
+        self.streams, self.late = [], []
 
     def send(self, messages, permit, last_look=None):
         before = len(self.messages)
+        self.late.append(last_look is not None)
         yield from super().send(messages, permit, last_look)
         self.streams.append(len(self.messages) - before)
 
@@ -63,6 +64,7 @@ def test_suspects_go_after_all_others_each_in_a_stream_of_its_own(backlog):
     assert run.counts == Counts(sent=8)
     assert transport.streams[:1] == [5]
     assert [n for n in transport.streams[1:] if n] == [1, 1, 1]
+    assert transport.late == [False, *[True] * (len(transport.streams) - 1)]
 
 
 def test_a_helper_leaves_suspects_to_lane_0(backlog):
