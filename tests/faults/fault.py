@@ -121,29 +121,25 @@ def assess(house: House, name: str, began: float) -> Damage:
 
 def complaints(fault: Fault, damage: Damage) -> list[str]:
     """What the fault broke that nothing may break; empty is well."""
-    ends = dict(fault.ends or {"sent": fault.mails})
-    found = []
-    if damage.lost:
-        found.append(f"{damage.lost} lost: they stand as sent, and no relay took them")
-    if damage.stuck:
-        found.append(f"{damage.stuck} stuck: {damage.ended}")
-    elif damage.ended.get("in_doubt", 0) > fault.held:
-        found.append(f"{damage.ended['in_doubt']} left in doubt, the bound is {fault.held}")
-    elif not fault.held and damage.ended != ends:
-        found.append(f"they ended as {damage.ended}, not as {ends}")
-    elif fault.held and set(damage.ended) - {"sent", "in_doubt"}:
-        found.append(f"they ended as {damage.ended}")
-    if damage.doubled > fault.doubled:
-        found.append(f"{damage.doubled} doubled, the bound is {fault.doubled}")
-    if damage.strangers:
-        found.append(f"{damage.strangers} mails to recipients whom nobody had named")
-    if damage.silent:
-        found.append(f"{damage.silent} of {damage.doubled} doubled without a word")
-    if fault.doubtful is not None and fault.doubtful is not bool(damage.in_doubt):
-        found.append(f"{damage.in_doubt} attempts in doubt")
-    if damage.standstill > fault.lasts + RECOVERY + SLACK:
-        found.append(f"it stood still for {damage.standstill:.1f} s")
-    return found
+    left, surprised = damage.ended.get("in_doubt", 0), fault.doubtful not in {None, bool(damage.in_doubt)}
+    checks = {
+        f"{damage.lost} lost: they stand as sent, and no relay took them": damage.lost,
+        f"{damage.stuck} stuck: {damage.ended}": damage.stuck,
+        f"{left} left in doubt, the bound is {fault.held}": left > fault.held,
+        f"they ended as {damage.ended}": not damage.stuck and not _ended_well(fault, damage.ended),
+        f"{damage.doubled} doubled, the bound is {fault.doubled}": damage.doubled > fault.doubled,
+        f"{damage.strangers} mails to recipients whom nobody had named": damage.strangers,
+        f"{damage.silent} of {damage.doubled} doubled without a word": damage.silent,
+        f"{damage.in_doubt} attempts in doubt": surprised,
+        f"it stood still for {damage.standstill:.1f} s": damage.standstill > fault.lasts + RECOVERY + SLACK,
+    }
+    return [complaint for complaint, true in checks.items() if true]
+
+
+def _ended_well(fault: Fault, ended: Mapping[str, int]) -> bool:
+    if fault.held:
+        return set(ended) <= {"sent", "in_doubt"}
+    return ended == dict(fault.ends or {"sent": fault.mails})
 
 
 def _standstill(began: float, times: list[float]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import shutil
 import sqlite3
 import time
@@ -9,6 +11,7 @@ from contextlib import closing
 from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING, Any
 
+from faults.fault import Fault
 from faults.house import SETTLE
 from faults.kill_rows import WAITING, Step, at
 from support.waiting import wait_until
@@ -18,12 +21,12 @@ from mailbatch.infrastructure.redis.client import connect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from faults.fault import Fault
     from faults.house import House
 
 AWAY = 3.0
 LONG_LEASE = 8
 """Seconds; a verdict that waits for the database is not to lose its claim meanwhile."""
+QUEUE = "mailbatch:mailbatch"
 LOCK = "mailbatch:job:lock:send-all"
 
 
@@ -63,6 +66,48 @@ def ask_redis(deed: Callable[[Any], object]) -> Callable[[House], None]:
     return injure
 
 
+def refuse_writes(client: Any) -> None:
+    """It has no memory left for a while."""
+    client.config_set("maxmemory", "1")
+    time.sleep(AWAY)
+    client.config_set("maxmemory", "0")
+
+
+def turn_replica(client: Any) -> None:
+    """It serves reads only for a while, as after a failover to the wrong side."""
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    time.sleep(AWAY)
+    client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def odd_messages(client: Any) -> None:
+    """What no client of ours would queue: an unknown task, arguments of another version, pickle, and noise."""
+    body = base64.b64encode(b'[[], {"unknown": 1}, {}]').decode()
+    head = {"lang": "py", "id": "x", "root_id": "x", "argsrepr": "", "kwargsrepr": ""}
+    message: dict[str, Any] = {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "properties": {
+            "correlation_id": "x",
+            "delivery_tag": "x",
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": "", "routing_key": "mailbatch"},
+        },
+    }
+    unknown, other, pickled = (
+        {**message, "headers": {**head, "task": task}} | more
+        for task, more in (
+            ("nobody's", {}),
+            ("send-all", {}),
+            ("send-all", {"content-type": "application/x-python-serialize", "content-encoding": "binary"}),
+        )
+    )
+    for one in (unknown, other, pickled):
+        client.lpush(QUEUE, json.dumps(one))
+    client.lpush(QUEUE, "noise")
+
+
 def two_more_runs(house: House) -> None:
     """Two commands that ask for no lock, beside the worker's run."""
     forced = [house.stack.process("mailbatch", "send-all", "--here", "--no-lock") for _ in range(2)]
@@ -95,6 +140,9 @@ REDIS = [
         mails=200,
         lasts=10.0,
     ),
+    at(WAITING, "3h", "Redis has no memory left", ask_redis(refuse_writes), doubtful=None, lasts=AWAY),
+    at(WAITING, "3i", "Redis is a read-only replica", ask_redis(turn_replica), doubtful=None, lasts=AWAY),
+    Fault(row="3j", name="messages in the queue that nobody of ours has sent", injure=ask_redis(odd_messages)),
 ]
 
 
