@@ -16,8 +16,13 @@ from support.smtpfault import FaultServer
 from support.stack import Stack
 from support.waiting import wait_until
 
+from mailbatch.application.metrics import Measure
+from mailbatch.infrastructure.db.engine import connect as engine_for
+from mailbatch.infrastructure.db.metrics import SqlMeasures
+from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.tables import mail_reservations, run_errors
 from mailbatch.infrastructure.redis.client import connect
+from mailbatch.interfaces.http.exposition import Exposition
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,6 +141,13 @@ def everything_in(client: redis.Redis) -> str:
     return json.dumps(found)
 
 
+def metrics_of(url: str) -> str:
+    engine = engine_for(url)
+    text = Exposition(Measure(SqlReports(engine), SqlMeasures(engine)), version="1", interval=1)().decode()
+    engine.dispose()
+    return text
+
+
 def test_no_secret_no_address_and_no_content_leaves_the_database(guarded, relay, hook):
     reserve_canaries(guarded)
     worker = guarded.worker("-c", "1", "--loglevel=DEBUG")
@@ -165,8 +177,7 @@ def test_no_secret_no_address_and_no_content_leaves_the_database(guarded, relay,
         "the report as it is posted": hook.bodies[0],
         "what a refused password says": refused.stdout + refused.stderr,
         "what the doctor says": guarded.cli("doctor").stdout,
-        "what the runs say": guarded.cli("runs", "--json").stdout,
-        "what the status says": guarded.cli("status", "--json").stdout,
+        "the metrics": metrics_of(guarded.database_url),
     }
     with connect(guarded.redis_url) as client:
         looked_at["Redis, with what Celery keeps there"] = everything_in(client)
@@ -176,6 +187,7 @@ def test_no_secret_no_address_and_no_content_leaves_the_database(guarded, relay,
     # The log is at its most talkative, tells of each mail, and the database keeps what the relay really said.
     assert all("[error]Index:" in looked_at[f"the log, as {form}"] for form in ("JSON", "text"))
     assert '"debug"' in worker.log_text()
+    assert '"lane": 0' in worker.log_text()
     with database(guarded.database_url) as connection:
         assert "kanarie-refused-1@example.org" in json.dumps(connection.scalars(sa.select(run_errors.c.errors)).all())
 
