@@ -207,6 +207,14 @@ def test_a_relay_that_is_away_touches_one_mail_at_a_time():
     assert elapsed >= 0.1 + 0.2 + 0.4
 
 
+def test_a_relay_that_lets_no_more_connections_in_gets_all_over_the_first(caplog):
+    with FaultServer({"connect": [None] + [say("421 4.7.0 too many")] * 100}) as server:
+        outcomes = list(transport_to(server, connections=4).send([message() for _ in range(40)], always))
+    assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 40
+    assert {accepted.connection for accepted in server.journal} == {1}
+    assert caplog.text.count("too many") <= 1
+
+
 def test_success_ends_the_waiting():
     with FaultServer({"connect": [drop, drop]}) as server:
         outcomes = list(transport_to(server).send([message() for _ in range(10)], always))

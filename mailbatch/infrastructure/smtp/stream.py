@@ -61,6 +61,7 @@ class Stream:
         self._held = 0
         self._bytes = 0
         self._reached = False
+        self._is_cramped = False
         self._attended = self._tick_at = time.monotonic()
 
     def run(self, messages: Iterable[Message]) -> Iterator[Outcome]:
@@ -332,7 +333,10 @@ class Stream:
         if isinstance(error, NoSlot):
             return
         if self._by_fd or not self._ready:
-            logger.warning("%s: no further connection: %s", self._terms.relay.name, masked(str(error)))
+            # Asked for again and again while the others work: said once.
+            level = logging.DEBUG if self._is_cramped else logging.WARNING
+            self._is_cramped = True
+            logger.log(level, "%s: no further connection: %s", self._terms.relay.name, masked(str(error)))
             return
         message = self._ready.popleft()
         fault = RelayFault(message.claim, self._terms.relay.name, str(error), error.hopeless)
