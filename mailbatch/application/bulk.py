@@ -12,7 +12,7 @@ from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Answer, Interventions, Reservations, Row, Selection
@@ -66,6 +66,25 @@ class PreviewBulk:
 
 
 @dataclass(frozen=True, slots=True)
+class DoEach:
+    """Do it to single reservations."""
+
+    interventions: Interventions
+
+    def __call__(self, act: Act, ids: Sequence[UUID], states: Collection[Status] | None = None) -> list[Answer]:
+        """Answer for each of ``ids``, in order. ``states`` narrows those from which it requeues."""
+        match act:
+            case Act.CANCEL:
+                return self.interventions.cancel(ids)
+            case Act.REQUEUE | Act.RESTORE:
+                return self.interventions.requeue(ids, states if states is not None else STATES[act])
+            case Act.RESOLVE:
+                return self.interventions.resolve(ids)
+            case Act.DELETE:
+                return self.interventions.delete(ids)
+
+
+@dataclass(frozen=True, slots=True)
 class DoBulk:
     """Do it to those that are there now; who comes meanwhile is left."""
 
@@ -78,26 +97,16 @@ class DoBulk:
         Each portion is a transaction. Raises ``StateConflict`` as ``PreviewBulk``.
         """
         which = aimed(act, which)
+        each = DoEach(self.interventions)
         changed, left = 0, Counter[Status]()
         after: Row | None = None
         while rows := self.reservations.select(which, LISTED_BY, after, PORTION):
-            for answer in self._change(act, which, [row["id"] for row in rows]):
+            for answer in each(act, [row["id"] for row in rows], STATES[act] & {which.status}):
                 changed += answer.changed
                 if not answer.changed and answer.status is not None:
                     left[answer.status] += 1
             after = rows[-1]
         return Changed(changed, left)
-
-    def _change(self, act: Act, which: Selection, ids: Sequence[UUID]) -> list[Answer]:
-        match act:
-            case Act.CANCEL:
-                return self.interventions.cancel(ids)
-            case Act.REQUEUE | Act.RESTORE:
-                return self.interventions.requeue(ids, STATES[act] & {which.status})
-            case Act.RESOLVE:
-                return self.interventions.resolve(ids)
-            case Act.DELETE:
-                return self.interventions.delete(ids)
 
 
 def aimed(act: Act, which: Selection) -> Selection:

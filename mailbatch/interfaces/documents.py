@@ -48,15 +48,16 @@ def of_relay(circuit: Circuit) -> dict[str, Any]:
     return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
 
 
-def of_answer(answer: Answer, aim: Status) -> dict[str, Any]:
+def of_answer(answer: Answer, aim: Status, verb: str | None = None) -> dict[str, Any]:
     """What became of a reservation that was to come into the state ``aim``."""
     status = answer.status.value if answer.status else None
-    return {"id": answer.reservation_id, "done": answer.status is aim, "status": status, "answer": said(answer, aim)}
+    told = said(answer, aim, verb)
+    return {"id": answer.reservation_id, "done": answer.status is aim, "status": status, "answer": told}
 
 
-def said(answer: Answer, aim: Status) -> str:
-    """The same in words."""
-    verb = _VERBS[aim]
+def said(answer: Answer, aim: Status, verb: str | None = None) -> str:
+    """The same in words. ``verb``: what it is called, if there are several ways into that state."""
+    verb = verb or _VERBS[aim]
     if answer.changed:
         return verb
     if answer.status is None:

@@ -12,7 +12,7 @@ _LINES = {
 }
 
 
-@click.command(epilog="\b\n" + "\n".join(_LINES.values()))
+@click.command(epilog="\b\nExamples:\n  " + "\n  ".join(_LINES.values()))
 @click.argument("shell", type=click.Choice(list(_LINES)))
 def completion(shell: str) -> None:
     """Print the script that lets SHELL complete our commands and options."""

@@ -125,7 +125,7 @@ def _smtp(parts: Parts) -> Finding:
 
 
 def _workers(_parts: Parts) -> Finding:
-    from mailbatch.interfaces.cli.send_all import celery_app, workers
+    from mailbatch.batch.calling import celery_app, workers
 
     if answered := workers(celery_app()):
         return Finding("workers", ok=True, found=f"{answered[0]} answers")

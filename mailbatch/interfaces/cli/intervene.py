@@ -1,93 +1,228 @@
-"""``mailbatch cancel``, ``mailbatch requeue`` and ``mailbatch resolve``."""
+"""``mailbatch cancel``, ``requeue``, ``restore``, ``resolve`` and ``delete``: by id, or all that a filter means."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.domain.reservation import REQUEUABLE, Status
+from mailbatch.application.bulk import STATES, Act, DoBulk, DoEach
+from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.cli.acting import note_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
-from mailbatch.interfaces.documents import of_answer, said
+from mailbatch.interfaces.cli.which import agreed, filter_options, read_selection, yes
+from mailbatch.interfaces.documents import of_answer
+from mailbatch.interfaces.noting import told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Answer, Changed
+    from mailbatch.application.operating_ports import Answer, Changed, Selection
+    from mailbatch.bootstrap import Parts
+
+_DONE = {
+    Act.CANCEL: "cancelled",
+    Act.REQUEUE: "requeued",
+    Act.RESTORE: "restored",
+    Act.RESOLVE: "resolved",
+    Act.DELETE: "deleted",
+}
+_AIMS = {
+    Act.CANCEL: Status.CANCELLED,
+    Act.REQUEUE: Status.PENDING,
+    Act.RESTORE: Status.PENDING,
+    Act.RESOLVE: Status.SENT,
+}
+_IDS_NOTED = 100
+_ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 
 
 @click.command
-@click.argument("ids", metavar="ID...", nargs=-1, type=click.UUID)
-@click.option("--tag", help="All that are pending under this tag.")
+@_ids
+@filter_options(STATES[Act.CANCEL])
+@yes
 @as_json
-def cancel(*, ids: tuple[UUID, ...], tag: str | None, as_json: bool) -> None:
+def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
     """Cancel reservations. What this answers as cancelled is never sent.
 
-    Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none.
+    Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none. By a filter other than
+    --tag alone it first says how many it affects, and asks.
     """
-    from mailbatch.application.cancel import Cancel, CancelTagged
+    from mailbatch.application.cancel import CancelTagged
 
-    _one_way(ids, tag)
-    with opened() as parts:
-        if tag is not None:
-            _tell_changed(CancelTagged(parts.interventions)(tag), "cancelled", as_json=as_json)
-            return
-        answers = Cancel(parts.interventions)(ids)
-    _tell_answers(answers, Status.CANCELLED, as_json=as_json)
+    if ids or _named(given) != ["tag"]:
+        _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
+        return
+    which = read_selection(given)
+    _act_at_once(Act.CANCEL, which, lambda parts: CancelTagged(parts.interventions)(given["tag"]), as_json=as_json)
 
 
 @click.command
-@click.argument("ids", metavar="ID...", nargs=-1, type=click.UUID)
-@click.option("--run", "run_id", type=click.UUID, help="What failed in this run and is failed still.")
-@click.option("--status", type=click.Choice(sorted(s.value for s in REQUEUABLE)), help="All that are in this state.")
+@_ids
+@filter_options(STATES[Act.REQUEUE])
+@yes
 @as_json
-def requeue(*, ids: tuple[UUID, ...], run_id: UUID | None, status: str | None, as_json: bool) -> None:
+def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
     """Send reservations back to pending, with all their attempts before them.
 
     From failed, in_doubt and cancelled. Recipients that accepted the mail before do not get it again; one that is in
-    doubt may be a duplicate.
+    doubt may be a duplicate. --run alone means what failed in that run; by --status and more it first says how many
+    it affects, and asks.
     """
-    from mailbatch.application.requeue import Requeue, RequeueAll, RequeueRun
+    from mailbatch.application.requeue import RequeueAll, RequeueRun
 
-    _one_way(ids, run_id, status)
-    with opened() as parts:
-        if run_id is not None:
-            changed = RequeueRun(parts.interventions, parts.reports)(run_id)
-        elif status is not None:
-            changed = RequeueAll(parts.interventions)(Status(status))
-        else:
-            _tell_answers(Requeue(parts.interventions)(ids), Status.PENDING, as_json=as_json)
-            return
-    _tell_changed(changed, "requeued", as_json=as_json)
+    named = [] if ids else _named(given)
+    if named not in (["run"], ["status"]):
+        _act(Act.REQUEUE, ids, given, yes=yes, as_json=as_json)
+        return
+    which = read_selection(given)
+
+    def deed(parts: Parts) -> Changed:
+        if which.run_id is not None:
+            return RequeueRun(parts.interventions, parts.reports)(which.run_id)
+        return RequeueAll(parts.interventions)(Status(given["status"]))
+
+    _act_at_once(Act.REQUEUE, which, deed, as_json=as_json)
 
 
 @click.command
-@click.argument("reservation_id", metavar="ID", type=click.UUID)
-@click.option("--sent", is_flag=True, required=True, help="It did go out.")
+@_ids
+@filter_options(STATES[Act.RESTORE])
+@yes
 @as_json
-def resolve(*, reservation_id: UUID, sent: bool, as_json: bool) -> None:  # noqa: ARG001 - required, so always true
-    """Settle a reservation that is in doubt: --sent says that it did go out.
+def restore(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
+    """Undo a cancellation: from cancelled to pending. What is still to come keeps its time.
 
-    To send it again instead, requeue it.
+    By a filter it first says how many it affects, and asks.
     """
+    _act(Act.RESTORE, ids, given, yes=yes, as_json=as_json)
+
+
+@click.command
+@_ids
+@click.option("--sent", is_flag=True, required=True, help="It did go out.")
+@filter_options(STATES[Act.RESOLVE])
+@yes
+@as_json
+def resolve(*, ids: tuple[UUID, ...], sent: bool, yes: bool, as_json: bool, **given: Any) -> None:  # noqa: ARG001 - required, so always true
+    """Settle what is in doubt: --sent says that it did go out, because the recipient or the relay's log says so.
+
+    To send it again instead, requeue it. By a filter it first says how many it affects, and asks.
+    """
+    if len(ids) != 1 or _named(given):
+        _act(Act.RESOLVE, ids, given, yes=yes, as_json=as_json)
+        return
+    _resolve_one(ids[0], as_json=as_json)
+
+
+@click.command
+@_ids
+@filter_options(STATES[Act.DELETE])
+@yes
+@as_json
+def delete(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
+    """Delete finished reservations with their tries: sent, failed, cancelled or expired ones, no others.
+
+    By a filter it first says how many it affects, and asks.
+    """
+    _act(Act.DELETE, ids, given, yes=yes, as_json=as_json)
+
+
+# --- by id, or by a filter ---
+
+
+def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_json: bool) -> None:
+    """Do it to ``ids``, or to all that the filter means once that was agreed to."""
+    named = _named(given)
+    if bool(ids) == bool(named):
+        raise click.UsageError("say which: either IDs or a filter, such as --tag")
+    if ids:
+        _act_on_ids(act, ids, as_json=as_json)
+        return
+    if len(STATES[act]) > 1 and "status" not in named:
+        raise click.UsageError(f"say which: by a filter, {act.value} needs --status")
+    which = read_selection(given)
+
+    def deed(parts: Parts) -> Changed:
+        agreed(parts, act, which, yes=yes)
+        try:
+            return DoBulk(parts.reservations, parts.interventions)(act, which)
+        except BaseException:
+            # They are changed in portions: some of them are.
+            note_act(parts, act.value, told(which), None, "broken off")
+            raise
+
+    _act_at_once(act, which, deed, as_json=as_json)
+
+
+def _named(given: dict[str, Any]) -> list[str]:
+    return [name for name, value in given.items() if value is not None]
+
+
+def _act_at_once(act: Act, which: Selection, deed: Callable[[Parts], Changed], *, as_json: bool) -> None:
+    with opened() as parts:
+        changed = deed(parts)
+        note_act(parts, act.value, told(which), changed.changed)
+    _tell_changed(changed, _DONE[act], as_json=as_json)
+
+
+def _act_on_ids(act: Act, ids: Sequence[UUID], *, as_json: bool) -> None:
+    with opened() as parts:
+        answers = DoEach(parts.interventions)(act, ids)
+        _note_answers(parts, act, answers)
+    if as_json:
+        print_json([_as_document(act, answer) for answer in answers])
+    else:
+        for answer in answers:
+            click.echo(f"{answer.reservation_id} {_as_document(act, answer)['answer']}")
+    if not all(_is_done(act, answer) for answer in answers):
+        click.get_current_context().exit(1)
+
+
+def _resolve_one(reservation_id: UUID, *, as_json: bool) -> None:
     from mailbatch.application.resolve import ResolveSent
+    from mailbatch.domain.errors import StateConflict
 
     with opened() as parts:
-        ResolveSent(parts.interventions)(reservation_id)
+        try:
+            ResolveSent(parts.interventions)(reservation_id)
+        except StateConflict:
+            note_act(parts, Act.RESOLVE.value, {"id": str(reservation_id)}, 0, "refused")
+            raise
+        note_act(parts, Act.RESOLVE.value, {"id": str(reservation_id)}, 1)
     if as_json:
         print_json({"id": reservation_id, "status": Status.SENT})
     else:
         click.echo(f"{reservation_id} sent")
 
 
-def _one_way(ids: Sequence[UUID], *others: object) -> None:
-    """Exactly one way to say which ones."""
-    if bool(ids) + sum(other is not None for other in others) != 1:
-        ways = [p.opts[-1] for p in click.get_current_context().command.params if isinstance(p, click.Option)]
-        named = " or ".join(way for way in ways if way in {"--tag", "--run", "--status"})
-        raise click.UsageError(f"say which: either IDs or {named}")
+# --- what came of it ---
+
+
+def _is_done(act: Act, answer: Answer) -> bool:
+    return answer.changed or (act in _AIMS and answer.status is _AIMS[act])
+
+
+def _as_document(act: Act, answer: Answer) -> dict[str, Any]:
+    """What became of one. ``status`` of a deleted one is that in which it was."""
+    if act is not Act.DELETE:
+        return of_answer(answer, _AIMS[act], _DONE[act])
+    status = answer.status.value if answer.status else None
+    said = "deleted" if answer.changed else f"not deleted: it is {status}" if status else "not found"
+    return {"id": answer.reservation_id, "done": answer.changed, "status": status, "answer": said}
+
+
+def _note_answers(parts: Parts, act: Act, answers: Sequence[Answer]) -> None:
+    found = [answer for answer in answers if answer.status is not None]
+    if not found:
+        return
+    ids = [str(answer.reservation_id) for answer in found]
+    target = {"id": ids[0]} if len(ids) == 1 else {"ids": ids[:_IDS_NOTED], "of": len(ids)}
+    done = sum(_is_done(act, answer) for answer in found)
+    outcome = "done" if done == len(found) else "done in part" if done else "refused"
+    note_act(parts, act.value, target, sum(answer.changed for answer in found), outcome)
 
 
 def _tell_changed(changed: Changed, verb: str, *, as_json: bool) -> None:
@@ -97,14 +232,3 @@ def _tell_changed(changed: Changed, verb: str, *, as_json: bool) -> None:
         return
     rest = ", ".join(f"{n} {status}" for status, n in left.items())
     click.echo(f"{changed.changed} {verb}" + (f"; left alone: {rest}" if rest else ""))
-
-
-def _tell_answers(answers: Iterable[Answer], aim: Status, *, as_json: bool) -> None:
-    answers = list(answers)
-    if as_json:
-        print_json([of_answer(answer, aim) for answer in answers])
-    else:
-        for answer in answers:
-            click.echo(f"{answer.reservation_id} {said(answer, aim)}")
-    if not all(answer.status is aim for answer in answers):
-        click.get_current_context().exit(1)

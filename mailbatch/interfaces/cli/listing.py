@@ -18,6 +18,7 @@ from mailbatch.interfaces.cli.output import (
     to_json,
     width,
 )
+from mailbatch.interfaces.cli.which import filter_options, read_selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,20 +33,18 @@ _LISTED = ("id", "status", "recipients", "subject", "last_error", "due_at", "sen
 
 
 @click.command("list")
-@click.option("--status", type=click.Choice([s.value for s in Status]))
-@click.option("--tag", help="Only those with this tag.")
-@click.option("--to", help="Only those whose recipients contain this.")
+@filter_options()
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @as_json
-def list_command(*, status: str | None, tag: str | None, to: str | None, limit: int, as_json: bool) -> None:
+def list_command(*, limit: int, as_json: bool, **given: Any) -> None:
     """List reservations, newest first.
 
-    With --status failed (or in_doubt, expired) the last error stands beside each.
+    With --status failed (or in_doubt, expired) the last error stands beside each. With --since, --until or --run
+    finished ones go by when they were finished.
     """
     from mailbatch.application.inquire import ListReservations
-    from mailbatch.application.operating_ports import Selection
 
-    which = Selection(status=Status(status) if status else None, tag=tag, to=to)
+    which = read_selection(given)
     with opened() as parts:
         listed = ListReservations(parts.reservations)
         if as_json:

@@ -9,56 +9,33 @@ from importlib import import_module
 import click
 
 from mailbatch.domain.errors import MailbatchError, SettingsError
+from mailbatch.interfaces.cli.catalogue import COMMANDS, GROUPS
 
 REFUSED, USAGE, INTERRUPTED = 1, 2, 130
-
-# Each: its module here, and what `--help` says of it. A module is imported when its command is called.
-_COMMANDS = {
-    "migrate": ("migrate", "Make the tables, or bring them up to date."),
-    "reserve": ("reserve", "Reserve one mail."),
-    "import": ("importing", "Reserve mails from a CSV or JSON Lines file."),
-    "list": ("listing", "List reservations, newest first."),
-    "show": ("listing", "Show all that is known of one reservation."),
-    "explain": ("explain", "Say why one has not gone yet, or what became of it."),
-    "cancel": ("intervene", "Take reservations back before they are sent."),
-    "requeue": ("intervene", "Send failed, doubtful or cancelled reservations again."),
-    "resolve": ("intervene", "Settle a reservation that is in doubt."),
-    "send-all": ("send_all", "Send what is due, now."),
-    "runs": ("runs", "List the last runs."),
-    "run": ("runs", "Show one run and its errors, in full."),
-    "status": ("status", "Show how things stand."),
-    "top": ("top", "Watch how things stand, live."),
-    "plan": ("plan", "Render what the next run would send, and send nothing."),
-    "twice": ("twice", "List who may have got a mail twice."),
-    "pause": ("pause", "Suspend the sending."),
-    "resume": ("pause", "Let the sending go on."),
-    "purge": ("purge", "Delete finished reservations that are old."),
-    "doctor": ("doctor", "Check everything, and say what to do."),
-    "healthcheck": ("healthcheck", "Say whether the worker beside lives (for probes)."),
-    "config": ("settings", "Show the settings, or check them."),
-    "completion": ("completion", "Print what lets your shell complete commands."),
-    "serve": ("serve", "Serve the HTTP API and the console."),
-    "demo": ("demo", "See it all at work, with nothing to set up."),
-}
 
 
 class _Commands(click.Group):
     """A group that imports the module of a command only when that is called, so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
             return None
-        module = import_module(f"mailbatch.interfaces.cli.{_COMMANDS[cmd_name][0]}")
+        module = import_module(f"mailbatch.interfaces.cli.{entry.module}")
         name = f"{cmd_name}_command" if cmd_name in {"list", "import"} else cmd_name.replace("-", "_")
         command: click.Command = getattr(module, name)
+        if command.epilog is None:
+            command.epilog = f"\b\nExample:\n  mailbatch {entry.example}"
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, told) for name, (_, told) in _COMMANDS.items()])
+        widest = max(map(len, COMMANDS))
+        for group, entries in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl([(f"{name:<{widest}}", entry.told) for name, entry in entries.items()])
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

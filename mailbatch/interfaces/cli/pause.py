@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mailbatch.interfaces.cli.acting import note_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 
@@ -19,6 +20,7 @@ def pause(*, everything: bool, as_json: bool) -> None:
 
     with opened() as parts:
         paused = PauseJob(parts.switch)(JOB, everything=everything)
+        note_act(parts, "pause", {"job": JOB, "what": paused.value}, None)
     if as_json:
         print_json({"paused": paused.value})
     elif everything:
@@ -35,6 +37,7 @@ def resume(*, as_json: bool) -> None:
 
     with opened() as parts:
         ResumeJob(parts.switch)(JOB)
+        note_act(parts, "resume", {"job": JOB}, None)
     if as_json:
         print_json({"paused": False})
     else:

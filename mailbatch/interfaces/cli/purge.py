@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mailbatch.interfaces.cli.acting import note_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 
@@ -29,6 +30,7 @@ def purge(*, older_than: float | None, as_json: bool) -> None:
                 "MAILBATCH_RETENTION_DAYS is 0, which keeps everything; set it or give --older-than"
             )
         deleted = Purge(interventions=parts.interventions)(days * _DAY)
+        note_act(parts, "purge", {"older_than_days": days}, deleted)
     if as_json:
         print_json({"deleted": deleted})
     else:

@@ -11,10 +11,11 @@ from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields
 from mailbatch.interfaces.documents import COUNTS, of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Row
+    from mailbatch.domain.run import ItemError
 
 
 @click.command
@@ -37,13 +38,19 @@ def runs(*, limit: int, job: str, as_json: bool) -> None:
 
 @click.command
 @click.argument("run_id", metavar="ID", type=click.UUID)
+@click.option("--csv", "as_csv", is_flag=True, help="Only its errors, for a spreadsheet, which runs nothing of them.")
 @as_json
-def run(*, run_id: UUID, as_json: bool) -> None:
+def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
     """Show one run and the errors of its items, in full: addresses stand in them."""
     from mailbatch.application.inquire import ShowRun
 
+    if as_csv and as_json:
+        raise click.UsageError("either --csv or --json")
     with opened() as parts:
         row, errors = ShowRun(parts.reports)(run_id)
+        if as_csv:
+            _print_csv(errors)
+            return
         report = {**of_run(row), "bound": row["bound"], "error": row["error"]}
         if as_json:
             print_json({**report, "errors": [error.text() for error in errors]})
@@ -51,6 +58,13 @@ def run(*, run_id: UUID, as_json: bool) -> None:
         print_fields((name, "" if value is None else to_json(value).strip('"')) for name, value in report.items())
         for error in errors:
             click.echo(clean(error.text()))
+
+
+def _print_csv(errors: Iterable[ItemError]) -> None:
+    from mailbatch.interfaces.csvs import errors_as_csv
+
+    for line in errors_as_csv(errors):
+        click.echo(line, nl=False)
 
 
 def _cells(row: Row, zone: str) -> Sequence[str]:

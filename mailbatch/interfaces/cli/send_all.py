@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.interfaces.cli.acting import note_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
 
@@ -18,14 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
 
-    from celery import Celery
     from celery.result import AsyncResult
 
     from mailbatch.bootstrap import Parts
 
 JOB = "send-all"
-ANSWER = 3.0
-"""Seconds for which a worker may be silent before it counts as absent."""
 _POLL = 0.2
 _PATIENCE = 30.0
 """Seconds for which Redis may be away while we wait for a result."""
@@ -61,38 +59,23 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
 
 
 def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+    from mailbatch.batch.calling import ANSWER, call_send_all, celery_app, workers
+
     app = celery_app()
     if not workers(app):
         raise click.ClickException(
             f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`, "
             "or send from here with --here"
         )
-    result = app.send_task(JOB, kwargs={"trigger": Trigger.MANUAL.value})
+    result = call_send_all(app, Trigger.MANUAL)
+    # Noted before it is done: whoever waits may go away.
+    note_act(parts, "run-now", {"task_id": result.id}, None, "queued")
     try:
         _wait(result, parts, show)
     except KeyboardInterrupt:
         click.echo(f"the run goes on; to stop it: celery -A mailbatch control revoke {result.id}", err=True)
         raise
     return _report_of(result)
-
-
-def celery_app() -> Celery:
-    """An app that can call the tasks, and has none of its own."""
-    from celery import Celery
-
-    from mailbatch.batch.appconfig import load
-
-    app = Celery("mailbatch")
-    app.config_from_object(load())
-    return app
-
-
-def workers(app: Celery) -> list[str]:
-    """The name of the first worker that answers within ``ANSWER`` seconds, if any does. Raises Redis' errors."""
-    with app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0)
-        replies = app.control.broadcast("ping", reply=True, timeout=ANSWER, limit=1, connection=connection)
-    return [name for reply in replies or () for name in reply]
 
 
 def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> None:
@@ -139,6 +122,7 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
     s = parts.settings
     configure(json=s.log_format.value == "json", level=level, addresses=s.log_addresses)
     try:
+        note_act(parts, "run-now", {"where": "here"} if lock else {"where": "here", "lock": False}, None)
         with _stopped_by_signals() as interrupted:
             report = send_all(parts, lock=lock)(
                 Trigger.MANUAL, interrupted=interrupted, watch=lambda counts: show(asdict(counts))

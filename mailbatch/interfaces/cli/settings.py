@@ -12,7 +12,7 @@ def config() -> None:
     """Show the settings, or check them. Secrets are masked."""
 
 
-@config.command
+@config.command(epilog="\b\nExample:\n  mailbatch config show --json")
 @as_json
 def show(*, as_json: bool) -> None:
     """Show every setting, its value and where it comes from."""
@@ -27,7 +27,7 @@ def show(*, as_json: bool) -> None:
     print_table(columns, [(s.name, "–" if s.value is None else s.value, s.source) for s in settings], "")
 
 
-@config.command
+@config.command(epilog="\b\nExample:\n  mailbatch config check && systemctl restart mailbatch")
 def check() -> None:
     """Say whether the settings are in order. Nothing is connected to: `mailbatch doctor` does that."""
     from mailbatch.bootstrap import read_settings

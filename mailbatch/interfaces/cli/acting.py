@@ -1,0 +1,40 @@
+"""Who acts at this command line, and the note that is made of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.interfaces.noting import note
+
+if TYPE_CHECKING:
+    from mailbatch.bootstrap import Parts
+
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    actor: str
+
+
+def note_act(parts: Parts, action: str, target: dict[str, Any], affected: int | None, outcome: str = "done") -> None:
+    """Note what was done here: ids and filters, never contents or addresses."""
+    note(parts.actions, _Person(f"cli:{_user()}"), action, target, affected, outcome)
+
+
+def _user() -> str:
+    """Who gave the command; behind sudo, who gave that: else all would be one and the same."""
+    name = os.environ.get("SUDO_USER") or _account()
+    return "".join(c if c.isprintable() else "?" for c in name)[:_LONGEST_NAME]
+
+
+def _account() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        # A container may run as a number that has no name.
+        return str(os.getuid())

@@ -1,0 +1,40 @@
+"""``mailbatch actions``: who did what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.application.operating_ports import Row
+
+
+@click.command
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@as_json
+def actions(*, limit: int, as_json: bool) -> None:
+    """List what operators did, by command line, API and console, newest first. Looking is not noted."""
+    with opened() as parts:
+        rows = parts.actions.list(limit)
+        zone = parts.settings.timezone
+    if as_json:
+        print_json(rows)
+        return
+    columns = [("WHEN", "fixed"), ("WHO", "text"), ("DID", "fixed"), ("TO", "text"), ("N", "number"), ("", "fixed")]
+    print_table(columns, [_cells(row, zone) for row in rows], "nothing was done yet")
+
+
+def _cells(row: Row, zone: str) -> Sequence[str]:
+    target = ", ".join(f"{name} {_text(value)}" for name, value in (row["target"] or {}).items())
+    affected = "" if row["affected"] is None else f"{row['affected']:,}"
+    return [moment(row["at"], zone), row["actor"], row["action"], target, affected, row["outcome"]]
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

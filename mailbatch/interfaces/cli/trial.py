@@ -1,0 +1,125 @@
+"""``mailbatch preview`` and ``mailbatch send-test``: see a mail, and send one to yourself."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.reserve import JsonObject, Text
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from mailbatch.application.compose import Rendered
+    from mailbatch.application.trial import Tried
+    from mailbatch.domain.reservation import Mail
+
+_PARTS = ("subject", "text", "html")
+_SUBJECT = "A test mail of mailbatch"
+_TEXT = "If you read this, mailbatch reaches its relay, and the relay reaches you.\n"
+
+
+def _content(command: Any) -> Any:
+    """Decorate a command with the options that say what stands in a mail."""
+    for option in reversed(
+        [
+            click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies."),
+            click.option("--context", type=JsonObject(), help="What the template is filled with."),
+            click.option("--subject", help="The subject; may be a Jinja2 source, as the bodies."),
+            click.option("--text", type=Text(), help="The body as plain text."),
+            click.option("--html", type=Text(), help="The body as HTML."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.command
+@click.argument("reservation_id", metavar="[ID]", required=False, type=click.UUID)
+@_content
+@click.option("--only", type=click.Choice(_PARTS), help="Just this part, as it is.")
+@as_json
+def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **given: Any) -> None:
+    """Render a reservation, or a template with a context, and show its subject, text and HTML. Nothing is sent.
+
+    Exit code 1 if a part cannot be rendered; each is named with its line.
+    """
+    if (reservation_id is None) is not any(value is not None for value in given.values()):
+        raise click.UsageError("say what: either an ID, or --template, --subject, --text or --html")
+    with opened() as parts:
+        rendered = parts.preview.stored(reservation_id) if reservation_id else parts.preview(_mail("", given))
+    shown = {name: getattr(rendered, name) for name in _PARTS}
+    if as_json:
+        print_json(shown if only is None else {only: shown[only]})
+    elif only is not None:
+        _print_part(only, shown[only])
+    else:
+        _print_rendered(rendered)
+
+
+@click.command
+@click.option("--to", required=True, metavar="ADDRESS", help="An address of your own.")
+@click.option("--sender", help="The From address, in place of MAILBATCH_SENDER.")
+@_content
+@as_json
+def send_test(*, to: str, as_json: bool, **given: Any) -> None:
+    """Send one mail straight to the relay, at once, and tell what the relay says.
+
+    Nothing is stored, and nothing tries again. MAILBATCH_REDIRECT_ALL_TO is honoured. Exit code 1 if it was not taken.
+    """
+    if all(given[name] is None for name in ("template", *_PARTS)):
+        given |= {"subject": _SUBJECT, "text": _TEXT}
+    with opened() as parts:
+        tried = parts.try_sending(_mail(to, given))
+        target = {"template": given["template"]} if given["template"] else {}
+        note_act(parts, "test-send", target, 1, tried.outcome)
+        elsewhere = parts.settings.redirect_all_to
+    if as_json:
+        print_json({"outcome": tried.outcome, "relay": tried.relay, "reply": tried.reply})
+        click.get_current_context().exit(0 if tried.outcome == "sent" else 1)
+    said = _said(tried)
+    if tried.outcome != "sent":
+        raise click.ClickException(said)
+    click.echo(clean(said + (f"\nit went to {elsewhere} (MAILBATCH_REDIRECT_ALL_TO)" if elsewhere else "")))
+
+
+def _mail(to: str, given: dict[str, Any]) -> Mail:
+    from mailbatch.domain.reservation import Mail
+
+    return Mail(
+        recipients=to,
+        subject=given["subject"],
+        body_text=given["text"],
+        body_html=given["html"],
+        template=given["template"],
+        context=given["context"],
+        sender=given.get("sender"),
+    )
+
+
+def _print_rendered(rendered: Rendered) -> None:
+    click.echo(f"subject: {clean(rendered.subject)}")
+    for name in _PARTS[1:]:
+        if body := getattr(rendered, name):
+            click.secho(f"\n--- {name} ---", bold=True)
+            click.echo(_tame(body))
+
+
+def _print_part(name: str, part: str | None) -> None:
+    if part is None:
+        raise click.ClickException(f"it has no {name}")
+    click.echo(_tame(part) if sys.stdout.isatty() else part)
+
+
+def _tame(body: str) -> str:
+    return "\n".join(clean(line.replace("\t", "    ")) for line in body.rstrip().splitlines())
+
+
+def _said(tried: Tried) -> str:
+    where = f" ({tried.relay})" if tried.relay else ""
+    return f"{tried.outcome.replace('_', ' ')}: {tried.reply}{where}"

@@ -1,0 +1,81 @@
+"""Which reservations a command means: the options of a filter, and the question before many are changed."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.application.filters import FIELDS, read_filter
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from mailbatch.application.bulk import Act
+    from mailbatch.application.operating_ports import Selection
+    from mailbatch.bootstrap import Parts
+
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask, whatever the filter means.")
+
+
+def filter_options(states: Collection[Status] = tuple(Status)) -> Callable[[Any], Any]:
+    """Decorate a command with the options of a filter; ``--status`` only where there is a choice of ``states``."""
+    options = [
+        click.option("--tag", help="Only those with this tag."),
+        click.option("--to", metavar="TEXT", help="Only those whose recipients contain this."),
+        click.option("--since", metavar="TIME", help="Finished since then, or made if not finished: 1h, or ISO 8601."),
+        click.option("--until", metavar="TIME", help="Before then, as --since."),
+        click.option("--reply", metavar="CODE", help="What the relay said last: 4xx, 5xx, 550, or none."),
+        click.option("--run", type=click.UUID, metavar="RUN", help="What this run had in hand last, or put off."),
+    ]
+    if len(states) > 1:
+        names = [status.value for status in Status if status in states]
+        told = f"Only those in this state: {', '.join(names)}."
+        options.insert(0, click.option("--status", type=click.Choice(names), metavar="STATE", help=told))
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def read_selection(given: dict[str, Any]) -> Selection:
+    """What the options mean, times counted back from now.
+
+    Raises:
+        click.UsageError: with a line for what is wrong. An empty value is: a variable of a script that was not set
+            must not widen a filter.
+    """
+    asked = {name: str(given[name]) for name in FIELDS if given.get(name) is not None}
+    if empty := [f"--{name}" for name, text in asked.items() if not text.strip()]:
+        raise click.UsageError(f"{' and '.join(empty)}: nothing is given")
+    try:
+        return read_filter(asked, datetime.now(UTC))
+    except InvalidReservation as error:
+        raise click.UsageError("; ".join(f"--{problem}" for problem in error.problems)) from error
+
+
+def agreed(parts: Parts, act: Act, which: Selection, *, yes: bool) -> None:
+    """Come back if ``act`` shall be done to all of ``which``: it was said by --yes, or is now.
+
+    Raises:
+        click.ClickException: if it was declined, or if there is nobody to ask.
+    """
+    if yes:
+        return
+    from mailbatch.application.bulk import PreviewBulk
+
+    found = PreviewBulk(parts.reservations)(act, which)
+    if not found.affects:
+        return
+    many = f"{act.value} affects {'' if found.exact else 'more than '}{found.affects:,}"
+    if not sys.stdin.isatty():
+        raise click.ClickException(f"{many}, and nobody is there to be asked; add --yes to do it")
+    if not click.confirm(f"{many}; go on?", err=True):
+        raise click.ClickException("nothing was done")
