@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.application.watch import Vitals
+from mailbatch.domain.reservation import FINISHED
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations
@@ -64,10 +65,7 @@ class SqlPulse:
             sa.select(silent.c.silent).scalar_subquery().label("silent"),
             sa.select(since(last.c.finished_at)).where(last.c.error == DIED).scalar_subquery().label("died"),
             _oldest(_r.wire_at, _SENDING, _r.lease_until >= now()).label("on_wire"),
-            sa.select(since(sa.func.max(_r.finished_at)))
-            .where(_r.finished_at.is_not(None))
-            .scalar_subquery()
-            .label("finished"),
+            sa.select(since(sa.func.max(_last_finished().c.at))).scalar_subquery().label("finished"),
             sa.select(sa.func.count()).select_from(ended).scalar_subquery().label("ended"),
             sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
         )
@@ -93,6 +91,15 @@ class SqlQueue:
         ]
         with reading(self.engine) as connection:
             return min(most, int(connection.execute(sa.select(counts[0] + counts[1])).scalar_one()))
+
+
+def _last_finished() -> sa.Subquery:
+    """When a mail was finished last, by state: the end of the range that the index has for each."""
+    last = sa.func.max(_r.finished_at).label("at")
+    states: list[Any] = [sa.literal_column(f"'{status.value}'") for status in sorted(FINISHED)]
+    return sa.union_all(
+        *(sa.select(last).where(_r.status == s, _r.finished_at.is_not(None)) for s in states)
+    ).subquery()
 
 
 def oldest_due() -> Any:

@@ -28,12 +28,10 @@ _r = mail_reservations.c
 _CAP = 100_000
 """Rows of one state that are counted at most: a table of many millions must not make a status wait."""
 _PAGE = 500
-# As literals, so that the partial index of what is due is seen to fit.
-_DUE = sa.and_(
-    _r.status == sa.literal_column("'pending'"),
-    _r.due_at <= now(),
-    sa.or_(_r.expires_at.is_(None), _r.expires_at > now()),
-)
+# As literals, so that the partial indexes are seen to fit.
+_PENDING = _r.status == sa.literal_column("'pending'")
+_DUE = sa.and_(_PENDING, _r.due_at <= now())
+_OVERDUE = sa.and_(_DUE, _r.expires_at.is_not(None), _r.expires_at <= now())
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +46,18 @@ class SqlReports:
         counted: dict[str, Any] = {
             s.value: self._counted(_r.status == sa.literal_column(f"'{s.value}'")) for s in Status
         }
-        oldest = sa.select(seconds_since(sa.func.min(_r.due_at))).where(_DUE).scalar_subquery()
         statement = sa.select(
             *(count.label(name) for name, count in counted.items()),
             self._counted(_DUE).label("due"),
-            oldest.label("oldest"),
+            # Apart, for the index of what is due does not know expiries; whoever is overdue waits for the next run.
+            self._counted(_OVERDUE).label("overdue"),
+            sa.select(seconds_since(_oldest_due())).scalar_subquery().label("oldest"),
         )
         with reading(self.engine) as connection:
             found = connection.execute(statement).mappings().one()
         return Census(
             counts={s: min(found[s.value], self.cap) for s in Status},
-            due=min(found["due"], self.cap),
+            due=max(0, min(found["due"], self.cap) - found["overdue"]),
             oldest_due_seconds=None if found["oldest"] is None else max(0.0, float(found["oldest"])),
             exact=all(found[name] <= self.cap for name in (*counted, "due")),
         )
@@ -129,3 +128,18 @@ class SqlReports:
             sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).limit(self.cap + 1)
         )
         return sa.select(sa.func.count()).select_from(rows.subquery()).scalar_subquery()
+
+
+def _oldest_due() -> Any:
+    """When the mail that has been due for longest was due: one look at the index for each priority."""
+    level = sa.select(sa.func.max(_r.priority).label("priority")).where(_PENDING).cte("level", recursive=True)
+    lower = sa.select(sa.func.max(_r.priority)).where(_PENDING, _r.priority < level.c.priority).scalar_subquery()
+    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
+    first = (
+        sa.select(_r.due_at)
+        .where(_DUE, sa.or_(_r.expires_at.is_(None), _r.expires_at > now()), _r.priority == level.c.priority)
+        .order_by(_r.due_at)
+        .limit(1)
+        .scalar_subquery()
+    )
+    return sa.select(sa.func.min(first)).select_from(level).scalar_subquery()

@@ -37,7 +37,11 @@ def counted(which: Selection, cap: int) -> sa.Select[Any]:
 
 
 def _statuses(which: Selection) -> list[Status]:
-    return [which.status] if which.status else list(Status)
+    statuses = [which.status] if which.status else list(Status)
+    if which.reply is not None and which.reply[0] in "45" and len(statuses) > 1:
+        # What was sent, which is most, was not answered with these: it need not be looked through.
+        statuses.remove(Status.SENT)
+    return statuses
 
 
 def _newest_of(which: Selection, status: Status, after: Row | None, limit: int) -> sa.Select[Any]:
