@@ -17,7 +17,9 @@ from support.stack import Stack
 from support.waiting import wait_until
 
 from mailbatch.application.metrics import Measure
+from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.engine import connect as engine_for
+from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.tables import mail_reservations, run_errors
@@ -141,6 +143,12 @@ def everything_in(client: redis.Redis) -> str:
     return json.dumps(found)
 
 
+def requeue_failed(url: str) -> None:
+    engine = engine_for(url)
+    assert SqlInterventions(engine).requeue_all(Status.FAILED).changed == 6
+    engine.dispose()
+
+
 def metrics_of(url: str) -> str:
     engine = engine_for(url)
     text = Exposition(Measure(SqlReports(engine), SqlMeasures(engine)), version="1", interval=1)().decode()
@@ -161,12 +169,12 @@ def test_no_secret_no_address_and_no_content_leaves_the_database(guarded, relay,
     del guarded.settings["WEBHOOK_URL"]
 
     # Once more in this form, and with a password that the relay refuses and quotes.
-    guarded.json("requeue", "--status", "failed")
+    requeue_failed(guarded.database_url)
     guarded.settings |= {"LOG_FORMAT": "text"}
     again = guarded.cli("send-all", "--here", "--json")
     assert json.loads(again.stdout)["failed"] == 6
     relay.login = ("ann", "another")
-    guarded.json("requeue", "--status", "failed")
+    requeue_failed(guarded.database_url)
     refused = guarded.cli("send-all", "--here")
     assert "535" in refused.stdout + refused.stderr
 
