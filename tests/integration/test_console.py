@@ -1,0 +1,510 @@
+"""What a person on call sees and does in the console, with a browser that runs no JavaScript."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from support.api import OPERATE, READ, Api
+from support.backlogs import database, reserve, states
+from support.pages import Browser, Page, ids
+
+from mailbatch.infrastructure.db.tables import (
+    batch_runs,
+    batch_schedule,
+    mail_attempts,
+    mail_reservations,
+    operator_actions,
+    relay_circuits,
+    run_errors,
+)
+from mailbatch.interfaces.console.reservations import PAGE
+from mailbatch.interfaces.console.snapshot import Kept
+
+NOW = datetime.now(UTC)
+_r = mail_reservations.c
+
+
+@pytest.fixture
+def api(sqlite_url, redis_url):
+    with Api({"database_url": sqlite_url, "redis_url": redis_url}) as api:
+        yield api
+
+
+@pytest.fixture
+def browser(api):
+    return Browser(api.client)
+
+
+@pytest.fixture
+def on_either(database_url, redis_url):
+    """The console on SQLite, and once more on PostgreSQL."""
+    with Api({"database_url": database_url, "redis_url": redis_url}) as api:
+        yield Browser(api.client)
+
+
+@pytest.fixture
+def locked(sqlite_url, redis_url):
+    """A server that wants tokens."""
+    with Api({"database_url": sqlite_url, "redis_url": redis_url, "api_token": OPERATE, "api_read_token": READ}) as api:
+        yield api
+
+
+def add(url, **columns):
+    """One reservation; its id."""
+    own = uuid4()
+    defaults = {"recipients": "ann@example.org", "subject": "Hello", "body_text": "Hello"}
+    with database(url) as connection:
+        connection.execute(sa.insert(mail_reservations).values({"id": own, **defaults, **columns}))
+    return own
+
+
+def add_run(url, **columns):
+    own = uuid4()
+    ended = {"outcome": "completed", "started_at": NOW - timedelta(minutes=2), "finished_at": NOW, "duration": 1.5}
+    with database(url) as connection:
+        connection.execute(
+            sa.insert(batch_runs).values(
+                {"run_id": own, "job": "send-all", "trigger": "beat", "heartbeat_at": NOW, **ended, **columns}
+            )
+        )
+    return own
+
+
+def failed(url, code=550, **columns):
+    """A mail that the relay refused."""
+    said = {"reply_code": code, "reply_text": "5.1.1 no such user", "last_error": f"{code} 5.1.1 no such user"}
+    ended = {"status": "failed", "attempts": 1, "claim_no": 1, "finished_at": NOW, "relay": "mx:25"}
+    return add(url, **{**ended, **said, **columns})
+
+
+def actions(url):
+    with database(url) as connection:
+        return [dict(row) for row in connection.execute(sa.select(operator_actions)).mappings()]
+
+
+# --- looking ---
+
+
+def test_every_page_opens_and_has_nothing_inline(on_either, database_url):
+    run_id = add_run(database_url, sent=3, failed=1)
+    own = failed(database_url, run_id=run_id)
+    with database(database_url) as connection:
+        connection.execute(
+            sa.insert(run_errors).values(run_id=run_id, item_index=1, reservation_id=own, errors=["550 no such user"])
+        )
+    pages = ("/", "/live", "/reservations", f"/reservations/{own}", "/bulk/requeue?status=failed", "/runs")
+    for address in (*pages, f"/runs/{run_id}", "/schedule", "/schedule/plan", "/twice"):
+        page = on_either.open(address)
+        policy = page.answer.headers["Content-Security-Policy"]
+        assert "unsafe" not in policy, address
+        assert "default-src 'none'" in policy, address
+        for tag, attributes in page.elements:
+            assert not [name for name in attributes if name == "style" or name.startswith("on")], (address, tag)
+            assert tag != "style", address
+            assert tag != "script" or attributes.get("src"), address
+        for form in page.forms:
+            assert form.method == "post", address
+            assert form.fields["csrf"], (address, form.action)
+
+
+def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
+    reserve(sqlite_url, 12, scheduled_at=NOW - timedelta(minutes=3))
+    failed(sqlite_url)
+    run_id = add_run(sqlite_url, sent=1204, failed=2)
+    with database(sqlite_url) as connection:
+        connection.execute(
+            sa.insert(batch_schedule).values(name="send-all", next_tick_at=NOW + timedelta(minutes=2), last_tick_at=NOW)
+        )
+        connection.execute(
+            sa.insert(relay_circuits).values(
+                relay=api.parts.relay.name, state="open", failures=3, reason="421 4.3.2 busy for ann@example.org",
+                opened_at=NOW, open_until=NOW + timedelta(minutes=1),
+            )
+        )  # fmt: skip
+    page = browser.open("/")
+    assert "No run now" in page
+    assert "Due 12 the oldest for 3 min" in page
+    assert "1,204 sent, 2 failed" in page
+    assert page.links["Failed"] == "/reservations?status=failed"
+    assert f"/runs/{run_id}" in page.html
+    assert "is left alone until" in page
+    assert "421 4.3.2 busy" in page
+    assert "ann@example.org" not in page, "what a relay says may hold an address"
+    assert "Redis (ok) answers" in page
+    assert "next tick in" in page
+    assert "1,204 sent, 0 put off, 2 failed in 1 run" in page
+
+
+def test_a_run_in_progress_shows_its_progress_and_a_button_that_stops_it(browser, api, sqlite_url):
+    reserve(sqlite_url, 30)
+    run_id = add_run(sqlite_url, outcome=None, finished_at=None, duration=None)
+    shown = {"state": "running", "run_id": str(run_id), "sent": 65, "failed": 5, "elapsed": 7.0}
+    lock = api.parts.lock("send-all")
+    assert lock.acquire()
+    try:
+        api.parts.status.put("send-all", shown)
+        page = browser.open("/")
+        assert ("progress", "100", "70") in [(t, a.get("max"), a.get("value")) for t, a in page.elements]
+        assert "70 of 100 · 10 a second · about 3.0 s to go" in page
+        page = browser.press(page, "Stop it")
+    finally:
+        lock.release()
+    assert "Everything is stopped." in page
+    assert "Send now" not in [form.label for form in page.forms]
+    page = browser.press(page, "Resume")
+    assert "Everything is stopped." not in page
+
+
+def test_a_redis_that_is_away_costs_the_overview_its_line_and_no_more(sqlite_url, private_redis):
+    with Api({"database_url": sqlite_url, "redis_url": private_redis.url}) as api:
+        reserve(sqlite_url, 2)
+        private_redis.kill()
+        page = Browser(api.client).open("/")
+    assert "Due 2" in page
+    assert re.search(r"Redis \(error\)", page.text)
+
+
+def test_a_database_without_tables_is_told_on_a_page(tmp_path, redis_url):
+    with Api({"database_url": f"sqlite:///{tmp_path}/empty.db", "redis_url": redis_url}) as api:
+        for address in ("/", "/reservations", "/runs", "/schedule"):
+            answer = api.client.get(address)
+            assert answer.status_code in {500, 503}, address
+            assert answer.headers["Content-Type"].startswith("text/html"), address
+            assert "Traceback" not in answer.text
+
+
+def test_what_is_not_there_is_a_page_too(api):
+    browser = Browser(api.client)
+    for address in (f"/reservations/{uuid4()}", f"/runs/{uuid4()}", "/reservations/nonsense", "/bulk/nonsense"):
+        assert "Overview" in browser.open(address, 404).links, address
+    page = browser.open("/reservations?reply=9xx", 422)
+    assert "reply: '9xx' is none of" in page
+
+
+def test_a_list_is_paged_to_its_end_and_misses_nobody(on_either, database_url):
+    reserve(database_url, 2 * PAGE + 3)
+    page = on_either.open("/reservations?status=pending")
+    seen = ids(page)
+    for _ in range(2):
+        page = on_either.follow(page, "Older")
+        seen += ids(page)
+    assert "Older" not in page.links
+    assert len(seen) == len(set(seen)) == 2 * PAGE + 3
+
+
+def test_filters_narrow_a_list(on_either, database_url):
+    wanted = failed(database_url, 452, tag="spring")
+    failed(database_url, 550, tag="spring")
+    failed(database_url, 452, finished_at=NOW - timedelta(hours=3))
+    page = on_either.open("/reservations?status=failed")
+    page = on_either.press(page, "Show these", tag="spring", reply="4xx", since="1h")
+    assert ids(page) == [str(wanted)]
+    assert page.answer.url.query == b"status=failed&tag=spring&since=1h&reply=4xx"
+
+
+def test_an_address_that_was_searched_for_stands_in_no_link(browser, sqlite_url, caplog):
+    caplog.set_level("DEBUG")
+    one, _ = add(sqlite_url, recipients="zoe.canary@example.org"), add(sqlite_url)
+    page = browser.press(browser.open("/reservations"), "Show these", to="Canary@example")
+    assert ids(page) == [str(one)]
+    assert "canary" not in str(page.answer.url).lower()
+    assert not [link for link in page.links.values() if "canary" in link.lower()]
+    assert "canary" not in caplog.text.lower()
+    page = browser.follow(page, "Pending 2")
+    assert ids(page) == [str(one)], "the search goes along from tab to tab"
+    assert "forgotten" in browser.open("/reservations?find=unknown", 410)
+
+
+def test_what_people_wrote_is_shown_and_not_run(browser, sqlite_url):
+    evil = "<script>alert(1)</script>\"'"
+    own = add(sqlite_url, recipients=f'"{evil[:8]}" <a@example.org>', subject=evil, tag=evil, context={"x": evil})
+    for address in ("/reservations", f"/reservations/{own}"):
+        assert "<script>alert" not in browser.open(address).html
+
+
+def test_a_mail_is_explained_and_its_life_told_in_the_relays_words(browser, sqlite_url):
+    own = failed(sqlite_url)
+    with database(sqlite_url) as connection:
+        for number, outcome in enumerate(("deferred", "failed"), 1):
+            connection.execute(
+                sa.insert(mail_attempts).values(
+                    reservation_id=own, claim_no=number, outcome=outcome, ended_at=NOW, relay="mx:25", reply_code=451,
+                    reply_text=f"4.7.1 try again, number {number}",
+                )
+            )  # fmt: skip
+    page = browser.open(f"/reservations/{own}")
+    assert "It failed for good" in page
+    assert "Put off" in page
+    assert "451 4.7.1 try again, number 1" in page
+    assert "451 4.7.1 try again, number 2" in page
+
+
+def test_a_preview_is_rendered_in_a_sandbox_with_a_policy_of_its_own(browser, sqlite_url):
+    html = '<p style="color:red">Dear {{ name }}</p><script>top.location="/logout"</script>'
+    own = add(sqlite_url, subject="To {{ name }}", body_text="Hi {{ name }}", body_html=html, context={"name": "Zoë"})
+    page = browser.open(f"/reservations/{own}")
+    assert "To Zoë" in page
+    assert "Hi Zoë" in page
+    (frame,) = [attributes for tag, attributes in page.elements if tag == "iframe"]
+    assert frame["sandbox"] == ""
+    shown = browser.open(frame["src"]).answer
+    assert "Dear Zoë" in shown.text
+    policy = shown.headers["Content-Security-Policy"]
+    assert policy.startswith("sandbox;")
+    assert "script-src" not in policy
+    assert "default-src 'none'" in policy
+
+
+def test_a_mail_that_cannot_be_rendered_says_why(browser, sqlite_url):
+    own = add(sqlite_url, body_text="Dear {{ nobody }}")
+    page = browser.open(f"/reservations/{own}")
+    assert "nobody" in page
+    assert not [tag for tag, _ in page.elements if tag == "iframe"]
+
+
+def test_a_run_shows_its_errors_by_kind_and_one_by_one(on_either, database_url):
+    run_id = add_run(database_url, sent=7, failed=2)
+    for number in (1, 2):
+        own = failed(database_url, run_id=run_id, finished_at=NOW - timedelta(minutes=1))
+        with database(database_url) as connection:
+            connection.execute(
+                sa.insert(mail_attempts).values(
+                    reservation_id=own, claim_no=1, run_id=run_id, outcome="failed", reply_code=550,
+                    enhanced_code="5.1.1", reply_text="5.1.1 no such user", ended_at=NOW - timedelta(minutes=1),
+                )
+            )  # fmt: skip
+            connection.execute(
+                sa.insert(run_errors).values(
+                    run_id=run_id, item_index=number, reservation_id=own, errors=["550 5.1.1 no such user"]
+                )
+            )
+    page = on_either.follow(on_either.open("/runs"), browser_time(run_id, on_either))
+    assert "2 failed 550 5.1.1" in page
+    assert len(ids(page)) == 2
+    assert on_either.client.get(page.links["CSV"]).headers["Content-Type"].startswith("text/csv")
+    assert len(ids(on_either.follow(page, "These"))) == 2
+    page = on_either.follow(page, "Requeue these…")
+    assert "Requeue 2 reservations?" in page
+    assert "2 reservations requeued." in on_either.press(page, "Yes, requeue them")
+    assert states(database_url) == {"pending": 2}
+
+
+def browser_time(run_id, browser):
+    """What the link to a run says in the list of runs."""
+    return next(said for said, link in browser.open("/runs").links.items() if link == f"/runs/{run_id}")
+
+
+def test_who_may_have_got_a_mail_twice_is_listed(on_either, database_url):
+    twice = add(database_url, status="sent", sent_at=NOW, finished_at=NOW, claim_no=2, message_id="<m@x>")
+    resolved = add(database_url, status="sent", sent_at=NOW, finished_at=NOW, claim_no=1)
+    failed_then = failed(database_url, claim_no=2)
+    with database(database_url) as connection:
+        for own in (twice, resolved, failed_then):
+            connection.execute(
+                sa.insert(mail_attempts).values(
+                    reservation_id=own, claim_no=1, outcome="in_doubt", ended_at=NOW - timedelta(hours=2)
+                )
+            )
+    assert ids(on_either.open("/twice")) == [str(twice)]
+    assert ids(on_either.open("/twice?since=1h")) == []
+
+
+def test_the_plan_says_what_would_go_and_what_could_not(browser, sqlite_url):
+    good, broken = add(sqlite_url), add(sqlite_url, body_text="{{ nobody }}")
+    page = browser.open("/schedule/plan")
+    assert "2 mails are due now" in page
+    assert set(ids(page)) == {str(good), str(broken)}
+    assert page.text.count("cannot go") == 1
+    assert states(sqlite_url) == {"pending": 2}
+
+
+# --- acting ---
+
+
+def test_a_mail_is_cancelled_and_restored_by_buttons(browser, sqlite_url):
+    own = add(sqlite_url)
+    page = browser.press(browser.open(f"/reservations/{own}"), "Cancel")
+    assert "Cancelled." in page
+    assert states(sqlite_url) == {"cancelled": 1}
+    assert "Cancelled." not in browser.open(f"/reservations/{own}"), "it is said once"
+    page = browser.press(page, "Restore")
+    assert states(sqlite_url) == {"pending": 1}
+    assert [(a["actor"], a["action"], a["outcome"]) for a in actions(sqlite_url)] == [
+        ("console:operate", "cancel", "done"),
+        ("console:operate", "restore", "done"),
+    ]
+    assert "console:operate" in browser.open("/schedule")
+
+
+def test_who_comes_too_late_is_told_so(browser, sqlite_url):
+    own = add(sqlite_url)
+    page = browser.open(f"/reservations/{own}")
+    with database(sqlite_url) as connection:
+        connection.execute(sa.update(mail_reservations).values(status="sent", finished_at=NOW))
+    page = browser.press(page, "Cancel")
+    assert "Too late: it is sent." in page
+    assert actions(sqlite_url)[0]["outcome"] == "refused"
+
+
+def test_each_state_has_the_buttons_that_go_with_it(browser, sqlite_url):
+    lease = {"lease_until": NOW + timedelta(minutes=1)}
+    expected = {
+        "pending": ["Cancel"],
+        "sending": [],
+        "sent": ["Delete it"],
+        "failed": ["Send again", "Delete it"],
+        "cancelled": ["Restore", "Delete it"],
+        "expired": ["Delete it"],
+        "in_doubt": ["Send again", "It did go out"],
+    }
+    for status, buttons in expected.items():
+        own = add(sqlite_url, status=status, **(lease if status == "sending" else {}))
+        assert [form.label for form in browser.open(f"/reservations/{own}").forms] == buttons, status
+
+
+def test_a_doubt_is_resolved_and_a_finished_one_deleted(browser, sqlite_url):
+    own = add(sqlite_url, status="in_doubt", wire_at=NOW)
+    page = browser.press(browser.open(f"/reservations/{own}"), "It did go out")
+    assert states(sqlite_url) == {"sent": 1}
+    assert "is deleted" in browser.press(page, "Delete it")
+    assert states(sqlite_url) == {}
+
+
+def test_many_are_counted_first_and_changed_when_that_is_confirmed(on_either, database_url):
+    reserve(database_url, 60, tag="spring")
+    reserve(database_url, 2, start=60)
+    page = on_either.open("/reservations?status=pending&tag=spring")
+    page = on_either.follow(page, "Cancel all of these…")
+    assert "Cancel 60 reservations?" in page
+    assert states(database_url) == {"pending": 62}
+    assert "60 reservations cancelled." in on_either.press(page, "Yes, cancel them")
+    assert states(database_url) == {"cancelled": 60, "pending": 2}
+    (noted,) = actions(database_url)
+    assert (noted["action"], noted["affected"], noted["target"]) == (
+        "cancel",
+        60,
+        {"status": "pending", "tag": "spring"},
+    )
+
+
+def test_a_confirmation_is_good_for_what_was_counted_and_nothing_else(browser, sqlite_url):
+    reserve(sqlite_url, 2, tag="spring")
+    form = browser.open("/bulk/cancel?status=pending&tag=spring").form("Yes, cancel them")
+    answer = browser.client.post("/bulk/cancel", data={**form.fields, "tag": ""})
+    assert answer.status_code == 422
+    answer = browser.client.post("/bulk/cancel", data={**form.fields, "confirm": "forged"})
+    assert answer.status_code == 422
+    assert states(sqlite_url) == {"pending": 2}
+
+
+def test_many_are_chosen_by_a_part_of_an_address_that_no_record_keeps(browser, sqlite_url):
+    add(sqlite_url, recipients="zoe.canary@example.org")
+    add(sqlite_url)
+    page = browser.press(browser.open("/reservations?status=pending"), "Show these", to="canary")
+    page = browser.follow(page, "Cancel all of these…")
+    browser.press(page, "Yes, cancel it")
+    assert states(sqlite_url) == {"cancelled": 1, "pending": 1}
+    assert actions(sqlite_url)[0]["target"]["to"] == "***"
+
+
+def test_pausing_is_said_on_every_page_until_somebody_resumes(browser, sqlite_url):
+    page = browser.press(browser.open("/schedule"), "Pause the ticks")
+    assert "Paused: no tick starts a run." in page
+    for address in ("/", "/reservations", "/runs", "/schedule"):
+        assert "The ticks are paused." in browser.open(address), address
+    page = browser.press(browser.open("/schedule"), "Stop everything")
+    assert "Everything is stopped." in page
+    page = browser.press(browser.open("/runs"), "Resume")
+    assert "The next tick starts a run" in page.text.replace("the next", "The next")
+    assert [a["action"] for a in actions(sqlite_url)] == ["pause", "pause", "resume"]
+
+
+def test_a_second_run_is_not_asked_for_while_one_goes_on(api):
+    browser, lock = Browser(api.client), api.parts.lock("send-all")
+    page = browser.open("/schedule")
+    assert lock.acquire()
+    try:
+        page = browser.press(page, "Send now")
+    finally:
+        lock.release()
+    assert "job is already running" in page
+
+
+def test_sending_now_without_a_worker_says_so(api, redis_url, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)  # Celery's settings come from the environment alone
+    browser = Browser(api.client)
+    page = browser.press(browser.open("/"), "Send now")
+    assert "no worker answered" in page
+
+
+# --- who may ---
+
+
+def test_whoever_is_not_known_is_sent_to_the_form_and_back(locked):
+    browser = Browser(locked.asking())
+    page = browser.open("/runs")
+    assert page.answer.url.path == "/login"
+    page = browser.press(page, "Log in", token=OPERATE)
+    assert page.answer.url.path == "/runs"
+    assert browser.press(page, "Log out").answer.url.path == "/login"
+
+
+def test_a_page_whose_session_has_ended_goes_to_the_form_as_a_whole(locked):
+    answer = locked.asking().get("/live", headers={"HX-Request": "true"})
+    assert answer.headers["HX-Redirect"].startswith("/login")
+
+
+def test_who_may_only_look_sees_no_buttons_and_cannot_press_them(locked, sqlite_url):
+    own = add(sqlite_url)
+    browser = Browser(locked.asking())
+    page = browser.press(browser.open("/"), "Log in", token=READ)
+    for address in (
+        "/",
+        "/reservations?status=pending",
+        f"/reservations/{own}",
+        "/bulk/cancel?status=pending",
+        "/schedule",
+    ):
+        page = browser.open(address)
+        assert {form.label for form in page.forms} <= {"Log out", "Show these"}, address
+    csrf = page.form("Log out").fields["csrf"]
+    answer = browser.client.post(f"/reservations/{own}/cancel", data={"csrf": csrf})
+    assert (answer.status_code, states(sqlite_url)) == (403, {"pending": 1})
+    assert ids(browser.press(browser.open("/reservations"), "Show these", to="ann")) == [str(own)]
+
+
+def test_a_form_without_its_csrf_token_does_nothing(api, sqlite_url):
+    own = add(sqlite_url)
+    deeds = (f"/reservations/{own}/cancel", "/reservations/search", "/bulk/cancel", "/schedule/pause")
+    for address in (*deeds, "/schedule/resume", "/schedule/run-now"):
+        answer = api.client.post(address, data={"csrf": "forged"})
+        assert answer.status_code == 403, address
+    assert states(sqlite_url) == {"pending": 1}
+    assert actions(sqlite_url) == []
+
+
+# --- its files and its cost ---
+
+
+def test_its_files_come_from_here_and_may_be_kept(api):
+    page = Page(api.client.get("/"))
+    files = [a.get("src") or a.get("href") for tag, a in page.elements if tag in {"script", "link", "img"}]
+    assert len(files) >= 3
+    for address in files:
+        assert address.startswith("/static/")
+        answer = api.client.get(address)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["Cache-Control"]
+    assert api.client.get("/static/nothing.css").status_code == 404
+
+
+def test_many_who_look_cost_one_look():
+    looks = []
+    kept = Kept(lambda: looks.append(1) or len(looks), fresh=60)
+    assert [kept(), kept(), kept()] == [1, 1, 1]
+    kept.forget()
+    assert kept() == 2
