@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 from datetime import UTC, datetime, timedelta
@@ -13,8 +14,12 @@ import sqlalchemy as sa
 from support.api import MAIL, Api
 from support.waiting import wait_until
 
+from mailbatch.application.operating_ports import Selection
+from mailbatch.domain.errors import StoreError
+from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Counts, ItemError, Trigger
-from mailbatch.infrastructure.db.answers import LEFT
+from mailbatch.infrastructure.db.answers import LEFT, SqlAnswers
+from mailbatch.infrastructure.db.selecting import newest
 from mailbatch.infrastructure.db.tables import (
     api_answers,
     batch_runs,
@@ -162,6 +167,18 @@ def test_while_a_request_is_worked_on_its_key_waits_and_what_was_left_may_begin_
     api.post("/api/reservations", MAIL, 201, **{"Idempotency-Key": "k-4"})
 
 
+def test_reserving_needs_no_second_transaction_for_its_answer(api, monkeypatch):
+    class CutOff(SqlAnswers):
+        def finish(self, key, status, answer):
+            raise StoreError("the process died here", transient=True)
+
+    monkeypatch.setitem(vars(api.parts), "answers", CutOff(api.parts.engine))
+    for mails, status in ((MAIL, 201), ([MAIL, MAIL], 200)):
+        key = {"Idempotency-Key": f"k-{status}"}
+        first = api.post("/api/reservations", mails, status, **key)
+        assert api.post("/api/reservations", mails, status, **key) == first
+
+
 def test_an_answer_is_remembered_only_with_what_it_tells_of(api):
     api.parts.answers.begin("k-5", "digest")
 
@@ -233,6 +250,43 @@ def test_a_run_lists_what_it_had_in_hand(api):
     put(api, [doubtful], status="in_doubt", run_id=run_id)
     api.parts.runs.errors(run_id, [ItemError(2, UUID(put_off), ("451 not now",))])
     assert set(ids_of(api.get("/api/reservations", run=str(run_id)))) == {sent, put_off, doubtful}
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        Selection(),
+        Selection(status=Status.FAILED),
+        Selection(since=datetime(2026, 1, 1, tzinfo=UTC)),
+        Selection(status=Status.SENT, since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 1, 2, tzinfo=UTC)),
+        Selection(run_id=UUID(int=1)),
+    ],
+)
+def test_no_list_reads_or_sorts_the_whole_table(api, which):
+    after = {"id": UUID(int=1), "status": "sent", "created_at": datetime.now(UTC), "finished_at": datetime.now(UTC)}
+    with api.parts.engine.connect() as connection:
+        dialect = connection.dialect
+        compiled = sa.select(newest(which, after, 50)).compile(
+            dialect=dialect, compile_kwargs={"render_postcompile": True}
+        )
+        if dialect.name == "postgresql":
+            connection.exec_driver_sql(
+                "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "sort", "bitmapscan"))
+            )
+            explain = "EXPLAIN (COSTS off) "
+        else:
+            explain = "EXPLAIN QUERY PLAN "
+        given = compiled.construct_params()
+        given = {n: v if (b := compiled._bind_processors.get(n)) is None else b(v) for n, v in given.items()}
+        parameters = given if dialect.name == "postgresql" else tuple(given[n] for n in compiled.positiontup)
+        plan = [row[-1] for row in connection.exec_driver_sql(explain + str(compiled), parameters)]
+    told = "\n".join(plan)
+    assert "mail_reservations" in told
+    if dialect.name == "postgresql":
+        assert "Seq Scan on mail_reservations" not in told
+        assert which.run_id or not re.search(r"->\s+Sort\b", told)
+    else:
+        assert "SCAN mail_reservations" not in told
 
 
 @pytest.mark.parametrize(

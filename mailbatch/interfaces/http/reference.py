@@ -93,9 +93,8 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
 def _operation(document: Mapping[str, Any], verb: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]:
     name = escape(f"{verb.upper()} {path}")
     yield f'<h3 id="{escape(operation["operationId"])}"><code><span class="verb">{verb.upper()}</span> {escape(path)}'
-    yield f"</code></h3><p><strong>{escape(operation['summary'])}</strong></p>"
-    yield f"<p>{_prose(operation.get('description', ''))}</p>"
-    yield f"<details><summary>Parameters and answers of {name}</summary>"
+    yield f"</code> {escape(operation['summary'])}</h3><p>{_prose(operation.get('description', ''))}</p>"
+    yield f'<details><summary aria-label="Parameters and answers of {name}">Parameters and answers</summary>'
     parameters = [p for p in operation.get("parameters", ()) if p["in"] in {"query", "path", "header"}]
     if parameters:
         yield "<div class=wide><table><tr><th>Name<th>Where<th>What</tr>"
