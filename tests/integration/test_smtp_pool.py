@@ -15,6 +15,7 @@ import pytest
 from support import smtpfault
 from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, say
+from support.waiting import wait_until
 
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
@@ -139,6 +140,20 @@ def test_the_first_mail_is_on_the_wire_before_the_next_is_fetched():
 
     with FaultServer() as server:
         outcomes = list(transport_to(server, connections=1).send(source(), always))
+    assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 2
+
+
+@pytest.mark.parametrize("mode", ["BDAT"], indirect=True)
+def test_a_relay_is_not_late_because_its_client_was_away():
+    def source():
+        # More than the kernels hold: the rest can only be written when we are back.
+        yield message(body=b"x" * 70 + b"\r\n" * 15_000_000)
+        back = time.monotonic() + 1.2
+        wait_until(lambda: time.monotonic() > back, 10, "more time passes than a relay has")
+        yield message()
+
+    with FaultServer(extensions=("PIPELINING", "CHUNKING")) as server:
+        outcomes = list(transport_to(server, timeout=1, byte_budget=2**30).send(source(), always))
     assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 2
 
 
