@@ -16,7 +16,7 @@ ASKED = [
     *(f"S1.{n}" for n in (1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12)),
     *(f"S2.{n}" for n in (1, 2, 3, 4, 6)),
     *(f"S3.{n}" for n in range(1, 12)),
-    *(f"S4.{n}" for n in (1, 3, 4, 5, 8, 9)),
+    *(f"S4.{n}" for n in (1, 2, 3, 4, 5, 6, 8, 9)),
 ]
 ROWS = {
     row: (does, shown) for row, does, shown in re.findall(r"^\| (S\d\.\d+) \| (.+) \| (.+) \|$", PAGE, re.MULTILINE)
