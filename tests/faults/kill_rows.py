@@ -129,8 +129,8 @@ def kill_beat(house: House) -> None:
 
 def sleep_past_the_lease(house: House) -> None:
     """The sender is frozen past its lock and its lease, another takes over, and then it wakes up."""
-    sleeper = house.sender()
     with MID_RUN.standing(house):
+        sleeper = house.sender()
         os.kill(sleeper, SIGSTOP)
     house.pass_time(RECOVERY + INTERVAL)
     os.kill(sleeper, SIGCONT)
@@ -172,4 +172,4 @@ STOPS = [
         doubtful=None,
     ),
 ]
-STRICT = [under_strict(fault) for fault in KILLS if fault.row.endswith("/child")]
+STRICT = [under_strict(fault) for fault in [*KILLS, *STOPS] if fault.row.endswith("/child") or fault.row == "1j"]
