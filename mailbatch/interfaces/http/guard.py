@@ -7,12 +7,12 @@ import logging
 import re
 import time
 import traceback
-from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 
 from mailbatch.domain.run import public
@@ -39,10 +39,10 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_POLLED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: nobody wants to read that in the log."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
-
-current_request: ContextVar[str | None] = ContextVar("mailbatch_request_id", default=None)
 
 
 def is_loopback(host: str) -> bool:
@@ -76,11 +76,8 @@ class Guard:
         asked = headers.get(REQUEST_ID, "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else str(new_id())
         scope.setdefault("state", {})["request_id"] = request_id
-        token = current_request.set(request_id)
-        try:
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
             await _Exchange(scope, request_id, send).answer(self, headers, receive)
-        finally:
-            current_request.reset(token)
 
     def refusal(self, scope: Scope, headers: Headers) -> Problem | None:
         """Why a request may not come in at all."""
@@ -137,8 +134,9 @@ class _Exchange:
             await self._respond(_broken(error, self._request_id), receive)
         finally:
             took = (time.perf_counter() - self._began) * 1000
+            level = logging.DEBUG if self._scope["path"] in _POLLED else logging.INFO
             # Without the query, where a filter may hold an address.
-            log.info("%s %s %d %.1f ms", self._scope["method"], self._scope["path"], self._status, took)
+            log.log(level, "%s %s %d %.1f ms", self._scope["method"], self._scope["path"], self._status, took)
 
     async def _sent(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,0 +1,64 @@
+"""Filters as people write them, and confirmations that grow old."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+import time_machine
+
+from mailbatch.application.bulk import Act
+from mailbatch.application.filters import read_filter
+from mailbatch.application.operating_ports import Selection
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.http.auth import Gate
+from mailbatch.interfaces.http.bulk import CONFIRM_WITHIN, confirmed, token
+from mailbatch.interfaces.http.problems import Problem
+
+NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("90s", NOW - timedelta(seconds=90)),
+        ("15m", NOW - timedelta(minutes=15)),
+        (" 1h ", NOW - timedelta(hours=1)),
+        ("2d", NOW - timedelta(days=2)),
+        ("1w", NOW - timedelta(weeks=1)),
+        ("2026-11-21T03:00:00+02:00", NOW - timedelta(hours=2)),
+        # A plus sign that nobody escaped comes out of a query as a blank.
+        ("2026-11-21T03:00:00 02:00", NOW - timedelta(hours=2)),
+        ("2026-11-21T01:00:00Z", NOW - timedelta(hours=2)),
+    ],
+)
+def test_a_time_is_iso_8601_or_how_long_ago(text, meant):
+    assert read_filter({"since": text}, NOW) == Selection(since=meant)
+
+
+def test_what_is_empty_was_not_given():
+    given = {"status": "failed", "tag": " spring ", "to": "", "run": str(UUID(int=7)), "reply": None, "other": "x"}
+    assert read_filter(given, NOW) == Selection(status=Status.FAILED, tag="spring", run_id=UUID(int=7))
+
+
+def test_all_that_is_wrong_is_said_at_once():
+    with pytest.raises(InvalidReservation) as refused:
+        read_filter({"status": "gone", "since": "soon", "until": "2026-11-21T03:00:00", "run": "4711"}, NOW)
+    assert [problem.partition(":")[0] for problem in refused.value.problems] == ["status", "since", "until", "run"]
+
+
+def test_a_confirmation_knows_when_its_preview_was_and_grows_old():
+    gate, which = Gate("token", None), {"status": "failed", "since": "1h"}
+    with time_machine.travel(NOW, tick=False):
+        confirm = token(gate, Act.REQUEUE, which)
+    with time_machine.travel(NOW + timedelta(seconds=CONFIRM_WITHIN), tick=False):
+        assert confirmed(gate, confirm, Act.REQUEUE, dict(reversed(which.items()))) == NOW
+    with (
+        time_machine.travel(NOW + timedelta(seconds=CONFIRM_WITHIN + 1), tick=False),
+        pytest.raises(Problem, match="too old"),
+    ):
+        confirmed(gate, confirm, Act.REQUEUE, which)
+    with time_machine.travel(NOW, tick=False), pytest.raises(Problem, match="take it from the preview"):
+        confirmed(Gate("another", None), confirm, Act.REQUEUE, which)
