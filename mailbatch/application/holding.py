@@ -56,6 +56,11 @@ class Held:
         """Hold what was claimed."""
         self.tickets |= {c.claim: Ticket(c.index) for c in claimed}
 
+    def let_go(self, claims: Iterable[Claim]) -> None:
+        """Hold no more what another run has taken meanwhile."""
+        for claim in claims:
+            self.tickets.pop(claim, None)
+
     def answer(self, settlement: Settlement) -> None:
         """Keep what is to be written of a claim."""
         if not self.answers:

@@ -13,6 +13,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mailbatch.application.holding import Held, named
+from mailbatch.application.strikes import Strikes
 from mailbatch.domain.deferral import hinted, unwell
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
@@ -54,9 +55,11 @@ class Lane:
         self.left = False
         self.held = Held(use.backlog, use.clock, use.lease, run, lane)
         self.lease_ends = float("inf")
+        self.overslept = False
         self.faults: Counter[object] = Counter()
-        self.faults_in_row = 0
-        self.faulty_since = 0.0
+        self.strikes = Strikes(
+            use.clock, most=use.relay_faults, patience=use.relay_patience, most_doubts=2 * use.group_size
+        )
         self.relay_gone: str | None = None
         self.broken: RunFailed | None = None
 
@@ -84,7 +87,8 @@ class Lane:
             raise RunFailed(f"the relay is away: {self.relay_gone}")
 
     def _pass(self) -> bool:
-        """Go through the backlog once; answer whether mails that a relay fault gave back deserve another pass."""
+        """Go through the backlog once; answer whether there is reason for another pass: mails that were given back."""
+        self.overslept = False
         faults: list[RelayFault] = []
         answered = 0
         last_look = self.last_look if self.strict else None
@@ -96,7 +100,7 @@ class Lane:
         self.held.flush()
         if faults and not answered and not all(fault.in_dialogue for fault in faults):
             self.relay_gone = self.relay_gone or _said(faults[-1])
-        return bool(faults)
+        return bool(faults) or self.overslept
 
     def _one_by_one(self) -> None:
         """Send mails with which senders died, each with nothing beside it that could die with it, after all others.
@@ -136,6 +140,8 @@ class Lane:
             fat = [c for c in part if c.mail is None]
             loaded = {mail.claim: mail for mail in self.use.backlog.load(fat)} if fat else {}
             mails = deque(mail for c in part if (mail := c.mail or loaded.pop(c.claim, None)) is not None)
+            taken = {mail.claim for mail in mails}
+            self.held.let_go(c.claim for c in part if c.claim not in taken)
             while mails:
                 yield mails.popleft()
 
@@ -148,7 +154,7 @@ class Lane:
             return
         cursor: Cursor | None = None
         at_head = self.use.clock.monotonic()
-        while not self.must_stop():
+        while not self.must_stop() and not self._has_overslept():
             if cursor is not None and self.use.clock.monotonic() - at_head > HEAD_EVERY:
                 cursor = None
             if from_head := cursor is None:
@@ -162,6 +168,17 @@ class Lane:
                 self.left = page.left
                 return
             cursor = page.cursor
+
+    def _has_overslept(self) -> bool:
+        """Whether the lease has ended while mails are on the wire: until they are answered all others would come back.
+
+        The stream ends then, and the next pass begins with a lease of its own.
+        """
+        if self.use.clock.monotonic() < self.lease_ends:
+            return False
+        self.held.flush()
+        self.overslept = bool(self.held.tickets)
+        return self.overslept
 
     def claim(self, cursor: Cursor | None) -> Page:
         """Take the next group; what was answered is settled in the same transaction."""
@@ -299,7 +316,7 @@ class Lane:
     def _blame(self, fault: RelayFault) -> Outcome:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
         log.info("given back: %s", public(fault.reason), extra=named(fault.claim))
-        if self._stays_away() or fault.hopeless:
+        if self.strikes.fault(fault.claim.reservation_id if fault.in_dialogue else None) or fault.hopeless:
             self.relay_gone = _said(fault)
         if not fault.in_dialogue:
             return fault
@@ -311,20 +328,16 @@ class Lane:
         return Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
 
     def _hear(self, answered: Answered) -> None:
-        """An answer ends the faults in a row, unless the relay gave a reason of its own for not taking anything."""
-        reply = unwell(answered)
-        if reply is None:
+        """An answer ends the faults in a row, unless the relay took nothing for reasons of its own, or fell silent."""
+        if (silence := answered.silence) is not None:
+            if self.strikes.doubt() or self.probing:
+                self.relay_gone = f"{answered.relay}: {one_line(str(silence))}"
+        elif (reply := unwell(answered)) is not None:
+            if self.strikes.fault() or self.probing:
+                self.relay_gone = f"{answered.relay}: {one_line(str(reply))}"
+        else:
             self.answered = True
-            self.faults_in_row = 0
-        elif self._stays_away() or self.probing:
-            self.relay_gone = f"{answered.relay}: {one_line(str(reply))}"
-
-    def _stays_away(self) -> bool:
-        """Count one fault more; whether there have been enough in a row, or for long enough."""
-        at = self.use.clock.monotonic()
-        self.faulty_since = at if not self.faults_in_row else self.faulty_since
-        self.faults_in_row += 1
-        return self.faults_in_row >= self.use.relay_faults or at - self.faulty_since >= self.use.relay_patience
+            self.strikes.answered()
 
 
 def within_budget(claimed: Iterable[Claimed], budget: int) -> Iterator[Sequence[Claimed]]:

@@ -62,6 +62,11 @@ class Answered:
     relay: str
     verdicts: Mapping[str, Verdict]
 
+    @property
+    def silence(self) -> Reply | None:
+        """What happened in place of the answer to the end of the mail, if none came."""
+        return next((v.reply for v in self.verdicts.values() if v.kind is Kind.NO_VERDICT), None)
+
 
 @dataclass(frozen=True, slots=True)
 class RelayFault:

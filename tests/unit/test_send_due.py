@@ -10,7 +10,7 @@ from mailbatch.application.lane import within_budget
 from mailbatch.application.ports import Claimed
 from mailbatch.application.send_due import SendDue
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.outcome import Kind, RelayFault
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, RunOutcome
@@ -236,6 +236,80 @@ def test_a_mail_that_breaks_the_relay_each_time_is_put_off_like_a_deferral(backl
     lane(backlog, FakeTransport(script))(run)
     assert run.counts == Counts(sent=4, deferred=1)
     assert (backlog.rows[poison].status, backlog.rows[poison].attempts) == (Status.PENDING, 1)
+
+
+def test_one_mail_that_makes_the_relay_hang_is_put_off_and_does_not_pass_for_a_relay_that_is_away(backlog):
+    poison = backlog.rows[backlog.reserve()]
+
+    def hang(message):
+        backlog.clock.now += 30
+        return RelayFault(message.claim, "fake:25", "RCPT took longer than 30 s", in_dialogue=True)
+
+    run = FakeRun()
+    lane(backlog, FakeTransport(hang))(run)
+    assert run.counts == Counts(deferred=1)
+    assert (poison.status, poison.attempts) == (Status.PENDING, 1)
+
+
+def test_mails_that_make_the_relay_hang_one_after_the_other_pass_for_a_relay_that_is_away(backlog):
+    for _ in range(9):
+        backlog.reserve()
+
+    def hang(message):
+        backlog.clock.now += 30
+        return RelayFault(message.claim, "fake:25", "RCPT took longer than 30 s", in_dialogue=True)
+
+    transport = FakeTransport(hang)
+    with pytest.raises(RunFailed, match="the relay is away"):
+        lane(backlog, transport)(FakeRun())
+    assert len(transport.messages) == 2
+
+
+def test_a_relay_that_says_nothing_to_any_mail_leaves_no_more_in_doubt_than_a_crash(backlog):
+    for _ in range(50):
+        backlog.reserve()
+    run = FakeRun()
+    with pytest.raises(RunFailed, match="the relay is away: fake:25: the connection broke"):
+        lane(backlog, FakeTransport(lambda m: answered(m, Kind.NO_VERDICT, 0, "the connection broke")))(run)
+    assert run.counts == Counts(in_doubt=8)
+
+
+def test_a_lost_reply_between_answers_ends_no_run(backlog):
+    for _ in range(50):
+        backlog.reserve()
+    seen = []
+
+    def script(message):
+        seen.append(message)
+        return answered(message, Kind.NO_VERDICT, 0, "the connection broke") if len(seen) % 5 else accepted(message)
+
+    run = FakeRun()
+    lane(backlog, FakeTransport(script))(run)
+    assert run.counts == Counts(sent=10, in_doubt=40)
+
+
+def test_a_lane_that_outslept_its_lease_waits_for_what_is_on_the_wire_before_it_claims_more(backlog):
+    for _ in range(20):
+        backlog.reserve()
+
+    class Sleeper(FakeTransport):
+        """Sleeps with a mail on the wire to which nothing is said until the stream of mails ends."""
+
+        def send(self, messages, permit, last_look=None):
+            messages = iter(messages)
+            if self.messages:
+                yield from super().send(messages, permit, last_look)
+                return
+            self.messages.append(slow := next(messages))
+            backlog.clock.now += 2 * backlog.lease
+            for message in messages:
+                assert len(backlog.pages) < 20, "it claims and gives back, over and over"
+                yield accepted(message) if permit() else NotSent(message.claim)
+            yield answered(slow, Kind.REJECTED, 550, "5.1.1 no")
+
+    run = FakeRun()
+    lane(backlog, Sleeper())(run)
+    assert states(backlog).count(Status.SENT) == 19
 
 
 def test_a_backlog_that_cannot_be_read_fails_the_run_with_the_exact_text(backlog):

@@ -132,6 +132,13 @@ def test_a_mail_in_whose_dialogue_the_relay_breaks_does_not_keep_the_circuit_ope
     assert away.state() is CircuitState.CLOSED
 
 
+def test_a_probe_to_whose_end_nothing_is_said_keeps_the_circuit_open(away):
+    with pytest.raises(RunFailed, match="the relay is away"):
+        away.run(lambda m: answered(m, Kind.NO_VERDICT, 0, "the connection broke"), Trigger.MANUAL)
+    assert len(away.transport.messages) == 1
+    assert away.state() is CircuitState.OPEN
+
+
 def test_nothing_due_leaves_the_circuit_to_the_next_mail(away):
     for row in away.backlog.rows.values():
         row.status = Status.CANCELLED

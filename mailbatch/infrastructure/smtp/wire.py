@@ -134,7 +134,7 @@ class Wire:
             dialogue.blame(untouched.pop(0), error)
         logger.debug("%s: a session ended: %s", name, masked(str(error)))
         done = dialogue.collect()
-        if any(isinstance(outcome, RelayFault) for _, outcome in done):
+        if any(isinstance(outcome, RelayFault) for _, outcome in done) or (done and not dialogue.finished):
             self.rest(self._backoff.pause())
         return done, untouched
 
