@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -64,6 +65,12 @@ def ensure_safe(parts: Parts, host: str) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, address = found[0]
-    return socket.create_server(address[:2], family=family, backlog=512)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=512)
+    except OSError as error:
+        said = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise OSError(
+            f"serve: cannot listen on {host}, port {port}: {said}; choose another --host or --port"
+        ) from error
