@@ -247,6 +247,35 @@ def test_a_verdict_is_written_once_and_only_by_the_holder_of_the_claim(world):
     assert (row.status, row.attempts, row.lease_until) == (Status.SENT, 1, None)
 
 
+def test_who_got_no_answer_to_a_commit_learns_that_the_verdicts_were_written(world):
+    verdicts = [
+        YES,
+        LATER,
+        Verdict(Kind.REJECTED, Reply(550, "5.1.1 no")),
+        Verdict(Kind.NO_VERDICT, Reply(0, "the connection broke")),
+    ]
+    for _ in verdicts:
+        world.reserve()
+    run = world.run()
+    page = world.backlog.claim(run, 0, None, 9)
+    settlements = [outcome(c.claim, verdict) for c, verdict in zip(page.claimed, verdicts, strict=True)]
+    everything = {s.claim for s in settlements}
+    assert world.backlog.settle(run, 0, settlements) == everything
+    assert world.backlog.settle(run, 0, settlements) == everything
+    assert [world.row(claim.reservation_id).attempts for claim in everything] == [1] * 4
+
+
+def test_a_verdict_that_was_written_before_is_counted_once_for_a_helper(sql):
+    sql.reserve()
+    run = sql.run()
+    lanes = SqlLanes(sql.backlog.engine)
+    assert lanes.join(run, 1)
+    (claimed,) = sql.backlog.claim(run, 1, None, 1).claimed
+    for _ in range(2):
+        assert sql.backlog.settle(run, 1, [outcome(claimed.claim, YES)]) == {claimed.claim}
+    assert lanes.counts(run).sent == 1
+
+
 def test_a_deferred_mail_is_due_later(world):
     mail = world.reserve()
     run, claim = claim_one(world)

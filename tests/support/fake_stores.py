@@ -52,6 +52,7 @@ class FakeRow:
     wire_at: float | None = None
     deaths: int = 0
     last_error: str | None = None
+    settled: Settlement | None = None
     verdicts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -129,6 +130,8 @@ class FakeBacklog:
             if row.claim_no == s.claim.claim_no and (row.status is Status.SENDING or late):
                 self._write(row, s)
                 held.add(s.claim)
+            elif s.attempted and row.settled == s:
+                held.add(s.claim)  # the answer to its commit was lost
         return held
 
     def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
@@ -201,7 +204,7 @@ class FakeBacklog:
         return passed or bool(self.max_lateness and row.due_at <= self.clock.now - self.max_lateness)
 
     def _write(self, row: FakeRow, s: Settlement) -> None:
-        row.status, row.lease_until, row.deaths = s.status, None, 0
+        row.status, row.lease_until, row.deaths, row.settled = s.status, None, 0, s
         row.attempts += s.attempted
         row.wire_at = row.wire_at if s.status is Status.IN_DOUBT else None
         if s.retry_in is not None:

@@ -448,6 +448,23 @@ def test_a_group_that_cannot_be_turned_over_is_settled_before_the_claim_is_tried
     assert run.counts == Counts(sent=6)
 
 
+def test_verdicts_whose_commit_went_unanswered_are_counted_all_the_same(backlog, caplog):
+    for _ in range(4):
+        backlog.reserve()
+    settle = backlog.settle
+
+    def unanswered(run_id, lane, settlements):
+        settle(run_id, lane, settlements)
+        backlog.settle = settle
+        raise StoreError("server closed the connection", transient=True)
+
+    backlog.settle = unanswered
+    run = FakeRun()
+    lane(backlog)(run)
+    assert run.counts == Counts(sent=4)
+    assert "too late" not in caplog.text
+
+
 def test_a_mail_whose_time_has_passed_expires_and_is_not_sent(backlog):
     backlog.reserve(due=-10, expires=-1)
     transport, run = FakeTransport(), FakeRun()

@@ -31,7 +31,10 @@ _r = mail_reservations.c
 
 
 def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
-    """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
+    """Write ``settlements`` where the claim still holds; answer the claims for which it did, now or when asked before.
+
+    Whoever got no answer to a commit asks again, and is to learn that it was done.
+    """
     if not settlements:
         return set()
     held = _write(connection, settlements, late=False)
@@ -45,7 +48,26 @@ def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequenc
         _count(connection, run_id, lane, [s.tally for s in settlements if s.claim in held])
     tried = [s for s in settlements if s.attempted and s.status is not Status.SENT and s.claim in held]
     record_attempts(connection, [_attempt_of(s, run_id, lane) for s in tried])
-    return held
+    left = [s for s in settlements if s.attempted and s.claim not in held]
+    return held | _written_before(connection, left) if left else held
+
+
+def _written_before(connection: Connection, settlements: Sequence[Settlement]) -> set[Claim]:
+    """Those that stand there word for word."""
+    pairs = [_pair(s) for s in settlements]
+    sent = sa.select(_r.id, _r.claim_no, _r.status, _r.reply_text).where(
+        sa.tuple_(_r.id, _r.claim_no).in_(pairs), _r.status == _literal("sent")
+    )
+    a = mail_attempts.c
+    tried = sa.select(a.reservation_id, a.claim_no, a.outcome, a.reply_text).where(
+        sa.tuple_(a.reservation_id, a.claim_no).in_(pairs)
+    )
+    found = {tuple(row) for statement in (sent, tried) for row in connection.execute(statement)}
+    return {s.claim for s in settlements if (*_pair(s), s.tally.value, _told(s)) in found}
+
+
+def _pair(s: Settlement) -> tuple[UUID, int]:
+    return s.claim.reservation_id, s.claim.claim_no
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], *, late: bool) -> set[Claim]:
@@ -199,9 +221,13 @@ def _attempt_of(s: Settlement, run_id: UUID, lane: int) -> dict[str, Any]:
         "outcome": s.tally.value,
         "reply_code": s.reply.code if s.reply else None,
         "enhanced_code": s.reply.enhanced if s.reply else None,
-        "reply_text": storable(s.reply.text if s.reply else " ".join(s.errors)),
+        "reply_text": _told(s),
         "verdicts": stored_verdicts(s.verdicts),
     }
+
+
+def _told(s: Settlement) -> str:
+    return storable(s.reply.text if s.reply else " ".join(s.errors))
 
 
 def stored_verdicts(verdicts: Mapping[str, Verdict] | None) -> dict[str, Any] | None:
