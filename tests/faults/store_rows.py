@@ -38,22 +38,30 @@ def restart_redis(house: House) -> None:
     house.redis.restart()
 
 
-def lose_redis(house: House) -> None:
+def lost_redis(seconds: float) -> Callable[[House], None]:
     """It is killed, and comes back after a while with nothing."""
-    house.redis.kill()
-    house.pass_time(AWAY)
-    for left in house.redis.log.parent.glob("appendonlydir"):
-        shutil.rmtree(left)
-    house.redis.start()
+
+    def injure(house: House) -> None:
+        house.redis.kill()
+        house.pass_time(seconds)
+        for left in house.redis.log.parent.glob("appendonlydir"):
+            shutil.rmtree(left)
+        house.redis.start()
+
+    return injure
 
 
-def freeze_redis(house: House) -> None:
+def frozen_redis(seconds: float) -> Callable[[House], None]:
     """It keeps its connections and answers nothing for a while."""
-    assert house.redis.process is not None
-    house.redis.process.send_signal(SIGSTOP)
-    house.relay.script()
-    house.pass_time(AWAY)
-    house.redis.process.send_signal(SIGCONT)
+
+    def injure(house: House) -> None:
+        assert house.redis.process is not None
+        house.redis.process.send_signal(SIGSTOP)
+        house.relay.script()
+        house.pass_time(seconds)
+        house.redis.process.send_signal(SIGCONT)
+
+    return injure
 
 
 def ask_redis(deed: Callable[[Any], object]) -> Callable[[House], None]:
@@ -118,8 +126,8 @@ def two_more_runs(house: House) -> None:
 
 REDIS = [
     at(WAITING, "3a", "Redis is restarted", restart_redis, doubled=0, doubtful=False),
-    at(WAITING, "3b", "Redis is killed and comes back empty", lose_redis, doubtful=None, lasts=AWAY),
-    at(WAITING, "3c", "Redis is frozen", freeze_redis, doubtful=None, lasts=AWAY),
+    at(WAITING, "3b", "Redis is killed and comes back empty", lost_redis(AWAY), doubtful=None, lasts=AWAY),
+    at(WAITING, "3c", "Redis is frozen", frozen_redis(AWAY), doubtful=None, lasts=AWAY),
     at(WAITING, "3d", "Redis is flushed", ask_redis(lambda client: client.flushall()), doubled=0, doubtful=False),
     at(WAITING, "3e", "the lock is deleted", ask_redis(lambda client: client.delete(LOCK)), doubled=0, doubtful=False),
     at(
@@ -142,6 +150,8 @@ REDIS = [
     ),
     at(WAITING, "3h", "Redis has no memory left", ask_redis(refuse_writes), doubtful=None, lasts=AWAY),
     at(WAITING, "3i", "Redis is a read-only replica", ask_redis(turn_replica), doubtful=None, lasts=AWAY),
+    at(WAITING, "3k", "Redis is frozen for 20 s", frozen_redis(20), doubtful=None, lasts=20, short=False),
+    at(WAITING, "3l", "Redis is gone for 30 s, and empty then,", lost_redis(30), doubtful=None, lasts=30, short=False),
     Fault(row="3j", name="messages in the queue that nobody of ours has sent", injure=ask_redis(odd_messages)),
 ]
 
@@ -237,6 +247,14 @@ DATABASE = [
         "4f",
         "PostgreSQL is read-only, as in a failover,",
         under("default_transaction_read_only = on", lambda house: house.pass_time(AWAY)),
+    ),
+    in_database(
+        "4k",
+        "PostgreSQL is read-only for 10 s",
+        under("default_transaction_read_only = on", lambda house: house.pass_time(10)),
+        settings={"LEASE": 20},
+        lasts=30,
+        short=False,
     ),
     in_database("4g", "the disk of PostgreSQL is full (SQLSTATE 53100) for verdicts", refusing("53100")),
     in_database("4h", "a deadlock is detected (SQLSTATE 40P01) for verdicts", refusing("40P01")),
