@@ -67,6 +67,10 @@ faults-peers: $(VENV)/ready-to-test $(PEERS)/ready ## the same kills for django-
 soak: $(VENV)/ready-to-test ## MINUTES of ticks while something breaks all the time, under both policies
 	PYTHONPATH=tests $(BIN)/python -m faults.soak --write --minutes $(MINUTES) $(SEED:%=--seed %)
 
+.PHONY: browser
+browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped
+	$(PYTEST) tests/browser
+
 ##@ Measure it
 
 .PHONY: bench bench-quick
@@ -126,6 +130,11 @@ $(PEERS)/ready: $(VENV)/made bench/peers/requirements.txt bench/peers/constraint
 	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet \
 		--constraint bench/peers/constraints.txt --requirement bench/peers/requirements.txt
+	@touch $@
+
+$(VENV)/ready-to-browse: $(VENV)/ready-to-test
+	@echo 'installing what drives a browser …'
+	@$(PIP) --group browser
 	@touch $@
 
 $(VENV)/ready-to-test: $(VENV)/made $(WHEEL_SOURCES)

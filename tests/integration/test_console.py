@@ -412,10 +412,15 @@ def test_many_are_chosen_by_a_part_of_an_address_that_no_record_keeps(browser, s
 
 
 def test_pausing_is_said_on_every_page_until_somebody_resumes(browser, sqlite_url):
+    with database(sqlite_url) as connection:
+        late = NOW - timedelta(minutes=9)
+        connection.execute(sa.insert(batch_schedule).values(name="send-all", next_tick_at=late, last_tick_at=late))
+    assert "its tick is 9 min" in browser.open("/")
     page = browser.press(browser.open("/schedule"), "Pause the ticks")
     assert "Paused: no tick starts a run." in page
     for address in ("/", "/reservations", "/runs", "/schedule"):
         assert "The ticks are paused." in browser.open(address), address
+    assert "holds its ticks back" in browser.open("/"), "which is no fault of a beat"
     page = browser.press(browser.open("/schedule"), "Stop everything")
     assert "Everything is stopped." in page
     page = browser.press(browser.open("/runs"), "Resume")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
-from mailbatch.domain.run import public
+from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.console.words import moment, span
 
 if TYPE_CHECKING:
@@ -56,10 +56,12 @@ def of_relay(circuit: Circuit, zone: str) -> Check:
     )
 
 
-def of_beat(tick: datetime | None, now: datetime) -> Check:
+def of_beat(tick: datetime | None, now: datetime, pause: Pause) -> Check:
     """Whether somebody means to start the next run, and keeps to it."""
     if tick is None:
         return Check("Beat", "warning", "none has run yet", "start one: `celery -A mailbatch worker -B`")
+    if pause is not Pause.NONE:
+        return Check("Beat", "warning", "holds its ticks back while they are paused; whether it runs is not seen")
     late = (now - tick).total_seconds()
     if late > GRACE:
         return Check(

@@ -126,7 +126,7 @@ def look(parts: Parts) -> Now:
             of_database(parts),
             redis,
             of_relay(circuit, parts.settings.timezone),
-            of_beat(tick, datetime.now(UTC)),
+            of_beat(tick, datetime.now(UTC), pause),
         ],
     )
 

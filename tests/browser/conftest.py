@@ -1,0 +1,77 @@
+"""A real Chromium, and mailbatch with a worker, a beat and a web server for it to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from support.sink import Sink
+from support.stack import Stack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Browser, Page
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+NEEDS = "needs Chromium (Debian: apt install chromium; elsewhere name it: CHROMIUM=/path/to/chrome)"
+
+
+def chromium() -> str | None:
+    """Where the browser is, if there is one."""
+    named = os.environ.get("CHROMIUM")
+    return named or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def chrome() -> Iterator[Browser]:
+    """The browser; without one, or without what drives it, whatever asks for it is skipped and counted."""
+    path = chromium()
+    if path is None:
+        pytest.skip(NEEDS)
+    driver = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser installs it")
+    with driver.sync_playwright() as playwright:
+        # No sandbox of its own: as root, as in most containers, it has none. It sees pages of ours alone.
+        args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=path, args=args)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    """What the browser complained about; a test that means to hear something clears it."""
+    return []
+
+
+@pytest.fixture(params=["desktop"])
+def page(request: pytest.FixtureRequest, chrome: Browser, console: str, complaints: list[str]) -> Iterator[Page]:
+    """A fresh window on the console. What the browser complains about, a refused policy say, fails the test."""
+    width, height = {"desktop": (1280, 800), "phone": (390, 844)}[request.param]
+    context = chrome.new_context(base_url=console, viewport={"width": width, "height": height})
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def stack(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
+    """mailbatch on SQLite, with ticks every two seconds and one mail at a time, on a relay that takes its time."""
+    settings = {"SCHEDULE": 2, "CONNECTIONS": 1, "WINDOW": 1}
+    with Sink(tmp_path / "sink", slow=0.2) as sink, Stack(sqlite_url, redis_url, sink.url, tmp_path, settings) as stack:
+        yield stack
+
+
+@pytest.fixture
+def console(stack: Stack) -> str:
+    """The address of its console."""
+    serving = stack.process("mailbatch", "serve", "--port", "0")
+    found = serving.wait_for_log(r"mailbatch serves on (http://\S+)", 30)
+    return found[1].replace("127.0.0.1", "localhost")
