@@ -143,6 +143,8 @@ KILLS = [
         f"1{'abcdefgh'[i]}/{target}",
         f"kill -9 of {VICTIMS[target]}",
         signalled(target, SIGKILL),
+        # An orphan that has not heard of its worker's death yet goes on with what it has claimed.
+        doubled=ONE_CRASH if target == "worker" else step.doubled,
         short=target == ["child", "group", "worker"][i % 3],
     )
     for i, step in enumerate(STEPS)
