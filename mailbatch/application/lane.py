@@ -56,6 +56,7 @@ class Lane:
         self.held = Held(use.backlog, use.clock, use.lease, run, lane)
         self.lease_ends = float("inf")
         self.overslept = False
+        self.drained = False
         self.faults: Counter[object] = Counter()
         self.strikes = Strikes(
             use.clock, most=use.relay_faults, patience=use.relay_patience, most_doubts=2 * use.group_size
@@ -88,7 +89,7 @@ class Lane:
 
     def _pass(self) -> bool:
         """Go through the backlog once; answer whether there is reason for another pass: mails that were given back."""
-        self.overslept = False
+        self.overslept = self.drained = False
         faults: list[RelayFault] = []
         answered = 0
         last_look = self.last_look if self.strict else None
@@ -133,6 +134,8 @@ class Lane:
             self.broken = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
         except RunFailed as error:
             self.broken = error
+        finally:
+            self.drained = True
 
     def mails(self, claimed: Sequence[Claimed]) -> Iterator[ClaimedMail]:
         """The mails of a group, in order: those that came with their claims, and fat ones loaded by parts."""
@@ -311,7 +314,7 @@ class Lane:
         )
         if isinstance(outcome, Answered):
             self._hear(outcome)
-        self.held.flush_what_waits()
+        self.held.flush_what_waits(nothing_follows=self.drained)
 
     def _blame(self, fault: RelayFault) -> Outcome:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""

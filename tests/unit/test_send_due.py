@@ -432,6 +432,26 @@ def test_verdicts_wait_for_the_next_claim_but_not_long(backlog):
     assert waiting == [0, 0, 0, 0, 4, 4, 4, 4]
 
 
+def test_at_the_end_verdicts_do_not_wait_for_a_mail_that_hangs(backlog):
+    for _ in range(7):
+        backlog.reserve()
+    seen = []
+
+    class Hanging(FakeTransport):
+        """Answers all mails but one, and to that one nothing for minutes."""
+
+        def send(self, messages, permit, last_look=None):
+            *quick, slow = list(messages)
+            yield from map(accepted, quick)
+            seen.append(states(backlog).count(Status.SENT))
+            yield accepted(slow)
+
+    run = FakeRun()
+    lane(backlog, Hanging(), group_size=7)(run)
+    assert seen == [6]
+    assert run.counts == Counts(sent=7)
+
+
 def test_a_group_that_cannot_be_turned_over_is_settled_before_the_claim_is_tried_again(backlog):
     for _ in range(6):
         backlog.reserve()
