@@ -93,6 +93,8 @@ def ratios(results: Results) -> Iterator[Ratio]:
         at_most=True,
         detail=f"{walk.count:,} rows" if walk else "",
     )
+    yield of.rates("strict mode (nothing is ever repeated) against the default, 0 ms", f"{ONE}, strict/0", f"{ONE}/0")
+    yield of.rates("strict mode against the default, 10 ms", f"{ONE}, strict/10", f"{ONE}/10")
     for rtt in ("0", "10", "50"):
         for peer in (PO10, PO20, "chain/django-mailer", "chain/smtplib loop"):
             yield of.rates(

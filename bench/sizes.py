@@ -37,7 +37,7 @@ class Sizes:
 
 FULL = Sizes(
     rounds=3,
-    seconds=10.0,
+    seconds=6.0,
     fast=30_000,
     medium=3_000,
     slow=1_500,

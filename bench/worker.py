@@ -77,8 +77,10 @@ class Worker:
 
 
 @contextmanager
-def worker(bed: Bed, database_url: str, smtp_url: str, *, lanes: int = 1, connections: int = 4) -> Iterator[Worker]:
-    """A warm worker, one pool process for each lane, on an empty backlog."""
+def worker(
+    bed: Bed, database_url: str, smtp_url: str, *, lanes: int = 1, connections: int = 4, **more: object
+) -> Iterator[Worker]:
+    """A warm worker, one pool process for each lane, on an empty backlog; ``more`` settings in capitals."""
     from support.stack import Stack
 
     settings = {
@@ -87,6 +89,7 @@ def worker(bed: Bed, database_url: str, smtp_url: str, *, lanes: int = 1, connec
         "LANES": lanes,
         "CONNECTIONS": connections // lanes,
         "LOG_LEVEL": "WARNING",
+        **more,
     }
     with Stack(database_url, bed.redis.url, smtp_url, bed.folder / f"worker-{os.urandom(4).hex()}", settings) as stack:
         # What an earlier worker left in its queue is not this one's.

@@ -39,6 +39,7 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
     cases = [
         Case("mailbatch, 1 lane", partial(_ours, bed, sizes, 1)),
         Case("mailbatch, 2 lanes", partial(_ours, bed, sizes, 2)),
+        Case("mailbatch in strict mode", partial(_strict, bed, sizes)),
         Case("mailbatch on SQLite", partial(_sqlite, bed, sizes)),
         *_loops(bed, sizes),
     ]
@@ -89,6 +90,15 @@ def _against_postfix(bed: Bed, sink: PostfixSink, sizes: Sizes) -> list[Case]:
     cases = [Case(f"mailbatch, {_lanes(lanes)}, to smtp-sink", partial(ours, lanes)) for lanes in (1, 2)]
     source = Case("smtp-source", lambda: [wire.smtp_source(bed, sink, sizes.fast, SECTION)])
     return [*(cases if sizes.rounds > 1 else cases[1:]), source]
+
+
+def _strict(bed: Bed, sizes: Sizes) -> Iterator[Row]:
+    """What it costs that nothing is ever repeated: one mail at a time on a connection, the intent committed late."""
+    bed.sink.set()
+    settings = {"ON_DOUBT": "hold", "WINDOW": 1}
+    with bed.database() as url, worker(bed, url, bed.sink.url, connections=CONNECTIONS, **settings) as one:
+        for rtt in (0.0, 0.01):
+            yield _send(bed, one, bed.sink, "mailbatch, 1 lane, strict", rtt, BDAT, sizes)
 
 
 def _sqlite(bed: Bed, sizes: Sizes) -> Iterator[Row]:
