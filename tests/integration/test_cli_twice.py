@@ -1,0 +1,44 @@
+"""``mailbatch twice``: who may have got a mail twice."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from support.backlogs import database
+
+from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
+from mailbatch.interfaces.cli.main import run
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def sent_after_doubt(database_url, monkeypatch):
+    """A mail that went out again two hours after a try without a verdict, and one that an operator took for sent."""
+    monkeypatch.setenv("MAILBATCH_DATABASE_URL", database_url)
+    twice, once = uuid4(), uuid4()
+    with database(database_url) as connection:
+        for own, claims in ((twice, 2), (once, 1)):
+            mail = {"id": own, "recipients": "ann@example.org", "subject": "x", "body_text": "x", "message_id": "<m@x>"}
+            ended = {"status": "sent", "sent_at": NOW, "finished_at": NOW, "claim_no": claims}
+            connection.execute(sa.insert(mail_reservations).values(**mail, **ended))
+            doubt = {"reservation_id": own, "claim_no": 1, "outcome": "in_doubt", "ended_at": NOW - timedelta(hours=2)}
+            connection.execute(sa.insert(mail_attempts).values(**doubt))
+    return twice
+
+
+def test_a_mail_that_went_out_again_after_a_doubt_is_named_and_no_other(sent_after_doubt, capsys):
+    assert run(["twice", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["reservation_id"], row["message_id"]) == (str(sent_after_doubt), "<m@x>")
+    assert run(["twice", "--since", "1h"]) == 0
+    assert "nobody, since" in capsys.readouterr().out
+
+
+def test_a_time_that_is_none_is_told_in_a_line(sent_after_doubt, capsys):
+    assert run(["twice", "--since", "yesterday"]) in {1, 2}
+    assert "15m, 1h, 2d" in capsys.readouterr().err
