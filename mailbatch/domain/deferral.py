@@ -121,7 +121,9 @@ _HINT = re.compile(
     re.IGNORECASE,
 )
 _CLOCK = re.compile(
-    r"(?:(?:re)?try|come back|wait|again)\b[^.;]{0,40}?\b(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b", re.IGNORECASE
+    r"(?:(?:re)?try|come back|wait|again)\b(?:[^.;]{0,40}?\b(?:in|for|after))?[\s=]+"
+    r"(?:(\d{1,2}):)?(\d{1,2}):(\d{2})\b(?!:)",
+    re.IGNORECASE,
 )
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -91,6 +91,9 @@ def test_a_full_mailbox_is_waited_for_longer_and_too_many_recipients_only_shortl
         ("4.7.1 try again later", None),
         ("4.3.0 error 12345 seconds lost", None),
         ("try again, 5 messages are waiting", None),
+        ("4.7.1 try again later [2001:db8:0:12:34::1]", None),
+        ("4.7.1 Try again later (07:45:12 mx1)", None),
+        ("4.7.1 busy, try again at 14:30", None),
     ],
 )
 def test_a_time_that_the_relay_names_is_read(text, seconds):
