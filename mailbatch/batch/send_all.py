@@ -63,7 +63,10 @@ class SendMailBatch:
             self.send_due(run, lane=0)
         except RunFailed:
             # Nobody shall grind on through a backlog that lane 0 could not work on.
-            self.lanes.tell_to_stop(run.id, RunOutcome.FAILED)
+            try:
+                self.lanes.tell_to_stop(run.id, RunOutcome.FAILED)
+            except StoreError as error:
+                log.warning("helpers cannot be told to stop: %s", error)
             raise
         finally:
             self._wait(run)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import shared_task
+from kombu.exceptions import OperationalError
 
 from mailbatch.batch.lanes import send_lane as help_with
 from mailbatch.batch.purge import purge as purge_job
@@ -13,9 +15,12 @@ from mailbatch.batch.running import run_in_task
 from mailbatch.batch.send_all import send_all as send_all_job
 from mailbatch.batch.stopboard import stop_reason
 from mailbatch.bootstrap import process_parts
+from mailbatch.domain.run import one_line
 
 if TYPE_CHECKING:
     from celery import Task
+
+log = logging.getLogger(__name__)
 
 HELPER_EXPIRES = 600
 """Seconds for which a helper may wait for a free worker."""
@@ -36,8 +41,11 @@ def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
 
 
 def _call_helper(run_id: UUID, lane: int) -> None:
-    """Queue a helper; one that no worker takes soon is not needed any more."""
-    send_lane.apply_async(kwargs={"run_id": str(run_id), "lane": lane}, expires=HELPER_EXPIRES)
+    """Queue a helper; one that no worker takes soon is not needed any more. Without a broker there is none."""
+    try:
+        send_lane.apply_async(kwargs={"run_id": str(run_id), "lane": lane}, expires=HELPER_EXPIRES)
+    except OperationalError as error:
+        log.warning("no helper can be called for lane %d, the others do its work: %s", lane, one_line(str(error)))
 
 
 @shared_task(name="purge", bind=True)

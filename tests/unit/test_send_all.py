@@ -30,6 +30,8 @@ class FakeLanes:
         return Counts(sent=7)
 
     def tell_to_stop(self, run_id, reason):
+        if self.away:
+            raise StoreError("away", transient=True)
         self.told.append(reason)
 
 
@@ -91,6 +93,12 @@ def test_helpers_do_not_grind_on_through_a_backlog_that_lane_0_could_not_work_on
     with pytest.raises(RunFailed):
         batch(lanes, FakeSendDue(RunFailed("the relay is away")))(FakeRun())
     assert lanes.told == [RunOutcome.FAILED]
+
+
+def test_why_lane_0_failed_is_not_lost_when_helpers_cannot_be_told():
+    lanes = FakeLanes(away=True)
+    with pytest.raises(RunFailed, match="failed to find"):
+        batch(lanes, FakeSendDue(RunFailed("failed to find reservation mail list")))(FakeRun())
 
 
 def test_a_database_that_stays_away_is_not_waited_for_for_ever():

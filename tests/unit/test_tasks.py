@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from celery.worker import state
+from kombu.exceptions import OperationalError
 from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
 
 from mailbatch.batch import tasks
@@ -53,6 +54,15 @@ def test_the_tasks_have_the_names_of_the_contract():
 def test_a_task_answers_the_report_of_its_job_as_json_types():
     answer = run_in_task(FakeTask(), job_of(lambda run: run.count(Counts(sent=2))), "api")
     assert (answer["outcome"], answer["trigger"], answer["sent"], answer["errors"]) == ("completed", "api", 2, [])
+
+
+def test_a_broker_that_is_away_costs_the_helpers_and_not_the_run(caplog, monkeypatch):
+    def away(**_):
+        raise OperationalError("Error 111 connecting to redis:6379. Connection refused.")
+
+    monkeypatch.setattr(tasks.send_lane, "apply_async", away)
+    tasks._call_helper(uuid4(), 1)
+    assert "no helper can be called for lane 1" in caplog.text
 
 
 def test_a_trigger_that_is_none_is_refused():
