@@ -25,7 +25,8 @@ def note(
     actions: Actions, caller: Caller, action: str, target: dict[str, Any], affected: int | None, outcome: str = "done"
 ) -> None:
     """Note what was done. If that cannot be stored it stands in the log at least: it *was* done."""
-    log.info("%s did %s %s: %s, %s affected", caller.actor, action, target, outcome, affected)
+    many = "" if affected is None else f", {affected} affected"
+    log.info("%s did %s %s: %s%s", caller.actor, action, target, outcome, many)
     try:
         actions.note(caller.actor, action, target, affected, outcome)
     except StoreError as error:
@@ -38,8 +39,8 @@ def told(which: Selection) -> dict[str, Any]:
         "status": which.status,
         "tag": which.tag,
         "to": "***" if which.to else None,
-        "since": which.since and which.since.isoformat(),
-        "until": which.until and which.until.isoformat(),
+        "since": which.since and which.since.isoformat(timespec="seconds"),
+        "until": which.until and which.until.isoformat(timespec="seconds"),
         "reply": which.reply,
         "run": which.run_id and str(which.run_id),
     }

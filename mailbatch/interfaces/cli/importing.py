@@ -91,7 +91,8 @@ def _reader(file: Path) -> Callable[[IO[bytes]], Iterator[Any]]:
         case ".jsonl" | ".ndjson":
             return read_jsonl
         case other:
-            raise click.UsageError(f"{file.name}: {other or 'no ending'} is not known; name it .csv or .jsonl")
+            found = f"{other} is not known" if other else "its name has no ending"
+            raise click.UsageError(f"{file.name}: {found}; name it .csv or .jsonl")
 
 
 def _tell(done: Imported, *, strict: bool) -> None:

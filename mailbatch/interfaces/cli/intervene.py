@@ -139,7 +139,7 @@ def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_
     if bool(ids) == bool(named):
         raise click.UsageError("say which: either IDs or a filter, such as --tag")
     if ids:
-        _act_on_ids(act, ids, as_json=as_json)
+        _act_on_ids(act, list(dict.fromkeys(ids)), as_json=as_json)
         return
     if len(STATES[act]) > 1 and "status" not in named:
         raise click.UsageError(f"say which: by a filter, {act.value} needs --status")

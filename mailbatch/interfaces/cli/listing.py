@@ -9,6 +9,7 @@ import click
 from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import (
+    WIDE,
     as_json,
     moment,
     print_fields,
@@ -22,12 +23,11 @@ from mailbatch.interfaces.cli.which import filter_options, read_selection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Row
 
-_WIDE = 110
-"""From this many characters on a list has room for the subjects."""
 _TROUBLED = frozenset({Status.FAILED, Status.IN_DOUBT, Status.EXPIRED})
 _LISTED = ("id", "status", "recipients", "subject", "last_error", "due_at", "sent_at", "finished_at", "created_at")
 
@@ -58,9 +58,9 @@ def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool) -> None:
     names = ["recipients"]
     if troubled:
         del columns[1]
-        columns.append(("LAST ERROR", "text"))
+        columns.append(("LAST ERROR", "below"))
         names.append("last_error")
-    elif width() >= _WIDE:
+    elif width() >= WIDE:
         columns.append(("SUBJECT", "text"))
         names.append("subject")
 
@@ -86,23 +86,23 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
         return
     print_fields((name, _text(value)) for name, value in row.items())
     click.echo("\nits life:")
-    columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "text")]
+    columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]
     print_table(columns, _life(row, attempts), "")
 
 
 def _life(row: Row, attempts: Sequence[Row]) -> Iterator[Sequence[str]]:
     """From its reservation to the state in which it is now, one line each; who answered otherwise has a line more."""
-    yield _text(row["created_at"]), "reserved", "", "", ""
+    yield _second(row["created_at"]), "reserved", "", "", ""
     for a in attempts:
-        yield _text(a["ended_at"]), a["outcome"], _run(a), a["relay"] or "", _reply(a)
+        yield _second(a["ended_at"]), a["outcome"], _run(a), a["relay"] or "", _reply(a)
         for recipient, verdict in (a["verdicts"] or {}).items():
             yield "", verdict["kind"], "", recipient, f"{verdict['code']} {verdict['text']}".strip()
     if row["status"] == Status.SENT and row["relay"] and row["sent_at"]:
-        yield _text(row["sent_at"]), "accepted", _run(row), row["relay"], _reply(row)
+        yield _second(row["sent_at"]), "accepted", _run(row), row["relay"], _reply(row)
     if row["status"] == Status.PENDING:
-        yield _text(row["due_at"]), "is due (pending)", "", "", ""
+        yield _second(row["due_at"]), "is due (pending)", "", "", ""
     else:
-        yield _text(row["finished_at"] or row["wire_at"]), f"is {row['status']}", "", "", ""
+        yield _second(row["finished_at"] or row["wire_at"]), f"is {row['status']}", "", "", ""
 
 
 def _run(attempt: Row) -> str:
@@ -112,6 +112,11 @@ def _run(attempt: Row) -> str:
 
 def _reply(attempt: Row) -> str:
     return f"{attempt['reply_code'] or ''} {attempt['reply_text'] or ''}".strip()
+
+
+def _second(when: datetime | None) -> str:
+    """A time to the second, in UTC as all times of ``show``."""
+    return _text(when.replace(microsecond=0)) if when else ""
 
 
 def _text(value: Any) -> str:

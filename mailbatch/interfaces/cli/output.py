@@ -15,8 +15,11 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+WIDE = 110
+"""From this many characters on a table has room for one more text."""
 _PIPED_WIDTH = 160
 _GAP = 2
+_INDENT = 4
 _NARROWEST = 8
 # Unprintable are controls, line separators, direction overrides, lone surrogates; and these, but they stay, for
 # Persian, Indic scripts and emoji are written with them.
@@ -70,7 +73,11 @@ def width() -> int:
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], nothing: str) -> None:
-    """Print a table. Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit."""
+    """Print a table. Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit.
+
+    The last may be "whole", which stands on lines of their own where it would have to be cut; or "below", which does so
+    on a terminal only, and is cut to that line.
+    """
     from rich.cells import cell_len
 
     cells = [[clean(cell) for cell in row] for row in rows]
@@ -79,11 +86,22 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]
         return
     titles = [title for title, _ in columns]
     needed = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
-    widths = _fitted(needed, [kind == "text" for _, kind in columns])
+    kind, below = columns[-1][1], [""] * len(cells)
+    if sum(needed) + _GAP * (len(needed) - 1) > width() and (kind == "whole" or (kind == "below" and _is_narrow())):
+        columns, titles, needed = columns[:-1], titles[:-1], needed[:-1]
+        below = [row.pop() for row in cells]
+    widths = _fitted(needed, [kind not in {"fixed", "number"} for _, kind in columns])
     numbers = [kind == "number" for _, kind in columns]
     click.secho(_line(titles, widths, numbers), bold=True)
-    for row in cells:
+    for row, more in zip(cells, below, strict=True):
         click.echo(_line(row, widths, numbers))
+        if more:
+            room = width() - _INDENT if kind == "below" else cell_len(more)
+            click.echo(" " * _INDENT + _line([more], [room], [False]))
+
+
+def _is_narrow() -> bool:
+    return width() < _PIPED_WIDTH
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:

@@ -122,7 +122,7 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
     s = parts.settings
     configure(json=s.log_format.value == "json", level=level, addresses=s.log_addresses)
     try:
-        note_act(parts, "run-now", {"where": "here"} if lock else {"where": "here", "lock": False}, None)
+        note_act(parts, "run-now", {"where": "here"} if lock else {"where": "here", "lock": False}, None, "begun")
         with _stopped_by_signals() as interrupted:
             report = send_all(parts, lock=lock)(
                 Trigger.MANUAL, interrupted=interrupted, watch=lambda counts: show(asdict(counts))

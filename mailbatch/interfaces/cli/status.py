@@ -52,10 +52,14 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
     if census.oldest_due_seconds is not None:
         waiting += f", the oldest for {census.oldest_due_seconds:.0f} s"
     states = ", ".join(f"{n} {state.value}" for state, n in census.counts.items() if n) or "none"
-    ended = f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last)}" if last else "none yet"
+    ended = (
+        f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last) or 'nothing was due'}"
+        if last
+        else "none yet"
+    )
     return [
         ("paused", _PAUSED[standing.pause]),
-        ("running", (_counted(standing.progress) if standing.progress else "yes") if standing.running else "no"),
+        ("running", (_counted(standing.progress or {}) or "yes") if standing.running else "no"),
         ("next run", moment(standing.next_run_at, zone) or "not known: no beat has run yet"),
         ("last run", ended),
         ("due", waiting),
@@ -75,4 +79,4 @@ def _relay(circuit: Circuit, zone: str) -> str:
 
 
 def _counted(counts: Any) -> str:
-    return ", ".join(f"{counts[name]} {name}" for name in COUNTS if counts.get(name)) or "nothing yet"
+    return ", ".join(f"{counts[name]} {name}" for name in COUNTS if counts.get(name))

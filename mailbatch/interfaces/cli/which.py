@@ -75,7 +75,8 @@ def agreed(parts: Parts, act: Act, which: Selection, *, yes: bool) -> None:
     if not found.affects:
         return
     many = f"{act.value} affects {'' if found.exact else 'more than '}{found.affects:,}"
+    many += " reservation" if found.affects == 1 else " reservations"
     if not sys.stdin.isatty():
-        raise click.ClickException(f"{many}, and nobody is there to be asked; add --yes to do it")
+        raise click.ClickException(f"{many}, and there is nobody to ask; add --yes to do it")
     if not click.confirm(f"{many}; go on?", err=True):
         raise click.ClickException("nothing was done")
