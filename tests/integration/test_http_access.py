@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 
 import pytest
 from support.api import MAIL, OPERATE, READ, Api
+from support.waiting import wait_until
 
 from mailbatch.config import Settings
 from mailbatch.domain.errors import SettingsError
-from mailbatch.interfaces.http.auth import COOKIE, FAILURES, Patience
+from mailbatch.interfaces.http.auth import COOKIE, FAILURES, Gate, Patience, Role
 from mailbatch.interfaces.http.guard import is_loopback
 from mailbatch.interfaces.http.serving import ensure_safe
 
@@ -146,6 +148,42 @@ def test_sessions_end_when_the_tokens_change(settings, locked):
         assert stranger.get("/api/runs").status_code == 401
 
 
+def test_whoever_could_operate_may_not_once_the_token_only_reads():
+    was, now = Gate(OPERATE, None), Gate(None, OPERATE)
+    assert was.role_of_session(was.session(Role.OPERATE)) is Role.OPERATE
+    assert now.role_of_session(was.session(Role.OPERATE)) is None
+
+
+# --- what strangers send ---
+
+
+def pieces():
+    for _ in range(40):
+        yield b" " * 2**16
+
+
+@pytest.mark.parametrize("body", [b" " * (2**21), pieces], ids=["at once", "in pieces"])
+def test_a_stranger_may_send_no_more_than_a_form(locked, body):
+    def statuses(client, path, n=1):
+        json = {"Content-Type": "application/json"}
+        return {
+            client.post(path, content=body() if callable(body) else body, headers=json).status_code for _ in range(n)
+        }
+
+    assert statuses(locked.asking(), "/login") == {413}
+    assert statuses(locked.client, "/api/reservations") == {400}
+    assert statuses(locked.asking("wrong"), "/api/pause", FAILURES) == {413}
+    assert statuses(locked.asking("wrong"), "/api/pause") == {429}
+
+
+def test_who_leaves_in_the_middle_of_a_body_breaks_nothing(locked, caplog):
+    caplog.set_level("INFO")
+    with socket.create_connection(("127.0.0.1", locked.port)) as client:
+        client.sendall(b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntoken")
+    wait_until(lambda: "POST /login 499" in caplog.text, 10, "the end of the request")
+    assert "ERROR" not in caplog.text
+
+
 # --- other sites ---
 
 
@@ -158,6 +196,13 @@ def test_without_tokens_this_machine_may_do_everything(open_house):
 def test_a_name_that_was_made_to_mean_this_machine_is_refused(open_house, host):
     answer = open_house.client.get("/api/runs", headers={"Host": host})
     assert answer.status_code in {400, 421}, answer.text
+
+
+@pytest.mark.parametrize("name", ["[", "]", "[::1", "localhost:x"])
+def test_a_host_or_origin_that_is_none_is_refused_and_breaks_nothing(open_house, locked, name):
+    assert open_house.client.get("/api/runs", headers={"Host": name}).status_code in {200, 421}
+    for api in (open_house, locked):
+        assert api.asking().post("/api/pause", headers={"Origin": f"http://{name}"}).status_code == 403
 
 
 def test_a_page_of_another_site_can_do_nothing(open_house):

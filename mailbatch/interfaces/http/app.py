@@ -58,7 +58,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     problems.handle(app)
     app.add_exception_handler(LoginNeeded, _to_login)
-    app.add_middleware(Guard, open_house=gate.open_house, body_limit=max(BODY_LIMIT, 2 * settings.max_message_bytes))
+    app.add_middleware(Guard, gate=gate, body_limit=max(BODY_LIMIT, 2 * settings.max_message_bytes))
     for router in _routers():
         app.include_router(router)
     app.openapi = reference.document_of(app)  # type: ignore[method-assign] # FastAPI's way of doing it

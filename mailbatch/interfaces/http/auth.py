@@ -90,7 +90,8 @@ class Gate:
         self.open_house = not self._tokens
         self.patience = Patience()
         # Sessions and confirmations end when the tokens change. Without tokens they end with the process.
-        key = sha256(b"\x00".join(t for _, t in self._tokens)).hexdigest() if self._tokens else secrets.token_hex()
+        told = b"\x00".join(role.encode() + b"\x00" + t for role, t in self._tokens)
+        key = sha256(told).hexdigest() if told else secrets.token_hex()
         self._key = f"mailbatch {key}"
 
     def signer(self, salt: str) -> URLSafeTimedSerializer:

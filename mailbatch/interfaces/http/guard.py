@@ -14,14 +14,19 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
 from mailbatch.domain.run import public
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem, response
 
 if TYPE_CHECKING:
+    from urllib.parse import SplitResult
+
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from mailbatch.interfaces.http.auth import Gate
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,10 @@ _POLLED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: nobody wants to read that in the log."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+_STRANGERS_LIMIT = 2**20
+"""Bytes of a body of whoever shows no token: enough for a form, and too few for many together to fill the memory."""
+_LEFT = 499
+"""What servers write into their logs for a client that left before it was answered."""
 
 
 def is_loopback(host: str) -> bool:
@@ -58,13 +67,10 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """ASGI middleware round the whole application. ``open_house``: there are no tokens, whoever comes is let in.
-
-    ``body_limit`` in bytes.
-    """
+    """ASGI middleware round the whole application. ``gate`` knows the tokens; ``body_limit`` is in bytes."""
 
     app: ASGIApp
-    open_house: bool
+    gate: Gate
     body_limit: int
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,7 +88,7 @@ class Guard:
     def refusal(self, scope: Scope, headers: Headers) -> Problem | None:
         """Why a request may not come in at all."""
         host = headers.get("host", "")
-        if self.open_house and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self.gate.open_house and not is_loopback(_split(f"//{host}").hostname or ""):
             # A page elsewhere that resolves its own name to this machine (DNS rebinding) still says its own name.
             return Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
@@ -91,14 +97,29 @@ class Guard:
         if scope["method"] not in _SAFE and not _is_bearer(headers) and not _same_origin(headers, host):
             return Problem(HTTPStatus.FORBIDDEN, "this request comes from another site's page, and is not done")
         length = headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self.body_limit:
-            return self.too_large()
-        return None
+        return self.too_large(scope, headers, int(length)) if length.isdecimal() else None
 
-    def too_large(self) -> Problem:
-        """The refusal of a body beyond the limit."""
+    def too_large(self, scope: Scope, headers: Headers, size: int) -> Problem | None:
+        """The refusal of a body of ``size`` bytes, if that is too many for who sends it."""
+        if size <= _STRANGERS_LIMIT:
+            return None
         said = f"the body is larger than {self.body_limit} bytes; send fewer mails at once"
+        if size <= self.body_limit:
+            try:
+                if self._is_known(scope, headers):
+                    return None
+            except Problem as problem:
+                return problem
+            said = f"the body is larger than {_STRANGERS_LIMIT} bytes, and comes without a token that is known"
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said, {"Connection": "close"})
+
+    def _is_known(self, scope: Scope, headers: Headers) -> bool:
+        """Whether there is a token that is known. Here too, who guesses has to wait: raises ``Problem``."""
+        _, _, token = headers.get("authorization", "").partition(" ")
+        if self.gate.open_house or not _is_bearer(headers):
+            return self.gate.open_house
+        client = scope.get("client")
+        return self.gate.role_of(token.strip(), client[0] if client else "?") is not None
 
 
 class _Exchange:
@@ -111,14 +132,16 @@ class _Exchange:
 
     async def answer(self, guard: Guard, headers: Headers, receive: Receive) -> None:
         """Have the application answer, or answer why not."""
-        received = 0
+        received, allowed = 0, _STRANGERS_LIMIT
 
         async def bounded() -> Message:
-            nonlocal received
+            nonlocal received, allowed
             message = await receive()
             received += len(message.get("body", b""))
-            if received > guard.body_limit:
-                raise guard.too_large()
+            if received > allowed:
+                if (problem := guard.too_large(self._scope, headers, received)) is not None:
+                    raise problem
+                allowed = guard.body_limit
             return message
 
         try:
@@ -127,6 +150,9 @@ class _Exchange:
                 await self._respond(said, receive)
             else:
                 await guard.app(self._scope, bounded, self._sent)
+        except ClientDisconnect:
+            # Its body did not come to its end. Nothing broke, and nobody is there to be answered.
+            self._status = self._status or _LEFT
         except Exception as error:
             self._tell(error)
             if self._status:
@@ -172,5 +198,13 @@ def _is_bearer(headers: Headers) -> bool:
 def _same_origin(headers: Headers, host: str) -> bool:
     """Whether the request is our own page's, or no page's at all."""
     if (origin := headers.get("origin")) is not None:
-        return urlsplit(origin).netloc.lower() == host.lower() != ""
+        return _split(origin).netloc.lower() == host.lower() != ""
     return headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of ``url``, which are empty if it is none: headers may hold anything."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
