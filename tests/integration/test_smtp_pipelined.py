@@ -179,7 +179,8 @@ def test_a_relay_that_is_closing_gives_its_mail_back(mode):
     assert len(server.journal) == 2
 
 
-def test_a_reply_too_many_among_many_mails_is_noticed_before_it_counts_for_another():
+@pytest.mark.parametrize("refused", [{5}, {0, 5}], ids=["in the middle", "from the first mail on"])
+def test_a_reply_too_many_among_many_mails_is_noticed_before_it_counts_for_another(refused):
     def dot(session):
         if session.recipients[0].startswith("no"):
             say("550 5.7.1 no")(session)
@@ -187,7 +188,7 @@ def test_a_reply_too_many_among_many_mails_is_noticed_before_it_counts_for_anoth
             session.ordinary()
 
     twice = raw(b"250 2.1.5 noted\r\n250 2.1.5 noted\r\n")
-    messages = [message(f"{'no' if n == 5 else 'ann'}{n}@x.org") for n in range(12)]
+    messages = [message(f"{'no' if n in refused else 'ann'}{n}@x.org") for n in range(12)]
     script = {"rcpt": [None] * 5 + [twice], "dot": dot}
     with FaultServer(script, extensions=smtpfault.OFFERS["BDAT"]) as server:
         outcomes = by_claim(transport_to(server, window=8).send(messages, always))

@@ -131,7 +131,7 @@ class Dialogue:
         self._handed = 0
         self._spoiled = False
         self._rcpt_text = ""
-        self._tells_apart = False
+        self._tells_apart: bool | None = None
         self._done: list[tuple[Message, Outcome]] = []
 
     # --- what goes out -------------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ class Dialogue:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
             one.refused[recipient] = _verdict("RCPT", reply)
             one.confused |= self.protocol > Protocol.DATA and reply.code in _NOT_UNDERSTOOD
-        if not self.finished:
+        if self._tells_apart is None:
             self._rcpt_text = reply.cooked().text
         if self.protocol is Protocol.DATA and one.hopeless and one.asked == len(one.commands) - 1:
             self._spoiled = True
@@ -426,7 +426,7 @@ class Dialogue:
             if self._tells_apart:
                 # Somewhere before there was a reply too many, and this is the answer to RCPT.
                 raise Choked(f"the answer to {_END} is one to an address: {reply}")
-        elif not self.finished:
+        elif self._tells_apart is None:
             self._tells_apart = self._rcpt_text.startswith(_OF_ADDRESS)
         self._finish(one, Verdict(Kind.ACCEPTED, reply))
 
