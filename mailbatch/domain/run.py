@@ -23,9 +23,11 @@ FINISHED = "job finished"
 # then a domain or an address literal, or what is meant for one. Greedy enough for relay texts.
 _ATOMS = r"""[^\s<>@,;:"'()\[\]]"""
 _ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@+(\[[^\]\s]{{1,64}}\]|[\w.\-]{{0,255}})""")
-# What somebody wrote in place of an address, with names and all, as the reader of addresses quotes it (up to 120 signs).
+# What somebody wrote in place of an address, with names and all, as the reader of addresses quotes it (to 120 signs).
 _NO_ADDRESS = re.compile(r'"([^\n]{1,125}?)"(?= is no address)')
-_BREAKS = str.maketrans({c: ascii(c)[1:-1] for c in "\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"})
+# Line ends, and what else a terminal obeys: relays and strangers write into these texts.
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
+_BREAKS = str.maketrans({code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) != "\t"})
 
 
 class Trigger(StrEnum):
@@ -129,7 +131,7 @@ class RunReport:
 
 
 def one_line(text: str) -> str:
-    """``text`` with everything that some reader takes for a line end written as an escape."""
+    """``text`` with all that some reader takes for a line end, or a terminal for an order, written as an escape."""
     return text.translate(_BREAKS)
 
 
