@@ -65,7 +65,8 @@ def page(request: pytest.FixtureRequest, chrome: Browser, console: str, complain
 def stack(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
     """mailbatch on SQLite, with ticks every two seconds and one mail at a time, on a relay that takes its time."""
     settings = {"SCHEDULE": 2, "CONNECTIONS": 1, "WINDOW": 1}
-    with Sink(tmp_path / "sink", slow=0.2) as sink, Stack(sqlite_url, redis_url, sink.url, tmp_path, settings) as stack:
+    sink = Sink(tmp_path / "sink", latency=0.05)
+    with sink, Stack(sqlite_url, redis_url, sink.url, tmp_path, settings) as stack:
         yield stack
 
 

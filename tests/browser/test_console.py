@@ -53,7 +53,7 @@ def test_start_pause_run_now_resume_by_clicks(page, stack):
 
 def test_a_run_is_watched_and_stopped_by_a_click(page, stack):
     url = stack.database_url
-    reserve(url, 200, recipients="slow-1@example.org")
+    reserve(url, 200)
     page.goto("/")
     stack.worker("-B", "-c", "1")
     expect(page.get_by_role("progressbar")).to_be_visible(timeout=30_000)

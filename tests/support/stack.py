@@ -70,7 +70,9 @@ class Stack:
         """
         number = len(self._processes) + 1
         name = () if {"-n", "--hostname"} & set(args) else ("-n", f"worker{number}@%h")
-        process = self.process("celery", "-A", "mailbatch", "worker", "--loglevel=INFO", "--without-mingle", *name, *args)
+        process = self.process(
+            "celery", "-A", "mailbatch", "worker", "--loglevel=INFO", "--without-mingle", *name, *args
+        )
         if ready:
             process.wait_for_log(r"\bready\.", 30)
         return process
