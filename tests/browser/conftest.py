@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+from support.chromium import ARGUMENTS, NEEDS, chromium
 from support.sink import Sink
 from support.stack import Stack
 
@@ -15,15 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from playwright.sync_api import Browser, Page
-
-_NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-NEEDS = "needs Chromium (Debian: apt install chromium; elsewhere name it: CHROMIUM=/path/to/chrome)"
-
-
-def chromium() -> str | None:
-    """Where the browser is, if there is one."""
-    named = os.environ.get("CHROMIUM")
-    return named or next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +24,7 @@ def chrome() -> Iterator[Browser]:
         pytest.skip(NEEDS)
     driver = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser installs it")
     with driver.sync_playwright() as playwright:
-        # No sandbox of its own: as root, as in most containers, it has none. It sees pages of ours alone.
-        args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"]
-        browser = playwright.chromium.launch(executable_path=path, args=args)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
 

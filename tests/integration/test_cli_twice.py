@@ -13,7 +13,9 @@ from support.backlogs import database
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.interfaces.cli.main import run
 
-NOW = datetime.now(UTC)
+
+def now():
+    return datetime.now(UTC)
 
 
 @pytest.fixture
@@ -24,9 +26,14 @@ def sent_after_doubt(database_url, monkeypatch):
     with database(database_url) as connection:
         for own, claims in ((twice, 2), (once, 1)):
             mail = {"id": own, "recipients": "ann@example.org", "subject": "x", "body_text": "x", "message_id": "<m@x>"}
-            ended = {"status": "sent", "sent_at": NOW, "finished_at": NOW, "claim_no": claims}
+            ended = {"status": "sent", "sent_at": now(), "finished_at": now(), "claim_no": claims}
             connection.execute(sa.insert(mail_reservations).values(**mail, **ended))
-            doubt = {"reservation_id": own, "claim_no": 1, "outcome": "in_doubt", "ended_at": NOW - timedelta(hours=2)}
+            doubt = {
+                "reservation_id": own,
+                "claim_no": 1,
+                "outcome": "in_doubt",
+                "ended_at": now() - timedelta(hours=2),
+            }
             connection.execute(sa.insert(mail_attempts).values(**doubt))
     return twice
 

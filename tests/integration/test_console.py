@@ -24,8 +24,11 @@ from mailbatch.infrastructure.db.tables import (
 from mailbatch.interfaces.console.reservations import PAGE
 from mailbatch.interfaces.console.snapshot import Kept
 
-NOW = datetime.now(UTC)
 _r = mail_reservations.c
+
+
+def now():
+    return datetime.now(UTC)
 
 
 @pytest.fixture
@@ -64,11 +67,11 @@ def add(url, **columns):
 
 def add_run(url, **columns):
     own = uuid4()
-    ended = {"outcome": "completed", "started_at": NOW - timedelta(minutes=2), "finished_at": NOW, "duration": 1.5}
+    ended = {"outcome": "completed", "started_at": now() - timedelta(minutes=2), "finished_at": now(), "duration": 1.5}
     with database(url) as connection:
         connection.execute(
             sa.insert(batch_runs).values(
-                {"run_id": own, "job": "send-all", "trigger": "beat", "heartbeat_at": NOW, **ended, **columns}
+                {"run_id": own, "job": "send-all", "trigger": "beat", "heartbeat_at": now(), **ended, **columns}
             )
         )
     return own
@@ -77,7 +80,7 @@ def add_run(url, **columns):
 def failed(url, code=550, **columns):
     """A mail that the relay refused."""
     said = {"reply_code": code, "reply_text": "5.1.1 no such user", "last_error": f"{code} 5.1.1 no such user"}
-    ended = {"status": "failed", "attempts": 1, "claim_no": 1, "finished_at": NOW, "relay": "mx:25"}
+    ended = {"status": "failed", "attempts": 1, "claim_no": 1, "finished_at": now(), "relay": "mx:25"}
     return add(url, **{**ended, **said, **columns})
 
 
@@ -112,17 +115,19 @@ def test_every_page_opens_and_has_nothing_inline(on_either, database_url):
 
 
 def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
-    reserve(sqlite_url, 12, scheduled_at=NOW - timedelta(minutes=3))
+    reserve(sqlite_url, 12, scheduled_at=now() - timedelta(minutes=3))
     failed(sqlite_url)
     run_id = add_run(sqlite_url, sent=1204, failed=2)
     with database(sqlite_url) as connection:
         connection.execute(
-            sa.insert(batch_schedule).values(name="send-all", next_tick_at=NOW + timedelta(minutes=2), last_tick_at=NOW)
+            sa.insert(batch_schedule).values(
+                name="send-all", next_tick_at=now() + timedelta(minutes=2), last_tick_at=now()
+            )
         )
         connection.execute(
             sa.insert(relay_circuits).values(
                 relay=api.parts.relay.name, state="open", failures=3, reason="421 4.3.2 busy for ann@example.org",
-                opened_at=NOW, open_until=NOW + timedelta(minutes=1),
+                opened_at=now(), open_until=now() + timedelta(minutes=1),
             )
         )  # fmt: skip
     page = browser.open("/")
@@ -199,7 +204,7 @@ def test_a_list_is_paged_to_its_end_and_misses_nobody(on_either, database_url):
 def test_filters_narrow_a_list(on_either, database_url):
     wanted = failed(database_url, 452, tag="spring")
     failed(database_url, 550, tag="spring")
-    failed(database_url, 452, finished_at=NOW - timedelta(hours=3))
+    failed(database_url, 452, finished_at=now() - timedelta(hours=3))
     page = on_either.open("/reservations?status=failed")
     page = on_either.press(page, "Show these", tag="spring", reply="4xx", since="1h")
     assert ids(page) == [str(wanted)]
@@ -232,7 +237,7 @@ def test_a_mail_is_explained_and_its_life_told_in_the_relays_words(browser, sqli
         for number, outcome in enumerate(("deferred", "failed"), 1):
             connection.execute(
                 sa.insert(mail_attempts).values(
-                    reservation_id=own, claim_no=number, outcome=outcome, ended_at=NOW, relay="mx:25", reply_code=451,
+                    reservation_id=own, claim_no=number, outcome=outcome, ended_at=now(), relay="mx:25", reply_code=451,
                     reply_text=f"4.7.1 try again, number {number}",
                 )
             )  # fmt: skip
@@ -269,12 +274,12 @@ def test_a_mail_that_cannot_be_rendered_says_why(browser, sqlite_url):
 def test_a_run_shows_its_errors_by_kind_and_one_by_one(on_either, database_url):
     run_id = add_run(database_url, sent=7, failed=2)
     for number in (1, 2):
-        own = failed(database_url, run_id=run_id, finished_at=NOW - timedelta(minutes=1))
+        own = failed(database_url, run_id=run_id, finished_at=now() - timedelta(minutes=1))
         with database(database_url) as connection:
             connection.execute(
                 sa.insert(mail_attempts).values(
                     reservation_id=own, claim_no=1, run_id=run_id, outcome="failed", reply_code=550,
-                    enhanced_code="5.1.1", reply_text="5.1.1 no such user", ended_at=NOW - timedelta(minutes=1),
+                    enhanced_code="5.1.1", reply_text="5.1.1 no such user", ended_at=now() - timedelta(minutes=1),
                 )
             )  # fmt: skip
             connection.execute(
@@ -299,14 +304,14 @@ def browser_time(run_id, browser):
 
 
 def test_who_may_have_got_a_mail_twice_is_listed(on_either, database_url):
-    twice = add(database_url, status="sent", sent_at=NOW, finished_at=NOW, claim_no=2, message_id="<m@x>")
-    resolved = add(database_url, status="sent", sent_at=NOW, finished_at=NOW, claim_no=1)
+    twice = add(database_url, status="sent", sent_at=now(), finished_at=now(), claim_no=2, message_id="<m@x>")
+    resolved = add(database_url, status="sent", sent_at=now(), finished_at=now(), claim_no=1)
     failed_then = failed(database_url, claim_no=2)
     with database(database_url) as connection:
         for own in (twice, resolved, failed_then):
             connection.execute(
                 sa.insert(mail_attempts).values(
-                    reservation_id=own, claim_no=1, outcome="in_doubt", ended_at=NOW - timedelta(hours=2)
+                    reservation_id=own, claim_no=1, outcome="in_doubt", ended_at=now() - timedelta(hours=2)
                 )
             )
     assert ids(on_either.open("/twice")) == [str(twice)]
@@ -344,14 +349,14 @@ def test_who_comes_too_late_is_told_so(browser, sqlite_url):
     own = add(sqlite_url)
     page = browser.open(f"/reservations/{own}")
     with database(sqlite_url) as connection:
-        connection.execute(sa.update(mail_reservations).values(status="sent", finished_at=NOW))
+        connection.execute(sa.update(mail_reservations).values(status="sent", finished_at=now()))
     page = browser.press(page, "Cancel")
     assert "Too late: it is sent." in page
     assert actions(sqlite_url)[0]["outcome"] == "refused"
 
 
 def test_each_state_has_the_buttons_that_go_with_it(browser, sqlite_url):
-    lease = {"lease_until": NOW + timedelta(minutes=1)}
+    lease = {"lease_until": now() + timedelta(minutes=1)}
     expected = {
         "pending": ["Cancel"],
         "sending": [],
@@ -367,7 +372,7 @@ def test_each_state_has_the_buttons_that_go_with_it(browser, sqlite_url):
 
 
 def test_a_doubt_is_resolved_and_a_finished_one_deleted(browser, sqlite_url):
-    own = add(sqlite_url, status="in_doubt", wire_at=NOW)
+    own = add(sqlite_url, status="in_doubt", wire_at=now())
     page = browser.press(browser.open(f"/reservations/{own}"), "It did go out")
     assert states(sqlite_url) == {"sent": 1}
     assert "is deleted" in browser.press(page, "Delete it")
@@ -413,7 +418,7 @@ def test_many_are_chosen_by_a_part_of_an_address_that_no_record_keeps(browser, s
 
 def test_pausing_is_said_on_every_page_until_somebody_resumes(browser, sqlite_url):
     with database(sqlite_url) as connection:
-        late = NOW - timedelta(minutes=9)
+        late = now() - timedelta(minutes=9)
         connection.execute(sa.insert(batch_schedule).values(name="send-all", next_tick_at=late, last_tick_at=late))
     assert "its tick is 9 min" in browser.open("/")
     page = browser.press(browser.open("/schedule"), "Pause the ticks")
