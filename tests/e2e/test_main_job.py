@@ -49,6 +49,15 @@ def started(sink: Sink, count: int = 50) -> None:
     sink.wait_for(count, 60)
 
 
+@pytest.fixture
+def far(stack: Stack, smtp_sink: Sink) -> Stack:
+    """A stack whose relay is 20 ms away: 800 mails a second at most, so that a run is met while it goes on."""
+    smtp_sink.latency = 0.02
+    smtp_sink.restart()
+    stack.settings |= {"CONNECTIONS": 4, "WINDOW": 4}
+    return stack
+
+
 def test_ten_thousand_due_mails_arrive_once_each_and_the_report_says_so(stack, smtp_sink):
     reserve(stack.database_url, 10_000)
     stack.settings["SCHEDULE"] = 3600
@@ -65,59 +74,59 @@ def test_ten_thousand_due_mails_arrive_once_each_and_the_report_says_so(stack, s
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_revoke_stops_the_run_between_two_mails_and_the_next_run_sends_the_rest(stack, smtp_sink, pool):
-    reserve(stack.database_url, 4_000)
-    stack.worker("-c", "2", "-P", pool)
-    task = stack.call()
+def test_a_revoke_stops_the_run_between_two_mails_and_the_next_run_sends_the_rest(far, smtp_sink, pool):
+    reserve(far.database_url, 3_000)
+    far.worker("-c", "2", "-P", pool)
+    task = far.call()
     started(smtp_sink)
-    with client(stack) as app:
+    with client(far) as app:
         app.control.revoke(task)
         asked = time.monotonic()
-    wait_until(lambda: ended(stack.database_url), 10, "the run to stop")
+    wait_until(lambda: ended(far.database_url), 10, "the run to stop")
     took = time.monotonic() - asked
-    (run,) = runs(stack.database_url)
+    (run,) = runs(far.database_url)
     assert run.outcome == "revoked"
-    assert 0 < run.sent < 4_000
+    assert 0 < run.sent < 3_000
     assert took < 3 * 0.5
-    left = states(stack.database_url)
-    assert left == {"sent": run.sent, "pending": 4_000 - run.sent}
+    left = states(far.database_url)
+    assert left == {"sent": run.sent, "pending": 3_000 - run.sent}
 
-    assert stack.json("send-all")["outcome"] == "completed"
-    once_each(smtp_sink, 4_000)
+    assert far.json("send-all")["outcome"] == "completed"
+    once_each(smtp_sink, 3_000)
 
 
-def test_sigterm_lets_the_worker_exit_within_seconds_and_the_next_run_sends_the_rest(stack, smtp_sink):
-    reserve(stack.database_url, 4_000)
-    worker = stack.worker("-B", "-c", "2")
+def test_sigterm_lets_the_worker_exit_within_seconds_and_the_next_run_sends_the_rest(far, smtp_sink):
+    reserve(far.database_url, 3_000)
+    worker = far.worker("-B", "-c", "2")
     started(smtp_sink)
     asked = time.monotonic()
     worker.signal(SIGTERM)
     assert worker.wait_exit(15) == 0
     assert time.monotonic() - asked < 3 * 5
-    (run,) = runs(stack.database_url)
-    assert (run.outcome, states(stack.database_url)) == (
+    (run,) = runs(far.database_url)
+    assert (run.outcome, states(far.database_url)) == (
         "shutdown",
-        {"sent": run.sent, "pending": 4_000 - run.sent},
+        {"sent": run.sent, "pending": 3_000 - run.sent},
     )
 
-    stack.worker("-c", "2")
-    assert stack.json("send-all")["outcome"] == "completed"
-    once_each(smtp_sink, 4_000)
+    far.worker("-c", "2")
+    assert far.json("send-all")["outcome"] == "completed"
+    once_each(smtp_sink, 3_000)
 
 
-def test_what_was_answered_cancelled_is_never_sent(stack, smtp_sink):
-    reserve(stack.database_url, 3_000)
-    with database(stack.database_url) as connection:
+def test_what_was_answered_cancelled_is_never_sent(far, smtp_sink):
+    reserve(far.database_url, 3_000)
+    with database(far.database_url) as connection:
         columns = (mail_reservations.c.id, mail_reservations.c.recipients)
         everyone = {row.id: row.recipients for row in connection.execute(sa.select(*columns))}
     chosen = random.Random(8).sample(sorted(everyone), 800)  # noqa: S311 - no secret
-    stack.worker("-c", "2")
-    stack.call()
+    far.worker("-c", "2")
+    far.call()
     started(smtp_sink)
-    engine = connect(stack.database_url)
+    engine = connect(far.database_url)
     cancel = SqlInterventions(engine).cancel
     answers = [answer for one in chosen for answer in cancel([one])]
-    wait_until(lambda: ended(stack.database_url), 60, "the run to end")
+    wait_until(lambda: ended(far.database_url), 60, "the run to end")
     engine.dispose()
 
     cancelled = {answer.reservation_id for answer in answers if answer.changed}
@@ -125,31 +134,31 @@ def test_what_was_answered_cancelled_is_never_sent(stack, smtp_sink):
     sent_to = Counter(mail.recipients[0] for mail in smtp_sink.accepted())
     names = {one: everyone[one].split("<")[1].rstrip(">") for one in everyone}
     assert not {names[one] for one in cancelled} & set(sent_to)
-    assert states(stack.database_url) == {"sent": 3_000 - len(cancelled), "cancelled": len(cancelled)}
+    assert states(far.database_url) == {"sent": 3_000 - len(cancelled), "cancelled": len(cancelled)}
     assert set(sent_to.values()) == {1}
 
 
-def test_of_twenty_calls_at_once_one_runs_and_nineteen_are_skipped(stack, smtp_sink):
-    reserve(stack.database_url, 3_000)
-    worker = stack.worker("-c", "6")
-    with client(stack) as app:
+def test_of_twenty_calls_at_once_one_runs_and_nineteen_are_skipped(far, smtp_sink):
+    reserve(far.database_url, 3_000)
+    worker = far.worker("-c", "6")
+    with client(far) as app:
         for _ in range(20):
             app.send_task("send-all", ignore_result=True)
     wait_until(lambda: worker.log_text().count("succeeded in") >= 20, 90, "twenty calls to be answered")
     log = worker.log_text()
     assert log.count("job is already running: send-all") == 19
     assert log.count("'outcome': 'skipped'") == 19
-    (run,) = runs(stack.database_url)
+    (run,) = runs(far.database_url)
     assert (run.outcome, run.sent) == ("completed", 3_000)
     once_each(smtp_sink, 3_000)
 
 
-def test_two_runs_forced_at_once_without_a_lock_send_each_mail_once(stack, smtp_sink):
-    reserve(stack.database_url, 2_000)
+def test_two_runs_forced_at_once_without_a_lock_send_each_mail_once(far, smtp_sink):
+    reserve(far.database_url, 2_000)
     done = []
 
     def run() -> None:
-        done.append(stack.cli("send-all", "--here", "--no-lock", "--json", timeout=120))
+        done.append(far.cli("send-all", "--here", "--no-lock", "--json", timeout=120))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
