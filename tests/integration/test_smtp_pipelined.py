@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 from support import smtpfault
 from support.mails import always, by_claim, kinds, message
-from support.smtpfault import FaultServer, accept_then, drop, listen_in_silence, raw, reset, say
+from support.smtpfault import FaultServer, accept_then, drop, listen_in_silence, raw, reset, say, silence
 
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
 from mailbatch.infrastructure.smtp.protocol import Manners
@@ -194,3 +195,53 @@ def test_a_reply_too_many_among_many_mails_is_noticed_before_it_counts_for_anoth
         outcomes = by_claim(transport_to(server, window=8).send(messages, always))
     only_what_is_known(outcomes, messages, server, 8)
     assert kinds(outcomes[messages[5].claim]) == {"no5@x.org": Kind.NO_VERDICT}
+
+
+@pytest.mark.parametrize("mode", PIPELINED)
+def test_a_relay_that_stops_reading_among_many_mails_is_left_at_the_deadline(mode):
+    # More than the kernels hold, and more mails behind it that wait for their turn.
+    fat = message(body=b"\r\n" * 4_900_000)
+    messages = [message(), fat, *[message() for _ in range(20)]]
+    with FaultServer({"body": [None, silence]}, extensions=smtpfault.OFFERS[mode]) as server:
+        began = time.monotonic()
+        outcomes = by_claim(transport_to(server, byte_budget=2**30).send(messages, always))
+        assert time.monotonic() - began < 10
+    lost = outcomes.pop(fat.claim)
+    assert isinstance(lost, RelayFault)
+    assert "the body took longer than 0.5 s" in lost.reason
+    assert {kind for outcome in outcomes.values() for kind in kinds(outcome).values()} == {Kind.ACCEPTED}
+
+
+def test_answers_that_a_relay_keeps_back_until_the_end_have_the_time_of_the_body():
+    def keep_back(session):
+        write = session.write
+        session.write = lambda data: setattr(session, "prefix", session.prefix + data)
+        session.ordinary()
+        session.write = write
+
+    def dot(session):
+        session.server.stopping.wait(0.6)
+        session.ordinary()
+
+    script = {"mail": keep_back, "rcpt": keep_back, "dot": [None, dot]}
+    messages = [message() for _ in range(4)]
+    with FaultServer(script, extensions=smtpfault.OFFERS["BDAT"]) as server:
+        relay = SmtpRelay(host="127.0.0.1", port=server.port, timeout=0.3, data_timeout=10)
+        outcomes = by_claim(SmtpTransport(relay, connections=1).send(messages, always))
+    assert [kinds(outcomes[m.claim])["ann@example.org"] for m in messages] == [Kind.ACCEPTED] * 4
+
+
+@pytest.mark.parametrize("mode", PIPELINED)
+def test_a_domain_without_a_dot_slows_no_other_mail_down(mode, caplog):
+    unqualified = say("504 5.5.2 <ann@intranet>: Recipient address rejected: need fully-qualified address")
+    messages = [message() for _ in range(4)]
+    with FaultServer({"rcpt": [None, unqualified]}, extensions=smtpfault.OFFERS[mode]) as server:
+        outcomes = by_claim(transport_to(server).send(messages, always))
+    assert [kinds(outcomes[m.claim])["ann@example.org"] for m in messages] == [
+        Kind.ACCEPTED,
+        Kind.REJECTED,
+        Kind.ACCEPTED,
+        Kind.ACCEPTED,
+    ]
+    assert "chokes" not in caplog.text
+    assert len(server.sessions) == 1

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 import trustme
 from support.mails import always, kinds, message
-from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw, say
+from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw, reset, say
 
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.infrastructure.smtp.check import check
@@ -310,3 +310,23 @@ def test_the_check_says_what_is_wrong():
         with pytest.raises(RelayError, match="does not offer STARTTLS") as refused:
             check(relay)
     assert refused.value.hopeless
+
+
+def test_answers_that_came_before_the_connection_broke_count(tls, ca_file):
+    def dot(session):
+        session.ordinary()
+        if len(session.server.journal) == 5:
+            reset(session)
+
+    def source():
+        for _ in range(5):
+            yield message()
+        # The relay has answered all of them, each in a record of its own, and is gone before we write again.
+        server.wait_for(lambda: len(server.journal) == 5 and server.sessions[0].ended)
+        yield message()
+
+    with serve(tls, script={"dot": dot}, extensions=OFFERS["BDAT"]) as server:
+        relay = SmtpRelay(host="127.0.0.1", port=server.port, security=Security.STARTTLS_REQUIRED, ca_file=ca_file)
+        outcomes = list(SmtpTransport(relay, connections=1, window=4).send(source(), always))
+    assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 6
+    assert len(server.journal) == 6

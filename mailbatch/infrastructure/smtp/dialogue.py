@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _NOT_UNDERSTOOD = (500, 502, 503, 504)
 """What a relay says that lost the thread (RFC 5321 §4.2.3); to a mail in good order it cannot be meant."""
+_UNQUALIFIED = 504
+"""What Postfix answers to RCPT where the domain has no dot: that is meant for the recipient."""
 _END = "the end of the body"
 _OF_ADDRESS = "2.1."
 """How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
@@ -283,8 +285,11 @@ class Dialogue:
                 return Phase("the body", data=True)
         if not self._flight:
             return None
-        doing = self._flight[0].question()
-        return Phase(doing, data=doing == _END)
+        one = self._flight[0]
+        doing = one.question()
+        # A relay may keep back its answers to a group until it has dealt with all of it (RFC 2920 §3.2): behind BDAT
+        # those to MAIL and RCPT wait for whatever looks at the body.
+        return Phase(doing, data=doing == _END or one.end is not None)
 
     def said(self, data: bytes) -> None:
         """Take in what was received.
@@ -387,7 +392,8 @@ class Dialogue:
     def _rcpt(self, one: _Transaction, recipient: str, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
             one.refused[recipient] = _verdict("RCPT", reply)
-            one.confused |= self.protocol > Protocol.DATA and reply.code in _NOT_UNDERSTOOD
+            lost = reply.code in _NOT_UNDERSTOOD and reply.code != _UNQUALIFIED
+            one.confused |= self.protocol > Protocol.DATA and lost
         if self._tells_apart is None:
             self._rcpt_text = reply.cooked().text
         if self.protocol is Protocol.DATA and one.hopeless and one.asked == len(one.commands) - 1:

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.dialogue import Choked, Dialogue
+from mailbatch.infrastructure.smtp.relay import RelayError
 
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
@@ -65,7 +66,11 @@ class Session:
                 self.hear()
             has_heard = False
             chunk = dialogue.chunk(self._record or self._size)
-            sent = self.connection.write_now(chunk)
+            try:
+                sent = self.connection.write_now(chunk)
+            except RelayError:
+                self._hear_out()
+                raise
             self._record = None
             if sent:
                 dialogue.handed(sent)
@@ -76,6 +81,11 @@ class Session:
                 self._record = len(chunk) if not sent else None
                 break
         return []
+
+    def _hear_out(self) -> None:
+        """Take in what came before the connection broke: answers that count, and perhaps why it broke."""
+        while data := self.connection.read_now():
+            self.dialogue.said(data)
 
     def excuse(self, seconds: float) -> None:
         """Nobody wrote for so long, through no fault of the relay."""

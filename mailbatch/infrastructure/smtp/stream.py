@@ -140,7 +140,8 @@ class Stream:
         best, least, since = None, math.inf, 0.0
         for session in self._by_fd.values():
             dialogue = session.dialogue
-            if dialogue.room < dialogue.batch or session.is_worn:
+            # What the kernel did not take goes when the poll says that there is room; asking again would be a loop.
+            if dialogue.room < dialogue.batch or dialogue.pending or session.is_worn:
                 continue
             load = dialogue.in_flight
             if load < least or (load == least == 0 and session.since > since):
