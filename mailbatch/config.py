@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PREFIX = "MAILBATCH_"
-# To the last @, so that a password with unescaped signs is hidden whole.
-_URL_PASSWORD = re.compile(r"(?<=://)([^:/?#\s]*):\S*@")
+# To the last @, so that a password with unescaped signs, blanks among them, is hidden whole.
+_URL_PASSWORD = re.compile(r"(?<=://)([^:]*):.*@", re.DOTALL)
 # What a log or a terminal would take for the end of the line, or for a command.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CRON_FIELDS = (5, 6)
@@ -52,7 +52,7 @@ class LogFormat(StrEnum):
 
 def mask_url(url: str) -> str:
     """``url`` with its password, and any password in its query, hidden, and on one line whatever is in it."""
-    masked = re.sub(r"(?i)((?:password|secret|token)=)[^&\s]*", r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
+    masked = re.sub(r"(?i)((?:password|secret|token)=)[^&]*", r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", masked)
 
 
@@ -142,8 +142,11 @@ class Settings(BaseSettings):
         if not url.startswith(("smtp://", "smtps://")) or not urlsplit(url).hostname:
             raise ValueError("must be smtp://user:pass@host:587?starttls=required or smtps://host:465")
         _port_of(url)
-        for ca_file in parse_qs(urlsplit(url).query).get("ca_file", ()):
-            if not Path(ca_file).is_file():
+        for pair in urlsplit(url).query.split("&"):
+            name, _, quoted = pair.partition("=")
+            # A plus sign is one, as for who reads the URL in earnest.
+            ca_file = unquote(quoted)
+            if name == "ca_file" and ca_file and not Path(ca_file).is_file():
                 raise ValueError(f"ca_file: must be an existing PEM file; there is none at {Path(ca_file).resolve()}")
         return url
 
@@ -296,10 +299,16 @@ def _masked(name: str, value: Any) -> str | None:
         return "***"
     if isinstance(value, float):
         return f"{value:g}"
-    if name == "webhook_url":
-        # The path of such an address is often the secret itself.
-        return _CONTROL.sub("?", f"{urlsplit(value).scheme}://{urlsplit(value).hostname}/***")
-    return mask_url(str(value))
+    return _masked_hook(value) if name == "webhook_url" else mask_url(str(value))
+
+
+def _masked_hook(url: str) -> str:
+    """``url`` without its path, which is often the secret itself."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "***"
+    return _CONTROL.sub("?", f"{parts.scheme}://{parts.hostname}/***") if parts.hostname else "***"
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -318,8 +327,7 @@ def _line(error: ErrorDetails) -> str:
         return _what(error)
     name = str(error["loc"][0])
     field = Settings.model_fields[name]
-    value = str(error["input"])
-    shown = "***" if "SecretStr" in str(field.annotation) else mask_url(value)
+    shown = "***" if "SecretStr" in str(field.annotation) else _masked(name, str(error["input"]))
     return f"{PREFIX}{name.upper()}={shown}: {_what(error)}"
 
 

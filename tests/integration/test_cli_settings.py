@@ -122,3 +122,9 @@ def test_help_imports_nothing_heavy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_plus_sign_in_the_name_of_a_file_of_authorities_is_one(say, tmp_path):
+    (tmp_path / "a+b.pem").touch()
+    code, _, err = say("config", "check", SMTP_URL=f"smtps://relay?ca_file={tmp_path}/a+b.pem")
+    assert (code, err) == (0, "")
