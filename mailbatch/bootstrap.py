@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -56,6 +57,8 @@ GRACE = 10.0
 """Seconds by which a tick may be late before the watch says so."""
 FIRST_REST = 10.0
 """Seconds for which a relay is left alone when it failed for the first time."""
+WAIT_FOR_SLOT = 60.0
+"""Seconds for which a mail that no run sends waits for one of the connections that the relay may have."""
 LONGEST_REST = 1800.0
 """Seconds after which a relay is probed again at the latest, where ticks are far apart."""
 
@@ -147,7 +150,7 @@ class Parts:
         if s.report_to:
             from mailbatch.infrastructure.notify.mail import ReportByMail
 
-            found["mail"] = ReportByMail(s.report_to, self.compose, lambda: self.transport)
+            found["mail"] = ReportByMail(s.report_to, self.compose, lambda: self.transport, _for_a_while)
         return found
 
     @cached_property
@@ -353,6 +356,7 @@ class Parts:
         return TrySending(
             compose=self.compose,
             transport=self.transport,
+            permit=_for_a_while(),
             new_id=new_id,
             message_id=lambda own: f"<{own}@{domain}>",
         )
@@ -433,6 +437,12 @@ class Parts:
             self.engine.dispose()
         if "redis" in self.__dict__:
             self.redis.close()
+
+
+def _for_a_while() -> Callable[[], bool]:
+    """A permit to send, from now on."""
+    ends = time.monotonic() + WAIT_FOR_SLOT
+    return lambda: time.monotonic() < ends
 
 
 def read_settings() -> config.Settings:

@@ -62,10 +62,14 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrySending:
-    """Send one mail at once, straight to the relay. Nothing of it is stored, and nothing tries again."""
+    """Send one mail at once, straight to the relay. Nothing of it is stored, and nothing tries again.
+
+    ``permit`` says how long somebody waits for a connection, where all that the relay may have are taken.
+    """
 
     compose: Composer
     transport: Transport
+    permit: Callable[[], bool]
     new_id: Callable[[], UUID]
     message_id: Callable[[UUID], str]
 
@@ -78,9 +82,8 @@ class TrySending:
             claim=Claim(own, 1), index=1, mail=mail, message_id=self.message_id(own), attempts=0, earlier={}
         )
         message = self.compose(claimed)
-        for outcome in self.transport.send([message], lambda: True):
-            return _tried(outcome)
-        return Tried(outcome="relay_fault", relay=None, reply="the relay was not asked")
+        [outcome] = self.transport.send([message], self.permit)
+        return _tried(outcome)
 
 
 _NAMES = {Kind.ACCEPTED: "sent", Kind.DEFERRED: "deferred", Kind.REJECTED: "failed", Kind.NO_VERDICT: "in_doubt"}
@@ -92,4 +95,4 @@ def _tried(outcome: Outcome) -> Tried:
         return Tried(outcome=_NAMES[worst.kind], relay=outcome.relay, reply=str(worst.reply))
     if isinstance(outcome, RelayFault):
         return Tried(outcome="relay_fault", relay=outcome.relay, reply=outcome.reason)
-    return Tried(outcome="relay_fault", relay=None, reply="the relay was not asked")
+    return Tried(outcome="relay_fault", relay=None, reply="no connection to the relay was free in time")

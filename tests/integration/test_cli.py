@@ -460,6 +460,12 @@ def test_help_imports_nothing_heavy():
         ("DATABASE_URL", "postgresql://u:ge@heim@h/x", "MAILBATCH_DATABASE_URL=postgresql://u:***@h/x: has more than"),
         ("DATABASE_URL", "postgresql://u:geheim@h:99999/x", "u:***@h:99999/x: has a port that is no number"),
         ("SMTP_URL", "smtps://u:geheim@h?ca_file=/no/ca.pem", "ca_file: must be an existing PEM file"),
+        ("SMTP_URL", "smtp://u:ge heim@h", "MAILBATCH_SMTP_URL=smtp://u:***@h: url: has a blank"),
+        ("SMTP_URL", "smtp://house/u:geheim@h:587", "MAILBATCH_SMTP_URL=smtp://house/u:***@h:587: path: nothing but"),
+        ("SMTP_URL", "smtp://u@b.example:ge heim@h", "MAILBATCH_SMTP_URL=smtp://u@b.example:***@h: "),
+        ("DATABASE_URL", "postgresql://h:99999/x?password=ge heim", "?password=***: has a port that is no number"),
+        ("WEBHOOK_URL", "htps://h.example/services/geheim", "MAILBATCH_WEBHOOK_URL=htps://h.example/***: must begin"),
+        ("WEBHOOK_URL", "h.example/services/geheim", "MAILBATCH_WEBHOOK_URL=***: must begin with https://"),
         ("SENDER", "a@b.example\nBcc: x@y.example", "MAILBATCH_SENDER=a@b.example\\u000aBcc: x@y.example: "),
     ],
 )
@@ -617,3 +623,18 @@ def test_output_in_another_encoding_is_escaped_and_json_stays_json(sqlite_stack:
 def test_bodies_come_from_stdin_too(sqlite_stack: Stack):
     done = sqlite_stack.cli("reserve", "--to", "a@example.com", "--subject", "s", "--text", "-", stdin="Grüße\n")
     assert sqlite_stack.json("show", done.stdout.strip())["body_text"] == "Grüße\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("mailbatch list >&-", 0, ""),
+        ("mailbatch list 2>&-", 0, "no reservations\n"),
+        ("mailbatch cancel --to x <&-", 0, "0 cancelled\n"),
+        ("mailbatch reserve --to x >&- 2>&-", 1, ""),
+        ("mailbatch list >/dev/full", 1, "mailbatch: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_streams_that_are_closed_or_full_cost_no_traceback(sqlite_stack: Stack, line, code, said):
+    done = sqlite_stack.run("bash", "-c", line)
+    assert (done.returncode, done.stdout + done.stderr) == (code, said)

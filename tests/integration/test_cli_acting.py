@@ -20,6 +20,8 @@ from support.relay import Relay
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.redis.client import connect as connect_redis
+from mailbatch.infrastructure.redis.slots import RedisSlots, slots_key
 from mailbatch.interfaces.cli import main
 from mailbatch.interfaces.cli.catalogue import COMMANDS
 
@@ -284,3 +286,14 @@ def test_the_help_of_each_command_gives_an_example_that_it_understands(say, name
     assert words[0] == name
     known = {option for param in command.params for option in param.opts}
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_a_test_mail_does_not_wait_for_ever_for_a_connection_that_others_have(say, tmp_path, monkeypatch, redis_url):
+    monkeypatch.setattr("mailbatch.bootstrap.WAIT_FOR_SLOT", 0.3)
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
+    monkeypatch.setenv("MAILBATCH_RELAY_CONNECTIONS", "1")
+    with Relay(tmp_path / "relay") as relay, connect_redis(redis_url) as client:
+        monkeypatch.setenv("MAILBATCH_SMTP_URL", relay.url)
+        assert RedisSlots(client, slots_key(relay.url.removeprefix("smtp://")), 1, 60).take()
+        code, _, err = say("send-test", "--to", "me@example.com")
+    assert (code, err) == (1, "mailbatch: relay fault: no connection to the relay was free in time\n")

@@ -28,6 +28,8 @@ class ReportByMail:
     recipients: str = field(repr=False)
     compose: Composer
     transport: Callable[[], Transport]
+    permit: Callable[[], Callable[[], bool]]
+    """Says how long somebody waits for a connection, where all that the relay may have are taken."""
 
     def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
         """Send ``report`` once; the Message-ID is the same each time. Raises ``NotDelivered``."""
@@ -35,7 +37,7 @@ class ReportByMail:
             message = self.compose(self._mail(report_id, report))
         except CannotCompose as error:
             raise NotDelivered(f"cannot be composed: {error}", final=True) from None
-        [outcome] = self.transport().send([message], lambda: True)
+        [outcome] = self.transport().send([message], self.permit())
         _judge(outcome)
 
     def _mail(self, report_id: str, report: Mapping[str, Any]) -> ClaimedMail:
@@ -64,4 +66,4 @@ def _judge(outcome: Outcome) -> None:
         case RelayFault(_, relay, reason):
             raise NotDelivered(f"{relay}: {reason}")
         case _:
-            raise NotDelivered("it was not sent")
+            raise NotDelivered("no connection to the relay was free in time")

@@ -55,6 +55,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; answer its exit code. Whatever is wrong is said in a line on stderr."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -74,6 +75,16 @@ def run(arguments: list[str]) -> int:
             raise
         return explained
     return code if isinstance(code, int) else 0
+
+
+def _open_what_is_closed() -> None:
+    """Give us the streams that our caller has closed, for nobody asks whether there are any.
+
+    What is opened next would get their numbers, and what a child or a library prints would go into a database.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - for good
 
 
 def _explain(error: Exception) -> int | None:

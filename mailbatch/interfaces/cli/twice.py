@@ -27,8 +27,12 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
 
     from mailbatch.application.filters import read_moment
     from mailbatch.application.twice import ListTwice
+    from mailbatch.domain.errors import InvalidReservation
 
-    when = read_moment("--since", since, datetime.now(UTC))
+    try:
+        when = read_moment("--since", since, datetime.now(UTC))
+    except InvalidReservation as error:
+        raise click.UsageError(str(error)) from error
     with opened() as parts:
         rows = ListTwice(parts.resent)(when, limit)
         zone = parts.settings.timezone
