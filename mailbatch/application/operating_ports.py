@@ -48,8 +48,11 @@ class Intake(Protocol):
             KeyConflict: if the key, or the id, stands for a reservation with other content.
         """
 
-    def remember(self, key: str, status: int, answer: str) -> None:
-        """Store the answer to the request that began under ``key`` (see ``Answers``): both are there, or neither is."""
+    def remember(self, key: str, owner: str, status: int, answer: str) -> None:
+        """Store the answer to the request that ``owner`` began under ``key`` (see ``Answers``): both are kept, or none.
+
+        Raises ``StateConflict`` if it is not ``owner``'s any more: then nothing of this transaction must be kept.
+        """
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; for the others, in their places, the error that says why not."""
@@ -259,13 +262,17 @@ class Given:
 
 
 class Answers(Protocol):
-    """Answers to requests that bore an idempotency key, for a day."""
+    """Answers to requests that bore an idempotency key, for a day.
 
-    def begin(self, key: str, request: str) -> Begun | Given:
-        """Begin ``request`` (a digest) under ``key``; one that was begun and left a minute ago may begin anew."""
+    ``owner`` is whoever works on a request, a new one for each: one that was slow, and taken for left, must neither do
+    it a second time nor touch what its successor does.
+    """
 
-    def finish(self, key: str, status: int, answer: str) -> None:
-        """Store the answer."""
+    def begin(self, key: str, owner: str, request: str) -> Begun | Given:
+        """Begin ``request`` (a digest) under ``key``; one that was begun and left a while ago may begin anew."""
 
-    def abandon(self, key: str) -> None:
-        """Forget a request that came to nothing."""
+    def finish(self, key: str, owner: str, status: int, answer: str) -> None:
+        """Store the answer, if the request is still ``owner``'s."""
+
+    def abandon(self, key: str, owner: str) -> None:
+        """Forget a request of ``owner``'s that came to nothing."""

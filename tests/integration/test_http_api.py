@@ -169,7 +169,7 @@ def test_while_a_request_is_worked_on_its_key_waits_and_what_was_left_may_begin_
 
 def test_reserving_needs_no_second_transaction_for_its_answer(api, monkeypatch):
     class CutOff(SqlAnswers):
-        def finish(self, key, status, answer):
+        def finish(self, key, owner, status, answer):
             raise StoreError("the process died here", transient=True)
 
     monkeypatch.setitem(vars(api.parts), "answers", CutOff(api.parts.engine))
@@ -180,17 +180,39 @@ def test_reserving_needs_no_second_transaction_for_its_answer(api, monkeypatch):
 
 
 def test_an_answer_is_remembered_only_with_what_it_tells_of(api):
-    api.parts.answers.begin("k-5", "digest")
+    api.parts.answers.begin("k-5", "owner", "digest")
 
     def cut_off():
         with api.parts.reservations.intake() as intake:
-            intake.remember("k-5", 201, "{}")
+            intake.remember("k-5", "owner", 201, "{}")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         cut_off()
     with api.parts.engine.connect() as connection:
         assert connection.execute(sa.select(api_answers.c.status)).scalar_one() is None
+
+
+def test_who_was_slow_and_taken_for_left_reserves_nothing_beside_its_twin(api, monkeypatch):
+    twins = []
+
+    class Slow(SqlAnswers):
+        def begin(self, *asked):
+            begun = super().begin(*asked)
+            if not twins:
+                twins.append(None)
+                with self.engine.begin() as connection:
+                    left = datetime.now(UTC) - timedelta(seconds=LEFT + 5)
+                    connection.execute(sa.update(api_answers).values(created_at=left))
+                twins[0] = api.post("/api/reservations", [MAIL, MAIL], 200, **key_6)
+            return begun
+
+    key_6 = {"Idempotency-Key": "k-6"}
+    monkeypatch.setitem(vars(api.parts), "answers", Slow(api.parts.engine))
+    problem = api.post("/api/reservations", [MAIL, MAIL], 409, **key_6)
+    assert "begun anew" in problem["detail"]
+    assert len(api.get("/api/reservations")["items"]) == 2
+    assert api.post("/api/reservations", [MAIL, MAIL], 200, **key_6) == twins[0], "nor did it touch the twin's answer"
 
 
 # --- lists ---

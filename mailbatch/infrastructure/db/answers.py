@@ -18,24 +18,27 @@ if TYPE_CHECKING:
 
 KEPT = 86_400.0
 """Seconds for which an answer is given again."""
-LEFT = 60.0
-"""Seconds after which a request without an answer counts as left: whoever did it has died, or was cut off."""
+LEFT = 90.0
+"""Seconds after which a request without an answer counts as left: whoever did it has died, or was cut off.
+
+Longer than any may wait for its answer; one that is slower yet finds out that it is not its own any more.
+"""
 
 _a = api_answers.c
 
 
 @dataclass(frozen=True, slots=True)
 class SqlAnswers:
-    """The port ``Answers`` on PostgreSQL and SQLite."""
+    """The port ``Answers`` on PostgreSQL and SQLite. While a request is worked on, its owner stands in ``answer``."""
 
     engine: Engine
 
-    def begin(self, key: str, request: str) -> Begun | Given:
+    def begin(self, key: str, owner: str, request: str) -> Begun | Given:
         """Begin a request, or find what became of it; see the port."""
         old = sa.or_(_a.created_at < now(-KEPT), sa.and_(_a.status.is_(None), _a.created_at < now(-LEFT)))
         with writing(self.engine) as connection:
             connection.execute(sa.delete(api_answers).where(_a.created_at < now(-LEFT), old))
-            insert = _insert(connection).values(key=key, request=request).returning(_a.key)
+            insert = _insert(connection).values(key=key, request=request, answer=owner).returning(_a.key)
             if connection.execute(insert).scalar_one_or_none() is not None:
                 return Begun.NEW
             row = connection.execute(sa.select(api_answers).where(_a.key == key)).one_or_none()
@@ -45,20 +48,25 @@ class SqlAnswers:
             return Begun.OTHER
         return Begun.IN_PROGRESS if row.status is None else Given(row.status, row.answer)
 
-    def finish(self, key: str, status: int, answer: str) -> None:
+    def finish(self, key: str, owner: str, status: int, answer: str) -> None:
         """Store the answer; see the port."""
         with writing(self.engine) as connection:
-            connection.execute(finished(key, status, answer))
+            finish(connection, key, owner, status, answer)
 
-    def abandon(self, key: str) -> None:
+    def abandon(self, key: str, owner: str) -> None:
         """Forget a request; see the port."""
         with writing(self.engine) as connection:
-            connection.execute(sa.delete(api_answers).where(_a.key == key, _a.status.is_(None)))
+            connection.execute(sa.delete(api_answers).where(*_owned(key, owner)))
 
 
-def finished(key: str, status: int, answer: str) -> sa.Update:
-    """The statement that stores an answer, for whichever transaction."""
-    return sa.update(api_answers).where(_a.key == key).values(status=status, answer=answer)
+def finish(connection: Connection, key: str, owner: str, status: int, answer: str) -> bool:
+    """Store an answer in the transaction of ``connection``; whether the request was still ``owner``'s."""
+    statement = sa.update(api_answers).where(*_owned(key, owner)).values(status=status, answer=answer)
+    return connection.execute(statement).rowcount == 1
+
+
+def _owned(key: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:
+    return _a.key == key, _a.status.is_(None), _a.answer == owner
 
 
 def _insert(connection: Connection) -> postgresql.Insert | sqlite.Insert:

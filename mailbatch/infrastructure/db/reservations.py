@@ -12,9 +12,9 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbatch.application.operating_ports import Stored
-from mailbatch.domain.errors import KeyConflict, MailbatchError, StoreError
+from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS
-from mailbatch.infrastructure.db.answers import finished
+from mailbatch.infrastructure.db.answers import finish
 from mailbatch.infrastructure.db.engine import describe, is_transient, reading, writing
 from mailbatch.infrastructure.db.selecting import counted, newest
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
@@ -59,9 +59,10 @@ class SqlIntake:
                 _ensure_same(values, earlier, self.connection)
                 return Stored(earlier["id"], new=False)
 
-    def remember(self, key: str, status: int, answer: str) -> None:
+    def remember(self, key: str, owner: str, status: int, answer: str) -> None:
         """Store the answer to a request in the transaction of what it did; see the port."""
-        self.connection.execute(finished(key, status, answer))
+        if not finish(self.connection, key, owner, status, answer):
+            raise StateConflict("this request took so long that it was begun anew under its key; ask again")
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; see the port. Together as long as all are new and good, else one by one."""

@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Request
 
 from mailbatch.application.operating_ports import Begun, Given
 from mailbatch.domain.errors import StoreError
+from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.answers import text_answer, to_json
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.problems import Problem
@@ -32,6 +33,7 @@ class Once:
 
     def __init__(self, answers: Answers, key: str | None, digest: str) -> None:
         self._answers, self._key, self._digest = answers, key, digest
+        self._owner = str(new_id())
         self._sealed = False
 
     def __call__(self, deed: Callable[[], tuple[int, Any]]) -> Response:
@@ -45,7 +47,7 @@ class Once:
             status, value = deed()
             text = to_json(value)
             if not self._sealed:
-                self._answers.finish(self._key, status, text)
+                self._answers.finish(self._key, self._owner, status, text)
         except BaseException:
             self._abandon(self._key)
             raise
@@ -54,11 +56,11 @@ class Once:
     def seal(self, intake: Intake, status: int, value: Any) -> None:
         """Remember the answer in the transaction of what was done, so that neither is ever there without the other."""
         if self._key is not None:
-            intake.remember(self._key, status, to_json(value))
+            intake.remember(self._key, self._owner, status, to_json(value))
             self._sealed = True
 
     def _begin(self, key: str) -> Given | None:
-        match self._answers.begin(key, self._digest):
+        match self._answers.begin(key, self._owner, self._digest):
             case Begun.IN_PROGRESS:
                 said = "a request with this Idempotency-Key is being worked on; ask again"
                 raise Problem(HTTPStatus.CONFLICT, said, {"Retry-After": "1"})
@@ -72,7 +74,7 @@ class Once:
 
     def _abandon(self, key: str) -> None:
         try:
-            self._answers.abandon(key)
+            self._answers.abandon(key, self._owner)
         except StoreError as error:
             # It is taken for left after a while.
             log.warning("an idempotency key cannot be given back: %s", error)
