@@ -239,6 +239,12 @@ class Actions(Protocol):
     def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
         """Write down what ``actor`` (``api:operate``, ``console:operate``, ``cli:<user>``) did just now."""
 
+    def begin(self, actor: str, action: str, target: Mapping[str, Any]) -> UUID:
+        """Write down what ``actor`` is about to do, as ``begun``; answer the id of the note."""
+
+    def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write down what that came to."""
+
     def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
         """What was done last, newest first; ``before``: what is older than this row (``at`` and ``id``)."""
 

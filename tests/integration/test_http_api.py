@@ -18,7 +18,9 @@ from mailbatch.application.operating_ports import Selection
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Counts, ItemError, Trigger
+from mailbatch.infrastructure.db.actions import SqlActions
 from mailbatch.infrastructure.db.answers import LEFT, SqlAnswers
+from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.selecting import newest
 from mailbatch.infrastructure.db.tables import (
     api_answers,
@@ -536,6 +538,55 @@ def test_every_act_is_noted_without_contents_or_addresses(api):
     ]
     assert {item["actor"] for item in noted["items"]} == {"api:operate"}
     assert "canary" not in json.dumps(noted)
+
+
+def test_an_act_on_many_that_breaks_off_is_noted_with_what_it_was(api, monkeypatch):
+    api.reserve(500, tag="spring")
+    api.reserve(1, tag="spring")
+
+    class Away(SqlInterventions):
+        calls = 0
+
+        def cancel(self, ids):
+            Away.calls += 1
+            if Away.calls > 1:
+                raise StoreError("the database went away", transient=True)
+            return super().cancel(ids)
+
+    monkeypatch.setitem(vars(api.parts), "interventions", Away(api.parts.engine))
+    wanted = {"filter": {"tag": "spring"}}
+    wanted["confirm"] = api.post("/api/bulk/cancel", wanted)["confirm"]
+    api.post("/api/bulk/cancel", wanted, 503)
+    assert api.get("/api/reservations", status="cancelled", limit=1)["items"], "a portion is done"
+    (noted,) = api.get("/api/actions")["items"]
+    assert (noted["action"], noted["outcome"], noted["target"]) == ("cancel", "broken off", {"tag": "spring"})
+
+
+def test_an_act_is_noted_before_it_is_done(api, monkeypatch):
+    (mail,) = api.reserve()
+    seen = []
+
+    class Looking(SqlInterventions):
+        def cancel(self, ids):
+            seen.append([(item["action"], item["outcome"]) for item in api.get("/api/actions")["items"]])
+            return super().cancel(ids)
+
+    monkeypatch.setitem(vars(api.parts), "interventions", Looking(api.parts.engine))
+    api.post(f"/api/reservations/{mail}/cancel")
+    assert seen == [[("cancel", "begun")]]
+    assert [item["outcome"] for item in api.get("/api/actions")["items"]] == ["done"]
+
+
+def test_nothing_is_done_that_cannot_be_noted(api, monkeypatch):
+    (mail,) = api.reserve()
+
+    class Full(SqlActions):
+        def begin(self, actor, action, target):
+            raise StoreError("disk full", transient=True)
+
+    monkeypatch.setitem(vars(api.parts), "actions", Full(api.parts.engine))
+    api.post(f"/api/reservations/{mail}/cancel", status=503)
+    assert api.get(f"/api/reservations/{mail}")["status"] == "pending"
 
 
 def test_a_preview_shows_a_mail_as_it_would_be_or_every_line_that_is_wrong(api):

@@ -14,10 +14,14 @@ from mailbatch.infrastructure.db.types import storable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from sqlalchemy.engine import Engine
 
     from mailbatch.application.operating_ports import Row
+
+BEGUN = "begun"
+"""The outcome of what nobody has told the end of."""
 
 _o = operator_actions.c
 
@@ -30,16 +34,17 @@ class SqlActions:
 
     def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
         """Write down what was done; see the port."""
-        values = {
-            "id": uuid7(),
-            "actor": storable(actor),
-            "action": action,
-            "target": dict(target),
-            "affected": affected,
-            "outcome": storable(outcome),
-        }
+        self._write(actor, action, target, affected, outcome)
+
+    def begin(self, actor: str, action: str, target: Mapping[str, Any]) -> UUID:
+        """Write down what is about to be done; see the port."""
+        return self._write(actor, action, target, None, BEGUN)
+
+    def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write down what that came to; see the port."""
+        values = {"target": dict(target), "affected": affected, "outcome": storable(outcome)}
         with writing(self.engine) as connection:
-            connection.execute(sa.insert(operator_actions).values(values))
+            connection.execute(sa.update(operator_actions).where(_o.id == note).values(values))
 
     def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
         """Read what was done last; see the port."""
@@ -49,3 +54,16 @@ class SqlActions:
             statement = statement.where(sa.tuple_(_o.at, _o.id) < sa.tuple_(*last))
         with reading(self.engine) as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def _write(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> UUID:
+        values = {
+            "id": (own := uuid7()),
+            "actor": storable(actor),
+            "action": action,
+            "target": dict(target),
+            "affected": affected,
+            "outcome": storable(outcome),
+        }
+        with writing(self.engine) as connection:
+            connection.execute(sa.insert(operator_actions).values(values))
+        return own

@@ -18,7 +18,7 @@ from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader, gate_of
 from mailbatch.interfaces.http.bulk import confirmed, token
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.noting import note, told
+from mailbatch.interfaces.noting import noted, told
 
 router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=Page)
 
@@ -61,8 +61,9 @@ def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) ->
             raise
         return done(request, again, "That was too long ago: look at the number again.", good=False)
     parts, which = parts_of(request), asked.selection(when)
-    changed = DoBulk(parts.reservations, parts.interventions)(act, which)
-    note(parts.actions, caller, act.value, told(which), changed.changed)
+    with noted(parts.actions, caller, act.value, told(which)) as deed:
+        changed = DoBulk(parts.reservations, parts.interventions)(act, which)
+        deed.affected = changed.changed
     snapshots_of(request).now.forget()
     left = ", ".join(f"{n:,} {status.value.replace('_', ' ')}" for status, n in changed.left.items())
     text = f"{plural(changed.changed, 'reservation')} {_DONE[act]}." + (f" Left alone: {left}." if left else "")

@@ -25,7 +25,7 @@ from mailbatch.interfaces.documents import said
 from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,11 +132,12 @@ def act_on(
 ) -> Response:
     """One of the buttons."""
     parts, verb = parts_of(request), Act(act)
-    found = _do(parts, verb, reservation_id)
+    with noted(parts.actions, caller, verb.value, {"id": str(reservation_id)}) as deed:
+        found = _do(parts, verb, reservation_id)
+        well = found.changed
+        deed.affected, deed.outcome = int(well), "done" if well else "refused"
     if found.status is None:
         raise NotFound(f"no reservation {reservation_id}")
-    well = found.changed
-    note(parts.actions, caller, verb.value, {"id": str(reservation_id)}, int(well), "done" if well else "refused")
     snapshots_of(request).now.forget()
     if verb is Act.DELETE and well:
         return done(request, "/reservations", f"Reservation {reservation_id} is deleted.")

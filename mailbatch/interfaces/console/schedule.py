@@ -11,16 +11,17 @@ from starlette.responses import Response
 
 from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.application.plan import PlanRun
+from mailbatch.batch.calling import call_send_all
 from mailbatch.batch.send_all import NAME
-from mailbatch.domain.run import Pause
+from mailbatch.domain.run import Pause, Trigger
 from mailbatch.interfaces.console import words
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.http.runs import celery_of, start
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.http.runs import celery_of, ensure_worker
+from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from celery.result import AsyncResult
@@ -83,8 +84,9 @@ def _planned(parts: Parts) -> dict[str, Any]:
 def pause(request: Request, caller: PageOperator, fields: FormFields) -> Response:
     """Suspend the ticks, or everything."""
     parts, everything = parts_of(request), fields.get("what") == ["all"]
-    what = PauseJob(parts.switch)(NAME, everything=everything)
-    note(parts.actions, caller, "pause", {"job": NAME, "what": what.value}, None)
+    what = Pause.ALL if everything else Pause.TICKS
+    with noted(parts.actions, caller, "pause", {"job": NAME, "what": what.value}):
+        PauseJob(parts.switch)(NAME, everything=everything)
     return _back(request, _SAID[what])
 
 
@@ -92,8 +94,8 @@ def pause(request: Request, caller: PageOperator, fields: FormFields) -> Respons
 def resume(request: Request, caller: PageOperator) -> Response:
     """Let the sending go on."""
     parts = parts_of(request)
-    ResumeJob(parts.switch)(NAME)
-    note(parts.actions, caller, "resume", {"job": NAME}, None)
+    with noted(parts.actions, caller, "resume", {"job": NAME}):
+        ResumeJob(parts.switch)(NAME)
     return _back(request, "Resumed: the next tick starts a run.")
 
 
@@ -104,10 +106,12 @@ def run_now(request: Request, caller: PageOperator) -> Response:
     if parts.lock(NAME).peek() is not None:
         return _back(request, "A run is in progress already: job is already running.", good=False)
     try:
-        result = start(celery_of(request))
+        ensure_worker(celery_of(request))
     except Problem as problem:
         return _back(request, str(problem.detail), good=False)
-    note(parts.actions, caller, "run-now", {"task_id": result.id}, None)
+    with noted(parts.actions, caller, "run-now", {}) as deed:
+        result = call_send_all(celery_of(request), Trigger.API)
+        deed.target = {"task_id": result.id}
     return _back(request, *_came_to(result))
 
 

@@ -18,7 +18,7 @@ from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import note, told
+from mailbatch.interfaces.noting import noted, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +54,9 @@ def bulk(request: Request, caller: Operator, act: Act, body: shapes.BulkIn) -> R
             {"affects": preview.affects, "exact": preview.exact, "confirm": token(gate_of(request), act, given)}
         )
     which = read_filter(given, confirmed(gate_of(request), body.confirm, act, given))
-    done = DoBulk(parts.reservations, parts.interventions)(act, which)
-    note(parts.actions, caller, act.value, told(which), done.changed)
+    with noted(parts.actions, caller, act.value, told(which)) as deed:
+        done = DoBulk(parts.reservations, parts.interventions)(act, which)
+        deed.affected = done.changed
     return answer({"changed": done.changed, "left": {status.value: n for status, n in done.left.items()}})
 
 

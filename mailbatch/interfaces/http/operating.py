@@ -17,7 +17,7 @@ from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing
@@ -60,8 +60,9 @@ def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None
     """No tick starts a run until `resume`; with `all` the run in progress stops too. Said twice it does no harm."""
     parts = parts_of(request)
     everything = body.all if body else False
-    paused = PauseJob(parts.switch)(NAME, everything=everything)
-    note(parts.actions, caller, "pause", {"job": NAME, "what": paused.value}, None)
+    what = (Pause.ALL if everything else Pause.TICKS).value
+    with noted(parts.actions, caller, "pause", {"job": NAME, "what": what}):
+        paused = PauseJob(parts.switch)(NAME, everything=everything)
     return answer({"paused": _word(paused)})
 
 
@@ -69,8 +70,8 @@ def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None
 def resume(request: Request, caller: Operator) -> Response:
     """Whatever was paused."""
     parts = parts_of(request)
-    paused = ResumeJob(parts.switch)(NAME)
-    note(parts.actions, caller, "resume", {"job": NAME}, None)
+    with noted(parts.actions, caller, "resume", {"job": NAME}):
+        paused = ResumeJob(parts.switch)(NAME)
     return answer({"paused": _word(paused)})
 
 

@@ -26,10 +26,10 @@ from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mailbatch.application.operating_ports import Answer, Intake
     from mailbatch.bootstrap import Parts
@@ -174,9 +174,7 @@ def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response
 @router.post("/{reservation_id}/cancel", summary="Take it back", **tells(shapes.Changed, *_ONE))
 def cancel(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """What is answered as cancelled is never sent; 409 if it is too late."""
-    parts = parts_of(request)
-    (found,) = Cancel(parts.interventions)([reservation_id])
-    return _changed(parts, caller, "cancel", found, Status.CANCELLED)
+    return _act(request, caller, "cancel", reservation_id, Cancel(parts_of(request).interventions), Status.CANCELLED)
 
 
 @router.post("/{reservation_id}/requeue", summary="Send it again", **tells(shapes.Changed, *_ONE))
@@ -185,45 +183,54 @@ def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Respons
 
     Recipients that accepted it before do not get it again.
     """
-    parts = parts_of(request)
-    (found,) = Requeue(parts.interventions)([reservation_id])
-    return _changed(parts, caller, "requeue", found, Status.PENDING)
+    return _act(request, caller, "requeue", reservation_id, Requeue(parts_of(request).interventions), Status.PENDING)
 
 
 @router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(shapes.Changed, *_ONE))
 def restore(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From cancelled to pending; it keeps its time if that is still to come."""
     parts = parts_of(request)
-    (found,) = parts.interventions.requeue([reservation_id], {Status.CANCELLED})
-    return _changed(parts, caller, "restore", found, Status.PENDING)
+
+    def deed(ids: Sequence[UUID]) -> Sequence[Answer]:
+        return parts.interventions.requeue(ids, {Status.CANCELLED})
+
+    return _act(request, caller, "restore", reservation_id, deed, Status.PENDING)
 
 
 @router.post("/{reservation_id}/resolve", summary="It did go out", **tells(shapes.Changed, *_ONE))
 def resolve(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From in doubt to sent, because the recipient or the relay's log says so. To send it again, requeue it."""
-    parts = parts_of(request)
-    (found,) = parts.interventions.resolve([reservation_id])
-    return _changed(parts, caller, "resolve", found, Status.SENT)
+    return _act(request, caller, "resolve", reservation_id, parts_of(request).interventions.resolve, Status.SENT)
 
 
 @router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(shapes.Changed, *_ONE))
 def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """Sent, failed, cancelled and expired ones are removed with their tries. 409 for any other."""
     parts = parts_of(request)
-    (found,) = parts.interventions.delete([reservation_id])
+    with noted(parts.actions, caller, "delete", {"id": str(reservation_id)}) as noting:
+        (found,) = parts.interventions.delete([reservation_id])
+        noting.affected, noting.outcome = int(found.changed), _outcome(done=found.changed)
     if found.status is None:
         raise NotFound(f"no reservation {reservation_id}")
-    note(parts.actions, caller, "delete", {"id": str(reservation_id)}, int(found.changed), _outcome(done=found.changed))
     if not found.changed:
         raise StateConflict(f"not deleted: it is {found.status.value}; only finished ones are, so cancel it first")
     return answer({"id": reservation_id, "done": True, "status": found.status.value, "answer": "deleted"})
 
 
-def _changed(parts: Parts, caller: Caller, action: str, found: Answer, aim: Status) -> Response:
+def _act(
+    request: Request,
+    caller: Caller,
+    action: str,
+    reservation_id: UUID,
+    deed: Callable[[Sequence[UUID]], Sequence[Answer]],
+    aim: Status,
+) -> Response:
+    with noted(parts_of(request).actions, caller, action, {"id": str(reservation_id)}) as noting:
+        (found,) = deed([reservation_id])
+        done = found.status is aim
+        noting.affected, noting.outcome = int(found.changed), _outcome(done=done)
     if found.status is None:
-        raise NotFound(f"no reservation {found.reservation_id}")
-    done = found.status is aim
-    note(parts.actions, caller, action, {"id": str(found.reservation_id)}, int(found.changed), _outcome(done=done))
+        raise NotFound(f"no reservation {reservation_id}")
     if not done:
         raise StateConflict(said(found, aim))
     return answer(of_answer(found, aim))

@@ -25,7 +25,7 @@ from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,10 +120,13 @@ def run_now(
 
     def deed() -> tuple[int, Any]:
         _refuse_second(parts)
-        result = start(celery_of(request))
-        status, value = _outcome(parts, result, wait, request.app.state.stopping)
-        target = {"run_id": value.get("run_id"), "task_id": result.id}
-        note(parts.actions, caller, "run-now", {k: v for k, v in target.items() if v}, None)
+        ensure_worker(celery_of(request))
+        with noted(parts.actions, caller, "run-now", {}) as noting:
+            result = call_send_all(celery_of(request), Trigger.API)
+            noting.target = {"task_id": result.id}
+            status, value = _outcome(parts, result, wait, request.app.state.stopping)
+            if run_id := value.get("run_id"):
+                noting.target |= {"run_id": run_id}
         return status, value
 
     return once(deed)
@@ -138,14 +141,13 @@ def celery_of(request: Request) -> Celery:
     return app
 
 
-def start(app: Celery) -> AsyncResult:
-    """Queue a run, if there is a worker. Raises ``Problem``."""
+def ensure_worker(app: Celery) -> None:
+    """Raise ``Problem`` unless there is a worker that can take a run."""
     if not workers(app):
         said = (
             f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`"
         )
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "30"})
-    return call_send_all(app, Trigger.API)
 
 
 def _outcome(

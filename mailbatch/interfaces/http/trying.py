@@ -16,7 +16,7 @@ from mailbatch.interfaces.http.answers import answer
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.noting import noted
 
 router = APIRouter(prefix="/api", tags=["trying"])
 
@@ -42,8 +42,9 @@ def preview_stored(request: Request, _caller: Reader, reservation_id: UUID) -> R
 def test_send(request: Request, caller: Operator, body: shapes.TrialIn) -> Response:
     """Straight to the relay, at once; nothing is stored, and nothing tries again. REDIRECT_ALL_TO is honoured."""
     parts = parts_of(request)
-    tried = parts.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
-    note(parts.actions, caller, "test-send", {"template": body.template} if body.template else {}, 1, tried.outcome)
+    with noted(parts.actions, caller, "test-send", {"template": body.template} if body.template else {}) as deed:
+        tried = parts.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
+        deed.affected, deed.outcome = 1, tried.outcome
     return answer(asdict(tried))
 
 
