@@ -274,7 +274,8 @@ def test_every_pod_that_stays_is_probed(manifests):
             assert {"name": "MAILBATCH_HEARTBEAT_FILE", "value": HEART} in container["env"]
         elif name == "mailbatch-serve":
             assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
-            assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+            # An outage of Redis must not take the console away.
+            assert container["readinessProbe"]["httpGet"]["path"] == "/readyz?of=database"
     for name in ("mailbatch-worker", "mailbatch-merged"):
         assert pods(manifests)[name]["terminationGracePeriodSeconds"] > LONGEST_MAIL
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 
+import httpx2
 import pytest
 from support.api import MAIL, OPERATE, READ, Api
 from support.waiting import wait_until
@@ -78,6 +80,30 @@ def test_probes_and_the_reference_need_no_token(locked):
     anonymous = locked.asking()
     for path in ("/healthz", "/readyz", "/docs", "/openapi.json", "/login"):
         assert anonymous.get(path).status_code == 200, path
+
+
+def test_the_process_lives_while_every_thread_waits_for_a_database_that_hangs(locked, monkeypatch):
+    hangs, waiting = threading.Event(), threading.Semaphore(0)
+
+    def hang():
+        waiting.release()
+        hangs.wait(30)
+
+    monkeypatch.setattr(locked.parts, "ensure_migrated", hang)
+    askers = [threading.Thread(target=lambda: locked.asking().get("/readyz")) for _ in range(THREADS)]
+    for asker in askers:
+        asker.start()
+    try:
+        assert all(waiting.acquire(timeout=20) for _ in askers)
+        assert httpx2.get(f"http://localhost:{locked.port}/healthz", timeout=10).json() == {"ok": True}
+    finally:
+        hangs.set()
+        for asker in askers:
+            asker.join()
+
+
+THREADS = 40
+"""In which the framework answers what may wait."""
 
 
 def test_who_guesses_has_to_wait_and_with_the_right_token_too(locked):

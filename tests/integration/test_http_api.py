@@ -508,6 +508,21 @@ def test_a_pause_is_seen_and_ends(api):
     assert api.get("/api/is-running")["paused"] is False
 
 
+def test_the_status_is_told_without_redis_too_and_names_it(api, private_redis):
+    with Api({**api.settings, "redis_url": private_redis.url}) as other:
+        assert other.get("/api/status")["down"] == []
+        private_redis.kill()
+        api.reserve(2)
+        status = other.get("/api/status")
+        assert (status["down"], status["due"], status["running"], status["progress"]) == (["redis"], 2, False, None)
+        a_run(api)
+        assert other.get("/api/status")["running"] is True, "its heartbeat says so"
+        # It takes reservations all the while, so a balancer should let it.
+        other.post("/api/reservations", MAIL, 201)
+        assert other.get("/readyz", 503) == {"ok": False, "database": True, "redis": False}
+        assert other.get("/readyz", of="database") == {"ok": True, "database": True}
+
+
 def test_the_status_counts_what_is_due(api):
     api.reserve(3)
     status = api.get("/api/status")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
@@ -10,6 +12,8 @@ from starlette.responses import Response
 from mailbatch.application.inquire import ShowStanding
 from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
+from mailbatch.bootstrap import DEAD_AFTER
+from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.documents import of_standing
 from mailbatch.interfaces.http import shapes
@@ -20,29 +24,48 @@ from mailbatch.interfaces.http.telling import ACTING, tells
 from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
-    from mailbatch.application.inquire import Standing
+    from mailbatch.application.inquire import Driver, Standing
+    from mailbatch.application.watch import Watch
     from mailbatch.bootstrap import Parts
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(prefix="/api", tags=["operating"])
 
 _KEY = ("at", "id")
 
 
-def standing(parts: Parts) -> Standing:
-    """How ``send-all`` stands."""
-    return ShowStanding(
-        reports=parts.reports,
-        switch=parts.switch,
-        driver=parts.lock(NAME),
-        board=parts.status,
-        watch=parts.watch(NAME),
-    )(NAME)
+class _NoLock:
+    """The driver of a job where no lock can be asked."""
+
+    def peek(self) -> float | None:
+        return None
+
+
+def standing(parts: Parts) -> tuple[Standing, list[str]]:
+    """How ``send-all`` stands, and what could not be asked. Without Redis a run is known by its heartbeat alone."""
+    try:
+        return _standing(parts, parts.lock(NAME), parts.watch(NAME)), []
+    except LockUnavailable as error:
+        log.warning("the status is told without Redis: %s", error)
+    run = parts.runs.open_run(NAME)
+    running = run is not None and run.silent < DEAD_AFTER
+    return replace(_standing(parts, _NoLock(), parts.watch(NAME, lock=False)), running=running), ["redis"]
+
+
+def _standing(parts: Parts, driver: Driver, watch: Watch) -> Standing:
+    ask = ShowStanding(reports=parts.reports, switch=parts.switch, driver=driver, board=parts.status, watch=watch)
+    return ask(NAME)
 
 
 @router.get("/status", summary="How do things stand?", **tells(shapes.Standing))
 def status(request: Request, _caller: Reader) -> Response:
-    """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at."""
-    return answer(of_standing(standing(parts_of(request))))
+    """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at.
+
+    While Redis is away, `down` says so, and a run in progress is known by its heartbeat.
+    """
+    found, down = standing(parts_of(request))
+    return answer({**of_standing(found), "down": down})
 
 
 @router.get("/is-running", summary="Does a run go on?", **tells(shapes.Running))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from mailbatch.domain.errors import MailbatchError
@@ -19,17 +19,24 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/healthz")
-def healthz() -> Response:
-    """The process answers; nothing else is asked, so that nobody restarts it because the database is away."""
+async def healthz() -> Response:
+    """The process answers; nothing else is asked, so that nobody restarts it because the database is away.
+
+    On the loop itself: a database that hangs may hold all the threads in which other routes are answered.
+    """
     return answer({"ok": True})
 
 
 @router.get("/readyz")
-def readyz(request: Request) -> Response:
-    """The database has its tables, and Redis answers. Why not is in the log, for anybody may ask here."""
+def readyz(request: Request, of: Annotated[Literal["database", "redis"] | None, Query()] = None) -> Response:
+    """The database has its tables, and Redis answers; or the one of them that is asked for.
+
+    Without Redis mails are reserved all the same, and the console says what is wrong. Why something is not ready is
+    not told, for anybody may ask here.
+    """
     parts = parts_of(request)
     checks: dict[str, Callable[[], object]] = {"database": parts.ensure_migrated, "redis": parts.ping_redis}
-    found = {name: _well(check) for name, check in checks.items()}
+    found = {name: _well(check) for name, check in checks.items() if of in {None, name}}
     ready = all(found.values())
     return answer({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 

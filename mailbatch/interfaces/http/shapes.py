@@ -355,6 +355,7 @@ class Standing(BaseModel):
     oldest_due_seconds: float | None
     relay: Relay | None
     warnings: list[Warned]
+    down: list[str] = Field(description="What could not be asked: `redis`. What it alone knows is null then.")
 
 
 class PauseIn(BaseModel):
