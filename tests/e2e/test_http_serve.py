@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
+import sys
 import time
 
 import httpx2
@@ -45,6 +47,26 @@ def test_a_run_is_asked_for_over_http_and_the_server_ends_when_told(served):
     log = process.log_text()
     assert "Traceback" not in log
     assert not re.search(rf"{OPERATE}|query-canary|ann@example\.com|me@example\.com", log)
+
+
+def test_an_answer_that_a_relay_keeps_waiting_does_not_hold_up_the_end(sqlite_stack):
+    sooner = "from mailbatch.interfaces.http import serving; serving.GRACE = 1"
+    program = f"{sooner}; from mailbatch.interfaces.cli.main import main; main()"
+    body = b'{"to": "me@example.com", "subject": "Hi", "body_text": "Hi"}'
+    head = f"POST /api/test-send HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n".encode()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.settimeout(20)
+        sqlite_stack.smtp_url = f"smtp://127.0.0.1:{mute.getsockname()[1]}"
+        process = sqlite_stack.process(sys.executable, "-c", program, "serve", "--port", "0")
+        port = int(process.wait_for_log(r"serves on http://\S+:(\d+)", 30)[1])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(head + b"Content-Type: application/json\r\n\r\n" + body)
+            with mute.accept()[0]:
+                process.signal(signal.SIGTERM)
+                assert process.wait_exit(10) == 0
+    assert "given up" in process.log_text()
+    (noted,) = sqlite_stack.json("actions")
+    assert (noted["action"], noted["outcome"]) == ("test-send", "begun")
 
 
 def test_the_server_refuses_to_be_reached_by_others_without_a_token(sqlite_stack):

@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from mailbatch.batch.heartbeat import STUCK
 from mailbatch.config import Settings
 from mailbatch.infrastructure.smtp.relay import parse_smtp_url
+from mailbatch.interfaces.cli.serve import serve
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -144,6 +145,21 @@ def test_the_settings_in_the_compose_file_are_good_ones(services, monkeypatch):
     settings = Settings()
     assert settings.database_url.endswith("@postgres:5432/mailbatch")
     assert parse_smtp_url(settings.smtp_url).host == "mailpit"
+
+
+def test_serve_has_one_port_wherever_it_is_named(services):
+    port = next(option.default for option in serve.params if option.name == "port")
+    assert services["serve"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    places = [COMPOSE, *UNITS, *KUBERNETES.glob("*.yaml"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+    named = {
+        (path.name, found)
+        for path in places
+        for found in re.findall(
+            r"serve\b[^\n]*?--port[\", ]+(\d+)|containerPort: (\d+)|localhost:(\d+)/api", path.read_text("utf-8")
+        )
+    }
+    assert {"".join(numbers) for _, numbers in named} == {str(port)}, named
+    assert {name for name, _ in named} >= {"docker-compose.yml", "mailbatch-serve.service", "serve.yaml", "http.md"}
 
 
 # --- image ---

@@ -259,4 +259,10 @@ def test_beyond_this_machine_only_with_a_token_that_operates(sqlite_url):
     for host in ("0.0.0.0", "::", "", "192.168.0.7", "mail.example.com"):  # noqa: S104 - that is the question
         with pytest.raises(SettingsError, match="MAILBATCH_API_TOKEN"):
             ensure_safe(Parts(api_read_token=READ), host)
-        ensure_safe(Parts(api_token=OPERATE), host)
+        ensure_safe(Parts(api_token=OPERATE, api_read_token=READ), host)
+        # What the examples hold is known to all, and whoever reads must not be let in as who operates.
+        with pytest.raises(SettingsError, match="MAILBATCH_API_TOKEN"):
+            ensure_safe(Parts(api_token="CHANGE-ME"), host)
+        for reads in (OPERATE, "CHANGE-ME"):
+            with pytest.raises(SettingsError, match="MAILBATCH_API_READ_TOKEN"):
+                ensure_safe(Parts(api_token=OPERATE, api_read_token=reads), host)

@@ -70,7 +70,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "migrate": Entry("migrate", "Make the tables, or bring them up to date.", "migrate"),
         "doctor": Entry("doctor", "Check everything, and say what to do.", "doctor"),
         "config": Entry("settings", "Show the settings, or check them.", "config show"),
-        "serve": Entry("serve", "Serve the HTTP API and the console.", "serve --port 8025"),
+        "serve": Entry("serve", "Serve the HTTP API and the console.", "serve --port 8000"),
         "healthcheck": Entry(
             "healthcheck", "Say whether the worker beside lives (for probes).", "healthcheck --within 30"
         ),

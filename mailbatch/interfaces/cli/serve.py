@@ -17,7 +17,7 @@ from mailbatch.interfaces.cli.opening import opened
     help="Where to listen; elsewhere than on this machine only with a token.",
 )
 @click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8025, show_default=True, help="0 takes any that is free."
+    "--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes any that is free."
 )
 def serve(*, host: str, port: int) -> None:
     """Serve the HTTP API and the console, until Ctrl-C or SIGTERM.

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -16,6 +17,7 @@ from mailbatch.interfaces.http.guard import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from mailbatch.bootstrap import Parts
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 
 GRACE = 10
 """Seconds for which answers that are under way may take after SIGTERM."""
+_EXAMPLE = "CHANGE-ME"
+"""What stands in the examples of deploy/, for everybody to read."""
 
 
 def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = lambda _address: None) -> None:
@@ -47,7 +51,7 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         bound = listener.getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         started(f"http://{shown}:{bound[1]}")
-        server = uvicorn.Server(config)
+        server = _Server(config)
         app.state.stopping = lambda: server.should_exit
         # uvicorn raises the signal once more when it has ended; to have been told to end is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,13 +59,36 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         server.run(sockets=[listener])
 
 
+class _Server(uvicorn.Server):
+    """Ends when it is told, also when an answer under way does not: uvicorn would wait for its thread for ever."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        last = threading.Timer(GRACE + 1, _leave)
+        last.daemon = True
+        last.start()
+
+
+def _leave() -> None:
+    # A relay or a database keeps a thread waiting. What it does not commit any more has not been done, and the list of
+    # actions says that it was begun.
+    log.warning("an answer was still under way after %d s, and is given up", GRACE)
+    logging.shutdown()
+    os._exit(0)
+
+
 def ensure_safe(parts: Parts, host: str) -> None:
-    """Refuse to listen beyond this machine without a token."""
-    if not is_loopback(host) and parts.settings.api_token is None:
+    """Refuse to listen beyond this machine without a token that others do not know."""
+    operates, reads = parts.settings.api_token, parts.settings.api_read_token
+    if is_loopback(host):
+        return
+    if operates is None or operates.get_secret_value() == _EXAMPLE:
         raise SettingsError(
             f"serve: MAILBATCH_API_TOKEN is not set, and {host} can be reached by others; set it "
             "(`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
         )
+    if reads is not None and reads.get_secret_value() in {_EXAMPLE, operates.get_secret_value()}:
+        raise SettingsError("serve: MAILBATCH_API_READ_TOKEN must be a secret of its own, for whoever may only look")
 
 
 def _listening(host: str, port: int) -> socket.socket:
