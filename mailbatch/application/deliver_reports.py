@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 20
+_AT_ONCE = 5
+"""Few enough that all of them may hang, and none is given to another before its turn has come."""
 
 
 class NotDelivered(Exception):

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 COUNTED = ("sent", "failed", "deferred", "in_doubt", "expired")
-_QUIET = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value, RunOutcome.PAUSED.value})
+QUIET = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value, RunOutcome.PAUSED.value})
+"""How a run ends that need not be told, if it dealt with nothing."""
 _TOLD_ERRORS = 5
 
 RETRIES = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0)
@@ -19,7 +20,7 @@ RETRIES = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0)
 
 def worth_telling(report: Mapping[str, Any]) -> bool:
     """Whether a run is told of at once: it dealt with something, or ended otherwise than well or by a pause."""
-    return report["outcome"] not in _QUIET or any(report[name] for name in COUNTED)
+    return report["outcome"] not in QUIET or any(report[name] for name in COUNTED)
 
 
 def told(report: Mapping[str, Any]) -> str:

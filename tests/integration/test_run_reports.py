@@ -148,6 +148,16 @@ def test_quiet_runs_are_summed_up_in_the_next_report(engine, receiver):
     assert [json.loads(body)["report"]["quiet_runs"] for _, body in receiver.seen] == [0, 3]
 
 
+def test_runs_of_before_there_was_anybody_to_tell_are_not_called_quiet(engine, receiver):
+    for sent in (1204, 0):
+        SqlRuns(engine).open(run_id := uuid4(), "send-all", Trigger.BEAT, 8)
+        report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=Counts(sent=sent))
+        SqlRuns(engine).close("send-all", report, None)
+    close_a_run(engine, sent=1)
+    deliverer(engine, receiver)()
+    assert json.loads(receiver.seen[0][1])["report"]["quiet_runs"] == 1
+
+
 @pytest.mark.parametrize("outcome", [RunOutcome.FAILED, RunOutcome.REVOKED, RunOutcome.TIMED_OUT, RunOutcome.LOCK_LOST])
 def test_a_run_that_was_stopped_or_failed_is_told_though_it_sent_nothing(engine, receiver, outcome):
     close_a_run(engine, outcome)
@@ -199,6 +209,7 @@ def test_what_did_not_arrive_is_tried_again_with_the_same_id(engine, receiver, t
     due_again(engine)
     assert deliver() is None
     assert receiver.ids == [f"run_{run_id}"] * 2
+    assert receiver.seen[0][1] == receiver.seen[1][1], "when it happened, not when it was posted"
 
 
 def test_a_receiver_that_is_gone_is_asked_no_more(engine, receiver):
@@ -299,6 +310,17 @@ def test_no_address_stands_in_a_report(engine, receiver):
     deliverer(engine, receiver)()
     assert b"***@example.com" in receiver.seen[0][1]
     assert b"ada@" not in receiver.seen[0][1]
+
+
+def test_what_a_relay_says_calls_nobody(engine, receiver):
+    table = SqlRuns(engine, ("webhook",))
+    table.open(run_id := uuid4(), "send-all", Trigger.BEAT, 8)
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=Counts(failed=1))
+    table.close("send-all", replace(report, errors=["550 <!channel> a & b"]), None)
+    deliverer(engine, receiver)()
+    message = json.loads(receiver.seen[0][1])
+    assert "550 &lt;!channel&gt; a &amp; b" in message["text"]
+    assert message["report"]["errors"] == ["550 <!channel> a & b"]
 
 
 def test_the_outbox_holds_the_report_once_the_row_is_closed(engine):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from mailbatch.application.deliver_reports import DueReport
 from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.telling import COUNTED, worth_telling
+from mailbatch.domain.telling import COUNTED, QUIET, worth_telling
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_runs, run_reports
 from mailbatch.infrastructure.db.types import now, seconds_since, storable
@@ -31,7 +31,13 @@ def announce(
     """Put the report of a run that is worth telling into the outbox, for each of ``channels``."""
     if not channels or not worth_telling(report):
         return
-    told = {**report, "job": job, "quiet_runs": _quiet_runs(connection, job, run_id)}
+    finished = connection.scalar(sa.select(_b.finished_at).where(_b.run_id == run_id))
+    told = {
+        **report,
+        "job": job,
+        "finished_at": finished.isoformat() if finished else None,
+        "quiet_runs": _quiet_runs(connection, job, run_id),
+    }
     rows = [{"run_id": run_id, "channel": channel, "report": told, "next_at": now()} for channel in channels]
     for row in rows:
         connection.execute(sa.insert(run_reports).values(row))
@@ -52,14 +58,15 @@ def report_of_dead(row: Any) -> dict[str, Any]:
 
 
 def _quiet_runs(connection: Connection, job: str, run_id: UUID) -> int:
-    """Runs since the last one that was told of."""
+    """Runs since the last one that was told of, and that were not worth it; before there was anybody, none was told."""
     last = (
         sa.select(sa.func.max(_b.started_at))
         .where(_b.job == job, _b.run_id.in_(sa.select(_p.run_id)), _b.run_id != run_id)
         .scalar_subquery()
     )
     since = sa.or_(last.is_(None), _b.started_at > last)
-    quiet = sa.select(sa.func.count()).where(_b.job == job, _b.outcome.is_not(None), _b.run_id != run_id, since)
+    nothing = sa.and_(_b.outcome.in_(sorted(QUIET)), *(_b[name] == 0 for name in COUNTED))
+    quiet = sa.select(sa.func.count()).where(_b.job == job, nothing, _b.run_id != run_id, since)
     return int(connection.execute(quiet).scalar_one())
 
 

@@ -49,7 +49,9 @@ class Webhook:
 
     def request(self, report_id: str, report: Mapping[str, Any], now: datetime) -> tuple[str, dict[str, str]]:
         """The body and the headers of a post at ``now``."""
-        message = {"type": TYPE, "timestamp": now.isoformat(), "text": told(report), "report": dict(report)}
+        # When it happened, and no other time at a repetition; when this one was posted is told by a header.
+        happened = report.get("finished_at") or now.isoformat()
+        message = {"type": TYPE, "timestamp": happened, "text": _escaped(told(report)), "report": dict(report)}
         body = json.dumps(message, ensure_ascii=False)
         headers = {
             "content-type": "application/json",
@@ -75,6 +77,11 @@ class Webhook:
                 return response.status_code
         except httpx2.HTTPError as error:
             raise NotDelivered(f"{self.place}: {_said(error)}") from None
+
+
+def _escaped(text: str) -> str:
+    """As Slack wants it: what a stranger's relay wrote must not call a whole channel (``<!channel>``), nor vanish."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _said(error: Exception) -> str:
