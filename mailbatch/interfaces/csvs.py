@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,8 +12,12 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.run import ItemError
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""How a cell begins that some spreadsheet would run (OWASP, CSV injection)."""
+_SIGNS = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"
+_FORMULA = re.compile(rf"""^(?=[\t\r\n]|\s*{_SIGNS})|(?<=;)(?=\s*["']?{_SIGNS})""")
+"""Where a cell begins that some spreadsheet would run (OWASP, CSV injection).
+
+In half of Europe a semicolon ends a cell, and in East Asia the wide forms of these signs count as well.
+"""
 
 
 def errors_as_csv(errors: Iterable[ItemError]) -> Iterator[bytes]:
@@ -30,6 +35,5 @@ def csv_line(cells: Sequence[str]) -> bytes:
 
 
 def safe(cell: str) -> str:
-    """``cell``, with an apostrophe before it if it might be run as a formula."""
-    cell = cell.replace("\x00", "")
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell
+    """``cell``, with an apostrophe before whatever might be run as a formula."""
+    return _FORMULA.sub("'", cell.replace("\x00", ""))
