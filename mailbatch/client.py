@@ -94,7 +94,7 @@ def reserve(
     with reserving() as trace:
         stored = Reserve(check=check, intake=SqlIntake(connection))(draft)
         if trace and stored.new:
-            keep_trace(connection, stored.reservation_id, trace)
+            keep_trace(connection, [stored.reservation_id], trace)
     return stored.reservation_id
 
 

@@ -54,6 +54,9 @@ class Intake(Protocol):
         Raises ``StateConflict`` if it is not ``owner``'s any more: then nothing of this transaction must be kept.
         """
 
+    def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
+        """Note in which trace these were reserved: its W3C headers."""
+
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; for the others, in their places, the error that says why not."""
 

@@ -14,6 +14,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from support.api import Api
 from support.backlogs import database, reserve, states
 from support.smtpfault import FaultServer
 from support.stack import Stack
@@ -120,6 +121,26 @@ def test_the_trace_is_stored_with_the_reservation_and_only_where_there_is_one(re
         reserve_in_a_trace(database_url, "kanarie@@example.org")
     (span,) = [span for span in recorded.get_finished_spans() if span.name == "mailbatch.reserve"][1:]
     assert "kanarie" not in span.to_json()
+
+
+def test_what_is_reserved_over_http_stays_in_the_trace_of_its_request(recorded, parts, sqlite_url):
+    mail = {"recipients": "ann@example.org", "subject": "s", "body_text": "t"}
+    trace_id, nobody = "0af7651916cd43dd8448eb211c80319c", "00000000-0000-0000-0000-000000000000"
+    with Api({"database_url": sqlite_url, "redis_url": "redis://127.0.0.1:1"}) as api:
+        for context in (f"00-{trace_id}-b7ad6b7169203331-00", "junk", nobody):
+            api.post("/api/reservations", mail, 201, traceparent=context)
+        sampled = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01", "tracestate": "shop=1"}
+        known = mail | {"idempotency_key": "k"}
+        one = api.post("/api/reservations", known, 201, **sampled)
+        api.post("/api/reservations", [known, mail, {"recipients": "nobody"}], 200, **sampled)
+    with database(sqlite_url) as connection:
+        rows = connection.execute(sa.select(mail_traces)).all()
+    assert len(rows) == 2
+    assert {row.traceparent.split("-")[1] for row in rows} == {trace_id}
+    assert {row.tracestate for row in rows} == {"shop=1"}
+    assert one["id"] in {str(row.reservation_id) for row in rows}
+    spans = [span for span in recorded.get_finished_spans() if span.name == "mailbatch.reserve"]
+    assert {f"{span.parent.span_id:016x}" for span in spans} == {"b7ad6b7169203331"}
 
 
 class Collector(BaseHTTPRequestHandler):

@@ -18,10 +18,11 @@ from mailbatch.infrastructure.db.answers import finish
 from mailbatch.infrastructure.db.engine import describe, is_transient, reading, writing
 from mailbatch.infrastructure.db.selecting import counted, newest
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.traces import keep
 from mailbatch.infrastructure.db.types import Timestamp, server_now
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -63,6 +64,10 @@ class SqlIntake:
         """Store the answer to a request in the transaction of what it did; see the port."""
         if not finish(self.connection, key, owner, status, answer):
             raise StateConflict("this request took so long that it was begun anew under its key; ask again")
+
+    def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
+        """Note in which trace these were reserved; see the port."""
+        keep(self.connection, ids, headers)
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; see the port. Together as long as all are new and good, else one by one."""

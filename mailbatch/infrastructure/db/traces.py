@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 _t = mail_traces.c
 
 
-def keep(connection: Connection, reservation_id: UUID, headers: Mapping[str, str]) -> None:
-    """Note the W3C headers of the trace in which a mail is reserved, in the transaction that reserves it."""
+def keep(connection: Connection, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
+    """Note the W3C headers of the trace in which mails are reserved, in the transaction that reserves them."""
     values = {"traceparent": headers["traceparent"], "tracestate": headers.get("tracestate")}
-    connection.execute(sa.insert(mail_traces).values(reservation_id=reservation_id, **values))
+    if ids:
+        connection.execute(sa.insert(mail_traces), [{"reservation_id": one, **values} for one in ids])
 
 
 def headers_of(engine: Engine, ids: Sequence[UUID]) -> dict[UUID, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The span in which a mail is reserved, inside of whatever its caller traces."""
+"""The span in which mails are reserved, inside of whatever its caller traces."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mailbatch.infrastructure.tracing.wanted import wanted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Tracer
 
 
 @contextmanager
@@ -20,16 +25,44 @@ def reserving() -> Iterator[Mapping[str, str] | None]:
         yield None
         return
     from opentelemetry import trace
-    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     if not trace.get_current_span().is_recording():
         yield None
         return
-    tracer = trace.get_tracer("mailbatch")
+    with _span(trace.get_tracer("mailbatch"), None) as headers:
+        yield headers
+
+
+@contextmanager
+def reserving_for(asked: Mapping[str, str]) -> Iterator[Mapping[str, str] | None]:
+    """The same in the trace that the headers of a request name, if it is recorded there, and this process traces."""
+    if "traceparent" not in asked or not wanted():
+        yield None
+        return
+    from opentelemetry import trace
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    from mailbatch.infrastructure.tracing.provider import tracer
+
+    carrier = {name: asked[name] for name in ("traceparent", "tracestate") if name in asked}
+    origin = TraceContextTextMapPropagator().extract(carrier)
+    if not trace.get_current_span(origin).get_span_context().trace_flags.sampled:
+        yield None
+        return
+    with _span(tracer(), origin) as headers:
+        yield headers
+
+
+@contextmanager
+def _span(tracer: Tracer, origin: Context | None) -> Iterator[Mapping[str, str]]:
+    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
     # What is raised may quote an address.
     with tracer.start_as_current_span(
         "mailbatch.reserve",
-        kind=trace.SpanKind.PRODUCER,
+        context=origin,
+        kind=SpanKind.PRODUCER,
         record_exception=False,
         set_status_on_exception=False,
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from mailbatch.application.requeue import Requeue
 from mailbatch.application.reserve import Draft, Reserve, ReserveMany
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
 from mailbatch.domain.reservation import Status
+from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.documents import of_answer, said
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
@@ -29,7 +31,7 @@ from mailbatch.interfaces.http.telling import ACTING, tells
 from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from mailbatch.application.operating_ports import Answer, Intake
     from mailbatch.bootstrap import Parts
@@ -94,29 +96,44 @@ def reserve(request: Request, _caller: Operator, once: OnceOnly, body: JsonBody)
     from it. All that can be are stored in one transaction.
     """
     parts = parts_of(request)
-    if not isinstance(body, list):
-        return once(lambda: _reserve_one(parts, body, once))
-    if not 1 <= len(body) <= MOST:
+    if isinstance(body, list) and not 1 <= len(body) <= MOST:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are {len(body)} mails; send 1 to {MOST} at once")
-    return once(lambda: _reserve_many(parts, body, once))
+    reserve = _reserve_many if isinstance(body, list) else _reserve_one
+
+    def deed() -> tuple[int, Any]:
+        with reserving_for(request.headers) as trace:
+            return reserve(parts, body, once, trace)
+
+    return once(deed)
 
 
-def _reserve_one(parts: Parts, body: Any, once: OnceOnly) -> tuple[int, Any]:
+_Trace = Mapping[str, str] | None
+"""The W3C headers of the trace in which mails are reserved, if there is one."""
+
+
+def _reserve_one(parts: Parts, body: Any, once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     draft = read_draft(body)
     with parts.reservations.intake() as intake:
         stored = Reserve(check=parts.check_draft, intake=intake)(draft)
+        _keep_trace(intake, [stored], trace)
         status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
         once.seal(intake, status, _result(stored))
     return status, _result(stored)
 
 
-def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly) -> tuple[int, Any]:
+def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     def seal(intake: Intake, results: Sequence[Stored | MailbatchError]) -> None:
+        _keep_trace(intake, results, trace)
         once.seal(intake, HTTPStatus.OK, _results(results))
 
     drafts = [_read(item) for item in body]
     results = ReserveMany(check=parts.check_draft, reservations=parts.reservations)(drafts, seal)
     return HTTPStatus.OK, _results(results)
+
+
+def _keep_trace(intake: Intake, results: Sequence[Stored | MailbatchError], trace: _Trace) -> None:
+    if trace:
+        intake.trace([r.reservation_id for r in results if isinstance(r, Stored) and r.new], trace)
 
 
 def _read(item: Any) -> Draft | MailbatchError:
