@@ -9,7 +9,7 @@ COPY migrations ./migrations
 COPY mailbatch ./mailbatch
 RUN pip wheel --no-deps --wheel-dir /wheels . \
     && python -m venv /opt/mailbatch \
-    && /opt/mailbatch/bin/pip install --constraint constraints.txt "$(ls /wheels/mailbatch-*.whl)[postgres,http,monitor,otel]"
+    && /opt/mailbatch/bin/pip install --constraint constraints.txt "$(ls /wheels/mailbatch-*.whl)[postgres,http,webhook,monitor,otel]"
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 LABEL org.opencontainers.image.title="mailbatch" org.opencontainers.image.licenses="MIT"

@@ -17,6 +17,7 @@ import pytest
 from support.waiting import wait_until
 
 from mailbatch.config import PREFIX, Settings
+from mailbatch.infrastructure.db.tables import metadata
 from mailbatch.infrastructure.redis.client import connect
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ def test_the_useful_questions_can_be_asked(postgres):
     for block in blocks(DOCS / "reference" / "table.md", "sql"):
         for statement in filter(str.strip, block.split(";")):
             postgres.execute(statement)
+
+
+def test_every_table_is_described():
+    page = (DOCS / "reference" / "table.md").read_text(encoding="utf-8")
+    described = set(re.findall(r"^\| `([a-z_]+)` \|", page.partition("## The other tables")[2], re.MULTILINE))
+    assert described == {*metadata.tables} - {"mail_reservations"} | {"alembic_version"}
+    columns = page.partition("## The other tables")[0]
+    assert [c.name for c in metadata.tables["mail_reservations"].c if f"`{c.name}`" not in columns] == []
 
 
 def test_an_application_that_only_reserves_needs_no_more_than_the_grants_named(postgres):
