@@ -18,6 +18,9 @@ MOST = 1_000_000
 DOUBLED_LISTS = "{% set a = [1, 1] %}" + "{% set a = [a, a] %}" * 40
 
 
+HOARD = "{% set x = 'x' * 900000 %}{% set ns = namespace(l=[]) %}"
+
+
 def render(source: str, most: int = MOST, **context) -> str:
     mail = Mail(recipients="ann@example.org", subject="s", body_text=source, context=context)
     return Templates(None, most)(mail).text or ""
@@ -65,6 +68,19 @@ def peak_kib() -> int:
         "{{ '{0:{w}}'.format_map({'0': 1, 'w': 999999999}) }}",
         "{{ ('%s' * 1000) % ((('x' * 1000000),) * 1000) }}",
         "{{ [1]|batch(900000000, 0)|list }}",
+        HOARD + "{% for i in range(100000) %}{% set ns.l = ns.l + [x|upper] %}{% endfor %}",
+        HOARD + "{% for i in range(100000) %}{% set ns.l = ns.l + [x[1:]] %}{% endfor %}",
+        HOARD + "{% for i in range(100000) %}{% set ns.l = ns.l + [x ~ i] %}{% endfor %}",
+        HOARD + "{% for i in range(100000) %}{% set ns.l = ns.l + [x + 'x'] %}{% endfor %}",
+        HOARD + "{% for i in range(100000) %}{% set ns.l = ns.l + [[1] * 100000] %}{% endfor %}",
+        HOARD + "{{ ([x] * 90000)|map('upper')|list|length }}",
+        HOARD + "{{ range(90000)|map('string')|map('replace', '1', x)|list|length }}",
+        HOARD + "{% set x = x[:60000] %}{% for i in range(100000) %}{% set ns.l = ns.l + [x|upper] %}{% endfor %}",
+        "{{ ([[1] * 100000] * 100000)|sum(start=[])|length }}",
+        "{{ ('ab ' * 300000).split()|length }}",
+        "{{ ('ab ' * 300000).split('a')|length }}",
+        "{{ ('a\\n' * 300000).splitlines()|length }}",
+        "{{ ('ab ' * 300000)|list|length }}",
         "{{ [1]|slice(900000000)|list }}",
         "{{ 1|round(100000000, 'ceil') }}",
         "{{ [1]|tojson(900000000) }}",
@@ -231,6 +247,8 @@ def test_there_is_no_way_out_of_the_box(source):
         ("{{ ', '.join(items) }} {{ items|join(' & ') }}", "a, b a & b"),
         ("{{ users|join(', ', attribute='name') }}", "Cy, Di"),
         ("{{ 'abc'.replace('b', 'x') }} {{ 'abc'|replace('b', 'x') }}", "axc axc"),
+        ("{{ 'a b,c'.split()[1] }} {{ 'a b,c'.split(',', 1)[0] }} {{ 'a\\nb'.splitlines()|last }}", "b,c a b b"),
+        ("{{ 'abc'|list|join('-') }} {{ users[1:]|map(attribute='name')|first }} {{ 'abc'[::-1] }}", "a-b-c Di cba"),
         ("{{ name.upper() }} {{ name|lower }} {{ name[:2] }} {{ name ~ '!' }}", "ANN ann An Ann!"),
         ("{% for u in users %}{{ loop.index }}/{{ loop.length }} {{ u.name }} {% endfor %}", "1/2 Cy 2/2 Di "),
         ("{% for u in users %}{{ u.name }}{{ ', ' if not loop.last }}{% endfor %}", "Cy, Di"),

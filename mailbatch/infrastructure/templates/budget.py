@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from jinja2.exceptions import SecurityError
@@ -20,6 +22,12 @@ LONGEST_LIST = 100_000
 WRITTEN = 8
 """How many times ``most`` may be written in all, into macros, set blocks and from them on."""
 BITS = 4_096
+GROWTH = 64 * 2**20
+"""Bytes by which the process may grow while it renders, beside what may be written."""
+_BETWEEN_WEIGHINGS = 1_000
+_BIG = 8_192
+"""Characters, or members of a list, from which on a value is big: the process is weighed when one is made."""
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _DIGITS = re.compile(r"\d+")
 # A width that comes from a value: "%*d" (its flags and digits before the star), "{:{}}".
 _STARRED = re.compile(r"%[-+ #0\d.]*\*")
@@ -31,7 +39,11 @@ class OverBudget(SecurityError):
 
 
 class Budget:
-    """Steps, seconds, and characters (``most``) of any one value."""
+    """Steps, seconds, characters (``most``) of any one value, and the memory of all together.
+
+    That is measured on the process itself, for nobody counts what a value costs and whether it is still held; where
+    the system does not tell (other than Linux) it is not bounded.
+    """
 
     def __init__(self, most: int, steps: int = STEPS, seconds: float = SECONDS) -> None:
         self.most = most
@@ -40,6 +52,8 @@ class Budget:
         self._seconds = seconds
         self._until: float | None = None
         self._look_below = steps - _BETWEEN_LOOKS
+        self._weigh_below = steps - _BETWEEN_WEIGHINGS
+        self._weight: int | None = None
 
     def step(self, count: int = 1) -> None:
         """Use up ``count`` steps."""
@@ -54,6 +68,16 @@ class Budget:
             self._until = now + self._seconds
         elif now > self._until:
             raise OverBudget(f"takes longer than {self._seconds:g} seconds")
+        if self._steps < self._weigh_below:
+            self._weigh_below = self._steps - _BETWEEN_WEIGHINGS
+            self._weigh()
+
+    def _weigh(self) -> None:
+        weight = _resident()
+        if self._weight is None:
+            self._weight = weight
+        elif weight - self._weight > GROWTH + self.most * WRITTEN:
+            raise OverBudget("takes too much memory; look for a list of long texts")
 
     def room(self, size: int) -> None:
         """See that a text of ``size`` characters may be made."""
@@ -82,13 +106,25 @@ class Budget:
                 rest += item
 
     def check(self, value: Any) -> Any:
-        """Answer ``value`` if it is within the limits."""
+        """Answer ``value``, which is new, if it is within the limits; that is a step."""
+        self._steps -= 1
+        if self._steps < self._look_below:
+            self.step(0)
         if isinstance(value, str):
-            self.room(len(value))
+            if len(value) > _BIG:
+                self.room(len(value))
+                self._weigh()
         elif isinstance(value, (list, tuple)):
             listed(len(value))
+            self.made(value)
         elif isinstance(value, int):
             numbered(value.bit_length())
+        return value
+
+    def made(self, value: Any) -> Any:
+        """Answer ``value``, which is new and not too long, if there is memory for it."""
+        if isinstance(value, (str, list, tuple)) and len(value) > _BIG:
+            self._weigh()
         return value
 
 
@@ -190,6 +226,14 @@ def _longest(values: Any) -> int:
     return max(
         (len(v if isinstance(v, str) else str(v)) for v in (values if _is_many(values) else (values,))), default=0
     )
+
+
+def _resident() -> int:
+    """Bytes that this process holds in memory; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * _PAGE
+    except OSError:
+        return 0
 
 
 def _is_many(values: Any) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from functools import wraps
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from jinja2.filters import FILTERS
 
 from mailbatch.infrastructure.templates.budget import (
+    LONGEST_LIST,
     OverBudget,
     budget,
     formatted,
@@ -30,7 +33,10 @@ _LIST = frozenset(
     """abs attr batch count d default dictsort first groupby items join last length list map max min random reject
     rejectattr reverse round select selectattr slice sort sum unique""".split()  # noqa: SIM905 - as above
 )
-MEASURED_METHODS = frozenset({"center", "format", "format_map", "join", "ljust", "replace", "rjust", "zfill"})
+# Given a text, these go through it sign by sign, and most make a list of all.
+_WALK = _LIST - {"abs", "attr", "count", "d", "default", "first", "last", "length", "random", "reverse", "round"}
+_SPLIT = {"split": re.compile(r"\s+"), "rsplit": re.compile(r"\s+"), "splitlines": re.compile(r"\s")}
+MEASURED_METHODS = frozenset({"center", "format", "format_map", "join", "ljust", "replace", "rjust", "zfill", *_SPLIT})
 
 
 def measured_filters() -> dict[str, Callable[..., Any]]:
@@ -50,6 +56,8 @@ def measured_method(text: str, method: Callable[..., str]) -> Callable[..., str]
             replaced(text, *args[:2])
         elif name in ("format", "format_map"):
             formatted(text, [*args, *kwargs.values()])
+        elif name in _SPLIT:
+            _split(name, text, *args, **kwargs)
         else:
             padded(args[0] if args else None)
         return budget().check(method(*args, **kwargs))
@@ -66,6 +74,8 @@ def _measured(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def measured(*args: Any, **kwargs: Any) -> Any:
         if name in _TEXT:
             budget().weigh([*args[skip:], *kwargs.values()])
+        elif name in _WALK and args[skip:] and isinstance(args[skip], str):
+            listed(len(args[skip]))
         if name == "join":
             args = (*args[:skip], _joined(kwargs.get("d", ""), *args[skip:]), *args[skip + 1 :])
         if measure:
@@ -83,6 +93,15 @@ def _joined(separator: Any, values: Iterable[Any] = (), *more: Any) -> list[Any]
     budget().weigh(pieces)
     budget().room(len(pieces) * len(str(separator)))
     return pieces
+
+
+def _split(name: str, text: str, sep: Any = None, maxsplit: int = -1, **_: Any) -> None:
+    if len(text) < LONGEST_LIST or 0 <= maxsplit < LONGEST_LIST:
+        return
+    if name != "splitlines" and isinstance(sep, str) and sep:
+        listed(text.count(sep) + 1)
+    else:
+        listed(sum(1 for _ in islice(_SPLIT[name].finditer(text), LONGEST_LIST)) + 1)
 
 
 def _center(_value: Any, width: int = 80) -> None:
@@ -121,6 +140,12 @@ def _round(value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
         raised(10, precision)
 
 
+def _sum(_value: Any, _attribute: Any = None, start: Any = 0) -> None:
+    # From a list on it copies all of the sum at each step, out of reach of any count.
+    if not isinstance(start, (int, float)):
+        raise OverBudget("adds up something other than numbers")
+
+
 def _tojson(_value: Any, indent: int | None = None) -> None:
     if indent is not None and indent > 16:  # noqa: PLR2004 - deep nesting multiplies it
         raise OverBudget(f"indents JSON by {indent}; at most 16 is allowed")
@@ -134,6 +159,7 @@ _MEASURES: dict[str, Callable[..., None]] = {
     "replace": _replace,
     "round": _round,
     "slice": _columns,
+    "sum": _sum,
     "tojson": _tojson,
     "wordwrap": _wordwrap,
 }

@@ -5,7 +5,8 @@ Jinja2's own sandbox keeps templates from Python's internals, but bounds only ``
 - what can make a long value of a short one is measured before it is made (``*``, ``**``, ``%``, ``+``, ``~``, padding
   filters and methods, ``join``, ``replace``, set blocks, macros); filters and methods not named here do not exist;
 - each turn of a loop, each call and each include is a step; steps and seconds are limited;
-- what is written is counted: into macros and set blocks all of it, elsewhere what is long (who renders counts it all).
+- what is written is counted: into macros and set blocks all of it, elsewhere what is long (who renders counts it all);
+- what all values together take is weighed now and then, and when one of them is big.
 
 Not bounded: one single operation of the interpreter on values that are within the limits (sorting 100,000 values,
 comparing two deeply shared structures) is not interrupted; that it took long is noticed at the next step.
@@ -109,6 +110,14 @@ class _Counting(CodeGenerator):
         else:
             self.write(f"{plain} else environment.written(value, False))")
 
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802 - as above
+        if isinstance(node.arg, nodes.Slice):
+            self.write("environment.sliced(")
+            super().visit_Getitem(node, frame)
+            self.write(")")
+        else:
+            super().visit_Getitem(node, frame)
+
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - as above
         self.write("environment.joined(context, (")
         for part in node.nodes:
@@ -191,7 +200,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def joined(self, context: Context, values: tuple[Any, ...]) -> str:
         """Do what ``~`` does."""
         budget().weigh(values)
-        return markup_join(values) if context.eval_ctx.autoescape else str_join(values)
+        text: str = markup_join(values) if context.eval_ctx.autoescape else str_join(values)
+        budget().made(text)
+        return text
+
+    def sliced(self, value: Any) -> Any:
+        """Let a slice be weighed."""
+        return budget().made(value)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Allow, of the built-in types, only the methods that are known to do no harm."""
@@ -219,7 +234,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Measure what an operator would make before it makes it."""
         _OPERATORS[operator](left, right)
-        return super().call_binop(context, operator, left, right)
+        return budget().made(super().call_binop(context, operator, left, right))
 
     def refuse_if_vast(self, source: str, name: str) -> None:
         """Raise ``TemplateSyntaxError`` for a source on which the compiler would spend minutes."""
