@@ -144,8 +144,7 @@ class Explain:
         if row["attempts"] and row["retry_at"] is not None:
             why = row["last_error"] or "it was put off"
             said = f"It waits for its next try{_on(row['due_at'])}, after {row['attempts']} that failed: {why}."
-            hurry = f"`mailbatch requeue {row['id']}` is for failed mails; this one goes by itself"
-            return Reason.WAITS_FOR_RETRY, said, hurry, facts
+            return Reason.WAITS_FOR_RETRY, said, "wait, it goes by itself", facts
         return Reason.NOT_DUE, f"It is not due before {_at(row['due_at'])}.", "", facts
 
     def _held_up(self, case: _Case, facts: dict[str, Any]) -> tuple[Reason, str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from email.parser import BytesHeaderParser
+from email.policy import default
 from typing import TYPE_CHECKING, Protocol
 
 from mailbatch.domain.errors import CannotCompose
@@ -37,6 +39,15 @@ class Planned:
     mail: ClaimedMail
     errors: tuple[str, ...] = ()
     size: int = 0
+    head: bytes = b""
+
+    @property
+    def subject(self) -> str:
+        """Its subject as a reader will see it; what it was reserved with, or its template, if it cannot be composed."""
+        if self.head:
+            return str(BytesHeaderParser(policy=default).parsebytes(self.head)["Subject"] or "")
+        mail = self.mail.mail
+        return mail.subject if mail.subject is not None else f"template {mail.template}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,7 @@ class PlanRun:
             except CannotCompose as error:
                 yield Planned(mail, tuple(error.errors))
             else:
-                yield Planned(mail, size=len(message.data))
+                yield Planned(mail, size=len(message.data), head=message.data.partition(b"\r\n\r\n")[0])
 
     def rate(self, job: str) -> float | None:
         """Mails a second in the last runs of ``job`` that had enough to do, or None if there was none."""

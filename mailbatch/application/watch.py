@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from mailbatch.application.ports import Circuits, Runs, Switch
 
 
+ALL_IS_WELL = "nothing is overdue, stuck or left behind"
+"""What is said when a look finds nothing wrong."""
+
+
 class Level(StrEnum):
     """How bad a finding is."""
 

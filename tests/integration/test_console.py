@@ -132,7 +132,7 @@ def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
         )  # fmt: skip
     page = browser.open("/")
     assert "No run now" in page
-    assert "Due 12 the oldest for 3 min" in page
+    assert "Due 12 oldest 3 min" in page
     assert "1,204 sent, 2 failed" in page
     assert page.links["Failed"] == "/reservations?status=failed"
     assert f"/runs/{run_id}" in page.html
@@ -141,7 +141,7 @@ def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
     assert "ann@example.org" not in page, "what a relay says may hold an address"
     assert "Redis (ok) answers" in page
     assert "next tick in" in page
-    assert "1,204 sent, 0 put off, 2 failed in 1 run" in page
+    assert "1,204 sent, 0 put off, 2 failed or in doubt in 1 run" in page
 
 
 def test_a_run_in_progress_shows_its_progress_and_a_button_that_stops_it(browser, api, sqlite_url):
@@ -209,6 +209,18 @@ def test_filters_narrow_a_list(on_either, database_url):
     page = on_either.press(page, "Show these", tag="spring", reply="4xx", since="1h")
     assert ids(page) == [str(wanted)]
     assert page.answer.url.query == b"status=failed&tag=spring&since=1h&reply=4xx"
+
+
+def test_a_list_says_how_many_there_are(on_either, database_url):
+    reserve(
+        database_url, PAGE + 1, tag="spring", status="sent", finished_at=datetime.now(UTC), sent_at=datetime.now(UTC)
+    )
+    reserve(database_url, 2, start=PAGE + 1)
+    assert f"{PAGE + 1} reservations." in on_either.open("/reservations?status=sent&since=1h")
+    page = on_either.open("/reservations?status=sent&tag=spring")
+    assert f"{PAGE + 1} reservations." in page
+    assert "reservations." not in on_either.follow(page, "Older")
+    assert "2 reservations." in on_either.press(on_either.open("/reservations?status=pending"), "Show these", to="to5")
 
 
 def test_an_address_that_was_searched_for_stands_in_no_link(browser, sqlite_url, caplog):

@@ -203,7 +203,7 @@ def _row_of(s: Settlement) -> dict[str, Any]:
     if s.reply is not None:
         row |= {"reply_code": s.reply.code, "reply_text": storable(s.reply.text), "relay": s.relay}
     if s.errors:
-        row |= {"error": storable(" ".join(s.errors)), "relay": s.relay}
+        row |= {"error": storable("; ".join(s.errors)), "relay": s.relay}
     if s.retry_in is not None:
         row["retry_in"] = s.retry_in
     if s.verdicts is not None:
@@ -227,7 +227,7 @@ def _attempt_of(s: Settlement, run_id: UUID, lane: int) -> dict[str, Any]:
 
 
 def _told(s: Settlement) -> str:
-    return storable(s.reply.text if s.reply else " ".join(s.errors))
+    return storable(s.reply.text if s.reply else "; ".join(s.errors))
 
 
 def stored_verdicts(verdicts: Mapping[str, Verdict] | None) -> dict[str, Any] | None:

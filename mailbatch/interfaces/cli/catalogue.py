@@ -36,7 +36,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "explain": Entry(
             "explain",
             "Say why one has not gone yet, or what became of it.",
-            "explain ID",
+            "explain --to ann@example.com",
         ),
         "plan": Entry("plan", "Render what the next run would send, and send nothing.", "plan --limit 100"),
         "twice": Entry("twice", "List who may have got a mail twice.", "twice --since 1w"),

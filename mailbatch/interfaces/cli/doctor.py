@@ -119,9 +119,13 @@ def _redis(parts: Parts) -> Finding:
 
 def _smtp(parts: Parts) -> Finding:
     from mailbatch.infrastructure.smtp.check import check
+    from mailbatch.infrastructure.smtp.relay import RelayError
 
     relay = replace(parts.relay, timeout=min(parts.relay.timeout, _SMTP_TIMEOUT))
-    return Finding("smtp", ok=True, found=check(relay))
+    try:
+        return Finding("smtp", ok=True, found=check(relay))
+    except RelayError as error:
+        return Finding("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
 
 
 def _workers(_parts: Parts) -> Finding:
@@ -133,11 +137,11 @@ def _workers(_parts: Parts) -> Finding:
 
 
 def _runs(parts: Parts) -> Finding:
-    from mailbatch.application.watch import Level
+    from mailbatch.application.watch import ALL_IS_WELL, Level
 
     found = parts.watch("send-all")("send-all")
     if not found:
-        return Finding("runs", ok=True, found="nothing is overdue, stuck or left behind")
+        return Finding("runs", ok=True, found=ALL_IS_WELL)
     bad = any(finding.level is Level.ERROR for finding in found)
     return Finding("runs", ok=False if bad else None, found="; ".join(f.what for f in found), advice=found[0].advice)
 

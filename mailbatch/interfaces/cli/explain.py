@@ -8,35 +8,74 @@ import click
 
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json, to_json
+from mailbatch.interfaces.cli.which import read_selection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
+
+    from mailbatch.application.explain import Explanation
+    from mailbatch.application.operating_ports import Row
+    from mailbatch.bootstrap import Parts
 
 
 @click.command
-@click.argument("reservation_id", metavar="ID", type=click.UUID)
+@click.argument("reservation_id", metavar="[ID]", required=False, type=click.UUID)
+@click.option("--to", metavar="TEXT", help="In place of an ID: the newest whose recipients contain this.")
+@click.option("--limit", type=click.IntRange(1, 100), default=3, show_default=True, help="With --to: how many of them.")
 @as_json
-def explain(*, reservation_id: UUID, as_json: bool) -> None:
-    """Say why a reservation has not gone yet, or what became of it."""
+def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json: bool) -> None:
+    """Say why a reservation has not gone yet, or what became of it.
+
+    With --json an object for an ID, a list for --to.
+    """
+    if (reservation_id is None) == (to is None):
+        raise click.UsageError("say which: either an ID or --to, a part of an address")
     with opened() as parts:
-        found = parts.explain(reservation_id)
+        if reservation_id is not None:
+            found = parts.explain(reservation_id)
+            if as_json:
+                print_json(_as_dict(found))
+            else:
+                _print(found)
+            return
+        rows = _newest(parts, to, limit)
+        explained = [parts.explain(row["id"]) for row in rows]
     if as_json:
-        print_json(
-            {
-                "id": found.reservation_id,
-                "status": found.status,
-                "reason": found.reason,
-                "sentence": found.sentence,
-                "advice": found.advice,
-                "facts": found.facts,
-            }
-        )
+        print_json([_as_dict(found) for found in explained])
         return
+    for number, (row, found) in enumerate(zip(rows, explained, strict=True)):
+        click.echo(("\n" if number else "") + clean(f"{row['id']} to {row['recipients']}"))
+        _print(found)
+
+
+def _newest(parts: Parts, to: str | None, limit: int) -> Sequence[Row]:
+    from mailbatch.application.inquire import ListReservations
+
+    listed = ListReservations(parts.reservations)
+    rows = list(listed(read_selection({"to": to}), limit, ("id", "recipients")))
+    if not rows:
+        raise click.ClickException(f"there is no reservation whose recipients contain {to}")
+    return rows
+
+
+def _print(found: Explanation) -> None:
     click.echo(clean(found.sentence))
     if found.advice:
         click.echo(clean(f"What to do: {found.advice}."))
     click.echo()
     print_fields((name.replace("_", " "), _text(value)) for name, value in found.facts.items())
+
+
+def _as_dict(found: Explanation) -> dict[str, Any]:
+    return {
+        "id": found.reservation_id,
+        "status": found.status,
+        "reason": found.reason,
+        "sentence": found.sentence,
+        "advice": found.advice,
+        "facts": found.facts,
+    }
 
 
 def _text(value: Any) -> str:

@@ -26,10 +26,24 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.operating_ports import Row, Selection
+    from mailbatch.bootstrap import Parts
 
+_COUNTED = 100_000
+"""Reservations that are counted at most to say how many more there are."""
 _TROUBLED = frozenset({Status.FAILED, Status.IN_DOUBT, Status.EXPIRED})
-_LISTED = ("id", "status", "recipients", "subject", "last_error", "due_at", "sent_at", "finished_at", "created_at")
+_LISTED = (
+    "id",
+    "status",
+    "recipients",
+    "subject",
+    "template",
+    "last_error",
+    "due_at",
+    "sent_at",
+    "finished_at",
+    "created_at",
+)
 
 
 @click.command("list")
@@ -50,7 +64,21 @@ def list_command(*, limit: int, as_json: bool, **given: Any) -> None:
         if as_json:
             print_json_list(listed(which, limit))
             return
-        _print_list(listed(which, limit, _LISTED), parts.settings.timezone, troubled=which.status in _TROUBLED)
+        rows = list(listed(which, limit + 1, _LISTED))
+        _print_list(rows[:limit], parts.settings.timezone, troubled=which.status in _TROUBLED)
+        if len(rows) > limit:
+            # On stderr: whoever counts lines counts mails.
+            click.echo(f"the newest {limit:,} of {_counted(parts, which)}; --limit shows more", err=True)
+
+
+def _subject(row: Row) -> str:
+    """That of a template is not known before it is rendered."""
+    return row["subject"] if row["subject"] is not None else f"template {row['template']}"
+
+
+def _counted(parts: Parts, which: Selection) -> str:
+    many = parts.reservations.count(which, _COUNTED)
+    return f"{many:,}" if many <= _COUNTED else f"more than {_COUNTED:,}"
 
 
 def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool) -> None:
@@ -67,7 +95,8 @@ def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool) -> None:
     def cells(row: Row) -> Sequence[str]:
         when = moment(row["sent_at"] or row["finished_at"] or row["due_at"], zone)
         state = [] if troubled else [row["status"]]
-        return [str(row["id"]), *state, when, *(row[name] or "" for name in names)]
+        shown = {**row, "subject": _subject(row)}
+        return [str(row["id"]), *state, when, *(shown[name] or "" for name in names)]
 
     print_table(columns, map(cells, rows), "no reservations")
 

@@ -110,7 +110,7 @@ def _print(found: _Found, due: int, exact: bool, by: datetime | None, rate: floa
         more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
         click.echo(f"  {len(ids):,} × {clean(reason)}\n      {', '.join(ids[:_NAMED])}{more}")
     click.echo()
-    columns = [("FIRST", "fixed"), ("TO", "text"), ("SUBJECT OR TEMPLATE", "text"), ("", "fixed")]
+    columns = [("FIRST", "fixed"), ("TO", "text"), ("SUBJECT", "text"), ("", "fixed")]
     print_table(columns, [_cells(one) for one in found.first], "")
 
 
@@ -119,7 +119,7 @@ def _cells(one: Planned) -> list[str]:
     return [
         str(one.mail.claim.reservation_id),
         str(mail.recipients or ""),
-        mail.template or mail.subject or "",
+        one.subject,
         "cannot" if one.errors else "",
     ]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.application.watch import ALL_IS_WELL
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.opening import opened
@@ -65,13 +66,19 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
         ("due", waiting),
         ("reservations", states if census.exact else f"{states} (at least)"),
         ("relay", _relay(standing.relay, zone) if standing.relay else ""),
-        *((f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != "relay_away"),
+        *_watched(standing),
     ]
+
+
+def _watched(standing: Standing) -> list[tuple[str, str]]:
+    """What is wrong. What is said of the relay stands in its own line."""
+    found = [(f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != "relay_away"]
+    return found or [("watch", ALL_IS_WELL)]
 
 
 def _relay(circuit: Circuit, zone: str) -> str:
     if circuit.state is CircuitState.CLOSED:
-        return f"{circuit.relay}, nothing is wrong with it"
+        return f"{circuit.relay}, not known to be away"
     until = (
         f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is probed by the next run"
     )

@@ -39,7 +39,7 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
     if as_json:
         print_json(list(rows))
         return
-    columns = [("ID", "fixed"), ("DOUBT", "fixed"), ("SENT", "fixed"), ("TO", "text"), ("MESSAGE-ID", "text")]
+    columns = [("ID", "fixed"), ("DOUBT", "fixed"), ("SENT", "fixed"), ("TO", "text"), ("MESSAGE-ID", "whole")]
     print_table(columns, [_cells(row, zone) for row in rows], f"nobody, since {moment(when, zone)}")
 
 

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
+from mailbatch.interfaces.console.words import state
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
 BARS = 48
 """Half hours of a day."""
 SLICE = timedelta(minutes=30)
-WIDTH, HEIGHT = 960, 160
-_GAP = 3
+WIDTH, HEIGHT = 100.0, 160
+"""In percent of the page's width, and in pixels."""
+_GAP = 0.3
 _LEAST = 2.0
 """Height of a part that is not nothing: a single failure among thousands must be seen."""
 _PARTS = (("sent", ("sent",)), ("deferred", ("deferred",)), ("failed", ("failed", "in_doubt", "expired")))
+"""The colours of a bar, from its foot, and what is counted in each."""
+_NAMES = tuple(name for _, names in _PARTS for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +61,20 @@ class Chart:
 def draw(runs: Iterable[Row], now: datetime, zone: str) -> Chart:
     """Draw the runs that began within the day before ``now``."""
     first = _floor(now.astimezone(UTC)) - SLICE * (BARS - 1)
-    sums = [dict.fromkeys(("runs", *(kind for kind, _ in _PARTS)), 0) for _ in range(BARS)]
+    sums = [dict.fromkeys(("runs", *_NAMES), 0) for _ in range(BARS)]
     for run in runs:
         place = int((run["started_at"] - first) / SLICE)
         if 0 <= place < BARS and run["started_at"] >= first:
             sums[place]["runs"] += 1
-            for kind, names in _PARTS:
-                sums[place][kind] += sum(run[name] for name in names)
-    most = max(sum(one[kind] for kind, _ in _PARTS) for one in sums)
+            for name in _NAMES:
+                sums[place][name] += run[name]
+    most = max(sum(one[name] for name in _NAMES) for one in sums)
     wide = WIDTH / BARS
     local = ZoneInfo(zone)
     starts = [(first + SLICE * i).astimezone(local) for i in range(BARS)]
     return Chart(
         bars=[
-            Bar(round(i * wide, 2), wide - _GAP, _stack(s, most), _told(starts[i], s), s["runs"])
+            Bar(round(i * wide, 2), round(wide - _GAP, 2), _stack(s, most), _told(starts[i], s), s["runs"])
             for i, s in enumerate(sums)
         ],
         ticks=[
@@ -78,23 +83,23 @@ def draw(runs: Iterable[Row], now: datetime, zone: str) -> Chart:
             if not start.minute and start.hour % 6 == 0
         ],
         most=most,
-        total={kind: sum(one[kind] for one in sums) for kind, _ in _PARTS},
+        total={kind: sum(one[name] for one in sums for name in names) for kind, names in _PARTS},
         runs=sum(one["runs"] for one in sums),
     )
 
 
 def _stack(one: dict[str, int], most: int) -> list[Part]:
     parts, y = [], float(HEIGHT)
-    for kind, _ in _PARTS:
-        if one[kind]:
-            height = max(_LEAST, one[kind] / most * (HEIGHT - 3 * _LEAST))
+    for kind, names in _PARTS:
+        if many := sum(one[name] for name in names):
+            height = max(_LEAST, many / most * (HEIGHT - 3 * _LEAST))
             y -= height
             parts.append(Part(kind, round(y, 2), round(height, 2)))
     return parts
 
 
 def _told(start: datetime, one: dict[str, int]) -> str:
-    counted = ", ".join(f"{one[kind]:,} {kind}" for kind, _ in _PARTS if one[kind]) or "no mail"
+    counted = ", ".join(f"{one[name]:,} {state(name)}" for name in _NAMES if one[name]) or "no mail"
     runs = "1 run" if one["runs"] == 1 else f"{one['runs']:,} runs"
     return f"{start:%H:%M}–{start + SLICE:%H:%M}: {counted}, {runs}"
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.application.watch import ALL_IS_WELL, Level
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.console.words import moment, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from mailbatch.application.watch import Finding
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.circuit import Circuit
 
@@ -44,7 +46,7 @@ def of_redis(parts: Parts) -> Check:
 def of_relay(circuit: Circuit, zone: str) -> Check:
     """Whether it is left alone; nobody asks it here."""
     if circuit.state is CircuitState.CLOSED:
-        return Check("Relay", "ok", f"{circuit.relay}: nothing is wrong with it")
+        return Check("Relay", "ok", f"{circuit.relay} is not known to be away")
     ahead = (
         f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is tried by the next run"
     )
@@ -68,6 +70,14 @@ def of_beat(tick: datetime | None, now: datetime, pause: Pause) -> Check:
             "Beat", "error", f"its tick is {span(late)} late", "is it running? `celery -A mailbatch worker -B`"
         )
     return Check("Beat", "ok", f"next tick in {span(max(0, round(-late)))}")
+
+
+def of_runs(found: Sequence[Finding]) -> Check:
+    """Whether something waits for somebody. What it is stands on top of the page; the relay has its own line."""
+    ours = [one.level for one in found if one.name != "relay_away"]
+    if not ours:
+        return Check("Runs", "ok", ALL_IS_WELL)
+    return Check("Runs", "error" if Level.ERROR in ours else "warning", "something is wrong: see the top of this page")
 
 
 def _tried(name: str, ask: Callable[[], object], well: str, advice: str) -> Check:

@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from mailbatch.application.bulk import STATES, Act
 from mailbatch.application.cancel import Cancel
 from mailbatch.application.inquire import ShowReservation
-from mailbatch.application.operating_ports import LISTED_BY
+from mailbatch.application.operating_ports import LISTED_BY, Selection
 from mailbatch.application.requeue import Requeue
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
 
 PAGE = 50
+_MOST_COUNTED = 10_000
 _COLUMNS = {
     *("id", "status", "recipients", "subject", "template", "tag", "attempts", "last_error", "reply_code", "reply_text"),
     *("due_at", "sent_at", "finished_at", "created_at"),
@@ -63,10 +64,12 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
     """A page of the list, newest first."""
     problems: Sequence[str] = ()
     rows: list[Row] = []
+    many: int | None = None
     try:
         which = asked.selection()
         after = row_of(cursor, *_KEY)
         rows = parts_of(request).reservations.select(which, {*_COLUMNS, *LISTED_BY}, after, PAGE + 1)
+        many = None if after else len(rows) if len(rows) <= PAGE else _counted(parts_of(request), which)
     except InvalidReservation as error:
         problems = error.problems
     return show(
@@ -79,11 +82,20 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
         asked=asked,
         problems=problems,
         rows=rows[:PAGE],
+        many=many,
+        most=_MOST_COUNTED,
         next=asked.link("/reservations", cursor=cursor_of(rows[PAGE - 1], *_KEY)) if len(rows) > PAGE else None,
         later=cursor is not None,
         census=snapshots_of(request).now().census,
         acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),
     )
+
+
+def _counted(parts: Parts, which: Selection) -> int | None:
+    """How many a filter means. All of a state stand in its tab; to count a part of an address would cost a second."""
+    if which.to is not None or which == Selection(status=which.status):
+        return None
+    return parts.reservations.count(which, _MOST_COUNTED)
 
 
 @router.post("/search")

@@ -152,7 +152,13 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters.update(
-        number=words.number, said=words.said, span=words.span, ago=words.ago, words=words.state, pretty=_pretty
+        number=words.number,
+        said=words.said,
+        breakable=words.breakable,
+        span=words.span,
+        ago=words.ago,
+        words=words.state,
+        pretty=_pretty,
     )
     environment.globals.update(
         plural=words.plural, tone=words.tone, by=words.trigger, static=address_of, states=list(Status), Pause=Pause

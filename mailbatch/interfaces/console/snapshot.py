@@ -14,7 +14,7 @@ from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.console import chart
-from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_redis, of_relay
+from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_redis, of_relay, of_runs
 from mailbatch.interfaces.documents import COUNTS
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """The present."""
+    """The present, as it was ``at``."""
 
+    at: datetime
     pause: Pause
     running: bool
     progress: Progress | None
@@ -107,6 +108,7 @@ class Snapshots:
 
 def look(parts: Parts) -> Now:
     """How things stand now. A Redis that is away costs what it knows, and no more. Raises ``StoreError``."""
+    now = datetime.now(UTC)
     census = parts.reports.census()
     circuit = parts.circuits.look(parts.relay.name)
     tick = parts.reports.next_tick_at(NAME)
@@ -114,19 +116,22 @@ def look(parts: Parts) -> Now:
     redis = of_redis(parts)
     running = _running(parts)
     shown = parts.status.get(NAME) if running and redis.level == "ok" else None
+    warnings = parts.watch(NAME)(NAME)
     return Now(
+        at=now,
         pause=pause,
         running=running,
         progress=_progress(shown, census.due) if running else None,
         next_run_at=tick,
         last_run=next((run for run in parts.reports.runs(NAME, 5) if run["outcome"] is not None), None),
         census=census,
-        warnings=parts.watch(NAME)(NAME),
+        warnings=warnings,
         checks=[
             of_database(parts),
             redis,
             of_relay(circuit, parts.settings.timezone),
-            of_beat(tick, datetime.now(UTC), pause),
+            of_beat(tick, now, pause),
+            of_runs(warnings),
         ],
     )
 

@@ -31,6 +31,7 @@ def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response
         paused=paused(request),
         rows=ListTwice(parts_of(request).resent)(when, MOST),
         since=when,
+        asked=since,
         most=MOST,
         on_doubt=parts_of(request).settings.on_doubt.value,
     )

@@ -68,8 +68,8 @@ def ago(when: datetime | None) -> str:
 
 
 def state(value: Any) -> str:
-    """A state or an outcome without its underscores: ``in doubt``."""
-    return str(value).replace("_", " ")
+    """A state or an outcome as people say it: ``in doubt``, ``put off``."""
+    return "put off" if value == "deferred" else str(value).replace("_", " ")
 
 
 def tone(outcome: str | None) -> str:
@@ -93,6 +93,12 @@ def schedule(when: Schedule) -> str:
             return f"every {span(seconds)}"
         case Cron(line, timezone):
             return f"cron {line} ({timezone})"
+
+
+def breakable(text: str) -> Markup:
+    """An address, or several: a narrow column breaks it where eyes do, before its sign and its dots."""
+    # The text is escaped before anything is put into it.
+    return Markup(re.sub(r"(?=[@.])", "<wbr>", str(escape(text))))  # noqa: S704
 
 
 def said(text: str) -> Markup:
