@@ -71,6 +71,10 @@ soak: $(VENV)/ready-to-test ## MINUTES of ticks while something breaks all the t
 browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped
 	$(PYTEST) tests/browser
 
+.PHONY: screenshots
+screenshots: $(VENV)/ready-to-browse ## docs/screenshots and the transcripts of docs/on-call.md, anew (Chromium, as above)
+	PYTHONPATH=tests $(BIN)/python -m browser.pictures
+
 ##@ Measure it
 
 .PHONY: bench bench-quick
