@@ -63,6 +63,7 @@ class Lane:
         )
         self.relay_gone: str | None = None
         self.broken: RunFailed | None = None
+        self.may_have_strays = False
 
     # --- the stream ---
 
@@ -80,6 +81,8 @@ class Lane:
         finally:
             unwritten = self.held.give_back()
             self.broken = self.broken or unwritten
+            if unwritten is None:
+                self.give_up_strays()
         if self.broken is not None:
             raise self.broken
         if self.relay_gone is not None:
@@ -163,6 +166,7 @@ class Lane:
             if from_head := cursor is None:
                 at_head = self.use.clock.monotonic()
                 self.held.flush()
+                self.give_up_strays()
                 self.tidy()
             page = self.claim(cursor)
             if page.claimed:
@@ -186,7 +190,11 @@ class Lane:
     def claim(self, cursor: Cursor | None) -> Page:
         """Take the next group; what was answered is settled in the same transaction."""
         asked = self.use.clock.monotonic()
-        page = self._turned_over(cursor) or self._claimed(cursor)
+        try:
+            page = self._turned_over(cursor) or self._claimed(cursor)
+        except StoreError:
+            self.may_have_strays = True
+            raise
         ends = asked + self.use.lease * LEASE_SHARE
         self.lease_ends = min(self.lease_ends, ends) if self.held.tickets else ends
         self.held.take_in(page.claimed)
@@ -205,10 +213,27 @@ class Lane:
             written, page = self.use.backlog.turn_over(self.run.id, self.lane, answers, cursor, self.group_size)
         except StoreError as error:
             log.warning("verdicts go before the next group: %s", error)
+            self.may_have_strays = True
             self.held.flush()
+            self.give_up_strays()
             return None
         self.held.settled(written)
         return page
+
+    def give_up_strays(self) -> None:
+        """Release what a claim took that was done although its answer was lost; the lease would be renewed for ever.
+
+        Asked again at each return to the head: a commit may be on its way for as long as the connection dies.
+        """
+        if not self.may_have_strays:
+            return
+        try:
+            strays = self.use.backlog.give_up_strays(self.run.id, self.lane, self.held.tickets.keys())
+        except StoreError as error:
+            log.warning("claims without an answer are not looked for now: %s", error)
+            return
+        if strays:
+            log.warning("%d mails were claimed though no answer came, and are given back", strays)
 
     def tidy(self) -> None:
         """Judge leases that have ended and reservations whose time has passed, before anything is claimed.
@@ -249,7 +274,7 @@ class Lane:
         try:
             message = self.use.compose(mail)
         except CannotCompose as error:
-            self.held.answer(uncomposable(mail.claim, error.errors))
+            self.held.answer(uncomposable(mail.claim, error.errors, mail.earlier))
             return None
         ticket.on_wire = not self.strict
         return message

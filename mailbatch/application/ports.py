@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -111,6 +111,12 @@ class Backlog(Protocol):
         """Note that the last bytes of ``claims`` go out now; answer those that still hold, in a run that goes on.
 
         Only for a strict lane, whose claims say nothing of the wire: see docs/explanation/delivery.md.
+        """
+
+    def give_up_strays(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+        """Release claims of this lane that are none of ``held``: those whose commit was done but never answered.
+
+        Nothing of them was on the wire, for nobody knew of them. Answers how many there were.
         """
 
     def renew(self, run_id: UUID, lane: int) -> None:
@@ -276,6 +282,9 @@ class Lanes(Protocol):
 
     def living(self, run_id: UUID, silent: float) -> int:
         """How many helpers have not left, and were heard of within ``silent`` seconds."""
+
+    def seal(self, run_id: UUID, silent: float) -> bool:
+        """Let nobody join any more; False, and nothing is changed, while a helper is ``living``."""
 
     def counts(self, run_id: UUID) -> Counts:
         """What all helpers have settled so far."""

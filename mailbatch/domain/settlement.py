@@ -99,9 +99,19 @@ def released(claim: Claim) -> Settlement:
     return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED)
 
 
-def uncomposable(claim: Claim, errors: Sequence[str]) -> Settlement:
-    """A mail that cannot be composed fails at once, with every reason found."""
-    return Settlement(claim=claim, status=Status.FAILED, tally=Tally.FAILED, attempted=True, errors=tuple(errors))
+def uncomposable(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
+    """A mail that cannot be composed fails at once, with every reason found; who took it ``earlier`` is not forgotten.
+
+    Else a requeue, once it is mended, would send it to them again.
+    """
+    return Settlement(
+        claim=claim,
+        status=Status.FAILED,
+        tally=Tally.FAILED,
+        attempted=True,
+        errors=tuple(errors),
+        verdicts=earlier or None,
+    )
 
 
 def _judge(

@@ -19,10 +19,11 @@ from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, released, settle
+from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, released, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
@@ -295,6 +296,31 @@ def test_a_retry_knows_who_took_it_before(world):
     assert list(world.backlog.load(again.claimed)[0].earlier) == ["to0@example.org"]
 
 
+def test_who_took_it_before_is_not_forgotten_when_the_retry_cannot_be_composed(sql):
+    mail = sql.reserve(recipients="to0@example.org, to1@example.org")
+    run, claim = claim_one(sql)
+    sql.backlog.settle(run, 0, [replace(outcome(claim, YES, LATER), retry_in=0.0)])
+    (again,) = sql.backlog.claim(run, 0, None, 1).claimed
+    (loaded,) = sql.backlog.load([again])
+    sql.backlog.settle(run, 0, [uncomposable(again.claim, ["template: there is none"], loaded.earlier)])
+    SqlInterventions(sql.backlog.engine).requeue([mail])
+    (mended,) = sql.backlog.load(sql.backlog.claim(run, 0, None, 1).claimed)
+    assert list(mended.earlier) == ["to0@example.org"]
+
+
+def test_claims_whose_answer_was_lost_are_given_back_and_what_is_held_or_anothers_is_not(world):
+    held, stray, elsewhere = world.reserve(due=-3), world.reserve(due=-2), world.reserve(due=-1)
+    run = world.run()
+    mine = {world.backlog.claim(run, 0, None, 1).claimed[0].claim}
+    world.backlog.claim(run, 0, None, 1)  # of which nobody heard
+    world.backlog.claim(run, 1, None, 1)
+    assert world.backlog.give_up_strays(run, 0, mine) == 1
+    assert [world.row(mail).status for mail in (held, stray, elsewhere)] == ["sending", "pending", "sending"]
+    row = world.row(stray)
+    assert (row.lease_until, row.wire_at, row.attempts) == (None, None, 0)
+    assert world.backlog.give_up_strays(run, 0, mine) == 0
+
+
 def test_a_lease_that_ended_before_the_wire_goes_back_untouched(world):
     mail = world.reserve()
     claim_one(world)
@@ -427,7 +453,8 @@ def test_a_late_acceptance_turns_a_doubt_into_sent(world, policy):
     world.end_lease(mail)
     world.backlog.resolve_doubts(world.run(), policy, 10)
     assert world.backlog.settle(run, 0, [outcome(claim, YES)]) == {claim}
-    assert world.row(mail).status == Status.SENT
+    # The rescue has counted the attempt: it is the same one.
+    assert (world.row(mail).status, world.row(mail).attempts) == (Status.SENT, 1)
 
 
 def test_a_late_refusal_changes_nothing(world):

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page
 from mailbatch.domain.circuit import Circuit, CircuitState
+from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Status
@@ -17,9 +18,8 @@ from mailbatch.domain.run import Counts, Pause, Trigger
 from mailbatch.domain.settlement import OnDoubt, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-    from mailbatch.domain.errors import StoreError
     from mailbatch.domain.run import ItemError, RunOutcome, RunReport
 
 
@@ -145,6 +145,14 @@ class FakeBacklog:
                 held.add(claim)
         return held
 
+    def give_up_strays(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+        self._check("give_up_strays")
+        mine = [r for r in self.rows.values() if r.status is Status.SENDING and (r.run_id, r.lane) == (run_id, lane)]
+        strays = [row for row in mine if Claim(row.id, row.claim_no) not in held]
+        for row in strays:
+            row.status, row.lease_until, row.wire_at = Status.PENDING, None, None
+        return len(strays)
+
     def renew(self, run_id: UUID, lane: int) -> None:
         self._check("renew")
         for row in self.rows.values():
@@ -204,9 +212,9 @@ class FakeBacklog:
         return passed or bool(self.max_lateness and row.due_at <= self.clock.now - self.max_lateness)
 
     def _write(self, row: FakeRow, s: Settlement) -> None:
-        row.status, row.lease_until, row.deaths, row.settled = s.status, None, 0, s
-        row.attempts += s.attempted
+        row.attempts = row.attempts + s.attempted if row.status is Status.SENDING else max(row.attempts, 1)
         row.wire_at = row.wire_at if s.status is Status.IN_DOUBT else None
+        row.status, row.lease_until, row.deaths, row.settled = s.status, None, 0, s
         if s.retry_in is not None:
             row.due_at = self.clock.now + s.retry_in
         if s.attempted:
@@ -220,9 +228,10 @@ class FakeBacklog:
 
 @dataclass
 class FakeRuns:
-    """The port ``Runs``."""
+    """The port ``Runs``. ``away`` is how many times the end of a run is not taken."""
 
     clock: FakeClock = field(default_factory=FakeClock)
+    away: int = 0
     rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)
     noted: dict[UUID, list[ItemError]] = field(default_factory=dict)
 
@@ -233,12 +242,19 @@ class FakeRuns:
         self.rows[run_id] |= {"beat": self.clock.now, "counts": counts}
 
     def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
+        self._check()
         known = {e.index for e in self.noted.setdefault(run_id, [])}
         self.noted[run_id] += [e for e in errors if e.index not in known]
 
     def close(self, job: str, report: RunReport, error: str | None) -> None:
+        self._check()
         assert report.run_id is not None
         self.rows[report.run_id] |= {"outcome": report.outcome, "counts": report.counts, "error": error}
+
+    def _check(self) -> None:
+        if self.away > 0:
+            self.away -= 1
+            raise StoreError("away", transient=True)
 
     def open_run(self, job: str) -> OpenRun | None:
         raise NotImplementedError

@@ -10,7 +10,7 @@ from mailbatch.application.lane import within_budget
 from mailbatch.application.ports import Claimed
 from mailbatch.application.send_due import SendDue
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.outcome import Kind, NotSent, RelayFault
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, RunOutcome
@@ -514,3 +514,71 @@ def test_a_group_is_loaded_in_parts_of_at_most_the_budget_and_a_larger_mail_come
     sizes = [3, 3, 3, 20, 1, 1]
     claimed = [Claimed(None, i, size) for i, size in enumerate(sizes)]
     assert [[c.size for c in part] for part in within_budget(claimed, 7)] == [[3, 3], [3], [20], [1, 1]]
+
+
+def test_a_retry_that_cannot_be_composed_keeps_who_took_the_mail_before(backlog):
+    mail = backlog.reserve(recipients="a@example.org, b@example.org")
+    took = {"a@example.org": Verdict(Kind.ACCEPTED, Reply(250, "ok"))}
+    backlog.rows[mail].verdicts = dict(took)
+
+    def compose(_claimed):
+        raise CannotCompose(["template: there is none"])
+
+    lane(backlog, compose=compose)(FakeRun())
+    assert (backlog.rows[mail].status, backlog.rows[mail].verdicts) == (Status.FAILED, took)
+
+
+class Deaf(FakeBacklog):
+    """Commits, and then the connection breaks before the answer comes: once for each verb named in ``lost``."""
+
+    lost: set[str]
+
+    def turn_over(self, *args):
+        done = super().turn_over(*args)
+        self._lose("turn_over")
+        return done
+
+    def claim(self, *args):
+        page = super().claim(*args)
+        if "turn_over" not in self.lost:
+            self._lose("claim")
+        return page
+
+    def _lose(self, verb):
+        if verb in self.lost:
+            self.lost.remove(verb)
+            raise StoreError("the connection broke", transient=True)
+
+
+def test_a_group_whose_claim_was_done_but_never_answered_goes_out_in_the_same_run():
+    backlog = Deaf()
+    backlog.lost = {"turn_over"}
+    for _ in range(10):
+        backlog.reserve()
+    transport, run = FakeTransport(), FakeRun()
+    lane(backlog, transport)(run)
+    assert states(backlog) == [Status.SENT] * 10
+    assert len(transport.messages) == 10
+    assert (run.counts, run.errors) == (Counts(sent=10), [])
+
+
+def test_a_run_that_fails_over_a_lost_answer_leaves_nothing_claimed():
+    backlog = Deaf()
+    backlog.lost = {"claim"}
+    for _ in range(3):
+        backlog.reserve()
+    with pytest.raises(RunFailed, match="failed to find reservation mail list"):
+        lane(backlog)(FakeRun())
+    assert states(backlog) == [Status.PENDING] * 3
+    assert all(row.wire_at is None for row in backlog.rows.values())
+
+
+def test_claims_without_an_answer_are_looked_for_again_when_that_fails_too(backlog):
+    for _ in range(10):
+        backlog.reserve()
+    transport = FakeTransport()
+    worker = lane(backlog, transport)
+    backlog.failing["turn_over"] = backlog.failing["give_up_strays"] = StoreError("away", transient=True)
+    run = FakeRun()
+    worker(run)
+    assert run.counts == Counts(sent=10)

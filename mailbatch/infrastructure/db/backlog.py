@@ -19,7 +19,7 @@ from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
@@ -81,6 +81,11 @@ class SqlBacklog:
         """Commit that the last bytes of ``claims`` go out now; see the port."""
         with writing(self.engine) as connection:
             return claiming.intend(connection, run_id, claims)
+
+    def give_up_strays(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+        """Send back what this lane has claimed and knows nothing of; see the port."""
+        with writing(self.engine) as connection:
+            return claiming.give_up_strays(connection, run_id, lane, held)
 
     def renew(self, run_id: UUID, lane: int) -> None:
         """Prolong the leases of a lane. A lease that has ended is not revived: another run may judge it already."""

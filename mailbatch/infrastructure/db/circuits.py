@@ -9,9 +9,8 @@ import sqlalchemy as sa
 
 from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.runs import upsert
 from mailbatch.infrastructure.db.tables import relay_circuits
-from mailbatch.infrastructure.db.types import now, seconds_since, storable
+from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine

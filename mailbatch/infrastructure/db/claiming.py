@@ -23,7 +23,7 @@ from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import Guid, now
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection
@@ -147,6 +147,17 @@ def intend(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set
     """Note that the last bytes of ``claims`` go out now; answer those for which they may."""
     pairs = [(claim.reservation_id, claim.claim_no) for claim in claims]
     return {Claim(*row) for row in connection.execute(_intend(), {"the_run": run_id, "claims": pairs})}
+
+
+def give_up_strays(connection: Connection, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+    """Send back to pending what the lane has claimed beside ``held``; answer how many there were."""
+    mine = sa.select(_r.id, _r.claim_no).where(SENDING, _r.run_id == run_id, _r.lane == lane)
+    rows = connection.execute(mine.with_for_update(skip_locked=True)).all()
+    strays = [row.id for row in rows if Claim(row.id, row.claim_no) not in held]
+    if strays:
+        untouched = {"status": "pending", "lease_until": None, "wire_at": None}
+        connection.execute(sa.update(mail_reservations).where(_r.id.in_(strays), SENDING).values(untouched))
+    return len(strays)
 
 
 def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool, alone: bool = False) -> list[Any]:

@@ -11,9 +11,8 @@ import sqlalchemy as sa
 
 from mailbatch.domain.run import Counts, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.runs import upsert
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import now, upsert
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -53,11 +52,18 @@ class SqlLanes:
 
     def living(self, run_id: UUID, silent: float) -> int:
         """Count helpers that have not left and were heard of lately."""
-        alive = sa.select(sa.func.count()).where(
-            _l.run_id == run_id, _l.left_at.is_(None), _l.heartbeat_at > now(-silent)
-        )
         with reading(self.engine) as connection:
-            return int(connection.scalar(alive) or 0)
+            return int(connection.scalar(_living(run_id, silent)) or 0)
+
+    def seal(self, run_id: UUID, silent: float) -> bool:
+        """Note that the run is complete, if nobody takes part: who has not joined by now shall not."""
+        with writing(self.engine) as connection:
+            # FOR UPDATE, as ``join``; and only then the look, in a statement that sees who has just joined.
+            connection.execute(sa.select(_b.run_id).where(_b.run_id == run_id).with_for_update())
+            if connection.scalar(_living(run_id, silent)):
+                return False
+            connection.execute(_told_to_stop(run_id, RunOutcome.COMPLETED))
+        return True
 
     def counts(self, run_id: UUID) -> Counts:
         """Sum up what the helpers have settled."""
@@ -68,9 +74,7 @@ class SqlLanes:
     def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
         """Write the reason where every lane looks."""
         with writing(self.engine) as connection:
-            connection.execute(
-                sa.update(batch_runs).where(_b.run_id == run_id, _b.stop.is_(None)).values(stop=reason.value)
-            )
+            connection.execute(_told_to_stop(run_id, reason))
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
         """Look whether the run still wants this lane."""
@@ -83,6 +87,14 @@ class SqlLanes:
             return RunOutcome(row.stop)
         # A run without lane 0 has lost its lock, or soon will: whoever starts the next one takes over.
         return None if row is not None and row.outcome is None and row.led else RunOutcome.LOCK_LOST
+
+
+def _living(run_id: UUID, silent: float) -> sa.Select[int]:
+    return sa.select(sa.func.count()).where(_l.run_id == run_id, _l.left_at.is_(None), _l.heartbeat_at > now(-silent))
+
+
+def _told_to_stop(run_id: UUID, reason: RunOutcome) -> sa.Update:
+    return sa.update(batch_runs).where(_b.run_id == run_id, _b.stop.is_(None)).values(stop=reason.value)
 
 
 def _mine(run_id: UUID, lane: int) -> sa.Update:
