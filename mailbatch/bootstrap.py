@@ -202,7 +202,12 @@ class Parts:
 
         s = self.settings
         return SmtpTransport(
-            self.relay, connections=s.connections, window=s.window, manners=self._manners, slots=self.slots
+            self.relay,
+            connections=s.connections,
+            window=s.window,
+            ahead=s.ahead,
+            manners=self._manners,
+            slots=self.slots,
         )
 
     @cached_property
@@ -297,7 +302,12 @@ class Parts:
             circuits=self.circuits,
             relay=self.relay.name,
             patience=self._patience,
+            remaining=self._remaining,
         )
+
+    def _remaining(self) -> int:
+        # Not its method: whoever only looks needs no backlog.
+        return self.backlog.remaining()
 
     @property
     def explain(self) -> Explain:

@@ -92,7 +92,10 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Look at a job, and tell what is wrong with it; whoever calls this is not its run, and may outlive it."""
+    """Look at a job, and tell what is wrong with it; whoever calls this is not its run, and may outlive it.
+
+    ``remaining`` counts what a run that died has left.
+    """
 
     pulse: Pulse
     runs: Runs
@@ -101,6 +104,7 @@ class Watch:
     circuits: Circuits
     relay: str
     patience: Callable[[], Patience]
+    remaining: Callable[[], int] = lambda: 0
 
     def __call__(self, job: str, *, close: bool = False) -> list[Finding]:
         """Answer what is wrong with ``job``, worst first. With ``close``, runs that died are closed as failed.
@@ -113,7 +117,7 @@ class Watch:
         v = self.pulse.vitals(job, ended_for=2 * p.lease)
         if close and v.silent is not None and v.silent > p.dead_after + p.lock_ttl:
             # Not sooner: it may be a database that was away. After this time its lock is gone as well.
-            self.runs.close_dead(job, p.dead_after + p.lock_ttl)
+            self.runs.close_dead(job, p.dead_after + p.lock_ttl, self.remaining)
         found = [*self._runs(job, v, p), *self._lock(job, held, v, p), *self._leases(v, p), *self._relay()]
         return sorted(found, key=lambda finding: finding.level is not Level.ERROR)
 

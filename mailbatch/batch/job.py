@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from mailbatch.batch.collecting import ItemErrors, LastWords
 from mailbatch.batch.stop import Stop
 from mailbatch.batch.upkeep import Upkeep
 from mailbatch.domain.errors import JobExecError, LockUnavailable, RunFailed, StoreError
@@ -47,8 +49,6 @@ DEAD_AFTER = 10.0
 PAUSE_POLL = 0.5
 """Seconds within which ``pause --all`` is seen."""
 STATUS_EVERY = 1.0
-ERRORS_AT_ONCE = 500
-"""Item errors kept in memory before they are written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,21 +160,21 @@ class Job:
         return _Ending(run.stop.reason() or RunOutcome.COMPLETED, None)
 
     def _close(self, run: _Run, ending: _Ending, began: float) -> RunReport:
-        run.flush_errors()
+        duration = self.clock.monotonic() - began
+        last = LastWords(self.clock)
+        last.say(run.errors.write, None, "item errors are missing from the report of the run")
         report = RunReport(
             run_id=run.id,
             trigger=run.trigger,
             outcome=ending.outcome,
             counts=run.total,
-            remaining=self._remaining(),
-            duration=self.clock.monotonic() - began,
+            remaining=last.say(self.remaining, 0, "what remains could not be counted"),
+            duration=duration,
             bound=self.bound,
             errors=([ending.error] if ending.error else []) + self._first_errors(run),
         )
-        try:
-            self.runs.close(self.name, report, ending.error)
-        except StoreError as error:
-            log.error("the end of the run could not be written: %s", error)  # noqa: TRY400 - one line says it all
+        close = partial(self.runs.close, self.name, report, ending.error)
+        last.say(close, None, "the end of the run could not be written")
         if self.status is not None:
             self.status.put(self.name, {**run.progress(), "state": "finished", "outcome": report.outcome.value})
         level = logging.ERROR if ending.error else logging.INFO
@@ -268,7 +268,7 @@ class _Run:
         self.first_errors: list[str] = []
         self.upkeep = Upkeep()
         self.stop = Stop(interrupted, self._lock_lost, self._timed_out)
-        self._errors: list[ItemError] = []
+        self.errors = ItemErrors(job.runs, run_id)
         self._guard = threading.Lock()
 
     # --- what the work sees ---
@@ -289,15 +289,9 @@ class _Run:
         return self._counts + self._elsewhere
 
     def item_error(self, error: ItemError) -> None:
-        # Whole: what of it is shown is for the log's own settings to say.
-        log.warning("%s", error.text(), extra={"reservation_id": str(error.reservation_id)})
         if len(self.first_errors) < REPORTED_ERRORS:
             self.first_errors.append(error.text())
-        with self._guard:
-            self._errors.append(error)
-            full = len(self._errors) >= ERRORS_AT_ONCE
-        if full:
-            self.flush_errors()
+        self.errors.add(error)
 
     # --- what goes on beside it ---
 
@@ -311,17 +305,6 @@ class _Run:
         self.every(STATUS_EVERY, lambda: self._show(watch))
         self._show(watch)
 
-    def flush_errors(self) -> None:
-        """Write the item errors collected so far; they are kept until the database takes them."""
-        with self._guard:
-            errors, self._errors = self._errors, []
-        try:
-            self._job.runs.errors(self.id, errors)
-        except StoreError as error:
-            log.warning("%d item errors wait to be written: %s", len(errors), error)
-            with self._guard:
-                self._errors = errors + self._errors
-
     def progress(self) -> dict[str, Any]:
         """The run as the status board shows it."""
         report = RunReport(run_id=self.id, trigger=self.trigger, outcome=RunOutcome.COMPLETED, counts=self.total)
@@ -330,7 +313,7 @@ class _Run:
         return {**shown, "state": "running", "elapsed": round(self._job.clock.monotonic() - self._began, 3)}
 
     def _beat(self) -> None:
-        self.flush_errors()
+        self.errors.flush()
         self._job.runs.beat(self.id, self.total)
 
     def _look_for_pause(self) -> None:

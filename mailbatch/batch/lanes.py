@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mailbatch.batch.job import DEAD_AFTER, ERRORS_AT_ONCE, HEARTBEAT
+from mailbatch.batch.collecting import ItemErrors, LastWords
+from mailbatch.batch.job import DEAD_AFTER, HEARTBEAT
 from mailbatch.batch.stop import Stop
 from mailbatch.batch.upkeep import Upkeep
-from mailbatch.domain.errors import RunFailed, StoreError
+from mailbatch.domain.errors import RunFailed
 from mailbatch.domain.run import Counts, Trigger, one_line, public
 
 if TYPE_CHECKING:
@@ -52,8 +54,10 @@ def send_lane(
             error = f"{type(failure).__name__}: {one_line(str(failure))}"
             raise
         finally:
-            run.flush_errors()
-            parts.lanes.leave(run_id, lane, error)
+            last = LastWords(parts.clock)
+            last.say(run.errors.write, None, "item errors are missing from the report of the run")
+            leave = partial(parts.lanes.leave, run_id, lane, error)
+            last.say(leave, None, "the end of the lane could not be written")
         log.info("lane left: %d sent, %d failed, %d deferred", run.counts.sent, run.counts.failed, run.counts.deferred)
         return {"joined": True, "sent": run.counts.sent, "failed": run.counts.failed, "deferred": run.counts.deferred}
 
@@ -71,9 +75,8 @@ class LaneRun:
         self.upkeep = Upkeep()
         self.stop = Stop(interrupted)
         self._lane = lane
-        self._runs = runs
         self._lanes = lanes
-        self._errors: list[ItemError] = []
+        self.errors = ItemErrors(runs, run_id)
 
     def every(self, seconds: float, deed: Callable[[], None]) -> None:
         """As in the port."""
@@ -88,25 +91,16 @@ class LaneRun:
 
     def item_error(self, error: ItemError) -> None:
         """Collect it; written with the next heartbeat."""
-        # Whole: what of it is shown is for the log's own settings to say.
-        log.warning("%s", error.text(), extra={"reservation_id": str(error.reservation_id)})
-        self._errors.append(error)
-        if len(self._errors) >= ERRORS_AT_ONCE:
-            self.flush_errors()
+        self.errors.add(error)
 
     def keep_up(self) -> None:
         """Start the heartbeat, and listen to lane 0."""
-        self.every(HEARTBEAT, lambda: self._lanes.beat(self.id, self._lane))
+        self.every(HEARTBEAT, self._beat)
         self.every(WORD_EVERY, self._listen)
 
-    def flush_errors(self) -> None:
-        """Write the item errors collected so far."""
-        errors, self._errors = self._errors, []
-        try:
-            self._runs.errors(self.id, errors)
-        except StoreError as error:
-            log.warning("%d item errors wait to be written: %s", len(errors), error)
-            self._errors = errors + self._errors
+    def _beat(self) -> None:
+        self.errors.flush()
+        self._lanes.beat(self.id, self._lane)
 
     def _listen(self) -> None:
         if (reason := self._lanes.must_stop(self.id, DEAD_AFTER)) is not None:

@@ -58,7 +58,7 @@ class SendMailBatch:
             self.call_helper(run.id, lane)
         try:
             self.send_due(run, lane=0)
-            self._wait(run)
+            self._wait(run, self._nobody_works)
             # What a helper gave back when it left is nobody's yet.
             self.send_due(run, lane=0)
         except RunFailed:
@@ -69,15 +69,25 @@ class SendMailBatch:
                 log.warning("helpers cannot be told to stop: %s", error)
             raise
         finally:
-            self._wait(run)
+            self._wait(run, self._nobody_comes)
 
-    def _wait(self, run: Run) -> None:
+    def _nobody_works(self, run: Run) -> bool:
+        return not self.lanes.living(run.id, DEAD_AFTER)
+
+    def _nobody_comes(self, run: Run) -> bool:
+        """Also nobody whose call a worker takes at this moment: what it sent would be in no run's counts."""
+        if not self._nobody_works(run) or not self.lanes.seal(run.id, DEAD_AFTER):
+            return False
+        run.elsewhere(self.lanes.counts(run.id))
+        return True
+
+    def _wait(self, run: Run, over: Callable[[Run], bool]) -> None:
         """Until no helper is left; one that is not heard of any more is not waited for, nor a database for longer."""
         heard = self.clock.monotonic()
         while self.clock.monotonic() - heard < DEAD_AFTER:
             try:
                 self._pass_on(run)
-                if not self.lanes.living(run.id, DEAD_AFTER):
+                if over(run):
                     return
                 heard = self.clock.monotonic()
             except StoreError as error:

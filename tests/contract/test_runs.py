@@ -9,14 +9,22 @@ import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeRuns
 
-from mailbatch.domain.run import Trigger
+from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import ItemError, Trigger
+from mailbatch.domain.settlement import OnDoubt, settle
+from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.interventions import SqlInterventions
+from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.runs import SqlRuns
-from mailbatch.infrastructure.db.tables import batch_runs
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_SENDING = mail_reservations.c.status == "sending"
 
 
 class Fake:
@@ -68,3 +76,62 @@ def test_a_run_that_died_is_closed_with_what_it_left(world):
 def test_what_is_left_is_counted_only_if_a_run_has_died(world):
     world.runs.open(uuid4(), "send-all", Trigger.BEAT, 8)
     assert world.runs.close_dead("send-all", 10, lambda: pytest.fail("counted")) == []
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[sa.Engine]:
+    made = connect(database_url)
+    yield made
+    made.dispose()
+
+
+def test_nobody_joins_a_sealed_run_and_none_is_sealed_while_a_helper_lives(engine):
+    lanes, run_id = SqlLanes(engine), uuid4()
+    SqlRuns(engine).open(run_id, "send-all", Trigger.BEAT, 8)
+    assert lanes.join(run_id, 1)
+    assert not lanes.seal(run_id, 10)
+    assert lanes.must_stop(run_id, 10) is None
+    lanes.leave(run_id, 1, None)
+    assert lanes.seal(run_id, 10)
+    assert not lanes.join(run_id, 2)
+
+
+def test_a_killed_runs_counts_and_errors_are_what_it_did_and_not_its_last_word(engine):
+    dead, before = uuid4(), uuid4()
+    runs = SqlRuns(engine)
+    retry = RetryPolicy()
+    backlog = SqlBacklog(engine=engine, lease=60, retry=retry, message_id_domain="example.org")
+    for run_id in (before, dead):
+        runs.open(run_id, "send-all", Trigger.BEAT, 8)
+    with engine.begin() as connection:
+        row = {"subject": "s", "body_text": "t"}
+        for n in range(6):
+            connection.execute(sa.insert(mail_reservations).values(recipients=f"to{n}@example.org", **row))
+    [lost] = backlog.claim(before, 0, None, 1).claimed
+    with engine.begin() as connection:
+        connection.execute(sa.update(mail_reservations).values(lease_until=now(-1)).where(_SENDING))
+    said = [
+        Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok")),
+        Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok")),
+        Verdict(Kind.REJECTED, Reply(550, "5.1.1 no such user")),
+        Verdict(Kind.REJECTED, Reply(554, "5.7.1 no")),
+        Verdict(Kind.DEFERRED, Reply(451, "4.7.1 later")),
+    ]
+    claimed = backlog.claim(dead, 0, None, 5).claimed
+    answers = [Answered(c.claim, "relay:25", {"to@example.org": v}) for c, v in zip(claimed, said, strict=True)]
+    given = {"attempts": 0, "earlier": {}, "retry": retry, "on_doubt": OnDoubt.HOLD, "jitter": 0.5}
+    backlog.settle(dead, 0, [settle(answer, **given) for answer in answers])
+    backlog.resolve_doubts(dead, OnDoubt.HOLD, 10)
+    runs.errors(dead, [ItemError(3, claimed[2].claim.reservation_id, ("550 5.1.1 no such user",))])
+    with engine.begin() as connection:
+        connection.execute(sa.update(batch_runs).where(batch_runs.c.run_id == dead).values(heartbeat_at=now(-11)))
+
+    assert runs.close_dead("send-all", 10) == [dead]
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == dead)).one()
+    assert (row.sent, row.failed, row.deferred, row.in_doubt) == (2, 2, 1, 1)
+    errors = {error.reservation_id: error for error in runs.first_errors(dead, 100)}
+    assert set(errors) == {lost.claim.reservation_id, *(c.claim.reservation_id for c in claimed[2:])}
+    assert errors[claimed[3].claim.reservation_id].errors == ("554 5.7.1 no",)
+    assert len({error.index for error in errors.values()}) == 4
+    assert SqlInterventions(engine).requeue_run(dead).changed == 2

@@ -128,6 +128,24 @@ def deliverer(engine: Engine, receiver: Receiver, secret: str | None = None, tim
 # --- which runs, and in which words ---
 
 
+def test_a_run_that_was_taken_for_dead_and_lived_tells_its_true_end(engine, receiver):
+    table = SqlRuns(engine, ("webhook",))
+    run_id = uuid4()
+    table.open(run_id, "send-all", Trigger.BEAT, 8)
+    with engine.begin() as connection:
+        connection.execute(sa.update(batch_runs).values(heartbeat_at=now(-60)))
+    assert table.close_dead("send-all", 10) == [run_id]
+    deliverer(engine, receiver)()
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=Counts(sent=9))
+    for _ in range(2):  # as after a commit whose answer was lost
+        table.close("send-all", report, None)
+        deliverer(engine, receiver)()
+    assert [json.loads(body)["report"]["outcome"] for _, body in receiver.seen] == ["failed", "completed"]
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(batch_runs)).one()
+    assert (row.outcome, row.sent, row.error) == ("completed", 9, None)
+
+
 def test_a_run_that_sent_something_is_told_in_words_and_as_the_report(engine, receiver):
     run_id = close_a_run(engine, sent=1204, failed=3)
     assert deliverer(engine, receiver)() is None

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
-from support.backlogs import database, runs
+from support.backlogs import database, reserve, runs
 
 from mailbatch.batch.watchman import look_once
 from mailbatch.infrastructure.db.tables import batch_runs
@@ -24,9 +24,10 @@ def test_the_row_of_a_run_that_died_is_closed_without_a_next_run(sqlite_url):
     with database(sqlite_url) as connection:
         times = {"started_at": now(-60), "heartbeat_at": now(-60)}
         connection.execute(sa.insert(batch_runs).values(run_id=uuid4(), job="send-all", trigger="beat", **times))
+    reserve(sqlite_url, 3)
     assert [finding.name for finding in look_once()] == ["run_died"]
     [run] = runs(sqlite_url)
-    assert (run.outcome, "process died" in run.error) == ("failed", True)
+    assert (run.outcome, "process died" in run.error, run.remaining) == ("failed", True, 3)
 
 
 @pytest.mark.usefixtures("_settings")

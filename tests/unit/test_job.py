@@ -10,7 +10,9 @@ import pytest
 from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
 from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 
+from mailbatch.batch.collecting import LAST_PATIENCE
 from mailbatch.batch.job import DEAD_AFTER, Job
+from mailbatch.batch.lanes import LaneRun
 from mailbatch.domain.errors import JobExecError, RunFailed
 from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, Trigger
 
@@ -210,3 +212,46 @@ def test_every_item_error_is_written_though_the_report_shows_the_first_100(world
     report = world.job(work)()
     assert len(report.errors) == 100
     assert len(world.runs.noted[report.run_id]) == 1200
+
+
+def test_the_end_of_a_run_is_written_though_the_database_is_away_for_a_moment(world):
+    def work(run):
+        run.count(Counts(failed=1))
+        run.item_error(ItemError(1, uuid4(), ("550 no",)))
+        world.runs.away = 4
+
+    report = world.job(work)()
+    assert world.row["outcome"] is RunOutcome.COMPLETED
+    assert world.row["counts"] == Counts(failed=1)
+    assert [e.index for e in world.runs.noted[report.run_id]] == [1]
+
+
+def test_a_database_that_stays_away_does_not_keep_a_run_from_ending(world, caplog):
+    def work(_run):
+        world.runs.away = 10**9
+
+    began = world.clock.now
+    assert world.job(work)().outcome is RunOutcome.COMPLETED
+    assert world.clock.now - began <= LAST_PATIENCE
+    assert "the end of the run could not be written" in caplog.text
+
+
+def test_what_a_helper_could_not_send_is_written_with_its_next_sign_of_life(world, monkeypatch):
+    deeds, run_id = [], uuid4()
+    monkeypatch.setattr(LaneRun, "every", lambda _self, _seconds, deed: deeds.append(deed))
+    run = LaneRun(run_id, 1, world.runs, Signs(), lambda: None)
+    run.keep_up()
+    run.item_error(ItemError(7, uuid4(), ("550 no",)))
+    for deed in deeds:
+        deed()
+    assert [e.index for e in world.runs.noted[run_id]] == [7]
+
+
+class Signs:
+    """The port ``Lanes``, of whom nobody wants anything."""
+
+    def beat(self, run_id, lane):
+        pass
+
+    def must_stop(self, run_id, silent):
+        return None

@@ -20,11 +20,16 @@ class FakeLanes:
     alive: list[int] = field(default_factory=list)
     told: list[RunOutcome] = field(default_factory=list)
     away: bool = False
+    sealed: bool = False
 
     def living(self, run_id, silent):
         if self.away:
             raise StoreError("away", transient=True)
         return self.alive.pop(0) if self.alive else 0
+
+    def seal(self, run_id, silent):
+        self.sealed = not self.living(run_id, silent)
+        return self.sealed
 
     def counts(self, run_id):
         return Counts(sent=7)
@@ -118,3 +123,21 @@ def test_no_helper_is_called_while_the_relay_is_left_alone():
     with pytest.raises(RunFailed, match="left alone"):
         work(FakeRun())
     assert (called, work.send_due.lanes) == ([], [])
+
+
+def test_nobody_can_join_once_lane_0_is_done_and_what_a_latecomer_did_is_counted():
+    class Latecomer(FakeLanes):
+        """A helper joins while the run is being sealed, sends one mail and leaves."""
+
+        tries = 0
+
+        def seal(self, run_id, silent):
+            self.tries += 1
+            return self.tries > 1
+
+        def counts(self, run_id):
+            return Counts(sent=8 if self.tries > 1 else 7)
+
+    lanes, run = Latecomer(), FakeRun()
+    batch(lanes)(run)
+    assert (lanes.tries, run.others) == (2, Counts(sent=8))

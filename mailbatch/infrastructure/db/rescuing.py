@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _r = mail_reservations.c
 _a = mail_attempts.c
 _SENDING = _r.status == sa.literal_column("'sending'")
+RESOLVED_BY = "; resolved by run "
+"""Between what is said of a try without a verdict and the id of the run that counts it."""
 _DIED: sa.ColumnElement[bool] = sa.literal_column(f"mail_attempts.outcome IN ('in_doubt', '{CRASHED}')")
 
 
@@ -101,5 +103,5 @@ def _attempt(row: Any, run_id: UUID) -> dict[str, Any]:
         "run_id": row.run_id,
         "lane": row.lane,
         "outcome": "in_doubt" if row.wire_at is not None else CRASHED,
-        "reply_text": f"{said}; resolved by run {run_id}",
+        "reply_text": f"{said}{RESOLVED_BY}{run_id}",
     }

@@ -12,7 +12,7 @@ from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.telling import COUNTED, QUIET, worth_telling
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_runs, run_reports
-from mailbatch.infrastructure.db.types import now, seconds_since, storable
+from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,10 @@ _LEASE = 60.0
 def announce(
     connection: Connection, job: str, run_id: UUID, report: Mapping[str, Any], channels: Sequence[str]
 ) -> None:
-    """Put the report of a run that is worth telling into the outbox, for each of ``channels``."""
+    """Put the report of a run that is worth telling into the outbox, for each of ``channels``.
+
+    A run that was taken for dead and lived after all has another end to tell.
+    """
     if not channels or not worth_telling(report):
         return
     finished = connection.scalar(sa.select(_b.finished_at).where(_b.run_id == run_id))
@@ -40,7 +43,10 @@ def announce(
     }
     rows = [{"run_id": run_id, "channel": channel, "report": told, "next_at": now()} for channel in channels]
     for row in rows:
-        connection.execute(sa.insert(run_reports).values(row))
+        insert = upsert(connection, run_reports).values(row)
+        anew = {"report": insert.excluded.report, "next_at": now(), "attempts": 0, "delivered_at": None, "error": None}
+        changed = _p.report != insert.excluded.report
+        connection.execute(insert.on_conflict_do_update(index_elements=["run_id", "channel"], set_=anew, where=changed))
 
 
 def report_of_dead(row: Any) -> dict[str, Any]:

@@ -8,20 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbatch.application.ports import OpenRun
 from mailbatch.domain.run import ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.reckoning import reckon
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_errors
-from mailbatch.infrastructure.db.types import now, seconds_since, storable
+from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import Engine
 
     from mailbatch.domain.run import Counts, RunReport, Trigger
 
@@ -29,11 +29,6 @@ _b = batch_runs.c
 _OPEN = _b.outcome.is_(None)
 DIED = "[JOB EXEC ERROR] the run's process died: no heartbeat, no end"
 """The error of a run that somebody else had to close."""
-
-
-def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows ON CONFLICT, in the dialect of ``connection``."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +78,15 @@ class SqlRuns:
             connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
 
     def close(self, job: str, report: RunReport, error: str | None) -> None:
-        """Write how the run ended."""
+        """Write how the run ended. Whoever got no answer does it again: the time of it stays, and what was told."""
+        again = sa.and_(_b.outcome == report.outcome.value, _b.error.is_not_distinct_from(error))
         with writing(self.engine) as connection:
             connection.execute(
                 sa.update(batch_runs)
                 .where(_b.run_id == report.run_id, _b.job == job)
                 .values(
                     outcome=report.outcome.value,
-                    finished_at=now(),
+                    finished_at=sa.case((again, _b.finished_at), else_=now()),
                     heartbeat_at=now(),
                     duration=report.duration,
                     remaining=report.remaining,
@@ -127,7 +123,7 @@ class SqlRuns:
             .returning(batch_runs)
         )
         with writing(self.engine) as connection:
-            dead = connection.execute(statement).all()
+            dead = [reckon(connection, row) for row in connection.execute(statement).all()]
             for row in dead:
                 announce(connection, job, row.run_id, report_of_dead(row), self.channels)
         return [row.run_id for row in dead]

@@ -42,6 +42,9 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
 
     A worker does it while this shows the progress; Ctrl-C leaves the run running. With --here this process does it,
     and Ctrl-C or SIGTERM stops it between two mails.
+
+    The exit code is 0 when all that was due has been tried, or when another run is at it (the outcome says skipped),
+    and 1 when the run was paused, was stopped or failed.
     """
     if no_lock and not here:
         raise click.UsageError("--no-lock only goes with --here")

@@ -1,0 +1,69 @@
+"""What a run that died has done, from what it left: its own last word may be as old as its last heartbeat."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mailbatch.infrastructure.db.rescuing import RESOLVED_BY
+from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations, run_errors
+from mailbatch.infrastructure.db.types import upsert
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+_r, _a, _b, _e = mail_reservations.c, mail_attempts.c, batch_runs.c, run_errors.c
+_TOLD = ("failed", "deferred", "in_doubt")
+
+
+def reckon(connection: Connection, run: Any) -> Any:
+    """Complete the counts and the item errors of ``run``, a row of ``batch_runs``; answer the row as it is then.
+
+    A count only rises: what was deleted or corrected since was counted when it was done.
+    """
+    counted = {row[0]: row[1] for row in connection.execute(_counted(run))}
+    counts = {name: max(getattr(run, name), counted.get(name, 0)) for name in ("sent", *_TOLD)}
+    missing = connection.execute(_missing(run)).all()
+    if missing:
+        rows = [
+            {"run_id": run.run_id, "item_index": index, "reservation_id": row[0], "errors": [_said(row)]}
+            for index, row in enumerate(missing, run.claimed + 1)
+        ]
+        connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
+    completed = sa.update(batch_runs).where(_b.run_id == run.run_id).values(claimed=_b.claimed + len(missing), **counts)
+    return connection.execute(completed.returning(batch_runs)).one()
+
+
+def _counted(run: Any) -> sa.CompoundSelect[Any]:
+    sent = sa.select(sa.literal("sent"), sa.func.count()).where(
+        # A range of an index: the run has its own time.
+        _r.status == sa.literal_column("'sent'"),
+        _r.finished_at.is_not(None),
+        _r.finished_at >= run.started_at,
+        _r.run_id == run.run_id,
+    )
+    tried = sa.select(_a.outcome, sa.func.count()).where(_counted_by(run)).group_by(_a.outcome)
+    return sa.union_all(sent, tried)
+
+
+def _missing(run: Any) -> sa.Select[Any]:
+    """The tries of which the report says nothing."""
+    said = sa.select(_e.reservation_id).where(_e.run_id == run.run_id, _e.reservation_id.is_not(None))
+    return (
+        sa.select(_a.reservation_id, _a.reply_code, _a.reply_text)
+        .where(_counted_by(run), _a.reservation_id.not_in(said))
+        .order_by(_a.ended_at, _a.reservation_id)
+    )
+
+
+def _counted_by(run: Any) -> sa.ColumnElement[bool]:
+    """Tries that belong into this run's report: its own, but doubts into that of the run that resolved them."""
+    text = sa.func.coalesce(_a.reply_text, "")
+    resolved = text.endswith(f"{RESOLVED_BY}{run.run_id}")
+    own = sa.and_(_a.run_id == run.run_id, sa.not_(text.contains(RESOLVED_BY)))
+    return sa.and_(_a.outcome.in_(_TOLD), _a.ended_at >= run.started_at, sa.or_(own, resolved))
+
+
+def _said(attempt: Any) -> str:
+    return f"{attempt.reply_code or ''} {attempt.reply_text or ''}".strip()
