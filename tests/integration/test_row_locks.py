@@ -86,3 +86,28 @@ def test_a_late_verdict_and_a_requeue_of_the_same_mails_do_not_lock_each_other_o
     with engine.begin() as connection:
         assert set(connection.execute(sa.select(_r.status)).scalars()) == {"sent"}
     engine.dispose()
+
+
+def test_purge_waits_for_nobody(postgres_url):
+    engine = connect(postgres_url)
+    ids = in_doubt(engine, 3)
+    with engine.begin() as connection:
+        times = {"created_at": now(-100), "finished_at": now(-100)}
+        connection.execute(sa.update(mail_reservations).values(status="failed", **times))
+    with engine.begin() as connection:
+        connection.execute(sa.select(_r.id).where(_r.id == ids[1]).with_for_update())
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(SqlInterventions(engine).purge, 50, 10).result(20) == 2
+    with engine.begin() as connection:
+        assert list(connection.execute(sa.select(_r.id)).scalars()) == [ids[1]]
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("said", "idle"), [("", "10"), ("&keepalives_idle=77", "77")])
+def test_a_database_host_that_vanishes_is_missed_within_half_a_minute(postgres_url, said, idle):
+    engine = connect(postgres_url + said)
+    with engine.connect() as connection:
+        given = connection.connection.driver_connection.info.get_parameters()
+    engine.dispose()
+    wanted = {"keepalives_idle": idle, "keepalives_interval": "5", "keepalives_count": "4", "tcp_user_timeout": "30000"}
+    assert wanted.items() <= given.items()

@@ -21,6 +21,18 @@ BUSY_TIMEOUT = 15.0
 """Seconds for which an SQLite writer waits for another."""
 CONNECT_TIMEOUT = 5
 """Seconds after which a PostgreSQL that does not answer counts as away."""
+_KEEPALIVE = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""So that a server whose host vanishes without a word is missed after half a minute (libpq; seconds, but the last).
+
+By the system's own measures that takes from a quarter of an hour to two hours, while the lock is renewed: nobody else
+could send either. What the URL says goes before.
+"""
 
 _READ_ONLY = "mailbatch_read_only"
 # SQLSTATE classes after which the same statement may succeed: connection, rollback, resources, lock, operator, system,
@@ -30,15 +42,17 @@ _TRANSIENT = ("08", "40", "53", "55", "57", "58", "25006", "XX000")
 
 def connect(url: str) -> Engine:
     """An engine for ``url``; nothing is opened before it is used. Every forked process makes its own."""
-    if make_url(url).get_backend_name() == "sqlite":
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
         return _sqlite(url)
+    ours = {name: value for name, value in _KEEPALIVE.items() if name not in parsed.query}
     try:
         return sa.create_engine(
             url,
             pool_pre_ping=True,
             pool_size=5,
             json_deserializer=read_json,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "mailbatch"},
+            connect_args={**ours, "application_name": "mailbatch"},
         )
     except ModuleNotFoundError as error:
         raise StoreError(

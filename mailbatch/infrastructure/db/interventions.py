@@ -87,7 +87,8 @@ class SqlInterventions:
         statement = sa.delete(mail_reservations).where(_in(FINISHED)).returning(_r.id, _r.status)
         with writing(self.engine) as connection:
             for chunk in _chunks(ids):
-                gone = connection.execute(statement.where(_r.id.in_(chunk)))
+                in_order = sa.select(_r.id).where(_r.id.in_(chunk), _in(FINISHED)).order_by(_r.id).with_for_update()
+                gone = connection.execute(statement.where(_r.id.in_(in_order)))
                 answers |= {row.id: Answer(row.id, changed=True, status=Status(row.status)) for row in gone}
                 rest = set(chunk) - set(answers)
                 left = connection.execute(sa.select(_r.id, _r.status).where(_r.id.in_(rest))) if rest else ()
@@ -99,7 +100,8 @@ class SqlInterventions:
         until = now(-older_than)
         # Nothing is finished before it is made: the second condition is what an index can answer.
         old = sa.and_(sa.func.coalesce(_r.finished_at, _r.created_at) < until, _r.created_at < until)
-        page = sa.select(_r.id).where(_in(FINISHED), old).limit(limit)
+        # Whoever requeues some of them has them first.
+        page = sa.select(_r.id).where(_in(FINISHED), old).limit(limit).with_for_update(skip_locked=True)
         with writing(self.engine) as connection:
             done = connection.execute(sa.delete(mail_reservations).where(_r.id.in_(page), _in(FINISHED)))
         return int(done.rowcount)
