@@ -1,4 +1,4 @@
-"""Tell who may have got a mail twice: it went out once without a verdict, and then again with one."""
+"""Tell who may have got a mail twice: it went out once without a verdict, and then again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Resent(Protocol):
         """Those whose doubtful try ended at or after ``since``, the last first.
 
         A row has ``reservation_id``, ``recipients``, ``message_id``, ``doubt_at``, ``doubt_relay``, ``doubt_run_id``,
-        ``sent_at``, ``relay``, ``reply_text`` and ``run_id``.
+        ``sent_at`` (when it went out again, with a verdict or without), ``relay``, ``reply_text`` and ``run_id``.
         """
 
 

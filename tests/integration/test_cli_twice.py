@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -44,6 +45,32 @@ def test_a_mail_that_went_out_again_after_a_doubt_is_named_and_no_other(sent_aft
     assert (row["reservation_id"], row["message_id"]) == (str(sent_after_doubt), "<m@x>")
     assert run(["twice", "--since", "1h"]) == 0
     assert "nobody, since" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("status", ["in_doubt", "pending", "failed"])
+def test_a_mail_that_was_in_doubt_twice_is_named_whatever_became_of_it(sent_after_doubt, capsys, status):
+    database_url, mail = os.environ["MAILBATCH_DATABASE_URL"], uuid4()
+    with database(database_url) as connection:
+        row = {"id": mail, "recipients": "bob@example.org", "subject": "x", "body_text": "x", "status": status}
+        connection.execute(sa.insert(mail_reservations).values(claim_no=2, **row))
+        for claim_no, hours in ((1, 3), (2, 1)):
+            tried = {"reservation_id": mail, "claim_no": claim_no, "ended_at": now() - timedelta(hours=hours)}
+            connection.execute(sa.insert(mail_attempts).values(outcome="in_doubt", **tried))
+    assert run(["twice", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["reservation_id"] for row in rows] == [str(sent_after_doubt), str(mail)]
+    assert rows[1]["doubt_at"] < rows[1]["sent_at"]
+
+
+def test_a_mail_that_one_of_two_took_after_a_doubt_is_named(sent_after_doubt, capsys):
+    database_url, mail = os.environ["MAILBATCH_DATABASE_URL"], uuid4()
+    took = {"bob@example.org": {"kind": "accepted", "code": 250, "text": "ok"}}
+    with database(database_url) as connection:
+        row = {"id": mail, "recipients": "bob@example.org, no@example.org", "subject": "x", "body_text": "x"}
+        connection.execute(sa.insert(mail_reservations).values(claim_no=2, status="failed", verdicts=took, **row))
+        connection.execute(sa.insert(mail_attempts).values(reservation_id=mail, claim_no=1, outcome="in_doubt"))
+    assert run(["twice", "--json"]) == 0
+    assert str(mail) in [row["reservation_id"] for row in json.loads(capsys.readouterr().out)]
 
 
 def test_a_time_that_is_none_is_told_in_a_line(sent_after_doubt, capsys):

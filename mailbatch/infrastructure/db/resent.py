@@ -31,6 +31,15 @@ class SqlResent:
 
     def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
         """Read them; see the port. Doubts are few, and the index of outcomes has them by their time."""
+        later = mail_attempts.alias("later")
+        doubted = later.c.outcome == Tally.IN_DOUBT.value
+        # Once more without a verdict: both may have been taken, whatever became of the mail.
+        again = (
+            sa.select(sa.func.max(later.c.ended_at))
+            .where(later.c.reservation_id == _a.reservation_id, later.c.claim_no > _a.claim_no, doubted)
+            .scalar_subquery()
+        )
+        some_took_it = sa.and_(_a.verdicts.is_(None), sa.cast(_r.verdicts, sa.Text).contains('"accepted"'))
         statement = (
             sa.select(
                 _a.reservation_id,
@@ -39,14 +48,15 @@ class SqlResent:
                 _a.ended_at.label("doubt_at"),
                 _a.relay.label("doubt_relay"),
                 _a.run_id.label("doubt_run_id"),
-                _r.sent_at,
+                sa.func.coalesce(_r.sent_at, again).label("sent_at"),
                 _r.relay,
                 _r.reply_text,
                 _r.run_id,
             )
             .join(mail_reservations, _r.id == _a.reservation_id)
             # One that an operator took for sent was claimed only once.
-            .where(_a.outcome == Tally.IN_DOUBT.value, _r.status == Status.SENT.value, _r.claim_no > _a.claim_no)
+            .where(_a.outcome == Tally.IN_DOUBT.value, _r.claim_no > _a.claim_no)
+            .where(sa.or_(_r.status == Status.SENT.value, again.is_not(None), some_took_it))
             .order_by(_a.ended_at.desc(), _a.reservation_id)
             .limit(limit)
         )
