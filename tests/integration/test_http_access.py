@@ -130,6 +130,18 @@ def test_patience_comes_back_and_forgets_the_oldest(monkeypatch):
     assert patience.wait("a") == 0
 
 
+def test_whoever_has_a_network_of_ipv6_counts_as_one():
+    patience = Patience(allowed=2, within=60)
+    patience.failed("2001:db8:1:2::1")
+    patience.failed("2001:db8:1:2:ffff::7")
+    assert patience.wait("2001:db8:1:2::3") > 0
+    assert patience.wait("2001:db8:1:3::1") == 0
+    for _ in range(2):
+        patience.failed("::ffff:192.0.2.1")
+    assert patience.wait("192.0.2.1") > 0
+    assert patience.wait("192.0.2.2") == patience.wait("?") == 0
+
+
 # --- sessions ---
 
 

@@ -7,11 +7,14 @@ whoever is not known to ``/login`` and want the form's CSRF token.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import secrets
+import threading
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import scrypt, sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
@@ -64,22 +67,37 @@ class Patience:
     allowed: int = FAILURES
     within: float = FAILURES_WITHIN
     _failures: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def failed(self, client: str) -> None:
         """Note a failure."""
-        times = self._failures.setdefault(client, deque(maxlen=self.allowed))
-        times.append(time.monotonic())
-        self._failures.move_to_end(client)
-        while len(self._failures) > _CLIENTS:
-            self._failures.popitem(last=False)
+        client = _household(client)
+        with self._guard:
+            times = self._failures.setdefault(client, deque(maxlen=self.allowed))
+            times.append(time.monotonic())
+            self._failures.move_to_end(client)
+            while len(self._failures) > _CLIENTS:
+                self._failures.popitem(last=False)
 
     def wait(self, client: str) -> int:
         """Seconds until ``client`` may try again; 0 at once."""
-        times = self._failures.get(client)
+        times = self._failures.get(_household(client))
         if times is None or len(times) < self.allowed:
             return 0
         left = times[0] + self.within - time.monotonic()
         return max(0, int(left) + 1) if left > 0 else 0
+
+
+@lru_cache(maxsize=1024)
+def _household(client: str) -> str:
+    """Who counts as one client: an address, or all 2^64 of IPv6 that anybody is given at once (RFC 4291 §2.5.4)."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    if address.version == 4:  # noqa: PLR2004 - as it is called
+        return client
+    return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
 class Gate:
