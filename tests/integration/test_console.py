@@ -236,6 +236,12 @@ def test_an_address_that_was_searched_for_stands_in_no_link(browser, sqlite_url,
     assert "forgotten" in browser.open("/reservations?find=unknown", 410)
 
 
+def test_a_search_that_nobody_types_is_not_remembered(browser):
+    form = browser.open("/reservations").form("Show these")
+    answer = browser.client.post("/reservations/search", data={**form.fields, "to": "x" * 501})
+    assert (answer.status_code, "500 are enough" in answer.text) == (422, True)
+
+
 def test_what_people_wrote_is_shown_and_not_run(browser, sqlite_url):
     evil = "<script>alert(1)</script>\"'"
     own = add(sqlite_url, recipients=f'"{evil[:8]}" <a@example.org>', subject=evil, tag=evil, context={"x": evil})

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mailbatch.application.operating_ports import Selection
 
+_LONGEST = 500
+"""Characters of a search: they are remembered, and whoever may look may search."""
 OPEN = tuple(name for name in FIELDS if name != "to")
 """The fields that a link may show; ``to`` goes as ``find``, under which its text is remembered here."""
 
@@ -74,6 +76,8 @@ def from_form(request: Request, fields: Mapping[str, list[str]]) -> Asked:
     """The filter that a form sent; its part of an address is remembered."""
     given = {name: fields.get(name, [""])[0] for name in FIELDS}
     text = given["to"].strip()
+    if len(text) > _LONGEST:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"to: has {len(text)} characters; {_LONGEST} are enough")
     return Asked(given, searches_of(request).keep(text) if text else None)
 
 
