@@ -202,12 +202,7 @@ class Parts:
 
         s = self.settings
         return SmtpTransport(
-            self.relay,
-            connections=s.connections,
-            window=s.window,
-            ahead=s.ahead,
-            manners=self._manners,
-            slots=self.slots,
+            self.relay, connections=s.connections, window=s.window, manners=self._manners, slots=self.slots
         )
 
     @cached_property
