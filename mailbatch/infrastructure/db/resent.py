@@ -15,12 +15,14 @@ from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from uuid import UUID
 
     from sqlalchemy.engine import Engine
 
     from mailbatch.application.operating_ports import Row
 
 _a, _r = mail_attempts.c, mail_reservations.c
+_PORTION = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,13 @@ class SqlResent:
             .where(_a.outcome == Tally.IN_DOUBT.value, _r.claim_no > _a.claim_no)
             .where(sa.or_(_r.status == Status.SENT.value, again.is_not(None), some_took_it))
             .order_by(_a.ended_at.desc(), _a.reservation_id)
-            .limit(limit)
         )
         if since is not None:
             statement = statement.where(_a.ended_at >= since)
+        found: dict[UUID, Row] = {}
         with reading(self.engine) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            for row in connection.execute(statement, execution_options={"yield_per": _PORTION}).mappings():
+                found.setdefault(row["reservation_id"], dict(row))
+                if len(found) >= limit:
+                    break
+        return list(found.values())
