@@ -126,7 +126,10 @@ class Backlog(Protocol):
         """Mark up to ``limit`` reservations whose time has passed as expired; answer how many there were."""
 
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
-        """Take back up to ``limit`` reservations whose lease has ended, by the policy ``on_doubt``."""
+        """Take back up to ``limit`` reservations whose lease has ended, by the policy ``on_doubt``.
+
+        Asked by lane 0 of a run: what it holds itself it will settle, whatever the clocks say.
+        """
 
     def remaining(self) -> int:
         """How many reservations are due and unsent."""

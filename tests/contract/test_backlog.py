@@ -446,6 +446,18 @@ def test_a_live_lease_is_nobody_elses_to_judge(world):
     assert (resolved.released, resolved.resent, resolved.held) == (0, 0, 0)
 
 
+def test_lane_0_does_not_judge_itself_though_the_clock_of_the_database_was_set_forward(world):
+    own, helpers = world.reserve(due=-2), world.reserve(due=-1)
+    run = world.run()
+    held = world.backlog.claim(run, 0, None, 1).claimed[0].claim
+    world.backlog.claim(run, 1, None, 1)
+    for mail in (own, helpers):
+        world.end_lease(mail)
+    assert world.backlog.resolve_doubts(run, OnDoubt.RESEND, 10).resent == 1
+    assert (world.row(own).status, world.row(helpers).status) == (Status.SENDING, Status.PENDING)
+    assert world.backlog.settle(run, 0, [outcome(held, YES)]) == {held}
+
+
 @pytest.mark.parametrize("policy", list(OnDoubt))
 def test_a_late_acceptance_turns_a_doubt_into_sent(world, policy):
     mail = world.reserve()

@@ -172,7 +172,8 @@ class FakeBacklog:
         released = resent = held = 0
         doubtful: list[tuple[int, UUID]] = []
         set_aside: list[tuple[int, UUID]] = []
-        ended = [r for r in self.rows.values() if r.status is Status.SENDING and (r.lease_until or 0) <= self.clock.now]
+        sending = [r for r in self.rows.values() if r.status is Status.SENDING and (r.run_id, r.lane) != (run_id, 0)]
+        ended = [r for r in sending if (r.lease_until or 0) <= self.clock.now]
         for row in ended[:limit]:
             row.lease_until = None
             row.deaths += 1

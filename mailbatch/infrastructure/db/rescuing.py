@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _r = mail_reservations.c
 _a = mail_attempts.c
 _SENDING = _r.status == sa.literal_column("'sending'")
+ASKING = 0
+"""The lane of a run that judges others."""
 RESOLVED_BY = "; resolved by run "
 """Between what is said of a try without a verdict and the id of the run that counts it."""
 _DIED: sa.ColumnElement[bool] = sa.literal_column(f"mail_attempts.outcome IN ('in_doubt', '{CRASHED}')")
@@ -53,9 +55,11 @@ def resolve(
     reserve_indexes: Callable[[int], int],
 ) -> DoubtsResolved:
     """Take back up to ``limit`` reservations whose lease has ended; see the port ``Backlog``."""
+    # Who asks is alive: the database's clock may have been set forward, or its lane have slept.
+    anothers = sa.or_(_r.run_id.is_distinct_from(run_id), _r.lane.is_distinct_from(ASKING))
     ended = (
         sa.select(_r.id)
-        .where(_SENDING, _r.lease_until <= now())
+        .where(_SENDING, _r.lease_until <= now(), anothers)
         .order_by(_r.lease_until)
         .limit(limit)
         .with_for_update(skip_locked=True)
