@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -171,6 +173,22 @@ def test_a_redis_that_is_away_costs_the_overview_its_line_and_no_more(sqlite_url
         page = Browser(api.client).open("/")
     assert "Due 2" in page
     assert re.search(r"Redis \(error\)", page.text)
+
+
+def test_a_redis_that_hangs_is_waited_for_once(sqlite_url, monkeypatch):
+    monkeypatch.setattr("mailbatch.infrastructure.redis.client.TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        mute.setblocking(False)
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}"
+        with Api({"database_url": sqlite_url, "redis_url": url}) as api:
+            page = Browser(api.client).open("/")
+        asked = 0
+        with suppress(BlockingIOError):
+            while True:
+                mute.accept()[0].close()
+                asked += 1
+    assert re.search(r"Redis \(error\)", page.text)
+    assert asked == 1
 
 
 def test_a_database_without_tables_is_told_on_a_page(tmp_path, redis_url):

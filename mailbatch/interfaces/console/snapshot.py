@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -114,9 +115,11 @@ def look(parts: Parts) -> Now:
     tick = parts.reports.next_tick_at(NAME)
     pause = parts.switch.paused(NAME)
     redis = of_redis(parts)
-    running = _running(parts)
-    shown = parts.status.get(NAME) if running and redis.level == "ok" else None
-    warnings = parts.watch(NAME)(NAME)
+    # One that does not answer costs five seconds each time it is asked: once is enough.
+    asked = redis.level == "ok"
+    running = _running(parts, lock=asked)
+    shown = parts.status.get(NAME) if running and asked else None
+    warnings = parts.watch(NAME, lock=asked)(NAME)
     return Now(
         at=now,
         pause=pause,
@@ -154,12 +157,12 @@ def look_back(parts: Parts) -> Day:
     )
 
 
-def _running(parts: Parts) -> bool:
-    try:
-        return parts.lock(NAME).peek() is not None
-    except LockUnavailable:
-        run = parts.runs.open_run(NAME)
-        return run is not None and run.silent < _LIVELY
+def _running(parts: Parts, *, lock: bool) -> bool:
+    if lock:
+        with suppress(LockUnavailable):
+            return parts.lock(NAME).peek() is not None
+    run = parts.runs.open_run(NAME)
+    return run is not None and run.silent < _LIVELY
 
 
 def _progress(shown: Mapping[str, Any] | None, due: int) -> Progress:
