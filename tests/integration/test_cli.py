@@ -638,3 +638,25 @@ def test_bodies_come_from_stdin_too(sqlite_stack: Stack):
 def test_streams_that_are_closed_or_full_cost_no_traceback(sqlite_stack: Stack, line, code, said):
     done = sqlite_stack.run("bash", "-c", line)
     assert (done.returncode, done.stdout + done.stderr) == (code, said)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [(c, "--limit", "9" * 30) for c in ("list", "runs", "actions", "twice", "plan")],
+)
+def test_more_than_any_number_is_all(shell, args):
+    shell("reserve", *LETTER)
+    shell(*args)
+
+
+@pytest.mark.parametrize("args", [("purge", "--older-than"), ("top", "--interval"), ("healthcheck", "--within")])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_what_is_no_amount_is_refused(shell, args, number):
+    assert "is no" in shell.refused(*args, number, code=2)
+
+
+def test_a_pipe_is_imported_too(sqlite_stack: Stack):
+    sqlite_stack.folder.mkdir(exist_ok=True)
+    rows = "recipients,subject,body_text\\na@example.com,s,t\\n"
+    done = sqlite_stack.run("bash", "-c", f"mkfifo pipe.csv; printf '{rows}' >pipe.csv & mailbatch import pipe.csv")
+    assert (done.stdout, done.stderr) == ("1 imported\n", "")

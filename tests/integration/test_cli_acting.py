@@ -253,10 +253,13 @@ def test_a_test_mail_goes_once_and_a_refusal_is_told_in_the_relays_words(say, tm
         code, out, err = say("send-test", "--to", "refuse-me@example.com")
         assert (code, out) == (1, "")
         assert err.startswith("mailbatch: failed: 550 5.1.1 ")
+        monkeypatch.setenv("MAILBATCH_SMTP_URL", "smtp://127.0.0.1:1")
+        assert say("send-test", "--to", "me@example.com")[2].count("\n") == 1
+        monkeypatch.setenv("MAILBATCH_SMTP_URL", relay.url)
         code, out, _ = say("send-test", "--to", "refuse-me@example.com", "--json")
         assert (code, json.loads(out)["outcome"]) == (1, "failed")
     assert states(sqlite_url) == {}
-    assert [act["outcome"] for act in noted(say)] == ["failed", "failed", "sent"]
+    assert [act["outcome"] for act in noted(say)] == ["failed", "relay_fault", "failed", "sent"]
     assert "me@example.com" not in json.dumps(noted(say))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mailbatch.interfaces.cli import main
+from mailbatch.interfaces.cli.catalogue import COMMANDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,6 +97,19 @@ def test_commands_and_options_are_completed(tmp_path):
     argv = [sys.executable, "-m", "mailbatch.interfaces.cli.main"]
     done = subprocess.run(argv, env=env, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["plain,status"]
+
+
+def test_all_commands_are_completed_without_importing_them(tmp_path):
+    script = (
+        "import os, sys; os.environ |= {'_MAILBATCH_COMPLETE': 'zsh_complete', 'COMP_WORDS': 'mailbatch ', "
+        "'COMP_CWORD': '1'}; from mailbatch.interfaces.cli.main import cli\n"
+        "try: cli.main([], 'mailbatch')\n"
+        "except SystemExit: sys.exit(str({'sqlalchemy', 'pydantic', 'rich'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "status\nShow how things stand." in done.stdout
+    assert done.stdout.splitlines().count("plain") == len(COMMANDS)
+    assert done.stderr.strip() == ""
 
 
 def test_our_commands_stand_among_celerys(tmp_path):

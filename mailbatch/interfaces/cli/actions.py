@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--limit", type=Count(), default=20, show_default=True)
 @as_json
 def actions(*, limit: int, as_json: bool) -> None:
     """List what operators did, by command line, API and console, newest first. Looking is not noted."""

@@ -8,14 +8,13 @@ from pathlib import Path
 import click
 
 from mailbatch.infrastructure.system.heartbeat import age
+from mailbatch.interfaces.cli.numbers import Amount
 
 VARIABLE = "MAILBATCH_HEARTBEAT_FILE"
 
 
 @click.command
-@click.option(
-    "--within", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS"
-)
+@click.option("--within", type=Amount(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS")
 def healthcheck(*, within: float) -> None:
     """Exit 0 if the worker (or beat) of this container lives, 1 if not.
 

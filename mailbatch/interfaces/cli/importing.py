@@ -68,7 +68,8 @@ def _run(
     def advance(done: Imported) -> None:
         nonlocal last
         last = done
-        show(stream.tell())
+        if stream.seekable():  # a pipe does not tell where it is
+            show(stream.tell())
 
     importing = Import(check=parts.check_draft, reservations=parts.reservations)
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import (
     WIDE,
@@ -48,7 +49,7 @@ _LISTED = (
 
 @click.command("list")
 @filter_options()
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=Count(), default=50, show_default=True)
 @as_json
 def list_command(*, limit: int, as_json: bool, **given: Any) -> None:
     """List reservations, newest first.

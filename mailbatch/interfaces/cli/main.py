@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from mailbatch.domain.errors import MailbatchError, SettingsError
 from mailbatch.interfaces.cli.catalogue import COMMANDS, GROUPS
@@ -30,6 +31,12 @@ class _Commands(click.Group):
         if command.epilog is None:
             command.epilog = f"\b\nExample:\n  mailbatch {entry.example}"
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Answer what may follow, from the catalogue: whoever presses the tab key does not wait for all modules."""
+        names = [name for name in COMMANDS if name.startswith(incomplete)]
+        found = [CompletionItem(name, help=COMMANDS[name].told) for name in names]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         widest = max(map(len, COMMANDS))

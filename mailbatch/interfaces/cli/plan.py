@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_json, print_table
 from mailbatch.interfaces.cli.reserve import Moment
@@ -25,7 +26,7 @@ _NAMED = 3
 
 @click.command
 @click.option("--by", type=Moment(), help="What is due by then (default: by the next tick).")
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="How many to render.")
+@click.option("--limit", type=Count(), default=1000, show_default=True, help="How many to render.")
 @as_json
 def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
     """Render what the next run would send, and send nothing.

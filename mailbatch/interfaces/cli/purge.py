@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 
@@ -15,7 +16,7 @@ _DAY = 86_400.0
 @click.option(
     "--older-than",
     metavar="DAYS",
-    type=click.FloatRange(min=0),
+    type=Amount(min=0),
     help="Days since they were finished, in place of MAILBATCH_RETENTION_DAYS.",
 )
 @as_json

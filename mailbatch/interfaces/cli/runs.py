@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
 from mailbatch.interfaces.documents import COUNTS, of_run
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--limit", type=Count(), default=20, show_default=True)
 @click.option("--job", default="send-all", show_default=True, help="Whose runs: send-all, purge, or one of your own.")
 @as_json
 def runs(*, limit: int, job: str, as_json: bool) -> None:

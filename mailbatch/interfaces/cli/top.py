@@ -12,6 +12,7 @@ import click
 
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
+from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import clean, moment, width
 from mailbatch.interfaces.documents import COUNTS
@@ -34,7 +35,7 @@ _LATE = 600
 
 
 @click.command
-@click.option("--interval", type=click.FloatRange(min=0.2), default=1.0, show_default=True, help="Seconds.")
+@click.option("--interval", type=Amount(min=0.2, max=3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Show one frame and end, as where there is no terminal.")
 def top(*, interval: float, once: bool) -> None:
     """Watch runs, rate, backlog and states; q or Ctrl-C ends it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
     """
     if all(given[name] is None for name in ("template", *_PARTS)):
         given |= {"subject": _SUBJECT, "text": _TEXT}
+    # What goes wrong is the answer. A log line would say it twice, and name a reservation that there is not.
+    logging.getLogger("mailbatch.infrastructure.smtp").setLevel(logging.CRITICAL)
     with opened() as parts:
         tried = parts.try_sending(_mail(to, given))
         target = {"template": given["template"]} if given["template"] else {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
 
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 @click.command
 @click.option("--since", default="1d", show_default=True, help="A time, or how long ago: 15m, 1h, 2d.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=Count(), default=50, show_default=True)
 @as_json
 def twice(*, since: str, limit: int, as_json: bool) -> None:
     """List who may have got a mail twice.
 
-    It went out once without a verdict (a crash, a lost reply) and then again with one. Both bear the same Message-ID:
+    It went out once without a verdict (a crash, a lost reply) and then again. Both bear the same Message-ID:
     the relay's log tells whether there were two.
     """
     from datetime import UTC, datetime
