@@ -116,3 +116,10 @@ def test_the_terminal_is_left_as_it_was_found(sqlite_url, redis_url, tmp_path, e
     assert termios.tcgetattr(terminal) == before
     os.close(master)
     os.close(terminal)
+
+
+def test_without_a_terminal_a_redis_that_is_away_is_a_failure(top, monkeypatch, capfd):
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert main.run(["top"]) == 1
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)

@@ -42,7 +42,7 @@ def top(*, interval: float, once: bool) -> None:
     with opened() as parts:
         watch = _Watch(parts)
         if once or not sys.stdout.isatty():
-            click.echo("\n".join(watch.frame()))
+            click.echo("\n".join(watch.look()))
             return
         with _screen() as ended:
             while True:
@@ -70,28 +70,33 @@ class _Watch:
         self._seen: tuple[str, float, int] | None = None
 
     def frame(self) -> list[str]:
-        """One screen, without its place on it."""
+        """One screen, without its place on it; what is away may come back while somebody watches."""
         from mailbatch.domain.errors import MailbatchError
 
-        zone = self._parts.settings.timezone
-        title = click.style(f"mailbatch  {time.strftime('%H:%M:%S')}", bold=True)
         try:
-            standing = self._standing(JOB)
-            runs = self._runs(JOB, _RUNS)
-            errors = self._last_errors(runs)
+            return self.look()
         except MailbatchError as error:
-            # It may come back while somebody watches.
-            return [title, "", click.style(_cut(clean(str(error))), fg="red")]
+            return [self._title, "", click.style(_cut(clean(str(error))), fg="red")]
+
+    def look(self) -> list[str]:
+        """One screen; raises what says that Redis or the database cannot be asked."""
+        zone = self._parts.settings.timezone
+        standing = self._standing(JOB)
+        runs = self._runs(JOB, _RUNS)
         return [
-            title + _paused(standing.pause),
+            self._title + _paused(standing.pause),
             "",
             *_backlog(standing),
             "",
             *self._running(standing, zone),
             "",
             *_table(runs, zone),
-            *errors,
+            *self._last_errors(runs),
         ]
+
+    @property
+    def _title(self) -> str:
+        return click.style(f"mailbatch  {time.strftime('%H:%M:%S')}", bold=True)
 
     def _running(self, standing: Standing, zone: str) -> list[str]:
         if not standing.running:
