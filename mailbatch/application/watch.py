@@ -133,7 +133,8 @@ class Watch:
                 level=Level.ERROR,
                 what=f"mail has been due for {v.oldest_due:.0f} s, and no run of {job} has {since}",
                 since=_ago(v, min(v.oldest_due or 0.0, v.last_sign or math.inf)),
-                advice="is a beat running, and a worker whose clock is right? start one with `celery -A mailbatch worker -B`",
+                advice="is a beat running, and a worker whose clock is right? "
+                "start one with `celery -A mailbatch worker -B`",
             )
 
     def _lock(self, job: str, held: float | None, v: Vitals, p: Patience) -> Iterator[Finding]:
