@@ -18,6 +18,7 @@ from support.backlogs import reserve, states
 from support.relay import Relay
 
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect as connect_redis
@@ -212,6 +213,24 @@ def test_a_run_by_hand_is_noted_before_it_is_done(say, monkeypatch):
     say("send-all", "--here", "--no-lock")
     [act] = noted(say)
     assert (act["action"], act["outcome"], act["target"]) == ("run-now", "begun", {"where": "here", "lock": False})
+
+
+def test_what_is_done_in_portions_is_noted_before_it_is_done(say, monkeypatch):
+    say("reserve", "--to", "a@example.com", "--subject", "s", "--text", "t", "--tag", "spring")
+    seen = []
+
+    class Killed(BaseException):
+        """As if the process were."""
+
+    def cancel(self, ids):
+        seen.extend((act["action"], act["outcome"]) for act in noted(say))
+        raise Killed
+
+    monkeypatch.setattr(SqlInterventions, "cancel", cancel)
+    with pytest.raises(Killed):
+        say("cancel", "--to", "example", "--tag", "spring", "--yes")
+    assert seen == [("cancel", "begun")]
+    assert [act["outcome"] for act in noted(say)] == ["broken off"]
 
 
 def test_what_cannot_be_noted_is_said_for_it_was_done(say, engine, sqlite_url, caplog):

@@ -6,10 +6,13 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.interfaces.noting import note
+from mailbatch.interfaces.noting import note, noted
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mailbatch.bootstrap import Parts
+    from mailbatch.interfaces.noting import Deed
 
 _LONGEST_NAME = 64
 
@@ -22,6 +25,11 @@ class _Person:
 def note_act(parts: Parts, action: str, target: dict[str, Any], affected: int | None, outcome: str = "done") -> None:
     """Note what was done here: ids and filters, never contents or addresses."""
     note(parts.actions, _Person(f"cli:{_user()}"), action, target, affected, outcome)
+
+
+def noted_act(parts: Parts, action: str, target: dict[str, Any]) -> AbstractContextManager[Deed]:
+    """Note what is about to be done here, and at its end what came of it: for what is done in portions."""
+    return noted(parts.actions, _Person(f"cli:{_user()}"), action, target)
 
 
 def _user() -> str:

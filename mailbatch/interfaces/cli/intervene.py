@@ -8,7 +8,7 @@ import click
 
 from mailbatch.application.bulk import STATES, Act, DoBulk, DoEach
 from mailbatch.domain.reservation import Status
-from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.interfaces.cli.acting import note_act, noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 from mailbatch.interfaces.cli.which import agreed, filter_options, read_selection, yes
@@ -56,7 +56,7 @@ def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
         _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
         return
     which = read_selection(given)
-    _act_at_once(Act.CANCEL, which, lambda parts: CancelTagged(parts.interventions)(given["tag"]), as_json=as_json)
+    _act_on_all(Act.CANCEL, which, lambda parts: CancelTagged(parts.interventions)(given["tag"]), as_json=as_json)
 
 
 @click.command
@@ -84,7 +84,7 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
             return RequeueRun(parts.interventions, parts.reports)(which.run_id)
         return RequeueAll(parts.interventions)(Status(given["status"]))
 
-    _act_at_once(Act.REQUEUE, which, deed, as_json=as_json)
+    _act_on_all(Act.REQUEUE, which, deed, as_json=as_json)
 
 
 @click.command
@@ -146,25 +146,29 @@ def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_
     which = read_selection(given)
 
     def deed(parts: Parts) -> Changed:
-        agreed(parts, act, which, yes=yes)
-        try:
-            return DoBulk(parts.reservations, parts.interventions)(act, which)
-        except BaseException:
-            # They are changed in portions: some of them are.
-            note_act(parts, act.value, told(which), None, "broken off")
-            raise
+        return DoBulk(parts.reservations, parts.interventions)(act, which)
 
-    _act_at_once(act, which, deed, as_json=as_json)
+    _act_on_all(act, which, deed, lambda parts: agreed(parts, act, which, yes=yes), as_json=as_json)
 
 
 def _named(given: dict[str, Any]) -> list[str]:
     return [name for name, value in given.items() if value is not None]
 
 
-def _act_at_once(act: Act, which: Selection, deed: Callable[[Parts], Changed], *, as_json: bool) -> None:
+def _act_on_all(
+    act: Act,
+    which: Selection,
+    deed: Callable[[Parts], Changed],
+    ask: Callable[[Parts], None] = lambda _parts: None,
+    *,
+    as_json: bool,
+) -> None:
     with opened() as parts:
-        changed = deed(parts)
-        note_act(parts, act.value, told(which), changed.changed)
+        ask(parts)
+        # It is done in portions: if we are killed in the middle, some are changed.
+        with noted_act(parts, act.value, told(which)) as noting:
+            changed = deed(parts)
+            noting.affected = changed.changed
     _tell_changed(changed, _DONE[act], as_json=as_json)
 
 

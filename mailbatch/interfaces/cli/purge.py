@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.interfaces.cli.acting import noted_act
 from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
@@ -30,8 +30,8 @@ def purge(*, older_than: float | None, as_json: bool) -> None:
             raise click.ClickException(
                 "MAILBATCH_RETENTION_DAYS is 0, which keeps everything; set it or give --older-than"
             )
-        deleted = Purge(interventions=parts.interventions)(days * _DAY)
-        note_act(parts, "purge", {"older_than_days": days}, deleted)
+        with noted_act(parts, "purge", {"older_than_days": days}) as noting:
+            noting.affected = deleted = Purge(interventions=parts.interventions)(days * _DAY)
     if as_json:
         print_json({"deleted": deleted})
     else:
