@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 5
+AT_ONCE = 5
 """Few enough that all of them may hang, and none is given to another before its turn has come."""
 
 
@@ -74,7 +74,7 @@ class DeliverReports:
 
     def __call__(self) -> float | None:
         """Answer the seconds until the next try, None if nothing is left to deliver."""
-        for one in self.outbox.take(_AT_ONCE):
+        for one in self.outbox.take(AT_ONCE):
             try:
                 self._deliver(one)
             except NotDelivered as error:

@@ -22,6 +22,7 @@ from support.sink import Sink
 from support.waiting import wait_until
 
 from mailbatch import config
+from mailbatch.application import deliver_reports
 from mailbatch.application.deliver_reports import DeliverReports, NotDelivered
 from mailbatch.batch.reporting import deliver_soon
 from mailbatch.batch.send_all import send_all
@@ -32,7 +33,7 @@ from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.run_reports import SqlOutbox
 from mailbatch.infrastructure.db.runs import SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, run_reports
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import now, seconds_since
 from mailbatch.infrastructure.notify.webhook import Webhook
 
 if TYPE_CHECKING:
@@ -256,6 +257,20 @@ def test_nobody_there_is_a_line_without_the_path():
     with pytest.raises(NotDelivered) as caught:
         Webhook(url, None, 5.0)("run_1", {**report, "job": "send-all", "quiet_runs": 0})
     assert PATH not in str(caught.value)
+
+
+def test_all_that_are_taken_at_once_may_hang_and_are_given_to_nobody_else(engine, receiver):
+    for _ in range(8):
+        close_a_run(engine, sent=1)
+    taken = SqlOutbox(engine).take(deliver_reports.AT_ONCE)
+    assert 0 < len(taken) < 8
+    with engine.connect() as connection:
+        first = connection.scalar(sa.select(sa.func.min(seconds_since(run_reports.c.next_at))).where(leased(taken)))
+    assert -first > len(taken) * Webhook(receiver.url).timeout
+
+
+def leased(taken):
+    return run_reports.c.run_id.in_([one.run_id for one in taken])
 
 
 def test_what_was_taken_by_one_that_died_goes_to_the_next(engine, receiver):
