@@ -7,18 +7,20 @@ knows of each mail rests on two numbers: how many bytes were queued for the wire
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
 from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY
 from mailbatch.infrastructure.smtp.envelope import Offer, commands, stuffed, unfit
+from mailbatch.infrastructure.smtp.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.protocol import Protocol
 from mailbatch.infrastructure.smtp.relay import RelayError
 from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
+from mailbatch.infrastructure.smtp.transaction import END, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mailbatch.domain.message import Message
 
@@ -26,58 +28,12 @@ _NOT_UNDERSTOOD = (500, 502, 503, 504)
 """What a relay says that lost the thread (RFC 5321 §4.2.3); to a mail in good order it cannot be meant."""
 _UNQUALIFIED = 504
 """What Postfix answers to RCPT where the domain has no dot: that is meant for the recipient."""
-_END = "the end of the body"
 _OF_ADDRESS = "2.1."
 """How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
 
 class Choked(RelayError):
     """What came can only be explained by a relay that does not master what it offers."""
-
-
-@dataclass(eq=False, slots=True)
-class _Transaction:
-    """One mail on its way. Offsets count the bytes of the session."""
-
-    message: Message
-    commands: Sequence[bytes]
-    has_reset: bool
-    start: int
-    asked: int = 0
-    """How many commands are queued, the end of the body included."""
-    answered: int = 0
-    legit: int = 0
-    """As many bytes must have gone out before a reply can be one to this mail."""
-    end: int | None = None
-    """The offset behind the last byte, once that is queued; beyond it the relay may take the mail."""
-    refused: dict[str, Verdict] = field(default_factory=dict)
-    confused: bool = False
-    """Whether a recipient was refused because the relay lost the thread."""
-    closing: bool = False
-    """Whether the relay said 421 to it."""
-    well: bool = False
-    """Whether MAIL was answered, with whatever sense."""
-    unwanted: bool = False
-    """Whether MAIL was refused."""
-    in_body: bool = False
-    """Whether the body is queued, and what comes next is the answer to its end."""
-
-    @property
-    def hopeless(self) -> bool:
-        """Whether each recipient was refused."""
-        return len(self.refused) == len(self.message.envelope.recipients)
-
-    def question(self, back: int = 0) -> str:
-        """What the next reply is the answer to, or one before it."""
-        index = self.answered - back
-        verb = self.commands[index][:4].decode("ascii") if index < len(self.commands) else "BDAT"
-        return _END if verb == "BDAT" else verb
-
-    def verdicts(self, verdict: Verdict) -> dict[str, Verdict]:
-        """``verdict`` for those that were not refused before."""
-        if not self.refused:
-            return dict.fromkeys(self.message.envelope.recipients, verdict)
-        return {to: self.refused.get(to, verdict) for to in self.message.envelope.recipients}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +82,9 @@ class Dialogue:
         self._relay = relay
         self._offer = Offer.of(features)
         self._held_back = held_back
+        self.out = Outgoing()
         self._replies = ReplyReader()
-        self._flight: deque[_Transaction] = deque()
-        self._out: deque[bytes | memoryview] = deque()
-        self._queued = 0
-        self._handed = 0
+        self._flight: deque[Transaction] = deque()
         self._spoiled = False
         self._rcpt_text = ""
         self._tells_apart: bool | None = None
@@ -147,11 +101,6 @@ class Dialogue:
     def in_flight(self) -> int:
         """How many mails are."""
         return len(self._flight)
-
-    @property
-    def pending(self) -> int:
-        """Bytes queued that the kernel has not taken."""
-        return self._queued - self._handed
 
     @property
     def room(self) -> int:
@@ -177,57 +126,32 @@ class Dialogue:
         if has_reset:
             lines.insert(0, b"RSET\r\n")
         self._spoiled = False
-        one = _Transaction(message, lines, has_reset, self._queued)
+        one = Transaction(message, lines, has_reset, self.out.queued)
         self.begun += 1
         self._flight.append(one)
         if self.protocol is Protocol.BDAT:
             lines.append(b"BDAT %d LAST\r\n" % len(message.data))
-            self._queue(b"".join(lines))
-            self._queue(message.data)
-            one.asked, one.legit, one.end = len(lines), one.start + 1, self._queued
+            self.out.queue(b"".join(lines))
+            self.out.queue(message.data)
+            one.asked, one.legit, one.end = len(lines), one.start + 1, self.out.queued
             return
         lines.append(b"DATA\r\n")
         if self.protocol is Protocol.PIPELINING:
-            self._queue(b"".join(lines))
+            self.out.queue(b"".join(lines))
             one.asked, one.legit = len(lines), one.start + 1
         else:
             self._ask_next(one)
 
-    def chunk(self, size: int) -> bytes | memoryview:
-        """The next up to ``size`` bytes to write."""
-        if self._queued - self._handed <= size:
-            return b"".join(self._out)
-        first = self._out[0]
-        if len(first) >= size:
-            # A view, so that what is left of a fat body is not copied with each write.
-            first = self._out[0] = memoryview(first)
-            return first[:size]
-        parts: list[bytes | memoryview] = []
-        for part in self._out:
-            parts.append(part[:size])
-            size -= len(parts[-1])
-            if not size:
-                break
-        return b"".join(parts)
-
     def handed(self, size: int) -> None:
-        """The kernel took so many bytes of the chunk."""
-        self._handed += size
-        if self._handed == self._queued:
-            self._out.clear()
+        """The kernel took so many bytes of the chunk that ``out`` gave."""
+        self.out.take(size)
+        if not self.out.pending:
             self.progress += 1
-            return
-        while size:
-            first = self._out.popleft()
-            if len(first) > size:
-                self._out.appendleft(memoryview(first)[size:])
-                break
-            size -= len(first)
 
     @property
     def held(self) -> Message | None:
         """The mail whose body has gone out but for its end, if that is held back now."""
-        if not self._held_back or not self._flight or self._handed < self._queued:
+        if not self._held_back or not self._flight or self.out.pending:
             return None
         one = self._flight[0]
         return one.message if one.in_body and one.end is None else None
@@ -239,48 +163,36 @@ class Dialogue:
     def take_back(self) -> list[Message]:
         """Withdraw the mails of which not a byte has gone out, in their order."""
         messages: deque[Message] = deque()
-        while self._flight and (one := self._flight[-1]).start >= self._handed:
+        while self._flight and (one := self._flight[-1]).start >= self.out.handed:
             self._flight.pop()
             messages.appendleft(one.message)
-            self._cut(one.start)
+            self.out.cut(one.start)
             self._spoiled = self._spoiled or (one.has_reset and not self._flight)
             self.begun -= 1
         return list(messages)
 
-    def _cut(self, end: int) -> None:
-        while self._queued > end:
-            last = self._out.pop()
-            self._queued -= len(last)
-            if self._queued < end:
-                self._out.append(last[: end - self._queued])
-                self._queued = end
-
-    def _queue(self, data: bytes) -> None:
-        self._out.append(data)
-        self._queued += len(data)
-
-    def _ask_next(self, one: _Transaction) -> None:
-        self._queue(one.commands[one.asked])
+    def _ask_next(self, one: Transaction) -> None:
+        self.out.queue(one.commands[one.asked])
         one.asked += 1
-        one.legit = self._queued
+        one.legit = self.out.queued
 
-    def _send_body(self, one: _Transaction, data: bytes) -> None:
-        self._queue(data)
+    def _send_body(self, one: Transaction, data: bytes) -> None:
+        self.out.queue(data)
         one.in_body = True
         if not self._held_back or one.hopeless:
             self._queue_end(one)
 
-    def _queue_end(self, one: _Transaction) -> None:
-        self._queue(b".\r\n")
+    def _queue_end(self, one: Transaction) -> None:
+        self.out.queue(b".\r\n")
         one.asked += 1
-        one.legit = one.end = self._queued
+        one.legit = one.end = self.out.queued
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
     def phase(self) -> Phase | None:
         """What is being waited for, or None."""
-        if self._out:
-            written = any(one.end is not None and one.end > self._handed for one in self._flight)
+        if self.out.pending:
+            written = any(one.end is not None and one.end > self.out.handed for one in self._flight)
             if written:
                 return Phase("the body", data=True)
         if not self._flight:
@@ -289,7 +201,7 @@ class Dialogue:
         doing = one.question()
         # A relay may keep back its answers to a group until it has dealt with all of it (RFC 2920 §3.2): behind BDAT
         # those to MAIL and RCPT wait for whatever looks at the body.
-        return Phase(doing, data=doing == _END or one.end is not None)
+        return Phase(doing, data=doing == END or one.end is not None)
 
     def said(self, data: bytes) -> None:
         """Take in what was received.
@@ -311,13 +223,13 @@ class Dialogue:
         if replies and not self._is_asking():
             raise self._unasked("")
 
-    def _all_well(self, one: _Transaction) -> bool:
+    def _all_well(self, one: Transaction) -> bool:
         """Take all that is to be said of a mail for now in one go, if it is there and all is well: the usual case."""
         left = one.asked - one.answered
         if not left or one.refused or not self.finished:
             return False
         if one.end is None:
-            if self.protocol is not Protocol.PIPELINING or self._handed <= one.start:
+            if self.protocol is not Protocol.PIPELINING or self.out.handed <= one.start:
                 return False
             if self._replies.read_well(left, START_BODY) is None:
                 return False
@@ -325,7 +237,7 @@ class Dialogue:
             self.progress += 1
             self._send_body(one, stuffed(one.message.data))
             return True
-        if self._handed < one.end or (reply := self._replies.read_well(left, OK)) is None:
+        if self.out.handed < one.end or (reply := self._replies.read_well(left, OK)) is None:
             return False
         self.progress += 1
         self._accept(one, reply)
@@ -343,10 +255,10 @@ class Dialogue:
         if not self._flight:
             return False
         one = self._flight[0]
-        if one.answered >= one.asked or self._handed < one.legit:
+        if one.answered >= one.asked or self.out.handed < one.legit:
             return False
         # The last answer is not to come before the last byte has gone.
-        return one.end is None or one.answered < one.asked - 1 or self._handed >= one.end
+        return one.end is None or one.answered < one.asked - 1 or self.out.handed >= one.end
 
     def _unasked(self, text: str) -> RelayError:
         if self._flight and (self._flight[0].in_body or self._flight[0].end is not None):
@@ -379,7 +291,7 @@ class Dialogue:
             raise RelayError(f"RSET was refused: {reply.cooked()}")
         self._go_on(self._flight[0])
 
-    def _mail(self, one: _Transaction, reply: RawReply) -> None:
+    def _mail(self, one: Transaction, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100:
             one.refused = dict.fromkeys(one.message.envelope.recipients, _verdict("MAIL", reply))
             one.unwanted = True
@@ -389,7 +301,7 @@ class Dialogue:
         else:
             self._go_on(one)
 
-    def _rcpt(self, one: _Transaction, recipient: str, reply: RawReply) -> None:
+    def _rcpt(self, one: Transaction, recipient: str, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
             one.refused[recipient] = _verdict("RCPT", reply)
             lost = reply.code in _NOT_UNDERSTOOD and reply.code != _UNQUALIFIED
@@ -402,11 +314,11 @@ class Dialogue:
             return
         self._go_on(one)
 
-    def _go_on(self, one: _Transaction) -> None:
+    def _go_on(self, one: Transaction) -> None:
         if self.protocol is Protocol.DATA and one.asked < len(one.commands):
             self._ask_next(one)
 
-    def _data(self, one: _Transaction, reply: RawReply) -> None:
+    def _data(self, one: Transaction, reply: RawReply) -> None:
         if reply.code == START_BODY:
             # RFC 2920 §3.1: the relay took DATA though nobody is left to send it to.
             self._send_body(one, b"" if one.hopeless else stuffed(one.message.data))
@@ -415,7 +327,7 @@ class Dialogue:
         self._spoiled = True
         self._refuse(one, verdict)
 
-    def _final(self, one: _Transaction, reply: RawReply) -> None:
+    def _final(self, one: Transaction, reply: RawReply) -> None:
         """The answer to the end of the body, or to BDAT."""
         if one.hopeless:
             if reply.code == OK and self.protocol is Protocol.BDAT and one.unwanted:
@@ -425,18 +337,18 @@ class Dialogue:
             self._accept(one, reply.cooked())
         else:
             self._spoiled |= self.protocol is Protocol.BDAT
-            self._refuse(one, _verdict(_END, reply))
+            self._refuse(one, _verdict(END, reply))
 
-    def _accept(self, one: _Transaction, reply: Reply) -> None:
+    def _accept(self, one: Transaction, reply: Reply) -> None:
         if reply.text.startswith(_OF_ADDRESS):
             if self._tells_apart:
                 # Somewhere before there was a reply too many, and this is the answer to RCPT.
-                raise Choked(f"the answer to {_END} is one to an address: {reply}")
+                raise Choked(f"the answer to {END} is one to an address: {reply}")
         elif self._tells_apart is None:
             self._tells_apart = self._rcpt_text.startswith(_OF_ADDRESS)
         self._finish(one, Verdict(Kind.ACCEPTED, reply))
 
-    def _refuse(self, one: _Transaction, verdict: Verdict) -> None:
+    def _refuse(self, one: Transaction, verdict: Verdict) -> None:
         """All that was not refused before is refused now."""
         understood = self.protocol is Protocol.DATA or one.answered > len(one.commands)
         if not understood and not one.hopeless and verdict.reply.code in _NOT_UNDERSTOOD:
@@ -444,7 +356,7 @@ class Dialogue:
             one.refused |= {to: verdict for to in one.message.envelope.recipients if to not in one.refused}
         self._finish(one, verdict)
 
-    def _finish(self, one: _Transaction, verdict: Verdict | None = None) -> None:
+    def _finish(self, one: Transaction, verdict: Verdict | None = None) -> None:
         self._flight.popleft()
         if one.confused and one.hopeless:
             self.confused = str(next(iter(one.refused.values())).reply)
@@ -477,7 +389,7 @@ class Dialogue:
                 untouched.append(one.message)
             elif one.hopeless:
                 self._settle(one, Answered(one.message.claim, self._relay, one.refused))
-            elif one.end is not None and self._handed >= one.end and not one.closing:
+            elif one.end is not None and self.out.handed >= one.end and not one.closing:
                 verdict = Verdict(Kind.NO_VERDICT, Reply(0, str(error)))
                 self._settle(one, Answered(one.message.claim, self._relay, one.verdicts(verdict)))
             elif one.well:
@@ -486,14 +398,14 @@ class Dialogue:
             else:
                 untouched.append(one.message)
         self._flight.clear()
-        self._out.clear()
+        self.out.clear()
         return untouched
 
     def blame(self, message: Message, error: RelayError) -> None:
         """Say that the relay's fault came before anything that ``message`` could have to do with."""
         self._done.append((message, RelayFault(message.claim, self._relay, str(error), error.hopeless)))
 
-    def _settle(self, one: _Transaction, outcome: Outcome) -> None:
+    def _settle(self, one: Transaction, outcome: Outcome) -> None:
         self._done.append((one.message, outcome))
 
 

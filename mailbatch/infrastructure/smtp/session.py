@@ -60,12 +60,12 @@ class Session:
         ``has_heard``: the owner has just called ``hear``, and has done nothing since that took time.
         """
         dialogue = self.dialogue
-        while dialogue.pending:
+        while dialogue.out.pending:
             # What is here already cannot be the answer to what is about to be written.
             if not has_heard:
                 self.hear()
             has_heard = False
-            chunk = dialogue.chunk(self._record or self._size)
+            chunk = dialogue.out.chunk(self._record or self._size)
             try:
                 sent = self.connection.write_now(chunk)
             except RelayError:
@@ -89,7 +89,7 @@ class Session:
 
     def excuse(self, seconds: float) -> None:
         """Nobody wrote for so long, through no fault of the relay."""
-        if self.dialogue.pending:
+        if self.dialogue.out.pending:
             self.since += seconds
 
     def judge(self, now: float) -> float:

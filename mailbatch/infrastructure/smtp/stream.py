@@ -141,7 +141,7 @@ class Stream:
         for session in self._by_fd.values():
             dialogue = session.dialogue
             # What the kernel did not take goes when the poll says that there is room; asking again would be a loop.
-            if dialogue.room < dialogue.batch or dialogue.pending or session.is_worn:
+            if dialogue.room < dialogue.batch or dialogue.out.pending or session.is_worn:
                 continue
             load = dialogue.in_flight
             if load < least or (load == least == 0 and session.since > since):
@@ -198,7 +198,7 @@ class Stream:
 
     def _fill(self, session: Session) -> None:
         dialogue = session.dialogue
-        while self._ready and dialogue.room > 0 and dialogue.pending < _ENOUGH_QUEUED and not session.is_worn:
+        while self._ready and dialogue.room > 0 and dialogue.out.pending < _ENOUGH_QUEUED and not session.is_worn:
             # The permit is asked just before the write.
             if self._permit():
                 dialogue.begin(self._ready.popleft())
@@ -237,7 +237,7 @@ class Stream:
             self._ready.extendleft(reversed(session.wire.confused(session)))
         elif dialogue.idle and session.is_worn:
             self._part(session)
-        elif (writing := dialogue.pending > 0) != session.is_writing:
+        elif (writing := dialogue.out.pending > 0) != session.is_writing:
             session.is_writing = writing
             self._poll.modify(session.fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
 

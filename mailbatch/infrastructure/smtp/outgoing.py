@@ -1,0 +1,67 @@
+"""The bytes of a session on their way out: what is queued for the wire, and how much of it the kernel has taken."""
+
+from __future__ import annotations
+
+from collections import deque
+
+
+class Outgoing:
+    """A queue of bytes. ``queued`` and ``handed`` count the bytes of the session: put here, and taken by the kernel."""
+
+    def __init__(self) -> None:
+        self.queued = 0
+        self.handed = 0
+        self._parts: deque[bytes | memoryview] = deque()
+
+    @property
+    def pending(self) -> int:
+        """Bytes queued that the kernel has not taken."""
+        return self.queued - self.handed
+
+    def queue(self, data: bytes) -> None:
+        """Append ``data``."""
+        self._parts.append(data)
+        self.queued += len(data)
+
+    def chunk(self, size: int) -> bytes | memoryview:
+        """The next up to ``size`` bytes to write."""
+        if self.queued - self.handed <= size:
+            return b"".join(self._parts)
+        first = self._parts[0]
+        if len(first) >= size:
+            # A view, so that what is left of a fat body is not copied with each write.
+            first = self._parts[0] = memoryview(first)
+            return first[:size]
+        parts: list[bytes | memoryview] = []
+        for part in self._parts:
+            parts.append(part[:size])
+            size -= len(parts[-1])
+            if not size:
+                break
+        return b"".join(parts)
+
+    def take(self, size: int) -> None:
+        """The kernel took so many bytes of the chunk."""
+        self.handed += size
+        if self.handed == self.queued:
+            self._parts.clear()
+            return
+        while size:
+            first = self._parts.popleft()
+            if len(first) > size:
+                self._parts.appendleft(memoryview(first)[size:])
+                break
+            size -= len(first)
+
+    def cut(self, end: int) -> None:
+        """Withdraw what was queued behind the first ``end`` bytes of the session."""
+        while self.queued > end:
+            last = self._parts.pop()
+            self.queued -= len(last)
+            if self.queued < end:
+                self._parts.append(last[: end - self.queued])
+                self.queued = end
+
+    def clear(self) -> None:
+        """Forget what waits: nothing goes out any more."""
+        self._parts.clear()
