@@ -99,10 +99,11 @@ class Held:
         self._run.count(Counts(**{tally.value: n for tally, n in tallies.items() if tally is not Tally.RELEASED}))
         for s in answers:
             ticket = self.tickets.pop(s.claim)
-            if s.claim not in written:
+            if s.claim in written:
+                if s.tally in _TOLD:
+                    self._run.item_error(ItemError(ticket.index, s.claim.reservation_id, s.errors))
+            elif s.tally is not Tally.RELEASED:  # which is no verdict, and may stand there after a commit without answer
                 log.warning("verdict came too late: another run holds the mail (%s)", s.status, extra=named(s.claim))
-            elif s.tally in _TOLD:
-                self._run.item_error(ItemError(ticket.index, s.claim.reservation_id, s.errors))
 
     def give_back(self) -> RunFailed | None:
         """Settle what was answered, and put what never reached the wire back to pending at once.
