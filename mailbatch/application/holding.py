@@ -102,7 +102,7 @@ class Held:
             if s.claim in written:
                 if s.tally in _TOLD:
                     self._run.item_error(ItemError(ticket.index, s.claim.reservation_id, s.errors))
-            elif s.tally is not Tally.RELEASED:  # which is no verdict, and may stand there after a commit without answer
+            elif s.tally is not Tally.RELEASED:  # no verdict; it may stand there after a commit without answer
                 log.warning("verdict came too late: another run holds the mail (%s)", s.status, extra=named(s.claim))
 
     def give_back(self) -> RunFailed | None:
