@@ -90,6 +90,17 @@ def test_a_mail_reserved_over_http_reads_as_it_was_sent(api):
     assert (row["status"], row["mail_attempts"]) == ("pending", [])
 
 
+def test_an_answer_is_json_whatever_number_somebody_inserted(api):
+    with api.parts.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "INSERT INTO mail_reservations (recipients, subject, body_text, context) "
+            "VALUES ('a@example.com', 's', 't', '{\"n\": [1e999]}')"
+        )
+    (mail,) = ids_of(api.get("/api/reservations"))
+    answer = api.client.get(f"/api/reservations/{mail}")
+    assert json.loads(answer.text, parse_constant=pytest.fail)["context"]["n"] in ([10**999], ["inf"])
+
+
 def test_a_key_used_before_gives_the_mail_that_it_stored(api):
     first = api.post("/api/reservations", MAIL | {"idempotency_key": "order-1"}, 201)
     again = api.post("/api/reservations", MAIL | {"idempotency_key": "order-1"}, 200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,11 @@ MEDIA_TYPE = "application/json"
 
 def to_json(value: Any) -> str:
     """``value`` as JSON, any script readable."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
+    except ValueError:
+        # An INSERT from elsewhere may hold 1e999, which Python reads as infinite, and writes as no JSON.
+        return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
 
 
 def answer(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
@@ -35,6 +40,15 @@ def text_answer(text: str, status: int = HTTPStatus.OK, headers: Mapping[str, st
 def moment(when: datetime | None) -> str | None:
     """A time as it stands in every answer."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z") if when is not None else None
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with numbers that JSON does not know as their text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:
