@@ -236,6 +236,13 @@ def test_a_name_that_was_made_to_mean_this_machine_is_refused(open_house, host):
     assert answer.status_code in {400, 421}, answer.text
 
 
+@pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "X-Real-IP"])
+def test_without_a_token_nobody_comes_in_through_a_proxy_of_this_machine(open_house, locked, name):
+    answer = open_house.client.get("/api/runs", headers={name: "192.0.2.1"})
+    assert (answer.status_code, "set a token" in answer.json()["detail"]) == (421, True)
+    assert locked.client.get("/api/runs", headers={name: "192.0.2.1"}).status_code == 200
+
+
 @pytest.mark.parametrize("name", ["[", "]", "[::1", "localhost:x"])
 def test_a_host_or_origin_that_is_none_is_refused_and_breaks_nothing(open_house, locked, name):
     assert open_house.client.get("/api/runs", headers={"Host": name}).status_code in {200, 421}
@@ -273,7 +280,7 @@ def test_beyond_this_machine_only_with_a_token_that_operates(sqlite_url):
             ensure_safe(Parts(api_read_token=READ), host)
         ensure_safe(Parts(api_token=OPERATE, api_read_token=READ), host)
         # What the examples hold is known to all, and whoever reads must not be let in as who operates.
-        with pytest.raises(SettingsError, match="MAILBATCH_API_TOKEN"):
+        with pytest.raises(SettingsError, match="MAILBATCH_API_TOKEN is still CHANGE-ME"):
             ensure_safe(Parts(api_token="CHANGE-ME"), host)
         for reads in (OPERATE, "CHANGE-ME"):
             with pytest.raises(SettingsError, match="MAILBATCH_API_READ_TOKEN"):

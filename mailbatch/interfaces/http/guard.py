@@ -46,6 +46,7 @@ _HEADERS = {
 }
 _POLLED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: nobody wants to read that in the log."""
+_OF_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _STRANGERS_LIMIT = 2**20
@@ -93,6 +94,12 @@ class Guard:
             return Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "without MAILBATCH_API_TOKEN only localhost is served; ask for http://localhost, or set a token",
+            )
+        if self.gate.open_house and any(name in headers for name in _OF_PROXIES):
+            # It listens on this machine alone, but lets in whom the proxy lets in.
+            return Problem(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "without MAILBATCH_API_TOKEN only this machine is served, and this comes through a proxy; set a token",
             )
         if scope["method"] not in _SAFE and not _is_bearer(headers) and not _same_origin(headers, host):
             return Problem(HTTPStatus.FORBIDDEN, "this request comes from another site's page, and is not done")

@@ -83,8 +83,9 @@ def ensure_safe(parts: Parts, host: str) -> None:
     if is_loopback(host):
         return
     if operates is None or operates.get_secret_value() == _EXAMPLE:
+        what = "not set" if operates is None else f"still {_EXAMPLE}"
         raise SettingsError(
-            f"serve: MAILBATCH_API_TOKEN is not set, and {host} can be reached by others; set it "
+            f"serve: MAILBATCH_API_TOKEN is {what}, and {host} can be reached by others; set it "
             "(`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
         )
     if reads is not None and reads.get_secret_value() in {_EXAMPLE, operates.get_secret_value()}:
