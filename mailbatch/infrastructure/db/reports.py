@@ -44,7 +44,9 @@ class SqlReports:
     def census(self) -> Census:
         """Count each state, up to the cap; see the port."""
         counted: dict[str, Any] = {
-            s.value: self._counted(_r.status == sa.literal_column(f"'{s.value}'")) for s in Status
+            # In the order of an index: else PostgreSQL reads the table, to its end if the state stands there.
+            s.value: self._counted(_r.status == sa.literal_column(f"'{s.value}'"), _r.created_at)
+            for s in Status
         }
         statement = sa.select(
             *(count.label(name) for name, count in counted.items()),
@@ -123,10 +125,10 @@ class SqlReports:
         with reading(self.engine) as connection:
             return connection.execute(statement).scalar_one_or_none()
 
-    def _counted(self, condition: sa.ColumnElement[bool]) -> Any:
+    def _counted(self, condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> Any:
         rows: sa.Select[Any] = (
-            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).limit(self.cap + 1)
-        )
+            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).order_by(*order)
+        ).limit(self.cap + 1)
         return sa.select(sa.func.count()).select_from(rows.subquery()).scalar_subquery()
 
 

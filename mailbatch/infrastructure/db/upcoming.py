@@ -37,12 +37,19 @@ class SqlUpcoming:
 
     def count(self, by: datetime | None) -> tuple[int, bool]:
         """Count up to the cap; see the port."""
-        some: sa.Select[Any] = (
-            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(_due(by)).limit(self.cap + 1)
-        )
+        end = _end(by)
+        due = sa.and_(_PENDING, _r.due_at <= end)
+        # Apart, for the index of what is due does not know expiries.
+        overdue = sa.and_(due, _r.expires_at.is_not(None), _r.expires_at <= end)
         with reading(self.engine) as connection:
-            found = connection.execute(sa.select(sa.func.count()).select_from(some.subquery())).scalar_one()
-        return min(found, self.cap), found <= self.cap
+            found, late = connection.execute(sa.select(self._counted(due), self._counted(overdue))).one()
+        return max(0, min(found, self.cap) - late), found <= self.cap
+
+    def _counted(self, condition: sa.ColumnElement[bool]) -> Any:
+        some: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).limit(self.cap + 1)
+        )
+        return sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
 
     def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
         """Read one priority after the other, as a run does: each is a range of the index of what is due."""
@@ -76,8 +83,12 @@ class SqlUpcoming:
 
 
 def _due(by: datetime | None) -> sa.ColumnElement[bool]:
-    end = now() if by is None else sa.literal(by, Timestamp())
+    end = _end(by)
     return sa.and_(_PENDING, _r.due_at <= end, sa.or_(_r.expires_at.is_(None), _r.expires_at > end))
+
+
+def _end(by: datetime | None) -> sa.ColumnElement[Any]:
+    return now() if by is None else sa.literal(by, Timestamp())
 
 
 def _mail_of(row: Any, index: int) -> ClaimedMail:

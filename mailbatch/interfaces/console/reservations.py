@@ -38,6 +38,8 @@ router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=
 
 PAGE = 50
 _MOST_COUNTED = 10_000
+_OLDEST_COUNTS = 10.0
+"""Seconds: so old may be the counts beside the names of the states."""
 _COLUMNS = {
     *("id", "status", "recipients", "subject", "template", "tag", "attempts", "last_error", "reply_code", "reply_text"),
     *("due_at", "sent_at", "finished_at", "created_at"),
@@ -86,7 +88,7 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
         most=_MOST_COUNTED,
         next=asked.link("/reservations", cursor=cursor_of(rows[PAGE - 1], *_KEY)) if len(rows) > PAGE else None,
         later=cursor is not None,
-        census=snapshots_of(request).now().census,
+        census=snapshots_of(request).now(at_most=_OLDEST_COUNTS).census,
         acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),
     )
 

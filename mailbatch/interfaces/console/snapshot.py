@@ -85,10 +85,10 @@ class Kept(Generic[T]):
     _found: tuple[float, T] | None = None
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def __call__(self) -> T:
-        """Answer what was found last, or look again."""
+    def __call__(self, *, at_most: float | None = None) -> T:
+        """Answer what was found last, or look again; ``at_most`` seconds ago, if that is not to be ``fresh``."""
         with self._guard:
-            if self._found is None or time.monotonic() - self._found[0] > self.fresh:
+            if self._found is None or time.monotonic() - self._found[0] > (at_most or self.fresh):
                 found = self.look()
                 self._found = time.monotonic(), found
             return self._found[1]
