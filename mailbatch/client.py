@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from mailbatch.application.reserve import CheckDraft, Draft, Reserve
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import Mail, Status
+from mailbatch.domain.reservation import Mail, Status, address_list
 from mailbatch.infrastructure.db.interventions import cancel as cancel_one
 from mailbatch.infrastructure.db.reservations import SqlIntake
 from mailbatch.infrastructure.db.traces import keep as keep_trace
@@ -62,8 +62,8 @@ def reserve(
 ) -> UUID:
     """Reserve a mail in the transaction of ``session_or_connection``; answer its id (a UUID of version 7).
 
-    ``to``, ``cc``, ``bcc`` and ``reply_to`` are RFC 5322 address lists, or sequences of addresses. ``at`` (default:
-    now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking again
+    ``to``, ``cc``, ``bcc`` and ``reply_to`` are RFC 5322 address lists, or sequences of one address each. ``at``
+    (default: now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking again
     with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
 
     Raises:
@@ -74,16 +74,16 @@ def reserve(
         if when is not None and not isinstance(when, datetime):
             raise InvalidReservation([f"{name}: must be a datetime with a time zone, not {type(when).__name__}"])
     mail = Mail(
-        recipients=_listed(to) or "",
+        recipients=_listed("to", to) or "",
         subject=subject,
         body_text=text,
         body_html=html,
         template=template,
         context=context,
-        cc=_listed(cc),
-        bcc=_listed(bcc),
+        cc=_listed("cc", cc),
+        bcc=_listed("bcc", bcc),
         sender=sender,
-        reply_to=_listed(reply_to),
+        reply_to=_listed("reply_to", reply_to),
         headers=headers,
     )
     draft = Draft(
@@ -111,5 +111,5 @@ def _connection(caller: Caller) -> Connection:
     return caller if isinstance(caller, Connection) else caller.connection()
 
 
-def _listed(addresses: str | Sequence[str] | None) -> str | None:
-    return addresses if addresses is None or isinstance(addresses, str) else ", ".join(addresses)
+def _listed(name: str, addresses: str | Sequence[str] | None) -> str | None:
+    return addresses if addresses is None or isinstance(addresses, str) else address_list(name, addresses)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mailbatch.application.reserve import Draft
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail, time_problems
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail, address_list, time_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -264,7 +264,7 @@ def _drafted(line: int, given: Mapping[str, Any], extra: Mapping[str, str]) -> R
 
 def _typed(name: str, value: Any) -> Any:
     if name in _LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ", ".join(value)
+        return address_list(name, value)
     if name in _OBJECTS and isinstance(value, dict):
         return value
     if name == "priority" and isinstance(value, int) and not isinstance(value, bool):

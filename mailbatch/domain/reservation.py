@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.errors import InvalidReservation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
 
@@ -58,6 +58,8 @@ OWN_HEADERS = frozenset(
 )
 # Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
 _BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
+# What may hold a comma in one mailbox (RFC 5322 §3.4).
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\([^()]*\)')
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
 
 
@@ -132,6 +134,20 @@ class Reservation:
             problems.append("expires_at: is not after scheduled_at, so the mail could never go out")
         if problems:
             raise InvalidReservation(problems)
+
+
+def address_list(name: str, addresses: Sequence[str]) -> str:
+    """Join ``addresses``, each a mailbox, to an address list.
+
+    Who gives them one by one means one by each, and may have it from a stranger: a comma must not make two of it.
+
+    Raises:
+        InvalidReservation: if one of them is several.
+    """
+    several = [one for one in addresses if "," in _QUOTED.sub("", one)]
+    if several:
+        raise InvalidReservation([f"{name}: {ascii(several[0])[:80]} is more than one address; give each by itself"])
+    return ", ".join(addresses)
 
 
 def text_problems(name: str, text: str | None) -> Iterator[str]:

@@ -146,3 +146,13 @@ def test_the_client_needs_no_celery():
     code = "import sys, mailbatch.client; print([m for m in sys.modules if m.split('.')[0] in ('celery', 'redis')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("field", ["to", "cc", "bcc", "reply_to"])
+def test_who_is_given_as_one_address_is_one(engine, field):
+    given = {**LETTER, field: ["Ann <ann@example.com>", "eve@example.com, mallory@example.com"]}
+    with Session(engine) as session, session.begin():
+        with pytest.raises(InvalidReservation, match=f"{field}: 'eve@example.com, mallory@example.com' is more than"):
+            reserve(session, **given)
+        reserve(session, **{**LETTER, field: ['"Doe, Ann" <ann@example.com>', "bob@example.com (Bob, B.)"]})
+    assert count(engine) == 1
