@@ -63,8 +63,8 @@ def reserve(
     """Reserve a mail in the transaction of ``session_or_connection``; answer its id (a UUID of version 7).
 
     ``to``, ``cc``, ``bcc`` and ``reply_to`` are RFC 5322 address lists, or sequences of one address each. ``at``
-    (default: now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking again
-    with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
+    (default: now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking
+    again with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
 
     Raises:
         InvalidReservation: with one line for each thing that is wrong; nothing was stored.
