@@ -52,6 +52,8 @@ def connect(url: str) -> Engine:
             pool_pre_ping=True,
             pool_size=5,
             json_deserializer=read_json,
+            # An error that breaks a job is written into reports and logs: it must not repeat a mail.
+            hide_parameters=True,
             connect_args={**ours, "application_name": "mailbatch"},
         )
     except ModuleNotFoundError as error:
@@ -61,7 +63,9 @@ def connect(url: str) -> Engine:
 
 
 def _sqlite(url: str) -> Engine:
-    engine = sa.create_engine(url, json_deserializer=read_json, connect_args={"timeout": BUSY_TIMEOUT})
+    engine = sa.create_engine(
+        url, json_deserializer=read_json, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT}
+    )
 
     @event.listens_for(engine, "connect")
     def _settle_in(raw: Any, _record: Any) -> None:
