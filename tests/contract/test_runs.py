@@ -11,7 +11,7 @@ from support.fake_stores import FakeRuns
 
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.run import ItemError, Trigger
+from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
 from mailbatch.domain.settlement import OnDoubt, settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
@@ -135,3 +135,23 @@ def test_a_killed_runs_counts_and_errors_are_what_it_did_and_not_its_last_word(e
     assert errors[claimed[3].claim.reservation_id].errors == ("554 5.7.1 no",)
     assert len({error.index for error in errors.values()}) == 4
     assert SqlInterventions(engine).requeue_run(dead).changed == 2
+
+
+def test_a_run_that_failed_counts_also_what_it_had_no_answer_to(engine):
+    dead, run_id = uuid4(), uuid4()
+    runs = SqlRuns(engine)
+    backlog = SqlBacklog(engine=engine, lease=60, retry=RetryPolicy(), message_id_domain="example.org")
+    for one in (dead, run_id):
+        runs.open(one, "send-all", Trigger.BEAT, 8)
+    with engine.begin() as connection:
+        mail = {"recipients": "to@example.org", "subject": "s", "body_text": "t"}
+        connection.execute(sa.insert(mail_reservations).values(mail))
+    [held] = backlog.claim(dead, 0, None, 1).claimed
+    with engine.begin() as connection:
+        connection.execute(sa.update(mail_reservations).values(lease_until=now(-1)))
+    backlog.resolve_doubts(run_id, OnDoubt.HOLD, 10)  # done, and the connection broke
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.FAILED)
+    runs.close("send-all", report, "failed to find reservation mail list. err:away")
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).one()
+    assert (row.in_doubt, [e.reservation_id for e in runs.first_errors(run_id, 9)]) == (1, [held.claim.reservation_id])

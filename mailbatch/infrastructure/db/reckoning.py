@@ -48,12 +48,23 @@ def _counted(run: Any) -> sa.CompoundSelect[Any]:
 
 
 def _missing(run: Any) -> sa.Select[Any]:
-    """The tries of which the report says nothing."""
-    said = sa.select(_e.reservation_id).where(_e.run_id == run.run_id, _e.reservation_id.is_not(None))
+    """The tries of which the report says nothing; what it says of a mail is of its first ones."""
+    said = (
+        sa.select(_e.reservation_id, sa.func.count().label("times"))
+        .where(_e.run_id == run.run_id)
+        .group_by(_e.reservation_id)
+        .subquery()
+    )
+    nth = sa.func.row_number().over(partition_by=_a.reservation_id, order_by=_a.claim_no).label("nth")
+    tries = (
+        sa.select(_a.reservation_id, _a.reply_code, _a.reply_text, _a.ended_at, nth).where(_counted_by(run)).subquery()
+    )
+    t = tries.c
     return (
-        sa.select(_a.reservation_id, _a.reply_code, _a.reply_text)
-        .where(_counted_by(run), _a.reservation_id.not_in(said))
-        .order_by(_a.ended_at, _a.reservation_id)
+        sa.select(t.reservation_id, t.reply_code, t.reply_text)
+        .outerjoin(said, said.c.reservation_id == t.reservation_id)
+        .where(t.nth > sa.func.coalesce(said.c.times, 0))
+        .order_by(t.ended_at, t.reservation_id)
     )
 
 

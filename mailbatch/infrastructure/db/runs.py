@@ -81,7 +81,7 @@ class SqlRuns:
         """Write how the run ended. Whoever got no answer does it again: the time of it stays, and what was told."""
         again = sa.and_(_b.outcome == report.outcome.value, _b.error.is_not_distinct_from(error))
         with writing(self.engine) as connection:
-            connection.execute(
+            row = connection.execute(
                 sa.update(batch_runs)
                 .where(_b.run_id == report.run_id, _b.job == job)
                 .values(
@@ -93,7 +93,10 @@ class SqlRuns:
                     error=error,
                     **asdict(report.counts),
                 )
-            )
+                .returning(batch_runs)
+            ).one_or_none()
+            if row is not None and report.outcome is RunOutcome.FAILED:
+                reckon(connection, row)  # it may have done what it had no answer to
             if report.run_id is not None:
                 announce(connection, job, report.run_id, report.as_dict(), self.channels)
 
