@@ -113,7 +113,10 @@ def test_who_guesses_has_to_wait_and_with_the_right_token_too(locked):
     waiting = locked.client.get("/api/runs")
     assert waiting.status_code == 429
     assert 0 < int(waiting.headers["Retry-After"]) <= 61
-    assert guesser.post("/login", data={"token": OPERATE}).status_code == 429
+    form = guesser.post("/login", data={"token": OPERATE})
+    assert (form.status_code, "try again in" in form.text) == (429, True)
+    assert form.headers["Content-Type"].startswith("text/html"), "a person reads it"
+    assert int(form.headers["Retry-After"]) <= 61
 
 
 def test_patience_comes_back_and_forgets_the_oldest(monkeypatch):

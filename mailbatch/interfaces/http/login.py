@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from http import HTTPStatus
 
@@ -10,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from mailbatch.interfaces.http.auth import FormFields, PageReader, csrf_token, gate_of, log_in, log_out
 from mailbatch.interfaces.http.pages import page
+from mailbatch.interfaces.http.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
@@ -27,9 +29,11 @@ def login(request: Request, fields: FormFields) -> Response:
     """Let somebody in who knows a token."""
     target = fields.get("next", ["/"])[0]
     answer = RedirectResponse(_here(target), HTTPStatus.SEE_OTHER)
-    if log_in(request, fields.get("token", [""])[0].strip(), answer) is None:
-        return _form(target, wrong=True)
-    return answer
+    try:
+        known = log_in(request, fields.get("token", [""])[0].strip(), answer)
+    except Problem as problem:
+        return _form(target, problem.detail, HTTPStatus(problem.status_code), problem.headers)
+    return answer if known else _form(target, "This token is not known.", HTTPStatus.UNAUTHORIZED)
 
 
 @router.post("/logout")
@@ -41,8 +45,10 @@ def logout(request: Request, caller: PageReader, fields: FormFields) -> Response
     return answer
 
 
-def _form(target: str, *, wrong: bool = False) -> HTMLResponse:
-    said = '<p role="alert" class="wrong">This token is not known.</p>' if wrong else ""
+def _form(
+    target: str, wrong: str = "", status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
+) -> HTMLResponse:
+    said = f'<p role="alert" class="wrong">{escape(wrong[:1].upper() + wrong[1:])}</p>' if wrong else ""
     body = f"""\
 <main class="narrow">
 <h1>mailbatch</h1>
@@ -56,7 +62,9 @@ def _form(target: str, *, wrong: bool = False) -> HTMLResponse:
 <p>It is what MAILBATCH_API_TOKEN holds, or to look only, MAILBATCH_API_READ_TOKEN.</p>
 </main>
 """
-    return page("Log in", body, HTTPStatus.UNAUTHORIZED if wrong else HTTPStatus.OK)
+    answer = page("Log in", body, status)
+    answer.headers.update(headers or {})
+    return answer
 
 
 def _here(target: str) -> str:
