@@ -27,6 +27,7 @@ from mailbatch.domain.run import (
     RunOutcome,
     RunReport,
     Trigger,
+    mask_addresses,
     one_line,
     public,
 )
@@ -150,10 +151,10 @@ class Job:
         try:
             self.work(run)
         except RunFailed as error:
-            return _Ending(RunOutcome.FAILED, one_line(str(error)))
+            return _Ending(RunOutcome.FAILED, _told(str(error)))
         except Exception as error:
             log.exception("the job broke")
-            broken = JobExecError(one_line(f"{type(error).__name__}: {error}"))
+            broken = JobExecError(_told(f"{type(error).__name__}: {error}"))
             return _Ending(RunOutcome.FAILED, str(broken), raises=broken)
         except BaseException as error:  # noqa: BLE001 - SystemExit by `revoke --terminate`: note it, then let it through
             return _Ending(RunOutcome.REVOKED, f"terminated by {type(error).__name__}", raises=error)
@@ -206,6 +207,11 @@ class Job:
         except StoreError as error:
             log.warning("what remains could not be counted: %s", error)
             return 0
+
+
+def _told(error: str) -> str:
+    """Why a run ended, as it stands in its row, in Celery's result and in Flower: whole, but for addresses."""
+    return mask_addresses(one_line(error))
 
 
 def make_job(

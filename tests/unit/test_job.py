@@ -100,6 +100,20 @@ def test_a_panic_is_recorded_keeps_the_errors_before_it_and_frees_the_lock(world
     assert FakeLock(world.redis, "nightly", 30).acquire()
 
 
+@pytest.mark.parametrize("error", [KeyError("ann@example.com"), RunFailed("550 <ann@example.com> is blocked")])
+def test_what_ends_a_run_names_nobody_neither_in_its_row_nor_to_celery(world, error):
+    def work(_run):
+        raise error
+
+    try:
+        said = str(world.job(work)().errors)
+    except JobExecError as broken:
+        said = str(broken)
+    assert "***@example.com" in said
+    assert "***@example.com" in world.row["error"]
+    assert "ann@" not in world.row["error"] + said
+
+
 def test_a_run_that_cannot_go_on_reports_its_error_first_and_raises_nothing(world):
     def work(run):
         run.item_error(ItemError(3, "id", ("no",)))
