@@ -59,7 +59,7 @@ OWN_HEADERS = frozenset(
 # Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
 _BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # What may hold a comma in one mailbox (RFC 5322 §3.4).
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\([^()]*\)')
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?P<end>"?)|\([^()]*\)')
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
 
 
@@ -144,7 +144,8 @@ def address_list(name: str, addresses: Sequence[str]) -> str:
     Raises:
         InvalidReservation: if one of them is several.
     """
-    several = [one for one in addresses if "," in _QUOTED.sub("", one)]
+    # A quote without an end would go on into the next one's.
+    several = [one for one in addresses if "," in _QUOTED.sub(lambda it: "," if it["end"] == "" else "", one)]
     if several:
         raise InvalidReservation([f"{name}: {ascii(several[0])[:80]} is more than one address; give each by itself"])
     return ", ".join(addresses)

@@ -154,5 +154,7 @@ def test_who_is_given_as_one_address_is_one(engine, field):
     with Session(engine) as session, session.begin():
         with pytest.raises(InvalidReservation, match=f"{field}: 'eve@example.com, mallory@example.com' is more than"):
             reserve(session, **given)
+        with pytest.raises(InvalidReservation, match="is more than one address"):
+            reserve(session, **{**LETTER, field: ['"a', "bob@example.com", 'b" <eve@example.com>']})
         reserve(session, **{**LETTER, field: ['"Doe, Ann" <ann@example.com>', "bob@example.com (Bob, B.)"]})
     assert count(engine) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -10,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from mailbatch.application.reserve import CheckDraft, Draft
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation
+from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation, address_list
 from mailbatch.infrastructure.mime.addresses import read_addresses
 
 LETTER = {"recipients": "ada@example.com", "subject": "Hello", "body_text": "Hello."}
@@ -129,3 +130,10 @@ def test_a_template_needs_neither_subject_nor_body():
 
 def test_line_breaks_in_a_subjects_source_may_belong_to_its_template():
     check(Draft(mail=Mail(recipients="a@example.com", subject="{% if x %}\nHi{% endif %}", body_text="x")))
+
+
+def test_a_long_address_without_an_end_is_soon_refused():
+    began = time.process_time()
+    with pytest.raises(InvalidReservation, match="more than one address"):
+        address_list("to", ['"\\' * 200_000])
+    assert time.process_time() - began < 1
