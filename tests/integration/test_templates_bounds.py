@@ -76,6 +76,8 @@ def peak_kib() -> int:
         HOARD + "{{ ([x] * 90000)|map('upper')|list|length }}",
         HOARD + "{{ range(90000)|map('string')|map('replace', '1', x)|list|length }}",
         HOARD + "{% set x = x[:60000] %}{% for i in range(100000) %}{% set ns.l = ns.l + [x|upper] %}{% endfor %}",
+        "{% for i in range(20) %}{{ range(100000)|select('odd')|list|length }}{% endfor %}",
+        "{% for i in range(20) %}{{ range(100000)|map('string')|list|length }}{% endfor %}",
         "{{ ([[1] * 100000] * 100000)|sum(start=[])|length }}",
         "{{ ('ab ' * 300000).split()|length }}",
         "{{ ('ab ' * 300000).split('a')|length }}",

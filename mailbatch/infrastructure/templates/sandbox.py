@@ -25,7 +25,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import escape
 
 from mailbatch.infrastructure.templates.budget import added, budget, multiplied, raised, remained
-from mailbatch.infrastructure.templates.filters import MEASURED_METHODS, measured_filters, measured_method
+from mailbatch.infrastructure.templates.filters import (
+    MEASURED_METHODS,
+    counted_tests,
+    measured_filters,
+    measured_method,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -159,6 +164,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         del self.globals["lipsum"]
         self.filters = measured_filters()
+        self.tests = counted_tests()
 
     def concat(self, parts: Iterable[str]) -> str:
         """Join what a set block, a macro or a call block wrote."""
