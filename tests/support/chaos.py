@@ -1,0 +1,132 @@
+"""A database, a relay and a process that fail by the dice, each at any step; and what the relay knows afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.domain.errors import StoreError
+from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from random import Random
+    from uuid import UUID
+
+    from mailbatch.application.ports import Backlog
+    from mailbatch.domain.message import Claim, Message
+    from mailbatch.domain.outcome import Outcome
+
+_FAILING = frozenset(
+    {"claim", "claim_alone", "turn_over", "settle", "load", "intend", "expire", "resolve_doubts", "give_up_strays"}
+)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing more of it is written."""
+
+
+class Process:
+    """One that may be killed at any step: with the chance ``mortal``."""
+
+    def __init__(self, dice: Random) -> None:
+        self.dice = dice
+        self.mortal = 0.0
+        self.dead = False
+
+    def live(self) -> None:
+        """Live on, or not."""
+        if self.dead or self.dice.random() < self.mortal:
+            self.dead = True
+            raise Killed
+
+
+class ShakyBacklog:
+    """The port ``Backlog``: any verb may fail before it is done, or after it, with the chance ``shaky`` each."""
+
+    def __init__(self, inner: Backlog, process: Process, shaky: float) -> None:
+        self._inner = inner
+        self._process = process
+        self.shaky = shaky
+        self.intended: set[Claim] = set()
+        """Claims that may have a ``wire_at`` although nothing of them went out: the process died in between."""
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._inner, name)
+        return self._shaken(name, verb) if name in _FAILING else verb
+
+    def _shaken(self, name: str, verb: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            self._shake()
+            done = verb(*given)
+            if name == "intend":
+                self.intended |= done
+            self._shake()
+            return done
+
+        return call
+
+    def _shake(self) -> None:
+        self._process.live()
+        if self._process.dice.random() < self.shaky:
+            raise StoreError("the connection broke", transient=True)
+
+
+class ShakyRelay:
+    """The port ``Transport``: several mails on the wire, answered in any order and in any way.
+
+    ``taken`` counts for whom it took which mail; ``ended`` are claims whose last bytes went out.
+    """
+
+    def __init__(self, process: Process, window: int) -> None:
+        self._process = process
+        self._dice = process.dice
+        self._window = window
+        self.taken: Counter[tuple[UUID, str]] = Counter()
+        self.ended: set[Claim] = set()
+
+    def send(
+        self,
+        messages: Iterable[Message],
+        permit: Callable[[], bool],
+        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+    ) -> Iterator[Outcome]:
+        """Send; see the port."""
+        source = iter(messages)
+        wire: list[Message] = []
+        while True:
+            while len(wire) < self._window and (message := next(source, None)) is not None:
+                if permit():
+                    wire.append(message)
+                else:
+                    yield NotSent(message.claim)
+            if not wire:
+                return
+            yield self._end(wire.pop(self._dice.randrange(len(wire))), last_look)
+
+    def _end(self, message: Message, last_look: Callable[[Sequence[Claim]], set[Claim]] | None) -> Outcome:
+        self._process.live()
+        if self._dice.random() < 0.06:
+            return RelayFault(message.claim, "dice:25", "it hung up", in_dialogue=self._dice.random() < 0.5)
+        if last_look is not None and message.claim not in last_look([message.claim]):
+            return NotSent(message.claim)
+        self.ended.add(message.claim)
+        said = self._said(message)
+        self._process.live()
+        return Answered(message.claim, "dice:25", said)
+
+    def _said(self, message: Message) -> dict[str, Verdict]:
+        if self._dice.random() < 0.06:
+            if self._dice.random() < 0.5:
+                self.taken.update((message.claim.reservation_id, to) for to in message.envelope.recipients)
+            return dict.fromkeys(message.envelope.recipients, Verdict(Kind.NO_VERDICT, Reply(0, "it hung up")))
+        return {to: self._judged(message, to) for to in message.envelope.recipients}
+
+    def _judged(self, message: Message, to: str) -> Verdict:
+        number = self._dice.random()
+        if number < 0.06:
+            return Verdict(Kind.REJECTED, Reply(550, "5.1.1 no such user"))
+        if number < 0.2:
+            return Verdict(Kind.DEFERRED, Reply(451, "4.3.0 later"))
+        self.taken[message.claim.reservation_id, to] += 1
+        return Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))
