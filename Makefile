@@ -67,6 +67,11 @@ faults-peers: $(VENV)/ready-to-test $(PEERS)/ready ## the same kills for django-
 soak: $(VENV)/ready-to-test ## MINUTES of ticks while something breaks all the time, under both policies
 	PYTHONPATH=tests $(BIN)/python -m faults.soak --write --minutes $(MINUTES) $(SEED:%=--seed %)
 
+# Each test says in one line what the machine lacks for it; the end counts them.
+.PHONY: machine
+machine: $(VENV)/ready-to-test ## faults that need root: the OOM killer, full disks, failover, cut networks, Postfix; says what it skipped
+	$(PYTEST) --write tests/machine tests/integration/test_smtp_postfix.py
+
 .PHONY: browser
 browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped
 	$(PYTEST) tests/browser

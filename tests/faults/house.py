@@ -278,18 +278,23 @@ class House:
 
 
 @contextmanager
-def open_house(kind: str = "postgresql", *, durable: bool = False) -> Iterator[House]:
-    """A house of its own, with every server private, on ``postgresql`` or ``sqlite``; nothing of it outlives this."""
+def open_house(
+    kind: str = "postgresql", *, durable: bool = False, data: Path | None = None, under: tuple[str, ...] = ()
+) -> Iterator[House]:
+    """A house of its own, with every server private, on ``postgresql`` or ``sqlite``; nothing of it outlives this.
+
+    ``data``: a folder below which the database is, empty. ``under``: words that start the worker, as in ``Stack``.
+    """
     with ExitStack() as exits:
         folder = Path(tempfile.mkdtemp(prefix="faults-", dir="/tmp"))
         exits.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = exits.enter_context(PostgresServer(durable=durable)) if kind == "postgresql" else None
-        url = postgres.url(postgres.create_database()) if postgres else f"sqlite:///{folder / 'faults.db'}"
+        postgres = exits.enter_context(PostgresServer(durable=durable, below=data)) if kind == "postgresql" else None
+        url = postgres.url(postgres.create_database()) if postgres else f"sqlite:///{(data or folder) / 'faults.db'}"
         with _MIGRATING:
             upgrade(url)
         redis = exits.enter_context(embedded.start(folder / "redis"))
         relay = exits.enter_context(Relay(folder / "relay"))
-        stack = Stack(url, redis.url, relay.url, folder / "stack")
+        stack = Stack(url, redis.url, relay.url, folder / "stack", under=under)
         house = House(stack, relay, redis, postgres)
         exits.callback(house.close)
         yield house

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.mails import always, by_claim, kinds, message
+from support.mails import always, by_claim, kinds, message, the_reply
 
 from mailbatch.domain.outcome import Kind
 from mailbatch.infrastructure.smtp.check import check
@@ -23,6 +23,7 @@ needs_postfix = pytest.mark.skipif(
     shutil.which("postfix") is None or os.geteuid() != 0, reason="needs Debian's postfix package, and to be root"
 )
 
+LATER = "later@example.org = 450 4.2.0 greylisted"
 SERVICES = """\
 127.0.0.1:{port} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
@@ -69,7 +70,7 @@ def postfix():
         "alias_maps": "",
         "alias_database": "",
         "smtpd_forbid_unauth_pipelining": "yes",
-        "smtpd_recipient_restrictions": "permit_mynetworks, reject",
+        "smtpd_recipient_restrictions": f"check_recipient_access inline:{{ {{ {LATER} }} }}, permit_mynetworks, reject",
         "smtputf8_enable": "yes",
     }
     (config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in settings.items()))
@@ -125,3 +126,13 @@ def test_a_refusal_by_postfix_among_others_in_flight_is_for_its_mail_alone(postf
     outcomes = by_claim(SmtpTransport(SmtpRelay(host="127.0.0.1", port=postfix[0])).send(messages, always))
     refused = [m for m in messages if kinds(outcomes[m.claim]) != {m.envelope.recipients[0]: Kind.ACCEPTED}]
     assert refused == [messages[40], bad_domain]
+
+
+@needs_postfix
+def test_a_recipient_whom_postfix_greylists_is_put_off_and_those_in_flight_with_it_go_out(postfix):
+    messages = [message("later@example.org" if n % 10 == 5 else f"ann{n}@example.org") for n in range(100)]
+    outcomes = by_claim(SmtpTransport(SmtpRelay(host="127.0.0.1", port=postfix[0])).send(messages, always))
+    for n, one in enumerate(messages):
+        (kind,) = kinds(outcomes[one.claim]).values()
+        assert kind is (Kind.DEFERRED if n % 10 == 5 else Kind.ACCEPTED)
+    assert the_reply(outcomes[messages[5].claim]).enhanced == "4.2.0"

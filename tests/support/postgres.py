@@ -50,13 +50,15 @@ class PostgresServer:
     """One cluster in a short temporary folder, reached by a Unix socket. ``durable=False`` trades fsync for speed.
 
     PostgreSQL refuses to run as root, so root runs it as ``postgres`` or ``nobody``. It ends with this process.
+    ``below`` is where the folder is made. ``like``: a running server whose standby this one is to be.
     """
 
-    def __init__(self, *, durable: bool = True) -> None:
+    def __init__(self, *, durable: bool = True, below: Path | None = None, like: PostgresServer | None = None) -> None:
         self._binaries = find_binaries()
         self._durable = durable
         self._user = _unprivileged() if os.geteuid() == 0 else None
-        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir=below or "/tmp"))  # noqa: S108 - a socket's path must be short
+        self._like = like
         self.log = self._folder / "postgres.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -77,6 +79,11 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         """An SQLAlchemy URL of ``database``."""
         return f"postgresql+psycopg://{ROLE}@/{database}?host={self._folder}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its socket, its log and its data are; it belongs to who runs the server."""
+        return self._folder
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
@@ -131,6 +138,10 @@ class PostgresServer:
         """Let it go on."""
         _signal_tree(self._pid, signal.SIGCONT)
 
+    def promote(self) -> None:
+        """Make a standby take writes; come back when it does."""
+        self._execute(sql.SQL("SELECT pg_promote(wait => true)"))
+
     def close(self) -> None:
         """Stop it and remove its data."""
         self.stop("immediate")
@@ -170,11 +181,14 @@ class PostgresServer:
             str(self._binaries / "initdb"),
             *("-D", str(self._data), "-U", ROLE, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"),
         ]
+        if self._like:
+            argv = [str(self._binaries / "pg_basebackup"), "-h", str(self._like.folder), "-U", ROLE]
+            argv += ["-D", str(self._data), "-R", "-c", "fast", "--no-sync"]
         done = subprocess.run(
             leashed(argv, user=self._user), capture_output=True, text=True, cwd=self._folder, check=False
         )
         if done.returncode:
-            raise NoPostgres(f"initdb failed: {done.stderr.strip() or done.stdout.strip()}")
+            raise NoPostgres(f"{Path(argv[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
 
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
         with psycopg.connect(dbname="postgres", host=str(self._folder), user=ROLE, autocommit=True) as connection:

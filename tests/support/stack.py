@@ -22,7 +22,8 @@ _BIN = Path(sys.executable).parent
 class Stack:
     """``settings`` go over the defaults, without their prefix: ``Stack(…, settings={"LOCK_TTL": 3})``.
 
-    Every command runs in ``folder``, an empty one, so that no file of the checkout is picked up or made.
+    Every command runs in ``folder``, an empty one, so that no file of the checkout is picked up or made. What goes on
+    running is started by the words of ``under``, if there are any: ``("ip", "netns", "exec", "there")``.
     """
 
     database_url: str
@@ -30,6 +31,7 @@ class Stack:
     smtp_url: str
     folder: Path
     settings: dict[str, object] = field(default_factory=dict)
+    under: tuple[str, ...] = ()
     _processes: list[ManagedProcess] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -87,7 +89,7 @@ class Stack:
         """Start any command with this stack's environment; it is killed with all its children at the end."""
         self.folder.mkdir(parents=True, exist_ok=True)
         log = self.folder / f"{len(self._processes) + 1}-{Path(argv[0]).name}.log"
-        process = ManagedProcess(_found(argv), log=log, env=self.env, cwd=self.folder)
+        process = ManagedProcess([*self.under, *_found(argv)], log=log, env=self.env, cwd=self.folder)
         self._processes.append(process)
         return process
 
