@@ -12,7 +12,7 @@ from support.fake_stores import FakeRuns
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
-from mailbatch.domain.settlement import OnDoubt, settle
+from mailbatch.domain.settlement import OnDoubt, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -155,3 +155,20 @@ def test_a_run_that_failed_counts_also_what_it_had_no_answer_to(engine):
     with engine.begin() as connection:
         row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).one()
     assert (row.in_doubt, [e.reservation_id for e in runs.first_errors(run_id, 9)]) == (1, [held.claim.reservation_id])
+
+
+def test_what_a_helper_that_died_did_not_tell_is_told_when_the_run_ends(engine):
+    run_id, runs, lanes = uuid4(), SqlRuns(engine), SqlLanes(engine)
+    backlog = SqlBacklog(engine=engine, lease=60, retry=RetryPolicy(), message_id_domain="example.org")
+    runs.open(run_id, "send-all", Trigger.BEAT, 8)
+    lanes.join(run_id, 1)
+    with engine.begin() as connection:
+        mail = {"recipients": "to@example.org", "subject": "s", "body_text": "t"}
+        connection.execute(sa.insert(mail_reservations).values(mail))
+    [held] = backlog.claim(run_id, 1, None, 1).claimed
+    backlog.settle(run_id, 1, [uncomposable(held.claim, ["template: there is none"], {})])
+    counts = lanes.counts(run_id)
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=counts)
+    runs.close("send-all", report, None)
+    assert counts.failed == 1
+    assert [e.errors for e in runs.first_errors(run_id, 9)] == [("template: there is none",)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -14,7 +14,7 @@ from mailbatch.domain.run import ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reckoning import reckon
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, run_errors
+from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, batch_schedule, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
@@ -95,8 +95,9 @@ class SqlRuns:
                 )
                 .returning(batch_runs)
             ).one_or_none()
-            if row is not None and report.outcome is RunOutcome.FAILED:
-                reckon(connection, row)  # it may have done what it had no answer to
+            # A run that failed may have done what it had no answer to; a helper that died took its last words along.
+            if row is not None and (report.outcome is RunOutcome.FAILED or connection.scalar(_lost_helpers(row))):
+                reckon(connection, row)
             if report.run_id is not None:
                 announce(connection, job, report.run_id, report.as_dict(), self.channels)
 
@@ -151,6 +152,10 @@ class SqlRuns:
         with reading(self.engine) as connection:
             outcome = connection.scalar(sa.select(_b.outcome).where(_b.run_id == run_id))
         return RunOutcome(outcome) if outcome else None
+
+
+def _lost_helpers(run: Any) -> sa.Select[bool]:
+    return sa.select(sa.exists().where(batch_lanes.c.run_id == run.run_id, batch_lanes.c.left_at.is_(None)))
 
 
 @dataclass(frozen=True, slots=True)
