@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from browser.day import HOST, Day
 from playwright.sync_api import sync_playwright
-from support.backlogs import database, ended
+from support.backlogs import database, ended, reserve
 from support.chromium import ARGUMENTS, NEEDS, chromium
 from support.sink import Sink
 from support.stack import Stack
@@ -241,6 +241,7 @@ def _stopped(stack: Stack, camera: Camera, secretary: Secretary) -> None:
 
 
 def _stuck(stack: Stack, worker: ManagedProcess, camera: Camera, secretary: Secretary) -> None:
+    reserve(stack.database_url, 200)
     assert stack.cli("resume").returncode == 0
     stack.process("mailbatch", "send-all")
     _sending(stack, 20)
@@ -292,7 +293,7 @@ def _busiest(stack: Stack) -> str:
     """The run with the most errors."""
     with database(stack.database_url) as connection:
         c = batch_runs.c
-        return str(connection.scalar(sa.select(c.run_id).order_by((c.failed + c.deferred).desc()).limit(1)))
+        return str(connection.scalar(sa.select(c.run_id).order_by(c.failed.desc(), c.deferred.desc()).limit(1)))
 
 
 def _one(stack: Stack, state: str) -> str:

@@ -328,7 +328,7 @@ def test_a_run_shows_its_errors_by_kind_and_one_by_one(on_either, database_url):
     assert len(ids(page)) == 2
     assert on_either.client.get(page.links["CSV"]).headers["Content-Type"].startswith("text/csv")
     assert len(ids(on_either.follow(page, "These"))) == 2
-    page = on_either.follow(page, "Requeue these…")
+    page = on_either.follow(page, "Requeue the failed…")
     assert "Requeue 2 reservations?" in page
     assert "2 reservations requeued." in on_either.press(page, "Yes, requeue them")
     assert states(database_url) == {"pending": 2}

@@ -94,8 +94,10 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
 
 
 def _counted(parts: Parts, which: Selection) -> int | None:
-    """How many a filter means. All of a state stand in its tab; to count a part of an address would cost a second."""
-    if which.to is not None or which == Selection(status=which.status):
+    """How many a filter means, where an index can tell. All of a state stand in its tab."""
+    if which.to is not None or (which.reply is not None and which.since is None):
+        return None
+    if which == Selection(status=which.status):
         return None
     return parts.reservations.count(which, _MOST_COUNTED)
 
