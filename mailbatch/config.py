@@ -33,6 +33,7 @@ _URL_PASSWORD = re.compile(r"(?<=://)([^:]*):.*@", re.DOTALL)
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CRON_FIELDS = (5, 6)
 _HIGHEST_PORT = 65_535
+_HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
 
 
 class LogAddresses(StrEnum):
@@ -134,6 +135,9 @@ class Settings(BaseSettings):
             raise ValueError("must begin with redis://, rediss:// or redis+socket://")
         if url is not None:
             _port_of(url)
+            database = urlsplit(url).path.strip("/")
+            if url.startswith(("redis://", "rediss://")) and database and not database.isdecimal():
+                raise ValueError("must end with the number of a database: redis://host:6379/0")
         return url
 
     @field_validator("smtp_url")
@@ -230,8 +234,10 @@ def _check_server(rest: str) -> None:
     if server.count("@") > 1:
         raise ValueError("has more than one @; write an @ in the user or password as %40")
     for host in server.rpartition("@")[2].partition("/")[0].split(","):
-        port = re.search(r":(\d+)$", host)
-        if port and int(port[1]) > _HIGHEST_PORT:
+        found = _HOST.fullmatch(host)
+        if not found:
+            raise ValueError("has a host that cannot be read; write an IPv6 address in brackets: [::1]:5432")
+        if found[1] and (not found[1].isdecimal() or int(found[1]) > _HIGHEST_PORT):
             raise ValueError(f"has a port that is no number from 0 to {_HIGHEST_PORT}")
 
 

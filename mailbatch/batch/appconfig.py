@@ -9,11 +9,14 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery.utils.imports import cwd_in_path
 
+from mailbatch.config import mask_url
 from mailbatch.domain.errors import SettingsError
 
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
 _JOINED_LISTS = ("imports", "include")
+_OPTIONS = ("connect_timeout", "heartbeat")
+_DATABASE = {"unix": "db", "redis+socket": "virtual_host"}
 
 
 def load(directory: Path | None = None) -> dict[str, Any]:
@@ -35,9 +38,17 @@ def load(directory: Path | None = None) -> dict[str, Any]:
 
 
 def redis_url(url: str) -> str:
-    """``url`` as Celery spells it: its own scheme for a Unix socket, and TLS certificates checked unless said so."""
+    """``url`` as Celery spells it: its own scheme for a Unix socket, and TLS certificates checked unless said so.
+
+    Raises:
+        SettingsError: for an option that Celery, whose broker this may be, does not know.
+    """
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
+    known = (*_OPTIONS, _DATABASE.get(parts.scheme))
+    if unknown := [name for name in query if name not in known and not name.startswith("ssl_")]:
+        # At the first message it would be a TypeError.
+        raise SettingsError(f"{mask_url(url)}: Celery knows no option {unknown[0]} in the URL of its broker")
     if parts.scheme == "unix":
         query["virtual_host"] = query.pop("db", "0")
         return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"

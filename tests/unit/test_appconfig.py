@@ -88,3 +88,24 @@ def test_time_limits_stand_well_above_the_runs_own(tmp_path, monkeypatch):
 )
 def test_a_redis_url_is_spelled_as_celery_does(ours, celerys):
     assert redis_url(ours) == celerys
+
+
+@pytest.mark.parametrize(
+    ("url", "option"),
+    [
+        ("redis://:geheim@h/0?foo=1", "foo"),
+        ("redis://:geheim@h/0?socket_timeout=1", "socket_timeout"),
+        ("redis://:geheim@h/0?db=1", "db"),
+        ("redis://:geheim@h/0?virtual_host=1", "virtual_host"),
+        ("unix://:geheim@/run/redis?foo=1", "foo"),
+    ],
+)
+def test_an_option_that_celery_does_not_know_is_said_at_the_start(url, option):
+    with pytest.raises(SettingsError, match=f"knows no option {option}") as refused:
+        redis_url(url)
+    assert "geheim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["redis://h/0?connect_timeout=3", "redis+socket:///run/redis?virtual_host=1"])
+def test_options_that_celery_knows_stay(url):
+    assert redis_url(url) == url
