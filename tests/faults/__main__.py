@@ -20,12 +20,13 @@ from faults.relay_rows import RELAY
 from faults.store_rows import DATABASE, REDIS, SQLITE
 from faults.street import strike_all
 from faults.tally import added_up, machine, table, write
+from faults.tick_rows import TICKS
 
 if TYPE_CHECKING:
     from faults.street import Finding
 
 say = partial(print, flush=True)
-TABLE = [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *MAILS]
+TABLE = [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *TICKS, *MAILS]
 ON_SQLITE = [*SQLITE, *RELAY, *MAILS, *(fault for fault in [*KILLS, *STRICT] if not fault.latch)]
 
 

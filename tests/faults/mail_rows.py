@@ -67,6 +67,32 @@ MAILS = [
         lasts=10.0,
     ),
     Fault(
+        row="7d",
+        name="ten thousand recipients",
+        mails=6,
+        columns={
+            "recipients": odd(
+                {1: ", ".join(f"7d-1-{n}@faults.example" for n in range(10_000))}, lambda i: f"7d-{i}@faults.example"
+            )
+        },
+        lasts=20.0,
+        short=False,
+    ),
+    Fault(
+        row="7e",
+        name="contexts of 10 MB, one of long texts and one of 200,000 names",
+        columns={
+            "context": odd(
+                {1: {"texts": ["x" * 1000] * 10_000}, 4: {f"n{n}": "x" * 40 for n in range(200_000)}}, lambda _: {}
+            ),
+            "body_text": odd({1: "{{ texts | length }}", 4: "{{ n199999 }}"}, body),
+        },
+        # Python reads such a text in one go; on a busy machine that can take longer than these houses' locks live.
+        doubtful=None,
+        lasts=20.0,
+        short=False,
+    ),
+    Fault(
         row="8a",
         name="line breaks and names of headers in subjects, senders and headers",
         columns={
