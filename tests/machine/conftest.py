@@ -1,6 +1,7 @@
 """What of the machine itself is taken away: memory, disk, network, a server; skipped in one line where it cannot be.
 
-At the end stand the table of what came of it, and how much was skipped. ``--write`` puts it into docs/reliability.md.
+At the end stand the table of what came of it, and how much was skipped. ``--write`` puts it into docs/reliability.md,
+unless something is missing of it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ OURS = ("tests/machine/", "tests/integration/test_smtp_postfix.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write", action="store_true", help="put the table into docs/reliability.md if nothing failed")
+    parser.addoption("--write", action="store_true", help="put the table into docs/reliability.md if all passed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,8 +52,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     lines = table(added_up(config.stash[FINDINGS]))
     terminalreporter.write_sep("=", "faults of the machine")
     terminalreporter.write_line("\n".join(lines))
-    terminalreporter.write_line(f"{said}{': their lines stand above' if count['skipped'] else ''}.")
-    if config.getoption("--write", default=False) and not count["failed"] + count["error"]:
+    terminalreporter.write_line(f"{said}{': what they need stands below' if count['skipped'] else ''}.")
+    if config.getoption("--write", default=False) and count["passed"] == sum(count.values()):
         write("machine", [f"{machine()}. {said}.", "", *lines])
 
 
@@ -125,4 +126,5 @@ def _run(*argv: str, needs: str) -> None:
     try:
         subprocess.run(argv, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"needs {needs}: {getattr(error, 'stderr', None) or error}".strip())
+        said = (getattr(error, "stderr", None) or str(error)).splitlines()[0]
+        pytest.skip(f"needs {needs}: {said}")
