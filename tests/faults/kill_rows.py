@@ -172,7 +172,7 @@ STOPS = [
         "Ctrl-C twice",
         signalled("group", SIGINT, SIGINT),
         doubtful=None,
-        lasts=30.0,  # as SIGQUIT, if Celery still finds the task under way: its soft shutdown sleeps for all of its time
+        lasts=30.0,  # as SIGQUIT, if Celery finds the task still under way: a soft shutdown sleeps for all its time
     ),
 ]
 STRICT = [under_strict(fault) for fault in [*KILLS, *STOPS] if fault.row.endswith("/child") or fault.row == "1j"]
