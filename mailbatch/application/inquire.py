@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.operating_ports import LISTED_BY
 from mailbatch.domain.errors import NotFound
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Census, Reports, Reservations, Row, Selection
-    from mailbatch.application.ports import StatusBoard, Switch
+    from mailbatch.application.ports import Driver, StatusBoard, Switch
     from mailbatch.application.watch import Finding, Watch
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.run import ItemError, Pause
@@ -82,13 +82,6 @@ class ShowRun:
         if row is None:
             raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
         return row, self.reports.errors(run_id)
-
-
-class Driver(Protocol):
-    """Knows whether anybody drives a job now: the holder of its lock."""
-
-    def peek(self) -> float | None:
-        """Seconds for which it is still held, None if nobody holds it. Raises ``LockUnavailable``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

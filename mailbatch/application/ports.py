@@ -341,6 +341,13 @@ class Lock(Protocol):
         """Give it back if it is still ours; never raises."""
 
 
+class Driver(Protocol):
+    """Knows whether anybody drives a job now: the holder of its lock."""
+
+    def peek(self) -> float | None:
+        """Seconds for which it is still held, None if nobody holds it. Raises ``LockUnavailable``."""
+
+
 class StatusBoard(Protocol):
     """Where a running job shows its progress; what is missing is idle."""
 

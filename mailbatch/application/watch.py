@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.inquire import Driver
-    from mailbatch.application.ports import Circuits, Runs, Switch
+    from mailbatch.application.ports import Circuits, Driver, Runs, Switch
 
 
 ALL_IS_WELL = "nothing is overdue, stuck or left behind"

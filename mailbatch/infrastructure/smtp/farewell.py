@@ -11,7 +11,7 @@ from mailbatch.infrastructure.smtp.wire import hang_up
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.connection import Connection
-    from mailbatch.infrastructure.smtp.transport import SmtpTransport
+    from mailbatch.infrastructure.smtp.terms import Terms
 
 _PATIENCE = 1.0
 """Seconds to wait for the answer to QUIT."""
@@ -20,7 +20,7 @@ _PATIENCE = 1.0
 class Farewells:
     """The connections that have said QUIT. They are closed by what the relay does next, or after a second."""
 
-    def __init__(self, poll: select.poll, terms: SmtpTransport) -> None:
+    def __init__(self, poll: select.poll, terms: Terms) -> None:
         self._poll = poll
         self._terms = terms
         self._leaving: dict[int, tuple[Connection, float]] = {}

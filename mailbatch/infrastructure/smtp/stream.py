@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.message import Claim, Message
     from mailbatch.infrastructure.smtp.session import Session
-    from mailbatch.infrastructure.smtp.transport import SmtpTransport
+    from mailbatch.infrastructure.smtp.terms import Terms
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Stream:
 
     def __init__(
         self,
-        terms: SmtpTransport,
+        terms: Terms,
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None,
     ) -> None:

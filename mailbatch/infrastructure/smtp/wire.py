@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.message import Message
     from mailbatch.infrastructure.smtp.connection import Connection
     from mailbatch.infrastructure.smtp.opening import Bell
-    from mailbatch.infrastructure.smtp.transport import SmtpTransport
+    from mailbatch.infrastructure.smtp.terms import Terms
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Backoff:
 class Wire:
     """One of the connections of a transport; it comes and goes, the wire stays."""
 
-    def __init__(self, terms: SmtpTransport, *, held_back: bool) -> None:
+    def __init__(self, terms: Terms, *, held_back: bool) -> None:
         self.terms = terms
         self.session: Session | None = None
         self.opening: Opening | None = None
@@ -143,7 +143,7 @@ class Wire:
         self.terms.manners.step_down(dialogue.protocol, self.terms.relay.name, reason)
 
 
-def hang_up(connection: Connection, terms: SmtpTransport) -> None:
+def hang_up(connection: Connection, terms: Terms) -> None:
     """Close it, and let others have its slot."""
     connection.close()
     if terms.slots is not None:

@@ -24,7 +24,8 @@ from mailbatch.interfaces.http.telling import ACTING, tells
 from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
-    from mailbatch.application.inquire import Driver, Standing
+    from mailbatch.application.inquire import Standing
+    from mailbatch.application.ports import Driver
     from mailbatch.application.watch import Watch
     from mailbatch.bootstrap import Parts
 
