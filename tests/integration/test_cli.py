@@ -593,6 +593,7 @@ def test_doctor_says_all_that_is_wrong_and_what_to_do(shell, tmp_path):
     assert "run `mailbatch migrate`" in lines[1]
     assert "check MAILBATCH_REDIS_URL" in lines[2]
     assert "check MAILBATCH_SMTP_URL" in lines[3]
+    assert "cannot be asked without their broker" in lines[4]
     assert "geheim" not in "".join(lines)
 
 

@@ -129,9 +129,16 @@ def _smtp(parts: Parts) -> Finding:
 
 
 def _workers(_parts: Parts) -> Finding:
+    from kombu.exceptions import OperationalError
+
     from mailbatch.batch.calling import celery_app, workers
 
-    if answered := workers(celery_app()):
+    try:
+        answered = workers(celery_app())
+    except OperationalError as error:
+        found = f"cannot be asked without their broker: {_in_a_line(error)}"
+        return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])
+    if answered:
         return Finding("workers", ok=True, found=f"{answered[0]} answers")
     return Finding("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
 
@@ -147,7 +154,7 @@ def _runs(parts: Parts) -> Finding:
 
 
 def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 _ADVICE: dict[str, Any] = {
