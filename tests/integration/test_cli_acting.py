@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pwd
@@ -28,7 +27,6 @@ from mailbatch.interfaces.cli.catalogue import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from sqlalchemy.engine import Engine
 
@@ -36,23 +34,12 @@ ME = f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 @pytest.fixture
-def say(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in this process; answers its exit code, and what it said."""
-    for name in [name for name in os.environ if name.startswith(("MAILBATCH_", "SUDO_"))]:
-        monkeypatch.delenv(name)
+def say(say: Callable[..., tuple[int, str, str]], sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Commands on an SQLite database, in a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
     monkeypatch.setenv("MAILBATCH_SENDER", "sender@example.com")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-
-    def run(*args: str) -> tuple[int, str, str]:
-        code = main.run(list(args))
-        return (code, *capfd.readouterr())
-
-    return run
+    return say
 
 
 @pytest.fixture

@@ -6,34 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
-from mailbatch.interfaces.cli import main
 from mailbatch.interfaces.cli.catalogue import COMMANDS
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 CANARY = "s3cr3t-canary"
-
-
-@pytest.fixture
-def say(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path):
-    """Runs a command in this process; answers its exit code, and what it said."""
-    for name in [name for name in os.environ if name.startswith("MAILBATCH_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
-
-    def run(*args: str, **settings: str) -> tuple[int, str, str]:
-        for name, value in settings.items():
-            monkeypatch.setenv(f"MAILBATCH_{name}", value)
-        code = main.run(list(args))
-        return (code, *capfd.readouterr())
-
-    return run
 
 
 def test_each_setting_is_shown_with_its_value_and_its_source(say):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import os
 import re
 import shlex
 from pathlib import Path
@@ -16,7 +14,6 @@ from support.backlogs import reserve
 from support.pages import Browser
 
 from mailbatch.application.watch import ALL_IS_WELL
-from mailbatch.interfaces.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,23 +39,13 @@ def pages(answer: str) -> list[str]:
 
 @pytest.fixture
 def say(
-    sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in this process; answers its exit code, and what it said."""
-    for name in [name for name in os.environ if name.startswith(("MAILBATCH_", "SUDO_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("COLUMNS", "120")
+    say: Callable[..., tuple[int, str, str]], sqlite_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """Commands on an SQLite database and a Redis."""
     monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
     monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
     monkeypatch.setenv("MAILBATCH_SENDER", "sender@example.com")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-
-    def run(*args: str) -> tuple[int, str, str]:
-        code = main.run(list(args))
-        return (code, *capfd.readouterr())
-
-    return run
+    return say
 
 
 @pytest.fixture

@@ -1,0 +1,35 @@
+"""Commands, run in the tests' own process."""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mailbatch.interfaces.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def say(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command under no settings but those given; answers its exit code, and what it said."""
+    for name in [name for name in os.environ if name.startswith(("MAILBATCH_", "SUDO_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    def run(*args: str, **settings: str) -> tuple[int, str, str]:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"MAILBATCH_{name}", value)
+        code = main.run(list(args))
+        return (code, *capfd.readouterr())
+
+    return run
