@@ -1,6 +1,7 @@
 """The same faults for django-post_office, django-mailer and mailbatch: ``python -m faults.peers`` (needs .venv-bench).
 
 The peers run as their manuals say: a command, started again by cron. After the fault each gets three more runs.
+mailbatch has the connections and the window of its defaults here, for on them depends how much a kill repeats.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Any
 
-from faults.fault import ONE_CRASH, Fault
+from faults.fault import Fault
 from faults.kill_rows import signalled
 from faults.street import strike_all
 from faults.tally import ROOT, machine, write
@@ -26,6 +27,8 @@ from sqlalchemy.engine import make_url
 from support.postgres import PostgresServer
 from support.processes import ManagedProcess
 from support.relay import Relay
+
+from mailbatch.domain.run import crash_bound
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +40,7 @@ VENV = ROOT / ".venv-bench"
 SCRIPT = Path(__file__).with_name("django_peer.py")
 PEERS = ("django-post_office", "django-mailer")
 MAILS, KILLED_AT, RUNS, PATIENCE = 300, 150, 3, 120.0
+CONNECTIONS, WINDOW = 4, 32
 SLOW = ["late", 0.01]
 TAKEN_AND_DROPPED = ["accept_then", ["drop"]]
 
@@ -122,7 +126,8 @@ def of_ours(trial: Trial) -> Came:
         mails=MAILS,
         columns=subjects,
         dialogue="DATA",
-        doubled=ONE_CRASH,
+        settings={"CONNECTIONS": CONNECTIONS, "WINDOW": WINDOW},
+        doubled=crash_bound(1, CONNECTIONS, WINDOW),
         doubtful=None,
         ends={"sent": MAILS} if trial.bad is None else {"sent": MAILS - 1, "failed": 1},
     )
