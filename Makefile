@@ -82,11 +82,14 @@ screenshots: $(VENV)/ready-to-browse ## docs/screenshots and the transcripts of 
 
 ##@ Measure it
 
-.PHONY: bench bench-quick
+.PHONY: bench bench-quick bench-pages
 bench: $(VENV)/ready-to-test $(PEERS)/ready ## everything against its peers: docs/benchmarks.md (half an hour; leave the machine alone)
 	$(BIN)/python -m bench
 bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same on fewer mails, printed only (less than three minutes)
 	$(BIN)/python -m bench --mode quick
+bench-pages: $(VENV)/ready-to-test ## how long the console and the API take with a million mails: docs/on-call.md (ten minutes)
+	PYTHONPATH=tests $(BIN)/python -m bench.pages
+	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
 
 ##@ Make it
 

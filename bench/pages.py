@@ -1,6 +1,6 @@
 """How long pages, lists and reservations take with a million mails in PostgreSQL.
 
-Run it by ``PYTHONPATH=tests python -m browser.pace``. It uses a private server as the tests have (``shared_buffers`` of
+Run it by ``make bench-pages``. It uses a private server as the tests have (``shared_buffers`` of
 64 MB, no fsync), ``mailbatch serve`` on loopback, and one plain client with a connection for each request. Each address
 is asked five times; pages two seconds apart, so that the overview looks anew each time.
 """
@@ -78,13 +78,13 @@ class Client:
 
 def main() -> int:
     """Fill, ask, tell; 1 if an address but the search by address alone is too slow."""
-    reader = argparse.ArgumentParser(prog="pace", description=__doc__.splitlines()[0])
+    reader = argparse.ArgumentParser(prog="pages", description=__doc__.splitlines()[0])
     reader.add_argument("--only", default="", help="only addresses that contain this")
     reader.add_argument("--no-reserve", action="store_true", help="do not reserve")
     reader.add_argument("--worker", action="store_true", help="also what an open console costs a worker")
     said = reader.parse_args()
     with (
-        tempfile.TemporaryDirectory(prefix="pace-", dir="/tmp") as folder,
+        tempfile.TemporaryDirectory(prefix="pages-", dir="/tmp") as folder,
         embedded.start(Path(folder, "redis"), append_only=False) as redis,
         PostgresServer(durable=False) as postgres,
         Sink(Path(folder, "sink")) as sink,
