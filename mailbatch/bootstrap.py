@@ -275,10 +275,10 @@ class Parts:
         """Leaves the relay alone after it failed."""
         from mailbatch.application.leave_alone import RelayGuard
         from mailbatch.domain.circuit import CircuitPolicy
-        from mailbatch.infrastructure.system.ticks import nearest
+        from mailbatch.infrastructure.system.ticks import shortest_gap
 
         # Below the interval, so that each tick is a probe at least.
-        longest = min(nearest(self.settings.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
+        longest = min(shortest_gap(self.settings.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
         policy = CircuitPolicy(min(FIRST_REST, longest), longest, self.settings.retry_backoff_max)
         return RelayGuard(circuits=self.circuits, relay=self.relay.name, policy=policy, jitter=random.random)
 

@@ -1,36 +1,18 @@
-"""When the next tick comes; and the same as a schedule of Celery, which any beat scheduler can use."""
+"""Ticks as a schedule of Celery, which any beat scheduler can use."""
 
 from __future__ import annotations
 
 from copy import copy
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from celery.schedules import BaseSchedule, schedstate
-from cronsim import CronSim
 
-from mailbatch.domain.schedule import Cron, Every, Schedule, tick_expiry
+from mailbatch.domain.schedule import Schedule, tick_expiry
+from mailbatch.infrastructure.system.ticks import following, shortest_gap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-_GAPS = 10
-"""So many ticks ahead are looked at to find how near two of them can be."""
-
-
-def following(when: Schedule, after: datetime) -> datetime:
-    """The first tick later than ``after`` (aware), in UTC; at least the next full second of a cron line.
-
-    A cron time of day that the clocks jump over is taken at the first minute after the jump, and one that comes twice
-    the first time only; a line whose hours or minutes begin with ``*`` follows the time that really passes (cron(8)).
-    """
-    match when:
-        case Every(seconds):
-            return after.astimezone(UTC) + timedelta(seconds=seconds)
-        case Cron(line, timezone):
-            return next(_cron(line, ZoneInfo(timezone), after))
+    from collections.abc import Callable
 
 
 def next_after(schedule: BaseSchedule, after: datetime) -> datetime:
@@ -49,45 +31,6 @@ def after_tick(schedule: BaseSchedule, due: datetime, now: datetime) -> datetime
     """
     behind_due = next_after(schedule, due)
     return behind_due if behind_due > now else next_after(schedule, now)
-
-
-def shortest_gap(when: Schedule, after: datetime) -> float:
-    """Seconds between two ticks where they are nearest, as far as the next ten tell."""
-    return min(_gaps(when, after))
-
-
-def longest_gap(when: Schedule, after: datetime) -> float:
-    """Seconds between two ticks where they are farthest from each other, as far as the next ten tell."""
-    return max(_gaps(when, after))
-
-
-def _gaps(when: Schedule, after: datetime) -> list[float]:
-    if isinstance(when, Every):
-        return [when.seconds]
-    ticks = [tick for _, tick in zip(range(_GAPS + 1), _cron(when.line, ZoneInfo(when.timezone), after), strict=False)]
-    return [(later - earlier).total_seconds() for earlier, later in pairwise(ticks)]
-
-
-def _cron(line: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    local = after.astimezone(zone)
-    minute, hour = line.split()[-5:-3]
-    if minute.startswith("*") or hour.startswith("*"):
-        yield from (tick.astimezone(UTC) for tick in CronSim(line, local))
-        return
-    # CronSim has this rule for lines of five fields only; on a clock without a zone it leaves it to us.
-    for wall in CronSim(line, local.replace(tzinfo=None)):
-        tick = _first_real(wall, zone)
-        if tick > after:
-            yield tick
-
-
-def _first_real(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The point in time at which a clock in ``zone`` first shows ``wall``, or the first minute behind a gap."""
-    while True:
-        tick = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-        if tick.astimezone(zone).replace(tzinfo=None) == wall:
-            return tick
-        wall += timedelta(minutes=1)
 
 
 class BatchSchedule(BaseSchedule):  # type: ignore[misc]

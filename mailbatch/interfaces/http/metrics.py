@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailbatch.batch.schedule import longest_gap
+from mailbatch.infrastructure.system.ticks import longest_gap
 from mailbatch.interfaces.http.auth import Reader
 from mailbatch.interfaces.http.exposition import CONTENT_TYPE, Exposition
 
