@@ -12,11 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 PYTEST := $(BIN)/pytest
 WHEEL_SOURCES := pyproject.toml constraints.txt
 
-# The first that is new enough and can make a venv; `make PYTHON=/path/to/python …` names another.
-# 3.11 and 3.12 come first: for them there are wheels of everything, Redis included.
-PYTHON ?= $(shell for python in python3.12 python3.11 python3 python3.13 python3.14 python; do \
-	$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
-	&& command -v $$python && break; done)
+# The newest that can make a venv; `make PYTHON=/path/to/python …` names another. 3.14 was not tried: it comes last.
+usable := -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python python3.14; do \
+	$$python $(usable) && command -v $$python && break; done)
 
 ##@ Look at it
 
@@ -82,11 +81,15 @@ screenshots: $(VENV)/ready-to-browse ## docs/screenshots and the transcripts of 
 
 ##@ Measure it
 
-.PHONY: bench bench-quick bench-pages
+.PHONY: bench bench-quick bench-cpu bench-pages
 bench: $(VENV)/ready-to-test $(PEERS)/ready ## everything against its peers: docs/benchmarks.md (half an hour; leave the machine alone)
 	$(BIN)/python -m bench
 bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same on fewer mails, printed only (less than three minutes)
 	$(BIN)/python -m bench --mode quick
+# BASE=… names the commit to compare with.
+BASE = HEAD~1
+bench-cpu: $(VENV)/ready-to-test ## CPU a mail against the commit BASE, in turns; fails above +3 % (ten minutes)
+	$(BIN)/python -m bench.paired $(BASE)
 bench-pages: $(VENV)/ready-to-test ## how long the console and the API take with a million mails: docs/on-call.md (ten minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.pages
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
@@ -101,7 +104,7 @@ build: $(VENV)/ready-to-run ## the wheel, in dist/
 
 .PHONY: constraints
 constraints: ## ask each Python on the path anew for the newest versions that fit: constraints.txt
-	@$(if $(PYTHON),,$(call no-python))
+	@$(need-python)
 	@found=''; for minor in 11 12 13; do \
 		command -v python3.$$minor >/dev/null && python3.$$minor -c '' 2>/dev/null && found="$$found python3.$$minor"; \
 	done; "$(PYTHON)" .ci/constraints.py $${found:-"$(PYTHON)"} >constraints.new && mv constraints.new constraints.txt
@@ -119,12 +122,13 @@ help:
 
 # --- set-up: once, and again when the versions change ---
 
-no-python = echo 'mailbatch needs Python 3.11 or newer with venv (Debian: apt install python3-venv); \
-name one: make PYTHON=/path/to/python' >&2; exit 1
+# Whatever PYTHON is: none found, too old, without venv, or a name that starts nothing (an inactive shim of pyenv's).
+need-python = "$(PYTHON)" $(usable) || { echo 'mailbatch needs Python 3.11 or newer with venv \
+(Debian: apt install python3-venv); name one: make PYTHON=/path/to/python' >&2; exit 1; }
 
 # A venv whose Python was removed is made anew; so is one whose making was interrupted.
 $(VENV)/made: constraints.txt
-	@$(if $(PYTHON),,$(call no-python))
+	@$(need-python)
 	@echo 'setting up $(VENV) with $(PYTHON) …'
 	@$(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
 	@# The pip that comes with a Python may be too old to know groups.

@@ -38,6 +38,7 @@ def main() -> int:
     """Answer 1 if something could not be measured that should have been."""
     asked = _arguments()
     logging.disable(logging.WARNING)
+    print(machine.python(), flush=True)
     if asked.page:
         PAGE.write_text(report.page(load(LATEST)))
         return 0

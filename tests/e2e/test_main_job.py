@@ -87,7 +87,7 @@ def test_a_revoke_stops_the_run_between_two_mails_and_the_next_run_sends_the_res
     (run,) = runs(far.database_url)
     assert run.outcome == "revoked"
     assert 0 < run.sent < 3_000
-    assert took < 3 * 0.5
+    assert took < 5  # half a second on a quiet machine; to its end the run would take far longer
     left = states(far.database_url)
     assert left == {"sent": run.sent, "pending": 3_000 - run.sent}
 

@@ -171,4 +171,4 @@ def test_a_hostile_list_is_refused_quickly(bomb):
     began = time.monotonic()
     with pytest.raises(ValueError, match=r"address|entry"):
         read_addresses(bomb)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10

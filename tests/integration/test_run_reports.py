@@ -302,7 +302,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_run(sqlite_url, redis_url, s
         report = send_all(parts)()
         began = time.monotonic()
         courier = deliver_soon(parts)
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
         wait_until(lambda: receiver.seen, 10, "the first try")
         reserve(sqlite_url, 5, start=5)
         assert send_all(parts)().counts.sent == 5

@@ -205,7 +205,7 @@ def test_a_relay_that_stops_reading_among_many_mails_is_left_at_the_deadline(mod
     with FaultServer({"body": [None, silence]}, extensions=smtpfault.OFFERS[mode]) as server:
         began = time.monotonic()
         outcomes = by_claim(transport_to(server, byte_budget=2**30).send(messages, always))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
     lost = outcomes.pop(fat.claim)
     assert isinstance(lost, RelayFault)
     assert "the body took longer than 0.5 s" in lost.reason

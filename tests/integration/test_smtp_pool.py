@@ -245,7 +245,7 @@ def test_a_withdrawn_permit_cuts_the_waiting_short():
         stop.set()
         began = time.monotonic()
         assert sum(isinstance(outcome, NotSent) for outcome in stream) == 95
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_a_permit_withdrawn_while_connecting_holds():
@@ -281,7 +281,7 @@ def test_closing_the_stream_ends_dialogues_threads_and_sockets(caplog):
         next(stream)
         began = time.monotonic()
         stream.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
         assert wire_threads() == []
         server.wait_for(lambda: server.open_sessions == 0)
     assert open_sockets() == sockets
@@ -295,7 +295,7 @@ def test_closing_interrupts_a_connection_that_waits_for_its_next_try():
             next(stream)
         began = time.monotonic()
         stream.close()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     assert wire_threads() == []
 
 
@@ -341,6 +341,6 @@ def test_the_threads_know_which_run_they_serve():
 def test_the_end_of_the_body_does_not_wait_for_a_delayed_acknowledgement():
     with FaultServer() as server:
         began = time.monotonic()
-        list(transport_to(server, connections=1).send([message() for _ in range(100)], always))
-        # At 40 ms each, as without TCP_NODELAY, it takes 4 s.
-        assert time.monotonic() - began < 2
+        list(transport_to(server, connections=1).send([message() for _ in range(500)], always))
+        # At 40 ms each, as without TCP_NODELAY, it takes 20 s.
+        assert time.monotonic() - began < 10

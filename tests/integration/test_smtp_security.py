@@ -282,7 +282,7 @@ def test_closing_ends_an_encrypted_dialogue_too(security, tls, ca_file):
         assert kinds(next(stream)) == {"ann@example.org": Kind.ACCEPTED}
         began = time.monotonic()
         stream.close()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20
         server.wait_for(lambda: server.open_sessions == 0)
 
 

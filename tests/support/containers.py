@@ -18,6 +18,7 @@ from uuid import uuid4
 from pytest_celery import CeleryWorkerContainer, RedisContainer
 from support.processes import ManagedProcess
 
+from mailbatch.infrastructure.redis.client import connect
 from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
 
 if TYPE_CHECKING:
@@ -140,10 +141,10 @@ class LocalRedisContainer(RedisContainer):  # type: ignore[misc]
         """Start one."""
         return cls(RedisProcess())
 
-    @property
-    def ready_prompt(self) -> str:
-        """What Redis logs of a socket."""
-        return "ready to accept connections"
+    def ready(self) -> bool:
+        """Whether it answers. Its log is no sign: Redis and Valkey word it differently, and so do their versions."""
+        with connect(self.url) as client:
+            return bool(client.ping())
 
     @property
     def port(self) -> int:

