@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from alembic import context
 
-from mailbatch.infrastructure.db.tables import metadata
+from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 
 def run() -> None:
@@ -14,18 +19,16 @@ def run() -> None:
         _migrate(connection)
         return
     from mailbatch import config
-    from mailbatch.infrastructure.db.engine import connect
+    from mailbatch.infrastructure.db.migrate import migrating
 
-    engine = connect(config.load().database_url)
-    try:
-        with engine.begin() as connection:
-            _migrate(connection)
-    finally:
-        engine.dispose()
+    with migrating(config.load().database_url) as (connection, _):
+        _migrate(connection)
 
 
-def _migrate(connection: object) -> None:
-    context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)
+def _migrate(connection: Connection) -> None:
+    context.configure(
+        connection=connection, target_metadata=metadata, version_table=VERSION_TABLE, transactional_ddl=True
+    )
     with context.begin_transaction():
         context.run_migrations()
 

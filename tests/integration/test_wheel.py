@@ -59,7 +59,12 @@ def test_it_brings_one_package_and_nothing_beside_it(installed):
     assert installed.wheel.name.startswith("mailbatch-")
     assert {name for name in installed.brought if not name.endswith(".dist-info")} == {"mailbatch"}
     package = installed.site / "mailbatch"
-    for brought in ("celeryconfig.py", "py.typed", "migrations/env.py", "migrations/versions/0001_contract.py"):
+    for brought in (
+        "celeryconfig.py",
+        "py.typed",
+        "migrations/env.py",
+        "migrations/versions/mailbatch_0001_contract.py",
+    ):
         assert (package / brought).is_file(), brought
     assert not list(package.rglob("test*"))
 

@@ -13,38 +13,56 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from mailbatch.domain.errors import NotMigrated
+from mailbatch.infrastructure.db import older
 from mailbatch.infrastructure.db.engine import connect, place, reading, writing
+from mailbatch.infrastructure.db.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.engine import Engine
+    from sqlalchemy.engine import Connection, Engine
 
 _MIGRATION_LOCK = 0x6D61696C
 """The key of PostgreSQL's advisory lock around a migration: "mail" in ASCII."""
 
 
-def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema of the database at ``url`` up to ``revision``. Raises ``StoreError``."""
-    with _configured(url) as config:
-        command.upgrade(config, revision)
+def upgrade(url: str, revision: str = "head") -> list[str]:
+    """Bring the schema of the database at ``url`` up to ``revision``; return what its owner must know.
+
+    Raises ``StoreError``, and ``NotMigrated`` if tables bear our names that are not ours.
+    """
+    with migrating(url) as (connection, notes):
+        command.upgrade(_config(connection), revision)
+    return notes
 
 
-def downgrade(url: str, revision: str = "base") -> None:
-    """Take the schema down to ``revision``; ``base`` removes every table, and what is in them."""
-    with _configured(url) as config:
-        command.downgrade(config, revision)
+def downgrade(url: str, revision: str = "base") -> list[str]:
+    """Take the schema down to ``revision``; ``base`` removes every table, and what is in them.
+
+    A revision that earlier versions know is written where they look for it. Returns and raises as ``upgrade``.
+    """
+    with migrating(url) as (connection, notes):
+        command.downgrade(_config(connection), revision)
+        reached = _recorded(connection)
+        if reached is None:
+            _version_table.drop(connection, checkfirst=True)
+        elif note := older.hand_back(connection, reached):
+            notes.append(note)
+    return notes
 
 
 def head() -> str:
     """The revision with which this version of mailbatch works."""
-    return ScriptDirectory.from_config(_config()).get_current_head() or "base"
+    return _scripts().get_current_head() or "base"
 
 
 def current(engine: Engine) -> str | None:
-    """The revision at which the database is; None for a database without our tables."""
+    """The revision at which the database is; None for a database without our tables.
+
+    Raises ``NotMigrated`` if its tables cannot be ours, or their revision is not clear.
+    """
     with reading(engine) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _recorded(connection) or older.recognise(connection, _scripts())
 
 
 def ensure_migrated(engine: Engine) -> None:
@@ -54,33 +72,93 @@ def ensure_migrated(engine: Engine) -> None:
         return
     if found is None:
         raise NotMigrated(f"the database {place(engine)} has no mailbatch tables; run `mailbatch migrate`")
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    advice = "run `mailbatch migrate`" if found in known else "it was migrated by a newer mailbatch: upgrade this one"
-    raise NotMigrated(f"the database {place(engine)} is at revision {found}, this mailbatch needs {wanted}; {advice}")
+    _refuse_a_newer(found, engine)
+    raise NotMigrated(
+        f"the database {place(engine)} is at revision {found}, this mailbatch needs {wanted}; run `mailbatch migrate`"
+    )
+
+
+def _refuse_a_newer(found: str, engine: Engine) -> None:
+    scripts = _scripts()
+    known = {script.revision for script in scripts.walk_revisions()} | older.REVISIONS.keys()
+    if found not in known:
+        raise NotMigrated(
+            f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to "
+            f"{scripts.get_current_head()}; it was migrated by a newer mailbatch: upgrade this one"
+        )
 
 
 @contextmanager
-def _configured(url: str) -> Iterator[Config]:
-    """A configuration that carries one open transaction: a migration that fails leaves nothing behind."""
-    config, engine = _config(), connect(url)
+def migrating(url: str) -> Iterator[tuple[Connection, list[str]]]:
+    """One transaction for a whole migration, and the list for what its owner must know.
+
+    A migration that fails leaves nothing behind.
+    """
+    engine = connect(url)
     try:
         with writing(engine) as connection:
             if connection.dialect.name == "postgresql":
                 # Two hosts that migrate at once go one after the other; SQLite's BEGIN IMMEDIATE does that by itself.
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            config.attributes["connection"] = connection
-            yield config
+            had_version_table = sa.inspect(connection).has_table(VERSION_TABLE)
+            yield connection, _take_over(connection)
+            if not had_version_table:
+                _let_everybody_read_the_version(connection)
     finally:
         engine.dispose()
 
 
-def _config() -> Config:
+def _take_over(connection: Connection) -> list[str]:
+    """Record the revision of tables that an earlier version made."""
+    if (recorded := _recorded(connection)) is not None:
+        _refuse_a_newer(recorded, connection.engine)
+        return []
+    scripts = _scripts()
+    found = older.recognise(connection, scripts)
+    if found is None:
+        return []
+    _context(connection).stamp(scripts, older.REVISIONS[found])
+    note = older.take_over(connection, found)
+    return [note] if note else []
+
+
+def _let_everybody_read_the_version(connection: Connection) -> None:
+    """Each role that sends or reserves must know whether the tables fit; the version is no secret."""
+    if connection.dialect.name == "postgresql" and sa.inspect(connection).has_table(VERSION_TABLE):
+        connection.exec_driver_sql(f"GRANT SELECT ON {VERSION_TABLE} TO PUBLIC")
+
+
+def _recorded(connection: Connection) -> str | None:
+    """The revision in our version table; None without the table or a row."""
+    found = _context(connection).get_current_heads()
+    if len(found) > 1:
+        rows = ", ".join(sorted(found))
+        raise NotMigrated(
+            f"{VERSION_TABLE} in {place(connection.engine)} has {len(found)} rows ({rows}); "
+            "keep the row of the revision at which the tables are, and delete the others"
+        )
+    return found[0] if found else None
+
+
+def _context(connection: Connection) -> MigrationContext:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+
+
+_version_table = sa.Table(VERSION_TABLE, sa.MetaData())
+
+
+def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_scripts()).replace("%", "%%"))
+    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
     return config
 
 
-def _scripts() -> Path:
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
+
+
+def _folder() -> Path:
     """The folder of migrations: inside the package in a wheel, at the top of a checkout."""
     package = Path(__file__).resolve().parents[2]
     inside = package / "migrations"

@@ -12,6 +12,9 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db.types import JSON, Guid, Timestamp, server_now, server_uuid
 
+VERSION_TABLE = "mailbatch_alembic_version"
+"""Where the revision of these tables stands; ``alembic_version`` belongs to the application's own Alembic."""
+
 metadata = sa.MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",

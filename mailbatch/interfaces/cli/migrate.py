@@ -16,11 +16,14 @@ def migrate(*, as_json: bool) -> None:
 
     with opened(migrated=False) as parts:
         before = migrate.current(parts.engine)
-        migrate.upgrade(parts.settings.database_url)
+        notes = migrate.upgrade(parts.settings.database_url)
         now, where = migrate.head(), engine.place(parts.engine)
     if as_json:
-        print_json({"database": where, "before": before, "revision": now})
-    elif before == now:
+        print_json({"database": where, "before": before, "revision": now, "notes": notes})
+        return
+    if before == now:
         click.echo(f"{where} is at revision {now} already")
     else:
         click.echo(f"migrated {where} from {before or 'nothing'} to revision {now}")
+    for note in notes:
+        click.echo(f"note: {note}")

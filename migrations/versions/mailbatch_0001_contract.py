@@ -1,6 +1,6 @@
 """The tables of the contract.
 
-Revision ID: 0001
+Revision ID: mailbatch_0001
 Revises:
 """
 
@@ -15,7 +15,7 @@ from sqlalchemy import CheckConstraint, Column, Index
 
 from mailbatch.infrastructure.db.types import JSON, Guid, Timestamp, server_now, server_uuid
 
-revision = "0001"
+revision = "mailbatch_0001"
 down_revision = None
 branch_labels = None
 depends_on = None

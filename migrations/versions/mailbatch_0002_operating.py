@@ -1,7 +1,7 @@
 """What operators need: relays left alone, what was done by whom, answers given, reports posted, traces.
 
-Revision ID: 0002
-Revises: 0001
+Revision ID: mailbatch_0002
+Revises: mailbatch_0001
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from sqlalchemy import CheckConstraint, Column, Index
 
 from mailbatch.infrastructure.db.types import JSON, Guid, Timestamp, server_now
 
-revision = "0002"
-down_revision = "0001"
+revision = "mailbatch_0002"
+down_revision = "mailbatch_0001"
 branch_labels = None
 depends_on = None
 

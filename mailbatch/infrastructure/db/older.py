@@ -1,0 +1,113 @@
+"""Databases of earlier versions, which kept their revision in ``alembic_version``, as every application's Alembic does.
+
+They are recognised by the columns of their tables, because the row in ``alembic_version`` may be an application's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.engine.reflection import ObjectKind
+
+from mailbatch.domain.errors import NotMigrated
+from mailbatch.infrastructure.db.engine import place
+from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
+
+if TYPE_CHECKING:
+    from alembic.script import ScriptDirectory
+    from sqlalchemy.engine import Connection
+
+REVISIONS = {"0001": "mailbatch_0001", "0002": "mailbatch_0002"}
+"""What earlier versions called the revisions that they knew, and what those are called now."""
+
+_DELETION = "DELETE FROM alembic_version WHERE version_num = '{}'"
+
+_shared = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), nullable=False))
+_shared.append_constraint(sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
+_v = _shared.c.version_num
+
+
+def recognise(connection: Connection, scripts: ScriptDirectory) -> str | None:
+    """The revision, as earlier versions called it, whose tables the database has; None without any table of ours.
+
+    Raises ``NotMigrated`` if tables bear our names that no version of mailbatch has left so.
+    """
+    found = _columns(connection)
+    if not found:
+        return None
+    shapes = {revision: _shape(scripts, now) for revision, now in REVISIONS.items()}
+    for revision, shape in shapes.items():
+        if found.keys() == shape.keys() and all(shape[name] <= found[name] for name in shape):
+            return revision
+    raise NotMigrated(_what_is_wrong(found, shapes["0002"], f"the database {place(connection.engine)}"))
+
+
+def take_over(connection: Connection, older: str) -> str | None:
+    """Remove ``older`` from ``alembic_version`` if nobody else can have written it; else return what to run if so."""
+    rows = _rows(connection)
+    if older not in rows:
+        return None
+    if rows == {older} and not _has_tables_of_others(connection):
+        connection.execute(sa.delete(_shared).where(_v == older))
+        return None
+    return (
+        f"alembic_version still holds '{older}', which an earlier mailbatch or your application's Alembic wrote; "
+        f"if your application's migrations have no revision '{older}', run: "
+        f"{_DELETION.format(older)}"
+    )
+
+
+def hand_back(connection: Connection, revision: str) -> str | None:
+    """Write ``revision`` where the earlier version looks for it; return why not if ``alembic_version`` is in use."""
+    older = next((name for name, now in REVISIONS.items() if now == revision), None)
+    if older is None:
+        return None
+    if others := _rows(connection) - {older}:
+        return f"alembic_version holds {_listed(others)}, not ours: no earlier mailbatch can work beside it"
+    _shared.create(connection, checkfirst=True)
+    connection.execute(sa.delete(_shared))
+    connection.execute(sa.insert(_shared).values(version_num=older))
+    connection.execute(sa.schema.DropTable(sa.Table(VERSION_TABLE, sa.MetaData())))
+    return None
+
+
+def _columns(connection: Connection) -> dict[str, set[str]]:
+    """The columns of each table, or view, that bears one of our names."""
+    reflected = sa.inspect(connection).get_multi_columns(filter_names=list(metadata.tables), kind=ObjectKind.ANY)
+    return {name: {column["name"] for column in columns} for (_, name), columns in reflected.items() if columns}
+
+
+def _shape(scripts: ScriptDirectory, revision: str) -> dict[str, set[str]]:
+    """The columns of each table at ``revision``, by the tables that the revisions up to it declare."""
+    shape: dict[str, set[str]] = {}
+    for script in scripts.iterate_revisions(revision, "base"):
+        for table in script.module.metadata.tables.values():
+            shape.setdefault(table.name, set()).update(column.name for column in table.columns)
+    return shape
+
+
+def _what_is_wrong(found: dict[str, set[str]], shape: dict[str, set[str]], where: str) -> str:
+    foreign = {name: shape.get(name, set()) - columns for name, columns in found.items()}
+    for name, lacking in sorted(foreign.items()):
+        if lacking or name not in shape:
+            why = f" (it has no column {min(lacking)})" if lacking else ""
+            return f"{where} has a table {name} that is not mailbatch's{why}; rename it, or use another database"
+    return (
+        f"{where} has some of mailbatch's tables and lacks {_listed(shape.keys() - found.keys())}; "
+        "restore them, or drop the others, then run `mailbatch migrate`"
+    )
+
+
+def _rows(connection: Connection) -> set[str]:
+    if not sa.inspect(connection).has_table(_shared.name):
+        return set()
+    return set(connection.execute(sa.select(_v)).scalars())
+
+
+def _has_tables_of_others(connection: Connection) -> bool:
+    return bool(set(sa.inspect(connection).get_table_names()) - {*metadata.tables, _shared.name, VERSION_TABLE})
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,123 @@
+"""Databases as users have them: with rows in every state, as earlier versions left them, and to compare."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import Pause, RunOutcome, Trigger
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.migrate import upgrade
+from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+OLDER = {"0001": "mailbatch_0001", "0002": "mailbatch_0002"}
+SINCE_0002 = ("relay_circuits", "operator_actions", "api_answers", "run_reports", "mail_traces")
+_NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+def make_older(url: str, revision: str = "0002") -> None:
+    """Make what versions without a version table of their own left: their tables, and a row in alembic_version."""
+    upgrade(url, OLDER[revision])
+    engine = connect(url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
+        make_alembic_version(connection, revision)
+    engine.dispose()
+
+
+def make_alembic_version(connection: Connection, *revisions: str) -> None:
+    """Make the version table of any Alembic, at ``revisions``."""
+    connection.exec_driver_sql(
+        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+    )
+    for revision in revisions:
+        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{revision}')")  # noqa: S608
+
+
+def fill(engine: Engine, *, without: tuple[str, ...] = ()) -> None:
+    """Store a mail in every state, with what hangs on it, and at least one row in each table but ``without``."""
+    with engine.begin() as connection:
+        for table, rows in _rows().items():
+            if table not in without:
+                for row in rows:
+                    connection.execute(sa.insert(metadata.tables[table]).values(row))
+
+
+def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of each of our tables that is there, in the columns that it has, in a fixed order."""
+    with engine.connect() as connection:
+        present = sa.inspect(connection).get_table_names()
+        tables = [
+            sa.Table(name, sa.MetaData(), autoload_with=connection) for name in metadata.tables if name in present
+        ]
+        return {table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in tables}
+
+
+def _rows() -> dict[str, list[dict[str, Any]]]:
+    mails = [_mail(number, status) for number, status in enumerate(Status, start=1)]
+    runs = [_run(number, outcome) for number, outcome in enumerate([None, *RunOutcome], start=1)]
+    ids, run = [mail["id"] for mail in mails], runs[0]["run_id"]
+    return {
+        "mail_reservations": mails,
+        "batch_runs": runs,
+        "mail_attempts": [
+            {
+                "reservation_id": one,
+                "claim_no": claim,
+                "run_id": run,
+                "outcome": "deferred",
+                "verdicts": {"a@x.org": 450},
+            }
+            for one in ids
+            for claim in (1, 2)
+        ],
+        "mail_traces": [{"reservation_id": one, "traceparent": f"00-{one.hex}-0000000000000001-01"} for one in ids],
+        "batch_lanes": [{"run_id": run, "lane": lane, "sent": 7} for lane in (1, 2)],
+        "run_errors": [{"run_id": run, "item_index": index, "errors": ["refused"]} for index in range(3)],
+        "run_reports": [{"run_id": run, "channel": channel, "report": {"n": 1}} for channel in ("mail", "webhook")],
+        "batch_schedule": [{"name": f"job-{pause}", "paused": pause.value} for pause in Pause],
+        "relay_circuits": [{"relay": state, "state": state} for state in ("closed", "open", "half_open")],
+        "operator_actions": [{"id": run, "actor": "ann", "action": "requeue", "target": {"n": 2}, "outcome": "done"}],
+        "api_answers": [{"key": "k", "request": "r", "status": 201, "answer": "{}"}],
+    }
+
+
+def _mail(number: int, status: Status) -> dict[str, Any]:
+    return {
+        "id": UUID(int=number),
+        "recipients": f"Ann <ann{number}@example.com>",
+        "subject": "Grüße",
+        "body_text": "Zeile 1\nZeile 2",
+        "context": {"n": number},
+        "headers": {"X-N": str(number)},
+        "idempotency_key": f"key-{number}",
+        "tag": "t",
+        "priority": number - 3,
+        "scheduled_at": _NOW,
+        "expires_at": _NOW + timedelta(days=1),
+        "retry_at": _NOW + timedelta(hours=1),
+        "status": status.value,
+        "attempts": 2,
+        "claim_no": 3,
+        "lease_until": _NOW if status is Status.SENDING else None,
+        "verdicts": {"ann@example.com": {"code": 250}},
+    }
+
+
+def _run(number: int, outcome: RunOutcome | None) -> dict[str, Any]:
+    trigger = list(Trigger)[number % len(Trigger)]
+    return {
+        "run_id": UUID(int=number),
+        "job": "send-all",
+        "trigger": trigger.value,
+        "outcome": outcome.value if outcome else None,
+        "sent": number,
+    }
