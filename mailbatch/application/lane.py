@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from mailbatch.application.holding import Held, named
 from mailbatch.application.strikes import Strikes
-from mailbatch.domain.deferral import hinted, unwell
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
+from mailbatch.domain.reply_kinds import hinted, unwell
 from mailbatch.domain.run import Counts, ItemError, one_line, public
 from mailbatch.domain.settlement import NO_VERDICT, set_aside_for, settle, uncomposable
 

@@ -74,7 +74,7 @@ class RelayFault:
 
     ``hopeless`` says that asking again soon is useless or harmful (refused password, untrusted certificate).
     ``in_dialogue`` says that the relay was well until this mail's own MAIL: a mail that meets this again and again
-    may be what breaks it.
+    may be what breaks it. ``reply`` is what the relay said, if it was a reply that ended the session.
     """
 
     claim: Claim
@@ -82,6 +82,7 @@ class RelayFault:
     reason: str
     hopeless: bool = False
     in_dialogue: bool = False
+    reply: Reply | None = None
 
 
 @dataclass(frozen=True, slots=True)

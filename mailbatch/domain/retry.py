@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.deferral import hinted, kind_of
+from mailbatch.domain.reply_kinds import hinted, kind_of
 
 if TYPE_CHECKING:
     from mailbatch.domain.outcome import Reply
@@ -49,9 +49,9 @@ class RetryPolicy:
     def delay_after(self, reply: Reply, attempts: int, jitter: float) -> float:
         """Seconds to wait after the relay's 4xx ``reply``: by its kind, and by what its own words ask for.
 
-        A kind bounds the back-off (``domain.deferral``). A time that the relay names takes its place, never less than
-        ``SHORTEST_HINT``; a sooner one than the back-off counts for the first attempts only. Whatever anybody says,
-        ``backoff_max`` is the end of it.
+        A kind bounds the back-off (``domain.reply_kinds``). A time that the relay names takes its place, never less
+        than ``SHORTEST_HINT``; a sooner one than the back-off counts for the first attempts only. Whatever anybody
+        says, ``backoff_max`` is the end of it.
         """
         kind = kind_of(reply)
         least, most = kind.least * self.backoff, kind.most * self.backoff

@@ -304,13 +304,13 @@ class Connection(smtplib.SMTP):
 
     def _expect(self, code: int, what: str, reply: Reply) -> None:
         if reply.code != code:
-            raise self._over(f"{what} was refused: {reply}")
+            raise self._over(f"{what} was refused: {reply}", reply=reply)
 
     # --- how it ends ---------------------------------------------------------------------------------------------
 
-    def _over(self, reason: str, *, hopeless: bool = False) -> RelayError:
+    def _over(self, reason: str, *, hopeless: bool = False, reply: Reply | None = None) -> RelayError:
         self.close()
-        return RelayError(reason, hopeless=hopeless)
+        return RelayError(reason, hopeless=hopeless, reply=reply)
 
     def _late(self) -> RelayError:
         return self._over(f"{self._doing} took longer than {self._allowed:g} s")

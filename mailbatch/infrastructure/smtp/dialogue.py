@@ -274,7 +274,8 @@ class Dialogue:
         self.progress += 1
         if reply.code == CLOSING:
             one.closing = True
-            raise RelayError(f"the relay is closing (at {one.question(1)}): {reply.cooked()}")
+            said = reply.cooked()
+            raise RelayError(f"the relay is closing (at {one.question(1)}): {said}", reply=said)
         if position < 0:
             self._reset(reply)
         elif position == 0:
@@ -393,8 +394,7 @@ class Dialogue:
                 verdict = Verdict(Kind.NO_VERDICT, Reply(0, str(error)))
                 self._settle(one, Answered(one.message.claim, self._relay, one.verdicts(verdict)))
             elif one.well:
-                reason = str(error)
-                self._settle(one, RelayFault(one.message.claim, self._relay, reason, error.hopeless, in_dialogue=True))
+                self._settle(one, self._fault(one.message, error, in_dialogue=True))
             else:
                 untouched.append(one.message)
         self._flight.clear()
@@ -403,7 +403,10 @@ class Dialogue:
 
     def blame(self, message: Message, error: RelayError) -> None:
         """Say that the relay's fault came before anything that ``message`` could have to do with."""
-        self._done.append((message, RelayFault(message.claim, self._relay, str(error), error.hopeless)))
+        self._done.append((message, self._fault(message, error)))
+
+    def _fault(self, message: Message, error: RelayError, *, in_dialogue: bool = False) -> RelayFault:
+        return RelayFault(message.claim, self._relay, str(error), error.hopeless, in_dialogue, error.reply)
 
     def _settle(self, one: Transaction, outcome: Outcome) -> None:
         self._done.append((one.message, outcome))

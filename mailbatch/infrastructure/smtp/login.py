@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from mailbatch.domain.outcome import Reply
 from mailbatch.infrastructure.smtp.relay import RelayError
-
-if TYPE_CHECKING:
-    from mailbatch.domain.outcome import Reply
 
 _AUTHENTICATED = 235
 _CHALLENGE = 334
@@ -41,8 +39,8 @@ def log_in(ask: Ask, offered: str, username: str, password: str) -> None:
             return
         if reply.code != _UNKNOWN_MECHANISM:
             break
-    text = _without_secrets(str(reply), username, password)
-    raise RelayError(f"the login was refused: {text}", hopeless=reply.code >= _PERMANENT)
+    said = Reply(reply.code, _without_secrets(reply.text, username, password))
+    raise RelayError(f"the login was refused: {said}", hopeless=reply.code >= _PERMANENT, reply=said)
 
 
 def _plain(ask: Ask, username: str, password: str) -> Reply:

@@ -340,7 +340,7 @@ class Stream:
             logger.log(level, "%s: no further connection: %s", self._terms.relay.name, masked(str(error)))
             return
         message = self._ready.popleft()
-        fault = RelayFault(message.claim, self._terms.relay.name, str(error), error.hopeless)
+        fault = RelayFault(message.claim, self._terms.relay.name, str(error), error.hopeless, reply=error.reply)
         self._done(message, fault)
         self._log(fault)
 
