@@ -44,7 +44,7 @@ broker_connection_retry_on_startup = True
 # The default gives up after 100 tries; a worker must outlive any outage of Redis.
 broker_connection_max_retries = None
 broker_transport_options = {
-    "global_keyprefix": "mailbatch:",
+    "global_keyprefix": f"{_settings.namespace}:",
     "visibility_timeout": 3600,
     "health_check_interval": 25,
     # Without them a frozen Redis freezes the worker, even against SIGTERM.
@@ -72,7 +72,7 @@ accept_content = result_accept_content = ["json"]
 
 # --- results ---
 result_backend = redis_url(_settings.result_backend or _settings.redis_url)
-result_backend_transport_options = {"global_keyprefix": "mailbatch:"}
+result_backend_transport_options = {"global_keyprefix": f"{_settings.namespace}:"}
 redis_socket_timeout = redis_socket_connect_timeout = 5
 # A run that ended while Redis was away is told of later; but not for ever, for that would hold up the worker.
 result_backend_always_retry = True

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.run_reports import SqlOutbox
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
     from mailbatch.infrastructure.db.upcoming import SqlUpcoming
+    from mailbatch.infrastructure.redis.keys import Keys
     from mailbatch.infrastructure.redis.lock import RedisLock
     from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
@@ -86,6 +87,13 @@ class Parts:
 
         return connect(self.settings.redis_url)
 
+    @property
+    def keys(self) -> Keys:
+        """The names of our keys in Redis."""
+        from mailbatch.infrastructure.redis.keys import Keys
+
+        return Keys(self.settings.namespace)
+
     @cached_property
     def relay(self) -> SmtpRelay:
         """Where mails go."""
@@ -127,13 +135,13 @@ class Parts:
         """Where running jobs show their progress."""
         from mailbatch.infrastructure.redis.status import RedisStatusBoard
 
-        return RedisStatusBoard(self.redis)
+        return RedisStatusBoard(self.redis, self.keys)
 
     def lock(self, job: str) -> RedisLock:
         """A new lock for one run of ``job``."""
-        from mailbatch.infrastructure.redis.lock import RedisLock, lock_key
+        from mailbatch.infrastructure.redis.lock import RedisLock
 
-        return RedisLock(self.redis, lock_key(job), self.settings.lock_ttl)
+        return RedisLock(self.redis, self.keys.lock(job), self.settings.lock_ttl)
 
     # --- telling people ---
 
@@ -211,9 +219,9 @@ class Parts:
         s = self.settings
         if not s.relay_connections:
             return None
-        from mailbatch.infrastructure.redis.slots import RedisSlots, slots_key
+        from mailbatch.infrastructure.redis.slots import RedisSlots
 
-        return RedisSlots(self.redis, slots_key(self.relay.name), s.relay_connections, s.lock_ttl)
+        return RedisSlots(self.redis, self.keys.connections(self.relay.name), s.relay_connections, s.lock_ttl)
 
     def relay_connections(self) -> dict[str, int]:
         """How many connections all lanes and hosts have, by relay; nothing where they are not counted."""

@@ -31,6 +31,9 @@ PREFIX = "MAILBATCH_"
 _URL_PASSWORD = re.compile(r"(?<=://)([^:]*):.*@", re.DOTALL)
 # What a log or a terminal would take for the end of the line, or for a command.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LONGEST_NAMESPACE = 64
+# No sign that means something to Redis (patterns, hash tags, ACLs) or to a shell, and none that parts a key's name.
+_NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
 _CRON_FIELDS = (5, 6)
 _HIGHEST_PORT = 65_535
 _HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
@@ -80,6 +83,7 @@ class Settings(BaseSettings):
 
     database_url: str = Field(default="sqlite:///mailbatch.db", repr=False)
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
+    namespace: str = "mailbatch"
     broker_url: str | None = Field(default=None, repr=False)
     result_backend: str | None = Field(default=None, repr=False)
     smtp_url: str = Field(default="smtp://localhost:1025", repr=False)
@@ -139,6 +143,16 @@ class Settings(BaseSettings):
             if url.startswith(("redis://", "rediss://")) and database and not database.isdecimal():
                 raise ValueError("must end with the number of a database: redis://host:6379/0")
         return url
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace(cls, name: str) -> str:
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(
+                f"must be 1 to {_LONGEST_NAMESPACE} letters, digits, dots, underscores and hyphens, "
+                "and begin with a letter or a digit"
+            )
+        return name
 
     @field_validator("smtp_url")
     @classmethod
@@ -271,10 +285,19 @@ def load() -> Settings:
         SettingsError: with one line for each setting that is wrong.
     """
     try:
-        return Settings()
+        return Settings(**_given_empty())
     except ValidationError as error:
         # `from None`: the original carries the values, and with them the secrets.
         raise SettingsError("\n".join(_line(e) for e in error.errors())) from None
+
+
+def _given_empty() -> dict[str, Any]:
+    """The variables for which empty does not mean "not set".
+
+    An empty NAMESPACE is most likely one whose own source is empty: the default would be another installation's.
+    """
+    named = {name.upper(): value for name, value in os.environ.items()}
+    return {"namespace": ""} if named.get(f"{PREFIX}NAMESPACE") == "" else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -344,6 +344,10 @@ class Lock(Protocol):
 class Driver(Protocol):
     """Knows whether anybody drives a job now: the holder of its lock."""
 
+    @property
+    def key(self) -> str:
+        """Where the lock stands, for who must delete it by hand."""
+
     def peek(self) -> float | None:
         """Seconds for which it is still held, None if nobody holds it. Raises ``LockUnavailable``."""
 

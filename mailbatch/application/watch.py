@@ -137,7 +137,7 @@ class Watch:
             )
 
     def _lock(self, job: str, held: float | None, v: Vitals, p: Patience) -> Iterator[Finding]:
-        if held is not None and _longer(v.last_sign, p.dead_after + p.lock_ttl):
+        if self.driver is not None and held is not None and _longer(v.last_sign, p.dead_after + p.lock_ttl):
             never = ", and never ends" if math.isinf(held) else ""
             yield Finding(
                 name="lock_without_run",
@@ -145,7 +145,7 @@ class Watch:
                 what=f"the lock of {job} is held{never}, but no run shows a sign of life",
                 since=_ago(v, v.last_sign),
                 advice=f"see `mailbatch doctor` for who holds it; end that process, or delete the Redis key "
-                f"mailbatch:job:lock:{job}",
+                f"{self.driver.key}",
             )
         alive = v.silent is not None and v.silent <= p.dead_after
         if alive and v.on_wire is not None and v.on_wire > p.stuck and _longer(v.finished, p.stuck):

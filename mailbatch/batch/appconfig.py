@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery.utils.imports import cwd_in_path
 
+from mailbatch import config
 from mailbatch.config import mask_url
 from mailbatch.domain.errors import SettingsError
 
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
 _JOINED_LISTS = ("imports", "include")
+_PREFIXED = ("broker_transport_options", "result_backend_transport_options")
 _OPTIONS = ("connect_timeout", "heartbeat")
 _DATABASE = {"unix": "db", "redis+socket": "virtual_host"}
 
@@ -26,15 +29,34 @@ def load(directory: Path | None = None) -> dict[str, Any]:
     ``imports`` are added to ours.
 
     Raises:
-        SettingsError: a setting is wrong, or the file in ``directory`` is broken; one line says what and where.
+        SettingsError: a setting is wrong, or the file in ``directory`` is broken, or it names another prefix for
+            Celery's keys than a NAMESPACE that is set; one line says what and where.
     """
     ours = _defaults()
     settings = _names_in(ours)
     theirs = (directory or Path.cwd()) / NAME
     if theirs.is_file() and not theirs.samefile(ours):
         for name, value in _names_in(theirs).items():
-            settings[name] = _over(name, settings.get(name), value)
+            settings[name] = _over(theirs, name, settings.get(name), value)
+        if (other := other_prefix(settings)) and "namespace" in config.load().model_fields_set:
+            raise SettingsError(f"{theirs}: {other}")
     return settings
+
+
+def other_prefix(settings: Mapping[str, Any]) -> str | None:
+    """Why Celery's keys stand elsewhere than ours, in a line; None where both begin with NAMESPACE.
+
+    Whoever had a prefix before there was a NAMESPACE keeps it, as long as NAMESPACE is not set.
+    """
+    namespace = config.load().namespace
+    for name in _PREFIXED:
+        prefix = (settings.get(name) or {}).get("global_keyprefix")
+        if prefix != f"{namespace}:":
+            return (
+                f"{name} has the global_keyprefix {prefix!r}, but with {config.PREFIX}NAMESPACE={namespace} "
+                f"every key in Redis begins with {f'{namespace}:'!r}; remove it and set {config.PREFIX}NAMESPACE"
+            )
+    return None
 
 
 def redis_url(url: str) -> str:
@@ -82,8 +104,10 @@ def _names_in(path: Path) -> dict[str, Any]:
     }
 
 
-def _over(name: str, ours: Any, theirs: Any) -> Any:
+def _over(path: Path, name: str, ours: Any, theirs: Any) -> Any:
     if ours is not None and name in _MERGED_MAPPINGS:
+        if not isinstance(theirs, Mapping):
+            raise SettingsError(f"{path}: {name} must be a mapping, not {type(theirs).__name__}")
         return {**ours, **theirs}
     if ours is not None and name in _JOINED_LISTS:
         return (*ours, *([theirs] if isinstance(theirs, str) else theirs))

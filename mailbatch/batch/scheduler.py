@@ -57,7 +57,7 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         settings = config.load()
         self._lock_ttl = settings.lock_ttl
         if current_process()._name == "MainProcess":  # noqa: SLF001 - as Celery does
-            announce(settings)
+            announce(settings, self.app.conf)
             check_database(settings.database_url)
         self.install_default_entries(self.data)
         self.update_from_dict(self.app.conf.beat_schedule)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mailbatch import config
+from mailbatch.batch.appconfig import other_prefix
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db.engine import connect, place
 from mailbatch.infrastructure.db.migrate import ensure_migrated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,11 @@ def back_off(longest: float = LONGEST_WAIT) -> Iterator[float]:
         wait = min(wait * 2, longest)
 
 
-def announce(settings: config.Settings) -> None:
-    """Log where the database is, and which variables look like slips. Ends the process if its driver is missing."""
+def announce(settings: config.Settings, celery: Mapping[str, Any]) -> None:
+    """Log where the database is, which variables look like slips, and a prefix in Celery's settings that is not ours.
+
+    Ends the process if the database's driver is missing.
+    """
     try:
         engine = connect(settings.database_url)
     except StoreError as error:
@@ -41,6 +45,8 @@ def announce(settings: config.Settings) -> None:
     engine.dispose()
     for line in config.unknown_variables():
         log.warning("%s", line)
+    if other := other_prefix(celery):
+        log.warning("celeryconfig.py: %s", other)
 
 
 def check_database(url: str) -> bool:

@@ -35,7 +35,7 @@ class StartChecks(bootsteps.Step):  # type: ignore[misc]
         # more results then, and a warm shutdown would take as long.
         pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = LAST_RESULT_LOOKS
         settings = config.load()
-        announce(settings)
+        announce(settings, worker.app.conf)
         if worker.pool_cls.__module__.endswith(".solo"):
             # Not refused: for one run at a time in the foreground it is fine, and Celery's own checks use it.
             log.warning(

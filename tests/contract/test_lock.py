@@ -14,7 +14,8 @@ from support.waiting import wait_until
 
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.infrastructure.redis.client import connect
-from mailbatch.infrastructure.redis.lock import _ACQUIRE, RedisLock, lock_key
+from mailbatch.infrastructure.redis.keys import Keys
+from mailbatch.infrastructure.redis.lock import _ACQUIRE, RedisLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
 
-KEY = lock_key("send-all")
+KEY = Keys().lock("send-all")
 LONG = 60.0
 SHORT = 0.4
 

@@ -13,7 +13,8 @@ from support.fakes import FakeRedisServer, FakeSlots
 from support.waiting import wait_until
 
 from mailbatch.infrastructure.redis.client import connect
-from mailbatch.infrastructure.redis.slots import QUIET, RedisSlots, slots_key
+from mailbatch.infrastructure.redis.keys import Keys
+from mailbatch.infrastructure.redis.slots import QUIET, RedisSlots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
 
-KEY = slots_key("relay.example:25")
+KEY = Keys().connections("relay.example:25")
 LONG = 60.0
 SHORT = 0.4
 
@@ -103,7 +104,7 @@ def test_two_holders_together_never_have_more_than_the_cap(house):
 
 def test_relays_are_counted_apart(house):
     assert taken(house.slots(2)) == 2
-    assert taken(house.slots(2, key=slots_key("other.example:25"))) == 2
+    assert taken(house.slots(2, key=Keys().connections("other.example:25"))) == 2
 
 
 def test_giving_back_more_than_one_holds_frees_nobody_elses(house):

@@ -11,6 +11,7 @@ import pytest
 from support.fakes import FakeRedisServer, FakeStatusBoard
 
 from mailbatch.infrastructure.redis.client import connect
+from mailbatch.infrastructure.redis.keys import Keys
 from mailbatch.infrastructure.redis.status import QUIET, RedisStatusBoard
 
 JOB = "send-all"
@@ -40,7 +41,7 @@ def client(private_redis):
 
 @pytest.fixture
 def redis_board(client, clock):
-    return RedisStatusBoard(client, now=clock)
+    return RedisStatusBoard(client, Keys(), now=clock)
 
 
 @pytest.fixture(params=["fake", "redis"])

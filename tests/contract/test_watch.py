@@ -33,6 +33,7 @@ PATIENCE = Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, stuck=900)
 class FakeDriver:
     held: float | None = None
     away: bool = False
+    key: str = "shop:job:lock:send-all"
 
     def peek(self) -> float | None:
         if self.away:

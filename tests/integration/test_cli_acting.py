@@ -21,7 +21,8 @@ from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect as connect_redis
-from mailbatch.infrastructure.redis.slots import RedisSlots, slots_key
+from mailbatch.infrastructure.redis.keys import Keys
+from mailbatch.infrastructure.redis.slots import RedisSlots
 from mailbatch.interfaces.cli import main
 from mailbatch.interfaces.cli.catalogue import COMMANDS
 
@@ -303,6 +304,6 @@ def test_a_test_mail_does_not_wait_for_ever_for_a_connection_that_others_have(sa
     monkeypatch.setenv("MAILBATCH_RELAY_CONNECTIONS", "1")
     with Relay(tmp_path / "relay") as relay, connect_redis(redis_url) as client:
         monkeypatch.setenv("MAILBATCH_SMTP_URL", relay.url)
-        assert RedisSlots(client, slots_key(relay.url.removeprefix("smtp://")), 1, 60).take()
+        assert RedisSlots(client, Keys().connections(relay.url.removeprefix("smtp://")), 1, 60).take()
         code, _, err = say("send-test", "--to", "me@example.com")
     assert (code, err) == (1, "mailbatch: relay fault: no connection to the relay was free in time\n")

@@ -20,7 +20,8 @@ from support.waiting import wait_until
 from mailbatch.infrastructure.db.tables import batch_runs, run_errors
 from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect
-from mailbatch.infrastructure.redis.lock import RedisLock, lock_key
+from mailbatch.infrastructure.redis.keys import Keys
+from mailbatch.infrastructure.redis.lock import RedisLock
 from mailbatch.infrastructure.redis.status import RedisStatusBoard
 from mailbatch.interfaces.cli import main
 
@@ -56,9 +57,11 @@ def test_an_idle_house_is_told_in_a_frame(top, sqlite_url):
 def test_the_run_in_progress_is_shown_with_its_rate_and_what_is_left(top, sqlite_url, redis_url):
     reserve(sqlite_url, 100)
     with connect(redis_url) as client:
-        lock = RedisLock(client, lock_key("send-all"), 30)
+        lock = RedisLock(client, Keys().lock("send-all"), 30)
         assert lock.acquire()
-        RedisStatusBoard(client).put("send-all", {"run_id": str(uuid4()), "sent": 300, "failed": 0, "elapsed": 10.0})
+        RedisStatusBoard(client, Keys()).put(
+            "send-all", {"run_id": str(uuid4()), "sent": 300, "failed": 0, "elapsed": 10.0}
+        )
         frame = top()
         lock.release()
     assert "300 of 400, 30/s, 3 s to go" in frame

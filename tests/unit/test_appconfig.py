@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mailbatch.batch.appconfig import load, redis_url
+from mailbatch import config
+from mailbatch.batch.appconfig import load, other_prefix, redis_url
 from mailbatch.batch.schedule import BatchSchedule
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.schedule import Cron, Every
@@ -52,6 +53,55 @@ def test_a_name_replaces_ours_mappings_are_merged_and_imports_added(tmp_path):
     assert settings["broker_transport_options"]["global_keyprefix"] == "mailbatch:"
     assert settings["broker_transport_options"]["socket_timeout"] == 9
     assert not {"os", "_private", "helper", "config", "redis_url", "BatchSchedule"} & set(settings)
+
+
+def test_celerys_keys_begin_with_the_namespace(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_NAMESPACE", "shop-staging")
+    settings = load(tmp_path)
+    for name in ("broker_transport_options", "result_backend_transport_options"):
+        assert settings[name]["global_keyprefix"] == "shop-staging:"
+    assert settings["task_default_queue"] == "mailbatch"
+    assert other_prefix(settings) is None
+
+
+@pytest.mark.parametrize("name", ["broker_transport_options", "result_backend_transport_options"])
+@pytest.mark.parametrize("prefix", ["mailbatch:", "", None, "shop-staging", "shop-staging.", 7])
+def test_another_prefix_than_the_namespace_that_is_set_is_refused(tmp_path, monkeypatch, name, prefix):
+    monkeypatch.setenv("MAILBATCH_NAMESPACE", "shop-staging")
+    (tmp_path / "celeryconfig.py").write_text(f"{name} = {{'global_keyprefix': {prefix!r}}}\n")
+    with pytest.raises(SettingsError, match=rf"celeryconfig\.py: {name} .*MAILBATCH_NAMESPACE=shop-staging") as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_who_had_a_prefix_before_there_was_a_namespace_keeps_it_and_is_told(tmp_path):
+    (tmp_path / "celeryconfig.py").write_text("broker_transport_options = {'global_keyprefix': 'shop:'}\n")
+    settings = load(tmp_path)
+    assert settings["broker_transport_options"]["global_keyprefix"] == "shop:"
+    assert "'shop:'" in other_prefix(settings)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "two words", "a{b}", "*", "a:b", "-a", ".", "ä", "a\nb", "a" * 65, "a" * 300, "mailbatch\n"]
+)
+def test_a_bad_namespace_is_refused_in_one_line(monkeypatch, name):
+    monkeypatch.setenv("MAILBATCH_NAMESPACE", name)
+    with pytest.raises(SettingsError, match=r"^MAILBATCH_NAMESPACE=.*must be 1 to 64 letters") as told:
+        config.load()
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["a", "7", "Shop_2.staging-eu", "a" * 64])
+def test_a_good_namespace_is_taken(monkeypatch, name):
+    monkeypatch.setenv("MAILBATCH_NAMESPACE", name)
+    assert config.load().namespace == name
+
+
+@pytest.mark.parametrize("name", ["beat_schedule", "broker_transport_options"])
+def test_a_mapping_that_is_none_is_told_in_one_line(tmp_path, name):
+    (tmp_path / "celeryconfig.py").write_text(f"{name} = 7\n")
+    with pytest.raises(SettingsError, match=rf"celeryconfig\.py: {name} must be a mapping, not int"):
+        load(tmp_path)
 
 
 def test_a_broken_file_is_told_in_one_line(tmp_path):

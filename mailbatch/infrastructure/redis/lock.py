@@ -40,11 +40,6 @@ _NO_KEY = -2
 _NO_EXPIRY = -1
 
 
-def lock_key(job: str) -> str:
-    """The Redis key of the lock of ``job``."""
-    return f"mailbatch:job:lock:{job}"
-
-
 def elapsed() -> float:
     """Seconds since the machine was started, its suspended hours included where the system can tell."""
     if hasattr(time, "CLOCK_BOOTTIME"):
@@ -62,7 +57,7 @@ class RedisLock:
 
     def __init__(self, client: redis.Redis, key: str, ttl: float, *, now: Callable[[], float] = elapsed) -> None:
         self._client = client
-        self._key = key
+        self.key = key
         self._ttl = ttl
         self._now = now
         self._guard = threading.Lock()
@@ -95,7 +90,7 @@ class RedisLock:
         try:
             renewed = self._run(_RENEW, token, self._milliseconds)
         except RedisError as error:
-            _log.warning("cannot renew the lock %s at %s: %s", self._key, place_of(self._client), error)
+            _log.warning("cannot renew the lock %s at %s: %s", self.key, place_of(self._client), error)
             return
         with self._guard:
             if self._token != token:
@@ -104,7 +99,7 @@ class RedisLock:
                 self._deadline = asked + self._ttl
                 return
             self._token = None
-        _log.warning("lost the lock %s: %s", self._key, "it was renewed too late" if renewed else "another may have it")
+        _log.warning("lost the lock %s: %s", self.key, "it was renewed too late" if renewed else "another may have it")
 
     def held(self) -> bool:
         """Whether the lock is surely still ours. Asks nobody; once it has said no it keeps to it."""
@@ -124,7 +119,7 @@ class RedisLock:
         except RedisError as error:
             _log.warning(
                 "cannot release the lock %s at %s, it ends within %g s: %s",
-                self._key,
+                self.key,
                 place_of(self._client),
                 self._ttl,
                 error,
@@ -150,13 +145,13 @@ class RedisLock:
         return max(1, round(self._ttl * 1000))
 
     def _run(self, script: str, *arguments: str | int) -> bool:
-        return bool(self._client.eval(script, 1, self._key, *map(str, arguments)))
+        return bool(self._client.eval(script, 1, self.key, *map(str, arguments)))
 
     def _ask(self, question: Callable[[str], Any]) -> Any:
         try:
-            return question(self._key)
+            return question(self.key)
         except RedisError as error:
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: RedisError) -> LockUnavailable:
-        return LockUnavailable(f"Redis at {place_of(self._client)} cannot be asked for {self._key}: {error}")
+        return LockUnavailable(f"Redis at {place_of(self._client)} cannot be asked for {self.key}: {error}")

@@ -51,11 +51,6 @@ return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
 """
 
 
-def slots_key(relay: str) -> str:
-    """The Redis key under which the connections to ``relay`` are counted."""
-    return f"mailbatch:relay:connections:{relay}"
-
-
 class RedisSlots:
     """The port ``Slots`` on one Redis server: at most ``cap`` at once among all that use ``key``.
 

@@ -17,17 +17,14 @@ if TYPE_CHECKING:
 
     import redis
 
+    from mailbatch.infrastructure.redis.keys import Keys
+
 _log = logging.getLogger(__name__)
 
 TTL = 3600
 """Seconds for which a progress is shown that nobody has renewed: a dead run disappears, an ended one can be read."""
 QUIET = 10.0
 """Seconds for which a board that could not be reached is left alone: each try may cost the job a socket timeout."""
-
-
-def status_key(job: str) -> str:
-    """The Redis key under which ``job`` shows its progress, as a JSON object."""
-    return f"mailbatch:job:status:{job}"
 
 
 class RedisStatusBoard:
@@ -37,8 +34,9 @@ class RedisStatusBoard:
     is logged, not one for each progress; a change of ``state`` is tried once even then.
     """
 
-    def __init__(self, client: redis.Redis, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, client: redis.Redis, keys: Keys, *, now: Callable[[], float] = time.monotonic) -> None:
         self._client = client
+        self._keys = keys
         self._now = now
         self._guard = threading.Lock()
         self._away_since: float | None = None
@@ -51,7 +49,7 @@ class RedisStatusBoard:
             return
         try:
             text = json.dumps(progress, default=str)
-            self._client.set(status_key(job), text, ex=TTL)
+            self._client.set(self._keys.status(job), text, ex=TTL)
         except (RedisError, TypeError, ValueError) as error:
             self._failed(job, progress.get("state"), error)
         else:
@@ -60,7 +58,7 @@ class RedisStatusBoard:
     def get(self, job: str) -> dict[str, Any] | None:
         """What ``job`` shows, or None: nothing, nothing that can be read, or (with a warning) no Redis to ask."""
         try:
-            text: Any = self._client.get(status_key(job))
+            text: Any = self._client.get(self._keys.status(job))
             shown = None if text is None else json.loads(text)
         except (RedisError, ValueError) as error:
             _log.warning("cannot read the progress of %s at %s: %s", job, place_of(self._client), error)

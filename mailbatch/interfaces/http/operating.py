@@ -39,6 +39,8 @@ _KEY = ("at", "id")
 class _NoLock:
     """The driver of a job where no lock can be asked."""
 
+    key = ""
+
     def peek(self) -> float | None:
         return None
 
