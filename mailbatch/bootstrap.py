@@ -56,6 +56,8 @@ DEAD_AFTER = 10.0
 """Seconds of silence after which a run counts as dead; it beats every five."""
 GRACE = 10.0
 """Seconds by which a tick may be late before the watch says so."""
+UNANSWERED = 25.0
+"""Seconds for which a run may get no answer to any mail. The watch looks every 30: so it is said within a minute."""
 FIRST_REST = 10.0
 """Seconds for which a relay is left alone when it failed for the first time."""
 WAIT_FOR_SLOT = 60.0
@@ -337,6 +339,7 @@ class Parts:
             dead_after=DEAD_AFTER,
             lock_ttl=self.settings.lock_ttl,
             lease=self.settings.lease,
+            unanswered=UNANSWERED,
         )
 
     @cached_property
@@ -425,7 +428,8 @@ class Parts:
         from mailbatch.application.metrics import Measure
         from mailbatch.infrastructure.db.metrics import SqlMeasures
 
-        return Measure(self.reports, SqlMeasures(self.engine))
+        watch = self.watch("send-all", lock=False)
+        return Measure(self.reports, SqlMeasures(self.engine), lambda: watch.unanswered("send-all"))
 
     @cached_property
     def check_draft(self) -> CheckDraft:

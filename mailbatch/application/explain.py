@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.application.ports import ClaimedMail
-from mailbatch.application.watch import nobody_runs
+from mailbatch.application.watch import is_alive, nobody_runs, unanswered
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.message import Claim
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     RELAY_AWAY = "relay_away"
     BEING_SENT = "being_sent"
     SENDER_DIED = "sender_died"
+    RELAY_SILENT = "relay_silent"
     RUN_IN_PROGRESS = "run_in_progress"
     NO_RUN = "no_run"
     WAITS_FOR_RUN = "waits_for_run"
@@ -150,7 +151,7 @@ class Explain:
     def _held_up(self, case: _Case, facts: dict[str, Any]) -> tuple[Reason, str, str]:
         """Why a mail that is due has not gone, the strongest reason first."""
         v, p = case.vitals, self.watch.patience()
-        alive = v.silent is not None and v.silent <= p.dead_after
+        alive = is_alive(v, p)
         if case.pause is Pause.ALL or (case.pause is Pause.TICKS and not alive):
             what = "all sending" if case.pause is Pause.ALL else "the ticks"
             return Reason.PAUSED, f"It is due, but an operator has paused {what}.", "`mailbatch resume` ends that"
@@ -162,6 +163,12 @@ class Explain:
         before = f"{MOST_AHEAD} or more mails go" if ahead >= MOST_AHEAD else f"{_mails(ahead)}"
         if alive:
             facts["run_id"] = v.open_run
+            if (seconds := self._silence(v)) is not None:
+                facts["unanswered_seconds"] = round(seconds)
+                said = (
+                    f"It is due, but the relay is silent: {_nobody(seconds)} in run {v.open_run}; {before} before it."
+                )
+                return Reason.RELAY_SILENT, said, _ASK_RELAY
             said = f"It is due, and run {v.open_run} is sending; {before} before it."
             return Reason.RUN_IN_PROGRESS, said, "`mailbatch status` shows how far it is"
         if nobody_runs(v, p):
@@ -181,6 +188,12 @@ class Explain:
             f"It is due and waits for {when}; {before} before it.",
             "`mailbatch send-all` sends now",
         )
+
+    def _silence(self, v: Vitals) -> float | None:
+        """For how long nobody was answered, if that is too long."""
+        p = self.watch.patience()
+        seconds = unanswered(v, p)
+        return seconds if seconds is not None and seconds > p.unanswered else None
 
     def _last_run(self) -> str | None:
         last = next((run for run in self.reports.runs(self.job, 2) if run["outcome"] is not None), None)
@@ -218,6 +231,10 @@ class Explain:
         who = f"lane {row['lane']} of run {row['run_id']}"
         if row["lease_until"] > v.now:
             since = f" since {_at(row['wire_at'])}" if row["wire_at"] else ""
+            if (seconds := self._silence(v)) is not None:
+                facts["unanswered_seconds"] = round(seconds)
+                said = f"It is being sent by {who}{since}, but the relay is silent: {_nobody(seconds)}."
+                return Reason.RELAY_SILENT, said, _ASK_RELAY, facts
             said = f"It is being sent by {who}{since}; its lease ends {_at(row['lease_until'])} unless it is renewed."
             return Reason.BEING_SENT, said, "", facts
         said = f"It was claimed by {who}, whose lease ended {_at(row['lease_until'])}: its sender died or hangs."
@@ -295,6 +312,13 @@ def _history(case: _Case) -> dict[str, Any]:
         "message_id": row["message_id"],
         "priority": row["priority"],
     }
+
+
+_ASK_RELAY = "does the relay answer? `mailbatch doctor` asks it"
+
+
+def _nobody(seconds: float) -> str:
+    return f"nobody was answered for {seconds:.0f} s"
 
 
 def _mails(count: int) -> str:

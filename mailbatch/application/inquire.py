@@ -86,7 +86,10 @@ class ShowRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a job and its backlog stand. ``relay`` and ``warnings`` only where somebody was asked for them."""
+    """How a job and its backlog stand.
+
+    ``unanswered``: seconds for which a run has had mails under way and nobody was answered; None if there is none.
+    """
 
     pause: Pause
     running: bool
@@ -94,8 +97,9 @@ class Standing:
     next_run_at: datetime | None
     last_run: Row | None
     census: Census
-    relay: Circuit | None = None
-    warnings: Sequence[Finding] = ()
+    relay: Circuit
+    warnings: Sequence[Finding]
+    unanswered: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +110,12 @@ class ShowStanding:
     switch: Switch
     driver: Driver
     board: StatusBoard
-    watch: Watch | None = None
+    watch: Watch
 
     def __call__(self, job: str) -> Standing:
         """Answer how ``job`` stands. Raises ``LockUnavailable`` if Redis cannot be asked."""
         running = self.driver.peek() is not None
+        look = self.watch.look(job)
         ended = next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None)
         return Standing(
             pause=self.switch.paused(job),
@@ -119,6 +124,7 @@ class ShowStanding:
             next_run_at=self.reports.next_tick_at(job),
             last_run=ended,
             census=self.reports.census(),
-            relay=self.watch.circuits.look(self.watch.relay) if self.watch is not None else None,
-            warnings=self.watch(job) if self.watch is not None else (),
+            relay=self.watch.circuits.look(self.watch.relay),
+            warnings=look.findings,
+            unanswered=look.unanswered,
         )

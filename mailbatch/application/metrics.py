@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from mailbatch.application.operating_ports import Census, Reports
@@ -89,11 +89,15 @@ class Measures(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Measure how things stand: a census of the reservations, and the figures of the runs."""
+    """Measure how things stand: a census of the reservations, the figures of the runs, and whether mails are answered.
+
+    ``unanswered``: see ``watch.unanswered``.
+    """
 
     reports: Reports
     measures: Measures
+    unanswered: Callable[[], float | None]
 
-    def __call__(self) -> tuple[Census, Figures]:
-        """Answer both. May raise ``StoreError``."""
-        return self.reports.census(), self.measures.figures()
+    def __call__(self) -> tuple[Census, Figures, float | None]:
+        """Return all three. May raise ``StoreError``."""
+        return self.reports.census(), self.measures.figures(), self.unanswered()

@@ -192,12 +192,26 @@ class Interventions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many reservations are in each state and how many are due; ``exact`` unless a count met its cap."""
+    """How many reservations are in each state and how many are due; ``exact`` unless a count met its cap.
+
+    ``due``: pending, their time has come and has not passed. ``oldest_due_seconds``: for how long the oldest of these
+    has been due.
+    """
 
     counts: Mapping[Status, int]
     due: int
     oldest_due_seconds: float | None
     exact: bool
+
+    @property
+    def under_way(self) -> int:
+        """How many are claimed by a run: on their way to the relay, or about to be."""
+        return self.counts.get(Status.SENDING, 0)
+
+    @property
+    def unsent(self) -> int:
+        """How many are due and not sent: those that wait and those that are under way. A run calls it ``remaining``."""
+        return self.due + self.under_way
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 ALL_IS_WELL = "nothing is overdue, stuck or left behind"
 """What is said when a look finds nothing wrong."""
+NO_PROGRESS, RELAY_AWAY = "no_progress", "relay_away"
+"""The names of the findings that are about the relay."""
 
 
 class Level(StrEnum):
@@ -50,20 +52,24 @@ class Vitals:
 
     ``last_sign``: since a run began, beat or ended. ``silent``: since the newest run without an end has beaten.
     ``last_tick``: since beat has ticked; ``next_tick``: until it means to, negative when that is over.
-    ``died``: since a run that nobody ended was closed, if none has begun since. ``on_wire``: for how long the oldest
-    living claim has been held; ``finished``: since any mail was. ``ended``: leases over for longer than was asked for.
+    ``oldest_waiting``: as ``oldest_due``, mails included whose time has passed and which no run has marked yet.
+    ``run_age``: since the run began that has beaten last and has no end. ``died``: since a run that nobody ended was
+    closed, if none has begun since. ``under_way``: mails in claims whose lease lasts, up to 10,000; ``answered``: since
+    an answer to any mail was written. ``ended``: leases over for longer than was asked for.
     """
 
     now: datetime
     oldest_due: float | None = None
+    oldest_waiting: float | None = None
     last_sign: float | None = None
     last_tick: float | None = None
     next_tick: float | None = None
     open_run: UUID | None = None
+    run_age: float | None = None
     silent: float | None = None
     died: float | None = None
-    on_wire: float | None = None
-    finished: float | None = None
+    under_way: int = 0
+    answered: float | None = None
     ended: int = 0
     oldest_ended: float | None = None
 
@@ -79,14 +85,24 @@ class Pulse(Protocol):
 class Patience:
     """How long each thing may take, in seconds, before something is said.
 
-    ``quiet``: as long as two ticks take. ``dead_after``: silence of a run. ``stuck``: a mail on the wire.
+    ``quiet``: as long as two ticks take. ``dead_after``: silence of a run. ``unanswered``: a run that has mails under
+    way and gets no answer to any; from ``stuck`` on that is an error.
     """
 
     quiet: float
     dead_after: float
     lock_ttl: float
     lease: float
-    stuck: float = 900.0
+    unanswered: float = 25.0
+    stuck: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What one look at a job found: what is wrong, worst first, and for how long no mail was answered (see below)."""
+
+    findings: list[Finding]
+    unanswered: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +122,15 @@ class Watch:
     remaining: Callable[[], int] = lambda: 0
 
     def __call__(self, job: str, *, close: bool = False) -> list[Finding]:
-        """Answer what is wrong with ``job``, worst first. With ``close``, runs that died are closed as failed.
+        """Return what is wrong with ``job``, worst first; see ``look``."""
+        return self.look(job, close=close).findings
+
+    def unanswered(self, job: str) -> float | None:
+        """Seconds for which nobody was answered; see the function of that name. Raises ``StoreError``."""
+        return unanswered(self.pulse.vitals(job, 0.0), self.patience())
+
+    def look(self, job: str, *, close: bool = False) -> Look:
+        """Return what is wrong with ``job``. With ``close``, runs that died are closed as failed.
 
         Raises ``StoreError``. A Redis that cannot be asked costs the findings about the lock only.
         """
@@ -117,8 +141,15 @@ class Watch:
         if close and v.silent is not None and v.silent > p.dead_after + p.lock_ttl:
             # Not sooner: it may be a database that was away. After this time its lock is gone as well.
             self.runs.close_dead(job, p.dead_after + p.lock_ttl, self.remaining)
-        found = [*self._runs(job, v, p), *self._lock(job, held, v, p), *self._leases(v, p), *self._relay()]
-        return sorted(found, key=lambda finding: finding.level is not Level.ERROR)
+        found = [
+            *self._runs(job, v, p),
+            *self._lock(job, held, v, p),
+            *self._answers(job, v, p),
+            *self._leases(v, p),
+            *self._relay(),
+        ]
+        found.sort(key=lambda finding: finding.level is not Level.ERROR)
+        return Look(findings=found, unanswered=unanswered(v, p))
 
     def _runs(self, job: str, v: Vitals, p: Patience) -> Iterator[Finding]:
         if v.silent is not None and v.silent > p.dead_after:
@@ -127,11 +158,14 @@ class Watch:
             yield _died(v, v.died, f"a run of {job} died without an end; its row is closed")
         if nobody_runs(v, p) and self.switch.paused(job) is Pause.NONE:
             since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
+            waits = v.oldest_waiting or 0.0
+            # What has expired is due no more, and counts as waiting all the same: nobody has come for it.
+            due = f"been due for {v.oldest_due:.0f} s" if v.oldest_due else f"waited for {waits:.0f} s and expired"
             yield Finding(
                 name="no_run",
                 level=Level.ERROR,
-                what=f"mail has been due for {v.oldest_due:.0f} s, and no run of {job} has {since}",
-                since=_ago(v, min(v.oldest_due or 0.0, v.last_sign or math.inf)),
+                what=f"mail has {due}, and no run of {job} has {since}",
+                since=_ago(v, min(waits, v.last_sign or math.inf)),
                 advice="is a beat running, and a worker whose clock is right? "
                 "start one with `celery -A mailbatch worker -B`",
             )
@@ -147,14 +181,19 @@ class Watch:
                 advice=f"see `mailbatch doctor` for who holds it; end that process, or delete the Redis key "
                 f"{self.driver.key}",
             )
-        alive = v.silent is not None and v.silent <= p.dead_after
-        if alive and v.on_wire is not None and v.on_wire > p.stuck and _longer(v.finished, p.stuck):
+
+    def _answers(self, job: str, v: Vitals, p: Patience) -> Iterator[Finding]:
+        seconds = unanswered(v, p)
+        if seconds is not None and seconds > p.unanswered:
+            mails = "1 mail is under way" if v.under_way == 1 else f"{v.under_way} mails are under way"
             yield Finding(
-                name="no_progress",
-                level=Level.ERROR,
-                what=f"run {v.open_run} of {job} lives, but its mails have been on the wire for {v.on_wire:.0f} s",
-                since=_ago(v, v.on_wire),
-                advice="does the relay answer? `mailbatch doctor`; kill the run's process if it hangs",
+                name=NO_PROGRESS,
+                level=Level.ERROR if seconds > p.stuck else Level.WARNING,
+                what=f"nobody was answered for {seconds:.0f} s: {mails} to the relay {self.relay} in run "
+                f"{v.open_run} of {job}",
+                since=_ago(v, seconds),
+                advice="does the relay answer? `mailbatch doctor` asks it; the run gives up by itself when the relay's "
+                "time limits are over",
             )
 
     def _leases(self, v: Vitals, p: Patience) -> Iterator[Finding]:
@@ -172,7 +211,7 @@ class Watch:
         if circuit.state is not CircuitState.CLOSED:
             ahead = "is left alone" if circuit.left > 0 else "is asked by one mail at the next run"
             yield Finding(
-                name="relay_away",
+                name=RELAY_AWAY,
                 level=Level.WARNING,
                 what=f"the relay {circuit.relay} failed and {ahead}: {public(circuit.reason or '')}",
                 since=circuit.opened_at,
@@ -186,9 +225,27 @@ class Watch:
             return None
 
 
+def is_alive(v: Vitals, p: Patience) -> bool:
+    """Whether a run goes on, by its heartbeat."""
+    return v.silent is not None and v.silent <= p.dead_after
+
+
+def unanswered(v: Vitals, p: Patience) -> float | None:
+    """Seconds for which a run that goes on has had mails to send and got no answer to any; None if that is not so.
+
+    Mails that are due count like those under way: between two tries all of them may be given back. An answer is what
+    was written of a mail: sent, failed or put off. Where the relay is silent (it hangs, it never greets, its name is
+    not resolved), refuses each connection, or says 421 to each, there is none. Counted from the begin of the run at
+    the earliest.
+    """
+    if not is_alive(v, p) or not (v.under_way or v.oldest_due is not None):
+        return None
+    return min(v.run_age or 0.0, math.inf if v.answered is None else v.answered)
+
+
 def nobody_runs(v: Vitals, p: Patience) -> bool:
-    """Whether mail has been due for two intervals and no run has begun as long."""
-    waits = v.oldest_due is not None and v.oldest_due > p.quiet
+    """Whether mail has been waiting for two intervals and no run has begun as long."""
+    waits = v.oldest_waiting is not None and v.oldest_waiting > p.quiet
     # After a pause, say: a beat has planned the first tick, and has not had the time for two.
     begins = v.next_tick is not None and v.next_tick > 0 and _longer(v.last_tick, p.quiet)
     return waits and not begins and _longer(v.last_sign, p.quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ AGAIN = 3600.0
 
 
 class Watchman:
-    """Looks every half minute, and logs each finding once an hour, and its end."""
+    """Looks every half minute, and logs each finding once an hour, when it becomes an error, and when it ends."""
 
     def __init__(
         self, look: Callable[[], Sequence[Finding]], clock: Callable[[], float] = time.monotonic, every: float = EVERY
@@ -38,7 +39,7 @@ class Watchman:
         self._clock = clock
         self._every = every
         self._over = threading.Event()
-        self._told: dict[str, float] = {}
+        self._told: dict[str, tuple[float, Level]] = {}
 
     def begin(self) -> None:
         """Look from now on, in a thread of its own."""
@@ -59,10 +60,15 @@ class Watchman:
             del self._told[name]
             log.info("watch: %s is over", name)
         for name, finding in found.items():
-            if name not in self._told or self._clock() - self._told[name] >= AGAIN:
-                self._told[name] = self._clock()
+            if self._is_news(finding):
+                self._told[name] = self._clock(), finding.level
                 level = logging.ERROR if finding.level is Level.ERROR else logging.WARNING
                 log.log(level, "watch: %s; %s", public(finding.what), finding.advice, extra={"finding": name})
+
+    def _is_news(self, finding: Finding) -> bool:
+        when, level = self._told.get(finding.name, (-math.inf, finding.level))
+        worse = finding.level is Level.ERROR and level is not Level.ERROR
+        return worse or self._clock() - when >= AGAIN
 
     def _keep(self) -> None:
         while not self._over.wait(self._every):

@@ -37,7 +37,9 @@ def of_standing(standing: Standing) -> dict[str, Any]:
         "exact": census.exact,
         "due": census.due,
         "oldest_due_seconds": census.oldest_due_seconds,
-        "relay": of_relay(standing.relay) if standing.relay else None,
+        "under_way": census.under_way,
+        "unanswered_seconds": standing.unanswered,
+        "relay": of_relay(standing.relay),
         "warnings": [asdict(finding) for finding in standing.warnings],
     }
 

@@ -16,8 +16,9 @@ from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.pulse import SqlPulse
+from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 JOB, RELAY = "send-all", "relay.example:25"
-PATIENCE = Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, stuck=900)
+PATIENCE = Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, unanswered=25, stuck=300)
 
 
 @dataclass
@@ -172,14 +173,80 @@ def test_a_lock_that_nobody_uses_is_seen_until_it_is_gone(world):
     assert world.names() == []
 
 
-def test_a_run_that_lives_but_moves_nothing_is_seen_until_something_moves(world):
-    world.run(beat=1)
-    held = {"status": "sending", "lease_until": now(50)}
-    world.mail(due=5, wire_at=now(-1000), **held)
+@pytest.fixture
+def waiting(world) -> World:
+    """A run that began 100 s ago, lives, and has two mails under way."""
+    world.run(beat=100)
+    world.change(batch_runs, heartbeat_at=now(-1))
+    for _ in range(2):
+        # As in strict mode: the claim does not say when its mail went on the wire.
+        world.mail(due=105, status="sending", lease_until=now(50))
+    return world
+
+
+def test_a_run_that_nobody_answers_is_seen_until_somebody_does(waiting):
+    [found] = waiting.watch(JOB)
+    assert (found.name, found.level) == ("no_progress", Level.WARNING)
+    assert found.what.startswith("nobody was answered for 10")
+    assert f"2 mails are under way to the relay {RELAY}" in found.what
+    assert 99 < waiting.watch.unanswered(JOB) < 110
+    waiting.mail(due=5, status="sent", finished_at=now(-10))
+    assert waiting.names() == []
+    assert 9 < waiting.watch.unanswered(JOB) < 20
+    waiting.change(batch_runs, outcome="completed", finished_at=now(0))
+    assert waiting.watch.unanswered(JOB) is None
+
+
+def test_a_long_silence_is_an_error(waiting):
+    waiting.change(batch_runs, started_at=now(-301))
+    [found] = waiting.watch(JOB)
+    assert (found.name, found.level) == ("no_progress", Level.ERROR)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "deferred"])
+def test_a_refusal_is_an_answer(waiting, outcome):
+    own = waiting.mail(due=5)
+    with waiting.engine.begin() as connection:
+        row = {"reservation_id": own, "claim_no": 1, "outcome": outcome, "ended_at": now(-5)}
+        connection.execute(sa.insert(mail_attempts).values(**row))
+    assert waiting.names() == []
+
+
+@pytest.mark.parametrize("status", ["cancelled", "expired", "failed"])
+def test_what_others_do_to_mails_is_no_answer(waiting, status):
+    own = waiting.mail(due=5, status=status, finished_at=now(-1))
+    with waiting.engine.begin() as connection:
+        row = {"reservation_id": own, "claim_no": 1, "outcome": "in_doubt", "ended_at": now(-1)}
+        connection.execute(sa.insert(mail_attempts).values(**row))
+    assert waiting.names() == ["no_progress"]
+
+
+def test_a_silence_is_not_longer_than_its_run_nor_one_of_a_run_without_mails(world):
+    world.mail(due=5000, status="sent", finished_at=now(-4000))
+    world.run(beat=2)
+    world.mail(due=5, status="sending", lease_until=now(50))
+    assert 1 < world.watch.unanswered(JOB) < 10
+    world.change(mail_reservations, status="pending", lease_until=None)
+    assert 1 < world.watch.unanswered(JOB) < 10  # given back, and to be claimed again
+    world.change(mail_reservations, status="cancelled")
+    assert world.watch.unanswered(JOB) is None
+
+
+def test_every_number_of_what_is_due_means_the_same(world):
+    """A mail whose time has passed is due no more, but it has waited for a run that never came."""
+    world.mail(due=700, expires_at=now(-600))
+    world.mail(due=50, priority=4)
+    census, vitals = SqlReports(world.engine).census(), SqlPulse(world.engine).vitals(JOB, 0.0)
+    assert (census.due, census.under_way) == (1, 0)
+    assert 49 < census.oldest_due_seconds < 60
+    assert 49 < vitals.oldest_due < 60
+    assert 699 < vitals.oldest_waiting < 710
     [found] = world.watch(JOB)
-    assert found.name == "no_progress"
-    world.mail(due=5, status="sent", finished_at=now(-10))
-    assert world.names() == []
+    assert (found.name, found.level) == ("no_run", Level.ERROR)
+    world.change(mail_reservations, priority=0, expires_at=now(-10))
+    [found] = world.watch(JOB)
+    assert "mail has waited for 70" in found.what
+    assert "and expired" in found.what
 
 
 def test_leases_that_nobody_takes_back_are_counted_until_somebody_does(world):

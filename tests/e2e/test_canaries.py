@@ -151,7 +151,9 @@ def requeue_failed(url: str) -> None:
 
 def metrics_of(url: str) -> str:
     engine = engine_for(url)
-    text = Exposition(Measure(SqlReports(engine), SqlMeasures(engine)), version="1", interval=1)().decode()
+    text = Exposition(
+        Measure(SqlReports(engine), SqlMeasures(engine), lambda: None), version="1", interval=1
+    )().decode()
     engine.dispose()
     return text
 

@@ -390,8 +390,9 @@ def test_status_has_its_shape(shell, engine, redis_url):
     found = shell.json("status")
     assert list(found) == [
         *("paused", "running", "progress", "next_run_at", "last_run"),
-        *("reservations", "exact", "due", "oldest_due_seconds", "relay", "warnings"),
+        *("reservations", "exact", "due", "oldest_due_seconds", "under_way", "unanswered_seconds", "relay", "warnings"),
     ]
+    assert (found["under_way"], found["unanswered_seconds"]) == (0, None)
     assert found["relay"] == {"name": "localhost:1025", "state": "closed", "until": None, "reason": None}
     assert found["warnings"] == []
     assert (found["paused"], found["running"], found["progress"]) == (False, False, None)

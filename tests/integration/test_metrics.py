@@ -43,7 +43,9 @@ def now() -> datetime:
 
 
 def exposed(engine: Any, **given: Any) -> Exposition:
-    return Exposition(Measure(SqlReports(engine), SqlMeasures(engine)), version="1.2", interval=300, **given)
+    return Exposition(
+        Measure(SqlReports(engine), SqlMeasures(engine), lambda: None), version="1.2", interval=300, **given
+    )
 
 
 def samples(text: bytes) -> Samples:

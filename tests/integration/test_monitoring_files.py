@@ -46,7 +46,7 @@ def exported(sqlite_url) -> dict[str, list[dict[str, str]]]:
         connection.execute(sa.insert(batch_schedule).values(name="send-all", last_tick_at=now, next_tick_at=now))
         connection.execute(sa.insert(relay_circuits).values(relay="mx:25", state="open"))
     engine = connect(sqlite_url)
-    measure = Measure(SqlReports(engine), SqlMeasures(engine))
+    measure = Measure(SqlReports(engine), SqlMeasures(engine), lambda: None)
     text = Exposition(measure, version="1", interval=300, connections=lambda: {"mx:25": 1})()
     engine.dispose()
     found: dict[str, list[dict[str, str]]] = {"mailbatch_recent_refusals": [{"outcome": "failed", "class": "5xx"}]}

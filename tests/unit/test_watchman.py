@@ -65,6 +65,14 @@ def test_a_finding_is_logged_once_an_hour_and_when_it_is_over(place, caplog):
     assert len(said(caplog)) == 1
 
 
+def test_a_warning_that_becomes_an_error_is_logged_again(place, caplog):
+    watchman = Watchman(place.look, lambda: place.now)
+    for level in (Level.WARNING, Level.WARNING, Level.ERROR, Level.ERROR, Level.WARNING):
+        place.findings = [finding("no_progress", level)]
+        watchman.look()
+    assert [level for level, _ in said(caplog)] == ["WARNING", "ERROR"]
+
+
 def test_a_database_that_is_away_ends_no_finding_and_costs_no_line(place, caplog):
     caplog.set_level(logging.INFO)
     watchman = Watchman(place.look, lambda: place.now)

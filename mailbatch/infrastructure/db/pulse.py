@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from mailbatch.application.watch import Vitals
-from mailbatch.domain.reservation import FINISHED
 from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.runs import DIED
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now, seconds_since
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from mailbatch.application.operating_ports import Row
 
 _r = mail_reservations.c
+_a = mail_attempts.c
 _b = batch_runs.c
 _PENDING = _r.status == sa.literal_column("'pending'")
 _SENDING = _r.status == sa.literal_column("'sending'")
 _LATELY = 5
 """Runs among which the last sign of life is looked for: one that began earlier may live longer."""
 _MOST = 10_000
-"""Ended leases that are counted at most."""
+"""Claims that are counted at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,11 @@ class SqlPulse:
         newest = sa.select(batch_runs).where(_b.job == job).order_by(_b.started_at.desc())
         last, lately = newest.limit(1).cte("last"), newest.limit(_LATELY).cte("lately")
         silent = (
-            sa.select(_b.run_id, seconds_since(_b.heartbeat_at).label("silent"))
+            sa.select(
+                _b.run_id,
+                seconds_since(_b.started_at).label("age"),
+                seconds_since(_b.heartbeat_at).label("silent"),
+            )
             .where(_b.job == job, _b.outcome.is_(None))
             .order_by(_b.heartbeat_at.desc())
             .limit(1)
@@ -53,19 +58,22 @@ class SqlPulse:
             .limit(_MOST)
             .cte("ended")
         )
+        under_way = sa.select(_r.lease_until).where(_SENDING, _r.lease_until >= now()).limit(_MOST).subquery()
         since = seconds_since
         slot = sa.select(batch_schedule).where(batch_schedule.c.name == job).cte("slot")
         statement = sa.select(
             now().label("now"),
             sa.select(since(oldest_due())).scalar_subquery().label("oldest_due"),
+            sa.select(since(oldest_due(expired=True))).scalar_subquery().label("oldest_waiting"),
             sa.select(since(sa.func.max(lately.c.heartbeat_at))).scalar_subquery().label("last_sign"),
             sa.select(since(slot.c.last_tick_at)).scalar_subquery().label("last_tick"),
             sa.select(-since(slot.c.next_tick_at)).scalar_subquery().label("next_tick"),
             sa.select(silent.c.run_id).scalar_subquery().label("open_run"),
+            sa.select(silent.c.age).scalar_subquery().label("run_age"),
             sa.select(silent.c.silent).scalar_subquery().label("silent"),
             sa.select(since(last.c.finished_at)).where(last.c.error == DIED).scalar_subquery().label("died"),
-            _oldest(_r.wire_at, _SENDING, _r.lease_until >= now()).label("on_wire"),
-            sa.select(since(sa.func.max(_last_finished().c.at))).scalar_subquery().label("finished"),
+            sa.select(sa.func.count()).select_from(under_way).scalar_subquery().label("under_way"),
+            sa.select(since(sa.func.max(_answers().c.at))).scalar_subquery().label("answered"),
             sa.select(sa.func.count()).select_from(ended).scalar_subquery().label("ended"),
             sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
         )
@@ -93,27 +101,13 @@ class SqlQueue:
             return min(most, int(connection.execute(sa.select(counts[0] + counts[1])).scalar_one()))
 
 
-def _last_finished() -> sa.Subquery:
-    """When a mail was finished last, by state: the end of the range that the index has for each."""
-    last = sa.func.max(_r.finished_at).label("at")
-    states: list[Any] = [sa.literal_column(f"'{status.value}'") for status in sorted(FINISHED)]
-    return sa.union_all(
-        *(sa.select(last).where(_r.status == s, _r.finished_at.is_not(None)) for s in states)
-    ).subquery()
+def _answers() -> sa.Subquery:
+    """When the last answers were written, by their kind: the end of the range that an index has for each.
 
-
-def oldest_due() -> Any:
-    """When the mail that has been due for longest was due: one look at the index for each priority."""
-    level = sa.select(sa.func.max(_r.priority).label("priority")).where(_PENDING).cte("level", recursive=True)
-    lower = sa.select(sa.func.max(_r.priority)).where(_PENDING, _r.priority < level.c.priority).scalar_subquery()
-    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
-    first = (
-        sa.select(sa.func.min(_r.due_at))
-        .where(_PENDING, _r.priority == level.c.priority, _r.due_at <= now())
-        .scalar_subquery()
+    What was cancelled, expired or left without a verdict is no answer.
+    """
+    sent = sa.select(sa.func.max(_r.finished_at).label("at")).where(
+        _r.status == sa.literal_column("'sent'"), _r.finished_at.is_not(None)
     )
-    return sa.select(sa.func.min(first)).select_from(level).scalar_subquery()
-
-
-def _oldest(column: Any, *conditions: Any) -> Any:
-    return sa.select(seconds_since(sa.func.min(column))).where(*conditions).scalar_subquery()
+    refused = [sa.select(sa.func.max(_a.ended_at)).where(_a.outcome == outcome) for outcome in ("failed", "deferred")]
+    return sa.union_all(sent, *refused).subquery()

@@ -12,6 +12,7 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since
 
@@ -53,7 +54,7 @@ class SqlReports:
             self._counted(_DUE).label("due"),
             # Apart, for the index of what is due does not know expiries; whoever is overdue waits for the next run.
             self._counted(_OVERDUE).label("overdue"),
-            sa.select(seconds_since(_oldest_due())).scalar_subquery().label("oldest"),
+            sa.select(seconds_since(oldest_due())).scalar_subquery().label("oldest"),
         )
         with reading(self.engine) as connection:
             found = connection.execute(statement).mappings().one()
@@ -130,18 +131,3 @@ class SqlReports:
             sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).order_by(*order)
         ).limit(self.cap + 1)
         return sa.select(sa.func.count()).select_from(rows.subquery()).scalar_subquery()
-
-
-def _oldest_due() -> Any:
-    """When the mail that has been due for longest was due: one look at the index for each priority."""
-    level = sa.select(sa.func.max(_r.priority).label("priority")).where(_PENDING).cte("level", recursive=True)
-    lower = sa.select(sa.func.max(_r.priority)).where(_PENDING, _r.priority < level.c.priority).scalar_subquery()
-    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
-    first = (
-        sa.select(_r.due_at)
-        .where(_DUE, sa.or_(_r.expires_at.is_(None), _r.expires_at > now()), _r.priority == level.c.priority)
-        .order_by(_r.due_at)
-        .limit(1)
-        .scalar_subquery()
-    )
-    return sa.select(sa.func.min(first)).select_from(level).scalar_subquery()

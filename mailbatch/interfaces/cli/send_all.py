@@ -168,7 +168,7 @@ def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]],
         yield lambda _progress: None
         return
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("waiting", total=max(1, parts.reports.census().due))
+        task = bar.add_task("waiting", total=max(1, parts.reports.census().unsent))
         yield lambda progress: bar.update(
             task, description="sending", completed=sum(progress.get(name, 0) for name in _DONE)
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.watch import ALL_IS_WELL
+from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.opening import opened
@@ -15,7 +15,6 @@ from mailbatch.interfaces.documents import COUNTS, of_standing
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing
-    from mailbatch.domain.circuit import Circuit
 
 JOB = "send-all"
 _PAUSED = {
@@ -52,6 +51,8 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
     waiting = f"{census.due}"
     if census.oldest_due_seconds is not None:
         waiting += f", the oldest for {census.oldest_due_seconds:.0f} s"
+    if census.under_way:
+        waiting += f"; {census.under_way} under way"
     states = ", ".join(f"{n} {state.value}" for state, n in census.counts.items() if n) or "none"
     ended = (
         f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last) or 'nothing was due'}"
@@ -65,20 +66,22 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
         ("last run", ended),
         ("due", waiting),
         ("reservations", states if census.exact else f"{states} (at least)"),
-        ("relay", _relay(standing.relay, zone) if standing.relay else ""),
+        ("relay", _relay(standing, zone)),
         *_watched(standing),
     ]
 
 
 def _watched(standing: Standing) -> list[tuple[str, str]]:
-    """What is wrong. What is said of the relay stands in its own line."""
-    found = [(f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != "relay_away"]
-    return found or [("watch", ALL_IS_WELL)]
+    """What is wrong. That the relay is away stands in its own line."""
+    found = [(f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != RELAY_AWAY]
+    return found if standing.warnings else [("watch", ALL_IS_WELL)]
 
 
-def _relay(circuit: Circuit, zone: str) -> str:
+def _relay(standing: Standing, zone: str) -> str:
+    circuit = standing.relay
     if circuit.state is CircuitState.CLOSED:
-        return f"{circuit.relay}, not known to be away"
+        silent = any(finding.name == NO_PROGRESS for finding in standing.warnings)
+        return f"{circuit.relay}, {'silent' if silent else 'not known to be away'}"
     until = (
         f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is probed by the next run"
     )

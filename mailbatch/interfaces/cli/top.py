@@ -64,7 +64,11 @@ class _Watch:
 
         self._parts = parts
         self._standing = ShowStanding(
-            reports=parts.reports, switch=parts.switch, driver=parts.lock(JOB), board=parts.status
+            reports=parts.reports,
+            switch=parts.switch,
+            driver=parts.lock(JOB),
+            board=parts.status,
+            watch=parts.watch(JOB),
         )
         self._runs = ListRuns(parts.reports)
         self._seen: tuple[str, float, int] | None = None
@@ -87,6 +91,7 @@ class _Watch:
             self._title + _paused(standing.pause),
             "",
             *_backlog(standing),
+            *_warnings(standing),
             "",
             *self._running(standing, zone),
             "",
@@ -106,12 +111,12 @@ class _Watch:
         progress = standing.progress or {}
         done = sum(int(progress.get(name) or 0) for name in COUNTS if name != "remaining")
         rate = self._rate(str(progress.get("run_id")), float(progress.get("elapsed") or 0), done)
-        due = standing.census.due
-        whole = done + due
+        unsent = standing.census.unsent
+        whole = done + unsent
         filled = round(_BAR * done / whole) if whole else 0
         bar = "█" * filled + "░" * (_BAR - filled)
-        left = f", {_span(due / rate)} to go" if rate and due else ""
-        counted = _counted(progress) or "just started"
+        left = f", {_span(unsent / rate)} to go" if rate and unsent else ""
+        counted = ", ".join(filter(None, (_counted(progress), _under_way(standing)))) or "just started"
         return [f"running {bar} {done:,} of {whole:,}, {rate:,.0f}/s{left}", f"        {counted}"]
 
     def _rate(self, run_id: str, elapsed: float, done: int) -> float:
@@ -134,6 +139,18 @@ class _Watch:
 
 def _paused(pause: Pause) -> str:
     return "" if pause is Pause.NONE else click.style(f"  paused: {pause.value}", fg="yellow", bold=True)
+
+
+def _under_way(standing: Standing) -> str:
+    return f"{standing.census.under_way:,} under way" if standing.census.under_way else ""
+
+
+def _warnings(standing: Standing) -> list[str]:
+    """What the watch finds, each in a line."""
+    from mailbatch.application.watch import Level
+
+    colours = {Level.ERROR: "red", Level.WARNING: "yellow"}
+    return [click.style(_cut(clean(f"{f.level.value}: {f.what}")), fg=colours[f.level]) for f in standing.warnings]
 
 
 def _backlog(standing: Standing) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.watch import ALL_IS_WELL, Level
+from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, Level
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.run import Pause, public
@@ -43,9 +43,12 @@ def of_redis(parts: Parts) -> Check:
     return _tried("Redis", parts.ping_redis, "answers", "check MAILBATCH_REDIS_URL and that the server runs")
 
 
-def of_relay(circuit: Circuit, zone: str) -> Check:
-    """Whether it is left alone; nobody asks it here."""
+def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
+    """Whether it is left alone, or silent while a run waits for it; nobody asks it here."""
     if circuit.state is CircuitState.CLOSED:
+        silent = next((one for one in found if one.name == NO_PROGRESS), None)
+        if silent is not None:
+            return Check("Relay", "error", public(silent.what), silent.advice)
         return Check("Relay", "ok", f"{circuit.relay} is not known to be away")
     ahead = (
         f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is tried by the next run"
@@ -74,7 +77,9 @@ def of_beat(tick: datetime | None, now: datetime, pause: Pause) -> Check:
 
 def of_runs(found: Sequence[Finding]) -> Check:
     """Whether something waits for somebody. What it is stands on top of the page; the relay has its own line."""
-    ours = [one.level for one in found if one.name != "relay_away"]
+    ours = [one.level for one in found if one.name not in {NO_PROGRESS, RELAY_AWAY}]
+    if found and not ours:
+        return Check("Runs", "warning", "they wait for the relay")
     if not ours:
         return Check("Runs", "ok", ALL_IS_WELL)
     return Check("Runs", "error" if Level.ERROR in ours else "warning", "something is wrong: see the top of this page")

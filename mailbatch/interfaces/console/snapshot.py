@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mailbatch.application.operating_ports import Selection
+from mailbatch.application.watch import NO_PROGRESS
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reservation import Status
@@ -40,14 +41,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A run in progress. ``whole`` counts what is done and what is due; ``rate`` in mails a second."""
+    """A run in progress. ``whole`` counts what is done, under way and due; ``rate`` in mails a second.
+
+    ``silent``: seconds for which nobody was answered, if that is too long; the rate and what is left say nothing then.
+    """
 
     run_id: str | None
     done: int
     whole: int
     counts: Mapping[str, int]
+    under_way: int
     rate: float | None
     left: float | None
+    silent: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,12 +125,14 @@ def look(parts: Parts) -> Now:
     asked = redis.level == "ok"
     running = _running(parts, lock=asked)
     shown = parts.status.get(NAME) if running and asked else None
-    warnings = parts.watch(NAME, lock=asked)(NAME)
+    watched = parts.watch(NAME, lock=asked).look(NAME)
+    warnings = watched.findings
+    silent = watched.unanswered if any(found.name == NO_PROGRESS for found in warnings) else None
     return Now(
         at=now,
         pause=pause,
         running=running,
-        progress=_progress(shown, census.due) if running else None,
+        progress=_progress(shown, census, silent) if running else None,
         next_run_at=tick,
         last_run=next((run for run in parts.reports.runs(NAME, 5) if run["outcome"] is not None), None),
         census=census,
@@ -132,7 +140,7 @@ def look(parts: Parts) -> Now:
         checks=[
             of_database(parts),
             redis,
-            of_relay(circuit, parts.settings.timezone),
+            of_relay(circuit, parts.settings.timezone, warnings),
             of_beat(tick, now, pause),
             of_runs(warnings),
         ],
@@ -165,18 +173,20 @@ def _running(parts: Parts, *, lock: bool) -> bool:
     return run is not None and run.silent < _LIVELY
 
 
-def _progress(shown: Mapping[str, Any] | None, due: int) -> Progress:
+def _progress(shown: Mapping[str, Any] | None, census: Census, silent: float | None) -> Progress:
     shown = shown or {}
     counts = {name: int(shown.get(name) or 0) for name in _DONE}
     done, elapsed = sum(counts.values()), float(shown.get("elapsed") or 0)
-    rate = done / elapsed if done and elapsed else None
+    rate = done / elapsed if done and elapsed and silent is None else None
     return Progress(
         run_id=shown.get("run_id"),
         done=done,
-        whole=done + due,
+        whole=done + census.unsent,
         counts={name: n for name, n in counts.items() if n},
+        under_way=census.under_way,
         rate=rate,
-        left=due / rate if rate else None,
+        left=census.unsent / rate if rate else None,
+        silent=silent,
     )
 
 

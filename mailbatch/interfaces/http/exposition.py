@@ -81,12 +81,17 @@ class _Reading(Collector):
         yield InfoMetricFamily("mailbatch", "The version of mailbatch.", value={"version": self._of.version})
         yield _gauge("mailbatch_schedule_interval_seconds", "Longest time between two ticks.", self._of.interval)
         try:
-            census, figures = self._of.measure()
+            census, figures, unanswered = self._of.measure()
         except StoreError:
             yield _gauge("mailbatch_database_up", "Whether the database could be asked.", 0)
             return
         yield _gauge("mailbatch_database_up", "Whether the database could be asked.", 1)
         yield from _of_reservations(census, figures)
+        yield _gauge(
+            "mailbatch_unanswered_seconds",
+            "How long a run has had mails under way and got no answer to any; 0 without such a run.",
+            unanswered,
+        )
         yield from _of_runs(figures.jobs, figures.since)
         yield from _of_relays(figures, self._of.connections())
 

@@ -353,6 +353,12 @@ class Standing(BaseModel):
     exact: bool
     due: int
     oldest_due_seconds: float | None
+    under_way: int = Field(
+        description="Mails that a run has claimed and that have no answer yet. `due` leaves them out."
+    )
+    unanswered_seconds: float | None = Field(
+        description="For how long a run has had mails under way and nobody was answered; null if there is no such run."
+    )
     relay: Relay | None
     warnings: list[Warned]
     down: list[str] = Field(description="What could not be asked: `redis`. What it alone knows is null then.")
