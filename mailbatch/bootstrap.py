@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import time
@@ -11,7 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from mailbatch import config
-from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.errors import SettingsError, StoreError
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.infrastructure.system.clock import SystemClock, new_id
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mailbatch.application.send_due import SendDue
     from mailbatch.application.trial import Preview, TrySending
     from mailbatch.application.watch import Patience, Watch
+    from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.infrastructure.db.actions import SqlActions
     from mailbatch.infrastructure.db.answers import SqlAnswers
     from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.protocol import Manners
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+log = logging.getLogger(__name__)
 
 FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
@@ -81,6 +85,20 @@ class Parts:
         from mailbatch.infrastructure.db.engine import connect
 
         return connect(self.settings.database_url)
+
+    def identify(self) -> DatabaseIdentity:
+        """Which database this is, asked now. Raises ``StoreError``."""
+        from mailbatch.infrastructure.db.identity import identify
+
+        return identify(self.engine)
+
+    def identity(self) -> DatabaseIdentity | None:
+        """As ``identify``; None, and a warning, if the database cannot be asked."""
+        try:
+            return self.identify()
+        except StoreError as error:
+            log.warning("the database cannot say which one it is: %s", error)
+            return None
 
     @cached_property
     def redis(self) -> Redis:
@@ -143,7 +161,7 @@ class Parts:
         """A new lock for one run of ``job``."""
         from mailbatch.infrastructure.redis.lock import RedisLock
 
-        return RedisLock(self.redis, self.keys.lock(job), self.settings.lock_ttl)
+        return RedisLock(self.redis, self.keys.lock(job), self.settings.lock_ttl, database=self.identity)
 
     # --- telling people ---
 

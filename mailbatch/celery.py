@@ -6,15 +6,16 @@ import logging
 import sys
 from typing import Any
 
-from celery import Celery, signals
+from celery import signals
 
 from mailbatch import config
 from mailbatch.batch import appconfig
+from mailbatch.batch.app import BatchApp
 from mailbatch.bootstrap import read_settings
 from mailbatch.domain.errors import SettingsError
 
 
-def _configured() -> Celery:
+def _configured() -> BatchApp:
     """The app, configured; a wrong setting ends the process with exit code 2 and one line for each that is wrong."""
     try:
         read_settings()
@@ -23,7 +24,7 @@ def _configured() -> Celery:
         # Celery's command line would show anything but a SystemExit as a traceback.
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    celery = Celery("mailbatch")
+    celery = BatchApp("mailbatch")
     celery.config_from_object(settings)
     # Named, not imported: `celery call` and a web application need no worker.
     celery.steps["worker"].update(

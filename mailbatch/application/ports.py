@@ -341,6 +341,18 @@ class Lock(Protocol):
         """Give it back if it is still ours; never raises."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds the lock of a job, as ``host:pid``, and for how many seconds (``math.inf``: a key set by hand).
+
+    ``elsewhere`` describes the database on which the holder works, if it is another one than ours.
+    """
+
+    owner: str
+    left: float
+    elsewhere: str | None = None
+
+
 class Driver(Protocol):
     """Knows whether anybody drives a job now: the holder of its lock."""
 
@@ -349,7 +361,10 @@ class Driver(Protocol):
         """Where the lock stands, for who must delete it by hand."""
 
     def peek(self) -> float | None:
-        """Seconds for which it is still held, None if nobody holds it. Raises ``LockUnavailable``."""
+        """Seconds for which a run on our database still holds it, None if none does. Raises ``LockUnavailable``."""
+
+    def holder(self) -> Holder | None:
+        """Who holds it, on whatever database; None if nobody does. Raises ``LockUnavailable``."""
 
 
 class StatusBoard(Protocol):

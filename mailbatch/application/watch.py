@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports import Circuits, Driver, Runs, Switch
+    from mailbatch.application.ports import Circuits, Driver, Holder, Runs, Switch
 
 
 ALL_IS_WELL = "nothing is overdue, stuck or left behind"
@@ -136,14 +136,14 @@ class Watch:
         """
         p = self.patience()
         # Before the database: a run takes the lock first and writes its row then.
-        held = self._held()
+        holder = self._holder()
         v = self.pulse.vitals(job, ended_for=2 * p.lease)
         if close and v.silent is not None and v.silent > p.dead_after + p.lock_ttl:
             # Not sooner: it may be a database that was away. After this time its lock is gone as well.
             self.runs.close_dead(job, p.dead_after + p.lock_ttl, self.remaining)
         found = [
             *self._runs(job, v, p),
-            *self._lock(job, held, v, p),
+            *self._lock(job, holder, v, p),
             *self._answers(job, v, p),
             *self._leases(v, p),
             *self._relay(),
@@ -170,9 +170,20 @@ class Watch:
                 "start one with `celery -A mailbatch worker -B`",
             )
 
-    def _lock(self, job: str, held: float | None, v: Vitals, p: Patience) -> Iterator[Finding]:
-        if self.driver is not None and held is not None and _longer(v.last_sign, p.dead_after + p.lock_ttl):
-            never = ", and never ends" if math.isinf(held) else ""
+    def _lock(self, job: str, holder: Holder | None, v: Vitals, p: Patience) -> Iterator[Finding]:
+        if self.driver is None or holder is None:
+            pass
+        elif holder.elsewhere is not None:
+            yield Finding(
+                name="lock_of_another_database",
+                level=Level.ERROR,
+                what=f"{holder.owner} runs {job} on another database, {holder.elsewhere}, under our lock "
+                f"{self.driver.key}: meanwhile no run can begin here",
+                since=None,
+                advice="two installations share this Redis: give each a MAILBATCH_NAMESPACE of its own",
+            )
+        elif _longer(v.last_sign, p.dead_after + p.lock_ttl):
+            never = ", and never ends" if math.isinf(holder.left) else ""
             yield Finding(
                 name="lock_without_run",
                 level=Level.ERROR,
@@ -218,9 +229,9 @@ class Watch:
                 advice="`mailbatch doctor` asks it; `mailbatch send-all` tries it at once",
             )
 
-    def _held(self) -> float | None:
+    def _holder(self) -> Holder | None:
         try:
-            return self.driver.peek() if self.driver is not None else None
+            return self.driver.holder() if self.driver is not None else None
         except LockUnavailable:
             return None
 

@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
 
+    from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import Trigger
 
 ANSWER = 3.0
 """Seconds for which a worker may be silent before it counts as absent."""
 
 
-def celery_app() -> Celery:
-    """An app that can call the tasks, and has none of its own."""
-    from celery import Celery
-
+def celery_app(parts: Parts) -> Celery:
+    """An app that can call the tasks, and has none of its own; it calls for the database of ``parts``."""
+    from mailbatch.batch.app import BatchApp
     from mailbatch.batch.appconfig import load
 
-    app = Celery("mailbatch", set_as_current=False)
+    app = BatchApp("mailbatch", set_as_current=False, identify=parts.identity)
     app.config_from_object(load())
     return app
 

@@ -7,15 +7,17 @@ import logging
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.batch.app import ensure_same_database
 from mailbatch.batch.reporting import deliver_soon
 from mailbatch.batch.stopboard import stop_reason
 from mailbatch.bootstrap import process_parts
+from mailbatch.domain.errors import CallRefused
 from mailbatch.domain.run import Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from celery import Task
+    from celery import Celery, Task
 
     from mailbatch.batch.job import Job
     from mailbatch.bootstrap import Parts
@@ -27,19 +29,20 @@ log = logging.getLogger(__name__)
 def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[str, Any]:
     """Run ``job`` under the revoke and the shutdown of the worker; answer its report as JSON types.
 
-    ``job`` is made from the parts of this process, after the fork. Raises ``JobExecError`` when the job itself broke.
+    ``job`` is made from the parts of this process, after the fork. Raises ``JobExecError`` when the job itself broke,
+    and ``CallRefused`` when the call is not for this worker.
     """
     request = task.request
     # Asked at once, in the task's own thread: from here on a SIGTERM to this process is a word, not the end.
     stop_reason(request)
+    by = _trigger(trigger)
     parts = process_parts()
+    ensure_same_database(request, parts)
     try:
         made = job(parts)
         _keep_what_is_loaded()
         report = made(
-            Trigger(trigger),
-            interrupted=lambda: stop_reason(request),
-            watch=lambda counts: _show(task, counts),
+            by, interrupted=lambda: stop_reason(request), watch=lambda counts: _show(task.app, request, counts)
         )
     finally:
         deliver_soon(parts)
@@ -56,11 +59,24 @@ def _keep_what_is_loaded() -> None:
     gc.freeze()
 
 
-def _show(task: Task, counts: Counts) -> None:
-    """Show the progress in Flower, which takes a state of its own for an end and a result of STARTED for a text."""
+def _trigger(name: str) -> Trigger:
     try:
-        task.send_event(
-            "task-started", result=f"{counts.sent} sent, {counts.failed} failed, {counts.deferred} deferred"
-        )
+        return Trigger(name)
+    except ValueError:
+        error = CallRefused(f"trigger must be one of {', '.join(Trigger)}, not {ascii(name)[:80]}")
+        log.error("%s", error)  # noqa: TRY400 - one line says it all
+        raise error from None
+
+
+def _show(app: Celery, request: Any, counts: Counts) -> None:
+    """Show the progress in Flower, which takes a state of its own for an end and a result of STARTED for a text.
+
+    From whatever thread: Celery's own ``Task.send_event`` finds the task's id only in the thread that runs it. What
+    could not be sent is not tried again, because the next progress follows within a second.
+    """
+    text = f"{counts.sent} sent, {counts.failed} failed, {counts.deferred} deferred"
+    try:
+        with app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
+            dispatcher.send("task-started", uuid=request.id, retry=False, result=text)
     except Exception as error:  # noqa: BLE001 - a run does not end because nobody can watch it
         log.debug("progress was not shown: %s", error)

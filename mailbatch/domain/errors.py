@@ -73,3 +73,7 @@ class JobExecError(MailbatchError):
 
     def __init__(self, what: str) -> None:
         super().__init__(what if what.startswith("[JOB EXEC ERROR]") else f"[JOB EXEC ERROR] {what}")
+
+
+class CallRefused(JobExecError):
+    """A call that this worker does not take: for another database, or with a trigger that is none. Nothing was done."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import socket
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,6 +14,7 @@ import pytest
 from support.fakes import FakeLock, FakeRedisServer
 from support.waiting import wait_until
 
+from mailbatch.domain.database import DatabaseIdentity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.infrastructure.redis.client import connect
 from mailbatch.infrastructure.redis.keys import Keys
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
 
 KEY = Keys().lock("send-all")
+SHOP = DatabaseIdentity(kind="postgresql", system=7, number=16384, name="shop", schema="public")
+STAGING = DatabaseIdentity(kind="postgresql", system=8, number=16384, name="shop", schema="public")
 LONG = 60.0
 SHORT = 0.4
 
@@ -32,7 +37,7 @@ SHORT = 0.4
 class House(Protocol):
     """Where locks are made, and what can happen to them from outside."""
 
-    def lock(self, ttl: float = LONG) -> Any: ...
+    def lock(self, ttl: float = LONG, database: DatabaseIdentity | None = None) -> Any: ...
 
     def flush(self) -> None: ...
 
@@ -45,8 +50,8 @@ class FakeHouse:
     def __init__(self) -> None:
         self._server = FakeRedisServer()
 
-    def lock(self, ttl=LONG):
-        return FakeLock(self._server, KEY, ttl)
+    def lock(self, ttl=LONG, database=None):
+        return FakeLock(self._server, KEY, ttl, database)
 
     def flush(self):
         self._server.keys.clear()
@@ -66,8 +71,8 @@ class RedisHouse:
         self._server = server
         self._client = client
 
-    def lock(self, ttl=LONG):
-        return RedisLock(self._client, KEY, ttl)
+    def lock(self, ttl=LONG, database=None):
+        return RedisLock(self._client, KEY, ttl, database=lambda: database)
 
     def flush(self):
         self._client.flushall()
@@ -243,6 +248,31 @@ def test_peek_tells_for_how_long_it_is_held_by_anyone(house):
         stranger.peek()
 
 
+def test_the_lock_of_another_databases_job_is_an_error_that_names_both_and_is_none_of_our_runs(house):
+    theirs = house.lock(20.0, SHOP)
+    assert theirs.acquire()
+    ours = house.lock(20.0, STAGING)
+    with pytest.raises(LockUnavailable) as refused:
+        ours.acquire()
+    assert str(SHOP) in str(refused.value)
+    assert str(STAGING) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert ours.peek() is None
+    assert ours.holder().elsewhere == str(SHOP)
+    assert theirs.held()
+    theirs.release()
+    assert ours.acquire()
+
+
+@pytest.mark.parametrize("database", [SHOP, None])
+def test_the_lock_of_our_own_or_an_unknown_database_is_only_taken(house, database):
+    assert house.lock(20.0, SHOP).acquire()
+    other = house.lock(20.0, database)
+    assert not other.acquire()
+    assert 0 < other.peek() <= 20.0
+    assert other.holder().elsewhere is None
+
+
 # --- Redis only --------------------------------------------------------------------------------------------------
 
 
@@ -255,11 +285,29 @@ def test_the_key_is_the_one_of_the_contract_and_ends_in_redis_too(redis_house, p
 
 def test_the_owner_is_told_as_host_and_process(redis_house):
     lock = redis_house.lock()
-    assert lock.owner() is None
+    assert lock.holder() is None
     assert lock.acquire()
-    assert ":" in lock.owner()
+    assert lock.holder().owner == f"{socket.gethostname()}:{os.getpid()}"
     redis_house.steal()
-    assert lock.owner() == "thief:1"
+    assert lock.holder().owner == "thief:1"
+
+
+@pytest.mark.parametrize("value", [b"", b"\xff\xfe", b" ", b"a:b:c {]", b'x {"kind":"sqlite"}', b"x " + b"[" * 100_000])
+def test_whatever_stands_in_the_lock_it_is_held_and_its_owner_is_told(redis_house, private_redis, value):
+    with connect(private_redis.url) as client:
+        client.set(KEY, value, ex=60)
+    lock = redis_house.lock(20, STAGING)
+    assert not lock.acquire()
+    assert lock.peek() > 50
+    assert lock.holder().elsewhere is None
+
+
+def test_a_lock_of_another_type_is_told_in_a_line_that_says_what_to_do(redis_house, private_redis):
+    with connect(private_redis.url) as client:
+        client.lpush(KEY, "no lock")
+    for ask in (redis_house.lock().acquire, redis_house.lock().peek):
+        with pytest.raises(LockUnavailable, match=f"the key {KEY} .* another type; delete it"):
+            ask()
 
 
 def test_a_key_set_by_hand_never_ends_and_peek_says_so(redis_house, private_redis):
@@ -321,7 +369,7 @@ def test_asking_again_after_a_lost_answer_does_not_lock_its_asker_out(private_re
     """redis-py asks once more when the connection broke: the key may hold this very token by then."""
     with connect(private_redis.url) as client:
         answers = [client.eval(_ACQUIRE, 1, KEY, f"host:{pid}:token", "30000") for pid in (1, 1, 2)]
-    assert answers == [1, 1, 0]
+    assert answers == ["host:1:token", "host:1:token", "host:1:token"]
 
 
 def test_renewals_from_another_thread_race_with_nothing(redis_house):

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
+from mailbatch.application.ports import Holder
 from mailbatch.application.watch import Level, Patience, Watch
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.run import Pause
@@ -34,12 +35,13 @@ PATIENCE = Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, unanswered=
 class FakeDriver:
     held: float | None = None
     away: bool = False
+    elsewhere: str | None = None
     key: str = "shop:job:lock:send-all"
 
-    def peek(self) -> float | None:
+    def holder(self) -> Holder | None:
         if self.away:
             raise LockUnavailable("Redis is away")
-        return self.held
+        return Holder(owner="here:1", left=self.held, elsewhere=self.elsewhere) if self.held is not None else None
 
 
 @dataclass
@@ -171,6 +173,16 @@ def test_a_lock_that_nobody_uses_is_seen_until_it_is_gone(world):
     assert world.names() == []
     world.driver.away = True
     assert world.names() == []
+
+
+def test_another_databases_run_under_our_lock_is_named_and_nobody_is_told_to_delete_its_lock(world):
+    world.run(beat=100, outcome="completed")
+    world.driver.held, world.driver.elsewhere = 20.0, "shop (PostgreSQL)"
+    [found] = world.watch(JOB)
+    assert found.name == "lock_of_another_database"
+    assert "shop (PostgreSQL)" in found.what
+    assert "delete" not in found.what + found.advice
+    assert "MAILBATCH_NAMESPACE" in found.advice
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from support.sink import Sink
 from support.stack import Stack
 from support.waiting import wait_until
 
+from mailbatch.infrastructure.db.engine import connect as database_engine
+from mailbatch.infrastructure.db.identity import identify
 from mailbatch.infrastructure.redis.client import connect
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import redis
+
+    from mailbatch.domain.database import DatabaseIdentity
 
 
 @contextmanager
@@ -143,3 +147,76 @@ def watched(redis_url: str, namespace: str) -> Iterator[list[dict[str, object]]]
 def app_answers(redis_url: str, namespace: str) -> bool:
     with caller(redis_url, namespace) as app:
         return bool(app.control.ping(timeout=2))
+
+
+# --- one namespace, two databases: somebody forgot to give the second installation a name of its own ---
+
+
+@pytest.fixture
+def nameless(staging: Stack) -> Stack:
+    del staging.settings["NAMESPACE"]
+    return staging
+
+
+def test_a_worker_on_another_database_refuses_each_call_with_a_line_that_names_both(nameless, stack, client):
+    reserve(stack.database_url, 3)
+    reserve(nameless.database_url, 3)
+    worker = stack.worker("-c", "1")
+    ours, theirs = identity_of(stack.database_url), identity_of(nameless.database_url)
+
+    by_hand = nameless.cli("send-all")
+    assert by_hand.returncode == 1
+    assert str(ours) in by_hand.stderr
+    assert str(theirs) in by_hand.stderr
+    assert by_hand.stderr.count("\n") == 1
+
+    task = nameless.call()
+    result = wait_until(lambda: client.get(f"mailbatch:celery-task-meta-{task}"), 20, "the call has failed")
+    assert json.loads(result)["status"] == "FAILURE"
+
+    mark = worker.mark()
+    beat = nameless.beat()
+    worker.wait_for_log(r"this call is for the database .*but this worker works on", since=mark)
+    assert "Traceback" not in worker.log_text()
+    assert client.llen("mailbatch:mailbatch") == 0
+    beat.close()
+
+    assert runs(stack.database_url) == runs(nameless.database_url) == []
+    assert states(stack.database_url) == states(nameless.database_url) == {"pending": 3}
+    assert stack.json("send-all")["sent"] == 3
+
+
+def test_a_run_does_not_begin_under_another_databases_lock_and_nobody_advises_to_delete_it(nameless, stack, smtp_sink):
+    smtp_sink.latency = 0.05
+    smtp_sink.restart()
+    stack.settings |= {"CONNECTIONS": 1, "WINDOW": 1}
+    reserve(stack.database_url, 2_000)
+    reserve(nameless.database_url, 3)
+    stack.worker("-c", "1")
+    stack.call()
+    smtp_sink.wait_for(1)
+    theirs = str(identity_of(stack.database_url))
+
+    refused = nameless.cli("send-all", "--here")
+    assert refused.returncode == 1
+    assert theirs in refused.stderr
+    assert "already running" not in refused.stdout + refused.stderr
+    assert states(nameless.database_url) == {"pending": 3}
+
+    status = nameless.json("status")
+    assert not status["running"]
+    assert status["progress"] is None
+    [finding] = [one for one in status["warnings"] if one["name"] == "lock_of_another_database"]
+    assert theirs in finding["what"]
+    doctor = nameless.cli("doctor")
+    assert theirs in doctor.stdout
+    assert "delete" not in json.dumps(status) + doctor.stdout
+    assert runs(stack.database_url)[0].outcome is None
+
+
+def identity_of(url: str) -> DatabaseIdentity:
+    engine = database_engine(url)
+    try:
+        return identify(engine)
+    finally:
+        engine.dispose()

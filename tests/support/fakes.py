@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from mailbatch.application.ports import Holder
+from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
 
@@ -41,18 +44,21 @@ class FakeRedisServer:
 class FakeLock:
     """The port ``Lock`` in memory."""
 
-    def __init__(self, server: FakeRedisServer, key: str, ttl: float) -> None:
+    def __init__(self, server: FakeRedisServer, key: str, ttl: float, database: DatabaseIdentity | None = None) -> None:
         self._server = server
         self._key = key
         self._ttl = ttl
+        self._database = database
         self._token: str | None = None
         self._deadline = -math.inf
 
     def acquire(self) -> bool:
         self._ask()
-        if self._server.get(self._key) is not None:
+        if (holder := self.holder()) is not None:
+            if holder.elsewhere is not None:
+                raise LockUnavailable(f"held for another database: {holder.elsewhere}; this one is {self._database}")
             return False
-        self._token = uuid4().hex
+        self._token = f"here:1:{uuid4().hex} {self._database.encode() if self._database else ''}"
         self._prolong(self._token)
         return True
 
@@ -75,8 +81,16 @@ class FakeLock:
             del self._server.keys[self._key]
 
     def peek(self) -> float | None:
+        holder = self.holder()
+        return holder.left if holder is not None and holder.elsewhere is None else None
+
+    def holder(self) -> Holder | None:
         self._ask()
-        return self._server.left(self._key)
+        if (left := self._server.left(self._key)) is None:
+            return None
+        theirs = read_identity(str(self._server.get(self._key)).partition(" ")[2])
+        other = self._database is not None and theirs is not None and self._database.is_other_than(theirs)
+        return Holder(owner="here:1", left=left, elsewhere=str(theirs) if other else None)
 
     def _prolong(self, token: str) -> None:
         self._deadline = self._server.now() + self._ttl

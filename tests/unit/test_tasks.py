@@ -2,29 +2,56 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from celery.app.task import Context
 from celery.worker import state
 from kombu.exceptions import OperationalError
 from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
+from support.waiting import wait_until
 
 from mailbatch.batch import tasks
+from mailbatch.batch.app import HEADER
 from mailbatch.batch.job import Job
 from mailbatch.batch.running import run_in_task
+from mailbatch.bootstrap import Parts
+from mailbatch.domain.database import DatabaseIdentity
+from mailbatch.domain.errors import CallRefused
 from mailbatch.domain.run import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class FakeTask:
-    """What a job sees of its Celery task: a request with an id, and events for Flower."""
+    """What a job sees of its Celery task: a request with an id, and the app's events for Flower.
 
-    def __init__(self) -> None:
-        self.request = SimpleNamespace(id=str(uuid4()), stamps=None)
-        self.events: list[tuple[str, str]] = []
+    As Celery's, it has its request in the thread that runs it, and an empty one in every other.
+    """
 
-    def send_event(self, name: str, *, result: str) -> None:
-        self.events.append((name, result))
+    def __init__(self, **headers: str) -> None:
+        self._request = Context(id=str(uuid4()), hostname="worker@here", **headers)
+        self._thread = threading.current_thread()
+        self.events: list[tuple[str, str, str]] = []
+        self.app = SimpleNamespace(events=SimpleNamespace(default_dispatcher=self._dispatcher))
+
+    @property
+    def request(self) -> Context:
+        return self._request if threading.current_thread() is self._thread else Context()
+
+    @contextmanager
+    def _dispatcher(self, hostname: str) -> Iterator[FakeTask]:
+        assert hostname == "worker@here"
+        yield self
+
+    def send(self, name: str, *, uuid: str, result: str, retry: bool) -> None:
+        assert not retry
+        self.events.append((name, uuid, result))
 
 
 def job_of(work):
@@ -66,8 +93,28 @@ def test_a_broker_that_is_away_costs_the_helpers_and_not_the_run(caplog, monkeyp
 
 
 def test_a_trigger_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="cat"):
-        run_in_task(FakeTask(), job_of(lambda run: None), "cat")
+    for trigger in ("cat", "", None, 7, ["beat"], {"beat": 1}, "x" * 100_000):
+        with pytest.raises(CallRefused, match="trigger must be one of") as refused:
+            run_in_task(FakeTask(), job_of(lambda run: None), trigger)
+        assert len(str(refused.value)) < 200
+
+
+def test_a_call_for_another_database_is_refused_in_a_line_that_names_both(monkeypatch):
+    asked = DatabaseIdentity(kind="sqlite", system=1, number=2, name="/srv/staging.db")
+    ours = DatabaseIdentity(kind="sqlite", system=1, number=3, name="/srv/shop.db")
+    monkeypatch.setattr(Parts, "identify", lambda _: ours)
+    task, ran = FakeTask(**{HEADER: asked.encode()}), []
+    with pytest.raises(CallRefused) as refused:
+        run_in_task(task, job_of(ran.append), "beat")
+    assert str(asked) in str(refused.value)
+    assert str(ours) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not ran
+
+
+@pytest.mark.parametrize("header", ["", "junk", "{}"])
+def test_a_call_whose_header_says_nothing_is_taken(header):
+    assert run_in_task(FakeTask(**{HEADER: header}), job_of(lambda run: None), "beat")["outcome"] == "completed"
 
 
 def test_a_revoke_of_the_task_is_the_stop_of_its_run():
@@ -88,5 +135,11 @@ def test_a_revoke_of_the_task_is_the_stop_of_its_run():
 
 def test_the_progress_of_a_run_is_an_event_of_its_task():
     task = FakeTask()
-    run_in_task(task, job_of(lambda run: None), "manual")
-    assert task.events[0] == ("task-started", "0 sent, 0 failed, 0 deferred")
+
+    def work(run):
+        run.count(Counts(sent=2))
+        wait_until(lambda: len(task.events) > 1, 10, "the second progress, from a thread beside the task")
+
+    run_in_task(task, job_of(work), "manual")
+    assert task.events[0] == ("task-started", task.request.id, "0 sent, 0 failed, 0 deferred")
+    assert task.events[1] == ("task-started", task.request.id, "2 sent, 0 failed, 0 deferred")

@@ -39,6 +39,8 @@ def connect(url: str) -> redis.Redis:
             health_check_interval=_HEALTH_CHECK,
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             decode_responses=True,
+            # Anybody may write bytes that are no UTF-8 under a key of ours.
+            encoding_errors="backslashreplace",
         )
         # An option that redis-py does not know is else found at the first command, and as a TypeError.
         pool = client.connection_pool

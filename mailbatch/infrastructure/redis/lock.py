@@ -1,4 +1,4 @@
-"""The lock that says who drives a job: a key with the owner's token and a time to live."""
+"""The lock that says who drives a job: a key with the owner's token, its database, and a time to live."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from uuid import uuid4
 
 from redis import RedisError
 
+from mailbatch.application.ports import Holder
+from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.infrastructure.redis.client import place_of
 
@@ -21,12 +23,18 @@ if TYPE_CHECKING:
 
     import redis
 
+    from mailbatch.domain.database import DatabaseIdentity
+
 _log = logging.getLogger(__name__)
 
-# The second half makes asking again harmless: the first SET may have arrived although its reply did not.
+# Returns the value that holds the lock from now on: ours, or another's. Asking again is harmless: the first SET may
+# have arrived although its reply did not.
 _ACQUIRE = """
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
-return redis.call('GET', KEYS[1]) == ARGV[1] and 1 or 0
+redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
+return redis.call('GET', KEYS[1])
+"""
+_LOOK = """
+return {redis.call('PTTL', KEYS[1]), redis.call('GET', KEYS[1])}
 """
 _RENEW = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
@@ -36,6 +44,7 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+ADVICE = "give each installation in this Redis a MAILBATCH_NAMESPACE of its own"
 _NO_KEY = -2
 _NO_EXPIRY = -1
 
@@ -48,34 +57,55 @@ def elapsed() -> float:
 
 
 class RedisLock:
-    """The port ``Lock`` on one Redis server. ``ttl`` in seconds; the caller renews it every third of that.
+    """The ports ``Lock`` and ``Driver`` on one Redis server.
+
+    ``ttl`` in seconds; the caller renews it every third of that. ``database`` returns the one that the job works on,
+    None if it cannot be asked now; it stands in the lock, so that another database's job is told from ours.
 
     ``held`` asks nobody: it counts from the moment *before* the request that Redis granted, so that it ends before
     the key does. A lock that was lost once stays lost; take a new one for the next run. ``renew`` and ``held`` may be
     called from other threads than ``acquire`` and ``release``.
     """
 
-    def __init__(self, client: redis.Redis, key: str, ttl: float, *, now: Callable[[], float] = elapsed) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        key: str,
+        ttl: float,
+        *,
+        database: Callable[[], DatabaseIdentity | None] = lambda: None,
+        now: Callable[[], float] = elapsed,
+    ) -> None:
         self._client = client
         self.key = key
         self._ttl = ttl
+        self._database = database
         self._now = now
         self._guard = threading.Lock()
         self._token: str | None = None
         self._deadline = -math.inf
 
     def acquire(self) -> bool:
-        """Take the lock if it is free. Raises ``LockUnavailable`` when Redis cannot say so."""
+        """Take the lock if it is free.
+
+        Raises ``LockUnavailable`` when Redis cannot say so, and when a job on another database holds it.
+        """
+        ours = self._database()
         token = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
+        token = f"{token} {ours.encode()}" if ours else token
         asked = self._now()
-        try:
-            taken = self._run(_ACQUIRE, token, self._milliseconds)
-        except RedisError as error:
-            raise self._unavailable(error) from error
-        if taken:
+        holder = str(self._ask(_ACQUIRE, token, self._milliseconds))
+        if holder == token:
             with self._guard:
                 self._token, self._deadline = token, asked + self._ttl
-        return taken
+            return True
+        owner, theirs = _read(holder)
+        if ours and theirs and ours.is_other_than(theirs):
+            raise LockUnavailable(
+                f"the lock {self.key} in Redis at {place_of(self._client)} is held by {owner} for another database: "
+                f"{theirs}; this one is {ours}; {ADVICE}"
+            )
+        return False
 
     def renew(self) -> None:
         """Prolong the lock by its time to live.
@@ -126,19 +156,23 @@ class RedisLock:
             )
 
     def peek(self) -> float | None:
-        """Seconds for which anybody still holds this lock, or None if it is free.
+        """Seconds for which a job on our database still holds this lock, or None. Raises ``LockUnavailable``."""
+        holder = self.holder()
+        return holder.left if holder is not None and holder.elsewhere is None else None
 
-        ``math.inf`` for a key that somebody has set by hand, which never ends. Raises ``LockUnavailable``.
-        """
-        left = int(self._ask(self._client.pttl))
+    def holder(self) -> Holder | None:
+        """Who holds this lock, or None if it is free. Raises ``LockUnavailable``."""
+        left, value = self._ask(_LOOK)
         if left == _NO_KEY:
             return None
-        return math.inf if left == _NO_EXPIRY else left / 1000
-
-    def owner(self) -> str | None:
-        """Who holds this lock, as ``host:pid``, or None if it is free. Raises ``LockUnavailable``."""
-        token = self._ask(self._client.get)
-        return str(token).rpartition(":")[0] or "unknown" if token is not None else None
+        owner, theirs = _read(str(value))
+        ours = self._database() if theirs else None
+        other = bool(ours and theirs and ours.is_other_than(theirs))
+        return Holder(
+            owner=owner,
+            left=math.inf if left == _NO_EXPIRY else left / 1000,
+            elsewhere=str(theirs) if other else None,
+        )
 
     @property
     def _milliseconds(self) -> int:
@@ -147,11 +181,19 @@ class RedisLock:
     def _run(self, script: str, *arguments: str | int) -> bool:
         return bool(self._client.eval(script, 1, self.key, *map(str, arguments)))
 
-    def _ask(self, question: Callable[[str], Any]) -> Any:
+    def _ask(self, script: str, *arguments: str | int) -> Any:
         try:
-            return question(self.key)
+            return self._client.eval(script, 1, self.key, *map(str, arguments))
         except RedisError as error:
-            raise self._unavailable(error) from error
+            raise LockUnavailable(self._complaint(error)) from error
 
-    def _unavailable(self, error: RedisError) -> LockUnavailable:
-        return LockUnavailable(f"Redis at {place_of(self._client)} cannot be asked for {self.key}: {error}")
+    def _complaint(self, error: RedisError) -> str:
+        if "WRONGTYPE" in str(error):
+            return f"the key {self.key} in Redis at {place_of(self._client)} holds no lock but another type; delete it"
+        return f"Redis at {place_of(self._client)} cannot be asked for {self.key}: {error}"
+
+
+def _read(value: str) -> tuple[str, DatabaseIdentity | None]:
+    """The owner, as ``host:pid``, and its database: None if a version before this one wrote the lock."""
+    token, _, database = value.partition(" ")
+    return token.rpartition(":")[0] or "unknown", read_identity(database)

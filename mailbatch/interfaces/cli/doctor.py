@@ -102,18 +102,21 @@ def _database(parts: Parts) -> Finding:
 
 def _redis(parts: Parts) -> Finding:
     from mailbatch.infrastructure.redis.client import place_of
+    from mailbatch.infrastructure.redis.lock import ADVICE
 
     parts.redis.ping()
     lock = parts.lock("send-all")
-    held = lock.peek()
-    if held is None:
+    holder = lock.holder()
+    if holder is None:
         state = "the lock of send-all is free"
-    elif held == float("inf"):
-        return Finding(
-            "redis", ok=False, found="the lock of send-all never ends", advice="delete the key that was set by hand"
-        )
+    elif holder.elsewhere is not None:
+        found = f"the lock of send-all is held by {holder.owner} for another database, {holder.elsewhere}"
+        return Finding("redis", ok=False, found=found, advice=ADVICE)
+    elif holder.left == float("inf"):
+        advice = f"delete the key {lock.key}, which was set by hand"
+        return Finding("redis", ok=False, found="the lock of send-all never ends", advice=advice)
     else:
-        state = f"send-all is running on {lock.owner()}"
+        state = f"send-all is running on {holder.owner}"
     return Finding("redis", ok=True, found=f"{place_of(parts.redis)} answers, {state}")
 
 
@@ -128,13 +131,13 @@ def _smtp(parts: Parts) -> Finding:
         return Finding("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
 
 
-def _workers(_parts: Parts) -> Finding:
+def _workers(parts: Parts) -> Finding:
     from kombu.exceptions import OperationalError
 
     from mailbatch.batch.calling import celery_app, workers
 
     try:
-        answered = workers(celery_app())
+        answered = workers(celery_app(parts))
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
         return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])

@@ -64,7 +64,7 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
 def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     from mailbatch.batch.calling import ANSWER, call_send_all, celery_app, workers
 
-    app = celery_app()
+    app = celery_app(parts)
     if not workers(app):
         raise click.ClickException(
             f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`, "

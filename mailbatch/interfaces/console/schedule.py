@@ -13,7 +13,7 @@ from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.application.plan import PlanRun
 from mailbatch.batch.calling import call_send_all
 from mailbatch.batch.send_all import NAME
-from mailbatch.domain.run import Pause, Trigger
+from mailbatch.domain.run import Pause, Trigger, one_line
 from mailbatch.interfaces.console import words
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
@@ -112,22 +112,26 @@ def run_now(request: Request, caller: PageOperator) -> Response:
     with noted(parts.actions, caller, "run-now", {}) as deed:
         result = call_send_all(celery_of(request), Trigger.API)
         deed.target = {"task_id": result.id}
-    return _back(request, *_came_to(result))
+    said, good = _came_to(result)
+    return _back(request, said, good=good)
 
 
-def _came_to(result: AsyncResult) -> tuple[str]:
+def _came_to(result: AsyncResult) -> tuple[str, bool]:
+    """What the page says of a call, and whether that is good news."""
     until = time.monotonic() + _SOON
     while not result.ready() and time.monotonic() < until:
         time.sleep(0.05)
-    report = result.result if result.ready() else None
+    if not result.ready():
+        return "A run was asked for; a worker takes it up.", True
+    report = result.result
     if not isinstance(report, dict):
-        return ("A run was asked for; a worker takes it up.",)
+        return f"The call failed: {one_line(str(report)) or type(report).__name__}", False
     counted = ", ".join(
         f"{report[name]:,} {words.state(name)}"
         for name in ("sent", "failed", "deferred", "in_doubt", "expired")
         if report[name]
     )
-    return (f"The run is over, {words.state(report['outcome'])}: {counted or 'nothing was due'}.",)
+    return f"The run is over, {words.state(report['outcome'])}: {counted or 'nothing was due'}.", True
 
 
 def _back(request: Request, text: str, *, good: bool = True) -> Response:

@@ -25,7 +25,7 @@ from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing
-    from mailbatch.application.ports import Driver
+    from mailbatch.application.ports import Driver, Holder
     from mailbatch.application.watch import Watch
     from mailbatch.bootstrap import Parts
 
@@ -42,6 +42,9 @@ class _NoLock:
     key = ""
 
     def peek(self) -> float | None:
+        return None
+
+    def holder(self) -> Holder | None:
         return None
 
 

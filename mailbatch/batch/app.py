@@ -1,0 +1,77 @@
+"""A Celery app whose calls say for which database they are made, and the check of that in the worker."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+
+from mailbatch.domain.database import read_identity
+from mailbatch.domain.errors import CallRefused, JobExecError, MailbatchError, StoreError
+from mailbatch.domain.run import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from celery.result import AsyncResult
+
+    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.database import DatabaseIdentity
+
+log = logging.getLogger(__name__)
+
+HEADER = "mailbatch_database"
+"""The message header that carries the caller's database; see ``domain.database``."""
+
+
+class BatchApp(Celery):  # type: ignore[misc]
+    """Celery's app; each call carries the identity of the caller's database, whichever door it comes from.
+
+    Beat, ``celery call``, the command line, HTTP and helpers all end in ``send_task``. ``identify`` returns the
+    database of this process. While it cannot be asked, a call goes without, and is taken by any worker.
+    """
+
+    def __init__(
+        self, *args: Any, identify: Callable[[], DatabaseIdentity | None] | None = None, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self._identify = identify or _of_this_process
+
+    def send_task(self, name: str, *args: Any, headers: dict[str, Any] | None = None, **options: Any) -> AsyncResult:
+        """As Celery's."""
+        database = self._identify()
+        own = {HEADER: database.encode()} if database is not None else {}
+        return super().send_task(name, *args, headers={**(headers or {}), **own}, **options)
+
+
+def ensure_same_database(request: Any, parts: Parts) -> None:
+    """Raise ``CallRefused`` if the call was made for another database than the one that this worker works on.
+
+    A call without the header, or with one that cannot be read, is taken as it is. Raises ``JobExecError`` if our own
+    database cannot be asked.
+    """
+    asked = read_identity(request.get(HEADER))
+    if asked is None:
+        return
+    try:
+        ours = parts.identify()
+    except StoreError as error:
+        raise JobExecError(one_line(str(error))) from error
+    if ours.is_other_than(asked):
+        refusal = CallRefused(
+            f"this call is for the database {asked}, but this worker works on {ours}; nothing was done. "
+            "Give each installation in this Redis a MAILBATCH_NAMESPACE of its own, or the same MAILBATCH_DATABASE_URL"
+        )
+        log.error("%s", refusal)
+        raise refusal
+
+
+def _of_this_process() -> DatabaseIdentity | None:
+    from mailbatch.bootstrap import process_parts
+
+    try:
+        return process_parts().identity()
+    except MailbatchError as error:
+        log.warning("a call goes without its database's identity: %s", error)
+        return None
