@@ -282,7 +282,7 @@ def test_closing_the_stream_ends_dialogues_threads_and_sockets(caplog):
         began = time.monotonic()
         stream.close()
         assert time.monotonic() - began < 20
-        assert wire_threads() == []
+        wait_until(lambda: wire_threads() == [], 10, "the threads of the wire to end")
         server.wait_for(lambda: server.open_sessions == 0)
     assert open_sockets() == sockets
     assert caplog.text == ""
@@ -296,7 +296,7 @@ def test_closing_interrupts_a_connection_that_waits_for_its_next_try():
         began = time.monotonic()
         stream.close()
         assert time.monotonic() - began < 5
-    assert wire_threads() == []
+    wait_until(lambda: wire_threads() == [], 10, "the threads of the wire to end")
 
 
 def test_an_error_of_the_consumer_leaves_nothing_behind():
@@ -307,7 +307,7 @@ def test_an_error_of_the_consumer_leaves_nothing_behind():
 
     with FaultServer() as server, pytest.raises(RuntimeError, match="no more"):
         consume()
-    assert wire_threads() == []
+    wait_until(lambda: wire_threads() == [], 10, "the threads of the wire to end")
 
 
 def test_an_error_of_the_permit_ends_the_stream():
@@ -316,7 +316,7 @@ def test_an_error_of_the_permit_ends_the_stream():
 
     with FaultServer() as server, pytest.raises(RuntimeError, match="nobody knows"):
         list(transport_to(server).send([message()], permit))
-    assert wire_threads() == []
+    wait_until(lambda: wire_threads() == [], 10, "the threads of the wire to end")
 
 
 def test_a_fault_is_logged_once_without_addresses(caplog):
