@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic import context
+from alembic.operations import Operations
+from alembic.operations.ops import CreateForeignKeyOp
 
+from mailbatch.infrastructure.db.engine import schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
+    from alembic.operations.ops import MigrateOperation
     from sqlalchemy.engine import Connection
 
 
@@ -19,18 +23,45 @@ def run() -> None:
         _migrate(connection)
         return
     from mailbatch import config
-    from mailbatch.infrastructure.db.migrate import migrating
+    from mailbatch.infrastructure.db.migrating import migrating
 
-    with migrating(config.load().database_url) as (connection, _):
+    settings = config.load()
+    with migrating(settings.database_url, settings.database_schema) as connection:
         _migrate(connection)
 
 
 def _migrate(connection: Connection) -> None:
     context.configure(
-        connection=connection, target_metadata=metadata, version_table=VERSION_TABLE, transactional_ddl=True
+        connection=connection,
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        version_table_schema=schema_of(connection),
+        transactional_ddl=True,
     )
-    with context.begin_transaction():
-        context.run_migrations()
+    with context.begin_transaction(), Operations.context(context.get_context()) as operations:
+        _name_the_schema(operations)
+        context.get_context().run_migrations()
+
+
+def _name_the_schema(operations: Operations) -> None:
+    """Let each operation of a revision that names no schema be one on our tables in theirs.
+
+    What SQLAlchemy compiles (``metadata.create_all``, ``op.execute`` of an expression) goes there by itself. SQL that a
+    revision writes as text must name the schema: ``op.get_context().version_table_schema``.
+    """
+    schema = operations.migration_context.version_table_schema
+    invoke, batch_alter_table = operations.invoke, operations.batch_alter_table
+
+    def invoke_there(operation: MigrateOperation) -> Any:
+        if isinstance(operation, CreateForeignKeyOp):
+            for side in ("source_schema", "referent_schema"):
+                operation.kw[side] = operation.kw.get(side) or schema
+        elif getattr(operation, "schema", "") is None:
+            operation.schema = schema
+        return invoke(operation)
+
+    operations.invoke = invoke_there
+    operations.batch_alter_table = lambda name, **how: batch_alter_table(name, **{"schema": schema, **how})
 
 
 run()

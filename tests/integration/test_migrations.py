@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from support.databases import SINCE_0002, contents, fill, in_common
 
-from mailbatch.domain.errors import NotMigrated
+from mailbatch.domain.errors import NotMigrated, StoreError
+from mailbatch.infrastructure.db import migrate, migrating
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import current, downgrade, ensure_migrated, head, upgrade
 from mailbatch.infrastructure.db.tables import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy.engine import Engine
+    from support.databases import Contents
 
 _SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name NOT LIKE '%alembic%' ORDER BY 1, 2"
 _POSTGRESQL = {
@@ -90,4 +99,191 @@ def test_the_way_up_down_and_up_again_leads_to_the_same_place(empty_url):
     assert current(engine) == head()
     upgrade(url)
     ensure_migrated(engine)
+    engine.dispose()
+
+
+# --- each revision: those that are there, and those that will come ---
+
+REVISIONS = [script.revision for script in migrate._scripts().walk_revisions()][::-1]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a database is, and the schema of our tables in it."""
+
+    url: str
+    schema: str | None
+
+    def upgrade(self, revision: str = "head") -> list[str]:
+        return upgrade(self.url, revision, schema=self.schema)
+
+    def downgrade(self, revision: str = "base") -> list[str]:
+        return downgrade(self.url, revision, schema=self.schema)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "in a schema"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        return Place(f"sqlite:///{tmp_path}/app.db", None)
+    return Place(
+        request.getfixturevalue("empty_postgres_url"), "Mail-Batch" if request.param == "in a schema" else None
+    )
+
+
+@pytest.fixture
+def engine(place: Place) -> Iterator[Engine]:
+    engine = connect(place.url, place.schema)
+    yield engine
+    engine.dispose()
+
+
+def ask(engine: Engine, question: str) -> list[tuple[object, ...]]:
+    with engine.connect() as connection:
+        return sorted(tuple(row) for row in connection.exec_driver_sql(question))
+
+
+def test_each_revision_keeps_every_row_on_its_way_up_and_down(place, engine):
+    states: dict[str, Contents] = {}
+    for revision in REVISIONS:
+        before = contents(engine)
+        place.upgrade(revision)
+        kept, found = in_common(before, contents(engine))
+        assert found == kept, revision
+        if revision in {"mailbatch_0001", "mailbatch_0002"}:
+            fill(engine, without=SINCE_0002 if revision == "mailbatch_0001" else before.keys())
+        states[revision] = contents(engine)
+        assert states[revision].keys() >= before.keys()
+    assert all(states["mailbatch_0002"].values())
+    for below, revision in reversed(list(pairwise(REVISIONS))):
+        place.downgrade(below)
+        after = contents(engine)
+        kept, found = in_common(states[revision], after)
+        assert found == kept, f"{revision} down to {below}"
+        assert after.keys() == states[below].keys()
+    place.upgrade()
+    ensure_migrated(engine)
+
+
+def test_no_revision_holds_postgresqls_tables_for_long(empty_postgres_url):
+    place, engine = Place(empty_postgres_url, None), connect(empty_postgres_url)
+    files = "SELECT relname, relfilenode FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    checks = "SELECT conrelid::regclass::text, conname, convalidated FROM pg_constraint WHERE contype IN ('c', 'f')"
+    for revision in REVISIONS:
+        files_before, checks_before = dict(ask(engine, files)), ask(engine, checks)
+        place.upgrade(revision)
+        there = files_before.keys() - {"mailbatch_alembic_version"}
+        rewritten = {name for name, file in ask(engine, files) if name in there and files_before[name] != file}
+        assert not rewritten, f"{revision} writes whole tables anew"
+        new = [check for check in ask(engine, checks) if check not in checks_before and check[0] in there]
+        assert [check for check in new if check[2]] == [], f"{revision} reads whole tables: NOT VALID is missing"
+    engine.dispose()
+
+
+def test_two_hosts_that_migrate_at_once_both_succeed(place, engine):
+    with ThreadPoolExecutor(2) as hosts:
+        assert list(hosts.map(lambda _: place.upgrade(), range(2))) == [[], []]
+    ensure_migrated(engine)
+
+
+# --- what keeps a revision of SQLite from losing rows ---
+
+REBUILD = """
+    from mailbatch.infrastructure.db.rebuilding import rebuild
+    rebuild(op.get_bind(), "mail_reservations", lambda sql: sql.replace("claim_no >= 0", "claim_no > -1"))
+    with op.batch_alter_table("batch_runs", recreate="always") as batch:
+        batch.add_column(sa.Column("colour", sa.Text))
+"""
+
+
+@pytest.fixture
+def a_revision_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a revision on top of ours."""
+
+    def add(does: str) -> None:
+        folder = tmp_path / "migrations"
+        shutil.copytree(migrate._folder(), folder)
+        (folder / "versions" / "extra.py").write_text(
+            "import sqlalchemy as sa\nfrom alembic import op\n"
+            f"revision = 'mailbatch_extra'\ndown_revision = '{head()}'\n"
+            f"def upgrade():\n    {does.strip()}\n"
+        )
+        monkeypatch.setattr(migrate, "_folder", lambda: folder)
+
+    return add
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Engine]:
+    """A migrated SQLite database with rows in every state."""
+    url = f"sqlite:///{tmp_path}/app.db"
+    upgrade(url)
+    engine = connect(url)
+    fill(engine)
+    yield engine
+    engine.dispose()
+
+
+def test_a_table_that_is_made_anew_keeps_its_rows_and_all_that_hangs_on_it(sqlite, a_revision_that):
+    with sqlite.begin() as connection:
+        for own in (
+            "ALTER TABLE mail_reservations ADD COLUMN order_id INTEGER DEFAULT 7",
+            "CREATE INDEX of_the_shop ON mail_reservations (order_id)",
+            "CREATE VIEW shop_mails AS SELECT id, status FROM mail_reservations",
+            "CREATE TRIGGER shop AFTER DELETE ON mail_reservations BEGIN UPDATE batch_runs SET pid = 42; END",
+        ):
+            connection.exec_driver_sql(own)
+    before, made = contents(sqlite), set(ddl(sqlite)["all"])
+    a_revision_that(REBUILD)
+    upgrade(str(sqlite.url))
+    kept, found = in_common(before, contents(sqlite))
+    assert found == kept
+    changed = {row[1]: row[3] for row in made ^ set(ddl(sqlite)["all"])}
+    assert changed.keys() == {"mail_reservations", "batch_runs"}
+    assert "claim_no > -1" in next(row[3] for row in ddl(sqlite)["all"] if row[1] == "mail_reservations")
+    with sqlite.begin() as connection:
+        connection.execute(sa.delete(metadata.tables["mail_reservations"]))
+        assert connection.exec_driver_sql("SELECT count(*) FROM shop_mails").scalar() == 0
+    assert contents(sqlite)["mail_attempts"] == []
+    assert {row["pid"] for row in contents(sqlite)["batch_runs"]} == {42}
+
+
+def test_a_table_that_is_not_as_a_revision_expects_it_stays_as_it_is(sqlite, a_revision_that):
+    a_revision_that(REBUILD.replace("claim_no >= 0", "no such text"))
+    with pytest.raises(StoreError, match="the table mail_reservations is not as this revision expects it"):
+        upgrade(str(sqlite.url))
+
+
+@pytest.mark.parametrize(
+    ("does", "expected"),
+    [
+        ("op.execute('DELETE FROM mail_attempts WHERE claim_no = 2')", "7 rows of mail_attempts in .* would be lost"),
+        ("op.execute('UPDATE run_errors SET run_id = 1')", "3 rows of run_errors in .* would refer to nothing"),
+    ],
+)
+def test_a_revision_that_would_lose_rows_changes_nothing(sqlite, a_revision_that, does, expected):
+    before, revision = contents(sqlite), current(sqlite)
+    a_revision_that(does)
+    with pytest.raises(StoreError, match=expected):
+        upgrade(str(sqlite.url))
+    assert contents(sqlite) == before
+    assert current(sqlite) == revision
+
+
+def test_rows_that_referred_to_nothing_before_do_not_stop_a_migration(sqlite, a_revision_that):
+    with closing(sqlite3.connect(sqlite.url.database)) as other, other:
+        other.execute("DELETE FROM batch_runs")
+    a_revision_that(REBUILD)
+    upgrade(str(sqlite.url))
+    assert len(contents(sqlite)["run_errors"]) == 3
+
+
+def test_a_table_in_use_is_not_waited_for_without_end(postgres_url, a_revision_that, monkeypatch):
+    monkeypatch.setattr(migrating, "_LOCK_TIMEOUT", "300ms")
+    a_revision_that("op.add_column('mail_reservations', sa.Column('colour', sa.Text))")
+    engine = connect(postgres_url)
+    with engine.connect() as reader:
+        reader.execute(sa.select(metadata.tables["mail_reservations"])).all()
+        with pytest.raises(StoreError, match="canceling statement due to lock timeout"):
+            upgrade(postgres_url)
+    upgrade(postgres_url)
     engine.dispose()

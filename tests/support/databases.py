@@ -10,40 +10,43 @@ import sqlalchemy as sa
 
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
-from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.engine import connect, schema_of
 from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.engine import Connection, Engine
+
+Contents = dict[str, list[dict[str, Any]]]
 
 OLDER = {"0001": "mailbatch_0001", "0002": "mailbatch_0002"}
 SINCE_0002 = ("relay_circuits", "operator_actions", "api_answers", "run_reports", "mail_traces")
 _NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
-def make_older(url: str, revision: str = "0002") -> None:
+def make_older(url: str, revision: str = "0002", schema: str | None = None) -> None:
     """Make what versions without a version table of their own left: their tables, and a row in alembic_version."""
-    upgrade(url, OLDER[revision])
-    engine = connect(url)
+    upgrade(url, OLDER[revision], schema=schema)
+    engine = connect(url, schema)
     with engine.begin() as connection:
-        connection.exec_driver_sql(f"DROP TABLE {VERSION_TABLE}")
+        connection.execute(sa.schema.DropTable(sa.Table(VERSION_TABLE, sa.MetaData())))
         make_alembic_version(connection, revision)
     engine.dispose()
 
 
 def make_alembic_version(connection: Connection, *revisions: str) -> None:
     """Make the version table of any Alembic, at ``revisions``."""
-    connection.exec_driver_sql(
-        "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
-        "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
-    )
+    table = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), nullable=False))
+    table.append_constraint(sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
+    table.create(connection)
     for revision in revisions:
-        connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{revision}')")  # noqa: S608
+        connection.execute(sa.insert(table).values(version_num=revision))
 
 
-def fill(engine: Engine, *, without: tuple[str, ...] = ()) -> None:
-    """Store a mail in every state, with what hangs on it, and at least one row in each table but ``without``."""
+def fill(engine: Engine, *, without: Collection[str] = ()) -> None:
+    """Store a mail in every state, with what hangs on it, and rows in each table of 0002 but ``without``."""
     with engine.begin() as connection:
         for table, rows in _rows().items():
             if table not in without:
@@ -51,14 +54,26 @@ def fill(engine: Engine, *, without: tuple[str, ...] = ()) -> None:
                     connection.execute(sa.insert(metadata.tables[table]).values(row))
 
 
-def contents(engine: Engine) -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of each of our tables that is there, in the columns that it has, in a fixed order."""
+def contents(engine: Engine) -> Contents:
+    """Every row of each of our tables that is there, by table; a row has its columns by name."""
+    schema = schema_of(engine)
     with engine.connect() as connection:
-        present = sa.inspect(connection).get_table_names()
-        tables = [
-            sa.Table(name, sa.MetaData(), autoload_with=connection) for name in metadata.tables if name in present
-        ]
-        return {table.name: sorted(map(tuple, connection.execute(sa.select(table))), key=repr) for table in tables}
+        present = metadata.tables.keys() & set(sa.inspect(connection).get_table_names(schema=schema))
+        tables = [sa.Table(name, sa.MetaData(), schema=schema, autoload_with=connection) for name in sorted(present)]
+        return {table.name: [dict(row) for row in connection.execute(sa.select(table)).mappings()] for table in tables}
+
+
+def in_common(one: Contents, other: Contents) -> tuple[Contents, Contents]:
+    """Both without the tables and columns that only one of them has; rows in a fixed order."""
+    return _reduced(one, other), _reduced(other, one)
+
+
+def _reduced(whole: Contents, to: Contents) -> Contents:
+    return {
+        name: sorted(({key: row[key] for key in row if not to[name] or key in to[name][0]} for row in rows), key=repr)
+        for name, rows in whole.items()
+        if name in to
+    }
 
 
 def _rows() -> dict[str, list[dict[str, Any]]]:

@@ -40,8 +40,11 @@ _READ_ONLY = "mailbatch_read_only"
 _TRANSIENT = ("08", "40", "53", "55", "57", "58", "25006", "XX000")
 
 
-def connect(url: str) -> Engine:
-    """An engine for ``url``; nothing is opened before it is used. Every forked process makes its own."""
+def connect(url: str, schema: str | None = None) -> Engine:
+    """An engine for ``url``; nothing is opened before it is used. Every forked process makes its own.
+
+    With ``schema`` each statement names our tables in that schema of PostgreSQL, whatever the search_path is.
+    """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(url)
@@ -54,12 +57,24 @@ def connect(url: str) -> Engine:
             json_deserializer=read_json,
             # An error that breaks a job is written into reports and logs: it must not repeat a mail.
             hide_parameters=True,
+            execution_options=in_schema(schema),
             connect_args={**ours, "application_name": "mailbatch"},
         )
     except ModuleNotFoundError as error:
         raise StoreError(
             f"PostgreSQL needs the driver {error.name}: pip install 'mailbatch[postgres]'", transient=False
         ) from error
+
+
+def in_schema(schema: str | None) -> dict[str, Any]:
+    """The execution options by which statements name our tables in ``schema``; none for None."""
+    return {} if schema is None else {"schema_translate_map": {None: schema}}
+
+
+def schema_of(place: Engine | Connection) -> str | None:
+    """The schema in which statements name our tables; None where the connection's own search path decides."""
+    found: str | None = (place.get_execution_options().get("schema_translate_map") or {}).get(None)
+    return found
 
 
 def _sqlite(url: str) -> Engine:
@@ -142,11 +157,13 @@ def describe(error: exc.DBAPIError, engine: Engine) -> str:
 
 
 def place(engine: Engine) -> str:
-    """Where the database is, without who asks: the absolute path of an SQLite file, else host, port and name."""
+    """Where the tables are, without who asks: the path of an SQLite file, else host, port, database and schema."""
     url = engine.url
     if url.get_backend_name() == "sqlite":
         from pathlib import Path
 
         return str(Path(url.database or "").resolve())
     where = url.host or url.query.get("host") or "localhost"
-    return f"{url.get_backend_name()}://{where}:{url.port or 5432}/{url.database or ''}"
+    schema = schema_of(engine)
+    inside = "" if schema is None else f", schema {schema}"
+    return f"{url.get_backend_name()}://{where}:{url.port or 5432}/{url.database or ''}{inside}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,40 +13,40 @@ from alembic.script import ScriptDirectory
 
 from mailbatch.domain.errors import NotMigrated
 from mailbatch.infrastructure.db import older
-from mailbatch.infrastructure.db.engine import connect, place, reading, writing
+from mailbatch.infrastructure.db.engine import place, reading, schema_of
+from mailbatch.infrastructure.db.migrating import make_schema, migrating
 from mailbatch.infrastructure.db.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Connection, Engine
 
-_MIGRATION_LOCK = 0x6D61696C
-"""The key of PostgreSQL's advisory lock around a migration: "mail" in ASCII."""
 
+def upgrade(url: str, revision: str = "head", *, schema: str | None = None) -> list[str]:
+    """Bring the tables of the database at ``url`` up to ``revision``; return what its owner must know.
 
-def upgrade(url: str, revision: str = "head") -> list[str]:
-    """Bring the schema of the database at ``url`` up to ``revision``; return what its owner must know.
-
-    Raises ``StoreError``, and ``NotMigrated`` if tables bear our names that are not ours.
+    A ``schema`` that is not there is made. Raises ``StoreError``, and ``NotMigrated`` if tables bear our names that are
+    not ours.
     """
-    with migrating(url) as (connection, notes):
+    with migrating(url, schema) as connection:
+        make_schema(connection)
+        notes = _take_over(connection)
         command.upgrade(_config(connection), revision)
     return notes
 
 
-def downgrade(url: str, revision: str = "base") -> list[str]:
+def downgrade(url: str, revision: str = "base", *, schema: str | None = None) -> list[str]:
     """Take the schema down to ``revision``; ``base`` removes every table, and what is in them.
 
     A revision that earlier versions know is written where they look for it. Returns and raises as ``upgrade``.
     """
-    with migrating(url) as (connection, notes):
+    with migrating(url, schema) as connection:
+        notes = _take_over(connection)
         command.downgrade(_config(connection), revision)
         reached = _recorded(connection)
         if reached is None:
             _version_table.drop(connection, checkfirst=True)
         elif note := older.hand_back(connection, reached):
-            notes.append(note)
+            notes = [note]
     return notes
 
 
@@ -88,26 +87,6 @@ def _refuse_a_newer(found: str, engine: Engine) -> None:
         )
 
 
-@contextmanager
-def migrating(url: str) -> Iterator[tuple[Connection, list[str]]]:
-    """One transaction for a whole migration, and the list for what its owner must know.
-
-    A migration that fails leaves nothing behind.
-    """
-    engine = connect(url)
-    try:
-        with writing(engine) as connection:
-            if connection.dialect.name == "postgresql":
-                # Two hosts that migrate at once go one after the other; SQLite's BEGIN IMMEDIATE does that by itself.
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            had_version_table = sa.inspect(connection).has_table(VERSION_TABLE)
-            yield connection, _take_over(connection)
-            if not had_version_table:
-                _let_everybody_read_the_version(connection)
-    finally:
-        engine.dispose()
-
-
 def _take_over(connection: Connection) -> list[str]:
     """Record the revision of tables that an earlier version made."""
     if (recorded := _recorded(connection)) is not None:
@@ -120,12 +99,6 @@ def _take_over(connection: Connection) -> list[str]:
     _context(connection).stamp(scripts, older.REVISIONS[found])
     note = older.take_over(connection, found)
     return [note] if note else []
-
-
-def _let_everybody_read_the_version(connection: Connection) -> None:
-    """Each role that sends or reserves must know whether the tables fit; the version is no secret."""
-    if connection.dialect.name == "postgresql" and sa.inspect(connection).has_table(VERSION_TABLE):
-        connection.exec_driver_sql(f"GRANT SELECT ON {VERSION_TABLE} TO PUBLIC")
 
 
 def _recorded(connection: Connection) -> str | None:
@@ -141,7 +114,8 @@ def _recorded(connection: Connection) -> str | None:
 
 
 def _context(connection: Connection) -> MigrationContext:
-    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    opts = {"version_table": VERSION_TABLE, "version_table_schema": schema_of(connection)}
+    return MigrationContext.configure(connection, opts=opts)
 
 
 _version_table = sa.Table(VERSION_TABLE, sa.MetaData())

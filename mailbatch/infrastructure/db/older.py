@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.reflection import ObjectKind
 
 from mailbatch.domain.errors import NotMigrated
-from mailbatch.infrastructure.db.engine import place
+from mailbatch.infrastructure.db.engine import place, schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def hand_back(connection: Connection, revision: str) -> str | None:
 
 def _columns(connection: Connection) -> dict[str, set[str]]:
     """The columns of each table, or view, that bears one of our names."""
-    reflected = sa.inspect(connection).get_multi_columns(filter_names=list(metadata.tables), kind=ObjectKind.ANY)
+    reflected = sa.inspect(connection).get_multi_columns(
+        schema=schema_of(connection), filter_names=list(metadata.tables), kind=ObjectKind.ANY
+    )
     return {name: {column["name"] for column in columns} for (_, name), columns in reflected.items() if columns}
 
 
@@ -100,13 +102,14 @@ def _what_is_wrong(found: dict[str, set[str]], shape: dict[str, set[str]], where
 
 
 def _rows(connection: Connection) -> set[str]:
-    if not sa.inspect(connection).has_table(_shared.name):
+    if not sa.inspect(connection).has_table(_shared.name, schema=schema_of(connection)):
         return set()
     return set(connection.execute(sa.select(_v)).scalars())
 
 
 def _has_tables_of_others(connection: Connection) -> bool:
-    return bool(set(sa.inspect(connection).get_table_names()) - {*metadata.tables, _shared.name, VERSION_TABLE})
+    present = set(sa.inspect(connection).get_table_names(schema=schema_of(connection)))
+    return bool(present - {*metadata.tables, _shared.name, VERSION_TABLE})
 
 
 def _listed(names: set[str]) -> str:

@@ -1,0 +1,135 @@
+"""The transaction of a migration: one at a time, whole or not at all, and no row is lost in it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+
+from mailbatch.domain.errors import NotMigrated, StoreError
+from mailbatch.infrastructure.db.engine import connect, place, schema_of, writing
+from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection
+
+_MIGRATION_LOCK = 0x6D61696C
+"""The first half of the key of PostgreSQL's advisory lock around a migration: "mail" in ASCII."""
+_LOCK_TIMEOUT = "10s"
+"""How long a statement waits for a table that somebody uses; meanwhile all others wait behind it."""
+
+
+@contextmanager
+def migrating(url: str, schema: str | None = None) -> Iterator[Connection]:
+    """A connection in the one transaction of a migration; committed at the end, unless rows were lost.
+
+    Raises ``StoreError`` and ``NotMigrated``.
+    """
+    engine = connect(url, schema)
+    whole = _losing_nothing if engine.dialect.name == "sqlite" else _in_turn
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _let_tables_be_made_anew)
+    try:
+        with writing(engine) as connection, whole(connection):
+            had_version_table = _has_version_table(connection)
+            yield connection
+            if not had_version_table and _has_version_table(connection):
+                _let_everybody_read_the_version(connection)
+    finally:
+        engine.dispose()
+
+
+def _has_version_table(connection: Connection) -> bool:
+    return sa.inspect(connection).has_table(VERSION_TABLE, schema=schema_of(connection))
+
+
+def make_schema(connection: Connection) -> None:
+    """Make the schema of our tables if there is none. Raises ``NotMigrated`` if this role may not."""
+    schema = schema_of(connection)
+    if schema is None or sa.inspect(connection).has_schema(schema):
+        return
+    statement = sa.schema.CreateSchema(schema)
+    try:
+        connection.execute(statement)
+    except exc.ProgrammingError as error:
+        advice = f"let somebody who may run: {statement.compile(connection)} AUTHORIZATION {_role(connection)}"
+        raise NotMigrated(
+            f"there is no such schema at {place(connection.engine)}, and this role may not make it; {advice}"
+        ) from error
+
+
+def _role(connection: Connection) -> str:
+    return connection.dialect.identifier_preparer.quote(connection.engine.url.username or "…")
+
+
+# --- PostgreSQL ---
+
+
+@contextmanager
+def _in_turn(connection: Connection) -> Iterator[None]:
+    """Let two hosts that migrate the same schema at once go one after the other."""
+    name = sa.func.coalesce(sa.cast(sa.bindparam("schema", schema_of(connection)), sa.Text), sa.func.current_schema())
+    lock = sa.func.pg_advisory_xact_lock(sa.cast(_MIGRATION_LOCK, sa.Integer), sa.func.hashtext(name))
+    connection.execute(sa.select(lock))
+    unset = sa.func.current_setting("lock_timeout") == "0"
+    connection.execute(sa.select(sa.func.set_config("lock_timeout", _LOCK_TIMEOUT, sa.true())).where(unset))
+    yield
+
+
+def _let_everybody_read_the_version(connection: Connection) -> None:
+    """Each role that sends or reserves must know whether the tables fit; the version is no secret."""
+    if connection.dialect.name == "postgresql":
+        table = sa.table(VERSION_TABLE, schema=schema_of(connection))
+        name = connection.dialect.identifier_preparer.format_table(table)
+        connection.execute(sa.text(f"GRANT SELECT ON {name.replace(':', chr(92) + ':')} TO PUBLIC"))
+
+
+# --- SQLite ---
+
+
+def _let_tables_be_made_anew(raw: Any, _record: Any) -> None:
+    """Before BEGIN, because these pragmas do nothing within a transaction."""
+    # DROP TABLE, a part of making a table anew, would delete the rows that refer to it.
+    raw.execute("PRAGMA foreign_keys=OFF").close()
+    # RENAME, the next part, would fail where a view or trigger of somebody's names the table.
+    raw.execute("PRAGMA legacy_alter_table=ON").close()
+
+
+@contextmanager
+def _losing_nothing(connection: Connection) -> Iterator[None]:
+    """Raise ``StoreError`` if a table has fewer rows afterwards, or more rows that refer to nothing.
+
+    Whoever else writes waits since BEGIN IMMEDIATE. PostgreSQL needs no such look: it refuses to drop a table to which
+    others refer, and counting would hold its locks for long.
+    """
+    rows, orphans = _rows(connection), _orphans(connection)
+    yield
+    left, strays = _rows(connection), _orphans(connection)
+    lost = {table: count - left[table] for table, count in rows.items() if left.get(table, count) < count}
+    torn = {table: count - orphans.get(table, 0) for table, count in strays.items() if count > orphans.get(table, 0)}
+    for table, count in (lost | torn).items():
+        what = "would be lost" if table in lost else "would refer to nothing"
+        raise StoreError(
+            f"{count} rows of {table} in {place(connection.engine)} {what}, so nothing was changed", transient=False
+        )
+
+
+def _rows(connection: Connection) -> dict[str, int]:
+    present = metadata.tables.keys() & set(sa.inspect(connection).get_table_names())
+    count = sa.select(sa.func.count())
+    return {name: connection.scalar(count.select_from(sa.table(name))) or 0 for name in sorted(present)}
+
+
+def _orphans(connection: Connection) -> dict[str, int]:
+    """How many rows refer to nothing, by table: of ours, and of those that refer to ours."""
+    inspector = sa.inspect(connection)
+    quote = connection.dialect.identifier_preparer.quote
+    return {
+        table: len(connection.exec_driver_sql(f"PRAGMA foreign_key_check({quote(table)})").all())
+        for table in inspector.get_table_names()
+        if any(key["referred_table"] in metadata.tables for key in inspector.get_foreign_keys(table))
+    }
