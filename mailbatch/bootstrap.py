@@ -84,7 +84,7 @@ class Parts:
         """The database's connections."""
         from mailbatch.infrastructure.db.engine import connect
 
-        return connect(self.settings.database_url)
+        return connect(self.settings.database_url, self.settings.database_schema)
 
     def identify(self) -> DatabaseIdentity:
         """Which database this is, asked now. Raises ``StoreError``."""

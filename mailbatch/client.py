@@ -10,6 +10,7 @@ back. A SAVEPOINT (``session.begin_nested()``) works as for any other statement.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,21 +20,24 @@ from uuid_utils.compat import uuid7
 from mailbatch.application.reserve import CheckDraft, Draft, Reserve
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status, address_list
+from mailbatch.domain.schema_name import what_is_wrong
+from mailbatch.infrastructure.db.engine import in_schema
 from mailbatch.infrastructure.db.interventions import cancel as cancel_one
 from mailbatch.infrastructure.db.reservations import SqlIntake
+from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.tracing.reserving import reserving
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.orm import Session, scoped_session
 
     Caller = Session | scoped_session[Any] | Connection
 
-__all__ = ["cancel", "reserve"]
+__all__ = ["cancel", "include_object", "reserve"]
 
 MAX_MESSAGE_BYTES = 26_214_400
 
@@ -59,12 +63,14 @@ def reserve(
     tag: str | None = None,
     id: UUID | None = None,  # noqa: A002 - it is the column's name
     max_message_bytes: int = MAX_MESSAGE_BYTES,
+    schema: str | None = None,
 ) -> UUID:
     """Reserve a mail in the transaction of ``session_or_connection``; answer its id (a UUID of version 7).
 
     ``to``, ``cc``, ``bcc`` and ``reply_to`` are RFC 5322 address lists, or sequences of one address each. ``at``
     (default: now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking
     again with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
+    ``schema`` is the PostgreSQL schema of mailbatch's tables, if that is not on your connection's search path.
 
     Raises:
         InvalidReservation: with one line for each thing that is wrong; nothing was stored.
@@ -91,20 +97,49 @@ def reserve(
     )
     check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=max_message_bytes)
     connection = _connection(session_or_connection)
-    with reserving() as trace:
+    with reserving() as trace, _naming(connection, schema):
         stored = Reserve(check=check, intake=SqlIntake(connection))(draft)
         if trace and stored.new:
             keep_trace(connection, [stored.reservation_id], trace)
     return stored.reservation_id
 
 
-def cancel(session_or_connection: Caller, reservation_id: UUID) -> bool:
-    """Cancel a reservation in the transaction of ``session_or_connection``.
+def cancel(session_or_connection: Caller, reservation_id: UUID, *, schema: str | None = None) -> bool:
+    """Cancel a reservation in the transaction of ``session_or_connection``; ``schema`` as for ``reserve``.
 
     True: it is cancelled, and once you have committed it is never sent. False: it is too late (being sent, sent,
     failed …), or there is no such reservation.
     """
-    return cancel_one(_connection(session_or_connection), reservation_id).status is Status.CANCELLED
+    connection = _connection(session_or_connection)
+    with _naming(connection, schema):
+        return cancel_one(connection, reservation_id).status is Status.CANCELLED
+
+
+def include_object(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: A002, ARG001, FBT001 - Alembic's signature
+    """Say whether your Alembic is to look at ``object``: not if it is a table of mailbatch's, or belongs to one.
+
+    For ``context.configure(include_object=…)`` in the env.py of your application, so that ``alembic revision
+    --autogenerate`` and ``alembic check`` leave mailbatch's tables alone, in whatever schema they are.
+    """
+    return not is_ours(object if type_ == "table" else getattr(object, "table", None))
+
+
+@contextmanager
+def _naming(connection: Connection, schema: str | None) -> Iterator[None]:
+    """Let statements name our tables in ``schema`` for a moment; the connection is the caller's."""
+    if schema is None:
+        yield
+        return
+    if connection.dialect.name != "postgresql":
+        raise InvalidReservation([f"schema: {connection.dialect.name} has no schemas, leave it out"])
+    if wrong := what_is_wrong(schema):
+        raise InvalidReservation([f"schema: {wrong}"])
+    before = connection.get_execution_options().get("schema_translate_map")
+    connection.execution_options(**in_schema(schema))
+    try:
+        yield
+    finally:
+        connection.execution_options(schema_translate_map=before)
 
 
 def _connection(caller: Caller) -> Connection:

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.schedule import Cron, Every, Schedule
+from mailbatch.domain.schema_name import what_is_wrong
 from mailbatch.domain.settlement import OnDoubt
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True, extra="ignore")
 
     database_url: str = Field(default="sqlite:///mailbatch.db", repr=False)
+    database_schema: str | None = None
     redis_url: str = Field(default="redis://localhost:6379/0", repr=False)
     namespace: str = "mailbatch"
     broker_url: str | None = Field(default=None, repr=False)
@@ -130,6 +132,13 @@ class Settings(BaseSettings):
         if backend != "sqlite":
             _check_server(rest)
         return url if backend == "sqlite" else f"postgresql+psycopg://{rest}"
+
+    @field_validator("database_schema")
+    @classmethod
+    def _schema(cls, name: str | None) -> str | None:
+        if name is not None and (wrong := what_is_wrong(name)):
+            raise ValueError(wrong)
+        return name
 
     @field_validator("redis_url", "broker_url", "result_backend")
     @classmethod
@@ -211,6 +220,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
+        if self.database_schema is not None and self.database_url.startswith("sqlite"):
+            raise ValueError(
+                f"{PREFIX}DATABASE_SCHEMA={self.database_schema}: must not be set for SQLite, which has no schemas"
+            )
         if self.retry_backoff_max < self.retry_backoff:
             raise ValueError(
                 f"{PREFIX}RETRY_BACKOFF_MAX={self.retry_backoff_max:g}: must be at least "

@@ -58,10 +58,10 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         self._lock_ttl = settings.lock_ttl
         if current_process()._name == "MainProcess":  # noqa: SLF001 - as Celery does
             announce(settings, self.app.conf)
-            check_database(settings.database_url)
+            check_database(settings)
         self.install_default_entries(self.data)
         self.update_from_dict(self.app.conf.beat_schedule)
-        self._engine = connect(settings.database_url)
+        self._engine = connect(settings.database_url, settings.database_schema)
         self._timetable = Timetable(self._engine)
         self._started: set[str] = set()
         self._rechecks: dict[str, _Recheck] = {}

@@ -36,7 +36,7 @@ def announce(settings: config.Settings, celery: Mapping[str, Any]) -> None:
     Ends the process if the database's driver is missing.
     """
     try:
-        engine = connect(settings.database_url)
+        engine = connect(settings.database_url, settings.database_schema)
     except StoreError as error:
         # A driver is missing: no waiting helps.
         log.critical("%s", error)
@@ -49,13 +49,13 @@ def announce(settings: config.Settings, celery: Mapping[str, Any]) -> None:
         log.warning("celeryconfig.py: %s", other)
 
 
-def check_database(url: str) -> bool:
+def check_database(settings: config.Settings) -> bool:
     """Whether the database could be asked; one log line if not.
 
     Ends the process with exit code 1 and one line if it has not the tables that this version works with.
     """
     try:
-        _check(url)
+        _check(settings)
     except NotMigrated as error:
         log.critical("%s", error)
         sys.exit(1)
@@ -65,17 +65,17 @@ def check_database(url: str) -> bool:
     return True
 
 
-def watch_until_reachable(url: str) -> None:
+def watch_until_reachable(settings: config.Settings) -> None:
     """Ask the database again and again, beside everything else, until it answers and is migrated."""
-    threading.Thread(target=_watch, args=(url,), name="database-watch", daemon=True).start()
+    threading.Thread(target=_watch, args=(settings,), name="database-watch", daemon=True).start()
 
 
-def _watch(url: str) -> None:
+def _watch(settings: config.Settings) -> None:
     waiting = threading.Event()
     for wait in back_off():
         waiting.wait(wait)
         try:
-            _check(url)
+            _check(settings)
         except (NotMigrated, StoreError) as error:
             log.error("%s; trying again", error)  # noqa: TRY400
         else:
@@ -83,8 +83,8 @@ def _watch(url: str) -> None:
             return
 
 
-def _check(url: str) -> None:
-    engine = connect(url)
+def _check(settings: config.Settings) -> None:
+    engine = connect(settings.database_url, settings.database_schema)
     try:
         ensure_migrated(engine)
     finally:

@@ -42,8 +42,8 @@ class StartChecks(bootsteps.Step):  # type: ignore[misc]
                 "the solo pool runs tasks in the process that should listen: no revoke reaches a run that is going on, "
                 "and `control shutdown` only its end. Use prefork (the default) or threads"
             )
-        if not check_database(settings.database_url):
-            watch_until_reachable(settings.database_url)
+        if not check_database(settings):
+            watch_until_reachable(settings)
 
 
 class BeatGuard(bootsteps.StartStopStep):  # type: ignore[misc]

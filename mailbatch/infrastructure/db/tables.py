@@ -276,3 +276,17 @@ mail_traces = sa.Table(
     Column("traceparent", sa.Text, nullable=False),
     Column("tracestate", sa.Text),
 )
+
+
+def is_ours(table: sa.Table | None) -> bool:
+    """Whether ``table``, reflected from a database or declared by somebody, stands for one of these.
+
+    It bears our name, and its columns are some of ours, or all of ours and more: a model of an application may declare
+    a few, a database may have some that were added. A table of the same name with other columns is somebody else's.
+    """
+    if table is None or table.name not in {*metadata.tables, VERSION_TABLE}:
+        return False
+    if table.name == VERSION_TABLE:
+        return True
+    theirs, ours = set(table.columns.keys()), set(metadata.tables[table.name].columns.keys())
+    return theirs <= ours or theirs >= ours

@@ -16,7 +16,8 @@ def migrate(*, as_json: bool) -> None:
 
     with opened(migrated=False) as parts:
         before = migrate.current(parts.engine)
-        notes = migrate.upgrade(parts.settings.database_url)
+        settings = parts.settings
+        notes = migrate.upgrade(settings.database_url, schema=settings.database_schema)
         now, where = migrate.head(), engine.place(parts.engine)
     if as_json:
         print_json({"database": where, "before": before, "revision": now, "notes": notes})
