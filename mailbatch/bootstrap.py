@@ -250,10 +250,11 @@ class Parts:
 
     @cached_property
     def _manners(self) -> Manners:
-        """What this process has learnt of the relay."""
+        """What this process has learned of the relay, and others before it."""
+        from mailbatch.infrastructure.redis.relay_memory import RedisRelayMemory
         from mailbatch.infrastructure.smtp.protocol import Manners
 
-        return Manners()
+        return Manners(memory=RedisRelayMemory(self.redis, self.keys.habits(self.relay.name)))
 
     @property
     def send_due(self) -> SendDue:

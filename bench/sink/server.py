@@ -20,6 +20,7 @@ from time import monotonic, process_time
 
 GREETING = b"220 sink ESMTP\r\n"
 OK = b"250 2.0.0 Ok\r\n"
+NO_MAIL = b"503 5.5.1 no mail\r\n"
 GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 END_OF_DATA = b"\r\n.\r\n"
 EMPTY = b".\r\n"
@@ -117,6 +118,9 @@ class Session:
         self.skip, self.chunk, self.is_last = size, size, is_last
 
     def _chunk_is_in(self, replies: list[bytes]) -> None:
+        if not self.protocol:
+            replies.append(NO_MAIL)
+            return
         self.data_bytes += self.chunk
         if self.is_last:
             self.account.took("BDAT", self.data_bytes)
@@ -151,7 +155,8 @@ class Session:
             replies.append(GO_AHEAD)
         elif verb == b"BDAT":
             size, _, last = rest.partition(b" ")
-            self.protocol = "BDAT"
+            # Without a mail before it, it is a trial of what becomes of a chunk that is refused.
+            self.protocol = self.protocol and "BDAT"
             self._expect_chunk(int(size), is_last=last.strip().upper() == b"LAST")
             if not self.skip:
                 self._chunk_is_in(replies)

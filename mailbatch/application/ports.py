@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.message import Address, Claim, Message
     from mailbatch.domain.outcome import Outcome, Verdict
+    from mailbatch.domain.relay_habits import RelayHabits
     from mailbatch.domain.reservation import Mail
     from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, RunReport, Trigger
     from mailbatch.domain.settlement import OnDoubt, Settlement
@@ -313,6 +314,20 @@ class Circuits(Protocol):
 
     def close(self, relay: str) -> None:
         """It is well again: forget all failures."""
+
+
+class RelayMemory(Protocol):
+    """What was learned of the way in which one relay is to be spoken to, kept over processes, for a day.
+
+    After that it is forgotten and tried anew: a relay that was mended is fast again, and trying costs a mail's commands
+    or one round trip, never a verdict. Nothing is raised: a memory that cannot be asked is no reason not to send.
+    """
+
+    def recall(self) -> RelayHabits | None:
+        """What is known, the defaults if nothing is; None if that cannot be found out now."""
+
+    def note(self, habits: RelayHabits) -> bool:
+        """Keep it in place of what was known; return whether that was done."""
 
 
 class Switch(Protocol):

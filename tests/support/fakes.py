@@ -13,6 +13,7 @@ from mailbatch.application.ports import Holder
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.relay_habits import RelayHabits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -159,6 +160,20 @@ class FakeStatusBoard:
         text = None if self._server.away else self._server.get(f"status:{job}")
         shown = None if text is None else json.loads(text)
         return shown if isinstance(shown, dict) else None
+
+
+class FakeRelayMemory:
+    """The port ``RelayMemory`` in this process."""
+
+    def __init__(self) -> None:
+        self.habits = RelayHabits()
+
+    def recall(self) -> RelayHabits:
+        return self.habits
+
+    def note(self, habits: RelayHabits) -> bool:
+        self.habits = habits
+        return True
 
 
 class FakeTransport:

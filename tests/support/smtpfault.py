@@ -158,6 +158,7 @@ class FaultServer:
         self.mechanisms = mechanisms
         self.journal: list[Accepted] = []
         self.commands: list[tuple[int, str]] = []
+        self.trials: list[int] = []
         self.sessions: list[Session] = []
         self.stopping = threading.Event()
         self._changed = threading.Condition()
@@ -229,6 +230,7 @@ class Session:
     command: str = ""
     username: str | None = None
     ended: bool = False
+    has_begun: bool = False
     prefix: bytes = b""
     ordinary: Callable[[], None] = lambda: None
 
@@ -282,6 +284,10 @@ class Session:
             self.step("connect", lambda: self.say("220 fault.example ESMTP"))
             while True:
                 self.command = self.read_until(b"\r\n").decode()
+                if self.command.startswith("BDAT") and not self.has_begun:
+                    self.swallow_trial()
+                    continue
+                self.has_begun |= self.command.startswith("MAIL")
                 self.server.note(lambda: self.server.commands.append((self.number, self.command)))
                 self.obey(*self.command.partition(" ")[::2])
         except (HungUp, OSError):
@@ -289,6 +295,13 @@ class Session:
         finally:
             self.sock.close()
             self.server.note(lambda: setattr(self, "ended", True))
+
+    def swallow_trial(self) -> None:
+        """A chunk before any mail, by which a client sees what becomes of one that is refused; no step of a script."""
+        self.server.note(lambda: self.server.trials.append(self.number))
+        assert self.read_until(b"\r\nRSET\r\n") == b"QUIT"
+        self.say("503 5.5.1 no recipients")
+        self.say("250 2.0.0 forgotten")
 
     def obey(self, verb: str, rest: str) -> None:
         match verb.upper():

@@ -42,6 +42,9 @@ class Relay:
         self._recipients: list[str] = []
         self._chunk: int | None = None
         self._in_data = False
+        self.takes_ahead = chance.random() < 0.7  # Haraka does not
+        self._early = 0
+        self._is_early = False
 
     def feed(self, data: bytes) -> None:
         self._heard += data
@@ -60,17 +63,24 @@ class Relay:
             if len(self._heard) < self._chunk:
                 return False
             data, self._heard, self._chunk = self._heard[: self._chunk], self._heard[self._chunk :], None
-            self._end(data, in_bdat=True)
+            self._early -= min(self._early, len(data))
+            if self._is_early:
+                self._say("503 5.5.1 pipelined after the end of a mail")
+            else:
+                self._end(data, in_bdat=True)
             return True
         if self._in_data:
             data, end, rest = (b"\r\n" + self._heard).partition(b"\r\n.\r\n")
             if end:
                 self._heard, self._in_data = rest, False
+                self._is_early = False
                 self._end((data + b"\r\n").replace(b"\r\n.", b"\r\n")[2:], in_bdat=False)
             return bool(end)
         line, end, rest = self._heard.partition(b"\r\n")
         if end:
             self._heard = rest
+            self._is_early = self._early > 0
+            self._early -= min(self._early, len(line) + 2)
             self._obey(line.decode())
         return bool(end)
 
@@ -78,6 +88,8 @@ class Relay:
         verb = line[:4]
         if verb == "BDAT":
             self._chunk = int(line.split()[1])
+        elif self._is_early:
+            self._say("503 5.5.1 pipelined after the end of a mail")
         elif self._is_gone():
             pass
         elif verb == "RSET":
@@ -106,6 +118,7 @@ class Relay:
     def _end(self, data: bytes, *, in_bdat: bool) -> None:
         if self._is_gone():
             return
+        self._early = 0 if self.takes_ahead else len(self._heard)
         taken = False
         if not self._recipients:
             self._say("503 5.5.1 nobody" if in_bdat or self._by(0.5) else "250 2.0.0 to nobody, then")
@@ -167,12 +180,16 @@ def converse(chance: random.Random, dialogue: Dialogue, relay: Relay, messages: 
             dialogue.said(relay.hear(heard))
             if dialogue.held is not None:
                 dialogue.release()
+            if dialogue.early:
+                ready[:0] = [message for message, _ in dialogue.early]
+                dialogue.early.clear()
+                dialogue.look_ahead(allowed=False)
             if dialogue.confused is not None and dialogue.idle:
                 return [*dialogue.again, *ready]
     except RelayError as error:
         untouched = dialogue.lost(error)
         relay.feed(on_the_way)  # what is on its way arrives, whoever has gone
-        return [*untouched, *ready]
+        return [*untouched, *[message for message, _ in dialogue.early], *ready]
     return []
 
 
@@ -205,6 +222,8 @@ def judge(
     seed: int, messages: Sequence[Message], outcomes: dict[UUID, Outcome], untouched: set[UUID], relay: Relay
 ) -> None:
     """Hold what we say against what the relay took."""
+    said = [v.reply for o in outcomes.values() if isinstance(o, Answered) for v in o.verdicts.values()]
+    assert not [reply for reply in said if "pipelined" in reply.text], f"seed {seed}: refused for what came early"
     assert outcomes.keys() | untouched == {m.claim.reservation_id for m in messages}, seed
     assert not outcomes.keys() & untouched, seed
     taken = dict(relay.journal)

@@ -22,3 +22,7 @@ class Keys:
     def connections(self, relay: str) -> str:
         """The connections to ``relay`` that are open now: a sorted set."""
         return f"{self.namespace}:relay:connections:{relay}"
+
+    def habits(self, relay: str) -> str:
+        """What was learned of how ``relay`` is to be spoken to: a JSON object."""
+        return f"{self.namespace}:relay:habits:{relay}"

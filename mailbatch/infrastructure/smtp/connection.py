@@ -33,6 +33,11 @@ CLOSING = 421
 _CHUNK = 64 * 1024
 _RECORD = 16 * 1024
 _FAREWELL = 1.0
+_SHORT = 5.0
+
+
+class HungUp(RelayError):
+    """The connection has ended, by the relay or on the way."""
 
 
 class Connection(smtplib.SMTP):
@@ -65,6 +70,7 @@ class Connection(smtplib.SMTP):
 
     def open(self) -> None:
         """Connect, greet, encrypt and log in, as the relay's settings say."""
+        self._replies = ReplyReader()
         try:
             self._dial()
             if self.relay.security is Security.TLS:
@@ -109,6 +115,25 @@ class Connection(smtplib.SMTP):
         self.putcmd(command)
         return self._next_reply().cooked()
 
+    def swallows(self) -> bool | None:
+        """Whether the relay reads a chunk that it refuses (RFC 3030 §2), found out by one that it must refuse.
+
+        The chunk is QUIT: a relay that does not swallow it says farewell. False or None (it hung up without a word, or
+        fell silent): the connection is closed.
+        """
+        self._begin("a chunk without a mail", min(_SHORT, self.relay.timeout))
+        try:
+            self.send(b"BDAT 6 LAST\r\nQUIT\r\nRSET\r\n")
+            self._next_reply()
+            reset = self._next_reply()
+        except RelayError:
+            self.close()
+            return None
+        if reset.code == OK and not self._replies:
+            return True
+        self.close()
+        return False
+
     # --- a dialogue ----------------------------------------------------------------------------------------------
 
     @property
@@ -140,9 +165,9 @@ class Connection(smtplib.SMTP):
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return b""
         except OSError as error:
-            raise RelayError(f"the connection broke: {_plain(error)}") from error
+            raise HungUp(f"the connection broke: {_plain(error)}") from error
         if not data:
-            raise RelayError("the relay closed the connection")
+            raise HungUp("the relay closed the connection")
         return data
 
     def write_now(self, data: bytes | memoryview) -> int:
@@ -152,7 +177,7 @@ class Connection(smtplib.SMTP):
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
         except OSError as error:
-            raise RelayError(f"the connection broke: {_plain(error)}") from error
+            raise HungUp(f"the connection broke: {_plain(error)}") from error
 
     def say_quit(self) -> bool:
         """Say QUIT without waiting for the answer; whether there can be one."""

@@ -11,29 +11,35 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
-from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY
+from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY, HungUp
 from mailbatch.infrastructure.smtp.envelope import Offer, commands, stuffed, unfit
 from mailbatch.infrastructure.smtp.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.protocol import Protocol
 from mailbatch.infrastructure.smtp.relay import RelayError
-from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
+from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader, speaks_of_order
 from mailbatch.infrastructure.smtp.transaction import END, Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
     from mailbatch.domain.message import Message
 
-_NOT_UNDERSTOOD = (500, 502, 503, 504)
-"""What a relay says that lost the thread (RFC 5321 §4.2.3); to a mail in good order it cannot be meant."""
-_UNQUALIFIED = 504
-"""What Postfix answers to RCPT where the domain has no dot: that is meant for the recipient."""
+_OUT_OF_ORDER = range(500, 505)
+"""What a relay says that lost the thread (RFC 5321 §4.2.3)."""
+_NEVER_OF_RECIPIENT = (500, 502, 503)
+"""Not 501, a malformed address; nor 504, a domain without a dot (Postfix): these are meant for the recipient."""
+_ANY_REFUSAL = range(500, 600)
+_BAD_SEQUENCE = 503
 _OF_ADDRESS = "2.1."
 """How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
 
 class Choked(RelayError):
     """What came can only be explained by a relay that does not master what it offers."""
+
+
+class Unswallowed(Choked):
+    """The relay refused a chunk (RFC 3030) and read its bytes as commands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +65,11 @@ class Dialogue:
         window: int,
         *,
         held_back: bool = False,
+        may_look_ahead: bool = True,
     ) -> None:
         self.protocol = protocol
         self._window = window
+        self._may_look_ahead = may_look_ahead
         self._depth = 1
         self.begun = 0
         """Mails whose bytes were queued."""
@@ -77,6 +85,8 @@ class Dialogue:
         """What a relay said that lost the thread; no further mail is to be begun."""
         self.again: list[Message] = []
         """Mails that such a relay certainly did not take."""
+        self.early: list[tuple[Message, Reply]] = []
+        """Mails refused because, it seems, their commands came before the mail before was answered; and that reply."""
         self.idle_at_loss = False
         """Whether no mail was in flight when the session broke."""
         self._relay = relay
@@ -86,6 +96,13 @@ class Dialogue:
         self._replies = ReplyReader()
         self._flight: deque[Transaction] = deque()
         self._spoiled = False
+        self.ahead_is_taken = False
+        """Whether the relay took MAIL of a mail before it had answered the mail before."""
+        self.chunk_was_refused = False
+        """Whether that is the last that was heard: nothing shows yet that the relay swallowed it."""
+        self._early_codes = {_BAD_SEQUENCE}
+        self.unswallowed: Unswallowed | None = None
+        """What showed that the relay reads refused chunks as commands; it is only listened to from then on."""
         self._rcpt_text = ""
         self._tells_apart: bool | None = None
         self._done: list[tuple[Message, Outcome]] = []
@@ -103,9 +120,19 @@ class Dialogue:
         return len(self._flight)
 
     @property
+    def ahead_is_doubtful(self) -> bool:
+        """Whether a mail's commands went out before the mail before was answered, and no such mail was taken yet."""
+        return not self.ahead_is_taken and any(one.is_ahead for one in self._flight)
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the relay is only listened to, until it hangs up."""
+        return self.unswallowed is not None
+
+    @property
     def room(self) -> int:
         """How many more mails may begin now."""
-        if self.confused is not None:
+        if self.confused is not None or self.unswallowed is not None:
             return 0
         if self._depth != 1 or not self._flight:
             return self._depth - len(self._flight)
@@ -126,7 +153,7 @@ class Dialogue:
         if has_reset:
             lines.insert(0, b"RSET\r\n")
         self._spoiled = False
-        one = Transaction(message, lines, has_reset, self.out.queued)
+        one = Transaction(message, lines, has_reset, self.out.queued, is_ahead=bool(self._flight))
         self.begun += 1
         self._flight.append(one)
         if self.protocol is Protocol.BDAT:
@@ -159,6 +186,16 @@ class Dialogue:
     def release(self) -> None:
         """Queue the end of the body that was held back; from then on the relay may take the mail."""
         self._queue_end(self._flight[0])
+
+    def look_ahead(self, *, allowed: bool) -> None:
+        """Say whether a mail's commands may go out before the mail before it was answered."""
+        self._may_look_ahead = allowed
+        if not allowed:
+            self._depth, self.batch, self.looks_ahead = 1, 1, False
+        else:
+            self.ahead_is_taken = True
+            if self.finished:
+                self._trust()
 
     def take_back(self) -> list[Message]:
         """Withdraw the mails of which not a byte has gone out, in their order."""
@@ -220,7 +257,7 @@ class Dialogue:
                 self._take(reply)
         except GarbledReply as error:
             raise Choked(f"{error} (answer to {self._awaited()})") from error
-        if replies and not self._is_asking():
+        if replies and self.unswallowed is None and not self._is_asking():
             raise self._unasked("")
 
     def _all_well(self, one: Transaction) -> bool:
@@ -234,11 +271,13 @@ class Dialogue:
             if self._replies.read_well(left, START_BODY) is None:
                 return False
             one.answered, one.well = one.asked, True
+            self.ahead_is_taken |= one.is_ahead
             self.progress += 1
             self._send_body(one, stuffed(one.message.data))
             return True
         if self.out.handed < one.end or (reply := self._replies.read_well(left, OK)) is None:
             return False
+        self.ahead_is_taken |= one.is_ahead
         self.progress += 1
         self._accept(one, reply)
         return True
@@ -263,9 +302,15 @@ class Dialogue:
     def _unasked(self, text: str) -> RelayError:
         if self._flight and (self._flight[0].in_body or self._flight[0].end is not None):
             return RelayError(f"the relay answered before the end of the body{text}")
+        if self.chunk_was_refused and not self._flight:
+            self.unswallowed = Unswallowed(f"the relay refused a chunk and read it as commands{text}")
+            return self.unswallowed
         return RelayError(f"the relay said more than it was asked{text}")
 
     def _take(self, reply: RawReply) -> None:
+        if self.unswallowed is not None:
+            self._overhear(reply)
+            return
         if not self._is_asking():
             raise self._unasked(f": {reply.cooked()}")
         one = self._flight[0]
@@ -277,7 +322,7 @@ class Dialogue:
             said = reply.cooked()
             raise RelayError(f"the relay is closing (at {one.question(1)}): {said}", reply=said)
         if position < 0:
-            self._reset(reply)
+            self._reset(one, reply)
         elif position == 0:
             self._mail(one, reply)
         elif position <= len(one.message.envelope.recipients):
@@ -287,15 +332,46 @@ class Dialogue:
         else:
             self._data(one, reply)
 
-    def _reset(self, reply: RawReply) -> None:
-        if reply.code != OK:
+    def _reset(self, one: Transaction, reply: RawReply) -> None:
+        if reply.code == OK:
+            self.chunk_was_refused = False
+        elif self._is_early_reset(one, reply):
+            one.confused = True
+        else:
+            if self.chunk_was_refused:
+                self._mistrust(reply)
+                return
             raise RelayError(f"RSET was refused: {reply.cooked()}")
-        self._go_on(self._flight[0])
+        self._go_on(one)
+
+    def _is_early_reset(self, one: Transaction, reply: RawReply) -> bool:
+        """Whether RSET was refused because it came early; then so is what follows.
+
+        Behind a refused chunk a refusal may be the answer to a line of it, unless it is one that was heard before.
+        """
+        if one.is_ahead and not self.chunk_was_refused and reply.code in _ANY_REFUSAL:
+            self._early_codes.add(reply.code)
+        return one.is_ahead and (reply.code in self._early_codes or speaks_of_order(reply))
+
+    def _mistrust(self, reply: RawReply) -> None:
+        """What followed a refused chunk is no answer to what was sent behind it, but to a line of the chunk.
+
+        Nothing more is written. Whether the relay took a mail behind the chunk, what it still says will tell.
+        """
+        self.unswallowed = Unswallowed(f"the relay refused a chunk and read it as commands: {reply.cooked()}")
+        self.out.clear()
+
+    def _overhear(self, reply: RawReply) -> None:
+        if reply.code // 100 in (2, 3):
+            raise self.unswallowed or AssertionError
 
     def _mail(self, one: Transaction, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100:
             one.refused = dict.fromkeys(one.message.envelope.recipients, _verdict("MAIL", reply))
             one.unwanted = True
+            one.confused |= self._is_out_of_order(reply, self._never_of_sender(one))
+        elif one.is_ahead:
+            self.ahead_is_taken = True
         one.well = True
         if one.unwanted and self.protocol is Protocol.DATA:
             self._finish(one)
@@ -305,8 +381,7 @@ class Dialogue:
     def _rcpt(self, one: Transaction, recipient: str, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
             one.refused[recipient] = _verdict("RCPT", reply)
-            lost = reply.code in _NOT_UNDERSTOOD and reply.code != _UNQUALIFIED
-            one.confused |= self.protocol > Protocol.DATA and lost
+            one.confused |= self._is_out_of_order(reply, _NEVER_OF_RECIPIENT)
         if self._tells_apart is None:
             self._rcpt_text = reply.cooked().text
         if self.protocol is Protocol.DATA and one.hopeless and one.asked == len(one.commands) - 1:
@@ -326,19 +401,28 @@ class Dialogue:
             return
         verdict = _verdict("DATA", reply)
         self._spoiled = True
-        self._refuse(one, verdict)
+        if not one.hopeless and self._is_out_of_order(reply, _OUT_OF_ORDER):
+            self._lost_thread(one, verdict)
+        self._finish(one, verdict)
 
     def _final(self, one: Transaction, reply: RawReply) -> None:
         """The answer to the end of the body, or to BDAT."""
+        if reply.code != OK:
+            self.chunk_was_refused = self.protocol is Protocol.BDAT
         if one.hopeless:
             if reply.code == OK and self.protocol is Protocol.BDAT and one.unwanted:
+                one.refused.clear()  # nobody can know for whom it took it
                 raise Choked(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
             self._finish(one)
         elif reply.code == OK:
             self._accept(one, reply.cooked())
         else:
-            self._spoiled |= self.protocol is Protocol.BDAT
-            self._refuse(one, _verdict(END, reply))
+            verdict = _verdict(END, reply)
+            if self.protocol is Protocol.BDAT:
+                self._spoiled = True
+                if self._is_out_of_order(reply, _OUT_OF_ORDER):
+                    self._lost_thread(one, verdict)
+            self._finish(one, verdict)
 
     def _accept(self, one: Transaction, reply: Reply) -> None:
         if reply.text.startswith(_OF_ADDRESS):
@@ -347,32 +431,51 @@ class Dialogue:
                 raise Choked(f"the answer to {END} is one to an address: {reply}")
         elif self._tells_apart is None:
             self._tells_apart = self._rcpt_text.startswith(_OF_ADDRESS)
+        self.chunk_was_refused = False
         self._finish(one, Verdict(Kind.ACCEPTED, reply))
 
-    def _refuse(self, one: Transaction, verdict: Verdict) -> None:
-        """All that was not refused before is refused now."""
-        understood = self.protocol is Protocol.DATA or one.answered > len(one.commands)
-        if not understood and not one.hopeless and verdict.reply.code in _NOT_UNDERSTOOD:
-            one.confused = True
-            one.refused |= {to: verdict for to in one.message.envelope.recipients if to not in one.refused}
-        self._finish(one, verdict)
+    def _is_out_of_order(self, reply: RawReply, codes: Container[int]) -> bool:
+        """Whether the relay says that commands came out of order, and nothing of the mail: by a code, or its text."""
+        return self.protocol is not Protocol.DATA and (reply.code in codes or speaks_of_order(reply))
+
+    def _never_of_sender(self, one: Transaction) -> Container[int]:
+        """The codes to MAIL that are no verdict on its sender."""
+        if not one.is_ahead:
+            return ()
+        return _OUT_OF_ORDER if self.ahead_is_taken else _ANY_REFUSAL
+
+    def _lost_thread(self, one: Transaction, verdict: Verdict) -> None:
+        """Take a refusal of DATA or BDAT, which says nothing of the mail, for all recipients that are left."""
+        one.confused = True
+        one.refused |= {to: verdict for to in one.message.envelope.recipients if to not in one.refused}
 
     def _finish(self, one: Transaction, verdict: Verdict | None = None) -> None:
         self._flight.popleft()
-        if one.confused and one.hopeless:
-            self.confused = str(next(iter(one.refused.values())).reply)
-            self.again.append(one.message)
-            return
         if one.hopeless and self.protocol is not Protocol.DATA and one.asked <= len(one.commands):
             self._spoiled = True
+        if one.confused and one.hopeless:
+            self._send_again(one)
+            return
         self.finished += 1
         if self.finished == 1:
             self._trust()
         verdicts = one.verdicts(verdict) if verdict is not None else one.refused
         self._done.append((one.message, Answered(one.message.claim, self._relay, verdicts)))
 
+    def _send_again(self, one: Transaction) -> None:
+        """The relay lost the thread: it did not take this mail, and said nothing of it."""
+        said = next(iter(one.refused.values())).reply
+        if one.is_ahead:
+            self.early.append((one.message, said))
+            self.look_ahead(allowed=False)
+        else:
+            self.confused = str(said)
+            self.again.append(one.message)
+
     def _trust(self) -> None:
         """The relay has answered a mail: it understands what it offers."""
+        if not self._may_look_ahead:
+            return
         if self.protocol is Protocol.BDAT:
             self._depth = self._window
             self.batch = (self._window + 7) // 8
@@ -384,10 +487,13 @@ class Dialogue:
         """The session is over: settle what was in flight; answer the mails that nothing can have become of."""
         self.idle_at_loss = not self._flight
         untouched, self.again = self.again, []
+        was_heard_out = self.unswallowed is not None and isinstance(error, HungUp)
         for one in self._flight:
-            if one.hopeless and one.confused:
-                self.confused = str(error)
+            if was_heard_out:
+                # The relay went away, and said yes to nothing behind the chunk that it refused.
                 untouched.append(one.message)
+            elif one.hopeless and one.confused:
+                self._send_again(one)
             elif one.hopeless:
                 self._settle(one, Answered(one.message.claim, self._relay, one.refused))
             elif one.end is not None and self.out.handed >= one.end and not one.closing:
@@ -397,6 +503,8 @@ class Dialogue:
                 self._settle(one, self._fault(one.message, error, in_dialogue=True))
             else:
                 untouched.append(one.message)
+        untouched += self.again
+        self.again = []
         self._flight.clear()
         self.out.clear()
         return untouched

@@ -13,6 +13,8 @@ from mailbatch.infrastructure.smtp.connection import Connection
 from mailbatch.infrastructure.smtp.relay import RelayError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mailbatch.application.ports import Slots
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
 
@@ -49,7 +51,9 @@ class Bell:
 class Opening:
     """A connection that is being opened; ``bell`` rings when ``done``. It may be aborted, and must be joined."""
 
-    def __init__(self, relay: SmtpRelay, slots: Slots | None, bell: Bell) -> None:
+    def __init__(
+        self, relay: SmtpRelay, slots: Slots | None, bell: Bell, try_out: Callable[[Connection], None]
+    ) -> None:
         self.connection = Connection(relay)
         self.error: BaseException | None = None
         self.since = time.monotonic()
@@ -57,6 +61,7 @@ class Opening:
         self.aborted = False
         self._slots = slots
         self._bell = bell
+        self._try_out = try_out
         # The run's id, which the owner's log lines carry, belongs on this thread's too.
         run = contextvars.copy_context().run
         self._thread = threading.Thread(target=run, args=(self._open,), name=f"smtp {relay.name}", daemon=True)
@@ -87,12 +92,16 @@ class Opening:
 
     def _open_in_slot(self) -> None:
         if self._slots is None:
-            self.connection.open()
+            self._open_and_try_out()
             return
         if not self._slots.take():
             raise NoSlot("no more connections to this relay are free")
         try:
-            self.connection.open()
+            self._open_and_try_out()
         except BaseException:
             self._slots.give_back()
             raise
+
+    def _open_and_try_out(self) -> None:
+        self.connection.open()
+        self._try_out(self.connection)

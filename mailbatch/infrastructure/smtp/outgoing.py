@@ -65,3 +65,4 @@ class Outgoing:
     def clear(self) -> None:
         """Forget what waits: nothing goes out any more."""
         self._parts.clear()
+        self.queued = self.handed

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.domain.relay_habits import RelayHabits
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
+    from mailbatch.application.ports import RelayMemory
+
 _ENOUGH = 2
 """Sessions lost in a dialogue that never worked, before it is given up."""
+_EVERYTHING = ("pipelining", "chunking")
 
 logger = logging.getLogger(__name__)
 
@@ -33,39 +39,107 @@ class Protocol(IntEnum):
         return cls.BDAT if "chunking" in features else cls.PIPELINING
 
 
-class Manners:
-    """What has been learnt of a relay; shared by all connections to it, and kept as long as the process lives."""
+_AHEAD = "ahead"
+"""What is proven by a mail that was taken although its commands came before the mail before was answered."""
 
-    def __init__(self, best: Protocol = Protocol.BDAT) -> None:
+
+class Manners:
+    """What was learned of a relay. All connections of a process to it share one, ``memory`` all processes.
+
+    ``memory`` forgets after a while (see ``RelayMemory``), so that a relay that was mended is fast again. Without one
+    it is kept as long as the process lives.
+    """
+
+    def __init__(self, best: Protocol = Protocol.BDAT, *, memory: RelayMemory | None = None) -> None:
         self._best = best
-        self._proven: set[Protocol] = set()
+        self._memory = memory
+        self._habits = RelayHabits()
+        self._is_noted = True
+        self._proven: set[Protocol | str] = set()
         self._suspicions = 0
 
+    # --- what it comes to -----------------------------------------------------------------------------------------
+
     def choose(self, features: Container[str]) -> Protocol:
-        """The dialogue for a new connection."""
-        return min(self._best, Protocol.offered(features))
+        """The dialogue for a new connection. BDAT only if the relay was seen to swallow a chunk that it refused."""
+        fastest = self._fastest(features)
+        return min(fastest, Protocol.PIPELINING) if self.must_show_that_it_swallows(features) else fastest
 
-    def prove(self, protocol: Protocol) -> None:
-        """A mail was answered in it."""
+    def must_show_that_it_swallows(self, features: Container[str]) -> bool:
+        """Whether BDAT would be the dialogue, if only the relay were known to swallow a chunk that it refuses."""
+        return self._fastest(features) is Protocol.BDAT and not self._habits.swallows
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether a mail's commands may go out before the mail before was answered."""
+        return self._habits.takes_ahead
+
+    def _fastest(self, features: Container[str]) -> Protocol:
+        mastered = Protocol.__members__.get(self._habits.dialogue or "", self._best)
+        return min(mastered, self._best, Protocol.offered(features))
+
+    # --- what is learned ------------------------------------------------------------------------------------------
+
+    def prove(self, protocol: Protocol, *, ahead: bool) -> None:
+        """A mail was answered in it; ``ahead``: one was taken whose commands came before that."""
         self._proven.add(protocol)
+        if ahead:
+            self._proven.add(_AHEAD)
 
-    def suspect(self, protocol: Protocol, relay: str, reason: str, *, likely: bool) -> None:
+    def swallows(self) -> None:
+        """The relay read a chunk that it refused."""
+        self._learn(swallows=True)
+
+    def suspect(self, protocol: Protocol, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
         """A session broke in it. Before any mail was answered in it, the dialogue itself may be why.
 
-        ``likely``: what came was not what a relay says that merely goes away.
+        ``likely``: what came was not what a relay says that merely goes away. ``ahead``: a mail was in flight whose
+        commands came before the mail before was answered, and none such was taken yet.
         """
-        if protocol in self._proven:
+        if protocol in self._proven and not (ahead and _AHEAD not in self._proven):
             return
         self._suspicions += 1
         if likely or self._suspicions >= _ENOUGH:
-            self.step_down(protocol, relay, reason)
+            if protocol in self._proven:
+                self.send_nothing_ahead(relay, reason)
+            else:
+                self.step_down(protocol, relay, reason)
 
     def step_down(self, protocol: Protocol, relay: str, reason: str) -> None:
         """Use a slower one than ``protocol`` from now on."""
-        if protocol is Protocol.DATA or self._best < protocol:
+        if protocol is Protocol.DATA or self._fastest(_EVERYTHING) < protocol:
             return
-        self._best = Protocol(protocol - 1)
+        slower = Protocol(protocol - 1)
         self._suspicions = 0
+        self._learn(dialogue=slower.name, swallows=False, reason=reason)
+        logger.warning("%s: offers %s but chokes on it, %s from now on: %s", relay, protocol.name, slower.name, reason)
+
+    def send_nothing_ahead(self, relay: str, reason: str) -> None:
+        """Send a mail's commands only when the mail before was answered, from now on."""
+        if not self._habits.takes_ahead:
+            return
+        self._suspicions = 0
+        self._learn(takes_ahead=False, reason=reason)
         logger.warning(
-            "%s: offers %s but chokes on it, %s from now on: %s", relay, protocol.name, self._best.name, reason
+            "%s: offers PIPELINING but takes no command before it has answered the mail before; each mail waits for "
+            "that from now on: %s",
+            relay,
+            reason,
         )
+
+    def _learn(self, **facts: Any) -> None:
+        self._habits = replace(self._habits, **facts)
+        self._is_noted = False
+
+    # --- over processes -------------------------------------------------------------------------------------------
+
+    def recall(self) -> None:
+        """Read what all processes have learned; what it was that this one could not note yet is noted first."""
+        self.note()
+        if self._memory is not None and self._is_noted and (known := self._memory.recall()) is not None:
+            self._habits = known
+
+    def note(self) -> None:
+        """Note what was learned since."""
+        if not self._is_noted and self._memory is not None:
+            self._is_noted = self._memory.note(self._habits)

@@ -20,6 +20,15 @@ _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\n]*?))?\r?\n")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
+_OF_ORDER = re.compile(
+    rb"pipelin|synchroni[sz]|out of (?:sync|sequence|order|turn)|bad sequence|protocol (?:error|violation)"
+    rb"|without waiting|talk\w* (?:too soon|too early|before)"
+    rb"|(?:too early|before)\b.{0,40}(?:response|reply|replies|answer|greeting|banner)",
+    re.IGNORECASE,
+)
+"""Exim's "SMTP synchronization error", Postfix's "improper use of SMTP command pipelining" and "Protocol error" …"""
+
+
 class GarbledReply(ValueError):
     """What the relay said is no reply, or has no end: nothing that follows can be trusted."""
 
@@ -109,3 +118,8 @@ def _well(count: int, last: int) -> re.Pattern[bytes]:
 def _printable(text: bytes) -> str:
     read = text.decode("utf-8", "replace").strip()
     return (read if read.isprintable() else _UNPRINTABLE.sub(" ", read).strip())[:MAX_TEXT]
+
+
+def speaks_of_order(reply: RawReply) -> bool:
+    """Whether a refusal says in words that commands came too early or out of order, which no mail can help."""
+    return _OF_ORDER.search(b" ".join(reply.lines)) is not None

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.connection import Connection
     from mailbatch.infrastructure.smtp.wire import Wire
 
+_LAST_WORDS = 5.0
+"""Seconds for a relay that is about to hang up."""
+
 
 class Late(Choked):
     """The relay took longer than a phase may take."""
@@ -103,6 +106,8 @@ class Session:
             return math.inf
         relay = self.connection.relay
         allowed = relay.data_timeout if phase.data else relay.timeout
+        if self.dialogue.is_ending:
+            allowed = min(allowed, _LAST_WORDS)
         if now >= self.since + allowed:
             raise Late(f"{phase.doing} took longer than {allowed:g} s")
         return self.since + allowed

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import NotSent, Outcome, RelayFault
+from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault, Reply
 from mailbatch.infrastructure.smtp.farewell import Farewells
 from mailbatch.infrastructure.smtp.opening import Bell, NoSlot
 from mailbatch.infrastructure.smtp.relay import RelayError
@@ -60,12 +60,15 @@ class Stream:
         self._outcomes: list[Outcome] = []
         self._held = 0
         self._bytes = 0
+        self._doubts: dict[Claim, Reply] = {}
+        """Mails that are sent again, and what was said to their commands when these came early."""
         self._reached = False
         self._is_cramped = False
         self._attended = self._tick_at = time.monotonic()
 
     def run(self, messages: Iterable[Message]) -> Iterator[Outcome]:
         """Pull, send, answer; see ``SmtpTransport.send``."""
+        self._terms.manners.recall()
         source = iter(messages)
         more = True
         failure: Exception | None = None
@@ -106,6 +109,7 @@ class Stream:
                 hang_up(opening.connection, self._terms)
         if self._bell is not None:
             self._bell.close()
+        self._terms.manners.note()
 
     # --- which mail, on which wire -------------------------------------------------------------------------------
 
@@ -232,6 +236,10 @@ class Stream:
                 session.wire.works(session)
             for message, outcome in done:
                 self._done(message, outcome)
+                if self._doubts:
+                    self._compare(message, outcome)
+        if dialogue.early:
+            self._send_alone(session)
         if dialogue.idle and dialogue.confused is not None:
             self._forget(session)
             self._ready.extendleft(reversed(session.wire.confused(session)))
@@ -241,10 +249,33 @@ class Stream:
             session.is_writing = writing
             self._poll.modify(session.fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
 
+    def _send_alone(self, session: Session) -> None:
+        """Send mails again whose commands came too early, as it seems: nothing goes ahead until they are answered."""
+        early, session.dialogue.early = session.dialogue.early, []
+        self._doubts |= {message.claim: reply for message, reply in early}
+        self._ready.extendleft(message for message, _ in reversed(early))
+        for one in self._by_fd.values():
+            one.dialogue.look_ahead(allowed=False)
+
+    def _compare(self, message: Message, outcome: Outcome) -> None:
+        """See what the relay says to a mail now that its commands came in time: the same, if it spoke of the mail."""
+        if (early := self._doubts.pop(message.claim, None)) is None:
+            return
+        manners = self._terms.manners
+        if isinstance(outcome, Answered) and any(v.reply.code != early.code for v in outcome.verdicts.values()):
+            manners.send_nothing_ahead(self._terms.relay.name, masked(str(early)))
+            manners.note()
+        if not self._doubts:
+            for session in self._by_fd.values():
+                session.dialogue.look_ahead(allowed=manners.looks_ahead)
+
     def _lose(self, session: Session, error: RelayError) -> None:
         self._forget(session)
         done, untouched = session.wire.lost(session, error)
         self._ready.extendleft(reversed(untouched))
+        if session.dialogue.early:
+            self._send_alone(session)
+        self._terms.manners.note()
         for message, outcome in done:
             self._done(message, outcome)
             if isinstance(outcome, RelayFault):
@@ -323,6 +354,9 @@ class Stream:
             found = wire.opened(opening)
             if not isinstance(found, RelayError):
                 self._reached = True
+                self._terms.manners.note()
+                if self._doubts:
+                    found.dialogue.look_ahead(allowed=False)
                 self._by_fd[found.fd] = found
                 self._poll.register(found.fd, select.POLLIN)
             elif not opening.aborted:

@@ -22,6 +22,8 @@ class Transaction:
     commands: Sequence[bytes]
     has_reset: bool
     start: int
+    is_ahead: bool = False
+    """Whether its commands went out before the mail before it was answered."""
     asked: int = 0
     """How many commands are queued, the end of the body included."""
     answered: int = 0
@@ -31,7 +33,7 @@ class Transaction:
     """The offset behind the last byte, once that is queued; beyond it the relay may take the mail."""
     refused: dict[str, Verdict] = field(default_factory=dict)
     confused: bool = False
-    """Whether a recipient was refused because the relay lost the thread."""
+    """Whether something was refused because the relay lost the thread."""
     closing: bool = False
     """Whether the relay said 421 to it."""
     well: bool = False

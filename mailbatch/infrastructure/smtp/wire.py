@@ -64,11 +64,28 @@ class Wire:
 
     def open(self, bell: Bell) -> None:
         """Begin to open a connection; ``bell`` rings when ``opened`` is to be called."""
-        self.opening = Opening(self.terms.relay, self.terms.slots, bell).start()
+        self.opening = Opening(self.terms.relay, self.terms.slots, bell, self._try_out).start()
+
+    def _try_out(self, connection: Connection) -> None:
+        """Find out, in the opening's thread, whether a new connection may be spoken to in BDAT: see ADR 11."""
+        manners = self.terms.manners
+        if self._held_back or not manners.must_show_that_it_swallows(connection.esmtp_features):
+            return
+        match connection.swallows():
+            case True:
+                manners.swallows()
+                return
+            case False:
+                manners.step_down(Protocol.BDAT, self.terms.relay.name, "it reads a chunk that it refused as commands")
+            case None:
+                reason = "it hung up on a chunk that it had to refuse"
+                manners.suspect(Protocol.BDAT, self.terms.relay.name, reason, likely=False)
+        connection.open()
 
     def opened(self, opening: Opening) -> Session | RelayError:
         """Take over the connection that was being opened, or answer why it is none."""
         self.opening = None
+        opening.join(1.0)  # it has said that it is done: the thread ends now
         error = opening.error
         if error is None:
             try:
@@ -90,7 +107,14 @@ class Wire:
         if self._held_back:
             # With the last look between a body and its end BDAT takes as many round trips, and more care.
             protocol = min(protocol, Protocol.PIPELINING)
-        dialogue = Dialogue(name, features, protocol, self.terms.window, held_back=self._held_back)
+        dialogue = Dialogue(
+            name,
+            features,
+            protocol,
+            self.terms.window,
+            held_back=self._held_back,
+            may_look_ahead=self.terms.manners.looks_ahead,
+        )
         session = Session(self, connection, dialogue)
         logger.debug("%s: connected (%s, %s)", name, connection.tls_version or "in clear", protocol.name)
         return session
@@ -102,7 +126,7 @@ class Wire:
     def works(self, session: Session) -> None:
         """A mail was answered."""
         self._backoff.reset()
-        self.terms.manners.prove(session.dialogue.protocol)
+        self.terms.manners.prove(session.dialogue.protocol, ahead=session.dialogue.ahead_is_taken)
 
     def drop(self, session: Session) -> None:
         """Close the connection as it is."""
@@ -123,10 +147,15 @@ class Wire:
         """End a session that broke: what came of its mails, and those that nothing can have become of."""
         dialogue, name = session.dialogue, self.terms.relay.name
         self.drop(session)
+        ahead = dialogue.ahead_is_doubtful
         untouched = dialogue.lost(error)
-        if not dialogue.idle_at_loss:
+        if dialogue.unswallowed is not None:
+            self.terms.manners.step_down(Protocol.BDAT, name, masked(str(dialogue.unswallowed)))
+        elif dialogue.chunk_was_refused and not dialogue.idle_at_loss:
+            self.terms.manners.step_down(Protocol.BDAT, name, f"after it refused a chunk, {masked(str(error))}")
+        elif not dialogue.idle_at_loss:
             likely = isinstance(error, Choked)
-            self.terms.manners.suspect(dialogue.protocol, name, masked(str(error)), likely=likely)
+            self.terms.manners.suspect(dialogue.protocol, name, masked(str(error)), likely=likely, ahead=ahead)
         if dialogue.confused is not None:
             self._step_down(dialogue)
         elif untouched and not dialogue.finished:

@@ -1,0 +1,68 @@
+"""What was learned of the way in which a relay is to be spoken to: a key that Redis forgets after a day."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from redis import RedisError
+
+from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.infrastructure.redis.client import place_of
+
+if TYPE_CHECKING:
+    import redis
+
+_log = logging.getLogger(__name__)
+
+KEPT = 86_400
+"""Seconds after which it is forgotten and tried anew."""
+
+
+class RedisRelayMemory:
+    """The port ``RelayMemory`` on Redis: a JSON object under ``key``."""
+
+    def __init__(self, client: redis.Redis, key: str) -> None:
+        self._client = client
+        self._key = key
+
+    def recall(self) -> RelayHabits | None:
+        """What is known; see the port."""
+        try:
+            text: Any = self._client.get(self._key)
+        except RedisError as error:
+            _log.info("what is known of the relay cannot be read at %s: %s", place_of(self._client), error)
+            return None
+        return RelayHabits() if text is None else _read(text)
+
+    def note(self, habits: RelayHabits) -> bool:
+        """Keep it for a day; see the port."""
+        try:
+            self._client.set(self._key, json.dumps(asdict(habits)), ex=KEPT)
+        except RedisError as error:
+            _log.info("what was learned of the relay cannot be kept at %s: %s", place_of(self._client), error)
+            return False
+        return True
+
+
+def _read(text: str | bytes) -> RelayHabits:
+    """Take what has the right shape; whatever else stands there is as good as nothing."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return RelayHabits()
+    match found:
+        case {
+            "dialogue": str() | None as dialogue,
+            "takes_ahead": bool(takes_ahead),
+            "swallows": bool(swallows),
+            "mails": int(mails),
+            "reason": str() | None as reason,
+        }:
+            return RelayHabits(
+                dialogue=dialogue, takes_ahead=takes_ahead, swallows=swallows, mails=max(0, mails), reason=reason
+            )
+        case _:
+            return RelayHabits()

@@ -1,0 +1,62 @@
+"""What every ``RelayMemory`` does, the fake and the one on Redis alike."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from support.fakes import FakeRelayMemory
+
+from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.infrastructure.redis.client import connect
+from mailbatch.infrastructure.redis.keys import Keys
+from mailbatch.infrastructure.redis.relay_memory import KEPT, RedisRelayMemory
+
+KEY = Keys().habits("relay.example:25")
+LEARNED = RelayHabits(dialogue="PIPELINING", takes_ahead=False, swallows=True, mails=3, reason="503 too early")
+
+
+@pytest.fixture
+def client(private_redis):
+    with connect(f"{private_redis.url}&socket_timeout=0.2") as client:
+        client.delete(KEY)
+        yield client
+
+
+@pytest.fixture(params=["fake", "redis"])
+def memory(request):
+    if request.param == "fake":
+        return FakeRelayMemory()
+    return RedisRelayMemory(request.getfixturevalue("client"), KEY)
+
+
+def test_of_a_relay_that_taught_nothing_the_defaults_are_known(memory):
+    assert memory.recall() == RelayHabits()
+
+
+def test_the_last_that_was_learned_is_known(memory):
+    assert memory.note(RelayHabits(mails=10))
+    assert memory.note(LEARNED)
+    assert memory.recall() == LEARNED
+
+
+def test_redis_forgets_after_a_day(client):
+    RedisRelayMemory(client, KEY).note(LEARNED)
+    assert 0 < client.ttl(KEY) <= KEPT == 86_400
+
+
+@pytest.mark.parametrize(
+    "text", ["", "what?", "[]", "{}", '{"dialogue": 5}', "null", json.dumps({"mails": "many", "swallows": "yes"})]
+)
+def test_what_has_another_shape_is_as_good_as_nothing(client, text):
+    client.set(KEY, text)
+    assert RedisRelayMemory(client, KEY).recall() == RelayHabits()
+
+
+def test_a_key_of_another_type_or_no_redis_is_no_reason_not_to_send(client, private_redis):
+    client.lpush(KEY, "x")
+    memory = RedisRelayMemory(client, KEY)
+    assert memory.recall() is None
+    private_redis.kill()
+    assert memory.recall() is None
+    assert not memory.note(LEARNED)
