@@ -43,6 +43,27 @@ STATES: dict[Act, frozenset[Status]] = {
     Act.DELETE: FINISHED,
 }
 """In which states a reservation must be for that."""
+AIMS: dict[Act, Status] = {
+    Act.CANCEL: Status.CANCELLED,
+    Act.REQUEUE: Status.PENDING,
+    Act.RESTORE: Status.PENDING,
+    Act.RESOLVE: Status.SENT,
+}
+"""The state into which an act brings a reservation; what is deleted has none."""
+
+
+def is_done(act: Act, answer: Answer) -> bool:
+    """Whether ``act`` counts as done: the reservation was changed, or is already in the state at which the act aims.
+
+    The one rule for every door: an act may be repeated. What is deleted already is not found.
+    """
+    return answer.changed or (act in AIMS and answer.status is AIMS[act])
+
+
+def outcome_of(act: Act, answers: Sequence[Answer]) -> str:
+    """How ``act`` on single reservations is noted: ``done``, ``done in part`` or ``refused``."""
+    done = sum(is_done(act, answer) for answer in answers)
+    return "done" if done == len(answers) else "done in part" if done else "refused"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,21 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from uuid import UUID
-
-    from mailbatch.application.operating_ports import Answer, Changed, Interventions
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Cancel single reservations. What was answered as cancelled is never sent."""
-
-    interventions: Interventions
-
-    def __call__(self, ids: Sequence[UUID]) -> list[Answer]:
-        """Cancel those of ``ids`` that are still pending; an answer for each, in order."""
-        return self.interventions.cancel(ids)
+    from mailbatch.application.operating_ports import Changed, Interventions
 
 
 @dataclass(frozen=True, slots=True)

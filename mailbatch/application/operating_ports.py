@@ -168,9 +168,6 @@ class Interventions(Protocol):
     def requeue_run(self, run_id: UUID) -> Changed:
         """Those of the errors of a run which are failed now, to pending. ``left``: by the state they are in."""
 
-    def resolve_sent(self, reservation_id: UUID) -> Answer:
-        """In doubt to sent."""
-
     def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
         """In doubt to sent; an answer for each id, in order."""
 

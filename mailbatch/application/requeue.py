@@ -9,22 +9,10 @@ from mailbatch.domain.errors import NotFound, StateConflict
 from mailbatch.domain.reservation import REQUEUABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Answer, Changed, Interventions, Reports
+    from mailbatch.application.operating_ports import Changed, Interventions, Reports
     from mailbatch.domain.reservation import Status
-
-
-@dataclass(frozen=True, slots=True)
-class Requeue:
-    """Requeue single reservations. Recipients that accepted the mail before do not get it again."""
-
-    interventions: Interventions
-
-    def __call__(self, ids: Sequence[UUID]) -> list[Answer]:
-        """Requeue those of ``ids`` that can be; an answer for each, in order."""
-        return self.interventions.requeue(ids)
 
 
 @dataclass(frozen=True, slots=True)

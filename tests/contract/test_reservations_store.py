@@ -319,11 +319,11 @@ def test_what_one_run_failed_is_requeued_if_it_is_failed_still(store, desk, engi
 
 def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, desk, engine):
     doubt, failed = in_state(engine, store, Status.IN_DOUBT), in_state(engine, store, Status.FAILED)
-    assert desk.resolve_sent(doubt) == Answer(doubt, changed=True, status=Status.SENT)
+    assert desk.resolve([doubt]) == [Answer(doubt, changed=True, status=Status.SENT)]
     row = store.get(doubt)
     assert row["sent_at"] is not None
     assert row["finished_at"] is not None
-    assert desk.resolve_sent(failed) == Answer(failed, changed=False, status=Status.FAILED)
+    assert desk.resolve([failed]) == [Answer(failed, changed=False, status=Status.FAILED)]
 
 
 # --- purging and counting ---

@@ -322,7 +322,8 @@ def test_only_what_can_be_requeued_can_be_asked_for(shell):
 def test_resolve_settles_a_doubt_and_nothing_else(shell, engine):
     doubt = failed(shell, engine, status="in_doubt")
     assert shell("resolve", doubt, "--sent") == f"{doubt} sent\n"
-    assert "is sent, not in_doubt" in shell.refused("resolve", doubt, "--sent")
+    assert shell("resolve", doubt, "--sent") == f"{doubt} sent\n", "as all other acts it may be repeated"
+    assert "is failed, not in_doubt" in shell.refused("resolve", failed(shell, engine), "--sent")
 
 
 # --- runs, status, pause, purge ---

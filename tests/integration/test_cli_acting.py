@@ -179,7 +179,7 @@ def test_every_act_is_noted_with_who_did_it_and_without_contents_or_addresses(sa
         ("cancel", 1, "done in part"),
         ("restore", 1, "done"),
         ("resolve", 1, "done"),
-        ("resolve", 0, "refused"),
+        ("resolve", 0, "done"),
         ("delete", 0, "done"),
         ("purge", 0, "done"),
         ("pause", None, "done"),
@@ -221,12 +221,14 @@ def test_what_is_done_in_portions_is_noted_before_it_is_done(say, monkeypatch):
     assert [act["outcome"] for act in noted(say)] == ["broken off"]
 
 
-def test_what_cannot_be_noted_is_said_for_it_was_done(say, engine, sqlite_url, caplog):
+def test_what_cannot_be_noted_is_not_done(say, engine, sqlite_url):
     [gone] = refused(engine, sqlite_url, [550])
     with engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE operator_actions RENAME TO elsewhere"))
-    assert say("delete", gone)[:2] == (0, f"{gone} deleted\n")
-    assert f"cannot note that {ME} did delete" in caplog.text
+    code, out, err = say("delete", gone)
+    assert (code, out) == (1, "")
+    assert "no such table: operator_actions; run `mailbatch migrate`" in err
+    assert states(sqlite_url) == {"failed": 1}
 
 
 # --- preview and send-test ---

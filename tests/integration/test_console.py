@@ -148,7 +148,7 @@ def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
 
 def test_a_run_in_progress_shows_its_progress_and_a_button_that_stops_it(browser, api, sqlite_url):
     reserve(sqlite_url, 30)
-    run_id = add_run(sqlite_url, outcome=None, finished_at=None, duration=None)
+    run_id = add_run(sqlite_url, outcome=None, started_at=now(), finished_at=None, duration=None)
     shown = {"state": "running", "run_id": str(run_id), "sent": 65, "failed": 5, "elapsed": 7.0}
     lock = api.parts.lock("send-all")
     assert lock.acquire()

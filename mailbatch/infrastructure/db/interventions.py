@@ -73,10 +73,6 @@ class SqlInterventions:
         of_run = _r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id))
         return self._change_all(of_run, sa.and_(_in([Status.FAILED]), sa.not_(_OVERDUE)), _REQUEUE)
 
-    def resolve_sent(self, reservation_id: UUID) -> Answer:
-        """Take a reservation in doubt for sent; see the port."""
-        return self.resolve([reservation_id])[0]
-
     def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
         """Take reservations in doubt for sent; see the port."""
         return self._change(ids, _in([Status.IN_DOUBT]), _RESOLVE)

@@ -6,11 +6,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.interfaces.noting import note, noted
+from mailbatch.interfaces.noting import do_noted, note, noted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
+    from uuid import UUID
 
+    from mailbatch.application.bulk import Act
+    from mailbatch.application.operating_ports import Answer
     from mailbatch.bootstrap import Parts
     from mailbatch.interfaces.noting import Deed
 
@@ -23,13 +27,18 @@ class _Person:
 
 
 def note_act(parts: Parts, action: str, target: dict[str, Any], affected: int | None, outcome: str = "done") -> None:
-    """Note what was done here: ids and filters, never contents or addresses."""
+    """Note what is done here, whether or not that can be noted: ids and filters, never contents or addresses."""
     note(parts.actions, _Person(f"cli:{_user()}"), action, target, affected, outcome)
 
 
 def noted_act(parts: Parts, action: str, target: dict[str, Any]) -> AbstractContextManager[Deed]:
-    """Note what is about to be done here, and at its end what came of it: for what is done in portions."""
+    """Note what is about to be done here, and at its end what came of it. Nothing is done that cannot be noted."""
     return noted(parts.actions, _Person(f"cli:{_user()}"), action, target)
+
+
+def do_each(parts: Parts, act: Act, ids: Sequence[UUID]) -> list[Answer]:
+    """Do ``act`` to single reservations, noted as done here; return what became of each, in order."""
+    return do_noted(parts.interventions, parts.actions, _Person(f"cli:{_user()}"), act, ids)
 
 
 def _user() -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.bulk import STATES, Act, DoBulk, DoEach
+from mailbatch.application.bulk import AIMS, STATES, Act, DoBulk, is_done
 from mailbatch.domain.reservation import Status
-from mailbatch.interfaces.cli.acting import note_act, noted_act
+from mailbatch.interfaces.cli.acting import do_each, noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 from mailbatch.interfaces.cli.which import agreed, filter_options, read_selection, yes
@@ -29,13 +29,6 @@ _DONE = {
     Act.RESOLVE: "resolved",
     Act.DELETE: "deleted",
 }
-_AIMS = {
-    Act.CANCEL: Status.CANCELLED,
-    Act.REQUEUE: Status.PENDING,
-    Act.RESTORE: Status.PENDING,
-    Act.RESOLVE: Status.SENT,
-}
-_IDS_NOTED = 100
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 
 
@@ -174,28 +167,25 @@ def _act_on_all(
 
 def _act_on_ids(act: Act, ids: Sequence[UUID], *, as_json: bool) -> None:
     with opened() as parts:
-        answers = DoEach(parts.interventions)(act, ids)
-        _note_answers(parts, act, answers)
+        answers = do_each(parts, act, ids)
     if as_json:
         print_json([_as_document(act, answer) for answer in answers])
     else:
         for answer in answers:
             click.echo(f"{answer.reservation_id} {_as_document(act, answer)['answer']}")
-    if not all(_is_done(act, answer) for answer in answers):
+    if not all(is_done(act, answer) for answer in answers):
         click.get_current_context().exit(1)
 
 
 def _resolve_one(reservation_id: UUID, *, as_json: bool) -> None:
-    from mailbatch.application.resolve import ResolveSent
-    from mailbatch.domain.errors import StateConflict
+    from mailbatch.domain.errors import NotFound, StateConflict
 
     with opened() as parts:
-        try:
-            ResolveSent(parts.interventions)(reservation_id)
-        except StateConflict:
-            note_act(parts, Act.RESOLVE.value, {"id": str(reservation_id)}, 0, "refused")
-            raise
-        note_act(parts, Act.RESOLVE.value, {"id": str(reservation_id)}, 1)
+        (answer,) = do_each(parts, Act.RESOLVE, [reservation_id])
+    if answer.status is None:
+        raise NotFound(f"no reservation {reservation_id}")
+    if not is_done(Act.RESOLVE, answer):
+        raise StateConflict(f"reservation {reservation_id} is {answer.status.value}, not in_doubt; nothing to resolve")
     if as_json:
         print_json({"id": reservation_id, "status": Status.SENT})
     else:
@@ -205,28 +195,13 @@ def _resolve_one(reservation_id: UUID, *, as_json: bool) -> None:
 # --- what came of it ---
 
 
-def _is_done(act: Act, answer: Answer) -> bool:
-    return answer.changed or (act in _AIMS and answer.status is _AIMS[act])
-
-
 def _as_document(act: Act, answer: Answer) -> dict[str, Any]:
     """What became of one. ``status`` of a deleted one is that in which it was."""
     if act is not Act.DELETE:
-        return of_answer(answer, _AIMS[act], _DONE[act])
+        return of_answer(answer, AIMS[act], _DONE[act])
     status = answer.status.value if answer.status else None
     said = "deleted" if answer.changed else f"not deleted: it is {status}" if status else "not found"
     return {"id": answer.reservation_id, "done": answer.changed, "status": status, "answer": said}
-
-
-def _note_answers(parts: Parts, act: Act, answers: Sequence[Answer]) -> None:
-    found = [answer for answer in answers if answer.status is not None]
-    if not found:
-        return
-    ids = [str(answer.reservation_id) for answer in found]
-    target = {"id": ids[0]} if len(ids) == 1 else {"ids": ids[:_IDS_NOTED], "of": len(ids)}
-    done = sum(_is_done(act, answer) for answer in found)
-    outcome = "done" if done == len(found) else "done in part" if done else "refused"
-    note_act(parts, act.value, target, sum(answer.changed for answer in found), outcome)
 
 
 def _tell_changed(changed: Changed, verb: str, *, as_json: bool) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.domain.run import Pause
+from mailbatch.interfaces.cli.acting import noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 
@@ -18,9 +19,9 @@ def pause(*, everything: bool, as_json: bool) -> None:
     """Suspend the sending: no tick starts a run, until `mailbatch resume`. It survives restarts."""
     from mailbatch.application.pause import PauseJob
 
-    with opened() as parts:
+    what = Pause.ALL if everything else Pause.TICKS
+    with opened() as parts, noted_act(parts, "pause", {"job": JOB, "what": what.value}):
         paused = PauseJob(parts.switch)(JOB, everything=everything)
-        note_act(parts, "pause", {"job": JOB, "what": paused.value}, None)
     if as_json:
         print_json({"paused": paused.value})
     elif everything:
@@ -35,9 +36,8 @@ def resume(*, as_json: bool) -> None:
     """Let the sending go on, whatever was paused."""
     from mailbatch.application.pause import ResumeJob
 
-    with opened() as parts:
+    with opened() as parts, noted_act(parts, "resume", {"job": JOB}):
         ResumeJob(parts.switch)(JOB)
-        note_act(parts, "resume", {"job": JOB}, None)
     if as_json:
         print_json({"paused": False})
     else:

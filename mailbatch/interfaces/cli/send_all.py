@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.domain.run import RunOutcome, Trigger
-from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.interfaces.cli.acting import note_act, noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
 
@@ -70,9 +70,10 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
             f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`, "
             "or send from here with --here"
         )
-    result = call_send_all(app, Trigger.MANUAL)
-    # Noted before it is done: whoever waits may go away.
-    note_act(parts, "run-now", {"task_id": result.id}, None, "queued")
+    # Noted before the run is waited for: whoever waits may go away.
+    with noted_act(parts, "run-now", {}) as noting:
+        result = call_send_all(app, Trigger.MANUAL)
+        noting.target, noting.outcome = {"task_id": result.id}, "queued"
     try:
         _wait(result, parts, show)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.interfaces.cli.acting import note_act
+from mailbatch.interfaces.cli.acting import noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.reserve import JsonObject, Text
@@ -78,9 +78,9 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
     # What goes wrong is the answer. A log line would say it twice, and name a reservation that there is not.
     logging.getLogger("mailbatch.infrastructure.smtp").setLevel(logging.CRITICAL)
     with opened() as parts:
-        tried = parts.try_sending(_mail(to, given))
-        target = {"template": given["template"]} if given["template"] else {}
-        note_act(parts, "test-send", target, 1, tried.outcome)
+        with noted_act(parts, "test-send", {"template": given["template"]} if given["template"] else {}) as noting:
+            tried = parts.try_sending(_mail(to, given))
+            noting.affected, noting.outcome = 1, tried.outcome
         elsewhere = parts.settings.redirect_all_to
     if as_json:
         print_json({"outcome": tried.outcome, "relay": tried.relay, "reply": tried.reply})

@@ -11,11 +11,9 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from mailbatch.application.bulk import STATES, Act
-from mailbatch.application.cancel import Cancel
+from mailbatch.application.bulk import AIMS, STATES, Act, is_done
 from mailbatch.application.inquire import ShowReservation
 from mailbatch.application.operating_ports import LISTED_BY, Selection
-from mailbatch.application.requeue import Requeue
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.console.asked import Filtered, from_form
@@ -25,7 +23,7 @@ from mailbatch.interfaces.documents import said
 from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.noting import noted
+from mailbatch.interfaces.http.reservations import act_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,47 +138,26 @@ def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Respons
 
 
 @router.post("/{reservation_id}/{act}")
-def act_on(
+def press(
     request: Request,
     caller: PageOperator,
     reservation_id: UUID,
     act: Literal["cancel", "restore", "requeue", "resolve", "delete"],
 ) -> Response:
     """One of the buttons."""
-    parts, verb = parts_of(request), Act(act)
-    with noted(parts.actions, caller, verb.value, {"id": str(reservation_id)}) as deed:
-        found = _do(parts, verb, reservation_id)
-        well = found.changed
-        deed.affected, deed.outcome = int(well), "done" if well else "refused"
-    if found.status is None:
-        raise NotFound(f"no reservation {reservation_id}")
+    verb = Act(act)
+    found, _ = act_on(request, caller, verb, reservation_id)
+    well = is_done(verb, found)
     snapshots_of(request).now.forget()
     if verb is Act.DELETE and well:
         return done(request, "/reservations", f"Reservation {reservation_id} is deleted.")
     return done(request, f"/reservations/{reservation_id}", _said(verb, found), good=well)
 
 
-def _do(parts: Parts, act: Act, reservation_id: UUID) -> Answer:
-    match act:
-        case Act.CANCEL:
-            return Cancel(parts.interventions)([reservation_id])[0]
-        case Act.REQUEUE:
-            return Requeue(parts.interventions)([reservation_id])[0]
-        case Act.RESTORE:
-            return parts.interventions.requeue([reservation_id], STATES[act])[0]
-        case Act.RESOLVE:
-            return parts.interventions.resolve([reservation_id])[0]
-        case Act.DELETE:
-            return parts.interventions.delete([reservation_id])[0]
-
-
-_AIMS = {Act.CANCEL: Status.CANCELLED, Act.RESOLVE: Status.SENT}
-
-
 def _said(act: Act, found: Answer) -> str:
     if act is Act.DELETE:
         return f"Not deleted: it is {found.status}; only finished ones are."
-    text = said(found, _AIMS.get(act, Status.PENDING))
+    text = said(found, AIMS[act])
     return f"{text[0].upper()}{text[1:]}."
 
 

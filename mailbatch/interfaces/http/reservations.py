@@ -11,14 +11,12 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.cancel import Cancel
+from mailbatch.application.bulk import AIMS, Act, is_done
 from mailbatch.application.inquire import ShowReservation
 from mailbatch.application.operating_ports import LISTED_BY, Stored
 from mailbatch.application.records import read_draft
-from mailbatch.application.requeue import Requeue
 from mailbatch.application.reserve import Draft, Reserve, ReserveMany
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
-from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.documents import of_answer, said
 from mailbatch.interfaces.http import shapes
@@ -28,13 +26,12 @@ from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import noted
+from mailbatch.interfaces.noting import do_noted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mailbatch.application.operating_ports import Answer, Intake
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.reservation import Status
 
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
@@ -191,7 +188,7 @@ def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response
 @router.post("/{reservation_id}/cancel", summary="Take it back", **tells(shapes.Changed, *_ONE))
 def cancel(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """What is answered as cancelled is never sent; 409 if it is too late."""
-    return _act(request, caller, "cancel", reservation_id, Cancel(parts_of(request).interventions), Status.CANCELLED)
+    return _act(request, caller, Act.CANCEL, reservation_id)
 
 
 @router.post("/{reservation_id}/requeue", summary="Send it again", **tells(shapes.Changed, *_ONE))
@@ -200,58 +197,41 @@ def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Respons
 
     Recipients that accepted it before do not get it again.
     """
-    return _act(request, caller, "requeue", reservation_id, Requeue(parts_of(request).interventions), Status.PENDING)
+    return _act(request, caller, Act.REQUEUE, reservation_id)
 
 
 @router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(shapes.Changed, *_ONE))
 def restore(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From cancelled to pending; it keeps its time if that is still to come."""
-    parts = parts_of(request)
-
-    def deed(ids: Sequence[UUID]) -> Sequence[Answer]:
-        return parts.interventions.requeue(ids, {Status.CANCELLED})
-
-    return _act(request, caller, "restore", reservation_id, deed, Status.PENDING)
+    return _act(request, caller, Act.RESTORE, reservation_id)
 
 
 @router.post("/{reservation_id}/resolve", summary="It did go out", **tells(shapes.Changed, *_ONE))
 def resolve(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From in doubt to sent, because the recipient or the relay's log says so. To send it again, requeue it."""
-    return _act(request, caller, "resolve", reservation_id, parts_of(request).interventions.resolve, Status.SENT)
+    return _act(request, caller, Act.RESOLVE, reservation_id)
 
 
 @router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(shapes.Changed, *_ONE))
 def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """Sent, failed, cancelled and expired ones are removed with their tries. 409 for any other."""
-    parts = parts_of(request)
-    with noted(parts.actions, caller, "delete", {"id": str(reservation_id)}) as noting:
-        (found,) = parts.interventions.delete([reservation_id])
-        noting.affected, noting.outcome = int(found.changed), _outcome(done=found.changed)
-    if found.status is None:
-        raise NotFound(f"no reservation {reservation_id}")
+    found, status = act_on(request, caller, Act.DELETE, reservation_id)
     if not found.changed:
-        raise StateConflict(f"not deleted: it is {found.status.value}; only finished ones are, so cancel it first")
-    return answer({"id": reservation_id, "done": True, "status": found.status.value, "answer": "deleted"})
+        raise StateConflict(f"not deleted: it is {status.value}; only finished ones are, so cancel it first")
+    return answer({"id": reservation_id, "done": True, "status": status.value, "answer": "deleted"})
 
 
-def _act(
-    request: Request,
-    caller: Caller,
-    action: str,
-    reservation_id: UUID,
-    deed: Callable[[Sequence[UUID]], Sequence[Answer]],
-    aim: Status,
-) -> Response:
-    with noted(parts_of(request).actions, caller, action, {"id": str(reservation_id)}) as noting:
-        (found,) = deed([reservation_id])
-        done = found.status is aim
-        noting.affected, noting.outcome = int(found.changed), _outcome(done=done)
+def act_on(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> tuple[Answer, Status]:
+    """Do ``act`` to one reservation, and note it; what became of it, and its state. Raises ``NotFound``."""
+    parts = parts_of(request)
+    (found,) = do_noted(parts.interventions, parts.actions, caller, act, [reservation_id])
     if found.status is None:
         raise NotFound(f"no reservation {reservation_id}")
-    if not done:
-        raise StateConflict(said(found, aim))
-    return answer(of_answer(found, aim))
+    return found, found.status
 
 
-def _outcome(*, done: bool) -> str:
-    return "done" if done else "refused"
+def _act(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> Response:
+    found, _ = act_on(request, caller, act, reservation_id)
+    if not is_done(act, found):
+        raise StateConflict(said(found, AIMS[act]))
+    return answer(of_answer(found, AIMS[act]))
