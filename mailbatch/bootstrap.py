@@ -487,11 +487,13 @@ def read_settings() -> config.Settings:
     Raises:
         SettingsError: with one line for each setting that is wrong.
     """
+    from mailbatch.infrastructure.db.urls import read_url
     from mailbatch.infrastructure.mime.addresses import read_addresses
     from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
     settings = config.load()
     readers: dict[str, Callable[[str], object]] = {
+        "database_url": read_url,
         "smtp_url": parse_smtp_url,
         "sender": read_addresses,
         "redirect_all_to": read_addresses,

@@ -21,7 +21,7 @@ from mailbatch.application.reserve import CheckDraft, Draft, Reserve
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status, address_list
 from mailbatch.domain.schema_name import what_is_wrong
-from mailbatch.infrastructure.db.engine import in_schema
+from mailbatch.infrastructure.db.engine import in_schema, on_their_connection
 from mailbatch.infrastructure.db.interventions import cancel as cancel_one
 from mailbatch.infrastructure.db.reservations import SqlIntake
 from mailbatch.infrastructure.db.tables import is_ours
@@ -75,6 +75,11 @@ def reserve(
     Raises:
         InvalidReservation: with one line for each thing that is wrong; nothing was stored.
         KeyConflict: if ``key`` stands for a reservation with other content.
+        StoreError: if the encoding of your connection cannot carry the mail. What else the database refuses comes out
+            as SQLAlchemy's own errors.
+
+    A role that may not read what it has reserved (`mailbatch grants reserve`) gets the id of ``key`` without a
+    comparison of the content.
     """
     for name, when in (("at", at), ("expires", expires)):
         if when is not None and not isinstance(when, datetime):
@@ -97,7 +102,7 @@ def reserve(
     )
     check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=max_message_bytes)
     connection = _connection(session_or_connection)
-    with reserving() as trace, _naming(connection, schema):
+    with on_their_connection(connection.engine), reserving() as trace, _naming(connection, schema):
         stored = Reserve(check=check, intake=SqlIntake(connection))(draft)
         if trace and stored.new:
             keep_trace(connection, [stored.reservation_id], trace)
@@ -111,7 +116,7 @@ def cancel(session_or_connection: Caller, reservation_id: UUID, *, schema: str |
     failed …), or there is no such reservation.
     """
     connection = _connection(session_or_connection)
-    with _naming(connection, schema):
+    with on_their_connection(connection.engine), _naming(connection, schema):
         return cancel_one(connection, reservation_id).status is Status.CANCELLED
 
 

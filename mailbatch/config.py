@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 PREFIX = "MAILBATCH_"
 # To the last @, so that a password with unescaped signs, blanks among them, is hidden whole.
 _URL_PASSWORD = re.compile(r"(?<=://)([^:]*):.*@", re.DOTALL)
+# Misspelled ones too: that they are no parameters is told beside the URL.
+_SECRET_PARAMETER = re.compile(r"(?i)((?:pas+w?o?r?d?|pwd|secret|token|client_key)=)[^&]*")
 # What a log or a terminal would take for the end of the line, or for a command.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST_NAMESPACE = 64
 # No sign that means something to Redis (patterns, hash tags, ACLs) or to a shell, and none that parts a key's name.
 _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
+_OTHER_SQLITES = {"sqlite+aiosqlite", "sqlite+pysqlcipher"}
 _CRON_FIELDS = (5, 6)
 _HIGHEST_PORT = 65_535
 _HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
@@ -57,7 +60,7 @@ class LogFormat(StrEnum):
 
 def mask_url(url: str) -> str:
     """``url`` with its password, and any password in its query, hidden, and on one line whatever is in it."""
-    masked = re.sub(r"(?i)((?:password|secret|token)=)[^&]*", r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
+    masked = _SECRET_PARAMETER.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", masked)
 
 
@@ -125,7 +128,7 @@ class Settings(BaseSettings):
     def _database(cls, url: str) -> str:
         scheme, colon, rest = url.partition("://")
         backend = scheme.partition("+")[0]
-        if not colon or backend not in {"sqlite", "postgresql", "postgres"}:
+        if not colon or backend not in {"sqlite", "postgresql", "postgres"} or scheme in _OTHER_SQLITES:
             raise ValueError("must be an SQLAlchemy URL: sqlite:///file.db or postgresql://user:pass@host/name")
         if backend == "sqlite" and (rest in {"", "/"} or ":memory:" in rest):
             raise ValueError("must name a file: an SQLite database in memory is not shared with the workers")

@@ -52,7 +52,8 @@ def announce(settings: config.Settings, celery: Mapping[str, Any]) -> None:
 def check_database(settings: config.Settings) -> bool:
     """Whether the database could be asked; one log line if not.
 
-    Ends the process with exit code 1 and one line if it has not the tables that this version works with.
+    Ends the process with exit code 1 and one line if no waiting helps: it has not the tables that this version works
+    with, another encoding than UTF-8, or it refuses this role.
     """
     try:
         _check(settings)
@@ -60,6 +61,9 @@ def check_database(settings: config.Settings) -> bool:
         log.critical("%s", error)
         sys.exit(1)
     except StoreError as error:
+        if not error.transient:
+            log.critical("%s", error)
+            sys.exit(1)
         log.error("%s; trying again, runs fail until it answers", error)  # noqa: TRY400 - one line says it all
         return False
     return True

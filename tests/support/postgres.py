@@ -81,6 +81,11 @@ class PostgresServer:
         return f"postgresql+psycopg://{ROLE}@/{database}?host={self._folder}"
 
     @property
+    def user(self) -> str | None:
+        """As whom it runs; None for our own user."""
+        return self._user
+
+    @property
     def folder(self) -> Path:
         """Where its socket, its log and its data are; it belongs to who runs the server."""
         return self._folder
@@ -147,12 +152,20 @@ class PostgresServer:
         self.stop("immediate")
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def create_database(self, template: str | None = None) -> str:
-        """Create a database, as a copy of ``template`` if that is named; answer its name."""
+    def create_database(self, template: str | None = None, *, encoding: str | None = None) -> str:
+        """Create a database, as a copy of ``template`` or in ``encoding`` if that is named; answer its name."""
         name = f"t{uuid4().hex[:16]}"
         like = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
+        if encoding:
+            like = sql.SQL(" ENCODING {} TEMPLATE template0").format(encoding)
         self._execute(sql.SQL("CREATE DATABASE {}{}").format(sql.Identifier(name), like))
         return name
+
+    def set_defaults(self, database: str, **defaults: str) -> None:
+        """Set what new sessions of ``database`` begin with."""
+        for name, value in defaults.items():
+            statement = sql.SQL("ALTER DATABASE {} SET {} = {}")
+            self._execute(statement.format(sql.Identifier(database), sql.Identifier(name), value))
 
     def freeze_template(self, database: str) -> None:
         """Let nobody connect to ``database`` any more: only so can it always be copied."""

@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
-from sqlalchemy.engine import make_url
 
 from mailbatch.domain.errors import StoreError
+from mailbatch.infrastructure.db import sessions
+from mailbatch.infrastructure.db.urls import read_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine.interfaces import ExceptionContext
+
+    from mailbatch.infrastructure.db.urls import DatabaseUrl
 
 BUSY_TIMEOUT = 15.0
 """Seconds for which an SQLite writer waits for another."""
@@ -34,36 +38,62 @@ By the system's own measures that takes from a quarter of an hour to two hours, 
 could send either. What the URL says goes before.
 """
 
+_NAMED = {"application_name": "mailbatch", "client_encoding": "utf8"}
+_POOL = {"pool_pre_ping": True, "pool_size": 5}
 _READ_ONLY = "mailbatch_read_only"
+_LOCAL = "mailbatch_local"
 # SQLSTATE classes after which the same statement may succeed: connection, rollback, resources, lock, operator, system,
 # read-only (a standby that is being promoted).
-_TRANSIENT = ("08", "40", "53", "55", "57", "58", "25006", "XX000")
+# 0A000: a standby refuses BEGIN READ WRITE, and a prepared statement whose table was migrated is prepared anew.
+_TRANSIENT = ("08", "40", "53", "55", "57", "58", "0A000", "25006", "XX000")
+_BY_VALUE = (ValueError, TypeError, ArithmeticError, LookupError, NotImplementedError)
+"""What a driver raises, beside the errors of its API, for a value that it cannot read or write."""
 
 
 def connect(url: str, schema: str | None = None) -> Engine:
     """An engine for ``url``; nothing is opened before it is used. Every forked process makes its own.
 
     With ``schema`` each statement names our tables in that schema of PostgreSQL, whatever the search_path is.
+
+    Raises ``StoreError`` if the driver is missing, and ``ValueError`` for a URL that ``read_url`` refuses.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(url)
-    ours = {name: value for name, value in _KEEPALIVE.items() if name not in parsed.query}
+    parsed = read_url(url)
+    if parsed.url.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
     try:
-        return sa.create_engine(
-            url,
-            pool_pre_ping=True,
-            pool_size=5,
+        engine = sa.create_engine(
+            parsed.url,
+            **_POOL | parsed.engine,
             json_deserializer=read_json,
             # An error that breaks a job is written into reports and logs: it must not repeat a mail.
             hide_parameters=True,
+            # In the BEGIN of each transaction, so that it holds behind a pooler, and whatever the role's default is.
+            isolation_level="READ COMMITTED",
+            use_native_hstore=False,
             execution_options=in_schema(schema),
-            connect_args={**ours, "application_name": "mailbatch"},
+            connect_args=_NAMED | _KEEPALIVE | parsed.connection,
         )
     except ModuleNotFoundError as error:
         raise StoreError(
             f"PostgreSQL needs the driver {error.name}: pip install 'mailbatch[postgres]'", transient=False
         ) from error
+
+    # Before SQLAlchemy's own first statements.
+    @event.listens_for(engine, "connect", insert=True)
+    def _settle_in(raw: Any, record: Any) -> None:
+        record.info[_LOCAL] = sessions.settle_in(raw, place(engine))
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        reads = bool(connection.get_execution_options().get(_READ_ONLY))
+        raw: Any = connection.connection.driver_connection
+        if raw.read_only is not reads:
+            raw.read_only = reads
+        if local := connection.info.get(_LOCAL):
+            connection.exec_driver_sql(local)
+
+    _tell_all(engine)
+    return engine
 
 
 def in_schema(schema: str | None) -> dict[str, Any]:
@@ -77,9 +107,10 @@ def schema_of(place: Engine | Connection) -> str | None:
     return found
 
 
-def _sqlite(url: str) -> Engine:
+def _sqlite(parsed: DatabaseUrl) -> Engine:
+    timeout = {} if "timeout" in parsed.url.query else {"timeout": BUSY_TIMEOUT}
     engine = sa.create_engine(
-        url, json_deserializer=read_json, hide_parameters=True, connect_args={"timeout": BUSY_TIMEOUT}
+        parsed.url, **parsed.engine, json_deserializer=read_json, hide_parameters=True, connect_args=timeout
     )
 
     @event.listens_for(engine, "connect")
@@ -96,7 +127,18 @@ def _sqlite(url: str) -> Engine:
         reads = connection.get_execution_options().get(_READ_ONLY)
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
+    _tell_all(engine)
     return engine
+
+
+def _tell_all(engine: Engine) -> None:
+    """Make a ``StoreError`` of what a driver raises beside the errors of its API: it cannot read or write a value."""
+
+    @event.listens_for(engine, "handle_error")
+    def _translate(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if not isinstance(context.sqlalchemy_exception, exc.DBAPIError) and isinstance(error, _BY_VALUE):
+            raise StoreError(f"database {place(engine)}: {_first_line(error)}", transient=False) from error
 
 
 def read_json(text: str | bytes) -> Any:
@@ -136,6 +178,8 @@ def _translated(engine: Engine) -> Iterator[None]:
         raise StoreError(describe(error, engine), transient=is_transient(error)) from error
     except exc.TimeoutError as error:
         raise StoreError("every database connection of this process is in use", transient=True) from error
+    except engine.dialect.loaded_dbapi.Error as error:
+        raise StoreError(f"database {place(engine)}: {_first_line(error)}", transient=False) from error
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
@@ -149,11 +193,77 @@ def is_transient(error: exc.DBAPIError) -> bool:
 
 
 def describe(error: exc.DBAPIError, engine: Engine) -> str:
-    """One line: which database, and what it said."""
-    said = next((line.strip() for line in str(error.orig).splitlines() if line.strip()), type(error.orig).__name__)
-    missing = "no such table" in said or "UndefinedTable" in type(error.orig).__name__
-    advice = "; run `mailbatch migrate`" if missing else ""
-    return f"database {place(engine)}: {said}{advice}"
+    """One line: which database, what it said, and what to do where that is known."""
+    said = _first_line(error.orig or error)
+    advice = _advice(getattr(error.orig, "sqlstate", None), said)
+    return f"database {place(engine)}: {said}{advice and f'; {advice}'}"
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+_PREPARED = (
+    "a pooler gives each transaction another session: put prepare_threshold=none into MAILBATCH_DATABASE_URL "
+    "(postgresql://…?prepare_threshold=none)"
+)
+_MIGRATE = "run `mailbatch migrate`"
+_READ_ONLY_SERVER = "it takes no writes: MAILBATCH_DATABASE_URL must lead to the primary, not to a standby"
+_ADVICE_BY_STATE = {
+    "26000": _PREPARED,  # prepared statement … does not exist
+    "42P05": _PREPARED,  # prepared statement … already exists
+    "42P01": _MIGRATE,  # undefined table
+    "42501": "`mailbatch grants` prints what each role needs",
+    "3F000": "the role's search_path names no schema that exists: set MAILBATCH_DATABASE_SCHEMA",
+    "25006": _READ_ONLY_SERVER,
+}
+_ADVICE_BY_TEXT = {
+    "during recovery": _READ_ONLY_SERVER,
+    "no such table": _MIGRATE,
+    "transaction blocks not allowed in statement pooling mode": (
+        "mailbatch needs transactions: set pool_mode = transaction or session for this database in PgBouncer"
+    ),
+    "unsupported startup parameter": (
+        "remove it from MAILBATCH_DATABASE_URL and PGOPTIONS, or add it to ignore_startup_parameters in PgBouncer"
+    ),
+    "prepared statement": _PREPARED,
+    "bind message": _PREPARED,
+}
+"""SQLite and poolers have no codes of their own, and speak English only."""
+
+
+def _advice(state: str | None, said: str) -> str:
+    by_text = (advice for text, advice in _ADVICE_BY_TEXT.items() if text in said)
+    return _ADVICE_BY_STATE.get(state or "") or next(by_text, "")
+
+
+@contextmanager
+def on_their_connection(engine: Engine) -> Iterator[None]:
+    """Explain in one ``StoreError`` what the connection of an application cannot carry; all else comes out as it is."""
+    try:
+        yield
+    except UnicodeError as error:
+        raise StoreError(_NOT_CARRIED.format(place(engine), _first_line(error)), transient=False) from error
+    except exc.DBAPIError as error:
+        # Psycopg 2 calls it pgcode.
+        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        if state not in _UNTRANSLATABLE:
+            raise
+        said = _first_line(error.orig or error)
+        raise StoreError(_NOT_CARRIED.format(place(engine), said), transient=False) from error
+
+
+_UNTRANSLATABLE = {"22P05", "22021"}
+_NOT_CARRIED = (
+    "database {}: this connection's encoding cannot carry the mail ({}); connect with client_encoding=utf8 to a "
+    "database in UTF8"
+)
+
+
+def qualified(connection: Connection, table: sa.Table) -> str:
+    """The name of ``table`` as SQL spells it, with its schema if one is set for ``connection``."""
+    preparer = connection.dialect.identifier_preparer
+    return preparer.format_table(sa.table(table.name, schema=schema_of(connection)))
 
 
 def place(engine: Engine) -> str:

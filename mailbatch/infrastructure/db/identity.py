@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from mailbatch.domain.database import DatabaseIdentity
 from mailbatch.domain.errors import StoreError
-from mailbatch.infrastructure.db.engine import place, reading
+from mailbatch.infrastructure.db.engine import place, qualified, reading
 from mailbatch.infrastructure.db.tables import mail_reservations
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def _of_file(engine: Engine) -> DatabaseIdentity:
 
 def _of_server(engine: Engine) -> DatabaseIdentity:
     with reading(engine) as connection:
-        name, number, schema, may_ask = connection.execute(_WHO, {"table": mail_reservations.name}).one()
+        name, number, schema, may_ask = connection.execute(
+            _WHO, {"table": qualified(connection, mail_reservations)}
+        ).one()
         system = connection.execute(_SYSTEM).scalar_one() if may_ask else None
     return DatabaseIdentity(kind="postgresql", system=system, number=number, name=name, schema=schema)

@@ -14,7 +14,7 @@ from mailbatch.application.operating_ports import Answer, Changed
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import now, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -153,7 +153,7 @@ def _update(condition: sa.ColumnElement[bool]) -> sa.Update:
 def _left_alone(reservation_id: UUID, row: Any, aim: Status) -> Answer:
     if row is None:
         return Answer(reservation_id, changed=False, status=None)
-    status = Status(row[1])
+    status = Status(text_of(row[1]))
     overdue = aim is Status.PENDING and status in REQUEUABLE and bool(row[2])
     return Answer(reservation_id, changed=False, status=status, overdue=overdue)
 

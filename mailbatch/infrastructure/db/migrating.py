@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 
 from mailbatch.domain.errors import NotMigrated, StoreError
+from mailbatch.infrastructure.db import sessions
 from mailbatch.infrastructure.db.engine import connect, place, schema_of, writing
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
@@ -71,7 +72,8 @@ def _role(connection: Connection) -> str:
 
 @contextmanager
 def _in_turn(connection: Connection) -> Iterator[None]:
-    """Let two hosts that migrate the same schema at once go one after the other."""
+    """Let two hosts that migrate the same schema at once go one after the other, and take the time that it takes."""
+    connection.exec_driver_sql(sessions.WITHOUT_LIMITS)
     name = sa.func.coalesce(sa.cast(sa.bindparam("schema", schema_of(connection)), sa.Text), sa.func.current_schema())
     lock = sa.func.pg_advisory_xact_lock(sa.cast(_MIGRATION_LOCK, sa.Integer), sa.func.hashtext(name))
     connection.execute(sa.select(lock))

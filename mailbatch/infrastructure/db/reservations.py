@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,15 +16,14 @@ from mailbatch.application.operating_ports import Stored
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS
 from mailbatch.infrastructure.db.answers import finish
-from mailbatch.infrastructure.db.engine import describe, is_transient, reading, writing
+from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, read_json, reading, writing
 from mailbatch.infrastructure.db.selecting import counted, newest
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.traces import keep
-from mailbatch.infrastructure.db.types import Timestamp, server_now
+from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 
 _r = mail_reservations.c
 _WRITTEN = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")
+_KEYS = (_r.id, _r.idempotency_key)
 _TIMES = ("scheduled_at", "expires_at")
+_JSON = ("context", "headers")
 _COMPARED = (*MAIL_FIELDS, *_TIMES, "priority", "tag")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TRIES = 10
+"""How often a row that is in the way may vanish before it can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,27 @@ class SqlIntake:
         values = _values(reservation)
         statement = _insert(self.connection).returning(_r.id)
         # A row that was in the way may be purged before it is read: then there is room for this one.
-        while True:
+        for _ in range(_TRIES):
             inserted = self.connection.execute(statement, values).scalar_one_or_none()
             if inserted is not None:
                 return Stored(inserted, new=True)
-            earlier = self.connection.execute(_in_the_way(reservation)).mappings().first()
+            earlier = self.connection.execute(_in_the_way(reservation, _KEYS)).mappings().first()
             if earlier is not None:
-                _ensure_same(values, earlier, self.connection)
-                return Stored(earlier["id"], new=False)
+                return self._known(reservation, values, earlier)
+        raise StoreError(
+            f"reservation {reservation.id} can neither be stored nor read: another has its id or its key",
+            transient=True,
+        )
+
+    def _known(self, reservation: Reservation, values: dict[str, Any], earlier: Any) -> Stored:
+        """The reservation that was there before, compared with what is given where this role may read it."""
+        if text_of(earlier["idempotency_key"]) != values["idempotency_key"]:
+            raise KeyConflict(f"id: {values['id']} is taken by another reservation; leave the id out")
+        if _may_compare(self.connection):
+            statement = _in_the_way(reservation, _comparable(self.connection))
+            if (whole := self.connection.execute(statement).mappings().first()) is not None:
+                _ensure_same(values, whole, self.connection)
+        return Stored(earlier["id"], new=False)
 
     def remember(self, key: str, owner: str, status: int, answer: str) -> None:
         """Store the answer to a request in the transaction of what it did; see the port."""
@@ -76,8 +94,10 @@ class SqlIntake:
         try:
             with self.connection.begin_nested():
                 self._add_together(reservations)
-        except (_NotAllNew, exc.DBAPIError) as error:
-            if isinstance(error, exc.DBAPIError) and is_transient(error):
+        except _NotAllNew:
+            return [self._add_apart(reservation) for reservation in reservations]
+        except (exc.DBAPIError, StoreError) as error:
+            if _may_pass(error):
                 raise
             return [self._add_apart(reservation) for reservation in reservations]
         return [Stored(reservation.id, new=True) for reservation in reservations]
@@ -95,9 +115,11 @@ class SqlIntake:
                 return self.add(reservation)
         except KeyConflict as error:
             return error
-        except exc.DBAPIError as error:
-            if is_transient(error):
+        except (exc.DBAPIError, StoreError) as error:
+            if _may_pass(error):
                 raise
+            if isinstance(error, StoreError):
+                return error
             return StoreError(describe(error, self.connection.engine), transient=False)
 
 
@@ -144,6 +166,10 @@ class _NotAllNew(Exception):
     """Some of a batch met rows that were there before."""
 
 
+def _may_pass(error: exc.DBAPIError | StoreError) -> bool:
+    return error.transient if isinstance(error, StoreError) else is_transient(error)
+
+
 def _insert(connection: Connection) -> Any:
     """The INSERT of one reservation, or of many; it passes over a row whose id or key is taken."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -156,7 +182,7 @@ def _values(reservation: Reservation) -> dict[str, Any]:
     return {name: getattr(reservation.mail if name in MAIL_FIELDS else reservation, name) for name in _WRITTEN}
 
 
-def _in_the_way(reservation: Reservation) -> sa.Select[Any]:
+def _in_the_way(reservation: Reservation, columns: Sequence[Any]) -> sa.Select[Any]:
     """The row that kept ``reservation`` out: that of its key, else that of its id."""
     by_id = _r.id == reservation.id
     where = (
@@ -164,15 +190,39 @@ def _in_the_way(reservation: Reservation) -> sa.Select[Any]:
         if reservation.idempotency_key is None
         else sa.or_(_r.idempotency_key == reservation.idempotency_key, by_id)
     )
-    columns = [_r[name] for name in ("id", "idempotency_key", *_COMPARED)]
     return sa.select(*columns).where(where).order_by(_r.idempotency_key.is_(None), by_id).limit(1)
+
+
+def _may_compare(connection: Connection) -> bool:
+    """Whether this role may read what it has reserved. On SQLite everybody may."""
+    if connection.dialect.name != "postgresql":
+        return True
+    table = sa.cast(sa.literal(qualified(connection, mail_reservations)), postgresql.REGCLASS)
+    granted = (sa.func.has_column_privilege(table, sa.literal(name), sa.literal("SELECT")) for name in _COMPARED)
+    return bool(connection.scalar(sa.select(sa.and_(*granted))))
+
+
+def _comparable(connection: Connection) -> list[Any]:
+    """Columns to compare by, in a form that no setting of the application's connection changes.
+
+    Its engine may read JSON in its own way, and its DateStyle may be one that its driver cannot read.
+    """
+    time_of = _microseconds if connection.dialect.name == "postgresql" else _as_text
+    forms = {**dict.fromkeys(_TIMES, time_of), **dict.fromkeys(_JSON, _as_text)}
+    return [_r.id, *(forms[name](_r[name]).label(name) if name in forms else _r[name] for name in _COMPARED)]
+
+
+def _microseconds(column: Any) -> sa.ColumnElement[int]:
+    return sa.cast(sa.func.round(sa.cast(sa.extract("epoch", column) * 1_000_000, sa.Numeric)), sa.BigInteger)
+
+
+def _as_text(column: Any) -> sa.ColumnElement[str]:
+    return sa.cast(column, sa.Text)
 
 
 def _ensure_same(given: dict[str, Any], stored: Any, connection: Connection) -> None:
     """Raise ``KeyConflict`` unless ``stored`` holds what is ``given``; a time that was not given may be any."""
     differ = [name for name in _COMPARED if not _same(name, given[name], stored[name], connection)]
-    if given["idempotency_key"] != stored["idempotency_key"]:
-        raise KeyConflict(f"id: {given['id']} is taken by another reservation; leave the id out")
     if differ:
         raise KeyConflict(
             f"idempotency_key: {given['idempotency_key']!r} was used before, for reservation {stored['id']}, which "
@@ -181,13 +231,17 @@ def _ensure_same(given: dict[str, Any], stored: Any, connection: Connection) -> 
 
 
 def _same(name: str, given: Any, stored: Any, connection: Connection) -> bool:
+    stored = text_of(stored)
     if name in _TIMES:
-        return given is None or _as_stored(given, connection) == _as_stored(stored, connection)
-    if name in {"context", "headers"} and given is not None:
-        given = json.loads(json.dumps(given))
+        return given is None or _as_compared(given, connection) == stored
+    if name in _JSON:
+        given = None if given is None else json.loads(json.dumps(given))
+        stored = None if stored is None else read_json(stored)
     return bool(given == stored)
 
 
-def _as_stored(when: datetime | None, connection: Connection) -> Any:
-    """A time with no more digits than the database keeps."""
+def _as_compared(when: datetime, connection: Connection) -> Any:
+    """A time as ``_comparable`` reads it, with no more digits than the database keeps."""
+    if connection.dialect.name == "postgresql":
+        return (when - _EPOCH) // timedelta(microseconds=1)
     return Timestamp().process_bind_param(when, connection.dialect)

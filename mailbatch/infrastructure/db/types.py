@@ -40,8 +40,8 @@ class Guid(sa.TypeDecorator[UUID]):
         return uuid if dialect.name == "postgresql" else str(uuid)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:
-        """PostgreSQL's driver answers with UUIDs already."""
-        return None if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
+        """Psycopg 3 returns UUIDs already; another driver of an application may return text."""
+        return None if dialect.driver == "psycopg" else super().result_processor(dialect, coltype)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Read a UUID."""
@@ -159,6 +159,11 @@ def _default_uuid_sqlite(_element: server_uuid, _compiler: SQLCompiler, **_kw: A
 def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that knows ON CONFLICT, in the dialect of ``connection``."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def text_of(value: Any) -> Any:
+    """``value``; text where a driver reads texts as bytes, as psycopg does under the encoding SQL_ASCII."""
+    return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray | memoryview) else value
 
 
 def storable(text: str) -> str:
