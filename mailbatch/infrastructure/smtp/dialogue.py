@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
+from mailbatch.domain.reply_kinds import Concern, kind_of
 from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY, HungUp
 from mailbatch.infrastructure.smtp.envelope import Offer, commands, stuffed, unfit
 from mailbatch.infrastructure.smtp.outgoing import Outgoing
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping
 
     from mailbatch.domain.message import Message
+    from mailbatch.domain.reply_kinds import ReplyKind
 
 _OUT_OF_ORDER = range(500, 505)
 """What a relay says that lost the thread (RFC 5321 §4.2.3)."""
@@ -30,6 +32,7 @@ _NEVER_OF_RECIPIENT = (500, 502, 503)
 """Not 501, a malformed address; nor 504, a domain without a dot (Postfix): these are meant for the recipient."""
 _ANY_REFUSAL = range(500, 600)
 _BAD_SEQUENCE = 503
+_REFUSAL = 400
 _OF_ADDRESS = "2.1."
 """How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
@@ -85,6 +88,12 @@ class Dialogue:
         """What a relay said that lost the thread; no further mail is to be begun."""
         self.again: list[Message] = []
         """Mails that such a relay certainly did not take."""
+        self.closing: RelayError | None = None
+        """What the relay said that ends the connection; no further mail is to be begun."""
+        self.limit: ReplyKind | None = None
+        """Which limit of connections that was, if it was one: no mail is to blame for it."""
+        self.limited: Message | None = None
+        """The mail that heard of the limit."""
         self.early: list[tuple[Message, Reply]] = []
         """Mails refused because, it seems, their commands came before the mail before was answered; and that reply."""
         self.idle_at_loss = False
@@ -127,12 +136,12 @@ class Dialogue:
     @property
     def is_ending(self) -> bool:
         """Whether the relay is only listened to, until it hangs up."""
-        return self.unswallowed is not None
+        return self.unswallowed is not None or self.closing is not None
 
     @property
     def room(self) -> int:
         """How many more mails may begin now."""
-        if self.confused is not None or self.unswallowed is not None:
+        if self.confused is not None or self.is_ending:
             return 0
         if self._depth != 1 or not self._flight:
             return self._depth - len(self._flight)
@@ -317,10 +326,8 @@ class Dialogue:
         position = one.answered - one.has_reset
         one.answered += 1
         self.progress += 1
-        if reply.code == CLOSING:
-            one.closing = True
-            said = reply.cooked()
-            raise RelayError(f"the relay is closing (at {one.question(1)}): {said}", reply=said)
+        if reply.code >= _REFUSAL and self.closing is None:
+            self._ask_whether_that_ends_the_connection(one, reply)
         if position < 0:
             self._reset(one, reply)
         elif position == 0:
@@ -332,9 +339,29 @@ class Dialogue:
         else:
             self._data(one, reply)
 
+    def _ask_whether_that_ends_the_connection(self, one: Transaction, reply: RawReply) -> None:
+        """Take 421, or a limit of connections or of mails on one, as the connection's end and not as a verdict.
+
+        RFC 5321 §3.8: who says 421 closes the channel. Behind BDAT mails may be in flight to which no reply came yet.
+        Some relays (Exim) stay and refuse them one by one; so the rest is listened to.
+        """
+        said = reply.cooked()
+        kind = kind_of(said)
+        is_limit = kind.concern is Concern.CONNECTION
+        if reply.code != CLOSING and not is_limit:
+            return
+        one.closing = True
+        self.closing = RelayError(f"the relay is closing (at {one.question(1)}): {said}", reply=said)
+        if is_limit:
+            self.limit, self.limited = kind, one.message
+        if self.protocol is not Protocol.BDAT or (len(self._flight) == 1 and one.answered == one.asked):
+            raise self.closing
+
     def _reset(self, one: Transaction, reply: RawReply) -> None:
         if reply.code == OK:
             self.chunk_was_refused = False
+        elif self.closing is not None:
+            pass
         elif self._is_early_reset(one, reply):
             one.confused = True
         else:
@@ -372,7 +399,7 @@ class Dialogue:
             one.confused |= self._is_out_of_order(reply, self._never_of_sender(one))
         elif one.is_ahead:
             self.ahead_is_taken = True
-        one.well = True
+        one.well = not one.closing
         if one.unwanted and self.protocol is Protocol.DATA:
             self._finish(one)
         else:
@@ -453,9 +480,16 @@ class Dialogue:
         self._flight.popleft()
         if one.hopeless and self.protocol is not Protocol.DATA and one.asked <= len(one.commands):
             self._spoiled = True
-        if one.confused and one.hopeless:
+        if self.closing is not None and (verdict is None or verdict.kind is not Kind.ACCEPTED):
+            self._give_back(one, self.closing)
+        elif one.confused and one.hopeless:
             self._send_again(one)
-            return
+        else:
+            self._answer(one, verdict)
+        if self.closing is not None and not self._flight:
+            raise self.closing
+
+    def _answer(self, one: Transaction, verdict: Verdict | None) -> None:
         self.finished += 1
         if self.finished == 1:
             self._trust()
@@ -470,6 +504,13 @@ class Dialogue:
             self.look_ahead(allowed=False)
         else:
             self.confused = str(said)
+            self.again.append(one.message)
+
+    def _give_back(self, one: Transaction, error: RelayError) -> None:
+        """The relay is closing, and did not take this mail."""
+        if one.closing and one.well and self.limit is None:
+            self._settle(one, self._fault(one.message, error, in_dialogue=True))
+        else:
             self.again.append(one.message)
 
     def _trust(self) -> None:
@@ -487,16 +528,16 @@ class Dialogue:
         """The session is over: settle what was in flight; answer the mails that nothing can have become of."""
         self.idle_at_loss = not self._flight
         untouched, self.again = self.again, []
-        was_heard_out = self.unswallowed is not None and isinstance(error, HungUp)
+        was_heard_out = self.is_ending and (isinstance(error, HungUp) or error is self.closing)
         for one in self._flight:
-            if was_heard_out:
-                # The relay went away, and said yes to nothing behind the chunk that it refused.
-                untouched.append(one.message)
+            if was_heard_out or one.closing:
+                # The relay went away, and said yes to none of these.
+                self._give_back(one, self.closing or error)
             elif one.hopeless and one.confused:
                 self._send_again(one)
             elif one.hopeless:
                 self._settle(one, Answered(one.message.claim, self._relay, one.refused))
-            elif one.end is not None and self.out.handed >= one.end and not one.closing:
+            elif one.end is not None and self.out.handed >= one.end:
                 verdict = Verdict(Kind.NO_VERDICT, Reply(0, str(error)))
                 self._settle(one, Answered(one.message.claim, self._relay, one.verdicts(verdict)))
             elif one.well:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _ENOUGH = 2
 """Sessions lost in a dialogue that never worked, before it is given up."""
 _EVERYTHING = ("pipelining", "chunking")
+_ENDS_THAT_TELL = 3
+"""Sessions that end after the same number of mails, before that number is taken for a limit."""
+MAILS_ON_ONE_CONNECTION = "mails on one connection"
+"""How the domain names the limit of that name (``reply_kinds``)."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class Manners:
         self._is_noted = True
         self._proven: set[Protocol | str] = set()
         self._suspicions = 0
+        self._ends = self._ended_after = 0
 
     # --- what it comes to -----------------------------------------------------------------------------------------
 
@@ -73,6 +78,11 @@ class Manners:
     def looks_ahead(self) -> bool:
         """Whether a mail's commands may go out before the mail before was answered."""
         return self._habits.takes_ahead
+
+    @property
+    def mails_per_connection(self) -> int:
+        """How many mails the relay takes on one connection, 0 for no limit."""
+        return self._habits.mails
 
     def _fastest(self, features: Container[str]) -> Protocol:
         mastered = Protocol.__members__.get(self._habits.dialogue or "", self._best)
@@ -126,6 +136,22 @@ class Manners:
             relay,
             reason,
         )
+
+    def ended(self, mails: int, limit: str | None, *, idle: bool, reason: str) -> None:
+        """The relay ended a session after so many mails; ``limit``: the name of the limit that it spoke of.
+
+        A relay that names none has one too if it ends three in a row in the middle of the next after the same number.
+        """
+        if limit == MAILS_ON_ONE_CONNECTION:
+            self._ends = _ENDS_THAT_TELL
+        elif idle or not mails:
+            return
+        else:
+            self._ends = self._ends + 1 if mails == self._ended_after else 1
+        self._ended_after = mails
+        if mails and self._ends >= _ENDS_THAT_TELL and mails != self._habits.mails:
+            self._learn(mails=mails, reason=reason)
+            logger.info("a connection carries %d mails from now on: %s", mails, reason)
 
     def _learn(self, **facts: Any) -> None:
         self._habits = replace(self._habits, **facts)

@@ -34,6 +34,8 @@ class Session:
         self.dialogue = dialogue
         self.fd = connection.begin_dialogue()
         self.since = time.monotonic()
+        self.most_mails = wire.most_mails
+        """How many mails its connection may carry, 0 for no limit."""
         self.is_writing = False
         """Whether its owner also polls for room to write."""
         self._size = connection.record
@@ -45,7 +47,7 @@ class Session:
     @property
     def is_worn(self) -> bool:
         """Whether its connection has carried as many mails as it may."""
-        return 0 < self.wire.terms.mails_per_connection <= self.dialogue.begun
+        return 0 < self.most_mails <= self.dialogue.begun
 
     def hear(self) -> None:
         """Take in what the relay has said."""

@@ -10,7 +10,7 @@ import logging
 import math
 import select
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault, Reply
@@ -35,6 +35,7 @@ _ENOUGH_QUEUED = 64 * 1024
 _ASK_AGAIN = 0.1
 """Seconds after which a resting wire asks whether it is still to go on."""
 _ASK_WHILE_OPENING = 0.5
+_MOST_RETURNS = 3
 _AWAY = 0.05
 """Seconds that the caller may do something else before a relay is excused for them."""
 
@@ -62,6 +63,8 @@ class Stream:
         self._bytes = 0
         self._doubts: dict[Claim, Reply] = {}
         """Mails that are sent again, and what was said to their commands when these came early."""
+        self._returns: Counter[Claim] = Counter()
+        """How often a mail heard of a limit of connections, and went over another one."""
         self._reached = False
         self._is_cramped = False
         self._attended = self._tick_at = time.monotonic()
@@ -271,8 +274,13 @@ class Stream:
 
     def _lose(self, session: Session, error: RelayError) -> None:
         self._forget(session)
-        done, untouched = session.wire.lost(session, error)
+        done, untouched = session.wire.lost(session, error, others=bool(self._by_fd))
+        if (message := self._limited_again(session)) in untouched:
+            untouched.remove(message)
+            done.append((message, self._at_fault(message, error)))
         self._ready.extendleft(reversed(untouched))
+        for other in self._by_fd.values():
+            other.most_mails = other.wire.most_mails
         if session.dialogue.early:
             self._send_alone(session)
         self._terms.manners.note()
@@ -281,6 +289,19 @@ class Stream:
             if isinstance(outcome, RelayFault):
                 self._log(outcome)
         self._tick_by(session.wire.rests_until)
+
+    def _limited_again(self, session: Session) -> Message | None:
+        """The mail that heard of a limit on connection after connection: it may be what uses them up."""
+        message = session.dialogue.limited
+        if message is None or not session.dialogue.finished:
+            return None
+        self._returns[message.claim] += 1
+        return message if self._returns[message.claim] > _MOST_RETURNS else None
+
+    def _at_fault(self, message: Message, error: RelayError) -> RelayFault:
+        return RelayFault(
+            message.claim, self._terms.relay.name, str(error), error.hopeless, in_dialogue=True, reply=error.reply
+        )
 
     def _log(self, fault: RelayFault) -> None:
         reason, reservation = masked(fault.reason), fault.claim.reservation_id

@@ -8,6 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Outcome, RelayFault
+from mailbatch.domain.reply_kinds import Concern, concern_of
+from mailbatch.infrastructure.smtp.connection import HungUp
 from mailbatch.infrastructure.smtp.dialogue import Choked, Dialogue
 from mailbatch.infrastructure.smtp.opening import NoSlot, Opening
 from mailbatch.infrastructure.smtp.protocol import Protocol
@@ -56,6 +58,13 @@ class Wire:
         """Nothing is opened before; on the monotonic clock."""
         self._held_back = held_back
         self._backoff = Backoff()
+        self._crowded = Backoff(1.0, 30.0)
+
+    @property
+    def most_mails(self) -> int:
+        """How many mails a connection may carry, by the settings and by what the relay said; 0 for no limit."""
+        limits = self.terms.mails_per_connection, self.terms.manners.mails_per_connection
+        return min(filter(None, limits), default=0)
 
     @property
     def is_closed(self) -> bool:
@@ -98,8 +107,14 @@ class Wire:
         if not isinstance(error, RelayError):
             raise error
         if not opening.aborted:
-            self.rest(NO_SLOT_PAUSE if isinstance(error, NoSlot) else self._backoff.pause())
+            self.rest(self._pause_after(error))
         return error
+
+    def _pause_after(self, error: RelayError) -> float:
+        if isinstance(error, NoSlot):
+            return NO_SLOT_PAUSE
+        is_crowded = error.reply is not None and concern_of(error.reply) is Concern.CONNECTION
+        return (self._crowded if is_crowded else self._backoff).pause()
 
     def _session(self, connection: Connection) -> Session:
         features, name = connection.esmtp_features, self.terms.relay.name
@@ -143,29 +158,45 @@ class Wire:
         self.drop(session)
         return session.dialogue.again
 
-    def lost(self, session: Session, error: RelayError) -> tuple[list[tuple[Message, Outcome]], list[Message]]:
-        """End a session that broke: what came of its mails, and those that nothing can have become of."""
+    def lost(
+        self, session: Session, error: RelayError, *, others: bool
+    ) -> tuple[list[tuple[Message, Outcome]], list[Message]]:
+        """End a session that broke: what came of its mails, and those that nothing can have become of.
+
+        ``others``: there are other connections, which may carry the mails that this one may not.
+        """
         dialogue, name = session.dialogue, self.terms.relay.name
         self.drop(session)
+        if isinstance(error, HungUp) or dialogue.closing is not None:
+            limit = dialogue.limit.name if dialogue.limit is not None else None
+            reason = masked(str(dialogue.closing or error))
+            self.terms.manners.ended(dialogue.finished, limit, idle=dialogue.idle, reason=reason)
         ahead = dialogue.ahead_is_doubtful
         untouched = dialogue.lost(error)
+        error = dialogue.closing or error
         if dialogue.unswallowed is not None:
             self.terms.manners.step_down(Protocol.BDAT, name, masked(str(dialogue.unswallowed)))
         elif dialogue.chunk_was_refused and not dialogue.idle_at_loss:
             self.terms.manners.step_down(Protocol.BDAT, name, f"after it refused a chunk, {masked(str(error))}")
-        elif not dialogue.idle_at_loss:
+        elif not dialogue.idle_at_loss and dialogue.limit is None:
             likely = isinstance(error, Choked)
             self.terms.manners.suspect(dialogue.protocol, name, masked(str(error)), likely=likely, ahead=ahead)
         if dialogue.confused is not None:
             self._step_down(dialogue)
-        elif untouched and not dialogue.finished:
+        elif untouched and not dialogue.finished and not (others and dialogue.limit is not None):
             # A relay that lets us in and then goes away each time must not be asked for ever.
             dialogue.blame(untouched.pop(0), error)
         logger.debug("%s: a session ended: %s", name, masked(str(error)))
         done = dialogue.collect()
-        if any(isinstance(outcome, RelayFault) for _, outcome in done) or (done and not dialogue.finished):
+        if dialogue.limit is not None and not self._is_worn_out(dialogue):
+            self.rest(self._crowded.pause())
+        elif any(isinstance(outcome, RelayFault) for _, outcome in done) or (done and not dialogue.finished):
             self.rest(self._backoff.pause())
         return done, untouched
+
+    def _is_worn_out(self, dialogue: Dialogue) -> bool:
+        """Whether the connection itself carried all that it may: the next one is opened at once."""
+        return dialogue.finished > 0 and dialogue.limit is not None and dialogue.limit.name != "connections"
 
     def _step_down(self, dialogue: Dialogue) -> None:
         reason = masked(dialogue.confused or "")
