@@ -93,16 +93,17 @@ class DoEach:
     interventions: Interventions
 
     def __call__(self, act: Act, ids: Sequence[UUID], states: Collection[Status] | None = None) -> list[Answer]:
-        """Answer for each of ``ids``, in order. ``states`` narrows those from which it requeues."""
+        """Return what became of each of ``ids``, in order. ``states`` narrows those in which they are changed."""
+        states = STATES[act] if states is None else states
         match act:
             case Act.CANCEL:
                 return self.interventions.cancel(ids)
             case Act.REQUEUE | Act.RESTORE:
-                return self.interventions.requeue(ids, states if states is not None else STATES[act])
+                return self.interventions.requeue(ids, states)
             case Act.RESOLVE:
                 return self.interventions.resolve(ids)
             case Act.DELETE:
-                return self.interventions.delete(ids)
+                return self.interventions.delete(ids, states)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,8 +171,8 @@ class Interventions(Protocol):
     def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
         """In doubt to sent; an answer for each id, in order."""
 
-    def delete(self, ids: Sequence[UUID]) -> list[Answer]:
-        """Delete those that are finished, with their tries; an answer for each id, in order.
+    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[Answer]:
+        """Delete those in ``states``, which must be finished ones, with their tries; an answer for each id, in order.
 
         What was deleted is ``changed``, and its status is the one in which it was.
         """

@@ -77,13 +77,14 @@ class SqlInterventions:
         """Take reservations in doubt for sent; see the port."""
         return self._change(ids, _in([Status.IN_DOUBT]), _RESOLVE)
 
-    def delete(self, ids: Sequence[UUID]) -> list[Answer]:
+    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[Answer]:
         """Delete what is finished; see the port."""
         answers: dict[UUID, Answer] = {}
-        statement = sa.delete(mail_reservations).where(_in(FINISHED)).returning(_r.id, _r.status)
+        meant = _in(FINISHED.intersection(states))
+        statement = sa.delete(mail_reservations).where(meant).returning(_r.id, _r.status)
         with writing(self.engine) as connection:
             for chunk in _chunks(ids):
-                in_order = sa.select(_r.id).where(_r.id.in_(chunk), _in(FINISHED)).order_by(_r.id).with_for_update()
+                in_order = sa.select(_r.id).where(_r.id.in_(chunk), meant).order_by(_r.id).with_for_update()
                 gone = connection.execute(statement.where(_r.id.in_(in_order)))
                 answers |= {row.id: Answer(row.id, changed=True, status=Status(row.status)) for row in gone}
                 rest = set(chunk) - set(answers)
