@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -220,6 +221,42 @@ def test_a_pause_that_comes_between_look_and_take_holds(beat, engine):
     assert not timetable.take(slots[JOB], time + timedelta(seconds=300))
     pause(engine, Pause.NONE)
     assert timetable.take(slots[JOB], time + timedelta(seconds=300))
+
+
+@pytest.mark.parametrize("state", [Pause.TICKS, Pause.ALL])
+def test_a_beat_that_has_not_seen_the_pause_takes_no_tick(beat, engine, state, monkeypatch):
+    """The look is switched off: it shows every slot as it was before the pause. The taking holds alone."""
+    settle(beat())
+    shift(engine, last_tick=-400, next_tick=-100)
+    pause(engine, state)
+    look = Timetable.look
+
+    def before_the_pause(timetable):
+        time, slots = look(timetable)
+        return time, {name: replace(slot, paused=Pause.NONE) for name, slot in slots.items()}
+
+    monkeypatch.setattr(Timetable, "look", before_the_pause)
+    blind = beat(at_start=False)
+    for _ in range(3):
+        blind.tick()
+    assert blind.sent == []
+    pause(engine, Pause.NONE)
+    settle(blind)
+    assert blind.sent == [JOB]
+
+
+@pytest.mark.parametrize("state", [Pause.TICKS, Pause.ALL])
+def test_a_beat_that_sees_the_pause_takes_no_tick(beat, engine, state, monkeypatch):
+    """The taking is switched off: it would give any tick. The look holds alone."""
+    settle(beat())
+    shift(engine, last_tick=-400, next_tick=-100)
+    pause(engine, state)
+    monkeypatch.setattr(Timetable, "take", Timetable.move)
+    seeing = beat()
+    for _ in range(3):
+        seeing.tick()
+    assert seeing.sent == []
+    assert seconds_to_next(engine) < 0
 
 
 def test_a_slot_that_a_pause_has_made_is_no_obstacle(beat, engine):
