@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from redis import Redis
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.compose import Compose
+    from mailbatch.application.compose import Compose, Renderer
     from mailbatch.application.deliver_reports import Channel
     from mailbatch.application.explain import Explain
     from mailbatch.application.leave_alone import RelayGuard
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.protocol import Manners
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
+    from mailbatch.infrastructure.templates.apart import RenderApart
 
 log = logging.getLogger(__name__)
 
@@ -206,16 +207,33 @@ class Parts:
 
     @cached_property
     def compose(self) -> Compose:
-        """Makes messages of mails."""
+        """Makes messages of mails, in this process: for runs."""
+        from mailbatch.infrastructure.templates.templates import Templates
+
+        s = self.settings
+        return self._compose(Templates(s.template_dir, s.max_message_bytes, look_again=1.0))
+
+    @cached_property
+    def compose_apart(self) -> Compose:
+        """Makes messages of mails, rendered in a process that can be killed: for whoever only looks."""
+        return self._compose(self.render_apart)
+
+    @cached_property
+    def render_apart(self) -> RenderApart:
+        """Renders mails in processes that can be killed."""
+        from mailbatch.infrastructure.templates.apart import RenderApart
+
+        return RenderApart(self.settings.template_dir, self.settings.max_message_bytes)
+
+    def _compose(self, render: Renderer) -> Compose:
         from mailbatch.application.compose import Compose
         from mailbatch.infrastructure.mime.addresses import read_addresses
         from mailbatch.infrastructure.mime.compiled import CompiledWriter
-        from mailbatch.infrastructure.templates.templates import Templates
 
         s = self.settings
         return Compose(
             read_addresses=read_addresses,
-            render=Templates(s.template_dir, s.max_message_bytes, look_again=1.0),
+            render=render,
             write=CompiledWriter(),
             now=lambda: datetime.now(UTC),
             max_bytes=s.max_message_bytes,
@@ -345,7 +363,7 @@ class Parts:
             queue=SqlQueue(self.engine),
             switch=self.switch,
             watch=self.watch("send-all", lock=False),
-            compose=self.compose,
+            compose=self.compose_apart,
         )
 
     def _patience(self) -> Patience:
@@ -380,7 +398,7 @@ class Parts:
         """Renders mails to be looked at."""
         from mailbatch.application.trial import Preview
 
-        return Preview(self.compose.render, self.reservations)
+        return Preview(self.render_apart, self.reservations)
 
     @property
     def try_sending(self) -> TrySending:
@@ -389,7 +407,7 @@ class Parts:
 
         domain = self._message_id_domain()
         return TrySending(
-            compose=self.compose,
+            compose=self.compose_apart,
             transport=self.transport,
             permit=_for_a_while(),
             new_id=new_id,
@@ -469,6 +487,8 @@ class Parts:
 
     def close(self) -> None:
         """Close what was opened."""
+        if "render_apart" in self.__dict__:
+            self.render_apart.close()
         if "engine" in self.__dict__:
             self.engine.dispose()
         if "redis" in self.__dict__:

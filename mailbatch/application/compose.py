@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import header_problems, line_problems, text_problems
@@ -90,7 +90,7 @@ class Compose:
         """
         try:
             return self._compose(claimed)
-        except CannotCompose:
+        except (CannotCompose, Busy):
             raise
         except Exception as error:
             # A template, a strange value, a fault in the mail package: it is this one mail that cannot be sent.

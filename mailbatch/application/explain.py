@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mailbatch.application.ports import ClaimedMail
 from mailbatch.application.watch import is_alive, nobody_runs, unanswered
 from mailbatch.domain.circuit import CircuitState
-from mailbatch.domain.errors import CannotCompose, NotFound
+from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
 from mailbatch.domain.run import Pause
@@ -213,6 +213,8 @@ class Explain:
             self.compose(mail)
         except CannotCompose as error:
             return list(error.errors)
+        except Busy:
+            return []  # It is not known now; all else that is said of the mail is true.
         return []
 
     # --- it is being sent ---

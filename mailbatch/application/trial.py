@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.application.ports import ClaimedMail
-from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
+from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
@@ -33,7 +33,7 @@ class Preview:
         """Answer its parts. Raises ``CannotCompose`` with one line for each that fails."""
         try:
             return self.render(mail)
-        except CannotCompose:
+        except (CannotCompose, Busy):
             raise
         except Exception as error:
             # A template may break in any way; it is the template that is wrong.

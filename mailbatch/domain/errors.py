@@ -30,6 +30,10 @@ class NotFound(MailbatchError):
     """No such reservation or run."""
 
 
+class Busy(MailbatchError):
+    """Too many others ask for the same at this moment; it is worth asking again soon."""
+
+
 class StateConflict(MailbatchError):
     """What was asked does not fit the state in which the reservation is (a cancel that comes too late, say)."""
 

@@ -7,8 +7,10 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import psutil
 import pytest
 from support.api import MAIL, OPERATE
 
@@ -74,3 +76,32 @@ def test_the_server_refuses_to_be_reached_by_others_without_a_token(sqlite_stack
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "MAILBATCH_API_TOKEN" in refused.stderr
+
+
+def test_a_hostile_template_freezes_nobody_but_its_own_preview(sqlite_stack):
+    sqlite_stack.settings |= {"API_TOKEN": OPERATE, "API_READ_TOKEN": "r" * 20}
+    process = sqlite_stack.process("mailbatch", "serve", "--port", "0")
+    address = process.wait_for_log(r"serves on (http://\S+)", 30)[1]
+    reading, operating = ({"Authorization": f"Bearer {token}"} for token in ("r" * 20, OPERATE))
+    with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(4) as others:
+        ids = [
+            client.post("/api/reservations", json=MAIL | {"body_text": body}, headers=operating).json()["id"]
+            for body in ("{{ ('a'*8000000).rfind('ab' ~ 'a'*4000000) }}", "Hello {{ 1 }}")
+        ]
+        refused, shown = (client.get(f"/api/reservations/{one}/preview", headers=reading) for one in ids)
+        assert (refused.status_code, shown.json()["text"]) == (422, "Hello 1")
+        assert "takes too long at once" in refused.json()["detail"]
+
+        # What no bound foresees: the rendering hangs.
+        (renderer,) = psutil.Process(process.pid).children(recursive=True)
+        renderer.suspend()
+        waiting = others.submit(client.get, f"/api/reservations/{ids[1]}/preview", headers=reading)
+        while not waiting.done():
+            began = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            assert time.monotonic() - began < 5
+            assert client.get("/api/reservations", headers=reading).status_code == 200
+            time.sleep(0.2)
+        assert waiting.result().status_code == 422
+        assert "rendering takes longer than 10 seconds" in waiting.result().json()["detail"]
+        assert client.get(f"/api/reservations/{ids[1]}/preview", headers=reading).json()["text"] == "Hello 1"

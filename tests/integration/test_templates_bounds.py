@@ -126,6 +126,121 @@ def test_what_would_fill_memory_or_take_for_ever_fails_fast(source):
     assert peak_kib() - before < 200_000
 
 
+TWO = (
+    "{% set a = [1, 1] %}{% set b = [1, 1] %}"
+    + "{% set a = [a, a] %}{% set b = [b, b] %}" * 60
+    + "{% set t = (1, 1) %}{% set u = (1, 1) %}"
+    + "{% set t = (t, t) %}{% set u = (u, u) %}" * 60
+    + "{% set ns = namespace(l=a) %}{% set os = namespace(l=b) %}"
+)
+"""Two lists, two tuples and two namespaces that are equal, and without end when somebody compares or hashes them."""
+HALF = "{% set h = 'a' * 4000000 %}{% set n = 'b' ~ 'a' * 2000000 %}{% set s = 'é' ~ 'x' * 9000000 %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ('a'*8000000).rfind('ab' ~ 'a'*4000000) }}",
+        HALF + "{{ h.rindex('a' ~ n) }}",
+        HALF + "{{ h.rpartition('a' ~ n)|length }}",
+        HALF + "{{ h.rsplit('a' ~ n)|length }}",
+        HALF + "{{ h['rfind']('a' ~ n) }}",
+        HALF + "{{ (h|attr('rfind'))('a' ~ n) }}",
+        HALF + "{{ [h]|map('trim', s)|list|length }}",
+        HALF + "{{ h.strip(s)|length }}",
+        HALF + "{{ h.lstrip(s)|length }}",
+        HALF + "{{ h|trim(s)|length }}",
+        HALF + "{{ h|wordwrap(1)|length }}",
+        HALF + "{{ ('a-' * 2000000)|wordwrap|length }}",
+        HALF + "{{ h|center(1)|title|length }}",
+        "{{ ('a ' * 9000000)|wordcount }}",
+        "{{ ('<b>' * 6000000)|striptags|length }}",
+        "{{ ('é' * 9000000)|urlencode|length }}",
+        "{{ ('1 ' * 9000000) % 1 }}",
+        "{{ ('{' * 9000000).format(1) }}",
+        "{{ '%999999999d' is even }}",
+        "{{ '%999999999d' is divisibleby(3) }}",
+        "{{ ['%999999999d']|select('odd')|list|length }}",
+        HALF + "{{ ([h] * 90000)|sort|length }}",
+        HALF + "{{ ([h] * 90000)|min|length }}",
+        HALF + "{{ ([h] * 90000)|unique|list|length }}",
+        HALF + "{{ ([{'x': h}] * 90000)|groupby('x')|length }}",
+        HALF + "{{ ([{'x': h}] * 90000)|sort(attribute='x')|length }}",
+        HALF + "{{ n in [h] * 90000 }}",
+        HALF + "{{ ([h] * 90000).index(n) }}",
+        HALF + "{{ h.startswith((h,) * 90000) }}",
+        HALF + "{{ [{'x': 1}]|map(attribute=h)|list|length }}",
+        TWO + "{{ a == b }}",
+        TWO + "{{ 1 < 2 < 3 and 0 != a == b }}",
+        TWO + "{{ a < b }}",
+        TWO + "{{ a in [b] }}",
+        TWO + "{{ a in [b]|map('list') }}",
+        TWO + "{{ [b].index(a) }}",
+        TWO + "{{ [b].count(a) }}",
+        TWO + "{{ [a]|select('==', b)|list|length }}",
+        TWO + "{{ [a]|select('in', [b])|list|length }}",
+        TWO + "{{ [a, b]|sort|length }}",
+        TWO + "{{ [a, b]|max|length }}",
+        TWO + "{{ [ns, os]|sort(attribute='l')|length }}",
+        TWO + "{{ [ns, os]|groupby('l')|length }}",
+        TWO + "{{ [ns]|join(attribute='l') }}",
+        TWO + "{{ ns }}",
+        TWO + "{{ '{0.l}'.format(ns) }}",
+        TWO + "{{ {'x': a}.values() }}",
+        TWO + "{{ {'x': a}.items()|string }}",
+        TWO + "{{ a is upper }}",
+        TWO + "{% for x in [a, b] %}{{ loop.changed(x) }}{% endfor %}",
+        TWO + "{{ {t: 1} }}",
+        TWO + "{{ {1: 1}[t] }}",
+        TWO + "{{ {1: 1}[a] }}",
+        TWO + "{{ '11'|groupby(a)|list }}",
+        TWO + "{{ {1: 1}.get(t) }}",
+        TWO + "{{ t in {1: 1} }}",
+        TWO + "{{ t is filter }}",
+        TWO + "{{ dict([(t, 1)]) }}",
+        TWO + "{{ dict([[t, 1]|map('default')]) }}",
+        TWO + "{{ namespace([(t, 1)]) }}",
+        TWO + "{{ [t, u]|unique|list|length }}",
+        TWO + "{{ {1: 1}.keys() - [t] }}",
+        "{{ dict(pairs) }}",
+        "{{ {" + ", ".join(f"{2305843009213693951 * i}: 1" for i in range(20_000)) + "}|length }}",
+    ],
+)  # fmt: skip
+def test_no_single_operation_takes_longer_than_its_share(source):
+    pairs = [(2305843009213693951 * i, i) for i in range(50_000)] if "pairs" in source else []
+    before, began = peak_kib(), time.thread_time()
+    mail = Mail(recipients="a@b", subject="s", body_text=source, context={"pairs": pairs})
+    with pytest.raises(CannotCompose):
+        Templates(None, 26_214_400)(mail)
+    assert time.thread_time() - began < 5
+    assert peak_kib() - before < 400_000
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("{{ text|striptags|wordwrap|length > 800000 }}", "True"),
+        ("{{ text|replace('customer', 'friend')|length < text|length }}", "True"),
+        ("{{ text.splitlines()|length }} {{ text.find('no such words in it') }} {{ 'fox' in text }}", "20001 -1 True"),
+        ("{{ text.rfind('no such words') }} {{ text.strip(' .\n')|length < text|length }}", "-1 True"),
+        ("{% for user in users if user.id in wanted %}{{ user.name }}{% endfor %}", "user 7user 9"),
+        ("{{ users|sort(attribute='name')|map(attribute='id')|first }} {{ users|groupby('town')|length }}", "0 10"),
+        ("{{ users|map(attribute='town')|unique|join(', ')|length }} {{ (users|max(attribute='id')).id }}", "78 1999"),
+        ("{{ users == users }} {{ users[0] in users }} {{ users[0] != users[1] }}", "True True True"),
+        ("{{ users|rejectattr('id', 'in', wanted)|list|length }}", "1998"),
+        ("{{ users|selectattr('id', '<', 10)|list|length }} {{ 1 < users|length <= 2000 }}", "10 True"),
+        ("{{ text|title|length == text|length }} {{ text|wordcount }}", "True 200000"),
+        ("{{ text|indent|length > text|length }} {{ text|urlencode|length > text|length }}", "True True"),
+        ("{{ text|upper|lower == text|lower }} {{ text|tojson|length > text|length }}", "True True"),
+    ],
+)  # fmt: skip
+def test_a_newsletter_with_a_megabyte_of_context_still_renders(source, expected):
+    text = "Dear customer, the <b>quick</b> fox is in stock.\n" * 20_000 + "."
+    users = [{"id": i, "name": f"user {i}", "town": f"town {i % 10}"} for i in range(2000)]
+    context = {"text": text, "users": users, "wanted": [7, 9, *range(5000, 6000)]}
+    assert render(source, most=26_214_400, **context) == expected
+
+
 BIG = "{% set big = '<' * 200000 %}"
 
 

@@ -6,10 +6,14 @@ import os
 import re
 import time
 from contextvars import ContextVar
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from jinja2.environment import TemplateModule
 from jinja2.exceptions import SecurityError
+from jinja2.runtime import LoopContext
+from jinja2.utils import Cycler, Namespace
 
 STEPS = 1_000_000
 SECONDS = 5.0
@@ -19,6 +23,14 @@ _BETWEEN_LOOKS = 20
 WIDEST = 1_000
 """Characters to which anything is padded, and digits of a precision, at most."""
 LONGEST_LIST = 100_000
+NANOSECONDS_AT_ONCE = 1_000_000_000
+"""What one operation may take, by an estimate for its worst input: nothing interrupts the interpreter inside of one."""
+_NANOSECONDS_OF_A_STEP = int(SECONDS * 1e9) // STEPS
+_LONGEST_NUMBER = 4_300
+"""Characters of a text that is read as a number: Python's own limit for decimal ones."""
+_LONGEST_FORMAT = 100_000
+_NODE = 16
+"""Characters as which a value within a list or a dict counts, beside its own."""
 WRITTEN = 8
 """How many times ``most`` may be written in all, into macros, set blocks and from them on."""
 BITS = 4_096
@@ -27,8 +39,14 @@ GROWTH = 64 * 2**20
 _BETWEEN_WEIGHINGS = 1_000
 _BIG = 8_192
 """Characters, or members of a list, from which on a value is big: the process is weighed when one is made."""
+PLAIN: frozenset[Any] = frozenset({int, float, bool, type(None)})
+SHORT = 256
+"""Characters up to which a text is handled as fast as a number."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _DIGITS = re.compile(r"\d+")
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+# Objects of Jinja2 that hold values and spell them out, or have them as attributes.
+_HOLDERS = (Namespace, TemplateModule, Cycler, LoopContext)
 # A width that comes from a value: "%*d" (its flags and digits before the star), "{:{}}".
 _STARRED = re.compile(r"%[-+ #0\d.]*\*")
 _NESTED = re.compile(r"\{[^{}]+\{")
@@ -90,20 +108,37 @@ class Budget:
         if self._left < 0:
             raise OverBudget(f"writes more than {self.most * WRITTEN} characters, counting what it writes again")
 
-    def weigh(self, value: Any) -> None:
-        """See that ``value`` may be spelled out: a list that holds one list twice, and so on, grows by the power."""
-        total, rest = 0, [value]
+    def work(self, nanoseconds: int) -> None:
+        """See that one operation may take so long, by an estimate, and use up as many steps as others do in that."""
+        if nanoseconds > NANOSECONDS_AT_ONCE:
+            raise OverBudget(f"takes too long at once; it is given about {NANOSECONDS_AT_ONCE // 10**9} second")
+        if nanoseconds > _NANOSECONDS_OF_A_STEP:
+            self.step(nanoseconds // _NANOSECONDS_OF_A_STEP)
+
+    def weigh(self, value: Any) -> int:
+        """See that ``value`` may be spelled out: a list that holds one list twice, and so on, grows by the power.
+
+        Return about how many characters it has then.
+        """
+        total, nodes, rest = 0, 0, [value]
         while rest:
             item = rest.pop()
             if isinstance(item, str):
                 total += len(item)
                 self.room(total)
+                continue
+            if isinstance(item, (list, tuple, set, *VIEWS)):
+                inside: Any = item
             elif isinstance(item, dict):
-                self.step(len(item) + 1)
-                rest += (*item.keys(), *item.values())
-            elif isinstance(item, (list, tuple, set)):
-                self.step(len(item) + 1)
-                rest += item
+                inside = (*item.keys(), *item.values())
+            elif isinstance(item, _HOLDERS):
+                inside = object.__getattribute__(item, "__dict__").values()
+            else:
+                continue
+            self.step(len(inside) + 1)
+            nodes += len(inside) + 1
+            rest += inside
+        return total + nodes * _NODE
 
     def check(self, value: Any) -> Any:
         """Answer ``value``, which is new, if it is within the limits; that is a step."""
@@ -150,6 +185,12 @@ class spending:  # noqa: N801 - reads as a statement; written out, for a generat
         _current.reset(self._token)
 
 
+def small(value: Any) -> bool:
+    """Return whether ``value`` is a number or a short text, with which nothing takes long."""
+    kind = value.__class__
+    return kind in PLAIN or (kind is str and len(value) <= SHORT)
+
+
 def listed(count: int) -> None:
     """See that a list of ``count`` values may be made."""
     if count > LONGEST_LIST:
@@ -170,14 +211,32 @@ def padded(width: Any) -> None:
 
 def formatted(text: str, values: Any) -> None:
     """See that no width in the format string ``text`` is wide or comes from a value, and that its result has room."""
+    if len(text) > _LONGEST_FORMAT:
+        raise OverBudget(f"formats by a text of more than {_LONGEST_FORMAT} characters")
     for digits in _DIGITS.findall(text):
         if len(digits) > len(str(WIDEST)) or int(digits) > WIDEST:
             raise OverBudget(f"formats with the number {digits[:12]}; at most {WIDEST} is allowed")
     if _STARRED.search(text) or _NESTED.search(text):
         raise OverBudget("formats with a width taken from a value, which is not allowed")
+    if len(text) <= SHORT and small(values):
+        return
     budget().weigh(values)
     # A placeholder, at least two characters long, can each time stand for the longest value.
     budget().room(len(text) + (text.count("%") + text.count("{")) * _longest(values))
+
+
+def counted_as_number(value: Any) -> None:
+    """See that ``value`` may be read as a number."""
+    if isinstance(value, str) and len(value) > _LONGEST_NUMBER:
+        raise OverBudget(f"reads a text of more than {_LONGEST_NUMBER} characters as a number")
+
+
+def gathered(values: Any) -> Any:
+    """Return ``values`` as something with a length and no more than a list may have; a generator becomes a list."""
+    if not isinstance(values, (list, tuple, dict, set, str, range, *VIEWS)):
+        values = list(islice(values, LONGEST_LIST + 1))
+    listed(len(values))
+    return values
 
 
 def replaced(text: str, old: Any, new: Any) -> None:
@@ -211,6 +270,14 @@ def raised(left: Any, right: Any) -> None:
     """Measure ``left ** right``."""
     if isinstance(left, int) and isinstance(right, int):
         numbered(left.bit_length() * abs(right))
+
+
+def subtracted(left: Any, right: Any) -> Any:
+    """Return ``left - right``; of the keys of dicts each of ``right`` is looked up."""
+    if isinstance(left, (set, *VIEWS)):
+        right = gathered(right)
+        budget().weigh((left, right))
+    return left - right
 
 
 def remained(left: Any, right: Any) -> None:

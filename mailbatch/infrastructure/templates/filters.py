@@ -1,110 +1,284 @@
-"""The filters, tests and methods of text that templates may use, measured before they can grow without measure."""
+"""The filters, tests and methods that templates may use, measured before they can grow or work without measure.
+
+What one of them costs is estimated from the sizes of *all* that it is given, for the worst that these may hold. The
+estimates are nanoseconds on a machine of 2020, rounded up; tests/integration/test_templates_fuzz.py looks for what
+takes longer.
+"""
 
 from __future__ import annotations
 
 import re
-from functools import wraps
+from functools import partial, wraps
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jinja2.filters import FILTERS
+from jinja2.filters import FILTERS, make_attrgetter, make_multi_attrgetter
+from jinja2.runtime import LoopContext
 from jinja2.tests import TESTS
 
 from mailbatch.infrastructure.templates.budget import (
     LONGEST_LIST,
+    PLAIN,
+    SHORT,
+    WIDEST,
     OverBudget,
     budget,
+    counted_as_number,
     formatted,
+    gathered,
     listed,
     padded,
     raised,
+    remained,
     replaced,
+    small,
 )
+from mailbatch.infrastructure.templates.comparing import comparable, findable, hashable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-# Filters that spell out what they are given. What is named in neither list is not there: of Jinja2's own that is
-# pprint, urlize (quadratic on hostile text) and whatever a later version may add.
-_TEXT = frozenset(
-    """capitalize center e escape filesizeformat float forceescape format indent int lower replace safe string
-    striptags title tojson trim truncate upper urlencode wordcount wordwrap xmlattr""".split()  # noqa: SIM905 - read as prose, not as a column of quotes
-)
+_NANOSECONDS = 30
+"""What a character costs at most where nothing else is said."""
+# Filters that spell out what they are given, and what a character costs. What is named in none of these lists is not
+# there: of Jinja2's own that is pprint, urlize (quadratic on hostile text) and whatever a later version may add.
+_TEXT = dict.fromkeys(
+    """capitalize center e escape filesizeformat float forceescape format int lower replace safe string tojson trim
+    truncate upper xmlattr""".split(),  # noqa: SIM905 - read as prose, not as a column of quotes
+    _NANOSECONDS,
+) | {"indent": 150, "striptags": 250, "title": 500, "urlencode": 300, "wordcount": 250, "wordwrap": 600}
+# What compares values with each other; a character costs little each time, a value in a list more (``weigh``).
+_SORTING = {"dictsort": 5, "groupby": 10, "max": 20, "min": 20, "sort": 5, "unique": 20}
 _LIST = frozenset(
-    """abs attr batch count d default dictsort first groupby items join last length list map max min random reject
-    rejectattr reverse round select selectattr slice sort sum unique""".split()  # noqa: SIM905 - as above
+    """abs attr batch count d default first items join last length list map random reject rejectattr reverse round
+    select selectattr slice sum""".split()  # noqa: SIM905 - as above
 )
-# Given a text, these go through it sign by sign, and most make a list of all.
-_WALK = _LIST - {"abs", "attr", "count", "d", "default", "first", "last", "length", "random", "reverse", "round"}
-_SPLIT = {"split": re.compile(r"\s+"), "rsplit": re.compile(r"\s+"), "splitlines": re.compile(r"\s")}
-MEASURED_METHODS = frozenset({"center", "format", "format_map", "join", "ljust", "replace", "rjust", "zfill", *_SPLIT})
+# Given many values, these go through them one by one, and most make a list of all.
+_WALK = (_LIST | set(_SORTING)) - {"abs", "attr", "count", "d", "default", "first", "last", "length", "random", "round"}
+_NANOSECONDS_OF_A_LINE = 5_000
+"""What each line costs ``wordwrap`` beside its characters."""
+_NANOSECONDS_OF_A_METHOD = {"join": 10, "swapcase": 80, "title": 80}
+# They go from the end, or through all signs that they are given, for each character: no bound but the product.
+_PRODUCT = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstrip", "strip"})
+_LINE_END = r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
+_SPLIT = {"split": re.compile(r"\s+"), "rsplit": re.compile(r"\s+"), "splitlines": re.compile(_LINE_END)}
+_PADDING = frozenset({"center", "ljust", "rjust", "zfill"})
 
 
 def measured_filters() -> dict[str, Callable[..., Any]]:
-    """Answer the filters by name."""
-    return {name: _measured(name, FILTERS[name]) for name in _TEXT | _LIST}
+    """Return the filters by name."""
+    return {name: _measured(name, FILTERS[name]) for name in (*_TEXT, *_SORTING, *_LIST)}
 
 
-def counted_tests() -> dict[str, Any]:
-    """Answer the tests by name; each use is a step, for ``select`` uses one a hundred thousand times."""
-    return {name: _counted(function) for name, function in TESTS.items()}
+def measured_tests() -> dict[str, Any]:
+    """Return the tests by name; each use is a step, because ``select`` uses one a hundred thousand times."""
+    return {name: _counted(name, function) for name, function in TESTS.items()}
 
 
-def measured_method(text: str, method: Callable[..., str]) -> Callable[..., str]:
-    """Wrap ``method`` of ``text``, one of ``MEASURED_METHODS``."""
-    name = method.__name__
+def measured_format(text: str, method: Callable[..., str]) -> Callable[..., str]:
+    """Wrap ``format`` or ``format_map`` of ``text``, which is ``method``."""
 
     @wraps(method)
     def measured(*args: Any, **kwargs: Any) -> Any:
-        if name == "join":
-            args = (_joined(text, *args),)
-        elif name == "replace":
-            replaced(text, *args[:2])
-        elif name in ("format", "format_map"):
-            formatted(text, [*args, *kwargs.values()])
-        elif name in _SPLIT:
-            _split(name, text, *args, **kwargs)
-        else:
-            padded(args[0] if args else None)
+        formatted(text, [*args, *kwargs.values()])
         return budget().check(method(*args, **kwargs))
 
     return measured
 
 
-def _counted(function: Any) -> Callable[..., Any]:
+def measure_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """See that a bound method may be called so; return the arguments to call it with."""
+    owner, name = method.__self__, method.__name__
+    if owner.__class__ is str and len(owner) <= SHORT and not args and not kwargs:
+        return args
+    if isinstance(owner, str):
+        return _measure_text_method(owner, name, args, kwargs)
+    if isinstance(owner, (list, tuple)) and args:
+        findable(args[0], owner)
+    elif isinstance(owner, dict) and args:
+        hashable(args[0])
+    elif isinstance(owner, LoopContext):  # ``loop.changed`` compares
+        budget().weigh(args)
+    return args
+
+
+def _measure_text_method(text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    if name == "join" and args:
+        args = (_joined(text, *args), *args[1:])
+    elif len(text) > SHORT or kwargs or not all(map(small, args)):
+        given = budget().weigh((*args, *kwargs.values())) if args or kwargs else 0
+        cost = (len(text) + given) * _NANOSECONDS_OF_A_METHOD.get(name, _NANOSECONDS)
+        budget().work(cost + (len(text) * given if name in _PRODUCT else 0))
+        if name in _SPLIT:
+            _split(name, text, *args, **kwargs)
+    if name == "replace":
+        replaced(text, *args[:2])
+    elif name in _PADDING:
+        padded(args[0] if args else None)
+    return args
+
+
+def _counted(name: str, function: Any) -> Callable[..., Any]:
+    measure = _MEASURES_OF_TESTS.get(name, _compare)
+
     @wraps(function)
     def counted(*args: Any, **kwargs: Any) -> Any:
         budget().step()
+        # A text may be a format for ``odd``; a number is nothing for any test.
+        if len(args) > 1 or args[0].__class__ not in PLAIN:
+            args = measure(*args)
         return function(*args, **kwargs)
 
     return counted
 
 
+def _compare(*args: Any) -> tuple[Any, ...]:
+    if len(args) == 2:  # noqa: PLR2004 - one with the other
+        comparable(*args)
+    return args
+
+
+def _find(*args: Any) -> tuple[Any, ...]:
+    return (args[0], findable(*args)) if len(args) == 2 else args  # noqa: PLR2004 - what is looked for, and where
+
+
+def _divide(value: Any, by: Any = 2) -> tuple[Any, ...]:
+    remained(value, by)
+    return value, by
+
+
+def _halve(value: Any) -> tuple[Any, ...]:
+    remained(value, 2)
+    return (value,)
+
+
+def _spell(*args: Any) -> tuple[Any, ...]:
+    budget().weigh(args)
+    return args
+
+
+def _look_up(*args: Any) -> tuple[Any, ...]:
+    return (hashable(args[0]), *args[1:])
+
+
+_MEASURES_OF_TESTS = {
+    "divisibleby": _divide,
+    "even": _halve,
+    "filter": _look_up,
+    "in": _find,
+    "lower": _spell,
+    "odd": _halve,
+    "test": _look_up,
+    "upper": _spell,
+}
+
+
 def _measured(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     # Filters that Jinja2 hands its context, environment or evaluation context take that first.
     skip = 1 if hasattr(function, "jinja_pass_arg") else 0
-    measure = _MEASURES.get(name)
+    prepare = _preparation(name, skip)
 
     @wraps(function)
     def measured(*args: Any, **kwargs: Any) -> Any:
-        if name in _TEXT:
-            budget().weigh([*args[skip:], *kwargs.values()])
-        elif name in _WALK and args[skip:] and isinstance(args[skip], str):
-            listed(len(args[skip]))
-        if name == "join":
-            args = (*args[:skip], _joined(kwargs.get("d", ""), *args[skip:]), *args[skip + 1 :])
-        if measure:
-            measure(*args[skip:], **kwargs)
-        return budget().check(function(*args, **kwargs))
+        if len(args) != skip + 1 or kwargs or not small(args[skip]):
+            args, kwargs = prepare(args, kwargs)
+        made = function(*args, **kwargs)
+        return _stepping(made) if made.__class__ is GeneratorType else budget().check(made)
 
     return measured
 
 
-def _joined(separator: Any, values: Iterable[Any] = (), *more: Any) -> list[Any]:
-    """Answer ``values`` as a list if there is room for them, joined."""
-    separator = more[0] if more else separator
-    pieces = list(values)
-    listed(len(pieces))
+_Given: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def _preparation(name: str, skip: int) -> Callable[[tuple[Any, ...], dict[str, Any]], _Given]:
+    """Return what measures the arguments of a filter, and returns those to call it with."""
+    measure = _MEASURES.get(name, _anything)
+
+    def prepare(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Given:
+        own = args[skip:]
+        if name in _TEXT:
+            budget().work(budget().weigh((*own, *kwargs.values())) * _TEXT[name])
+        elif name in _WALK and own and hasattr(own[0], "__len__"):  # what has none is counted by who makes it
+            listed(len(own[0]))
+        if name in _PLACES_OF_ATTRIBUTES:
+            _attribute(name, own[1:], kwargs)
+        measure(*own, **kwargs)
+        return args, kwargs
+
+    if name == "join":
+        return _joinable
+    return partial(_sortable, name, skip) if name in _SORTING else prepare
+
+
+def _anything(*_: Any, **__: Any) -> None:
+    """Measure nothing more."""
+
+
+def _stepping(values: Iterable[Any]) -> Iterator[Any]:
+    step = budget().step
+    for value in values:
+        step()
+        yield value
+
+
+def _sortable(name: str, skip: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Given:
+    """Return the arguments with a list in the place of the values, if these may be compared with each other."""
+    values = gathered(args[skip])
+    by = _attribute(name, args[skip + 1 :], kwargs) if name in _PLACES_OF_ATTRIBUTES else None
+    keys: Any = values
+    if by is not None:
+        rest = args[skip + 1 :]
+        other = kwargs.get("default", rest[1] if name == "groupby" and len(rest) > 1 else None)
+        many = make_multi_attrgetter(args[0], by) if name == "sort" else None
+        getter = many or make_attrgetter(args[0], by, default=other)
+        keys = [getter(value) for value in values]
+    size = budget().weigh(keys)
+    rounds = 1 if name in {"max", "min", "unique"} else len(keys).bit_length()
+    budget().work(size * _SORTING[name] * rounds)
+    return (*args[:skip], values, *args[skip + 1 :]), kwargs
+
+
+_PLACES_OF_ATTRIBUTES = {
+    "attr": 0,
+    "groupby": 0,
+    "join": 1,
+    "map": 99,
+    "max": 1,
+    "min": 1,
+    "rejectattr": 0,
+    "selectattr": 0,
+    "sort": 2,
+    "sum": 0,
+    "unique": 1,
+}
+
+
+def _attribute(name: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Return the attribute that a filter asks each value for, or None. Its name has a bound."""
+    place = _PLACES_OF_ATTRIBUTES[name]
+    attribute = rest[place] if len(rest) > place else kwargs.get("attribute")
+    if attribute is None:
+        return None
+    if isinstance(attribute, str) and len(attribute) > WIDEST:
+        raise OverBudget(f"asks for an attribute whose name has more than {WIDEST} characters")
+    return hashable(attribute)
+
+
+def _joinable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Given:
+    """Return the arguments of ``join`` with a measured list of what is joined, its attributes if it names one."""
+    context, values, *rest = args
+    separator = rest[0] if rest else kwargs.get("d", "")
+    attribute = _attribute("join", tuple(rest), kwargs)
+    if attribute is not None:
+        values = map(make_attrgetter(context.environment, attribute), values)
+    return (context, _joined(separator, values), separator), {}
+
+
+def _joined(separator: Any, values: Iterable[Any] = (), *_: Any) -> list[Any]:
+    """Return ``values`` as a list if there is room for them, joined."""
+    pieces = list(gathered(values))
     budget().weigh(pieces)
     budget().room(len(pieces) * len(str(separator)))
     return pieces
@@ -119,6 +293,11 @@ def _split(name: str, text: str, sep: Any = None, maxsplit: int = -1, **_: Any) 
         listed(sum(1 for _ in islice(_SPLIT[name].finditer(text), LONGEST_LIST)) + 1)
 
 
+def _trim(value: Any, chars: str | None = None) -> None:
+    if chars is not None:
+        budget().work(len(str(value)) * len(str(chars)))
+
+
 def _center(_value: Any, width: int = 80) -> None:
     padded(width)
 
@@ -129,12 +308,18 @@ def _indent(text: Any, width: int | str = 4, *_: Any, **__: Any) -> None:
     budget().room(len(str(text)) + (str(text).count("\n") + 1) * columns)
 
 
-def _wordwrap(text: Any, width: int = 79, *args: Any, **kwargs: Any) -> None:
-    wrapstring = kwargs.get("wrapstring") or (args[1] if len(args) > 1 else None) or "\n"
-    budget().room(len(str(text)) + len(str(text)) // max(width, 1) * len(wrapstring))
+def _wordwrap(
+    text: Any, width: int = 79, break_long_words: Any = 1, wrapstring: str | None = None, *_: Any, **__: Any
+) -> None:
+    wrapstring, text = wrapstring or "\n", str(text)
+    budget().room(len(text) + len(text) // max(width, 1) * len(wrapstring))
     if len(wrapstring) > 1:
         padded(len(wrapstring))
-        budget().room(len(str(text)) * len(wrapstring))
+        budget().room(len(text) * len(wrapstring))
+    # A word that is longer than the line is copied for each line that it makes.
+    longest = max(map(len, text.split()), default=0) if break_long_words and len(text) > width else 0
+    copied = longest * len(text) // max(width, 1)
+    budget().work((text.count("\n") + 1) * _NANOSECONDS_OF_A_LINE + copied // 4)
 
 
 def _format(value: Any, *args: Any, **kwargs: Any) -> None:
@@ -147,6 +332,10 @@ def _replace(text: Any, old: Any, new: Any, *_: Any, **__: Any) -> None:
 
 def _columns(_value: Any, count: int, *_: Any, **__: Any) -> None:
     listed(count)
+
+
+def _number(value: Any, *_: Any, **__: Any) -> None:
+    counted_as_number(value)
 
 
 def _round(value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
@@ -169,12 +358,16 @@ def _tojson(_value: Any, indent: int | None = None) -> None:
 _MEASURES: dict[str, Callable[..., None]] = {
     "batch": _columns,
     "center": _center,
+    "filesizeformat": _number,
+    "float": _number,
     "format": _format,
     "indent": _indent,
+    "int": _number,
     "replace": _replace,
     "round": _round,
     "slice": _columns,
     "sum": _sum,
     "tojson": _tojson,
+    "trim": _trim,
     "wordwrap": _wordwrap,
 }

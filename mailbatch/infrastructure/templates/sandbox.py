@@ -6,10 +6,9 @@ Jinja2's own sandbox keeps templates from Python's internals, but bounds only ``
   filters and methods, ``join``, ``replace``, set blocks, macros); filters and methods not named here do not exist;
 - each turn of a loop, each call and each include is a step; steps and seconds are limited;
 - what is written is counted: into macros and set blocks all of it, elsewhere what is long (who renders counts it all);
-- what all values together take is weighed now and then, and when one of them is big.
-
-Not bounded: one single operation of the interpreter on values that are within the limits (sorting 100,000 values,
-comparing two deeply shared structures) is not interrupted; that it took long is noticed at the next step.
+- what all values together take is weighed now and then, and when one of them is big;
+- an operation that no step can interrupt (a search, a sort, a comparison of lists in lists, a regular expression) is
+  estimated before it begins, from the sizes of all that it is given, and uses up as many steps as it takes time.
 """
 
 from __future__ import annotations
@@ -19,17 +18,18 @@ from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
-from jinja2.compiler import CodeGenerator
+from jinja2.compiler import CodeGenerator, operators
 from jinja2.runtime import LoopContext, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import escape
 
-from mailbatch.infrastructure.templates.budget import added, budget, multiplied, raised, remained
+from mailbatch.infrastructure.templates.budget import added, budget, multiplied, raised, remained, subtracted
+from mailbatch.infrastructure.templates.comparing import MAKERS_OF_DICTS, MOST_KEYS, among, compared, hashable, keyed
 from mailbatch.infrastructure.templates.filters import (
-    MEASURED_METHODS,
-    counted_tests,
+    measure_method,
     measured_filters,
-    measured_method,
+    measured_format,
+    measured_tests,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from jinja2.compiler import Frame
     from jinja2.runtime import Context
 
-TOKENS = 200_000
+TOKENS = 100_000
 """Tokens of a source that the compiler is given at most."""
 CALL = 10
 """Steps that a call or an include costs, for it takes that much longer than a turn of a loop."""
@@ -47,9 +47,9 @@ LONG = 4_096
 """Characters of a value beyond which it is counted before it is written."""
 _SMALL_SOURCE = 65_536
 _TEXT_METHODS = frozenset(
-    """capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric
-    isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rindex rpartition rsplit rstrip
-    split splitlines startswith strip swapcase title upper""".split()  # noqa: SIM905 - read as prose, not as a column of quotes
+    """capitalize casefold center count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric
+    isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust
+    rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill""".split()  # noqa: SIM905 - read as prose, not as a column of quotes
 )
 _METHODS: dict[type, frozenset[str]] = {
     str: _TEXT_METHODS,
@@ -60,12 +60,18 @@ _METHODS: dict[type, frozenset[str]] = {
     list: frozenset({"count", "index"}),
     tuple: frozenset({"count", "index"}),
 }
-_OPERATORS: dict[str, Callable[[Any, Any], None]] = {"+": added, "*": multiplied, "**": raised, "%": remained}
+_OPERATORS: dict[str, Callable[[Any, Any], None]] = {
+    "+": added,
+    "*": multiplied,
+    "**": raised,
+    "%": remained,
+}
 
 
 # What a dict has itself goes before its keys (``{{ item.items }}``), as everywhere in Jinja2.
 _OF_DICTS = frozenset(dir(dict))
 _OF_LOOPS = frozenset(name for name in dir(LoopContext) if not name.startswith("_"))
+_METHOD = (MethodType, BuiltinMethodType)
 _MARKS = re.compile("[&<>'\"]")
 
 
@@ -82,8 +88,8 @@ class _Counting(CodeGenerator):
         super().visit_For(node, frame)
 
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: FBT001, FBT002, N802
-        if isinstance(node.node, nodes.EnvironmentAttribute):  # which no source can write, but visit_For has
-            self.write("environment.counted(")
+        if isinstance(node.node, nodes.EnvironmentAttribute):  # which no source can write, but methods here do
+            self.write(f"environment.{node.node.name}(")
             self.visit(node.args[0], frame)
             self.write(")")
         else:
@@ -121,7 +127,54 @@ class _Counting(CodeGenerator):
             super().visit_Getitem(node, frame)
             self.write(")")
         else:
+            if not isinstance(node.arg, nodes.Const):
+                node.arg = self._hashable(node.arg)
             super().visit_Getitem(node, frame)
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802 - as above
+        sides = [node.expr, *(operand.expr for operand in node.ops)]
+        if any(_is_short(side) for side in sides[1:]) and len(node.ops) == 1 and "in" not in node.ops[0].op:
+            super().visit_Compare(node, frame)
+        elif len(node.ops) == 1:
+            called = {"in": "(environment.among(", "notin": "(not environment.among("}
+            self.write(called.get(node.ops[0].op, f"(environment.compared({node.ops[0].op!r}, "))
+            self._visit_all(sides, frame)
+        else:
+            # A chain looks at its next side only if it has to: each is weighed where it stands.
+            self.write("(environment.weighed(")
+            self.visit(node.expr, frame)
+            self.write(")")
+            for operand in node.ops:
+                self.write(f" {operators[operand.op]} environment.weighed(")
+                self.visit(operand.expr, frame)
+                self.write(")")
+            self.write(")")
+
+    def _visit_all(self, parts: list[nodes.Expr], frame: Frame) -> None:
+        for part in parts:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+    def visit_Sub(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802 - as above
+        if _is_short(node.left) or _is_short(node.right):
+            super().visit_Sub(node, frame)
+        else:
+            self.write("(environment.subtracted(")
+            self._visit_all([node.left, node.right], frame)
+
+    def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802 - as above
+        odd = [item for item in node.items if not _is_text(item.key)]
+        if len(odd) > MOST_KEYS:
+            raise TemplateSyntaxError(f"has a dict of more than {MOST_KEYS} keys that are no texts", node.lineno)
+        for item in odd:
+            item.key = self._hashable(item.key)
+        super().visit_Dict(node, frame)
+
+    def _hashable(self, key: nodes.Expr) -> nodes.Expr:
+        call = nodes.Call(nodes.EnvironmentAttribute("hashable"), [key], [], None, None)
+        call.set_environment(self.environment)
+        return call
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - as above
         self.write("environment.joined(context, (")
@@ -129,6 +182,15 @@ class _Counting(CodeGenerator):
             self.visit(part, frame)
             self.write(", ")
         self.write("))")
+
+
+def _is_short(node: nodes.Expr) -> bool:
+    """Whether ``node`` is a constant with which anything is compared at once."""
+    return isinstance(node, nodes.Const) and not (isinstance(node.value, str) and len(node.value) > LONG)
+
+
+def _is_text(node: nodes.Expr) -> bool:
+    return isinstance(node, nodes.Const) and isinstance(node.value, str)
 
 
 class _Buffer(list[str]):
@@ -153,6 +215,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(_OPERATORS)
     buffer = _Buffer
     marks = staticmethod(_MARKS.search)
+    among = staticmethod(among)
+    compared = staticmethod(compared)
+    hashable = staticmethod(hashable)
+    subtracted = staticmethod(subtracted)
 
     def __init__(self, *, html: bool, loader: BaseLoader | None = None) -> None:
         super().__init__(
@@ -164,7 +230,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         del self.globals["lipsum"]
         self.filters = measured_filters()
-        self.tests = counted_tests()
+        self.tests = measured_tests()
 
     def concat(self, parts: Iterable[str]) -> str:
         """Join what a set block, a macro or a call block wrote."""
@@ -203,6 +269,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return getattr(obj, attribute)
         return super().getattr(obj, attribute)
 
+    def weighed(self, value: Any) -> Any:
+        """Return ``value`` if it may be spelled out."""
+        budget().weigh(value)
+        return value
+
     def joined(self, context: Context, values: tuple[Any, ...]) -> str:
         """Do what ``~`` does."""
         budget().weigh(values)
@@ -222,12 +293,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """Put a measured method of text in the place of one that could grow without measure."""
-        if not isinstance(value, (MethodType, BuiltinMethodType)) or value.__name__ not in MEASURED_METHODS:
-            return None
-        if not isinstance(value.__self__, str):
-            return None
-        return measured_method(value.__self__, super().wrap_str_format(value) or value)
+        """Measure ``format`` and ``format_map`` of a text, which are not called as other methods are."""
+        method = super().wrap_str_format(value)
+        return measured_format(value.__self__, method) if method is not None else None
 
     # The names are Jinja2's: a template's own keyword arguments must not collide with them.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063
@@ -235,6 +303,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         budget().step(CALL)
         if isinstance(__obj, LoopContext) and args:
             args = (__self.counted(args[0]), *args[1:])
+        elif isinstance(__obj, _METHOD):
+            args = measure_method(__obj, args, kwargs)
+        elif args and any(__obj is maker for maker in MAKERS_OF_DICTS):
+            args = (keyed(args[0]), *args[1:])
         return budget().check(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:

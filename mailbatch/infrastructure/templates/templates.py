@@ -166,7 +166,7 @@ class Templates:
         if name and name != file and self._folder:
             part = f"template {name} (included by {part})"
         at = f" line {line}" if line else ""
-        return f"{part}{at}: {' '.join(why.split())[:_LONGEST_ERROR]}"
+        return f"{part}{at}: {' '.join(why[: _LONGEST_ERROR * 10].split())[:_LONGEST_ERROR]}"
 
     def _failure(self, error: Exception) -> _Failure:
         """Answer the template file (none for an inline source), the line in it and the reason."""
@@ -181,6 +181,12 @@ class Templates:
                 return "", None, f"is not UTF-8 (byte {error.start})"
         why = str(error) if type(error).__module__.startswith(("jinja2", "mailbatch")) else _classed(error)
         return *_place(error, self._directory), why
+
+
+def has_tags(mail: Mail) -> bool:
+    """Return whether ``mail`` needs the template engine."""
+    sources = [getattr(mail, field) for field in FILES]
+    return mail.template is not None or any(source is not None and _TAG.search(source) for source in sources)
 
 
 def _files(name: str) -> Iterator[tuple[str, str]]:

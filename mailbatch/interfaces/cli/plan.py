@@ -36,7 +36,7 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
     from mailbatch.application.plan import PlanRun
 
     with opened() as parts:
-        ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose, reports=parts.reports)
+        ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)
         when = by or _next_tick(parts)
         due, exact = parts.upcoming.count(when)
         rate = ask.rate(JOB)

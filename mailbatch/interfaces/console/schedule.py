@@ -67,7 +67,7 @@ def plan(request: Request, caller: PageReader) -> Response:
 
 
 def _planned(parts: Parts) -> dict[str, Any]:
-    ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose, reports=parts.reports)
+    ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)
     tick = parts.reports.next_tick_at(NAME)
     by = tick if tick is not None and tick > datetime.now(UTC) else None
     due, exact = parts.upcoming.count(by)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from mailbatch.domain.errors import (
+    Busy,
     CannotCompose,
     InvalidReservation,
     KeyConflict,
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 _STATUS: dict[type[MailbatchError], HTTPStatus] = {
+    Busy: HTTPStatus.SERVICE_UNAVAILABLE,
     CannotCompose: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidReservation: HTTPStatus.UNPROCESSABLE_ENTITY,
     KeyConflict: HTTPStatus.CONFLICT,

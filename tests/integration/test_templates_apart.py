@@ -1,0 +1,154 @@
+"""Rendering in processes that can be killed, as previews, plans and the console do."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from support.waiting import wait_until
+
+from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.apart import PROCESSES, WAITING, RenderApart
+from mailbatch.infrastructure.templates.templates import Templates
+
+MOST = 1_000_000
+SLOW = "{% for i in range(999) %}{% for j in range(900) %}{% endfor %}{% endfor %}"
+"""Takes some tenths of a second, and no more than a template may."""
+
+
+def mail(source: str = "Hello {{ name }}", **columns) -> Mail:
+    return Mail(recipients="", **{"subject": "s", "body_text": source, "context": {"name": "Zoë"}} | columns)
+
+
+def renderers() -> list[psutil.Process]:
+    return [p for p in psutil.Process().children() if "mailbatch.infrastructure.templates.process" in p.cmdline()]
+
+
+@pytest.fixture
+def render():
+    apart = RenderApart(None, MOST)
+    yield apart
+    apart.close()
+    assert not renderers()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        mail(),
+        mail("\ud800 {{ name }} <", body_html="<b>{{ name }} {{ '<' }}</b>"),
+        mail("{{ nobody }}", subject="{{ nothing }}"),
+        mail("{{ 'x' * 900000000 }}"),
+        mail("no marks at all"),
+        mail(None),
+        mail(None, template="none"),
+    ],
+)
+def test_what_is_rendered_apart_is_what_is_rendered_here(render, one):
+    def outcome(renderer):
+        try:
+            return renderer(one)
+        except CannotCompose as error:
+            return error.errors
+
+    assert outcome(render) == outcome(Templates(None, MOST))
+
+
+def test_a_process_is_started_when_it_is_needed_and_then_kept(render):
+    render(mail("no marks"))
+    assert not renderers()
+    render(mail())
+    [process] = renderers()
+    render(mail())
+    assert renderers() == [process]
+
+
+def test_named_templates_come_from_the_folder_and_are_seen_when_they_change(tmp_path):
+    (tmp_path / "news").mkdir()
+    file = tmp_path / "news/body.txt"
+    apart = RenderApart(tmp_path, MOST)
+    try:
+        for text in ("one", "another"):
+            file.write_text(text)
+            assert apart(mail(None, template="news")).text == text
+    finally:
+        apart.close()
+
+
+def test_what_takes_too_long_is_killed_and_the_next_is_rendered():
+    apart = RenderApart(None, MOST, seconds=0.5)
+    try:
+        with pytest.raises(CannotCompose) as caught:
+            # Its start takes longer than that on a busy machine; it is killed all the same.
+            apart(mail(SLOW * 3, template="news"))
+        assert caught.value.errors == ["template news: rendering takes longer than 0.5 seconds, and was ended"]
+        assert not renderers()
+    finally:
+        apart.close()
+
+
+def test_a_process_that_hangs_holds_up_its_own_mail_alone(render):
+    render(mail())
+    [process] = renderers()
+    process.suspend()
+    render._seconds = 1.0
+    with pytest.raises(CannotCompose, match=r"the mail's own templates: rendering takes longer than 1 seconds"):
+        render(mail())
+    assert not process.is_running()
+    render._seconds = 20.0
+    assert render(mail()).text == "Hello Zoë"
+
+
+def test_a_process_that_dies_is_the_fault_of_its_mail_and_the_next_has_another(render):
+    render(mail())
+    [process] = renderers()
+    process.send_signal(signal.SIGKILL)
+    wait_until(lambda: process.status() == psutil.STATUS_ZOMBIE, 10, "the process to die")
+    with pytest.raises(CannotCompose, match=r"ended its process \(signal 9\)"):
+        render(mail())
+    assert render(mail()).text == "Hello Zoë"
+
+
+def test_its_memory_and_its_processor_time_are_bounded(render):
+    render(mail())
+    [process] = renderers()
+    assert process.rlimit(psutil.RLIMIT_AS)[0] < 2 * 2**30
+    assert 0 < process.rlimit(psutil.RLIMIT_CPU)[0] < 20
+    assert process.rlimit(psutil.RLIMIT_CORE)[0] == 0
+
+
+def test_it_ends_with_whoever_started_it():
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        RenderApart(None, MOST)(mail())
+        os.write(write, str(renderers()[0].pid).encode())
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as told:
+        pid = int(told.read())
+    os.waitpid(child, 0)
+    wait_until(lambda: not psutil.pid_exists(pid), 10, "the process to end")
+
+
+def test_whoever_comes_when_too_many_wait_is_told_to_come_again(render):
+    render(mail())
+    for process in renderers():
+        process.suspend()
+    render._seconds = 3.0
+
+    def ask(_: int) -> str:
+        try:
+            render(mail(SLOW))
+        except (CannotCompose, Busy) as error:
+            return str(error)
+        return "rendered"
+
+    asking = PROCESSES + WAITING + 4
+    with ThreadPoolExecutor(asking) as many:
+        said = list(many.map(ask, range(asking)))
+    assert sum(text == f"{PROCESSES + WAITING} mails are being rendered; ask again" for text in said) >= 1
+    assert len(renderers()) <= PROCESSES
