@@ -36,6 +36,8 @@ class Ticket:
     index: int
     attempts: int = 0
     earlier: Mapping[str, Verdict] | None = None
+    tag: str | None = None
+    template: str | None = None
     on_wire: bool = False
 
 

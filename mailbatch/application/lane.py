@@ -8,48 +8,50 @@ group at the latest, so at most a group on the wire and a group ahead are unsett
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mailbatch.application.holding import Held, named
-from mailbatch.application.strikes import Strikes
+from mailbatch.application.holding import Held
+from mailbatch.application.judge import Judge
+from mailbatch.application.pace import LONGEST_NAP
+from mailbatch.application.ports import Nap, Page
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
-from mailbatch.domain.reply_kinds import hinted, unwell
-from mailbatch.domain.run import Counts, ItemError, one_line, public
-from mailbatch.domain.settlement import NO_VERDICT, set_aside_for, settle, uncomposable
+from mailbatch.domain.run import Counts, ItemError, one_line
+from mailbatch.domain.settlement import NO_VERDICT, released, set_aside_for, uncomposable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page, Run
+    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Run, Without
     from mailbatch.application.send_due import SendDue
+    from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.message import Claim, Message
-    from mailbatch.domain.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
 HEAD_EVERY = 5.0
 """Seconds after which the cursor returns to the head, where urgent mail may have come in."""
-FAULTS_OF_ONE_MAIL = 3
-"""A mail in whose dialogue the relay broke this often in one run is put off: it may be what breaks it."""
 LEASE_SHARE = 0.9
 """The share of a lease after which its holder begins nothing more: clocks differ a little."""
 BYTE_BUDGET = 4 * 1024 * 1024
 """Bytes of bodies that are loaded at once; a larger mail comes alone."""
+PROBES_TO_CHOOSE_FROM = 16
+"""Mails that are claimed at most to find one that was not the probe before."""
 
 
 class Lane:
-    """The state of a lane while it works: what it holds, and how far its lease reaches."""
+    """The state of a lane while it works: what it holds, and how far its lease reaches.
 
-    def __init__(self, use: SendDue, run: Run, lane: int, *, probing: bool = False) -> None:
+    ``probed``: the circuit of a relay that is to be tried with one mail only.
+    """
+
+    def __init__(self, use: SendDue, run: Run, lane: int, *, probed: Circuit | None = None) -> None:
         self.use = use
         self.run = run
         self.lane = lane
-        self.probing = probing
-        self.group_size = 1 if probing else use.group_size
-        self.answered = False
+        self.probed = probed
+        self.group_size = use.group_size
         self.strict = use.strict
         self.alone = False
         self.left = False
@@ -57,11 +59,8 @@ class Lane:
         self.lease_ends = float("inf")
         self.overslept = False
         self.drained = False
-        self.faults: Counter[object] = Counter()
-        self.strikes = Strikes(
-            use.clock, most=use.relay_faults, patience=use.relay_patience, most_doubts=2 * use.group_size
-        )
-        self.relay_gone: str | None = None
+        self.judge = Judge(use, run, self.held, probed)
+        self.pace = self.judge.pace
         self.broken: RunFailed | None = None
         self.may_have_strays = False
 
@@ -73,38 +72,36 @@ class Lane:
         if self.use.slots is not None:
             self.run.every(self.use.slots.renew_every, self.use.slots.renew)
         try:
-            while not self.must_stop() and self._pass() and not self.probing:
+            while not self.must_stop() and self._pass() and not self.probed:
                 pass
             self._one_by_one()
         except RunFailed as error:
             self.broken = self.broken or error
         finally:
+            self.judge.end()
             unwritten = self.held.give_back()
             self.broken = self.broken or unwritten
             if unwritten is None:
                 self.give_up_strays()
         if self.broken is not None:
             raise self.broken
-        if self.relay_gone is not None:
+        if (outage := self.judge.outage) is not None:
             if self.use.guard is not None:
-                self.use.guard.failed(self.relay_gone, hinted(Reply(0, self.relay_gone)))
-            raise RunFailed(f"the relay is away: {self.relay_gone}")
+                self.use.guard.failed(outage, self.judge.heard, self.judge.paid, probed=self.probed is not None)
+            raise RunFailed(outage.told())
 
     def _pass(self) -> bool:
         """Go through the backlog once; answer whether there is reason for another pass: mails that were given back."""
         self.overslept = self.drained = False
-        faults: list[RelayFault] = []
-        answered = 0
+        self.judge.begin_pass()
         last_look = self.last_look if self.strict else None
         with closing(self.use.transport.send(self.messages(), self.may_send, last_look)) as outcomes:
             for outcome in outcomes:
-                answered += isinstance(outcome, Answered)
-                faults += [outcome] if isinstance(outcome, RelayFault) else []
-                self.take(outcome)
+                self.judge.take(outcome)
+                self.held.flush_what_waits(nothing_follows=self.drained)
+        self.judge.end_of_pass()
         self.held.flush()
-        if faults and not answered and not all(fault.in_dialogue for fault in faults):
-            self.relay_gone = self.relay_gone or _said(faults[-1])
-        return bool(faults) or self.overslept
+        return self.judge.again or self.overslept
 
     def _one_by_one(self) -> None:
         """Send mails with which senders died, each with nothing beside it that could die with it, after all others.
@@ -112,33 +109,41 @@ class Lane:
         The intent to send them is committed late: so it is known whether one kills before it is on the wire.
         """
         self.alone = self.strict = True
-        while self.left and not self.lane and not self.probing and not self.must_stop():
+        while self.left and not self.lane and not self.probed and not self.must_stop():
             if self._pass():
                 return
 
-    def messages(self) -> Iterator[Message]:
-        """Pages, bodies, messages; each step only when the wire asks for it.
+    def messages(self) -> Iterator[Message | Nap]:
+        """Pages, bodies, messages; each step only when the wire asks for it. Pauses, where the relay is slow.
 
         A fault of the database ends the stream instead of breaking through the transport: what is on the wire is to
         come back as outcomes first.
         """
         try:
             for page in self.pages():
-                for mail in self.mails(page.claimed):
-                    if self.must_stop():
-                        return
-                    message = self.composed(mail)
-                    del mail  # a fat one is not kept here while it is on the wire
-                    if message is not None:
-                        yield message
-                        if self.probing:
-                            return
+                yield from (page,) if isinstance(page, Nap) else self.messages_of(page)
         except StoreError as error:
             self.broken = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
         except RunFailed as error:
             self.broken = error
         finally:
             self.drained = True
+
+    def messages_of(self, page: Page) -> Iterator[Message | Nap]:
+        """The messages of a claimed group. If the relay is too slow for it, what is left of it is given back."""
+        cuts = self.pace.cuts
+        for mail in self.mails(page.claimed):
+            if self.pace.limited and self.pace.cuts == cuts:
+                yield from self.naps()
+            if self.must_stop():
+                return
+            if self.pace.cuts != cuts or self.judge.is_put_back(mail):
+                self.held.answer(released(mail.claim))
+                continue
+            message = self.composed(mail)
+            del mail  # a fat one is not kept here while it is on the wire
+            if message is not None:
+                yield message
 
     def mails(self, claimed: Sequence[Claimed]) -> Iterator[ClaimedMail]:
         """The mails of a group, in order: those that came with their claims, and fat ones loaded by parts."""
@@ -151,18 +156,30 @@ class Lane:
             while mails:
                 yield mails.popleft()
 
-    def pages(self) -> Iterator[Page]:
+    def naps(self) -> Iterator[Nap]:
+        """Nap until the relay's rate allows another mail, in short naps, so that a stop is heard."""
+        while (wait := self.pace.wait(self.use.clock.monotonic())) > 0 and not self.must_stop():
+            yield Nap(min(wait, LONGEST_NAP))
+
+    def pages(self) -> Iterator[Page | Nap]:
         """Claimed groups, by a cursor that returns to the head every few seconds and once at the end."""
         if self.alone:
             page = self.claim(None)
             self.left = bool(page.claimed)
             yield page
             return
+        if self.probed is not None:
+            yield from self.pages_of_the_probe(self.probed)
+            return
         cursor: Cursor | None = None
+        cuts = 0
         at_head = self.use.clock.monotonic()
         while not self.must_stop() and not self._has_overslept():
-            if cursor is not None and self.use.clock.monotonic() - at_head > HEAD_EVERY:
+            if self.pace.limited:
+                yield from self.naps()
+            if cursor is not None and (self.use.clock.monotonic() - at_head > HEAD_EVERY or cuts != self.pace.cuts):
                 cursor = None
+            cuts = self.pace.cuts
             if from_head := cursor is None:
                 at_head = self.use.clock.monotonic()
                 self.held.flush()
@@ -176,6 +193,28 @@ class Lane:
                 return
             cursor = page.cursor
 
+    def pages_of_the_probe(self, circuit: Circuit) -> Iterator[Page]:
+        """One mail at a time, until one could be composed and was handed over."""
+        while not self.must_stop() and not self.judge.handed_to:
+            page = self.page_of_the_probe(circuit)
+            yield page
+            if not page.claimed:
+                return
+
+    def page_of_the_probe(self, circuit: Circuit) -> Page:
+        """Claim the mail that is to find out how the relay is: one that was not the probe before, if there is one."""
+        suspects = circuit.suspects
+        self.group_size = min(len(suspects) + 1, PROBES_TO_CHOOSE_FROM)
+        claimed = self.claim(None).claimed
+        if not claimed:
+            return Page((), None)
+        probe = min(claimed, key=lambda one: suspects.get(one.claim.reservation_id, -1))
+        for one in claimed:
+            if one is not probe:
+                self.held.answer(released(one.claim))
+        self.held.flush()
+        return Page([probe], None)
+
     def _has_overslept(self) -> bool:
         """Whether the lease has ended while mails are on the wire: until they are answered all others would come back.
 
@@ -183,6 +222,7 @@ class Lane:
         """
         if self.use.clock.monotonic() < self.lease_ends:
             return False
+        self.judge.end()
         self.held.flush()
         self.overslept = bool(self.held.tickets)
         return self.overslept
@@ -204,13 +244,22 @@ class Lane:
         backlog = self.use.backlog
         if self.alone:
             return backlog.claim_alone(self.run.id, self.lane)
-        return backlog.claim(self.run.id, self.lane, cursor, self.group_size)
+        return backlog.claim(self.run.id, self.lane, cursor, self._most(), *self._without())
+
+    def _most(self) -> int:
+        """How many mails to claim: less what waits to be judged, so that a crash leaves no more than the bound."""
+        return self.pace.share(max(1, self.group_size - self.judge.waiting))
+
+    def _without(self) -> tuple[Without, ...]:
+        return () if self.judge.without is None else (self.judge.without,)
 
     def _turned_over(self, cursor: Cursor | None) -> Page | None:
         if not (answers := self.held.answers):
             return None
         try:
-            written, page = self.use.backlog.turn_over(self.run.id, self.lane, answers, cursor, self.group_size)
+            written, page = self.use.backlog.turn_over(
+                self.run.id, self.lane, answers, cursor, self._most(), *self._without()
+            )
         except StoreError as error:
             log.warning("verdicts go before the next group: %s", error)
             self.may_have_strays = True
@@ -271,19 +320,23 @@ class Lane:
         """Make the message of a mail; one that cannot be made is answered here."""
         ticket = self.held.tickets[mail.claim]
         ticket.attempts, ticket.earlier = mail.attempts, mail.earlier
+        ticket.tag, ticket.template = mail.tag, mail.mail.template
         try:
             message = self.use.compose(mail)
         except CannotCompose as error:
             self.held.answer(uncomposable(mail.claim, error.errors, mail.earlier))
             return None
         ticket.on_wire = not self.strict
+        self.judge.handed_to = ticket.index
+        if self.pace.limited:
+            self.pace.handed(self.use.clock.monotonic())
         return message
 
     # --- may it go on? ---
 
     def must_stop(self) -> bool:
         """Whether anything says that nothing more is to be begun."""
-        return self.relay_gone is not None or self.broken is not None or self.run.stop.reason() is not None
+        return self.judge.outage is not None or self.broken is not None or self.run.stop.reason() is not None
 
     def may_send(self) -> bool:
         """The last question before a mail's first byte, asked in the thread that writes it.
@@ -321,52 +374,6 @@ class Lane:
         if asked < self.lease_ends:
             self.lease_ends = asked + self.use.lease * LEASE_SHARE
 
-    # --- what came of it ---
-
-    def take(self, outcome: Outcome) -> None:
-        """Judge an outcome, and keep the verdict until it is written."""
-        ticket = self.held.tickets[outcome.claim]
-        ticket.on_wire = False
-        self.held.answer(
-            settle(
-                self._blame(outcome) if isinstance(outcome, RelayFault) else outcome,
-                attempts=ticket.attempts,
-                earlier=ticket.earlier or {},
-                retry=self.use.retry,
-                on_doubt=self.use.on_doubt,
-                jitter=self.use.jitter(),
-            )
-        )
-        if isinstance(outcome, Answered):
-            self._hear(outcome)
-        self.held.flush_what_waits(nothing_follows=self.drained)
-
-    def _blame(self, fault: RelayFault) -> Outcome:
-        """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
-        log.info("given back: %s", public(fault.reason), extra=named(fault.claim))
-        if self.strikes.fault(fault.claim.reservation_id if fault.in_dialogue else None) or fault.hopeless:
-            self.relay_gone = _said(fault)
-        if not fault.in_dialogue:
-            return fault
-        self.answered = True  # It let us in, and answered this mail's MAIL.
-        self.faults[fault.claim.reservation_id] += 1
-        if self.faults[fault.claim.reservation_id] < FAULTS_OF_ONE_MAIL:
-            return fault
-        reply = Reply(421, f"the relay broke {FAULTS_OF_ONE_MAIL} times in this mail's dialogue: {fault.reason}")
-        return Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
-
-    def _hear(self, answered: Answered) -> None:
-        """An answer ends the faults in a row, unless the relay took nothing for reasons of its own, or fell silent."""
-        if (silence := answered.silence) is not None:
-            if self.strikes.doubt() or self.probing:
-                self.relay_gone = f"{answered.relay}: {one_line(str(silence))}"
-        elif (reply := unwell(answered)) is not None:
-            if self.strikes.fault() or self.probing:
-                self.relay_gone = f"{answered.relay}: {one_line(str(reply))}"
-        else:
-            self.answered = True
-            self.strikes.answered()
-
 
 def within_budget(claimed: Iterable[Claimed], budget: int) -> Iterator[Sequence[Claimed]]:
     """Cut a group into parts whose sizes add up to at most ``budget`` bytes; a larger mail comes alone."""
@@ -380,7 +387,3 @@ def within_budget(claimed: Iterable[Claimed], budget: int) -> Iterator[Sequence[
         size += one.size
     if part:
         yield part
-
-
-def _said(fault: RelayFault) -> str:
-    return f"{fault.relay}: {one_line(fault.reason)}"

@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.circuit import CircuitPolicy, CircuitState, Step
+from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.run import public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from uuid import UUID
 
     from mailbatch.application.ports import Circuits
 
@@ -30,8 +31,8 @@ class RelayGuard:
     policy: CircuitPolicy
     jitter: Callable[[], float]
 
-    def may_begin(self, *, by_hand: bool) -> bool:
-        """Whether all lanes may go; False: one mail has to find out first, and ``probed`` or ``failed`` is told.
+    def to_probe(self, *, by_hand: bool) -> Circuit | None:
+        """The circuit if one mail has to find out first, and ``probed`` or ``failed`` is told; None: all may go.
 
         Raises:
             RunFailed: the relay is to be left alone for now.
@@ -40,23 +41,27 @@ class RelayGuard:
             circuit = self.circuits.look(self.relay)
             match circuit.step(by_hand=by_hand):
                 case Step.GO:
-                    return True
+                    return None
                 case Step.LEAVE:
                     raise RunFailed(circuit.told())
                 case Step.PROBE:
                     self.circuits.half_open(self.relay)
         except StoreError as error:
             log.warning("the circuit of the relay cannot be read: %s", error)
-            return True
+            return None
         log.info("the relay %s is probed with one mail; it failed before: %s", self.relay, public(circuit.reason or ""))
-        return False
+        return circuit
+
+    def look(self) -> Circuit:
+        """The relay's circuit, for lanes that do not probe."""
+        try:
+            return self.circuits.look(self.relay)
+        except StoreError:
+            return Circuit(relay=self.relay)
 
     def is_closed(self) -> bool:
         """Whether the relay counts as well, for lanes that do not probe."""
-        try:
-            return self.circuits.look(self.relay).state is CircuitState.CLOSED
-        except StoreError:
-            return True
+        return self.look().state is CircuitState.CLOSED
 
     def probed(self) -> None:
         """Tell that the relay answered."""
@@ -67,13 +72,18 @@ class RelayGuard:
         else:
             log.info("the relay %s is well again", self.relay)
 
-    def failed(self, reason: str, asked: float | None = None) -> None:
-        """Tell that the relay stays away, and for how many seconds it ``asked`` to be left alone."""
-        reason = reason.removeprefix(f"{self.relay}: ")
+    def failed(
+        self, outage: Outage, heard: Collection[UUID] = (), paid: Collection[UUID] = (), *, probed: bool = False
+    ) -> None:
+        """Tell why the relay is left alone, and which mails ``heard`` that it takes none; ``probed``: as the probe.
+
+        For those that ``paid`` it counts as their own fault, and they begin anew.
+        """
         try:
-            failures = self.circuits.look(self.relay).failures + 1
-            seconds = self.policy.open_for(failures, self.jitter(), asked)
-            circuit = self.circuits.open(self.relay, reason, seconds)
+            was = self.circuits.look(self.relay)
+            seconds = self.policy.open_for(was.failures + 1, self.jitter(), outage.asked, outage.least)
+            suspects = was.suspected(heard, paid, probed=probed)
+            circuit = self.circuits.open(self.relay, outage.reason, seconds, outage.concern, suspects)
         except StoreError as error:
             log.warning("the circuit of the relay cannot be opened: %s", error)
         else:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.message import Address, Claim, Message
     from mailbatch.domain.outcome import Outcome, Verdict
     from mailbatch.domain.relay_habits import RelayHabits
+    from mailbatch.domain.reply_kinds import Concern
     from mailbatch.domain.reservation import Mail
     from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, RunReport, Trigger
     from mailbatch.domain.settlement import OnDoubt, Settlement
@@ -43,6 +44,7 @@ class ClaimedMail:
     message_id: str
     attempts: int
     earlier: Mapping[str, Verdict]
+    tag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,22 @@ class DoubtsResolved:
     set_aside: Sequence[tuple[int, UUID]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Without:
+    """Groups of mails that are not to be claimed: those with one of ``tags``; without a tag, one of ``templates``."""
+
+    tags: frozenset[str] = frozenset()
+    templates: frozenset[str] = frozenset()
+
+
 class Backlog(Protocol):
     """The reservations that are due, as a lane of a run sees them."""
 
-    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
-        """Claim up to ``limit`` due reservations behind ``after``, durably, before any byte goes on the wire."""
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
+        """Claim up to ``limit`` due reservations behind ``after``, durably, before any byte goes on the wire.
+
+        Those of the groups ``without`` are passed over.
+        """
 
     def claim_alone(self, run_id: UUID, lane: int) -> Page:
         """Claim one of those that ``claim`` passes over because senders died with them.
@@ -104,7 +117,13 @@ class Backlog(Protocol):
         """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
 
     def turn_over(
-        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+        self,
+        run_id: UUID,
+        lane: int,
+        settlements: Sequence[Settlement],
+        after: Cursor | None,
+        limit: int,
+        without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
         """``settle`` and ``claim`` together: both are done, or neither."""
 
@@ -136,6 +155,13 @@ class Backlog(Protocol):
         """How many reservations are due and unsent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Nap:
+    """Stands in a stream of messages where nothing is to go for so many ``seconds``; what is on the wire goes on."""
+
+    seconds: float
+
+
 class Composer(Protocol):
     """Makes a message of a mail."""
 
@@ -147,8 +173,9 @@ class Transport(Protocol):
     """A way to a relay: a stream of messages in, a stream of outcomes out, in any order, one for each message.
 
     It takes the next message only when it can begin to send it (or to prepare it) at once, so that the stream is
-    pulled no faster than the wire goes. Before the first byte of each mail it asks ``permit``; if that answers no,
-    the outcome is ``NotSent``. A faulty relay is an outcome of the mails that it touched; nothing is raised for it.
+    pulled no faster than the wire goes; after a ``Nap`` it is pulled when that is over. Before the first byte of each
+    mail it asks ``permit``; if that answers no, the outcome is ``NotSent``. A faulty relay is an outcome of the mails
+    that it touched; nothing is raised for it.
 
     With ``last_look`` a mail's last bytes are held back until that has answered its claim: it is asked when everything
     before them has gone out, for all mails that are so far. A mail that it does not answer is not sent.
@@ -156,7 +183,7 @@ class Transport(Protocol):
 
     def send(
         self,
-        messages: Iterable[Message],
+        messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome, None, None]:
@@ -306,14 +333,21 @@ class Circuits(Protocol):
     def look(self, relay: str) -> Circuit:
         """The relay's circuit."""
 
-    def open(self, relay: str, reason: str, seconds: float) -> Circuit:
+    def open(
+        self,
+        relay: str,
+        reason: str,
+        seconds: float,
+        concern: Concern | None = None,
+        suspects: Mapping[UUID, int] | None = None,
+    ) -> Circuit:
         """Leave it alone for ``seconds``, one failure more; what another lane has opened meanwhile stays as it is."""
 
     def half_open(self, relay: str) -> None:
         """Say that a probe is on its way."""
 
     def close(self, relay: str) -> None:
-        """It is well again: forget all failures."""
+        """It is well again: forget all failures, but not the suspects."""
 
 
 class RelayMemory(Protocol):

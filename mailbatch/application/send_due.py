@@ -56,9 +56,9 @@ class SendDue:
             RunFailed: the relay is to be left alone for now, or it has failed again.
         """
         by_hand = run.trigger is not Trigger.BEAT
-        if self.guard is None or self.guard.may_begin(by_hand=by_hand):
+        if self.guard is None or (circuit := self.guard.to_probe(by_hand=by_hand)) is None:
             return
-        lane = Lane(self, run, 0, probing=True)
+        lane = Lane(self, run, 0, probed=circuit)
         lane.work()
-        if lane.answered:
+        if lane.judge.answered:
             self.guard.probed()

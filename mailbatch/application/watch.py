@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause, public
 
 if TYPE_CHECKING:
@@ -22,8 +23,14 @@ if TYPE_CHECKING:
 
 ALL_IS_WELL = "nothing is overdue, stuck or left behind"
 """What is said when a look finds nothing wrong."""
-NO_PROGRESS, RELAY_AWAY = "no_progress", "relay_away"
+NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES = "no_progress", "relay_away", "relay_refuses"
 """The names of the findings that are about the relay."""
+_TO_DO = {
+    Concern.QUOTA: "wait until it counts anew, or ask the relay's provider for more",
+    Concern.ACCOUNT: "log in at the relay's provider and look why, and check user and password in MAILBATCH_SMTP_URL",
+    Concern.SYSTEM: "tell whoever runs the relay",
+}
+"""What helps where a relay takes no mail until somebody acts or a time is over, by what its refusal speaks of."""
 
 
 class Level(StrEnum):
@@ -219,12 +226,24 @@ class Watch:
 
     def _relay(self) -> Iterator[Finding]:
         circuit = self.circuits.look(self.relay)
-        if circuit.state is not CircuitState.CLOSED:
+        if circuit.state is CircuitState.CLOSED:
+            return
+        reason = public(circuit.reason or "")
+        if circuit.concern in _TO_DO:
+            until = f"until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC" if circuit.left > 0 else "until the next run"
+            yield Finding(
+                name=RELAY_REFUSES,
+                level=Level.ERROR,
+                what=f"the relay {circuit.relay} takes no mail and is left alone {until}: {reason}",
+                since=circuit.opened_at,
+                advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; `mailbatch send-all` tries it at once",
+            )
+        else:
             ahead = "is left alone" if circuit.left > 0 else "is asked by one mail at the next run"
             yield Finding(
                 name=RELAY_AWAY,
                 level=Level.WARNING,
-                what=f"the relay {circuit.relay} failed and {ahead}: {public(circuit.reason or '')}",
+                what=f"the relay {circuit.relay} failed and {ahead}: {reason}",
                 since=circuit.opened_at,
                 advice="`mailbatch doctor` asks it; `mailbatch send-all` tries it at once",
             )

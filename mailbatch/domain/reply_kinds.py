@@ -252,6 +252,17 @@ KINDS = (
         least=60.0,
     ),
     ReplyKind(
+        name="no such mailbox",
+        concern=Concern.RECIPIENT,
+        rule="RFC 5321 §4.2.3 (550, 553), RFC 3463 §3.2 (X.1.1), in words where the code does not say it",
+        text=r"(?:user|recipient|mailbox|address|account)\b.{0,30}\b(?:unknown|not found|do(?:es)?(?: not|n't) "
+        r"(?:exist|have)|invalid|not known|no longer)|(?:unknown|no such|invalid|non-?existent|bad) "
+        r"(?:local |destination )?(?:user|recipient|mailbox|address|account|person|domain)|"
+        r"no mailbox|not a valid (?:user|recipient|mailbox|address)",
+        unless=r"sender|from address|credentials|authenti|relay",
+        only=5,
+    ),
+    ReplyKind(
         name="not logged in",
         concern=Concern.ACCOUNT,
         rule="RFC 4954 §6 (X.7.8, X.7.9, 530, 534, 535, 538; 454: the login server is away)",
@@ -401,8 +412,29 @@ def concern_of(reply: Reply) -> Concern:
 
 def gist(reply: Reply) -> str:
     """What a reply says, without what differs from mail to mail: addresses, numbers, ids; its code stays."""
-    words = _OWN_TO_ONE_MAIL.sub(" ", reply.text).lower().split()
-    return " ".join([str(reply.code), reply.enhanced or "", *words])
+    return f"{reply.code} {reply.enhanced or ''} {_words(reply.text)}"
+
+
+def repeats(reply: Reply, reason: str) -> bool:
+    """Whether ``reply`` says what stands at the end of ``reason``, but for addresses and numbers."""
+    return _words(reason).endswith(_words(reply.text))
+
+
+def of_the_relay(answered: Answered) -> tuple[Reply, ReplyKind] | None:
+    """What the relay said of itself, if it took the mail for nobody and said such a thing to any recipient.
+
+    A reply of a kind that ``holds`` goes before one of the relay's rate, and that before any other.
+    """
+    found: tuple[Reply, ReplyKind] | None = None
+    for verdict in answered.verdicts.values():
+        if verdict.kind not in (Kind.DEFERRED, Kind.REJECTED):
+            return None
+        kind = kind_of(verdict.reply)
+        if kind.holds:
+            return verdict.reply, kind
+        if kind.concern is Concern.RATE:
+            found = verdict.reply, kind
+    return found
 
 
 def unwell(answered: Answered) -> Reply | None:
@@ -411,6 +443,10 @@ def unwell(answered: Answered) -> Reply | None:
         if verdict.kind is not Kind.DEFERRED or kind_of(verdict.reply).concern not in OF_THE_RELAY:
             return None
     return next(iter(answered.verdicts.values())).reply
+
+
+def _words(text: str) -> str:
+    return " ".join(_OWN_TO_ONE_MAIL.sub(" ", text).lower().split())
 
 
 def hinted(reply: Reply) -> float | None:

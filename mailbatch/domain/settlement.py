@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ class Settlement:
     """What is written for one claim.
 
     ``retry_in``: seconds from now until it is due again. ``verdicts``: by recipient, kept only where they differ.
-    ``attempted``: whether an attempt was used up.
+    Without them, what was kept stays. ``attempted``: whether an attempt was used up.
     """
 
     claim: Claim
@@ -91,7 +91,24 @@ def settle(
                 return Settlement(
                     claim=claim, status=Status.SENT, tally=Tally.SENT, attempted=True, reply=reply, relay=relay
                 )
+            if _goes_on(verdicts):
+                # Somebody new took it, so that asking at once for the others comes to an end, and costs no attempt.
+                return replace(put_back(claim, relay, _first_deferral(verdicts)), verdicts=together)
             return _judge(claim, relay, together, attempts + 1, retry, on_doubt, jitter)
+
+
+def _goes_on(verdicts: Mapping[str, Verdict]) -> bool:
+    kinds = {v.kind for v in verdicts.values()}
+    return Kind.ACCEPTED in kinds and Kind.DEFERRED in kinds and Kind.NO_VERDICT not in kinds
+
+
+def _first_deferral(verdicts: Mapping[str, Verdict]) -> Reply:
+    return next(v.reply for v in verdicts.values() if v.kind is Kind.DEFERRED)
+
+
+def put_back(claim: Claim, relay: str, reply: Reply) -> Settlement:
+    """Give a claim back at once and without an attempt, with what the relay said, because it was not this mail's."""
+    return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(str(reply),))
 
 
 def released(claim: Claim) -> Settlement:

@@ -12,14 +12,14 @@ import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeBacklog
 
-from mailbatch.application.ports import DoubtsResolved, Page
+from mailbatch.application.ports import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, released, settle, uncomposable
+from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
@@ -306,6 +306,38 @@ def test_who_took_it_before_is_not_forgotten_when_the_retry_cannot_be_composed(s
     SqlInterventions(sql.backlog.engine).requeue([mail])
     (mended,) = sql.backlog.load(sql.backlog.claim(run, 0, None, 1).claimed)
     assert list(mended.earlier) == ["to0@example.org"]
+
+
+def test_who_took_it_is_kept_though_no_attempt_was_used_and_the_mail_is_due_at_once(world):
+    mail = world.reserve(recipients="to0@example.org, to1@example.org")
+    run, claim = claim_one(world)
+    world.backlog.settle(run, 0, [outcome(claim, YES, LATER)])
+    row = world.row(mail)
+    assert (row.status, row.attempts, row.last_error) == ("pending", 0, str(LATER.reply))
+    (again,) = world.backlog.claim(run, 0, None, 1).claimed
+    assert list(world.backlog.load([again])[0].earlier) == ["to0@example.org"]
+    world.backlog.settle(run, 0, [put_back(again.claim, "relay:25", Reply(454, "4.7.0 throttled"))])
+    (third,) = world.backlog.claim(run, 0, None, 1).claimed
+    assert list(world.backlog.load([third])[0].earlier) == ["to0@example.org"]
+
+
+def test_groups_that_are_put_back_are_passed_over_and_the_others_are_claimed(world):
+    letters = [world.reserve(tag="letter"), world.reserve(template="sale", subject=None)]
+    others = [
+        world.reserve(due=-9.0),
+        world.reserve(due=-8.0, tag="reset"),
+        world.reserve(due=-7.0, tag="reset", template="sale"),
+        world.reserve(due=-6.0, template="hello"),
+    ]
+    run = world.run()
+    without = Without(frozenset({"letter"}), frozenset({"sale"}))
+    page = world.backlog.claim(run, 0, None, 2, without)
+    assert [c.claim.reservation_id for c in page.claimed] == others[:2]
+    _, page = world.backlog.turn_over(run, 0, [], page.cursor, 9, without)
+    assert [c.claim.reservation_id for c in page.claimed] == others[2:]
+    assert [c.mail.tag for c in page.claimed] == ["reset", None]
+    page = world.backlog.claim(run, 0, None, 9)
+    assert {c.claim.reservation_id for c in page.claimed} == set(letters)
 
 
 def test_claims_whose_answer_was_lost_are_given_back_and_what_is_held_or_anothers_is_not(world):

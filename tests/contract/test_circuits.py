@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeCircuits
 
 from mailbatch.domain.circuit import Circuit, CircuitState
+from mailbatch.domain.reply_kinds import Concern
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.tables import relay_circuits
@@ -67,6 +69,19 @@ def test_what_is_open_stays_as_it_was_opened_until_its_time_is_over(store):
     assert circuits.look(R).left == 0
     again = circuits.open(R, "third", 60)
     assert (again.reason, again.failures) == ("third", 2)
+
+
+def test_it_keeps_of_what_the_refusal_speaks_and_the_suspects_even_when_it_closes(store):
+    circuits, pass_time = store
+    one, other = uuid4(), uuid4()
+    opened = circuits.open(R, "quota", 60, Concern.QUOTA, {one: 0, other: 2})
+    assert (opened.concern, opened.suspects) == (Concern.QUOTA, {one: 0, other: 2})
+    circuits.half_open(R)
+    circuits.close(R)
+    closed = circuits.look(R)
+    assert (closed.state, closed.concern, closed.suspects) == (CircuitState.CLOSED, None, {one: 0, other: 2})
+    pass_time()
+    assert circuits.open(R, "refused", 60).suspects == {}
 
 
 def test_a_failed_probe_opens_it_again_and_a_good_one_closes_it(store):

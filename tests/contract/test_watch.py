@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from mailbatch.application.ports import Holder
 from mailbatch.application.watch import Level, Patience, Watch
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
@@ -207,6 +208,25 @@ def test_a_run_that_nobody_answers_is_seen_until_somebody_does(waiting):
     assert 9 < waiting.watch.unanswered(JOB) < 20
     waiting.change(batch_runs, outcome="completed", finished_at=now(0))
     assert waiting.watch.unanswered(JOB) is None
+
+
+@pytest.mark.parametrize(
+    ("concern", "advice"),
+    [
+        (Concern.QUOTA, "wait until it counts anew"),
+        (Concern.ACCOUNT, "provider and look why"),
+        (Concern.SYSTEM, "runs"),
+    ],
+)
+def test_a_relay_that_takes_no_mail_is_an_error_that_says_why_and_until_when_and_what_to_do(world, concern, advice):
+    SqlCircuits(world.engine).open(
+        RELAY, "our quota there is used up: 454 4.7.0 Daily message quota exceeded", 60, concern
+    )
+    [found] = world.watch(JOB)
+    assert (found.name, found.level) == ("relay_refuses", Level.ERROR)
+    assert found.what.startswith(f"the relay {RELAY} takes no mail and is left alone until 2")
+    assert found.what.endswith("454 4.7.0 Daily message quota exceeded")
+    assert advice in found.advice
 
 
 def test_a_long_silence_is_an_error(waiting):

@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 
+from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
@@ -577,6 +578,20 @@ def test_status_and_doctor_tell_of_a_relay_that_is_left_alone_and_of_a_run_that_
     assert f"run {row['run_id']} of send-all is silent" in shown
     [said] = [f["found"] for f in shell.json("doctor", code=1) if f["check"] == "runs"]
     assert "is silent: its process died" in said
+
+
+def test_status_and_doctor_say_loudly_that_a_relay_takes_no_mail_over_a_quota(shell, engine, redis_url):
+    shell.set("MAILBATCH_REDIS_URL", redis_url)
+    reason = "our quota there is used up: 454 4.7.0 Throttling failure: Daily message quota exceeded."
+    SqlCircuits(engine).open("localhost:1025", reason, 3600, Concern.QUOTA)
+    [warning] = shell.json("status")["warnings"]
+    assert (warning["name"], warning["level"]) == ("relay_refuses", "error")
+    shown = shell("status")
+    assert "error" in shown
+    assert "takes no mail and is left alone until" in shown
+    assert "Daily message quota exceeded" in shown
+    [said] = [f["found"] for f in shell.json("doctor", code=1) if f["check"] == "runs"]
+    assert "takes no mail and is left alone until" in said
 
 
 def test_doctor_says_all_that_is_wrong_and_what_to_do(shell, tmp_path):

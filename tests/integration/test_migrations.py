@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from support.databases import Contents
 
-_SQLITE = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name NOT LIKE '%alembic%' ORDER BY 1, 2"
+# SQLite keeps a statement as it was written, and puts a column that is added later into the line before.
+_SQLITE = """
+    SELECT type, name, tbl_name, replace(replace(sql, char(10), ''), char(9), '') FROM sqlite_master
+    WHERE tbl_name NOT LIKE '%alembic%' ORDER BY 1, 2"""
 _POSTGRESQL = {
     "columns": """
         SELECT c.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated,

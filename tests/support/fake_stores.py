@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page
+from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page, Without
 from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim, Envelope, Message
@@ -18,8 +18,9 @@ from mailbatch.domain.run import Counts, Pause, Trigger
 from mailbatch.domain.settlement import OnDoubt, Settlement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from mailbatch.domain.reply_kinds import Concern
     from mailbatch.domain.run import ItemError, RunOutcome, RunReport
 
 
@@ -54,6 +55,7 @@ class FakeRow:
     last_error: str | None = None
     settled: Settlement | None = None
     verdicts: dict[str, Any] = field(default_factory=dict)
+    tag: str | None = None
 
 
 @dataclass
@@ -72,19 +74,27 @@ class FakeBacklog:
     failing: dict[str, StoreError] = field(default_factory=dict)
     pages: list[int] = field(default_factory=list)
 
-    def reserve(self, *, due: float = 0.0, expires: float | None = None, priority: int = 0, **mail: Any) -> UUID:
+    def reserve(
+        self,
+        *,
+        due: float = 0.0,
+        expires: float | None = None,
+        priority: int = 0,
+        tag: str | None = None,
+        **mail: Any,
+    ) -> UUID:
         """A new reservation, due ``due`` seconds from now."""
         given = {"recipients": "ann@example.org", "subject": "s", "body_text": "t", **mail}
         ends = None if expires is None else self.clock.now + expires
-        row = FakeRow(uuid4(), Mail(**given), self.clock.now + due, priority, ends)
+        row = FakeRow(uuid4(), Mail(**given), self.clock.now + due, priority, ends, tag=tag)
         self.rows[row.id] = row
         return row.id
 
-    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
         self._check("claim")
         key = None if after is None else (-after.priority, after.due_at, after.reservation_id)
         ahead = [r for r in self._due() if key is None or (-r.priority, r.due_at, r.id) > key]
-        due = [r for r in ahead if r.deaths < ALONE_AFTER][:limit]
+        due = [r for r in ahead if r.deaths < ALONE_AFTER and not _is_of(r, without or Without())][:limit]
         page = self._take(due, run_id, lane, strict=self.strict)
         last = due[-1] if len(due) >= limit else None
         cursor = Cursor(last.priority, last.due_at, last.id) if last else None
@@ -107,11 +117,17 @@ class FakeBacklog:
         return [self._claimed(row, index) for index, row in enumerate(due, first)]
 
     def turn_over(
-        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+        self,
+        run_id: UUID,
+        lane: int,
+        settlements: Sequence[Settlement],
+        after: Cursor | None,
+        limit: int,
+        without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
         self._check("turn_over")
         self._check("claim")
-        return self.settle(run_id, lane, settlements), self.claim(run_id, lane, after, limit)
+        return self.settle(run_id, lane, settlements), self.claim(run_id, lane, after, limit, without)
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
         self._check("load")
@@ -218,8 +234,9 @@ class FakeBacklog:
         row.status, row.lease_until, row.deaths, row.settled = s.status, None, 0, s
         if s.retry_in is not None:
             row.due_at = self.clock.now + s.retry_in
-        if s.attempted:
+        if s.attempted or s.errors:
             row.last_error = " ".join(s.errors) or None
+        if s.attempted or s.verdicts is not None:
             row.verdicts = dict(s.verdicts or {})
 
     def _check(self, verb: str) -> None:
@@ -291,7 +308,14 @@ class FakeCircuits:
         left = max(0.0, self.until.get(relay, 0.0) - self.clock.now)
         return replace(self.rows.get(relay, Circuit(relay=relay)), left=left)
 
-    def open(self, relay: str, reason: str, seconds: float) -> Circuit:
+    def open(
+        self,
+        relay: str,
+        reason: str,
+        seconds: float,
+        concern: Concern | None = None,
+        suspects: Mapping[UUID, int] | None = None,
+    ) -> Circuit:
         was = self.look(relay)
         if was.state is not CircuitState.OPEN or was.left <= 0:
             self.until[relay] = self.clock.now + seconds
@@ -303,6 +327,8 @@ class FakeCircuits:
                 reason=reason,
                 opened_at=at,
                 open_until=at + timedelta(seconds=seconds),
+                concern=concern,
+                suspects=dict(suspects or {}),
             )
         return self.look(relay)
 
@@ -313,7 +339,7 @@ class FakeCircuits:
 
     def close(self, relay: str) -> None:
         self._check()
-        self.rows.pop(relay, None)
+        self.rows[relay] = Circuit(relay=relay, suspects=self.rows.get(relay, Circuit(relay=relay)).suspects)
         self.until.pop(relay, None)
 
     def _check(self) -> None:
@@ -387,7 +413,12 @@ def _mail(row: FakeRow, claim: Claim, index: int) -> ClaimedMail:
         message_id=f"<{row.id}@test.invalid>",
         attempts=row.attempts,
         earlier={to: v for to, v in row.verdicts.items() if v.kind is Kind.ACCEPTED},
+        tag=row.tag,
     )
+
+
+def _is_of(row: FakeRow, groups: Without) -> bool:
+    return row.tag in groups.tags or (not row.tag and row.mail.template in groups.templates)
 
 
 def _size(mail: Mail) -> int:

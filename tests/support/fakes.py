@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from mailbatch.application.ports import Holder
+from mailbatch.application.ports import Holder, Nap
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
@@ -180,23 +180,29 @@ class FakeTransport:
     """The port ``Transport`` in memory, one mail at a time. ``script`` makes an outcome of a message.
 
     ``messages`` are those whose bytes "went out", in order; ``closed`` tells whether the last stream was ended.
+    ``sleep`` is what a pause in the stream does.
     """
 
-    def __init__(self, script: Callable[[Message], Outcome] | None = None) -> None:
+    def __init__(
+        self, script: Callable[[Message], Outcome] | None = None, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._script = script or accepted
+        self._sleep = sleep
         self.messages: list[Message] = []
         self.closed = False
 
     def send(
         self,
-        messages: Iterable[Message],
+        messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Iterator[Outcome]:
         self.closed = False
         try:
             for message in messages:
-                if permit() and (last_look is None or last_look([message.claim])):
+                if isinstance(message, Nap):
+                    self._sleep(message.seconds)
+                elif permit() and (last_look is None or last_look([message.claim])):
                     self.messages.append(message)
                     yield self._script(message)
                 else:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.fake_stores import FakeCircuits, FakeClock
 
 from mailbatch.application.leave_alone import RelayGuard
-from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Step
+from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
 
 POLICY = CircuitPolicy(first=10, longest=100, longest_asked=1000)
@@ -60,30 +60,34 @@ def circuits():
     return FakeCircuits(FakeClock())
 
 
+def outage(reason):
+    return Outage(relay="r:25", reason=reason)
+
+
 def guard(circuits):
     return RelayGuard(circuits=circuits, relay="r:25", policy=POLICY, jitter=lambda: 1.0)
 
 
 def test_the_way_of_a_circuit_from_well_to_well(circuits):
     g = guard(circuits)
-    assert g.may_begin(by_hand=False)
-    g.failed("connection refused")
+    assert g.to_probe(by_hand=False) is None
+    g.failed(outage("connection refused"))
     with pytest.raises(RunFailed, match=r"the relay r:25 is left alone until .*: connection refused"):
-        g.may_begin(by_hand=False)
+        g.to_probe(by_hand=False)
     circuits.clock.now += 10
-    assert not g.may_begin(by_hand=False)
+    assert g.to_probe(by_hand=False) is not None
     assert not g.is_closed()
-    g.failed("connection refused")
+    g.failed(outage("connection refused"))
     assert circuits.look("r:25").left == 20
-    assert not g.may_begin(by_hand=True)
+    assert g.to_probe(by_hand=True) is not None
     g.probed()
     assert g.is_closed()
     assert circuits.look("r:25") == Circuit(relay="r:25")
 
 
 def test_two_lanes_that_meet_the_same_outage_open_the_circuit_once(circuits):
-    guard(circuits).failed("first")
-    guard(circuits).failed("second")
+    guard(circuits).failed(outage("first"))
+    guard(circuits).failed(outage("second"))
     assert (circuits.look("r:25").failures, circuits.look("r:25").reason) == (1, "first")
 
 
@@ -92,8 +96,8 @@ def test_a_database_that_cannot_tell_keeps_no_mail_from_going(circuits, caplog):
     g = guard(circuits)
     assert g.is_closed()
     with caplog.at_level(logging.WARNING):
-        assert g.may_begin(by_hand=False)
-        g.failed("refused")
+        assert g.to_probe(by_hand=False) is None
+        g.failed(outage("refused"))
         g.probed()
     assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
         f"the circuit of the relay cannot be {verb}" for verb in ("read", "opened", "closed")

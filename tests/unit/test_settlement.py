@@ -55,7 +55,7 @@ def test_the_wait_doubles_with_each_attempt():
 
 def test_several_recipients_wait_for_the_one_who_must_wait_longest():
     full = Verdict(Kind.DEFERRED, Reply(452, "4.2.2 mailbox full"))
-    assert judged(LATER, full, YES).retry_in == 3600
+    assert judged(LATER, full, NEVER).retry_in == 3600
 
 
 def test_a_time_that_the_relay_names_is_kept():

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page
+    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
     from mailbatch.domain.message import Claim
     from mailbatch.domain.retry import RetryPolicy
     from mailbatch.domain.settlement import OnDoubt, Settlement
@@ -46,18 +46,24 @@ class SqlBacklog:
     max_lateness: float = 0.0
     strict: bool = False
 
-    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
         """Take due reservations from pending to sending, in order, up to ``limit``; see the port."""
         with writing(self.engine) as connection:
-            return self._claim(connection, run_id, lane, after, limit)
+            return self._claim(connection, run_id, lane, after, limit, without)
 
     def turn_over(
-        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+        self,
+        run_id: UUID,
+        lane: int,
+        settlements: Sequence[Settlement],
+        after: Cursor | None,
+        limit: int,
+        without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
         """Settle a group and claim the next in one transaction; see the port."""
         with writing(self.engine) as connection:
             held = settling.settle(connection, run_id, lane, settlements)
-            return held, self._claim(connection, run_id, lane, after, limit)
+            return held, self._claim(connection, run_id, lane, after, limit, without)
 
     def claim_alone(self, run_id: UUID, lane: int) -> Page:
         """Take one that is passed over by ``claim``; see the port."""
@@ -123,9 +129,17 @@ class SqlBacklog:
         with reading(self.engine) as connection:
             return int(connection.execute(sa.select(due + claimed)).scalar_one())
 
-    def _claim(self, connection: Connection, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
+    def _claim(
+        self,
+        connection: Connection,
+        run_id: UUID,
+        lane: int,
+        after: Cursor | None,
+        limit: int,
+        without: Without | None,
+    ) -> Page:
         given = {"lease": self.lease, "id_domain": self.message_id_domain, "early": not self.strict}
-        return claiming.claim(connection, run_id, lane, after, limit, given)
+        return claiming.claim(connection, run_id, lane, after, limit, given, without=without)
 
     def _expire(self, connection: Connection, passed: sa.ColumnElement[bool], limit: int, reason: str) -> int:
         ids = sa.select(_r.id).where(PENDING, passed).limit(limit).with_for_update(skip_locked=True)

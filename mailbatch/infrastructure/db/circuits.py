@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from mailbatch.domain.circuit import Circuit, CircuitState
+from mailbatch.domain.reply_kinds import Concern
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import relay_circuits
 from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.engine import Connection, Engine
 
 _c = relay_circuits.c
 _OPEN = CircuitState.OPEN.value
+_CONCERNS = frozenset(Concern)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,14 @@ class SqlCircuits:
         with reading(self.engine) as connection:
             return _read(connection, relay)
 
-    def open(self, relay: str, reason: str, seconds: float) -> Circuit:
+    def open(
+        self,
+        relay: str,
+        reason: str,
+        seconds: float,
+        concern: Concern | None = None,
+        suspects: Mapping[UUID, int] | None = None,
+    ) -> Circuit:
         """Open it, unless it is open; see the port."""
         values: dict[str, Any] = {
             "state": _OPEN,
@@ -38,6 +52,8 @@ class SqlCircuits:
             "opened_at": now(),
             "open_until": now(seconds),
             "changed_at": now(),
+            "concern": concern.value if concern else None,
+            "suspects": {str(mail): probes for mail, probes in suspects.items()} if suspects else None,
         }
         with writing(self.engine) as connection:
             insert = upsert(connection, relay_circuits).values(relay=relay, failures=1, **values)
@@ -55,7 +71,7 @@ class SqlCircuits:
 
     def close(self, relay: str) -> None:
         """Forget its failures; see the port."""
-        nothing = {"failures": 0, "reason": None, "opened_at": None, "open_until": None}
+        nothing = {"failures": 0, "reason": None, "opened_at": None, "open_until": None, "concern": None}
         self._change(relay, state=CircuitState.CLOSED.value, **nothing)
 
     def _change(self, relay: str, **values: Any) -> None:
@@ -76,4 +92,12 @@ def _read(connection: Connection, relay: str) -> Circuit:
         opened_at=row.opened_at,
         open_until=row.open_until,
         left=0.0 if row.over is None else max(0.0, -float(row.over)),
+        concern=Concern(row.concern) if row.concern in _CONCERNS else None,
+        suspects=_suspects(row.suspects),
     )
+
+
+def _suspects(stored: Any) -> dict[UUID, int]:
+    """Ids and counts as they were written; what somebody else wrote there is passed over."""
+    found = stored.items() if isinstance(stored, dict) else ()
+    return {UUID(mail): probes for mail, probes in found if _UUID.fullmatch(mail) and type(probes) is int}

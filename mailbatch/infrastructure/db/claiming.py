@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.sql.compiler import SQLCompiler
 
+    from mailbatch.application.ports import Without
+
 INLINE_BYTES = 4 * 1024 * 1024
 """Bytes of mails that come with their claims, for a whole group; a mail above its share of it is loaded later."""
 
@@ -38,7 +40,7 @@ SENDING = _r.status == sa.literal_column("'sending'")
 UNEXPIRED = sa.or_(_r.expires_at.is_(None), _r.expires_at > now())
 _FAT = ("recipients", "body_text", "body_html", "context")
 """Columns of a mail that may be of any size."""
-_OF_A_MAIL = ("message_id", "attempts", "verdicts", *MAIL_FIELDS)
+_OF_A_MAIL = ("message_id", "attempts", "verdicts", "tag", *MAIL_FIELDS)
 _SURELY_SMALL = 2000
 """Bytes of JSON as it is stored, below which its true size matters little."""
 _AS_STORED = sa.types.NullType()
@@ -87,13 +89,17 @@ def claim(
     given: Mapping[str, Any],
     *,
     alone: bool = False,
+    without: Without | None = None,
 ) -> Page:
     """Take up to ``limit`` due reservations behind ``after``.
 
-    With ``alone`` those that are passed over otherwise: senders died with them.
+    With ``alone`` those that are passed over otherwise: senders died with them. Those of the groups ``without`` are
+    passed over.
     ``given``: ``lease`` (seconds), ``id_domain`` (of Message-IDs), ``early`` (from now on they may be on the wire).
     """
     bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
+    if without is not None:
+        bound |= {"without_tags": list(without.tags), "without_templates": list(without.templates)}
     rows: list[Any] = []
     if after is not None:
         bound |= {"after_due": after.due_at, "after_id": after.reservation_id}
@@ -161,8 +167,9 @@ def give_up_strays(connection: Connection, run_id: UUID, lane: int, held: Collec
 
 
 def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool, alone: bool = False) -> list[Any]:
+    statement = claim_statement(behind=behind, alone=alone, without="without_tags" in bound)
     # RETURNING has no order of its own.
-    rows = connection.execute(claim_statement(behind=behind, alone=alone), bound).all()
+    rows = connection.execute(statement, bound).all()
     return sorted(rows, key=lambda row: (row.due, row.id))
 
 
@@ -173,7 +180,7 @@ def _claimed(row: Any, index: int) -> Claimed:
 
 def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
     """Read a row that ends in ``_OF_A_MAIL``; by place, for names cost more than all the rest."""
-    message_id, attempts, verdicts, *mail = row[-len(_OF_A_MAIL) :]
+    message_id, attempts, verdicts, tag, *mail = row[-len(_OF_A_MAIL) :]
     return ClaimedMail(
         claim=claim,
         index=index,
@@ -181,6 +188,7 @@ def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
         message_id=message_id,
         attempts=attempts,
         earlier=accepted_in(verdicts),
+        tag=tag,
     )
 
 
@@ -199,12 +207,17 @@ def _due_priorities() -> sa.Executable:
 
 
 @cache
-def claim_statement(*, behind: bool, alone: bool = False) -> sa.Executable:
-    """Claim within one priority, from its first that is due, or ``behind`` a key: those that go ``alone``, or not."""
+def claim_statement(*, behind: bool, alone: bool = False, without: bool = False) -> sa.Executable:
+    """Claim within one priority, from its first that is due, or ``behind`` a key: those that go ``alone``, or not.
+
+    ``without``: some groups are passed over.
+    """
     due = sa.select(_r.id).where(
         PENDING, _r.priority == sa.bindparam("of_priority", type_=sa.Integer), _r.due_at <= now(), UNEXPIRED
     )
     due = due.where(goes_alone() if alone else sa.not_(goes_alone()))
+    if without:
+        due = due.where(_of_no_group())
     if behind:
         key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
         due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
@@ -238,6 +251,14 @@ def claim_statement(*, behind: bool, alone: bool = False) -> sa.Executable:
             *(sa.case((small, _r[name])).label(name) if name in _FAT else _r[name] for name in _OF_A_MAIL),
         )
     )
+
+
+def _of_no_group() -> sa.ColumnElement[bool]:
+    """Of none of the tags that are passed over; without a tag, of none of the templates."""
+    tag, template = sa.func.coalesce(_r.tag, ""), sa.func.coalesce(_r.template, "")
+    tags: sa.BindParameter[Any] = sa.bindparam("without_tags", expanding=True, type_=sa.Text)
+    templates: sa.BindParameter[Any] = sa.bindparam("without_templates", expanding=True, type_=sa.Text)
+    return sa.and_(tag.not_in(tags), sa.or_(tag != "", template.not_in(templates)))
 
 
 @cache

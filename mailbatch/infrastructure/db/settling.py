@@ -143,7 +143,7 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
             reply_code=sa.case((attempted, v.c.reply_code), else_=_r.reply_code),
             reply_text=sa.case((attempted, v.c.reply_text), else_=_r.reply_text),
             relay=sa.func.coalesce(v.c.relay, _r.relay),
-            verdicts=sa.case((attempted, v.c.verdicts), else_=_r.verdicts),
+            verdicts=sa.case((attempted, v.c.verdicts), else_=sa.func.coalesce(v.c.verdicts, _r.verdicts)),
             sent_at=sa.case((v.c.status == "sent", now()), else_=None),
             finished_at=sa.case((finished, now()), else_=None),
             wire_at=sa.case((v.c.status == "in_doubt", _r.wire_at), else_=None),

@@ -225,6 +225,9 @@ relay_circuits = sa.Table(
     Column("opened_at", Timestamp),
     Column("open_until", Timestamp),
     Column("changed_at", Timestamp, nullable=False, server_default=server_now()),
+    # Of what its refusal speaks; and to which mails it was said, each with the number of probes that it was.
+    Column("concern", sa.Text),
+    Column("suspects", JSON),
     CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),
 )
 

@@ -13,6 +13,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+from mailbatch.application.ports import Nap
 from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault, Reply
 from mailbatch.infrastructure.smtp.farewell import Farewells
 from mailbatch.infrastructure.smtp.opening import Bell, NoSlot
@@ -59,6 +60,7 @@ class Stream:
         self._bell: Bell | None = None
         self._ready: deque[Message] = deque()
         self._outcomes: list[Outcome] = []
+        self._pauses_until = 0.0
         self._held = 0
         self._bytes = 0
         self._doubts: dict[Claim, Reply] = {}
@@ -69,7 +71,7 @@ class Stream:
         self._is_cramped = False
         self._attended = self._tick_at = time.monotonic()
 
-    def run(self, messages: Iterable[Message]) -> Iterator[Outcome]:
+    def run(self, messages: Iterable[Message | Nap]) -> Iterator[Outcome]:
         """Pull, send, answer; see ``SmtpTransport.send``."""
         self._terms.manners.recall()
         source = iter(messages)
@@ -86,10 +88,7 @@ class Stream:
                 self._wait()
             else:
                 try:
-                    for _ in range(wanted - len(self._ready)):
-                        self._take(next(source))
-                        if self._bytes >= self._terms.byte_budget:
-                            break
+                    self._pull(source, wanted - len(self._ready))
                 except StopIteration:
                     more = False
                 except Exception as error:  # noqa: BLE001 (raised below, when the outcomes are out)
@@ -116,6 +115,18 @@ class Stream:
 
     # --- which mail, on which wire -------------------------------------------------------------------------------
 
+    def _pull(self, source: Iterator[Message | Nap], count: int) -> None:
+        """Take up to ``count`` messages, as many as memory allows; fewer if there is to be a pause."""
+        for _ in range(count):
+            message = next(source)
+            if isinstance(message, Nap):
+                self._pauses_until = time.monotonic() + message.seconds
+                self._tick_by(self._pauses_until)
+                return
+            self._take(message)
+            if self._bytes >= self._terms.byte_budget:
+                return
+
     def _take(self, message: Message) -> None:
         self._held += 1
         self._bytes += len(message.data)
@@ -134,6 +145,10 @@ class Stream:
         """
         if self._held and self._bytes >= self._terms.byte_budget:
             return 0
+        if self._pauses_until:
+            if time.monotonic() < self._pauses_until:
+                return 0
+            self._pauses_until = 0.0
         if (session := self._choose()) is not None:
             return min(session.dialogue.room, 2 * session.dialogue.batch)
         ahead = sum(session.dialogue.looks_ahead for session in self._by_fd.values())

@@ -11,6 +11,7 @@ from mailbatch.infrastructure.smtp.terms import Terms
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
+    from mailbatch.application.ports import Nap
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
 
@@ -21,7 +22,7 @@ class SmtpTransport(Terms):
 
     def send(
         self,
-        messages: Iterable[Message],
+        messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome, None, None]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from mailbatch.application.ports import Nap
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
 from mailbatch.domain.run import public
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from mailbatch.application.ports import Backlog, ClaimedMail, Composer, Cursor, Page, Run, Transport
+    from mailbatch.application.ports import Backlog, ClaimedMail, Composer, Cursor, Page, Run, Transport, Without
     from mailbatch.application.send_due import SendDue
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
@@ -112,8 +113,8 @@ class _TracedBacklog:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int) -> Page:
-        return self._claimed(lambda: self._inner.claim(run_id, lane, after, limit))
+    def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
+        return self._claimed(lambda: self._inner.claim(run_id, lane, after, limit, without))
 
     def claim_alone(self, run_id: UUID, lane: int) -> Page:
         return self._claimed(lambda: self._inner.claim_alone(run_id, lane))
@@ -133,10 +134,16 @@ class _TracedBacklog:
         return held
 
     def turn_over(
-        self, run_id: UUID, lane: int, settlements: Sequence[Settlement], after: Cursor | None, limit: int
+        self,
+        run_id: UUID,
+        lane: int,
+        settlements: Sequence[Settlement],
+        after: Cursor | None,
+        limit: int,
+        without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
         with self._mails.group("mailbatch.settle_and_claim") as (span, began):
-            held, page = self._inner.turn_over(run_id, lane, settlements, after, limit)
+            held, page = self._inner.turn_over(run_id, lane, settlements, after, limit, without)
             span.set_attribute("mailbatch.settled", len(settlements))
             span.set_attribute("mailbatch.claimed", len(page.claimed))
         self._mails.settled(settlements, began)
@@ -176,15 +183,15 @@ class _TracedTransport:
 
     def send(
         self,
-        messages: Iterable[Message],
+        messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome, None, None]:
         away: dict[Claim, Span] = {}
 
-        def leaving() -> Iterator[Message]:
+        def leaving() -> Iterator[Message | Nap]:
             for message in messages:
-                if message.claim in self._mails.origins:
+                if not isinstance(message, Nap) and message.claim in self._mails.origins:
                     away[message.claim] = self._mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
                 yield message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, Level
+from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES, Level
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.run import Pause, public
@@ -77,7 +77,7 @@ def of_beat(tick: datetime | None, now: datetime, pause: Pause) -> Check:
 
 def of_runs(found: Sequence[Finding]) -> Check:
     """Whether something waits for somebody. What it is stands on top of the page; the relay has its own line."""
-    ours = [one.level for one in found if one.name not in {NO_PROGRESS, RELAY_AWAY}]
+    ours = [one.level for one in found if one.name not in {NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES}]
     if found and not ours:
         return Check("Runs", "warning", "they wait for the relay")
     if not ours:
