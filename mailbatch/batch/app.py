@@ -32,6 +32,8 @@ class BatchApp(Celery):  # type: ignore[misc]
     database of this process. While it cannot be asked, a call goes without, and is taken by any worker.
     """
 
+    amqp_cls = "mailbatch.batch.broker:AMQP"
+
     def __init__(
         self, *args: Any, identify: Callable[[], DatabaseIdentity | None] | None = None, **options: Any
     ) -> None:
@@ -59,12 +61,10 @@ def ensure_same_database(request: Any, parts: Parts) -> None:
     except StoreError as error:
         raise JobExecError(one_line(str(error))) from error
     if ours.is_other_than(asked):
-        refusal = CallRefused(
+        raise CallRefused(
             f"this call is for the database {asked}, but this worker works on {ours}; nothing was done. "
             "Give each installation in this Redis a MAILBATCH_NAMESPACE of its own, or the same MAILBATCH_DATABASE_URL"
         )
-        log.error("%s", refusal)
-        raise refusal
 
 
 def _of_this_process() -> DatabaseIdentity | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,11 @@ from mailbatch.batch.app import ensure_same_database
 from mailbatch.batch.reporting import deliver_soon
 from mailbatch.batch.stopboard import stop_reason
 from mailbatch.bootstrap import process_parts
-from mailbatch.domain.errors import CallRefused
+from mailbatch.domain.errors import CallRefused, JobExecError
 from mailbatch.domain.run import Trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from celery import Celery, Task
 
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@contextmanager
+def broken_in_a_line() -> Iterator[None]:
+    """Log in one line why a job broke; its task names ``JobExecError`` in ``throws``, so that Celery adds no traceback.
+
+    What broke inside the job, and is worth a traceback, has been logged by the job with one.
+    """
+    try:
+        yield
+    except JobExecError as error:
+        log.error("%s", error)  # noqa: TRY400 - one line says it all
+        raise
+
+
+@broken_in_a_line()
 def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[str, Any]:
     """Run ``job`` under the revoke and the shutdown of the worker; answer its report as JSON types.
 
@@ -63,9 +78,7 @@ def _trigger(name: str) -> Trigger:
     try:
         return Trigger(name)
     except ValueError:
-        error = CallRefused(f"trigger must be one of {', '.join(Trigger)}, not {ascii(name)[:80]}")
-        log.error("%s", error)  # noqa: TRY400 - one line says it all
-        raise error from None
+        raise CallRefused(f"trigger must be one of {', '.join(Trigger)}, not {ascii(name)[:80]}") from None
 
 
 def _show(app: Celery, request: Any, counts: Counts) -> None:

@@ -12,11 +12,11 @@ from kombu.exceptions import OperationalError
 from mailbatch.batch.app import ensure_same_database
 from mailbatch.batch.lanes import send_lane as help_with
 from mailbatch.batch.purge import purge as purge_job
-from mailbatch.batch.running import run_in_task
+from mailbatch.batch.running import broken_in_a_line, run_in_task
 from mailbatch.batch.send_all import send_all as send_all_job
 from mailbatch.batch.stopboard import stop_reason
 from mailbatch.bootstrap import process_parts
-from mailbatch.domain.errors import CallRefused
+from mailbatch.domain.errors import JobExecError
 from mailbatch.domain.run import one_line
 
 if TYPE_CHECKING:
@@ -28,18 +28,19 @@ HELPER_EXPIRES = 600
 """Seconds for which a helper may wait for a free worker."""
 
 
-@shared_task(name="send-all", bind=True, throws=(CallRefused,))
+@shared_task(name="send-all", bind=True, throws=(JobExecError,))
 def send_all(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
     """Send what is due; the run report (docs/reference/reports.md)."""
     return run_in_task(self, lambda parts: send_all_job(parts, call_helper=_call_helper), trigger)
 
 
-@shared_task(name="send-lane", bind=True, ignore_result=True, throws=(CallRefused,))
+@shared_task(name="send-lane", bind=True, ignore_result=True, throws=(JobExecError,))
 def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
     """Help with a run of ``send-all``; queued by it when LANES is above 1."""
     request = self.request
     stop_reason(request)
-    ensure_same_database(request, process_parts())
+    with broken_in_a_line():
+        ensure_same_database(request, process_parts())
     return help_with(process_parts(), UUID(run_id), lane, lambda: stop_reason(request))
 
 
@@ -51,7 +52,7 @@ def _call_helper(run_id: UUID, lane: int) -> None:
         log.warning("no helper can be called for lane %d, the others do its work: %s", lane, one_line(str(error)))
 
 
-@shared_task(name="purge", bind=True, throws=(CallRefused,))
+@shared_task(name="purge", bind=True, throws=(JobExecError,))
 def purge(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
     """Remove finished reservations older than RETENTION_DAYS; the run report."""
     return run_in_task(self, purge_job, trigger)

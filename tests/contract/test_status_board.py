@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 from datetime import UTC, datetime
@@ -79,10 +80,48 @@ def test_the_key_is_the_one_of_the_contract_and_lives_an_hour(redis_board, clien
     assert 3590 < client.ttl(KEY) <= 3600
 
 
-@pytest.mark.parametrize("written", ["", "no JSON", "[1]", '"text"', "null"])
+@pytest.mark.parametrize(
+    "written", ["", "no JSON", "[1]", '"text"', "null", "7", "[" * 100_000, '{"a":' * 100_000, "1" * 5_000, b"\xff\xfe"]
+)
 def test_what_cannot_be_read_is_nothing(redis_board, client, written):
     client.set(KEY, written)
     assert redis_board.get(JOB) is None
+
+
+@pytest.mark.parametrize(
+    "odd", ['"7"', "[]", "{}", "null", "true", "NaN", "-Infinity", "1e400", "-1", "9" * 400, "1.5"]
+)
+@pytest.mark.parametrize(
+    "name", ["sent", "failed", "deferred", "in_doubt", "expired", "remaining", "run_id", "trigger"]
+)
+def test_an_odd_value_is_left_out_and_the_others_are_shown(redis_board, client, name, odd):
+    if (name, odd) == ("trigger", '"7"'):
+        return
+    client.set(KEY, f'{{"state": "running", "elapsed": 2.5, "{name}": {odd}}}')
+    assert redis_board.get(JOB) == {"state": "running", "elapsed": 2.5}
+
+
+@pytest.mark.parametrize("odd", ['"x"', "[]", "NaN", "Infinity", "-1", "true", "null"])
+def test_an_odd_time_is_left_out(redis_board, client, odd):
+    client.set(KEY, f'{{"state": "running", "sent": 1, "elapsed": {odd}}}')
+    assert redis_board.get(JOB) == {"state": "running", "sent": 1}
+
+
+def test_whatever_is_shown_can_be_written_as_json_in_utf_8(redis_board, client):
+    client.set(
+        KEY, '{"state": "\\ud800", "note\\udfff": "' + "x" * 10_000 + '", "deep": ' + "[" * 500 + "]" * 500 + "}"
+    )
+    shown = redis_board.get(JOB)
+    assert set(shown) == {"state", "note?"}
+    assert len(json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()) < 300
+
+
+def test_a_key_of_another_type_is_nothing_and_is_warned_of_once(redis_board, client, caplog):
+    client.hset(KEY, "a", "b")
+    assert [redis_board.get(JOB), redis_board.get(JOB)] == [None, None]
+    assert len(caplog.records) == 1
+    redis_board.put(JOB, {"state": "running"})
+    assert redis_board.get(JOB) == {"state": "running"}
 
 
 def test_an_outage_raises_nothing_and_is_warned_of_once(redis_board, private_redis, clock, caplog):

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from redis import RedisError
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+COUNTS = frozenset({"sent", "failed", "deferred", "in_doubt", "expired", "remaining"})
+_LONGEST = 200
+"""Characters of a text that are shown."""
+_LARGEST = 2**53
+"""Whole numbers below it are the same in every reader of JSON (RFC 8259, section 6)."""
 TTL = 3600
 """Seconds for which a progress is shown that nobody has renewed: a dead run disappears, an ended one can be read."""
 QUIET = 10.0
@@ -42,6 +48,7 @@ class RedisStatusBoard:
         self._away_since: float | None = None
         self._quiet_until = 0.0
         self._state: Any = None
+        self._unreadable = False
 
     def put(self, job: str, progress: Mapping[str, Any]) -> None:
         """Show ``progress`` (what JSON does not know is shown as its text); never raises."""
@@ -56,14 +63,16 @@ class RedisStatusBoard:
             self._succeeded(progress.get("state"))
 
     def get(self, job: str) -> dict[str, Any] | None:
-        """What ``job`` shows, or None: nothing, nothing that can be read, or (with a warning) no Redis to ask."""
+        """What ``job`` shows, or None: nothing, nothing that can be read, or (with one warning) no Redis to ask."""
         try:
             text: Any = self._client.get(self._keys.status(job))
-            shown = None if text is None else json.loads(text)
-        except (RedisError, ValueError) as error:
-            _log.warning("cannot read the progress of %s at %s: %s", job, place_of(self._client), error)
+        except RedisError as error:
+            if not self._unreadable:
+                _log.warning("cannot read the progress of %s at %s: %s", job, place_of(self._client), error)
+            self._unreadable = True
             return None
-        return shown if isinstance(shown, dict) else None
+        self._unreadable = False
+        return None if text is None else _read(text)
 
     def _is_quiet(self, state: Any) -> bool:
         with self._guard:
@@ -84,3 +93,48 @@ class RedisStatusBoard:
             away, self._away_since, self._state = self._away_since, None, state
         if away is not None:
             _log.info("progress is shown again after %.0f s", self._now() - away)
+
+
+def _read(text: str) -> dict[str, Any] | None:
+    """The progress that ``text`` is, without what no reader could show; None if it is none.
+
+    Anybody may write the key. A count that is no number, or a run that is no id, is left out; other names are free.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    shown = {_text(name): _text(value) if isinstance(value, str) else value for name, value in found.items()}
+    return {name: value for name, value in shown.items() if _fits(name, value)}
+
+
+def _fits(name: str, value: object) -> bool:
+    match name:
+        case "run_id":
+            return isinstance(value, str) and _is_id(value)
+        case "state" | "outcome" | "trigger":
+            return isinstance(value, str)
+        case "elapsed":
+            return _is_number(value)
+        case _ if name in COUNTS:
+            return _is_number(value) and isinstance(value, int)
+        case _:
+            return isinstance(value, str | bool) or value is None or _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _text(value: str) -> str:
+    """``value`` as it can be shown: JSON may name halves of a character (RFC 8259, section 8.2)."""
+    return value.encode("utf-8", "replace").decode()[:_LONGEST]

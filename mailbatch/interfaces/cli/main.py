@@ -123,6 +123,8 @@ def _is_of_redis(error: Exception) -> bool:
 
 def _of_redis(error: Exception) -> str:
     said = str(error).rstrip(".")
+    if "WRONGTYPE" in said:
+        return f"Redis: {said}; something else has written a key of ours: delete it"
     return f"Redis: {said}; check MAILBATCH_REDIS_URL (or BROKER_URL, RESULT_BACKEND) and that the server runs"
 
 
