@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mailbatch.domain.errors import RunFailed, StoreError
@@ -67,6 +67,8 @@ class Held:
         """Keep what is to be written of a claim."""
         if not self.answers:
             self._since = self._clock.monotonic()
+        if settlement.tally in _TOLD:
+            settlement = replace(settlement, index=self.tickets[settlement.claim].index)
         self.answers.append(settlement)
 
     def flush_what_waits(self, *, nothing_follows: bool) -> None:

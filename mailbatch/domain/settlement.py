@@ -52,7 +52,8 @@ class Settlement:
     """What is written for one claim.
 
     ``retry_in``: seconds from now until it is due again. ``verdicts``: by recipient, kept only where they differ.
-    Without them, what was kept stays. ``attempted``: whether an attempt was used up.
+    Without them, what was kept stays. ``attempted``: whether an attempt was used up. ``index``: under which the report
+    of the run names it, if it does.
     """
 
     claim: Claim
@@ -64,6 +65,7 @@ class Settlement:
     relay: str | None = None
     errors: tuple[str, ...] = ()
     verdicts: Mapping[str, Verdict] | None = None
+    index: int | None = None
 
 
 def settle(

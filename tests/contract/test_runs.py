@@ -134,6 +134,12 @@ def test_a_killed_runs_counts_and_errors_are_what_it_did_and_not_its_last_word(e
     assert set(errors) == {lost.claim.reservation_id, *(c.claim.reservation_id for c in claimed[2:])}
     assert errors[claimed[3].claim.reservation_id].errors == ("554 5.7.1 no",)
     assert len({error.index for error in errors.values()}) == 4
+    with engine.begin() as connection:
+        columns = mail_reservations.c.id, mail_reservations.c.item_index
+        named = dict(connection.execute(sa.select(*columns).where(mail_reservations.c.run_id == dead)).all())
+    # What the report of the dead names was not in its own words: its mails bear the index that it was given now.
+    for late in claimed[3:]:
+        assert named[late.claim.reservation_id] == errors[late.claim.reservation_id].index
     assert SqlInterventions(engine).requeue_run(dead).changed == 2
 
 

@@ -237,6 +237,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
             status="sending",
             run_id=sa.bindparam("by_run", type_=Guid),
             lane=sa.bindparam("by_lane", type_=sa.Integer),
+            item_index=None,
             claim_no=_r.claim_no + 1,
             lease_until=now(sa.bindparam("lease", type_=sa.Float)),
             wire_at=sa.case((sa.bindparam("early", type_=sa.Boolean), now()), else_=None),

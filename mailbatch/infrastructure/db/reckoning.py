@@ -11,6 +11,9 @@ from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_r
 from mailbatch.infrastructure.db.types import upsert
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
     from sqlalchemy.engine import Connection
 
 _r, _a, _b, _e = mail_reservations.c, mail_attempts.c, batch_runs.c, run_errors.c
@@ -31,8 +34,19 @@ def reckon(connection: Connection, run: Any) -> Any:
             for index, row in enumerate(missing, run.claimed + 1)
         ]
         connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
+        _name(connection, run, {row["reservation_id"]: row["item_index"] for row in rows})
     completed = sa.update(batch_runs).where(_b.run_id == run.run_id).values(claimed=_b.claimed + len(missing), **counts)
     return connection.execute(completed.returning(batch_runs)).one()
+
+
+def _name(connection: Connection, run: Any, indexes: Mapping[UUID, int]) -> None:
+    """Note on the mails under which index the report names them; what others change at this moment is left."""
+    mine = sa.select(_r.id).where(_r.id.in_(sorted(indexes)), _r.run_id == run.run_id)
+    free = connection.scalars(mine.with_for_update(skip_locked=True)).all()
+    if free:
+        named = sa.update(mail_reservations).where(_r.id == sa.bindparam("own"))
+        found = [{"own": own, "index": indexes[own]} for own in free]
+        connection.execute(named.values(item_index=sa.bindparam("index")), found)
 
 
 def _counted(run: Any) -> sa.CompoundSelect[Any]:

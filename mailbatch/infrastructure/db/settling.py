@@ -122,6 +122,7 @@ _ROW: dict[str, TypeEngine[Any]] = {
     "reply_text": sa.Text(),
     "relay": sa.Text(),
     "verdicts": JSON,
+    "item_index": sa.Integer(),
 }
 
 
@@ -144,6 +145,7 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
             reply_text=sa.case((attempted, v.c.reply_text), else_=_r.reply_text),
             relay=sa.func.coalesce(v.c.relay, _r.relay),
             verdicts=sa.case((attempted, v.c.verdicts), else_=sa.func.coalesce(v.c.verdicts, _r.verdicts)),
+            item_index=v.c.item_index,
             sent_at=sa.case((v.c.status == "sent", now()), else_=None),
             finished_at=sa.case((finished, now()), else_=None),
             wire_at=sa.case((v.c.status == "in_doubt", _r.wire_at), else_=None),
@@ -208,6 +210,8 @@ def _row_of(s: Settlement) -> dict[str, Any]:
         row["retry_in"] = s.retry_in
     if s.verdicts is not None:
         row["verdicts"] = stored_verdicts(s.verdicts)
+    if s.index is not None:
+        row["item_index"] = s.index
     return row
 
 
