@@ -96,7 +96,7 @@ def gone(connection: Any, own: UUID) -> None:
 def test_what_moved_on_meanwhile_is_left_alone_and_counted_by_where_it_went(
     act: Act, status: Status, engine: Engine, database_url: str
 ) -> None:
-    others = [other for other in Status if other is not status]
+    others = [other for other in Status if other is not status] * 2
     mails = put(database_url, status, len(others) + 5)
     moves: dict[UUID, Any] = {own: into(other) for own, other in zip(mails[1:], others, strict=False)}
     moves[mails[len(others) + 1]] = gone
