@@ -78,7 +78,7 @@ class DeliverReports:
             try:
                 self._deliver(one)
             except NotDelivered as error:
-                wait = None if error.final or one.attempts >= len(RETRIES) else RETRIES[one.attempts]
+                wait = None if error.final or one.attempts >= len(RETRIES) else RETRIES[max(one.attempts, 0)]
                 again = "it is given up" if wait is None else f"next try in {wait:g} s"
                 log.warning(
                     "the report of run %s was not delivered by %s: %s; %s", one.run_id, one.channel, error, again

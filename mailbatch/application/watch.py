@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reply_kinds import Concern
+from mailbatch.domain.reservation import EARLIEST
 from mailbatch.domain.run import Pause, public
 
 if TYPE_CHECKING:
@@ -297,4 +298,7 @@ def _longer(seconds: float | None, than: float) -> bool:
 
 
 def _ago(v: Vitals, seconds: float | None) -> datetime | None:
-    return None if seconds is None or math.isinf(seconds) else v.now - timedelta(seconds=seconds)
+    if seconds is None or math.isinf(seconds):
+        return None
+    # A row may say that it is older than time itself.
+    return v.now - timedelta(seconds=min(seconds, (v.now - EARLIEST).total_seconds()))

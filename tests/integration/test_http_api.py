@@ -98,7 +98,7 @@ def test_an_answer_is_json_whatever_number_somebody_inserted(api):
         )
     (mail,) = ids_of(api.get("/api/reservations"))
     answer = api.client.get(f"/api/reservations/{mail}")
-    assert json.loads(answer.text, parse_constant=pytest.fail)["context"]["n"] in ([10**999], ["inf"])
+    assert json.loads(answer.text, parse_constant=pytest.fail)["context"]["n"] in ([10**999], ["1e999"])
 
 
 def test_a_key_used_before_gives_the_mail_that_it_stored(api):

@@ -13,7 +13,7 @@ from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import relay_circuits
-from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
+from mailbatch.infrastructure.db.types import now, raised, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +60,9 @@ class SqlCircuits:
             still_open = sa.and_(_c.state == _OPEN, _c.open_until > now())
             connection.execute(
                 insert.on_conflict_do_update(
-                    index_elements=["relay"], set_={**values, "failures": _c.failures + 1}, where=sa.not_(still_open)
+                    index_elements=["relay"],
+                    set_={**values, "failures": raised(_c.failures, 1)},
+                    where=sa.not_(still_open),
                 )
             )
             return _read(connection, relay)

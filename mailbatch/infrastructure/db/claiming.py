@@ -16,11 +16,11 @@ from sqlalchemy.sql.functions import FunctionElement
 from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
-from mailbatch.domain.reservation import MAIL_FIELDS, PRIORITIES, Mail
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 from mailbatch.infrastructure.db.rescuing import goes_alone
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
-from mailbatch.infrastructure.db.types import Guid, now
+from mailbatch.infrastructure.db.types import MOST, Guid, Text, now, raised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -126,8 +126,8 @@ def due_priorities(connection: Connection, below: int | None = None) -> list[int
 
     Reading within one priority by due time is what keeps reservations for next week out of every tick's way.
     """
-    below = PRIORITIES.stop if below is None else below
-    return sorted(connection.scalars(_due_priorities(), {"below": below}), reverse=True)
+    bound = {} if below is None else {"below": below}
+    return sorted(connection.scalars(_due_priorities(whole=below is None), bound), reverse=True)
 
 
 def load(connection: Connection, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
@@ -196,9 +196,11 @@ def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
 
 
 @cache
-def _due_priorities() -> sa.Executable:
-    below = sa.bindparam("below", type_=sa.BigInteger)
-    top = sa.select(sa.func.max(_r.priority).label("priority")).where(PENDING, _r.priority < below)
+def _due_priorities(*, whole: bool) -> sa.Executable:
+    """The priorities that have something due: the ``whole`` of them, or those below one."""
+    top = sa.select(sa.func.max(_r.priority).label("priority")).where(PENDING)
+    if not whole:
+        top = top.where(_r.priority < sa.bindparam("below", type_=sa.BigInteger))
     level = top.cte("level", recursive=True)
     lower = sa.select(sa.func.max(_r.priority)).where(PENDING, _r.priority < level.c.priority).scalar_subquery()
     level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
@@ -238,7 +240,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
             run_id=sa.bindparam("by_run", type_=Guid),
             lane=sa.bindparam("by_lane", type_=sa.Integer),
             item_index=None,
-            claim_no=_r.claim_no + 1,
+            claim_no=_next_number(),
             lease_until=now(sa.bindparam("lease", type_=sa.Float)),
             wire_at=sa.case((sa.bindparam("early", type_=sa.Boolean), now()), else_=None),
             message_id=sa.func.coalesce(_r.message_id, own_id),
@@ -257,9 +259,15 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
 def _of_no_group() -> sa.ColumnElement[bool]:
     """Of none of the tags that are passed over; without a tag, of none of the templates."""
     tag, template = sa.func.coalesce(_r.tag, ""), sa.func.coalesce(_r.template, "")
-    tags: sa.BindParameter[Any] = sa.bindparam("without_tags", expanding=True, type_=sa.Text)
-    templates: sa.BindParameter[Any] = sa.bindparam("without_templates", expanding=True, type_=sa.Text)
+    tags: sa.BindParameter[Any] = sa.bindparam("without_tags", expanding=True, type_=Text)
+    templates: sa.BindParameter[Any] = sa.bindparam("without_templates", expanding=True, type_=Text)
     return sa.and_(tag.not_in(tags), sa.or_(tag != "", template.not_in(templates)))
+
+
+def _next_number() -> sa.ColumnElement[int]:
+    """The number of a new claim. It has to differ from the one before: behind the largest comes 1."""
+    number = sa.cast(_r.claim_no, sa.Integer)
+    return sa.case((number < MOST, number + 1), else_=1)
 
 
 @cache
@@ -288,6 +296,6 @@ def _reserve_indexes() -> sa.Executable:
     return (
         sa.update(batch_runs)
         .where(runs.run_id == sa.bindparam("run", type_=Guid))
-        .values(claimed=runs.claimed + sa.bindparam("count", type_=sa.Integer))
+        .values(claimed=raised(runs.claimed, sa.bindparam("count", type_=sa.Integer)))
         .returning(runs.claimed)
     )

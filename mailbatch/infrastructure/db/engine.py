@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from sqlalchemy import event, exc
 
 from mailbatch.domain.errors import StoreError
 from mailbatch.infrastructure.db import sessions
+from mailbatch.infrastructure.db.stored import far, read_json
 from mailbatch.infrastructure.db.urls import read_url
 
 if TYPE_CHECKING:
@@ -92,8 +92,31 @@ def connect(url: str, schema: str | None = None) -> Engine:
         if local := connection.info.get(_LOCAL):
             connection.exec_driver_sql(local)
 
+    event.listen(engine, "connect", _read_any_time)
     _tell_all(engine)
     return engine
+
+
+def _read_any_time(raw: Any, _record: Any) -> None:
+    """Have times read that Python has no number for: infinity, and years before 1 and from 10000."""
+    from psycopg import DataError
+    from psycopg.adapt import Loader
+    from psycopg.pq import Format
+
+    strict = raw.adapters.get_loader(raw.adapters.types["timestamptz"].oid, Format.TEXT)
+
+    class AnyTime(Loader):
+        def __init__(self, oid: int, context: Any = None) -> None:
+            super().__init__(oid, context)
+            self._strict = strict(oid, context).load
+
+        def load(self, data: Any) -> Any:
+            try:
+                return self._strict(data)
+            except DataError:
+                return far(bytes(data).decode())
+
+    raw.adapters.register_loader("timestamptz", AnyTime)
 
 
 def in_schema(schema: str | None) -> dict[str, Any]:
@@ -139,17 +162,6 @@ def _tell_all(engine: Engine) -> None:
         error = context.original_exception
         if not isinstance(context.sqlalchemy_exception, exc.DBAPIError) and isinstance(error, _BY_VALUE):
             raise StoreError(f"database {place(engine)}: {_first_line(error)}", transient=False) from error
-
-
-def read_json(text: str | bytes) -> Any:
-    """Read a JSON column; what Python cannot read (5,000 digits, 2,000 levels) comes back as the text that it is.
-
-    A row may come from any language. It must not keep the rows that are read with it from being sent.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text if isinstance(text, str) else text.decode()
 
 
 def _lenient(text: bytes) -> str:

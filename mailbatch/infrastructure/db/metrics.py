@@ -20,7 +20,7 @@ from mailbatch.infrastructure.db.tables import (
     mail_reservations,
     relay_circuits,
 )
-from mailbatch.infrastructure.db.types import Timestamp, now, seconds_since
+from mailbatch.infrastructure.db.types import MOST, Timestamp, now, seconds_since, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 SAMPLE = 10_000
 """Rows of one kind that are looked at for what is recent."""
+_LONGEST = 1e9
+"""Seconds: a run or a lag that took longer is none."""
 DEAD_AFTER = 10.0
 """Seconds of silence after which a run that has no end counts as dead."""
+_AHEAD = 60.0
+"""Seconds by which a time may lie ahead; what lies further was not written by us."""
 _ITEMS = ("sent", "failed", "deferred", "in_doubt", "expired")
 _b, _r, _a = batch_runs.c, mail_reservations.c, mail_attempts.c
 
@@ -62,10 +66,7 @@ class SqlMeasures:
                 refusals=self._refusals(connection),
                 lags=_histogram(connection.execute(self._lags()).one(), LAGS),
                 in_doubt_oldest=connection.scalar(self._in_doubt_oldest()),
-                circuits=[
-                    CircuitFigures(row.relay, row.state, row.failures)
-                    for row in connection.execute(sa.select(relay_circuits).order_by(relay_circuits.c.relay))
-                ],
+                circuits=_circuits(connection),
             )
 
     def _refusals(self, connection: Connection) -> dict[tuple[str, str], int]:
@@ -87,7 +88,7 @@ class SqlMeasures:
     def _lags(self) -> sa.Select[Any]:
         newest = (
             sa.select((seconds_since(_r.due_at) - seconds_since(_r.finished_at)).label("lag"))
-            .where(_r.finished_at >= now(-RECENT), _r.status == sa.literal_column("'sent'"))
+            .where(_r.finished_at.between(now(-RECENT), now(_AHEAD)), _r.status == sa.literal_column("'sent'"))
             .order_by(_r.finished_at.desc(), _r.id.desc())
             .limit(self.sample)
             .subquery()
@@ -103,6 +104,13 @@ class SqlMeasures:
             .subquery()
         )
         return sa.select(seconds_since(sa.func.min(oldest.c.at)))
+
+
+def _circuits(connection: Connection) -> list[CircuitFigures]:
+    rows = connection.execute(sa.select(relay_circuits).order_by(relay_circuits.c.relay))
+    # One for each name: a label may stand there once.
+    found = {(name := storable(row.relay)): CircuitFigures(name, row.state, row.failures) for row in rows}
+    return list(found.values())
 
 
 def _jobs() -> sa.Select[Any]:
@@ -130,14 +138,14 @@ def _since(connection: Connection, starts: Iterable[datetime]) -> datetime:
 
 
 def _sums(names: Sequence[str], since: datetime) -> sa.Select[Any]:
-    busy = reduce(add, (_b[name] for name in _ITEMS)) > 0
-    took = sa.case((busy, _b.duration))
+    busy = sa.or_(*(_b[name] > 0 for name in _ITEMS))
+    took = sa.case((sa.and_(busy, _b.duration.between(0, _LONGEST)), _b.duration))
     return (
         sa.select(
             _b.job,
             _b.outcome,
             sa.func.count().label("runs"),
-            *(sa.func.sum(_b[name]).label(name) for name in _ITEMS),
+            *(sa.func.sum(sa.case((_b[name].between(0, MOST), _b[name]), else_=0)).label(name) for name in _ITEMS),
             *_classes(took, DURATIONS),
         )
         .where(_b.job.in_(names), _b.started_at >= since)
@@ -156,13 +164,13 @@ def _job(
     ended = connection.execute(newest.where(_b.outcome.is_not(None))).one_or_none()
     durations = [_histogram(tuple(row.values())[-len(DURATIONS) - 2 :], DURATIONS) for row in sums]
     return JobFigures(
-        job=name,
+        job=storable(name),
         paused=slot is not None and slot.paused != Pause.NONE,
         running=running,
         last_tick_at=slot.last_tick_at if slot else None,
         next_tick_at=slot.next_tick_at if slot else None,
         started_at=started.started_at if started else None,
-        silent=max(0.0, float(started.silent)) if started else None,
+        silent=max(0.0, started.silent or 0.0) if started else None,
         finished_at=ended.finished_at if ended else None,
         outcome=ended.outcome if ended else None,
         remaining=ended.remaining if ended else 0,

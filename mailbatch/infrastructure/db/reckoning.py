@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from mailbatch.infrastructure.db.rescuing import RESOLVED_BY
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations, run_errors
-from mailbatch.infrastructure.db.types import upsert
+from mailbatch.infrastructure.db.types import MOST, raised, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from uuid import UUID
 
     from sqlalchemy.engine import Connection
 
@@ -25,23 +25,27 @@ def reckon(connection: Connection, run: Any) -> Any:
 
     A count only rises: what was deleted or corrected since was counted when it was done.
     """
+    if not isinstance(run.run_id, UUID):  # SQLite keeps any text, and no run of ours has such an id
+        return run
     counted = {row[0]: row[1] for row in connection.execute(_counted(run))}
     counts = {name: max(getattr(run, name), counted.get(name, 0)) for name in ("sent", *_TOLD)}
     missing = connection.execute(_missing(run)).all()
     if missing:
         rows = [
             {"run_id": run.run_id, "item_index": index, "reservation_id": row[0], "errors": [_said(row)]}
-            for index, row in enumerate(missing, run.claimed + 1)
+            for index, row in enumerate(missing, min(run.claimed, MOST - len(missing)) + 1)
         ]
         connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
         _name(connection, run, {row["reservation_id"]: row["item_index"] for row in rows})
-    completed = sa.update(batch_runs).where(_b.run_id == run.run_id).values(claimed=_b.claimed + len(missing), **counts)
+    completed = (
+        sa.update(batch_runs).where(_b.run_id == run.run_id).values(claimed=raised(_b.claimed, len(missing)), **counts)
+    )
     return connection.execute(completed.returning(batch_runs)).one()
 
 
 def _name(connection: Connection, run: Any, indexes: Mapping[UUID, int]) -> None:
     """Note on the mails under which index the report names them; what others change at this moment is left."""
-    mine = sa.select(_r.id).where(_r.id.in_(sorted(indexes)), _r.run_id == run.run_id)
+    mine = sa.select(_r.id).where(_r.id.in_(sorted(indexes, key=str)), _r.run_id == run.run_id)
     free = connection.scalars(mine.with_for_update(skip_locked=True)).all()
     if free:
         named = sa.update(mail_reservations).where(_r.id == sa.bindparam("own"))

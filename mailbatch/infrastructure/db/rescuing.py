@@ -12,7 +12,7 @@ from mailbatch.domain.retry import ALONE_AFTER
 from mailbatch.domain.settlement import CRASHED, NO_VERDICT, OnDoubt, set_aside_for
 from mailbatch.infrastructure.db.settling import record_attempts
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import now, raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ def resolve(
     untouched = _r.wire_at.is_(None)
     was_alone = ended_badly(ALONE_AFTER + 1) >= ALONE_AFTER
     poison = sa.and_(untouched, ended_badly(retry.deaths) >= retry.deaths - 1)
-    used_up = _r.attempts + 1 >= retry.max_attempts
+    used_up = raised(_r.attempts, 1) >= retry.max_attempts
     held = sa.true() if on_doubt is OnDoubt.HOLD else used_up
     aside = set_aside_for(retry.deaths)
     update = (
@@ -75,7 +75,7 @@ def resolve(
         .where(_r.id.in_(ended))
         .values(
             status=sa.case((poison, "failed"), (untouched, "pending"), (held, "in_doubt"), else_="pending"),
-            attempts=_r.attempts + sa.case((sa.and_(untouched, sa.not_(was_alone)), 0), else_=1),
+            attempts=sa.case((sa.and_(untouched, sa.not_(was_alone)), _r.attempts), else_=raised(_r.attempts, 1)),
             last_error=sa.case((poison, aside), (untouched, _r.last_error), else_=NO_VERDICT),
             finished_at=sa.case((poison, now()), else_=None),
             lease_until=None,

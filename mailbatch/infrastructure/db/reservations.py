@@ -16,8 +16,9 @@ from mailbatch.application.operating_ports import Stored
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS
 from mailbatch.infrastructure.db.answers import finish
-from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, read_json, reading, writing
+from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.selecting import counted, newest
+from mailbatch.infrastructure.db.stored import read_json
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.traces import keep
 from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of

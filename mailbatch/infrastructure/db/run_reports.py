@@ -12,7 +12,7 @@ from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.telling import COUNTED, QUIET, worth_telling
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_runs, run_reports
-from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
+from mailbatch.infrastructure.db.types import now, raised, seconds_since, storable, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +102,7 @@ class SqlOutbox:
             rows = connection.execute(
                 sa.update(run_reports)
                 .where(key)
-                .values(next_at=now(_LEASE), attempts=_p.attempts + 1)
+                .values(next_at=now(_LEASE), attempts=raised(_p.attempts, 1))
                 .returning(_p.run_id, _p.channel, _p.attempts, _p.report)
             ).all()
         return [DueReport(row.run_id, row.channel, row.attempts - 1, row.report) for row in rows]

@@ -111,7 +111,7 @@ class SqlRuns:
         )
         with reading(self.engine) as connection:
             row = connection.execute(statement).one_or_none()
-        return None if row is None else OpenRun(row.run_id, row.started_at, float(row.silent))
+        return None if row is None else OpenRun(row.run_id, row.started_at, row.silent or 0.0)
 
     def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
         """Close runs whose process died: nobody else will, for Celery does not say so after a kill of the worker."""

@@ -15,7 +15,7 @@ from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.tables import batch_lanes, mail_attempts, mail_reservations
-from mailbatch.infrastructure.db.types import JSON, Guid, now, storable, upsert
+from mailbatch.infrastructure.db.types import JSON, Guid, now, raised, storable, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -138,7 +138,7 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
         .values(
             status=v.c.status,
             # Who rescued it has counted the attempt; a requeue may have set the count back since.
-            attempts=sa.case((_r.attempts > 0, _r.attempts), else_=1) if late else _r.attempts + v.c.attempted,
+            attempts=sa.case((_r.attempts > 0, _r.attempts), else_=1) if late else raised(_r.attempts, v.c.attempted),
             retry_at=sa.case((v.c.retry_in.is_not(None), now(v.c.retry_in)), else_=_r.retry_at),
             last_error=sa.case((attempted, v.c.error), else_=sa.func.coalesce(v.c.error, _r.last_error)),
             reply_code=sa.case((attempted, v.c.reply_code), else_=_r.reply_code),

@@ -12,6 +12,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from mailbatch.domain.moment import OddMoment
+from mailbatch.infrastructure.db import stored
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -19,7 +22,68 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.types import TypeEngine
 
-JSON = sa.JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+
+class Text(sa.TypeDecorator[str]):
+    """Text. On SQLite a column may hold bytes and numbers as well."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Bind what can be stored: what was read from one row may be asked for in another statement."""
+        return value if value is None else storable(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], str | None] | None:  # noqa: ARG002 - as above
+        """PostgreSQL holds nothing but text here."""
+        return None if dialect.name == "postgresql" else stored.text
+
+
+class Integer(sa.TypeDecorator[int]):
+    """An integer. On SQLite a column may hold any value, of any size."""
+
+    impl = sa.Integer
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], int | None] | None:  # noqa: ARG002 - as above
+        """PostgreSQL holds nothing but integers here."""
+        return None if dialect.name == "postgresql" else stored.whole
+
+
+class Float(sa.TypeDecorator[float]):
+    """A finite number, or None: PostgreSQL knows infinity and NaN, SQLite any value."""
+
+    impl = sa.Float
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], float | None]:  # noqa: ARG002 - as above
+        """Read one."""
+        return stored.number
+
+
+class Json(sa.TypeDecorator[Any]):
+    """JSON of any shape; ``shape`` makes the one of it that its readers expect."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def __init__(self, shape: Callable[[Any], Any] | None = None) -> None:
+        super().__init__(none_as_null=True)
+        self.shape = shape
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the stored form."""
+        return dialect.type_descriptor(JSONB(none_as_null=True) if dialect.name == "postgresql" else self.impl_instance)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Read it. On PostgreSQL the driver has done that, by the engine's ``json_deserializer``."""
+        shape = self.shape
+        read = super().result_processor(dialect, coltype) if dialect.name == "postgresql" else stored.read_json_or_null
+        if shape is None or read is None:
+            return shape or read
+        return lambda value: shape(read(value))
+
+
+JSON = Json()
 
 
 class Guid(sa.TypeDecorator[UUID]):
@@ -33,19 +97,15 @@ class Guid(sa.TypeDecorator[UUID]):
         return dialect.type_descriptor(sa.Uuid() if dialect.name == "postgresql" else sa.String(36))
 
     def process_bind_param(self, value: UUID | str | None, dialect: Dialect) -> Any:
-        """Bind a UUID, or its text."""
-        if value is None:
-            return None
-        uuid = value if isinstance(value, UUID) else UUID(value)
-        return uuid if dialect.name == "postgresql" else str(uuid)
+        """Bind a UUID, or its text. Text that is no UUID is nobody's id on PostgreSQL; SQLite may hold it."""
+        uuid = value if isinstance(value, UUID) else stored.guid(value)
+        if dialect.name == "postgresql":
+            return uuid if isinstance(uuid, UUID) else None
+        return None if uuid is None else storable(str(uuid))
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:  # noqa: ARG002 - as above
         """Psycopg 3 returns UUIDs already; another driver of an application may return text."""
-        return None if dialect.driver == "psycopg" else super().result_processor(dialect, coltype)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Read a UUID."""
-        return None if value is None else UUID(str(value))
+        return None if dialect.driver == "psycopg" else stored.guid
 
 
 class Timestamp(sa.TypeDecorator[datetime]):
@@ -66,18 +126,17 @@ class Timestamp(sa.TypeDecorator[datetime]):
         """Bind an aware datetime."""
         if value is None:
             return None
+        if isinstance(value, OddMoment) and value.stored is not None:
+            return storable(value.stored) if isinstance(value.stored, str) else value.stored
         if value.tzinfo is None:
             raise ValueError(f"{value.isoformat()} has no time zone")
         if dialect.name == "postgresql":
             return value
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:23]
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - as above
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:  # noqa: ARG002 - as above
         """Read an aware datetime in UTC."""
-        if value is None:
-            return None
-        when = value if isinstance(value, datetime) else datetime.fromisoformat(value).replace(tzinfo=UTC)
-        return when.astimezone(UTC)
+        return stored.moment
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL that it becomes
@@ -104,13 +163,15 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **kw: Any) -> str:
 class seconds_since(FunctionElement[float]):  # noqa: N801 - reads as the SQL that it becomes
     """Seconds from a stored point in time to now."""
 
-    type = sa.Float()
+    type = Float()
     inherit_cache = True
 
 
 @compiles(seconds_since, "postgresql")
 def _since_postgresql(element: seconds_since, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"CAST(extract(epoch FROM statement_timestamp() - {compiler.process(element.clauses, **kw)}) AS float8)"
+    # Of each apart: the difference to infinity is an error (before version 17), its epoch is infinity.
+    since = f"extract(epoch FROM statement_timestamp()) - extract(epoch FROM {compiler.process(element.clauses, **kw)})"
+    return f"CAST({since} AS float8)"
 
 
 @compiles(seconds_since, "sqlite")
@@ -154,6 +215,16 @@ def _default_uuid_sqlite(_element: server_uuid, _compiler: SQLCompiler, **_kw: A
         "substr(lower(hex(randomblob(2))), 2) || '-' || substr('89ab', (abs(random()) % 4) + 1, 1) || "
         "substr(lower(hex(randomblob(2))), 2) || '-' || lower(hex(randomblob(6))))"
     )
+
+
+MOST = 2**31 - 1
+"""The largest number of an integer column."""
+
+
+def raised(column: sa.ColumnElement[int], by: int | sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """``column`` and ``by`` more; a counter that is full stays so. One that is no number (SQLite) counts from 0."""
+    number = sa.cast(column, sa.Integer)
+    return sa.case((number <= MOST - by, number + by), else_=MOST)
 
 
 def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:

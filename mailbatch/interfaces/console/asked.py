@@ -47,7 +47,7 @@ class Asked:
             shown["find"] = self.find
         shown |= {name: value for name, value in other.items() if value}
         shown = {name: value for name, value in shown.items() if name not in other or other[name]}
-        return f"{path}?{urlencode(shown)}" if shown else path
+        return f"{path}?{urlencode(shown, errors='replace')}" if shown else path
 
 
 def searches_of(request: Request) -> Searches:

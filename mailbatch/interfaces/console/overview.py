@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
-from mailbatch.interfaces.console.screen import Page, render, show
+from mailbatch.interfaces.console.screen import Html, Page, render, show
 from mailbatch.interfaces.console.snapshot import Snapshots
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import PageReader
@@ -29,7 +29,7 @@ def overview(request: Request, caller: PageReader) -> Response:
 def live(request: Request, caller: PageReader) -> Response:
     """Its middle, which htmx asks for every two seconds."""
     seen = look(request)
-    return HTMLResponse(render(request, caller, "live.html", paused=seen["now"].pause, **seen))
+    return Html(render(request, caller, "live.html", paused=seen["now"].pause, **seen))
 
 
 def look(request: Request) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from mailbatch.application.bulk import AIMS, STATES, Act, is_done
 from mailbatch.application.inquire import ShowReservation
@@ -18,7 +18,7 @@ from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.console.asked import Filtered, from_form
 from mailbatch.interfaces.console.overview import snapshots_of
-from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.documents import said
 from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
@@ -134,7 +134,7 @@ def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Respons
     rendered = parts_of(request).preview.stored(reservation_id)
     if rendered.html is None:
         raise NotFound(f"reservation {reservation_id} has no HTML")
-    return HTMLResponse(rendered.html, headers={"Content-Security-Policy": MAIL_POLICY})
+    return Html(rendered.html, headers={"Content-Security-Policy": MAIL_POLICY})
 
 
 @router.post("/{reservation_id}/{act}")

@@ -9,6 +9,7 @@ from hashlib import sha256
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -69,6 +70,14 @@ class Page(APIRoute):
         return handler
 
 
+class Html(HTMLResponse):
+    """A page. A column may hold bytes that are no text: they stand there as escapes."""
+
+    def render(self, content: str) -> bytes:
+        """Encode ``content``."""
+        return content.encode(self.charset, "backslashreplace")
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """What a deed came to, told on the next page. It holds no address: it travels in a cookie."""
@@ -82,7 +91,7 @@ def show(
 ) -> HTMLResponse:
     """The page of ``template``."""
     notice = _notice(request)
-    page = HTMLResponse(render(request, caller, template, notice=notice, **values), status)
+    page = Html(render(request, caller, template, notice=notice, **values), status)
     if notice is not None:
         page.delete_cookie(_NOTICE, httponly=True, samesite="strict")
     return page
@@ -141,7 +150,7 @@ def _error(request: Request, error: HTTPException) -> Response:
         problems=members.get("problems", []),
         request_id=request.scope.get("state", {}).get("request_id"),
     )
-    return HTMLResponse(html, error.status_code, error.headers)
+    return Html(html, error.status_code, error.headers)
 
 
 @cache
@@ -159,6 +168,8 @@ def _environment() -> Environment:
         ago=words.ago,
         words=words.state,
         pretty=_pretty,
+        # Jinja2's own takes no bytes that are no text.
+        urlencode=partial(quote, safe="/", errors="replace"),
     )
     environment.globals.update(
         plural=words.plural, tone=words.tone, by=words.trigger, static=address_of, states=list(Status), Pause=Pause

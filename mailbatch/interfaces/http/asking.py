@@ -13,6 +13,7 @@ from fastapi import Depends, Query, Request
 
 from mailbatch.application.filters import read_filter
 from mailbatch.application.operating_ports import Selection
+from mailbatch.domain.moment import OddMoment
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
 from mailbatch.interfaces.http.problems import Problem
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
 
 _LONGEST_CURSOR = 500
+_CUT = 36
+"""Characters of a text in a cursor: those of an id."""
 
 
 def parts_of(request: Request) -> Parts:
@@ -75,8 +78,22 @@ JsonBody = Annotated[Any, Depends(json_body)]
 
 def cursor_of(row: Mapping[str, Any], *names: str) -> str:
     """A place in a list, behind ``row``: opaque, for nobody shall build one."""
-    values = [value.isoformat() if isinstance(value := row[name], datetime) else value and str(value) for name in names]
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+    values = [_place(row[name]) for name in names]
+    return (
+        base64.urlsafe_b64encode(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")).decode().rstrip("=")
+    )
+
+
+def _place(value: Any) -> Any:
+    if isinstance(value, OddMoment) and value.stored is not None:
+        stored = value.stored
+        # A text that others wrote may be long: cut, it sorts before itself, and the list goes on behind its like.
+        return {"hex": stored[:_CUT].hex()} if isinstance(stored, bytes) else {"stored": _cut(stored)}
+    return value.isoformat() if isinstance(value, datetime) else value and _cut(str(value))
+
+
+def _cut(value: Any) -> Any:
+    return value[:_CUT] if isinstance(value, str) else value
 
 
 def row_of(cursor: str | None, *names: str) -> dict[str, Any] | None:
@@ -95,8 +112,10 @@ def row_of(cursor: str | None, *names: str) -> dict[str, Any] | None:
 def _value(name: str, value: Any) -> Any:
     if value is None:
         return None
+    if isinstance(value, dict):
+        return OddMoment.near(EARLIEST, bytes.fromhex(value["hex"]) if "hex" in value else value["stored"])
     if name in {"id", "run_id"}:
-        return UUID(str(value))
+        return _id(str(value))
     if name == "status":
         return Status(value)
     if name == "after":
@@ -105,6 +124,14 @@ def _value(name: str, value: Any) -> Any:
     if when.tzinfo is None or not EARLIEST <= when < LATEST:
         raise ValueError(value)
     return when
+
+
+def _id(text: str) -> UUID | str:
+    """On SQLite an id may be any text."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return text
 
 
 Cursor = Annotated[
