@@ -17,7 +17,7 @@ import structlog
 from mailbatch.batch.collecting import ItemErrors, LastWords
 from mailbatch.batch.stop import Stop
 from mailbatch.batch.upkeep import Upkeep
-from mailbatch.domain.errors import JobExecError, LockUnavailable, RunFailed, StoreError
+from mailbatch.domain.errors import JobExecError, LockUnavailable, NotMigrated, RunFailed, StoreError
 from mailbatch.domain.run import (
     ALREADY_RUNNING,
     FINISHED,
@@ -57,7 +57,8 @@ class Job:
     """A batch and what its runs need. Calling it is one run.
 
     ``timeout`` in seconds, 0 for none; ``bound``: how many items a crash may leave in doubt; ``remaining`` counts
-    what is left to do at the end; ``lock=None`` runs without mutual exclusion.
+    what is left to do at the end; ``lock=None`` runs without mutual exclusion. ``ensure_migrated`` raises
+    ``NotMigrated`` if the tables were changed since the worker started.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Job:
     status: StatusBoard | None
     clock: Clock
     new_id: Callable[[], UUID]
+    ensure_migrated: Callable[[], None] = lambda: None
     remaining: Callable[[], int] = lambda: 0
     timeout: float = 0.0
     bound: int = 0
@@ -88,8 +90,9 @@ class Job:
         """
         began = self.clock.monotonic()
         try:
+            self.ensure_migrated()
             pause = self.switch.paused(self.name)
-        except StoreError as error:
+        except (StoreError, NotMigrated) as error:
             raise JobExecError(one_line(str(error))) from error
         if not self._may_start(pause, trigger):
             log.info("job is paused (%s): %s is not started", pause, self.name)
@@ -238,6 +241,7 @@ def make_job(
         status=parts.status if lock else None,
         clock=parts.clock,
         new_id=new_id,
+        ensure_migrated=parts.ensure_migrated,
         remaining=remaining,
         timeout=timeout,
         bound=bound,

@@ -289,3 +289,50 @@ def test_every_role_may_read_our_revision(postgres_server, empty_postgres_url):
     finally:
         execute(engine, "DROP ROLE visitor")
         engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("lost", "expected"),
+    [
+        ("DROP TABLE run_reports", "lacks run_reports; restore what is missing from a backup"),
+        ("ALTER TABLE operator_actions DROP COLUMN actor", "lacks operator_actions.actor;"),
+    ],
+)
+def test_a_revision_without_its_tables_is_told(url, engine, run, lost, expected):
+    upgrade(url)
+    execute(engine, lost)
+    for command in ("migrate", "doctor"):
+        done = run(command)
+        assert done.exit_code != 0
+        assert expected in done.output
+
+
+# --- the command ---
+
+
+def test_the_way_down_is_gone_only_when_it_was_agreed_to(url, engine, run):
+    run("migrate")
+    refused = run("migrate", "--to", "mailbatch_0002")
+    assert refused.exit_code == 1
+    assert "going down to mailbatch_0002 removes what came after it" in refused.output
+    assert "add --yes to do it" in refused.output
+    ensure_migrated(engine)
+    done = run("migrate", "--to", "mailbatch_0002", "--yes")
+    assert done.exit_code == 0
+    assert rows_of(engine, "alembic_version") == [("0002",)]
+    assert "run `mailbatch migrate`" in run("status").output
+    assert run("migrate", "--json").exit_code == 0
+    ensure_migrated(engine)
+
+
+def test_a_revision_that_is_none_is_refused_with_those_that_there_are(run):
+    done = run("migrate", "--to", "0002")
+    assert done.exit_code == 2
+    assert "there is no revision 0002; there are base, mailbatch_0001, mailbatch_0002" in done.output
+
+
+def test_it_can_be_gone_up_to_a_revision(url, engine, run):
+    assert run("migrate", "--to", "mailbatch_0001").exit_code == 0
+    assert current(engine) == "mailbatch_0001"
+    assert run("migrate", "--to", head()).exit_code == 0
+    ensure_migrated(engine)

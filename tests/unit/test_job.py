@@ -13,7 +13,7 @@ from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 from mailbatch.batch.collecting import LAST_PATIENCE
 from mailbatch.batch.job import DEAD_AFTER, Job
 from mailbatch.batch.lanes import LaneRun
-from mailbatch.domain.errors import JobExecError, RunFailed
+from mailbatch.domain.errors import JobExecError, NotMigrated, RunFailed
 from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, Trigger
 
 
@@ -74,6 +74,15 @@ def test_the_loser_of_the_lock_is_skipped_with_a_line_and_without_a_row(world, c
     report = world.job(lambda run: pytest.fail("it ran"))()
     assert (report.outcome, report.run_id, world.runs.rows) == (RunOutcome.SKIPPED, None, {})
     assert "job is already running" in caplog.text
+
+
+def test_a_run_on_tables_that_were_migrated_meanwhile_does_not_begin(world):
+    def migrated():
+        raise NotMigrated("the database is at revision mailbatch_9999; run `mailbatch migrate`")
+
+    with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] the database is at revision mailbatch_9999"):
+        world.job(lambda run: pytest.fail("it ran"), ensure_migrated=migrated)()
+    assert world.runs.rows == {}
 
 
 def test_the_end_is_logged_with_name_and_duration_also_after_an_error(world, caplog):

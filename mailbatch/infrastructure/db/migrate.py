@@ -15,7 +15,7 @@ from mailbatch.domain.errors import NotMigrated
 from mailbatch.infrastructure.db import older
 from mailbatch.infrastructure.db.engine import place, reading, schema_of
 from mailbatch.infrastructure.db.migrating import make_schema, migrating
-from mailbatch.infrastructure.db.tables import VERSION_TABLE
+from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -50,6 +50,20 @@ def downgrade(url: str, revision: str = "base", *, schema: str | None = None) ->
     return notes
 
 
+def revisions() -> list[str]:
+    """The revisions of this version, upwards; ``base``, no tables at all, comes first."""
+    return ["base", *[script.revision for script in _scripts().walk_revisions()][::-1]]
+
+
+def leads_down(found: str | None, revision: str) -> bool:
+    """Whether a database at ``found`` goes down to ``revision``, or stays there for an earlier version to take it over.
+
+    ``revision`` is one of ``revisions``; ``found`` as ``current`` returns it.
+    """
+    now = older.REVISIONS.get(found or "base", found or "base")
+    return now in revisions()[revisions().index(revision) :] and (now != revision or now in older.REVISIONS.values())
+
+
 def head() -> str:
     """The revision with which this version of mailbatch works."""
     return _scripts().get_current_head() or "base"
@@ -75,6 +89,24 @@ def ensure_migrated(engine: Engine) -> None:
     raise NotMigrated(
         f"the database {place(engine)} is at revision {found}, this mailbatch needs {wanted}; run `mailbatch migrate`"
     )
+
+
+def ensure_whole(engine: Engine) -> None:
+    """Raise ``NotMigrated`` as ``ensure_migrated``, and also if tables or columns of the revision are missing."""
+    ensure_migrated(engine)
+    with reading(engine) as connection:
+        found = older.columns_of_ours(connection)
+    lacking = [
+        table.name if table.name not in found else f"{table.name}.{column.name}"
+        for table in metadata.sorted_tables
+        for column in table.columns
+        if column.name not in found.get(table.name, ())
+    ]
+    if lacking:
+        raise NotMigrated(
+            f"the database {place(engine)} is at revision {head()} and lacks {', '.join(dict.fromkeys(lacking))}; "
+            "restore what is missing from a backup"
+        )
 
 
 def _refuse_a_newer(found: str, engine: Engine) -> None:

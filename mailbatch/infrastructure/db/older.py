@@ -33,7 +33,7 @@ def recognise(connection: Connection, scripts: ScriptDirectory) -> str | None:
 
     Raises ``NotMigrated`` if tables bear our names that no version of mailbatch has left so.
     """
-    found = _columns(connection)
+    found = columns_of_ours(connection)
     if not found:
         return None
     shapes = {revision: _shape(scripts, now) for revision, now in REVISIONS.items()}
@@ -50,6 +50,9 @@ def take_over(connection: Connection, older: str) -> str | None:
         return None
     if rows == {older} and not _has_tables_of_others(connection):
         connection.execute(sa.delete(_shared).where(_v == older))
+        if schema_of(connection) is not None:
+            # No application looks for its own table in our schema; there it would be dropped by --autogenerate.
+            _shared.drop(connection)
         return None
     return (
         f"alembic_version still holds '{older}', which an earlier mailbatch or your application's Alembic wrote; "
@@ -72,7 +75,7 @@ def hand_back(connection: Connection, revision: str) -> str | None:
     return None
 
 
-def _columns(connection: Connection) -> dict[str, set[str]]:
+def columns_of_ours(connection: Connection) -> dict[str, set[str]]:
     """The columns of each table, or view, that bears one of our names."""
     reflected = sa.inspect(connection).get_multi_columns(
         schema=schema_of(connection), filter_names=list(metadata.tables), kind=ObjectKind.ANY

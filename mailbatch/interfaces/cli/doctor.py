@@ -94,9 +94,9 @@ def _settings(parts: Parts) -> Finding:
 
 def _database(parts: Parts) -> Finding:
     from mailbatch.infrastructure.db.engine import place
-    from mailbatch.infrastructure.db.migrate import ensure_migrated, head
+    from mailbatch.infrastructure.db.migrate import ensure_whole, head
 
-    ensure_migrated(parts.engine)
+    ensure_whole(parts.engine)
     return Finding("database", ok=True, found=f"{place(parts.engine)}, tables at revision {head()}")
 
 

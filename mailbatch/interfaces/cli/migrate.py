@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING
+
 import click
 
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
 
+if TYPE_CHECKING:
+    from mailbatch.bootstrap import Parts
+
 
 @click.command
+@click.option("--to", "target", metavar="REVISION", help="Stop there; down, to install an earlier version.")
+@click.option("--yes", is_flag=True, help="Do not ask before going down.")
 @as_json
-def migrate(*, as_json: bool) -> None:
+def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
     """Make the tables, or bring them up to date. Harmless when they are."""
     from mailbatch.infrastructure.db import engine, migrate
 
     with opened(migrated=False) as parts:
-        before = migrate.current(parts.engine)
-        settings = parts.settings
-        notes = migrate.upgrade(settings.database_url, schema=settings.database_schema)
-        now, where = migrate.head(), engine.place(parts.engine)
+        before, now = migrate.current(parts.engine), target or migrate.head()
+        if now not in (known := migrate.revisions()):
+            raise click.UsageError(f"there is no revision {now}; there are {', '.join(known)}")
+        notes = _move(parts, before, target, yes=yes)
+        where = engine.place(parts.engine)
+        if target is None:
+            migrate.ensure_whole(parts.engine)
     if as_json:
         print_json({"database": where, "before": before, "revision": now, "notes": notes})
         return
@@ -28,3 +39,23 @@ def migrate(*, as_json: bool) -> None:
         click.echo(f"migrated {where} from {before or 'nothing'} to revision {now}")
     for note in notes:
         click.echo(f"note: {note}")
+
+
+def _move(parts: Parts, before: str | None, target: str | None, *, yes: bool) -> list[str]:
+    """Go up or down to ``target``, or all the way up; return what the owner must know."""
+    from mailbatch.infrastructure.db import migrate
+
+    settings = parts.settings
+    if target is None or not migrate.leads_down(before, target):
+        return migrate.upgrade(settings.database_url, target or "head", schema=settings.database_schema)
+    _agree(f"going down to {target} removes what came after it, with the data in it", yes=yes)
+    return migrate.downgrade(settings.database_url, target, schema=settings.database_schema)
+
+
+def _agree(what: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise click.ClickException(f"{what}, and there is nobody to ask; add --yes to do it")
+    if not click.confirm(f"{what}; go on?", err=True):
+        raise click.ClickException("nothing was done")
