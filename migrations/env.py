@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from alembic import context
 from alembic.operations import Operations
 from alembic.operations.ops import CreateForeignKeyOp
+from sqlalchemy import quoted_name
 
 from mailbatch.infrastructure.db.engine import schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
@@ -49,7 +50,9 @@ def _name_the_schema(operations: Operations) -> None:
     What SQLAlchemy compiles (``metadata.create_all``, ``op.execute`` of an expression) goes there by itself. SQL that a
     revision writes as text must name the schema: ``op.get_context().version_table_schema``.
     """
-    schema = operations.migration_context.version_table_schema
+    named = operations.migration_context.version_table_schema
+    # Quoted by us: Alembic takes a dot in a name for the end of a database's.
+    schema = named and quoted_name(named, quote=True)
     invoke, batch_alter_table = operations.invoke, operations.batch_alter_table
 
     def invoke_there(operation: MigrateOperation) -> Any:

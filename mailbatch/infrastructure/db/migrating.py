@@ -10,7 +10,7 @@ from sqlalchemy import event, exc
 
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db import sessions
-from mailbatch.infrastructure.db.engine import connect, place, schema_of, writing
+from mailbatch.infrastructure.db.engine import connect, place, qualified, schema_of, writing
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
@@ -85,9 +85,8 @@ def _in_turn(connection: Connection) -> Iterator[None]:
 def _let_everybody_read_the_version(connection: Connection) -> None:
     """Each role that sends or reserves must know whether the tables fit; the version is no secret."""
     if connection.dialect.name == "postgresql":
-        table = sa.table(VERSION_TABLE, schema=schema_of(connection))
-        name = connection.dialect.identifier_preparer.format_table(table)
-        connection.execute(sa.text(f"GRANT SELECT ON {name.replace(':', chr(92) + ':')} TO PUBLIC"))
+        name = qualified(connection, sa.Table(VERSION_TABLE, sa.MetaData()))
+        connection.exec_driver_sql(f"GRANT SELECT ON {name} TO PUBLIC")
 
 
 # --- SQLite ---

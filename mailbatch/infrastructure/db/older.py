@@ -36,11 +36,16 @@ def recognise(connection: Connection, scripts: ScriptDirectory) -> str | None:
     found = columns_of_ours(connection)
     if not found:
         return None
+    where = f"the database {place(connection.engine)}"
     shapes = {revision: _shape(scripts, now) for revision, now in REVISIONS.items()}
+    if later := _later(found, shapes["0002"]):
+        raise NotMigrated(
+            f"{where} has {later} of a later revision, and no row in {VERSION_TABLE}; restore that table from a backup"
+        )
     for revision, shape in shapes.items():
         if found.keys() == shape.keys() and all(shape[name] <= found[name] for name in shape):
             return revision
-    raise NotMigrated(_what_is_wrong(found, shapes["0002"], f"the database {place(connection.engine)}"))
+    raise NotMigrated(_what_is_wrong(found, shapes["0002"], where))
 
 
 def take_over(connection: Connection, older: str) -> str | None:
@@ -90,6 +95,19 @@ def _shape(scripts: ScriptDirectory, revision: str) -> dict[str, set[str]]:
         for table in script.module.metadata.tables.values():
             shape.setdefault(table.name, set()).update(column.name for column in table.columns)
     return shape
+
+
+def _later(found: dict[str, set[str]], shape: dict[str, set[str]]) -> str | None:
+    """A table or column of ours that came after ``shape``, in tables that have it whole; None without one."""
+    if not all(columns <= found.get(name, set()) for name, columns in shape.items()):
+        return None
+    for name in sorted(found):
+        ours = set(metadata.tables[name].columns.keys())
+        if name not in shape and ours <= found[name]:
+            return name
+        if new := (ours & found[name]) - shape.get(name, ours):
+            return f"{name}.{min(new)}"
+    return None
 
 
 def _what_is_wrong(found: dict[str, set[str]], shape: dict[str, set[str]], where: str) -> str:
