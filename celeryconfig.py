@@ -22,7 +22,7 @@ beat_schedule = {
         "schedule": _send_all,
         "kwargs": {"trigger": "beat"},
         # A tick that no worker took before the next one is near has nothing left to say.
-        "options": {"queue": "mailbatch", "expires": _send_all.tick_expiry()},
+        "options": {"expires": _send_all.tick_expiry()},
     },
 }
 if _settings.retention_days:
@@ -30,7 +30,7 @@ if _settings.retention_days:
         "task": "purge",
         "schedule": _nightly,
         "kwargs": {"trigger": "beat"},
-        "options": {"queue": "mailbatch", "expires": _nightly.tick_expiry()},
+        "options": {"expires": _nightly.tick_expiry()},
     }
 beat_scheduler = "mailbatch.batch.scheduler:DatabaseScheduler"
 # How soon beat sees a pause, a resume or another beat's tick, in seconds; sooner where ticks are near each other.

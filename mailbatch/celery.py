@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from celery import signals
+from celery.utils.text import str_to_list
 
 from mailbatch import config
 from mailbatch.batch import appconfig
@@ -54,6 +55,22 @@ def _log_in_one_form(loglevel: int | None = None, logfile: str | None = None, **
 
 
 signals.setup_logging.connect(_log_in_one_form)
+
+
+def _refuse_unknown_queues(instance: Any, options: dict[str, Any], **_: Any) -> None:
+    """End a worker whose ``-Q`` or ``-X`` names an unknown queue, with one line; Celery would show a traceback."""
+    known = instance.app.amqp.queues
+    for option in ("queues", "exclude_queues"):
+        for name in str_to_list(options.get(option)) or ():
+            if name not in known:
+                sys.stderr.write(
+                    f"-{'Q' if option == 'queues' else 'X'} {name}: there is no such queue, only {', '.join(known)}; "
+                    "name it in task_queues in celeryconfig.py\n"
+                )
+                sys.exit(2)
+
+
+signals.celeryd_init.connect(_refuse_unknown_queues)
 
 
 app = _configured()

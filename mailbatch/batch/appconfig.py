@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from celery.utils.functional import maybe_list
 from celery.utils.imports import cwd_in_path
 
 from mailbatch import config
@@ -16,6 +17,10 @@ from mailbatch.domain.errors import SettingsError
 
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
+QUEUE = "mailbatch"
+"""The queue of our tasks, unless there is none of that name."""
+_TRIGGERED = ("send-all", "purge")
+_OURS = (*_TRIGGERED, "send-lane")
 _JOINED_LISTS = ("imports", "include")
 _PREFIXED = ("broker_transport_options", "result_backend_transport_options")
 _OPTIONS = ("connect_timeout", "heartbeat")
@@ -38,9 +43,37 @@ def load(directory: Path | None = None) -> dict[str, Any]:
     if theirs.is_file() and not theirs.samefile(ours):
         for name, value in _names_in(theirs).items():
             settings[name] = _over(theirs, name, settings.get(name), value)
+        _ensure_queues(theirs, settings)
         if (other := other_prefix(settings)) and "namespace" in config.load().model_fields_set:
             raise SettingsError(f"{theirs}: {other}")
+    settings["beat_schedule"] = {name: _as_tick(entry) for name, entry in settings["beat_schedule"].items()}
     return settings
+
+
+def _as_tick(entry: Any) -> Any:
+    """An entry whose run is a tick, whoever wrote it: without a ``trigger`` it would run by hand, and past a pause."""
+    if not isinstance(entry, Mapping) or entry.get("task") not in _TRIGGERED:
+        return entry
+    kwargs = entry.get("kwargs") or {}
+    return {**entry, "kwargs": {"trigger": "beat", **kwargs}} if isinstance(kwargs, Mapping) else entry
+
+
+def _ensure_queues(path: Path, settings: dict[str, Any]) -> None:
+    """Have our tasks go where they always went, or into the default queue; raise if there is no such queue."""
+    declared, default = settings.get("task_queues"), settings["task_default_queue"]
+    if not isinstance(default, str) or not default:
+        raise SettingsError(f"{path}: task_default_queue must be the name of a queue, not {default!r}")
+    if declared is None:
+        return
+    if isinstance(declared, str) or not isinstance(declared, Iterable):
+        raise SettingsError(f"{path}: task_queues must be a list of queues, not {type(declared).__name__}")
+    names = [queue if isinstance(queue, str) else getattr(queue, "name", None) for queue in declared]
+    if QUEUE in names and default != QUEUE:
+        ours = {task: {"queue": QUEUE} for task in _OURS}
+        routes = settings.get("task_routes") or {}
+        settings["task_routes"] = {**ours, **routes} if isinstance(routes, Mapping) else [*maybe_list(routes), ours]
+    elif default not in names:
+        raise SettingsError(f"{path}: task_queues lacks {default!r}, the task_default_queue, into which calls go")
 
 
 def other_prefix(settings: Mapping[str, Any]) -> str | None:

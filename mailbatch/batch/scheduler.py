@@ -10,20 +10,22 @@ import logging
 import random
 import time
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from billiard.process import current_process
 from celery import signals
 from celery.beat import ScheduleEntry, Scheduler
 from celery.result import denied_join_result
+from celery.schedules import BaseSchedule
+from celery.schedules import schedule as IntervalSchedule  # noqa: N812 - Celery spells a class so
 
 from mailbatch import config
 from mailbatch.batch.schedule import BatchSchedule, after_tick, next_after
 from mailbatch.batch.start import announce, back_off, check_database
 from mailbatch.batch.watchman import watch_in_beat
 from mailbatch.domain.errors import StoreError
-from mailbatch.domain.run import Pause
+from mailbatch.domain.run import Pause, one_line
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.schedule import Slot, Timetable
 from mailbatch.infrastructure.system.heartbeat import Heartbeat
@@ -37,6 +39,8 @@ FRESH = 10.0
 """Seconds after a tick within which a start needs none of its own."""
 RETRY = 5.0
 """Seconds after which a tick that the broker did not take is tried again."""
+_LONGEST_NAME = 200
+"""Characters of the name of an entry, which is a key in ``batch_schedule``."""
 _SHORTEST_SLEEP = 0.005
 
 
@@ -60,7 +64,9 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
             announce(settings, self.app.conf)
             check_database(settings)
         self.install_default_entries(self.data)
-        self.update_from_dict(self.app.conf.beat_schedule)
+        self._told: set[str] = set()
+        for name, entry in self.app.conf.beat_schedule.items():
+            self._take(name, entry)
         self._engine = connect(settings.database_url, settings.database_schema)
         self._timetable = Timetable(self._engine)
         self._started: set[str] = set()
@@ -70,6 +76,20 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         alone = current_process()._name == "MainProcess"  # noqa: SLF001
         self._heartbeat = Heartbeat(settings.heartbeat_file) if alone else Heartbeat(notify=None)
         self._heartbeat.begin()
+
+    def _take(self, name: Any, entry: Any) -> None:
+        """Take an entry of ``beat_schedule``; one that is broken costs a line, and no other its ticks."""
+        try:
+            taken = self._maybe_entry(name, entry)
+            problem = _problem_of(taken)
+        except Exception as error:  # noqa: BLE001 - it is a user's own, with schedules of any make
+            problem = one_line(f"{type(error).__name__}: {error}")
+        if problem:
+            log.error(
+                "the entry %s of beat_schedule is broken, it gets no ticks: %s", ascii(name)[:_LONGEST_NAME], problem
+            )
+        else:
+            self.schedule[name] = taken
 
     def tick(self, **_: Any) -> float:
         """Send what is due; answer the seconds to sleep. A database that is away costs one log line a try."""
@@ -118,12 +138,16 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
     def _attend_safely(self, entry: ScheduleEntry, slot: Slot | None, now: datetime) -> datetime | None:
         """Attend to ``entry``; a fault of it, a user's own schedule say, must not cost others their ticks."""
         try:
-            return self._attend(entry, slot, now)
+            found = self._attend(entry, slot, now)
         except StoreError:
             raise
         except Exception:
-            log.exception("the schedule entry %s is broken", entry.name)
+            if entry.name not in self._told:
+                log.exception("the schedule entry %s is broken; it gets no ticks until that passes", entry.name)
+                self._told.add(entry.name)
             return None
+        self._told.discard(entry.name)
+        return found
 
     def _attend(self, entry: ScheduleEntry, slot: Slot | None, now: datetime) -> datetime | None:
         """Do for one entry what its slot asks for; answer when to look at it again, None for some time."""
@@ -200,6 +224,24 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
             return again
         log.info("tick: %s", entry.name)
         return until
+
+
+def _problem_of(entry: ScheduleEntry) -> str | None:
+    """Why no beat could work with ``entry``: Celery takes many a thing that breaks at its first tick."""
+    if not isinstance(entry.name, str) or not entry.name.isprintable() or not 0 < len(entry.name) <= _LONGEST_NAME:
+        return f"its name must be 1 to {_LONGEST_NAME} printable characters"
+    if not isinstance(entry.task, str) or not entry.task:
+        return "task must be the name of a task"
+    if not isinstance(entry.schedule, BaseSchedule):
+        return f"schedule must be seconds, a timedelta or a schedule of Celery, not {entry.schedule!r}"
+    if isinstance(entry.schedule, IntervalSchedule) and entry.schedule.run_every <= timedelta(0):
+        return "its schedule must be more than 0 seconds"
+    kinds = ((entry.args, list | tuple), (entry.kwargs, dict), (entry.options, dict))
+    if not all(isinstance(value, kind) for value, kind in kinds):
+        return "args must be a list, kwargs and options mappings"
+    # A time that never comes, or comes too late for a date, is found here and not at each look.
+    next_after(entry.schedule, datetime.now(UTC))
+    return None
 
 
 def _at_start(entry: ScheduleEntry) -> bool:

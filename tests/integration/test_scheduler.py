@@ -64,10 +64,11 @@ def beat(database_url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAILBATCH_LOCK_TTL", "1")
     beats: list[Beat] = []
 
-    def start(when=None, *, at_start: bool = True, jitter: float = 0.0, name: str = JOB, **options) -> Beat:
+    def start(when=None, *, at_start: bool = True, jitter: float = 0.0, name: str = JOB, extra=None, **options) -> Beat:
         app = Celery("test", broker="memory://", set_as_current=False)
         schedule = BatchSchedule(when or Every(300), at_start=at_start, jitter=jitter)
-        app.conf.beat_schedule = {name: {"task": name, "schedule": schedule, "options": options}}
+        entry = {"task": name, "schedule": schedule, "options": options}
+        app.conf.beat_schedule = {**(extra or {}), name: entry}
         app.conf.result_expires = None
         beats.append(Beat(app=app, max_interval=5))
         return beats[-1]
@@ -318,6 +319,52 @@ def test_a_database_that_is_away_costs_a_line_a_try_and_beat_goes_on(beat, tmp_p
     (tmp_path / "away").rename(path)
     settle(only)
     assert "ticking again" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        None,
+        7,
+        "send-all",
+        [],
+        {},
+        {"task": "x"},
+        {"schedule": 5},
+        {"task": 7, "schedule": 5},
+        {"task": "", "schedule": 5},
+        {"task": "x", "schedule": None},
+        {"task": "x", "schedule": "*/5 * * * *"},
+        {"task": "x", "schedule": 0},
+        {"task": "x", "schedule": -5},
+        {"task": "x", "schedule": float("nan")},
+        {"task": "x", "schedule": 1e300},
+        {"task": "x", "schedule": timedelta.max},
+        {"task": "x", "schedule": object()},
+        {"task": "x", "schedule": 5, "kwargs": 7},
+        {"task": "x", "schedule": 5, "args": "abc"},
+        {"task": "x", "schedule": 5, "options": "expires"},
+        {"task": "x", "schedule": 5, "interval": 7},
+    ],
+)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_an_entry_of_the_users_that_is_broken_costs_a_line_and_no_other_its_ticks(beat, caplog, broken):
+    only = beat(extra={"mine": broken})
+    settle(only)
+    settle(only)
+    assert only.sent == [JOB]
+    [told] = [record.getMessage() for record in caplog.records if "broken" in record.getMessage()]
+    assert told.startswith("the entry 'mine' of beat_schedule is broken, it gets no ticks: ")
+    assert "\n" not in told
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("name", [7, None, "", "a\0b", "a\nb", "\ud800", "x" * 201])
+def test_an_entry_whose_name_no_database_takes_costs_a_line_and_no_other_its_ticks(beat, caplog, name):
+    only = beat(extra={name: {"task": "x", "schedule": 5}})
+    settle(only)
+    assert only.sent == [JOB]
+    assert "its name must be 1 to 200 printable characters" in caplog.text
 
 
 def test_a_broken_entry_costs_the_others_nothing(beat, engine, caplog):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from celery import Celery
 
 from mailbatch import config
 from mailbatch.batch.appconfig import load, other_prefix, redis_url
@@ -16,7 +17,8 @@ def test_without_a_file_ours_hold(tmp_path):
     assert settings["imports"] == ("mailbatch.batch.tasks",)
     entry = settings["beat_schedule"]["send-all"]
     assert entry["schedule"] == BatchSchedule(Every(300), at_start=True)
-    assert entry["options"] == {"queue": "mailbatch", "expires": 290}
+    assert entry["options"] == {"expires": 290}
+    assert settings["task_default_queue"] == "mailbatch"
     assert (settings["task_acks_late"], settings["worker_disable_prefetch"]) == (False, True)
     assert "task_time_limit" not in settings
 
@@ -95,6 +97,69 @@ def test_a_bad_namespace_is_refused_in_one_line(monkeypatch, name):
 def test_a_good_namespace_is_taken(monkeypatch, name):
     monkeypatch.setenv("MAILBATCH_NAMESPACE", name)
     assert config.load().namespace == name
+
+
+@pytest.mark.parametrize("name", ["send-all", "nightly"])
+@pytest.mark.parametrize("kwargs", ["", ", 'kwargs': {}", ", 'kwargs': None"])
+def test_an_entry_of_the_users_own_that_calls_our_task_ticks_as_beat(tmp_path, name, kwargs):
+    entry = f"{{'task': 'send-all', 'schedule': 60{kwargs}}}"
+    (tmp_path / "celeryconfig.py").write_text(f"beat_schedule = {{{name!r}: {entry}, 'mine': {{'task': 'mine'}}}}\n")
+    entries = load(tmp_path)["beat_schedule"]
+    assert entries[name]["kwargs"] == {"trigger": "beat"}
+    assert entries[name]["schedule"] == 60
+    assert entries["mine"] == {"task": "mine"}
+
+
+def test_a_trigger_that_an_entry_names_itself_stays(tmp_path):
+    entry = "{'task': 'purge', 'schedule': 60, 'kwargs': {'trigger': 'manual'}}"
+    (tmp_path / "celeryconfig.py").write_text(f"beat_schedule = {{'mine': {entry}, 'odd': 7}}\n")
+    entries = load(tmp_path)["beat_schedule"]
+    assert entries["mine"]["kwargs"] == {"trigger": "manual"}
+    assert entries["odd"] == 7
+
+
+BOTH = "task_queues = [Queue('mailbatch'), Queue('shop')]; task_default_queue = 'shop'"
+
+
+def queue_of(tmp_path, task: str) -> str:
+    with Celery("test", set_as_current=False) as app:
+        app.config_from_object(load(tmp_path))
+        return app.amqp.router.route({}, task)["queue"].name
+
+
+@pytest.mark.parametrize(
+    ("written", "ours", "theirs"),
+    [
+        ("", "mailbatch", "mailbatch"),
+        ("task_default_queue = 'shop'", "shop", "shop"),
+        ("task_queues = [Queue('shop')]; task_default_queue = 'shop'", "shop", "shop"),
+        ("task_queues = [Queue('mailbatch'), Queue('shop')]", "mailbatch", "mailbatch"),
+        (BOTH, "mailbatch", "shop"),
+        ("task_queues = {'mailbatch': {}, 'shop': {}}; task_default_queue = 'shop'", "mailbatch", "shop"),
+        (f"{BOTH}; task_routes = {{'send-all': {{'queue': 'shop'}}}}", "shop", "shop"),
+        (f"{BOTH}; task_routes = [{{'other': {{'queue': 'shop'}}}}]", "mailbatch", "shop"),
+    ],
+)
+def test_our_calls_go_into_our_queue_or_where_there_is_none_into_the_default(tmp_path, written, ours, theirs):
+    (tmp_path / "celeryconfig.py").write_text(f"from kombu import Queue\n{written}\n")
+    assert (queue_of(tmp_path, "send-all"), queue_of(tmp_path, "mine")) == (ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("task_queues = [Queue('shop')]", "task_queues lacks 'mailbatch'"),
+        ("task_queues = [Queue('shop')]; task_default_queue = 'other'", "task_queues lacks 'other'"),
+        ("task_queues = 7", "task_queues must be a list of queues, not int"),
+        ("task_default_queue = None", "task_default_queue must be the name of a queue, not None"),
+        ("task_default_queue = ''", "task_default_queue must be the name of a queue, not ''"),
+    ],
+)
+def test_queues_into_which_no_call_could_go_are_refused_in_one_line(tmp_path, written, said):
+    (tmp_path / "celeryconfig.py").write_text(f"from kombu import Queue\n{written}\n")
+    with pytest.raises(SettingsError, match=rf"celeryconfig\.py: {said}") as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["beat_schedule", "broker_transport_options"])

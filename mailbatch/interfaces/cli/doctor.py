@@ -141,8 +141,11 @@ def _workers(parts: Parts) -> Finding:
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
         return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])
-    if answered:
-        return Finding("workers", ok=True, found=f"{answered[0]} answers")
+    if answered.taking:
+        return Finding("workers", ok=True, found=f"{answered.taking[0]} answers")
+    if answered.others:
+        found = f"{answered.others[0]} answers, but no worker takes the queue {answered.queue}, into which calls go"
+        return Finding("workers", ok=False, found=found, advice=_ADVICE["workers"])
     return Finding("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
 
 

@@ -62,14 +62,12 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
 
 
 def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    from mailbatch.batch.calling import ANSWER, call_send_all, celery_app, workers
+    from mailbatch.batch.calling import call_send_all, celery_app, workers
 
     app = celery_app(parts)
-    if not workers(app):
-        raise click.ClickException(
-            f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`, "
-            "or send from here with --here"
-        )
+    found = workers(app)
+    if not found.taking:
+        raise click.ClickException(f"{found.nobody()}, or send from here with --here")
     # Noted before the run is waited for: whoever waits may go away.
     with noted_act(parts, "run-now", {}) as noting:
         result = call_send_all(app, Trigger.MANUAL)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from mailbatch.application.inquire import ShowRun
-from mailbatch.batch.calling import ANSWER, call_send_all, celery_app, workers
+from mailbatch.batch.calling import call_send_all, celery_app, workers
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.run import RunOutcome, Trigger
@@ -143,11 +143,9 @@ def celery_of(request: Request) -> Celery:
 
 def ensure_worker(app: Celery) -> None:
     """Raise ``Problem`` unless there is a worker that can take a run."""
-    if not workers(app):
-        said = (
-            f"no worker answered within {ANSWER:g} s, nothing was queued; start one with `celery -A mailbatch worker`"
-        )
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "30"})
+    found = workers(app)
+    if not found.taking:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, found.nobody(), {"Retry-After": "30"})
 
 
 def _outcome(
