@@ -15,7 +15,7 @@ from mailbatch.application.refusals import Finding, Refusals, group_of
 from mailbatch.application.strikes import Strikes
 from mailbatch.domain.circuit import PROBES_ALONE, Circuit, Outage
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
-from mailbatch.domain.reply_kinds import Concern, hinted, kind_of, of_the_relay, repeats, unwell
+from mailbatch.domain.reply_kinds import Concern, hinted, kind_of, of_the_relay, repeats
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError, one_line, public
 from mailbatch.domain.settlement import Tally, put_back, settle
@@ -36,6 +36,7 @@ FAULTS_OF_ONE_MAIL = 3
 """A mail in whose dialogue the relay broke this often in one run is put off: it may be what breaks it."""
 THROTTLES_OF_ONE_MAIL = 5
 """A mail that heard "too fast" this often in one run is put off; with an attempt if others went meanwhile."""
+_OF_US = frozenset({Concern.QUOTA, Concern.ACCOUNT})
 _FOR_GOOD = 500
 """Codes from here on are refusals for good (RFC 5321 §4.2.1)."""
 
@@ -164,13 +165,10 @@ class Judge:
             self._other(answered, ticket)
 
     def _other(self, answered: Answered, ticket: Ticket) -> None:
-        """An answer ends the faults in a row, unless the relay took nothing for reasons of its own, or fell silent."""
+        """An answer ends the faults in a row, unless the relay fell silent."""
         if (silence := answered.silence) is not None:
             if self._strikes.doubt() or self._probed:
                 self.outage = Outage(relay=answered.relay, reason=one_line(str(silence)))
-        elif (reply := unwell(answered)) is not None:
-            if self._strikes.fault() or self._probed:
-                self.outage = Outage.of_reply(answered.relay, reply)
         elif any(v.kind is Kind.ACCEPTED for v in answered.verdicts.values()):
             self._accept(ticket, answered.claim.reservation_id)
             self._slow_down(answered, ticket)
@@ -349,7 +347,7 @@ class Judge:
         said = Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
         if kind.concern is Concern.RATE:
             self._throttle(said, ticket, reply)
-        elif kind.holds and fault.in_dialogue:
+        elif kind.concern in _OF_US and fault.in_dialogue:
             self._complain(said, ticket, reply)
         elif kind.concern is Concern.QUOTA:
             self.outage = _outage(fault)

@@ -28,7 +28,7 @@ _WORDS = {
     Concern.RATE: "it takes no more for now",
     Concern.QUOTA: "our quota there is used up",
     Concern.ACCOUNT: "it does not let us send",
-    Concern.SYSTEM: "it has no room for mail",
+    Concern.SYSTEM: "something is wrong with its own system",
 }
 
 

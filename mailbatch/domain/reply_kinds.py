@@ -38,6 +38,8 @@ class Concern(StrEnum):
 
 OF_THE_RELAY = frozenset({Concern.RATE, Concern.QUOTA, Concern.ACCOUNT, Concern.SYSTEM})
 """What a reply of these concerns says holds for every mail."""
+_REFUSED = frozenset({Kind.DEFERRED, Kind.REJECTED})
+_HOLDING = OF_THE_RELAY - {Concern.RATE}
 
 HOUR, DAY, MONTH = 3600.0, 86_400.0, 30 * 86_400.0
 
@@ -50,7 +52,6 @@ class ReplyKind:
     that matches is enough. A reply whose text matches ``unless`` is not of this kind; nor is one of another class than
     ``only`` (4 or 5), where that is given. ``least`` and ``most`` bound the plain back-off of this kind before its
     jitter; they are multiples of ``RETRY_BACKOFF``. ``period``: seconds after which a quota of this kind is new.
-    ``holds``: one such reply is enough to send nothing more to the relay, unless it takes mails that come after it.
     """
 
     name: str
@@ -64,7 +65,11 @@ class ReplyKind:
     least: float = 0.0
     most: float = float("inf")
     period: float | None = None
-    holds: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing more is to be sent to the relay, unless it takes mails that come after this one."""
+        return self.concern in _HOLDING
 
 
 # --- the words that relays use, from which the patterns are built --------------------------------------------------
@@ -183,7 +188,6 @@ KINDS = (
         r"submission ?quota|relay quota|\b(?:MI:STC|RP:TRC|RP:ORQ|HL:ITC)\b",
         unless=rf"{_OF_THIS_MAIL}|{_OF_A_RECIPIENT}|(?:messages?|mails?|e-?mails?) per (?:second|minute)",
         period=DAY,
-        holds=True,
     ),
     ReplyKind(
         name="hour's quota",
@@ -192,7 +196,6 @@ KINDS = (
         text=rf"{_HOUR}.{{0,100}}(?:{_LIMIT}|{_OVER})\b|(?:{_LIMIT}|{_OVER})\b.{{0,100}}{_HOUR}|\bMI:SFQ\b",
         unless=rf"{_OF_THIS_MAIL}|{_OF_A_RECIPIENT}|try again|retry|few hours",
         period=HOUR,
-        holds=True,
     ),
     ReplyKind(
         name="plan's quota",
@@ -203,7 +206,6 @@ KINDS = (
         r"out of) credits?",
         unless=rf"{_OF_THIS_MAIL}|{_OF_A_RECIPIENT}|per second|per minute",
         period=DAY,
-        holds=True,
     ),
     ReplyKind(
         name="too many recipients",
@@ -241,7 +243,6 @@ KINDS = (
         r"^[45]\.[3457]\.\d+ (?:.{0,80} )?quota\b.{0,10}\bexceed|policy rejection\W+quota|exceed sending limit|"
         r"sandbox limit",
         unless=rf"{_OF_THIS_MAIL}|{_OF_A_RECIPIENT}|{_OF_CONNECTIONS}|storage|retry|lookup|{_HOUR}.{{0,10}}$",
-        holds=True,
     ),
     ReplyKind(
         name="mailbox full",
@@ -275,7 +276,6 @@ KINDS = (
         r"not authori[sz]ed to perform",
         unless=r"\b(?:spf|dkim|dmarc|arc|sender id|level|bimi|unauthenticated (?:e-?mail|mail|message))\b|"
         r"5\.7\.2[0-9]|5\.7\.515",
-        holds=True,
     ),
     ReplyKind(
         name="account suspended",
@@ -295,7 +295,6 @@ KINDS = (
         r"payment (?:required|overdue)|unpaid invoice|account has (?:no|been)|\b(?:WM:BLU|HL:REP|HL:MEP)\b",
         unless=rf"{_OF_A_RECIPIENT}|recipient|mailbox|no such|\b4\.[12]\.\d|5\.1\.[1-7]\b|5\.2\.|address rejected|"
         rf"sender address",
-        holds=True,
     ),
     ReplyKind(
         name="host blocked",
@@ -310,7 +309,6 @@ KINDS = (
         r"part of their network is on our block list|poor reputation|\(S3[0-9]{3}\)|\b(?:HL:IHU|HL:IPB|WM:BLI|"
         r"DT:RBL)\b",
         unless=r"cannot find your|helo|ehlo|hostname",
-        holds=True,
     ),
     ReplyKind(
         name="may not relay",
@@ -320,7 +318,6 @@ KINDS = (
         r"unable to relay|"
         r"not (?:allowed|permitted|authori[sz]ed) to relay|access denied",
         only=4,
-        holds=True,
     ),
     ReplyKind(
         name="relay's storage",
@@ -334,7 +331,6 @@ KINDS = (
         r"not accepting (?:network )?messages|"
         r"(?:under|for|undergoing) (?:\w+ )?maintenance|overloaded|load (?:is )?too high",
         unless=rf"{_OF_A_RECIPIENT}|mailbox|inbox|5\.2\.|4\.2\.|service currently unavailable",
-        holds=True,
     ),
     ReplyKind(
         name="mailbox",
@@ -425,24 +421,12 @@ def of_the_relay(answered: Answered) -> tuple[Reply, ReplyKind] | None:
 
     A reply of a kind that ``holds`` goes before one of the relay's rate, and that before any other.
     """
-    found: tuple[Reply, ReplyKind] | None = None
-    for verdict in answered.verdicts.values():
-        if verdict.kind not in (Kind.DEFERRED, Kind.REJECTED):
-            return None
-        kind = kind_of(verdict.reply)
-        if kind.holds:
-            return verdict.reply, kind
-        if kind.concern is Concern.RATE:
-            found = verdict.reply, kind
-    return found
-
-
-def unwell(answered: Answered) -> Reply | None:
-    """What the relay said if it took the mail for nobody, for reasons of its own: the next mail would hear the same."""
-    for verdict in answered.verdicts.values():
-        if verdict.kind is not Kind.DEFERRED or kind_of(verdict.reply).concern not in OF_THE_RELAY:
-            return None
-    return next(iter(answered.verdicts.values())).reply
+    verdicts = answered.verdicts.values()
+    if any(verdict.kind not in _REFUSED for verdict in verdicts):
+        return None
+    said = [(verdict.reply, kind_of(verdict.reply)) for verdict in verdicts]
+    found = [one for one in said if one[1].concern in OF_THE_RELAY]
+    return next((one for one in found if one[1].holds), found[0] if found else None)
 
 
 def _words(text: str) -> str:

@@ -516,6 +516,22 @@ def test_700_recipients_at_a_relay_that_takes_100_a_transaction_all_get_it_in_on
     assert (world.backlog.rows[mail].status, world.backlog.rows[mail].attempts) == (Status.SENT, 1)
 
 
+@pytest.mark.parametrize("reply", [FULL, DAY, THROTTLED])
+def test_who_accepted_it_is_not_forgotten_though_another_one_heard_that_the_relay_takes_none(world, reply):
+    world.reserve(1, recipients="b@example.org, a@example.org")
+    got = []
+
+    def script(message):
+        to = message.envelope.recipients
+        got.extend(one for one in to if one.startswith("a") or len(to) == 1)
+        no = Verdict(Kind.DEFERRED, Reply(*reply))
+        yes = Verdict(Kind.ACCEPTED, Reply(250, "ok"))
+        return Answered(message.claim, NAME, {one: yes if one in got else no for one in to})
+
+    assert world.run(script).counts == Counts(sent=1)
+    assert got == ["a@example.org", "b@example.org"]
+
+
 def test_a_recipient_who_is_put_off_alone_in_the_end_costs_the_attempt(world):
     (mail,) = world.reserve(1, recipients="a@example.org, b@example.org")
 
