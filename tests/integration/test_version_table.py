@@ -9,8 +9,12 @@ import pytest
 import sqlalchemy as sa
 from support.databases import OLDER, SINCE_0002, contents, fill, in_common, make_alembic_version, make_older
 
-from mailbatch.domain.errors import NotMigrated
+from mailbatch.batch.job import make_job
+from mailbatch.bootstrap import Parts
+from mailbatch.config import Settings
+from mailbatch.domain.errors import JobExecError, NotMigrated
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import RunOutcome
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import current, downgrade, ensure_migrated, head, upgrade
 from mailbatch.interfaces.cli import main
@@ -276,6 +280,39 @@ def test_a_database_of_a_newer_mailbatch_is_left_alone(url, engine, run):
         assert done.exit_code != 0
         assert "it was migrated by a newer mailbatch: upgrade this one" in done.output
         assert "Traceback" not in done.output
+
+
+def test_a_revision_that_no_mailbatch_wrote_is_not_called_newer(url, engine, run):
+    upgrade(url)
+    execute(engine, "UPDATE mailbatch_alembic_version SET version_num = '9c1f0b7e2d11'")
+    for command in ("migrate", "status"):
+        done = run(command)
+        assert done.exit_code != 0
+        assert "holds 9c1f0b7e2d11, which no mailbatch has written; write the revision of the tables" in done.output
+
+
+def test_a_worker_that_was_not_restarted_begins_no_run_on_newer_tables(url, engine):
+    upgrade(url)
+    parts = Parts(Settings(database_url=url))
+    job = make_job(parts, "nightly", lambda _run: None, lock=False)
+    assert job().outcome is RunOutcome.COMPLETED
+    execute(engine, "UPDATE mailbatch_alembic_version SET version_num = 'mailbatch_9999'")
+    with pytest.raises(JobExecError, match="it was migrated by a newer mailbatch: upgrade this one"):
+        job()
+    assert len(contents(engine)["batch_runs"]) == 1
+    parts.close()
+
+
+def test_an_application_that_migrates_at_the_same_moment_is_not_waited_for(empty_postgres_url):
+    engine = connect(empty_postgres_url)
+    with engine.connect() as application:
+        make_alembic_version(application, "0002")
+        application.exec_driver_sql("CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+        assert upgrade(empty_postgres_url) == []
+        application.commit()
+    assert rows_of(engine, "alembic_version") == [("0002",)]
+    ensure_migrated(engine)
+    engine.dispose()
 
 
 def test_every_role_may_read_our_revision(postgres_server, empty_postgres_url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
+
+_OURS = "mailbatch_"
+"""How the name of each of our revisions begins."""
 
 
 def upgrade(url: str, revision: str = "head", *, schema: str | None = None) -> list[str]:
@@ -66,6 +70,12 @@ def leads_down(found: str | None, revision: str) -> bool:
 
 def head() -> str:
     """The revision with which this version of mailbatch works."""
+    return _head(_folder())
+
+
+@cache
+def _head(_folder: Path) -> str:
+    # Each run asks, and to read the scripts takes 10 ms.
     return _scripts().get_current_head() or "base"
 
 
@@ -110,13 +120,17 @@ def ensure_whole(engine: Engine) -> None:
 
 
 def _refuse_a_newer(found: str, engine: Engine) -> None:
-    scripts = _scripts()
-    known = {script.revision for script in scripts.walk_revisions()} | older.REVISIONS.keys()
-    if found not in known:
+    if found in {*revisions(), *older.REVISIONS}:
+        return
+    if not found.startswith(_OURS):
         raise NotMigrated(
-            f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to "
-            f"{scripts.get_current_head()}; it was migrated by a newer mailbatch: upgrade this one"
+            f"{VERSION_TABLE} in {place(engine)} holds {found}, which no mailbatch has written; "
+            f"write the revision of the tables there, such as {head()}"
         )
+    raise NotMigrated(
+        f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to {head()}; "
+        "it was migrated by a newer mailbatch: upgrade this one"
+    )
 
 
 def _take_over(connection: Connection) -> list[str]:
