@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mailbatch.application.explain import Explain
     from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.metrics import Measure
+    from mailbatch.application.ports import RelayMemory
     from mailbatch.application.reserve import CheckDraft
     from mailbatch.application.send_due import SendDue
     from mailbatch.application.trial import Preview, TrySending
@@ -244,11 +245,17 @@ class Parts:
     @property
     def transport(self) -> SmtpTransport:
         """A way to the relay, for one lane."""
+        from mailbatch.application.holding import SETTLE_EVERY
         from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
         s = self.settings
         return SmtpTransport(
-            self.relay, connections=s.connections, window=s.window, manners=self._manners, slots=self.slots
+            self.relay,
+            connections=s.connections,
+            window=s.window,
+            breath=SETTLE_EVERY,
+            manners=self._manners,
+            slots=self.slots,
         )
 
     @cached_property
@@ -269,10 +276,15 @@ class Parts:
     @cached_property
     def _manners(self) -> Manners:
         """What this process has learned of the relay, and others before it."""
-        from mailbatch.infrastructure.redis.relay_memory import RedisRelayMemory
         from mailbatch.infrastructure.smtp.protocol import Manners
 
-        return Manners(memory=RedisRelayMemory(self.redis, self.keys.habits(self.relay.name)))
+        return Manners(memory=lambda: self._relay_memory)
+
+    @cached_property
+    def _relay_memory(self) -> RelayMemory:
+        from mailbatch.infrastructure.redis.relay_memory import RedisRelayMemory
+
+        return RedisRelayMemory(self.redis, self.keys.habits(self.relay.name))
 
     @property
     def send_due(self) -> SendDue:

@@ -97,6 +97,9 @@ class Lane:
         last_look = self.last_look if self.strict else None
         with closing(self.use.transport.send(self.messages(), self.may_send, last_look)) as outcomes:
             for outcome in outcomes:
+                if outcome is None:
+                    self.held.flush()
+                    continue
                 self.judge.take(outcome)
                 self.held.flush_what_waits(nothing_follows=self.drained)
         self.judge.end_of_pass()

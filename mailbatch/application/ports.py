@@ -175,7 +175,8 @@ class Transport(Protocol):
     It takes the next message only when it can begin to send it (or to prepare it) at once, so that the stream is
     pulled no faster than the wire goes; after a ``Nap`` it is pulled when that is over. Before the first byte of each
     mail it asks ``permit``; if that answers no, the outcome is ``NotSent``. A faulty relay is an outcome of the mails
-    that it touched; nothing is raised for it.
+    that it touched; nothing is raised for it. While no outcome comes it may give None, about every second, so that the
+    caller can see to what it has so far.
 
     With ``last_look`` a mail's last bytes are held back until that has answered its claim: it is asked when everything
     before them has gone out, for all mails that are so far. A mail that it does not answer is not sent.
@@ -186,7 +187,7 @@ class Transport(Protocol):
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Outcome | None, None, None]:
         """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
 
 

@@ -82,7 +82,7 @@ class TrySending:
             claim=Claim(own, 1), index=1, mail=mail, message_id=self.message_id(own), attempts=0, earlier={}
         )
         message = self.compose(claimed)
-        [outcome] = self.transport.send([message], self.permit)
+        [outcome] = [o for o in self.transport.send([message], self.permit) if o is not None]
         return _tried(outcome)
 
 

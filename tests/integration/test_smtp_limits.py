@@ -82,10 +82,12 @@ def test_the_limit_is_known_to_the_next_process(mode, reply):
     memory = FakeRelayMemory()
     with FaultServer({"mail": after(3, part(reply))}, extensions=smtpfault.OFFERS[mode]) as server:
         first = [message() for _ in range(12)]
-        outcomes = by_claim(transport_to(server, connections=2, manners=Manners(memory=memory)).send(first, always))
+        outcomes = by_claim(
+            transport_to(server, connections=2, manners=Manners(memory=lambda: memory)).send(first, always)
+        )
         before = server.verbs.count("MAIL")
         then = [message() for _ in range(12)]
-        outcomes |= by_claim(transport_to(server, manners=Manners(memory=memory)).send(then, always))
+        outcomes |= by_claim(transport_to(server, manners=Manners(memory=lambda: memory)).send(then, always))
     all_accepted(outcomes, [*first, *then], server)
     assert server.verbs.count("MAIL") - before == 12
     assert memory.habits.mails == 3

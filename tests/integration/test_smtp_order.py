@@ -121,9 +121,9 @@ def test_what_one_process_learned_the_next_one_knows():
     memory = FakeRelayMemory()
     script = {"dot": refuses_what_came_early("503 5.5.1 too early")}
     with FaultServer(script, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
-        list(transport_to(server, manners=Manners(memory=memory)).send([message() for _ in range(5)], always))
+        list(transport_to(server, manners=Manners(memory=lambda: memory)).send([message() for _ in range(5)], always))
         before = len(server.commands)
-        list(transport_to(server, manners=Manners(memory=memory)).send([message() for _ in range(5)], always))
+        list(transport_to(server, manners=Manners(memory=lambda: memory)).send([message() for _ in range(5)], always))
     assert not memory.habits.takes_ahead
     assert [command[:4].upper() for _, command in server.commands[before:]] == [
         "EHLO",
@@ -168,9 +168,11 @@ def test_no_line_of_a_body_is_a_command_at_a_relay_that_does_not_swallow_a_refus
     memory = FakeRelayMemory()
     messages = [message(f"{'refused' if n % 7 == 0 else 'ann'}{n}@x.org", body=HOSTILE) for n in range(60)]
     with FaultServer({"rcpt": rcpt}, extensions=smtpfault.OFFERS["BDAT"]) as server:
-        outcomes = by_claim(transport_to(server, connections=4, manners=Manners(memory=memory)).send(messages, always))
+        outcomes = by_claim(
+            transport_to(server, connections=4, manners=Manners(memory=lambda: memory)).send(messages, always)
+        )
         trials = server.verbs.count("BDAT")
-        list(transport_to(server, manners=Manners(memory=memory)).send([message()], always))
+        list(transport_to(server, manners=Manners(memory=lambda: memory)).send([message()], always))
     for n, one in enumerate(messages):
         (kind,) = kinds(outcomes[one.claim]).values()
         assert kind is (Kind.REJECTED if n % 7 == 0 else Kind.ACCEPTED)
@@ -234,7 +236,7 @@ def test_a_relay_that_swallows_is_tried_once(caplog):
     with FaultServer({"rcpt": rcpt}, extensions=smtpfault.OFFERS["BDAT"]) as server:
         for _ in range(3):
             messages = [message(f"{'refused' if n % 7 == 0 else 'ann'}{n}@x.org") for n in range(60)]
-            list(transport_to(server, connections=4, manners=Manners(memory=memory)).send(messages, always))
+            list(transport_to(server, connections=4, manners=Manners(memory=lambda: memory)).send(messages, always))
     assert len(server.trials) == 1
     assert memory.habits.swallows
     assert "DATA" not in server.verbs

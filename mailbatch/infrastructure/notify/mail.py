@@ -37,7 +37,7 @@ class ReportByMail:
             message = self.compose(self._mail(report_id, report))
         except CannotCompose as error:
             raise NotDelivered(f"cannot be composed: {error}", final=True) from None
-        [outcome] = self.transport().send([message], self.permit())
+        [outcome] = [o for o in self.transport().send([message], self.permit()) if o is not None]
         _judge(outcome)
 
     def _mail(self, report_id: str, report: Mapping[str, Any]) -> ClaimedMail:

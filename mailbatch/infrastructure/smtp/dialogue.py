@@ -33,6 +33,8 @@ _NEVER_OF_RECIPIENT = (500, 502, 503)
 _ANY_REFUSAL = range(500, 600)
 _BAD_SEQUENCE = 503
 _REFUSAL = 400
+_FAT = 2**20
+"""Bytes of a mail behind which no other is begun on its connection: its own way takes longer than a round trip."""
 _OF_ADDRESS = "2.1."
 """How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
@@ -110,6 +112,8 @@ class Dialogue:
         self.chunk_was_refused = False
         """Whether that is the last that was heard: nothing shows yet that the relay swallowed it."""
         self._early_codes = {_BAD_SEQUENCE}
+        self._may_begin = True
+        self._has_fat = False
         self.unswallowed: Unswallowed | None = None
         """What showed that the relay reads refused chunks as commands; it is only listened to from then on."""
         self._rcpt_text = ""
@@ -139,9 +143,14 @@ class Dialogue:
         return self.unswallowed is not None or self.closing is not None
 
     @property
+    def bytes_in_flight(self) -> int:
+        """How many bytes these have."""
+        return sum(len(one.message.data) for one in self._flight)
+
+    @property
     def room(self) -> int:
         """How many more mails may begin now."""
-        if self.confused is not None or self.is_ending:
+        if not self._may_begin:
             return 0
         if self._depth != 1 or not self._flight:
             return self._depth - len(self._flight)
@@ -162,6 +171,8 @@ class Dialogue:
         if has_reset:
             lines.insert(0, b"RSET\r\n")
         self._spoiled = False
+        if len(message.data) >= _FAT:
+            self._has_fat, self._may_begin = True, False
         one = Transaction(message, lines, has_reset, self.out.queued, is_ahead=bool(self._flight))
         self.begun += 1
         self._flight.append(one)
@@ -215,7 +226,13 @@ class Dialogue:
             self.out.cut(one.start)
             self._spoiled = self._spoiled or (one.has_reset and not self._flight)
             self.begun -= 1
+        self._look_whether_it_may_begin()
         return list(messages)
+
+    def _look_whether_it_may_begin(self) -> None:
+        """Nothing is begun behind a fat mail, which may take its time, nor on a connection that is about to end."""
+        self._has_fat = self._has_fat and any(len(one.message.data) >= _FAT for one in self._flight)
+        self._may_begin = self.confused is None and not self.is_ending and not self._has_fat
 
     def _ask_next(self, one: Transaction) -> None:
         self.out.queue(one.commands[one.asked])
@@ -350,7 +367,7 @@ class Dialogue:
         is_limit = kind.concern is Concern.CONNECTION
         if reply.code != CLOSING and not is_limit:
             return
-        one.closing = True
+        one.closing, self._may_begin = True, False
         self.closing = RelayError(f"the relay is closing (at {one.question(1)}): {said}", reply=said)
         if is_limit:
             self.limit, self.limited = kind, one.message
@@ -386,6 +403,7 @@ class Dialogue:
         Nothing more is written. Whether the relay took a mail behind the chunk, what it still says will tell.
         """
         self.unswallowed = Unswallowed(f"the relay refused a chunk and read it as commands: {reply.cooked()}")
+        self._may_begin = False
         self.out.clear()
 
     def _overhear(self, reply: RawReply) -> None:
@@ -478,6 +496,8 @@ class Dialogue:
 
     def _finish(self, one: Transaction, verdict: Verdict | None = None) -> None:
         self._flight.popleft()
+        if self._has_fat:
+            self._look_whether_it_may_begin()
         if one.hopeless and self.protocol is not Protocol.DATA and one.asked <= len(one.commands):
             self._spoiled = True
         if self.closing is not None and (verdict is None or verdict.kind is not Kind.ACCEPTED):
@@ -503,7 +523,7 @@ class Dialogue:
             self.early.append((one.message, said))
             self.look_ahead(allowed=False)
         else:
-            self.confused = str(said)
+            self.confused, self._may_begin = str(said), False
             self.again.append(one.message)
 
     def _give_back(self, one: Transaction, error: RelayError) -> None:

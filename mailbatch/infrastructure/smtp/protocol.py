@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.relay_habits import RelayHabits
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from mailbatch.application.ports import RelayMemory
 
@@ -50,11 +50,11 @@ _AHEAD = "ahead"
 class Manners:
     """What was learned of a relay. All connections of a process to it share one, ``memory`` all processes.
 
-    ``memory`` forgets after a while (see ``RelayMemory``), so that a relay that was mended is fast again. Without one
-    it is kept as long as the process lives.
+    ``memory`` is made when it is first asked. It forgets after a while (see ``RelayMemory``), so that a relay that was
+    mended is fast again. Without one it is kept as long as the process lives.
     """
 
-    def __init__(self, best: Protocol = Protocol.BDAT, *, memory: RelayMemory | None = None) -> None:
+    def __init__(self, best: Protocol = Protocol.BDAT, *, memory: Callable[[], RelayMemory] | None = None) -> None:
         self._best = best
         self._memory = memory
         self._habits = RelayHabits()
@@ -162,10 +162,10 @@ class Manners:
     def recall(self) -> None:
         """Read what all processes have learned; what it was that this one could not note yet is noted first."""
         self.note()
-        if self._memory is not None and self._is_noted and (known := self._memory.recall()) is not None:
+        if self._memory is not None and self._is_noted and (known := self._memory().recall()) is not None:
             self._habits = known
 
     def note(self) -> None:
         """Note what was learned since."""
         if not self._is_noted and self._memory is not None:
-            self._is_noted = self._memory.note(self._habits)
+            self._is_noted = self._memory().note(self._habits)

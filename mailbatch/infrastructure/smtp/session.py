@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.connection import Connection
     from mailbatch.infrastructure.smtp.wire import Wire
 
+_SLOW = 2.0
+"""Seconds of a phase after which a relay counts as slow."""
 _LAST_WORDS = 5.0
 """Seconds for a relay that is about to hang up."""
 
@@ -48,6 +50,11 @@ class Session:
     def is_worn(self) -> bool:
         """Whether its connection has carried as many mails as it may."""
         return 0 < self.most_mails <= self.dialogue.begun
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the phase that goes on has lasted for longer than most."""
+        return not self.dialogue.idle and time.monotonic() - self.since > _SLOW
 
     def hear(self) -> None:
         """Take in what the relay has said."""

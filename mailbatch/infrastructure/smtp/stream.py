@@ -69,9 +69,9 @@ class Stream:
         """How often a mail heard of a limit of connections, and went over another one."""
         self._reached = False
         self._is_cramped = False
-        self._attended = self._tick_at = time.monotonic()
+        self._attended = self._tick_at = self._breathed = time.monotonic()
 
-    def run(self, messages: Iterable[Message | Nap]) -> Iterator[Outcome]:
+    def run(self, messages: Iterable[Message | Nap]) -> Iterator[Outcome | None]:
         """Pull, send, answer; see ``SmtpTransport.send``."""
         self._terms.manners.recall()
         source = iter(messages)
@@ -82,6 +82,10 @@ class Stream:
             if self._outcomes:
                 outcomes, self._outcomes = self._outcomes, []
                 yield from outcomes
+                self._breathed = time.monotonic()
+            elif self._must_breathe():
+                yield None
+                self._breathed = time.monotonic()
             elif self._look():
                 continue  # only when the caller knows all answers: what it has not settled is in doubt as well
             elif not more or (wanted := self._wanted()) <= len(self._ready):
@@ -124,7 +128,7 @@ class Stream:
                 self._tick_by(self._pauses_until)
                 return
             self._take(message)
-            if self._bytes >= self._terms.byte_budget:
+            if self._is_heavy():
                 return
 
     def _take(self, message: Message) -> None:
@@ -143,7 +147,7 @@ class Stream:
         A session whose relay is known to understand gets some in a row, so that they go in one write, which costs
         more than all else. A pipelining one has its next mail ready when the relay asks for the last one's body.
         """
-        if self._held and self._bytes >= self._terms.byte_budget:
+        if self._held and self._is_heavy():
             return 0
         if self._pauses_until:
             if time.monotonic() < self._pauses_until:
@@ -153,6 +157,19 @@ class Stream:
             return min(session.dialogue.room, 2 * session.dialogue.batch)
         ahead = sum(session.dialogue.looks_ahead for session in self._by_fd.values())
         return ahead + sum(wire.opening is not None for wire in self._wires) + len(self._openable())
+
+    def _is_heavy(self) -> bool:
+        """Whether the mails in flight are as many bytes as they may be.
+
+        Those that a relay does not get on with count no more: the other connections are to go on meanwhile.
+        """
+        budget = self._terms.byte_budget
+        if self._bytes < budget:
+            return False
+        return self._bytes - sum(one.dialogue.bytes_in_flight for one in self._by_fd.values() if one.is_slow) >= budget
+
+    def _must_breathe(self) -> bool:
+        return 0 < self._terms.breath <= time.monotonic() - self._breathed
 
     def _choose(self) -> Session | None:
         """The session for the next mail: the one with the least to do.
@@ -362,7 +379,7 @@ class Stream:
     def _tick(self, now: float) -> None:
         """See what is due: late relays, the end of a rest, farewells; and whether waiting still makes sense."""
         relay = self._terms.relay
-        self._tick_at = now + min(relay.timeout, relay.data_timeout)
+        self._tick_at = now + min(relay.timeout, relay.data_timeout, self._terms.breath or math.inf)
         for session in list(self._by_fd.values()):
             try:
                 self._tick_by(session.judge(now))

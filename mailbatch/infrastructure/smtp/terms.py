@@ -22,6 +22,8 @@ class Terms:
     ``byte_budget``: bytes of mails in flight beyond which no further one is taken (a single one always is).
     ``mails_per_connection``: after so many a connection is closed and opened anew; 0 for no limit.
     ``idle_seconds``: so it is after so long without a mail, because the relay may be about to close it; 0 for never.
+    ``breath``: seconds without an outcome after which None comes in place of one, so that whoever waits can see to what
+    came before; 0 for never.
     ``slots``: who says how many connections there may be in all, if there is a limit.
     """
 
@@ -31,5 +33,6 @@ class Terms:
     byte_budget: int = 4 * 2**20
     mails_per_connection: int = 0
     idle_seconds: float = 60.0
+    breath: float = 0.0
     manners: Manners = field(default_factory=Manners)
     slots: Slots | None = None

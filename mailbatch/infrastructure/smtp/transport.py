@@ -25,7 +25,7 @@ class SmtpTransport(Terms):
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Outcome | None, None, None]:
         """Send ``messages``; everything that is asked is asked in the caller's thread.
 
         Connections open when there is something for them, and close when this iterator ends or is closed. Closing it

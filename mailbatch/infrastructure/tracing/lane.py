@@ -186,7 +186,7 @@ class _TracedTransport:
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
         last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[Outcome | None, None, None]:
         away: dict[Claim, Span] = {}
 
         def leaving() -> Iterator[Message | Nap]:
@@ -198,7 +198,7 @@ class _TracedTransport:
         outcomes = self._inner.send(leaving(), permit, last_look)
         try:
             for outcome in outcomes:
-                if (span := away.pop(outcome.claim, None)) is not None:
+                if outcome is not None and (span := away.pop(outcome.claim, None)) is not None:
                     _tell(span, outcome)
                     span.end()
                 yield outcome
