@@ -464,6 +464,12 @@ class Parts:
 
         return SqlResent(self.engine)
 
+    def due_up_to(self, most: int) -> int:
+        """How many reservations are due, counted up to ``most``. Raises ``StoreError``."""
+        from mailbatch.infrastructure.db.upcoming import SqlUpcoming
+
+        return SqlUpcoming(self.engine, most).count(None)[0]
+
     @cached_property
     def upcoming(self) -> SqlUpcoming:
         """What the next run would send."""

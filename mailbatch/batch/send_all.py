@@ -34,7 +34,8 @@ class SendMailBatch:
     """The work of a run of ``send-all``: this process is lane 0, which drives, and waits for the others.
 
     ``call_helper`` queues ``send-lane`` for a lane of a run. Helpers come if a worker is free; if none is, lane 0 does
-    all the work.
+    all the work. ``due`` counts what is due, as far as ``helpers`` and lane 0 could claim at once, ``group_size`` mails
+    each: a helper for which there is no group is not called.
     """
 
     send_due: SendDue
@@ -42,6 +43,8 @@ class SendMailBatch:
     clock: Clock
     helpers: int = 0
     call_helper: Callable[[UUID, int], None] | None = None
+    due: Callable[[], int] = lambda: 0
+    group_size: int = 1
 
     def __call__(self, run: Run) -> None:
         """Send what is due; see ``SendDue``. Helpers are called when the relay is known to be well."""
@@ -50,11 +53,12 @@ class SendMailBatch:
             self._lead(run)
 
     def _lead(self, run: Run) -> None:
-        if not self.helpers or self.call_helper is None:
+        helpers = self._helpers_for_what_is_due()
+        if not helpers or self.call_helper is None:
             self.send_due(run, lane=0)
             return
         run.every(WORD_EVERY, lambda: self._pass_on(run))
-        for lane in range(1, self.helpers + 1):
+        for lane in range(1, helpers + 1):
             self.call_helper(run.id, lane)
         try:
             self.send_due(run, lane=0)
@@ -70,6 +74,16 @@ class SendMailBatch:
             raise
         finally:
             self._wait(run, self._nobody_comes)
+
+    def _helpers_for_what_is_due(self) -> int:
+        if not self.helpers:
+            return 0
+        try:
+            groups = -(-self.due() // self.group_size)
+        except StoreError as error:
+            log.warning("no helpers are called, what is due could not be counted: %s", error)
+            return 0
+        return max(0, min(self.helpers, groups - 1))
 
     def _nobody_works(self, run: Run) -> bool:
         return not self.lanes.living(run.id, DEAD_AFTER)
@@ -108,7 +122,13 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
     s = parts.settings
     helpers = s.lanes - 1 if call_helper is not None else 0
     batch = SendMailBatch(
-        send_due=parts.send_due, lanes=parts.lanes, clock=parts.clock, helpers=helpers, call_helper=call_helper
+        send_due=parts.send_due,
+        lanes=parts.lanes,
+        clock=parts.clock,
+        helpers=helpers,
+        call_helper=call_helper,
+        due=lambda: parts.due_up_to((helpers + 1) * s.group_size),
+        group_size=s.group_size,
     )
     return make_job(
         parts,

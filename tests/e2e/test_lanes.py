@@ -99,3 +99,12 @@ def test_a_helper_that_is_killed_costs_its_own_groups_only(laned, smtp_sink):
     assert len(to) == count
     assert sum(to.values()) - count <= crash_bound(1, 4, 8)
     assert sum(run.sent for run in runs(laned.database_url)) == count
+
+
+def test_an_empty_tick_calls_no_helper(laned, redis_url):
+    worker = laned.worker("-c", "2")
+    assert laned.json("send-all")["outcome"] == "completed"
+    reserve(laned.database_url, 1)
+    assert laned.json("send-all")["sent"] == 1
+    worker.wait_for_log("sent 1")
+    assert "send-lane[" not in worker.log_text()

@@ -56,8 +56,10 @@ class FakeSendDue:
             raise self.fault
 
 
-def batch(lanes, send_due=None, *, helpers=2, call_helper=lambda _run, _lane: None, clock=None):
+def batch(lanes, send_due=None, *, helpers=2, call_helper=lambda _run, _lane: None, clock=None, due=lambda: 1_000):
     return SendMailBatch(
+        due=due,
+        group_size=100,
         send_due=send_due or FakeSendDue(),
         lanes=lanes,
         clock=clock or FakeClock(),
@@ -71,6 +73,24 @@ def test_helpers_are_called_for_the_other_lanes():
     run = FakeRun()
     batch(FakeLanes(), call_helper=lambda run_id, lane: called.append((run_id, lane)))(run)
     assert called == [(run.id, 1), (run.id, 2)]
+
+
+@pytest.mark.parametrize(("due", "called"), [(0, 0), (1, 0), (100, 0), (101, 1), (200, 1), (201, 2), (10_000, 2)])
+def test_no_helper_is_called_for_whom_there_is_no_group(due, called):
+    calls, send_due = [], FakeSendDue()
+    batch(FakeLanes(), send_due, call_helper=lambda _run, lane: calls.append(lane), due=lambda: due)(FakeRun())
+    assert calls == [1, 2][:called]
+    assert send_due.lanes == ([0, 0] if called else [0])
+
+
+def test_a_database_that_cannot_count_costs_the_helpers_and_not_the_run(caplog):
+    def away():
+        raise StoreError("away", transient=True)
+
+    send_due = FakeSendDue()
+    batch(FakeLanes(), send_due, call_helper=pytest.fail, due=away)(FakeRun())
+    assert send_due.lanes == [0]
+    assert "no helpers are called" in caplog.text
 
 
 def test_with_one_lane_nobody_is_called_and_nobody_waited_for():
