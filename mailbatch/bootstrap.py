@@ -290,11 +290,14 @@ class Parts:
     def send_due(self) -> SendDue:
         """One lane's work in a run."""
         from mailbatch.application.send_due import SendDue
+        from mailbatch.application.watched import ComposeWatched
+        from mailbatch.infrastructure.system.watchdog import ProcessWatchdog
 
         s = self.settings
+        watchdog = ProcessWatchdog(s.database_url)
         send_due = SendDue(
             backlog=self.backlog,
-            compose=self.compose,
+            compose=ComposeWatched(self.compose, watchdog),
             transport=self.transport,
             clock=self.clock,
             jitter=random.random,
@@ -307,6 +310,7 @@ class Parts:
             relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
             guard=self.relay_guard,
             slots=self.slots,
+            watchdog=watchdog,
         )
         return self._traced(send_due)
 

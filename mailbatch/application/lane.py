@@ -71,6 +71,9 @@ class Lane:
         self.run.every(self.use.lease / 3, self.renew)
         if self.use.slots is not None:
             self.run.every(self.use.slots.renew_every, self.use.slots.renew)
+        if self.use.watchdog is not None:
+            self.use.watchdog.begin()
+            self.run.every(self.use.watchdog.renew_every, self.use.watchdog.renew)
         try:
             while not self.must_stop() and self._pass() and not self.probed:
                 pass
@@ -78,6 +81,8 @@ class Lane:
         except RunFailed as error:
             self.broken = self.broken or error
         finally:
+            if self.use.watchdog is not None:
+                self.use.watchdog.end()
             self.judge.end()
             unwritten = self.held.give_back()
             self.broken = self.broken or unwritten

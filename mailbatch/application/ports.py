@@ -169,6 +169,33 @@ class Composer(Protocol):
         """Raise ``CannotCompose`` with every reason if it cannot be made."""
 
 
+class Watchdog(Protocol):
+    """Ends this process if one operation holds all of it, and remembers the mail that was being composed.
+
+    ``renew_every`` in seconds: ``renew`` is called so often, in a thread of its own, from ``begin`` to ``end``.
+    """
+
+    renew_every: float
+
+    def begin(self) -> None:
+        """Watch the thread that calls this."""
+
+    def renew(self) -> None:
+        """The threads of this process come to their turns."""
+
+    def end(self) -> None:
+        """Watch no more."""
+
+    def composing(self, claim: Claim) -> None:
+        """The mail of this claim is composed from now on."""
+
+    def composed(self) -> None:
+        """None is composed any more."""
+
+    def condemned(self, claim: Claim) -> str | None:
+        """Why the mail of this claim must not be composed: to do so ended the process that held its last claim."""
+
+
 class Transport(Protocol):
     """A way to a relay: a stream of messages in, a stream of outcomes out, in any order, one for each message.
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.application.leave_alone import RelayGuard
-    from mailbatch.application.ports import Backlog, Clock, Composer, Run, Slots, Transport
+    from mailbatch.application.ports import Backlog, Clock, Composer, Run, Slots, Transport, Watchdog
     from mailbatch.domain.retry import RetryPolicy
     from mailbatch.domain.settlement import OnDoubt
 
@@ -40,6 +40,7 @@ class SendDue:
     relay_patience: float = 5.0
     guard: RelayGuard | None = None
     slots: Slots | None = None
+    watchdog: Watchdog | None = None
 
     def __call__(self, run: Run, lane: int = 0) -> None:
         """Send until nothing is due or the run must stop.

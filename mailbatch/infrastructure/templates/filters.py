@@ -279,7 +279,7 @@ def _joinable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Given:
 def _joined(separator: Any, values: Iterable[Any] = (), *_: Any) -> list[Any]:
     """Return ``values`` as a list if there is room for them, joined."""
     pieces = list(gathered(values))
-    budget().weigh(pieces)
+    budget().weigh((pieces, separator))
     budget().room(len(pieces) * len(str(separator)))
     return pieces
 

@@ -1,0 +1,173 @@
+"""Ends a process that one operation in C holds for ten seconds, and tells the next on this host which mail it was.
+
+Such an operation keeps the interpreter's lock: no signal handler, no thread and no revoke comes through. A thread of
+the run renews timers of the kernel every second, which it can only do while the lock changes hands; if it cannot, the
+C library marks the note, writes one line and leaves with exit code 1 (``native_timers.py``).
+
+The note is a page of memory in a file: to write it is no system call. It lies in a folder of this user, host and
+database, ``mailbatch-composing-*`` in the folder for temporary files. docs/adr/0014 says why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import logging
+import mmap
+import os
+import re
+import stat
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from mailbatch.domain.message import Claim
+from mailbatch.infrastructure.system.native_timers import NativeTimers, in_a_thread_of_the_system
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
+
+SECONDS = 10.0
+"""Seconds of a processor that the thread of a run may use while no other thread of its process comes to its turn."""
+_LAST = 0.25
+"""Seconds more until the end, for the line to be written."""
+_SIZE = 4096
+_MARK = 1024
+"""Where in the page the C library counts (``sem_post``) that the time was over."""
+_FIRST = b"mail "
+_NOBODY = b"%-54s" % b"-"
+_WHERE = slice(len(_FIRST), len(_FIRST) + len(_NOBODY))
+_LINE = (
+    _FIRST
+    + _NOBODY
+    + b" held its process for more than %d seconds while it was composed, and the process ends with exit code 1; "
+    b"the next run on this host fails this mail alone\0" % int(SECONDS)
+)
+_NOTED = re.compile(rb"mail ([0-9a-f-]{36}), claim +(\d+)")
+_KEPT = 86_400.0
+"""Seconds for which a mail is known by its note, if no run claims it again."""
+
+
+class ProcessWatchdog:
+    """Watches the thread that begins (the port ``Watchdog``). ``database_url``: whose reservations are composed."""
+
+    renew_every = 1.0
+
+    def __init__(self, database_url: str, seconds: float = SECONDS) -> None:
+        whose = sha256(database_url.encode()).hexdigest()[:12]
+        self._folder = Path(tempfile.gettempdir()) / f"mailbatch-composing-{os.getuid()}-{whose}"
+        self._seconds = seconds
+        self._page: mmap.mmap | None = None
+        self._file = -1
+        self._path: Path | None = None
+        self._timers: NativeTimers | None = None
+        self._guard = threading.Lock()
+        self._condemned: dict[Claim, Path] = {}
+
+    def begin(self) -> None:
+        """Watch this thread from now on. Where that cannot be, a line in the log says why, and nothing is watched.
+
+        Greenlets come to their turns when one of them waits, so there nothing is watched either.
+        """
+        try:
+            if not in_a_thread_of_the_system():
+                return
+            self._open_the_note()
+            self._condemned = dict(self._read())
+            page = self._page
+            assert page is not None  # noqa: S101 - tells mypy what was just done
+            address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+            timers = NativeTimers(
+                b"mailbatch",
+                [
+                    ("sem_post", address + _MARK, self._seconds),
+                    ("warnx", address, self._seconds),
+                    ("_exit", 1, self._seconds + _LAST),
+                ],
+            )
+        except (OSError, AttributeError, ValueError) as error:
+            self.end()
+            log.warning("no watchdog ends a process that hangs in a template: %s", error)
+            return
+        with self._guard:
+            self._timers = timers
+            timers.start()
+
+    def renew(self) -> None:
+        """Say that the interpreter's lock changes hands; to be called every ``renew_every`` seconds."""
+        with self._guard:
+            if self._timers is None or self._page is None:
+                return
+            self._timers.start()
+            self._page[_MARK : _MARK + 4] = bytes(4)
+        self._condemned = dict(self._read())
+
+    def end(self) -> None:
+        """Watch no more."""
+        with self._guard:
+            if self._timers is not None:
+                self._timers.close()
+            self._timers = self._page = None
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)
+            if self._file >= 0:
+                os.close(self._file)
+            self._path, self._file = None, -1
+
+    def composing(self, claim: Claim) -> None:
+        """Note which mail is composed from now on."""
+        if self._page is not None:
+            self._page[_WHERE] = b"%s, claim %10d" % (str(claim.reservation_id).encode(), claim.claim_no)
+
+    def composed(self) -> None:
+        """Note that none is."""
+        if self._page is not None:
+            self._page[_WHERE] = _NOBODY
+
+    def condemned(self, claim: Claim) -> str | None:
+        """Return why the mail of ``claim`` is not to be composed, if its last composing ended a process here."""
+        if not self._condemned or (path := self._condemned.pop(claim, None)) is None:
+            return None
+        path.unlink(missing_ok=True)
+        return (
+            f"composing it held its process for more than {self._seconds:g} seconds, and ended it; look for an "
+            "operation on large texts or lists in its templates"
+        )
+
+    def _open_the_note(self) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        found = self._folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise OSError(f"{self._folder} is not a folder of this user alone; remove it")
+        name = f"{os.getpid()}-{threading.get_native_id()}-{time.monotonic_ns()}"
+        fresh, self._path = self._folder / f".{name}", self._folder / name
+        self._file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        # Locked before others see it: an unlocked note is that of a process that has ended.
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        fresh.rename(self._path)
+        os.ftruncate(self._file, _SIZE)
+        self._page = mmap.mmap(self._file, _SIZE)
+        self._page[: len(_LINE)] = _LINE
+
+    def _read(self) -> Iterator[tuple[Claim, Path]]:
+        """Yield the claims that are not to be composed; notes of which nothing follows are removed."""
+        for path in self._folder.glob("[0-9]*"):
+            with suppress(OSError), path.open("rb") as file:
+                if path == self._path:
+                    continue
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                content = file.read(_SIZE)
+                noted = _NOTED.match(content)
+                old = time.time() - path.stat().st_mtime > _KEPT
+                if noted is None or old or not any(content[_MARK : _MARK + 4]):
+                    path.unlink(missing_ok=True)
+                else:
+                    # The next claim, and no later one: by then somebody has requeued it, or has tried it elsewhere.
+                    yield Claim(UUID(noted[1].decode()), int(noted[2]) + 1), path
