@@ -250,3 +250,15 @@ def test_tables_of_the_version_before_are_found_in_the_schema_in_which_they_are(
     with app.connect() as connection:
         assert connection.exec_driver_sql("SELECT * FROM mail.alembic_version").all() == [("0002",)]
     engine.dispose()
+
+
+def test_new_tables_are_not_made_elsewhere_than_the_old_ones(empty_postgres_url):
+    make_older(empty_postgres_url)
+    engine = sa.create_engine(empty_postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA mailbatch")  # the role's own name: first in the search path
+    with pytest.raises(NotMigrated, match=r"are in the schema public, .* set MAILBATCH_DATABASE_SCHEMA=public"):
+        upgrade(empty_postgres_url)
+    upgrade(empty_postgres_url, schema="public")
+    assert sa.inspect(engine).get_table_names(schema="mailbatch") == []
+    engine.dispose()

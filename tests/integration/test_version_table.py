@@ -249,6 +249,16 @@ def test_a_table_of_others_with_our_name_is_named_and_nothing_is_changed(engine,
     assert tables_of(engine) == before
 
 
+def test_an_index_of_others_with_a_name_of_ours_costs_a_line(engine, run):
+    execute(engine, "CREATE TABLE orders (id INTEGER)", "CREATE INDEX ix_batch_runs_job ON orders (id)")
+    done = run("migrate")
+    assert done.exit_code == 1
+    [line] = done.output.splitlines()
+    assert "ix_batch_runs_job" in line
+    assert "bears this name: rename it, or keep mailbatch's tables apart" in line
+    assert tables_of(engine) == {"orders"}
+
+
 @pytest.mark.parametrize("lost", ["batch_schedule", "run_reports"])
 def test_a_database_that_lost_some_of_our_tables_is_told_which(url, engine, run, lost):
     make_older(url)

@@ -221,10 +221,16 @@ _PREPARED = (
 )
 _MIGRATE = "run `mailbatch migrate`"
 _READ_ONLY_SERVER = "it takes no writes: MAILBATCH_DATABASE_URL must lead to the primary, not to a standby"
+_TAKEN = (
+    "something that is not mailbatch's bears this name: rename it, or keep mailbatch's tables apart "
+    "(MAILBATCH_DATABASE_SCHEMA, or a database of their own)"
+)
 _ADVICE_BY_STATE = {
     "26000": _PREPARED,  # prepared statement … does not exist
     "42P05": _PREPARED,  # prepared statement … already exists
     "42P01": _MIGRATE,  # undefined table
+    "42P07": _TAKEN,  # table or index … already exists
+    "55P03": "something else uses the table for long: stop it, or try again later",  # lock timeout
     "42501": "`mailbatch grants` prints what each role needs",
     "3F000": "the role's search_path names no schema that exists: set MAILBATCH_DATABASE_SCHEMA",
     "25006": _READ_ONLY_SERVER,
@@ -240,6 +246,7 @@ _ADVICE_BY_TEXT = {
     ),
     "prepared statement": _PREPARED,
     "bind message": _PREPARED,
+    "already exists": _TAKEN,
 }
 """SQLite and poolers have no codes of their own, and speak English only."""
 

@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from mailbatch.domain.errors import NotMigrated
 from mailbatch.infrastructure.db import older
 from mailbatch.infrastructure.db.engine import place, reading, schema_of
-from mailbatch.infrastructure.db.migrating import make_schema, migrating
+from mailbatch.infrastructure.db.migrating import migrating, settle_schema
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def upgrade(url: str, revision: str = "head", *, schema: str | None = None) -> l
     not ours.
     """
     with migrating(url, schema) as connection:
-        make_schema(connection)
+        settle_schema(connection)
         notes = _take_over(connection)
         command.upgrade(_config(connection), revision)
     return notes

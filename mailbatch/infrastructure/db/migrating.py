@@ -48,11 +48,19 @@ def _has_version_table(connection: Connection) -> bool:
     return sa.inspect(connection).has_table(VERSION_TABLE, schema=schema_of(connection))
 
 
-def make_schema(connection: Connection) -> None:
-    """Make the schema of our tables if there is none. Raises ``NotMigrated`` if this role may not."""
+def settle_schema(connection: Connection) -> None:
+    """Make the schema of our tables if there is none.
+
+    Raises ``NotMigrated`` if this role may not, or if it would make new tables elsewhere than the old ones are.
+    """
     schema = schema_of(connection)
-    if schema is None or sa.inspect(connection).has_schema(schema):
-        return
+    if schema is None:
+        _ensure_they_stay_together(connection)
+    elif not sa.inspect(connection).has_schema(schema):
+        _make_schema(connection, schema)
+
+
+def _make_schema(connection: Connection, schema: str) -> None:
     statement = sa.schema.CreateSchema(schema)
     try:
         connection.execute(statement)
@@ -68,6 +76,22 @@ def _role(connection: Connection) -> str:
 
 
 # --- PostgreSQL ---
+
+
+def _ensure_they_stay_together(connection: Connection) -> None:
+    """Our tables are found in any schema of the search path, new ones are made in its first."""
+    if connection.dialect.name != "postgresql":
+        return
+    question = (
+        "SELECT n.nspname, current_schema() FROM pg_catalog.pg_class c "
+        "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('mail_reservations')"
+    )
+    found = connection.exec_driver_sql(question).one_or_none()
+    if found is not None and found[0] != found[1]:
+        raise NotMigrated(
+            f"mailbatch's tables at {place(connection.engine)} are in the schema {found[0]}, and this role makes new "
+            f"ones in {found[1]}; set MAILBATCH_DATABASE_SCHEMA={found[0]}"
+        )
 
 
 @contextmanager
