@@ -88,7 +88,8 @@ class Pace:
         seen, half = self._last_second(now), self.rate / 2
         self.rate = min(seen, half) if seen else min(half, 1.0)
         self.cuts += 1
-        self._next_at = max(self._next_at, now + 1.0 / self.rate)
+        # What was accepted within a second fills the relay's measure until that second is over.
+        self._next_at = max(self._next_at, now + 1.0 / self.rate, self._second_began + _SECOND)
         self._climbed_at = self._next_at
 
     def _last_second(self, now: float) -> float:
