@@ -104,6 +104,10 @@ class Judge:
                 self._blame(outcome, ticket)
             case _:
                 self._held.answer(self._settled(outcome, ticket))
+        self.look_at_the_time()
+
+    def look_at_the_time(self) -> None:
+        """Let refusals stand that have waited for long enough."""
         if self._refusals.waiting:
             for settlement in self._refusals.overdue(self._use.clock.monotonic()):
                 self._held.answer(settlement)

@@ -103,6 +103,7 @@ class Lane:
         with closing(self.use.transport.send(self.messages(), self.may_send, last_look)) as outcomes:
             for outcome in outcomes:
                 if outcome is None:
+                    self.judge.look_at_the_time()
                     self.held.flush()
                     continue
                 self.judge.take(outcome)

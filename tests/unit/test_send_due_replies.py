@@ -40,8 +40,8 @@ class World:
     def reserve(self, count: int, **mail):
         return [self.backlog.reserve(due=-100 + len(self.backlog.rows) * 0.01, **mail) for _ in range(count)]
 
-    def run(self, script=accepted, *, trigger=Trigger.BEAT, run=None, group_size=4, **given) -> FakeRun:
-        transport = FakeTransport(script, self.backlog.clock.sleep)
+    def run(self, script=accepted, *, trigger=Trigger.BEAT, run=None, transport=None, **given) -> FakeRun:
+        transport = transport or FakeTransport(script, self.backlog.clock.sleep)
         send_due = SendDue(
             backlog=self.backlog,
             compose=plain_message,
@@ -50,13 +50,12 @@ class World:
             jitter=lambda: 0.5,
             retry=RetryPolicy(max_attempts=3),
             on_doubt=OnDoubt.RESEND,
-            group_size=group_size,
             page_size=10,
             lease=self.backlog.lease,
             guard=RelayGuard(
                 circuits=self.circuits, relay=NAME, policy=CircuitPolicy(first=100, longest=250), jitter=lambda: 1.0
             ),
-            **given,
+            **{"group_size": 4, **given},
         )
         run = run or FakeRun(trigger=trigger)
         try:
@@ -243,19 +242,7 @@ def test_it_pays_also_if_it_is_answered_last_of_all(world):
             yield from map(accepted, others)
             yield said(FULL)(first)
 
-    transport = Slow()
-    SendDue(
-        backlog=world.backlog,
-        compose=plain_message,
-        transport=transport,
-        clock=world.backlog.clock,
-        jitter=lambda: 0.5,
-        retry=RetryPolicy(max_attempts=3),
-        on_doubt=OnDoubt.RESEND,
-        group_size=4,
-        page_size=10,
-        lease=60.0,
-    )(run := FakeRun())
+    run = world.run(transport=Slow())
     assert run.counts == Counts(sent=3, deferred=1)
     assert world.backlog.rows[ids[0]].attempts == 1
 
@@ -489,6 +476,26 @@ def test_a_refusal_waits_for_ten_seconds_only(world):
     world.run(script, group_size=1)
     assert failed_at == [Status.SENDING, Status.SENDING]
     assert world.backlog.rows[ids[0]].status is Status.FAILED
+
+
+def test_a_refusal_does_not_wait_for_longer_while_another_mail_hangs(world):
+    ids = world.reserve(2)
+    seen = []
+
+    class Hanging(FakeTransport):
+        """Refuses one mail, and says nothing to the other one for a while."""
+
+        def send(self, messages, permit, last_look=None):
+            first, slow = list(messages)
+            yield said(PROHIBITED)(first)
+            for _ in range(12):
+                world.backlog.clock.now += 1
+                yield None
+                seen.append(world.backlog.rows[ids[0]].status)
+            yield accepted(slow)
+
+    world.run(transport=Hanging())
+    assert (seen[8], seen[11]) == (Status.SENDING, Status.FAILED)
 
 
 # --- partial success -----------------------------------------------------------------------------------------------

@@ -380,6 +380,8 @@ class Stream:
         """See what is due: late relays, the end of a rest, farewells; and whether waiting still makes sense."""
         relay = self._terms.relay
         self._tick_at = now + min(relay.timeout, relay.data_timeout, self._terms.breath or math.inf)
+        if self._pauses_until > now:
+            self._tick_by(self._pauses_until)
         for session in list(self._by_fd.values()):
             try:
                 self._tick_by(session.judge(now))
