@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mailbatch import config
 from mailbatch.domain.errors import SettingsError, StoreError
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import DEAD_AFTER
 from mailbatch.infrastructure.system.clock import SystemClock, new_id
 
 if TYPE_CHECKING:
@@ -58,10 +59,6 @@ log = logging.getLogger(__name__)
 
 FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
-DEAD_AFTER = 10.0
-"""Seconds of silence after which a run counts as dead; it beats every five."""
-GRACE = 10.0
-"""Seconds by which a tick may be late before the watch says so."""
 UNANSWERED = 25.0
 """Seconds for which a run may get no answer to any mail. The watch looks every 30: so it is said within a minute."""
 FIRST_REST = 10.0
@@ -383,7 +380,7 @@ class Parts:
         )
 
     def _patience(self) -> Patience:
-        from mailbatch.application.watch import Patience
+        from mailbatch.application.watch import GRACE, Patience
         from mailbatch.infrastructure.system.ticks import back
 
         now = datetime.now(UTC)

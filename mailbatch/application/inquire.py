@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.operating_ports import LISTED_BY
 from mailbatch.domain.errors import NotFound
+from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports import Driver, StatusBoard, Switch
     from mailbatch.application.watch import Finding, Watch
     from mailbatch.domain.circuit import Circuit
-    from mailbatch.domain.run import ItemError, Pause
+    from mailbatch.domain.run import ItemError
 
 _LIGHT_PAGE = 500
 _FULL_PAGE = 25
@@ -89,12 +90,14 @@ class Standing:
     """How a job and its backlog stand.
 
     ``unanswered``: seconds for which a run has had mails under way and nobody was answered; None if there is none.
+    ``next_run_at`` and ``next_run_in`` (seconds, negative when it is over) are None while the ticks are paused.
     """
 
     pause: Pause
     running: bool
     progress: Mapping[str, Any] | None
     next_run_at: datetime | None
+    next_run_in: float | None
     last_run: Row | None
     census: Census
     relay: Circuit
@@ -104,24 +107,28 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowStanding:
-    """Tell how a job and its backlog stand."""
+    """Tell how a job and its backlog stand. Without ``driver`` Redis is asked for nothing."""
 
     reports: Reports
     switch: Switch
-    driver: Driver
+    driver: Driver | None
     board: StatusBoard
     watch: Watch
 
     def __call__(self, job: str) -> Standing:
         """Answer how ``job`` stands. Raises ``LockUnavailable`` if Redis cannot be asked."""
-        running = self.driver.peek() is not None
+        if self.driver is not None:
+            self.driver.peek()
         look = self.watch.look(job)
+        pause = self.switch.paused(job)
+        ticks = pause is Pause.NONE
         ended = next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None)
         return Standing(
-            pause=self.switch.paused(job),
-            running=running,
-            progress=self.board.get(job) if running else None,
-            next_run_at=self.reports.next_tick_at(job),
+            pause=pause,
+            running=look.running,
+            progress=self.board.get(job) if look.running and self.driver is not None else None,
+            next_run_at=self.reports.next_tick_at(job) if ticks else None,
+            next_run_in=look.next_tick if ticks else None,
             last_run=ended,
             census=self.reports.census(),
             relay=self.watch.circuits.look(self.watch.relay),

@@ -34,6 +34,10 @@ _TO_DO = {
 """What helps where a relay takes no mail until somebody acts or a time is over, by what its refusal speaks of."""
 
 
+GRACE = 10.0
+"""Seconds by which a tick may be late."""
+
+
 class Level(StrEnum):
     """How bad a finding is."""
 
@@ -107,10 +111,15 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look at a job found: what is wrong, worst first, and for how long no mail was answered (see below)."""
+    """What one look at a job found: what is wrong, worst first; see also the functions of these names.
+
+    ``next_tick``: seconds until beat means to start the next run, by the database's clock; negative when that is over.
+    """
 
     findings: list[Finding]
+    running: bool
     unanswered: float | None
+    next_tick: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +166,9 @@ class Watch:
             *self._relay(),
         ]
         found.sort(key=lambda finding: finding.level is not Level.ERROR)
-        return Look(findings=found, unanswered=unanswered(v, p))
+        return Look(
+            findings=found, running=is_running(v, p, holder), unanswered=unanswered(v, p), next_tick=v.next_tick
+        )
 
     def _runs(self, job: str, v: Vitals, p: Patience) -> Iterator[Finding]:
         if v.silent is not None and v.silent > p.dead_after:
@@ -254,6 +265,21 @@ class Watch:
             return self.driver.holder() if self.driver is not None else None
         except LockUnavailable:
             return None
+
+
+def is_late(next_tick: float | None) -> bool:
+    """Whether the tick that was to come in ``next_tick`` seconds is over for so long that beat seems to be away."""
+    return next_tick is not None and next_tick < -GRACE
+
+
+def is_running(v: Vitals, p: Patience, holder: Holder | None) -> bool:
+    """Whether a run goes on: one shows signs of life, or one has just taken the lock and has no row yet.
+
+    The lock alone does not say so: a process that was killed holds it until its time to live is over, and a run
+    without the lock (``send-all --here --no-lock``) goes on as well.
+    """
+    begins = holder is not None and holder.elsewhere is None and v.silent is None
+    return is_alive(v, p) or begins
 
 
 def is_alive(v: Vitals, p: Patience) -> bool:

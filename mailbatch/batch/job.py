@@ -20,6 +20,7 @@ from mailbatch.batch.upkeep import Upkeep
 from mailbatch.domain.errors import JobExecError, LockUnavailable, NotMigrated, RunFailed, StoreError
 from mailbatch.domain.run import (
     ALREADY_RUNNING,
+    DEAD_AFTER,
     FINISHED,
     REPORTED_ERRORS,
     Counts,
@@ -45,8 +46,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life of a run."""
-DEAD_AFTER = 10.0
-"""Seconds of silence after which a run counts as dead."""
 PAUSE_POLL = 0.5
 """Seconds within which ``pause --all`` is seen."""
 STATUS_EVERY = 1.0

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mailbatch.batch.collecting import ItemErrors, LastWords
-from mailbatch.batch.job import DEAD_AFTER, HEARTBEAT
+from mailbatch.batch.job import HEARTBEAT
 from mailbatch.batch.stop import Stop
 from mailbatch.batch.upkeep import Upkeep
 from mailbatch.domain.errors import RunFailed
-from mailbatch.domain.run import Counts, Trigger, one_line, public
+from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger, one_line, public
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from mailbatch.batch.job import DEAD_AFTER, Job, make_job
+from mailbatch.batch.job import Job, make_job
 from mailbatch.domain.errors import RunFailed, StoreError
-from mailbatch.domain.run import RunOutcome, crash_bound
+from mailbatch.domain.run import DEAD_AFTER, RunOutcome, crash_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -54,6 +54,9 @@ class RunOutcome(StrEnum):
     """It could not go on: the repository, the relay or the job itself broke."""
 
 
+DEAD_AFTER = 10.0
+"""Seconds of silence after which a run counts as dead, wherever that is asked; it beats every five."""
+
 STOPPED = frozenset(
     {RunOutcome.PAUSED, RunOutcome.REVOKED, RunOutcome.SHUTDOWN, RunOutcome.TIMED_OUT, RunOutcome.LOCK_LOST}
 )

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from support.backlogs import database, reserve, runs, states
 from support.waiting import wait_until
 
-from mailbatch.batch.job import DEAD_AFTER, HEARTBEAT
+from mailbatch.batch.job import HEARTBEAT
+from mailbatch.domain.run import DEAD_AFTER
 from mailbatch.infrastructure.db.tables import batch_schedule, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import seconds_since
 from mailbatch.infrastructure.redis.client import connect

@@ -11,8 +11,7 @@ import pytest
 from support.backlogs import ended, reserve, runs, states
 from support.waiting import wait_until
 
-from mailbatch.batch.job import DEAD_AFTER
-from mailbatch.domain.run import crash_bound
+from mailbatch.domain.run import DEAD_AFTER, crash_bound
 
 if TYPE_CHECKING:
     from support.stack import Stack

@@ -11,10 +11,10 @@ from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
 from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 
 from mailbatch.batch.collecting import LAST_PATIENCE
-from mailbatch.batch.job import DEAD_AFTER, Job
+from mailbatch.batch.job import Job
 from mailbatch.batch.lanes import LaneRun
 from mailbatch.domain.errors import JobExecError, NotMigrated, RunFailed
-from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, Trigger
+from mailbatch.domain.run import DEAD_AFTER, Counts, ItemError, Pause, RunOutcome, Trigger
 
 
 class World:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 import pytest
 from support.fake_stores import FakeClock, FakeRun, FakeStop
 
-from mailbatch.batch.job import DEAD_AFTER
 from mailbatch.batch.send_all import SendMailBatch
 from mailbatch.domain.errors import RunFailed, StoreError
-from mailbatch.domain.run import Counts, RunOutcome
+from mailbatch.domain.run import DEAD_AFTER, Counts, RunOutcome
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.application.metrics import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
-from mailbatch.domain.run import Pause, RunOutcome
+from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.tables import (
     batch_runs,
@@ -32,8 +32,6 @@ SAMPLE = 10_000
 """Rows of one kind that are looked at for what is recent."""
 _LONGEST = 1e9
 """Seconds: a run or a lag that took longer is none."""
-DEAD_AFTER = 10.0
-"""Seconds of silence after which a run that has no end counts as dead."""
 _AHEAD = 60.0
 """Seconds by which a time may lie ahead; what lies further was not written by us."""
 _ITEMS = ("sent", "failed", "deferred", "in_doubt", "expired")

@@ -90,7 +90,7 @@ class SqlQueue:
     def ahead(self, row: Row, most: int) -> int:
         """Count who goes first, by priority, due time and id; see the port."""
         key = sa.tuple_(sa.literal(row["due_at"], _r.due_at.type), sa.literal(row["id"], _r.id.type))
-        due = sa.and_(_PENDING, _r.due_at <= now())
+        due = sa.and_(_PENDING, _r.due_at <= now(), sa.or_(_r.expires_at.is_(None), _r.expires_at > now()))
         higher = sa.select(_r.id).where(due, _r.priority > row["priority"]).limit(most)
         earlier = sa.select(_r.id).where(due, _r.priority == row["priority"], sa.tuple_(_r.due_at, _r.id) < key)
         counts = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY
+from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, is_late
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.opening import opened
@@ -62,13 +62,23 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
     return [
         ("paused", _PAUSED[standing.pause]),
         ("running", (_counted(standing.progress or {}) or "yes") if standing.running else "no"),
-        ("next run", moment(standing.next_run_at, zone) or "not known: no beat has run yet"),
+        ("next run", next_run(standing, zone)),
         ("last run", ended),
         ("due", waiting),
         ("reservations", states if census.exact else f"{states} (at least)"),
         ("relay", _relay(standing, zone)),
         *_watched(standing),
     ]
+
+
+def next_run(standing: Standing, zone: str) -> str:
+    """When the next run begins, as far as that is known."""
+    if standing.pause is not Pause.NONE:
+        return "none while it is paused"
+    if standing.next_run_at is None:
+        return "not known: no beat has run yet"
+    late = "; that is over: is a beat running?" if is_late(standing.next_run_in) else ""
+    return moment(standing.next_run_at, zone) + late
 
 
 def _watched(standing: Standing) -> list[tuple[str, str]]:

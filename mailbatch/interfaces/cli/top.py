@@ -15,6 +15,7 @@ from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import clean, moment, width
+from mailbatch.interfaces.cli.status import next_run
 from mailbatch.interfaces.documents import COUNTS
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class _Watch:
     def _running(self, standing: Standing, zone: str) -> list[str]:
         if not standing.running:
             self._seen = None
-            when = moment(standing.next_run_at, zone)
-            return [f"no run now; the next {f'at {when}' if when else 'is not known: no beat has run yet'}", ""]
+            verb = "at" if standing.next_run_at else "is"
+            return [f"no run now; the next {verb} {next_run(standing, zone)}", ""]
         progress = standing.progress or {}
         done = sum(int(progress.get(name) or 0) for name in COUNTS if name != "remaining")
         rate = self._rate(str(progress.get("run_id")), float(progress.get("elapsed") or 0), done)

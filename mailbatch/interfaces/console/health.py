@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES, Level
+from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES, Level, is_late
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.run import Pause, public
@@ -13,14 +13,10 @@ from mailbatch.interfaces.console.words import moment, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from mailbatch.application.watch import Finding
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.circuit import Circuit
-
-GRACE = 10.0
-"""Seconds by which a tick may be late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +57,17 @@ def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
     )
 
 
-def of_beat(tick: datetime | None, now: datetime, pause: Pause) -> Check:
-    """Whether somebody means to start the next run, and keeps to it."""
-    if tick is None:
+def of_beat(next_tick: float | None, pause: Pause) -> Check:
+    """Whether somebody means to start the next run, ``next_tick`` seconds from now, and keeps to it."""
+    if next_tick is None:
         return Check("Beat", "warning", "none has run yet", "start one: `celery -A mailbatch worker -B`")
     if pause is not Pause.NONE:
         return Check("Beat", "warning", "holds its ticks back while they are paused; whether it runs is not seen")
-    late = (now - tick).total_seconds()
-    if late > GRACE:
+    if is_late(next_tick):
         return Check(
-            "Beat", "error", f"its tick is {span(late)} late", "is it running? `celery -A mailbatch worker -B`"
+            "Beat", "error", f"its tick is {span(-next_tick)} late", "is it running? `celery -A mailbatch worker -B`"
         )
-    return Check("Beat", "ok", f"next tick in {span(max(0, round(-late)))}")
+    return Check("Beat", "ok", f"next tick in {span(max(0, round(next_tick)))}")
 
 
 def of_runs(found: Sequence[Finding]) -> Check:

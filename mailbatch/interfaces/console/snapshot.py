@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mailbatch.application.operating_ports import Selection
 from mailbatch.application.watch import NO_PROGRESS
 from mailbatch.batch.send_all import NAME
-from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.console import chart
@@ -32,8 +30,6 @@ FRESH, FRESH_DAY = 1.5, 15.0
 MOST_RUNS = 2000
 """Runs of the last day that are read for the chart; with more it begins later."""
 CAP = 100_000
-_LIVELY = 10.0
-"""Seconds of silence after which a run does not count as running where no lock can be asked."""
 _DONE = tuple(name for name in COUNTS if name != "remaining")
 
 T = TypeVar("T")
@@ -123,9 +119,9 @@ def look(parts: Parts) -> Now:
     redis = of_redis(parts)
     # One that does not answer costs five seconds each time it is asked: once is enough.
     asked = redis.level == "ok"
-    running = _running(parts, lock=asked)
-    shown = parts.status.get(NAME) if running and asked else None
     watched = parts.watch(NAME, lock=asked).look(NAME)
+    running = watched.running
+    shown = parts.status.get(NAME) if running and asked else None
     warnings = watched.findings
     silent = watched.unanswered if any(found.name == NO_PROGRESS for found in warnings) else None
     return Now(
@@ -141,7 +137,7 @@ def look(parts: Parts) -> Now:
             of_database(parts),
             redis,
             of_relay(circuit, parts.settings.timezone, warnings),
-            of_beat(tick, now, pause),
+            of_beat(watched.next_tick, pause),
             of_runs(warnings),
         ],
     )
@@ -163,14 +159,6 @@ def look_back(parts: Parts) -> Day:
         lag=_lag(figures),
         refusals=figures.refusals,
     )
-
-
-def _running(parts: Parts, *, lock: bool) -> bool:
-    if lock:
-        with suppress(LockUnavailable):
-            return parts.lock(NAME).peek() is not None
-    run = parts.runs.open_run(NAME)
-    return run is not None and run.silent < _LIVELY
 
 
 def _progress(shown: Mapping[str, Any] | None, census: Census, silent: float | None) -> Progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
@@ -12,7 +11,6 @@ from starlette.responses import Response
 from mailbatch.application.inquire import ShowStanding
 from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
-from mailbatch.bootstrap import DEAD_AFTER
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.documents import of_standing
@@ -25,8 +23,6 @@ from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Standing
-    from mailbatch.application.ports import Driver, Holder
-    from mailbatch.application.watch import Watch
     from mailbatch.bootstrap import Parts
 
 log = logging.getLogger(__name__)
@@ -36,31 +32,23 @@ router = APIRouter(prefix="/api", tags=["operating"])
 _KEY = ("at", "id")
 
 
-class _NoLock:
-    """The driver of a job where no lock can be asked."""
-
-    key = ""
-
-    def peek(self) -> float | None:
-        return None
-
-    def holder(self) -> Holder | None:
-        return None
-
-
 def standing(parts: Parts) -> tuple[Standing, list[str]]:
     """How ``send-all`` stands, and what could not be asked. Without Redis a run is known by its heartbeat alone."""
     try:
-        return _standing(parts, parts.lock(NAME), parts.watch(NAME)), []
+        return _standing(parts, redis=True), []
     except LockUnavailable as error:
         log.warning("the status is told without Redis: %s", error)
-    run = parts.runs.open_run(NAME)
-    running = run is not None and run.silent < DEAD_AFTER
-    return replace(_standing(parts, _NoLock(), parts.watch(NAME, lock=False)), running=running), ["redis"]
+    return _standing(parts, redis=False), ["redis"]
 
 
-def _standing(parts: Parts, driver: Driver, watch: Watch) -> Standing:
-    ask = ShowStanding(reports=parts.reports, switch=parts.switch, driver=driver, board=parts.status, watch=watch)
+def _standing(parts: Parts, *, redis: bool) -> Standing:
+    ask = ShowStanding(
+        reports=parts.reports,
+        switch=parts.switch,
+        driver=parts.lock(NAME) if redis else None,
+        board=parts.status,
+        watch=parts.watch(NAME, lock=redis),
+    )
     return ask(NAME)
 
 
