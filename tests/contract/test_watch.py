@@ -253,6 +253,11 @@ def test_what_others_do_to_mails_is_no_answer(waiting, status):
     assert waiting.names() == ["no_progress"]
 
 
+def test_an_answer_that_lies_ahead_hides_no_silence(waiting):
+    waiting.mail(due=5, status="sent", finished_at=now(10**8))
+    assert waiting.names() == ["no_progress"]
+
+
 def test_a_silence_is_not_longer_than_its_run_nor_one_of_a_run_without_mails(world):
     world.mail(due=5000, status="sent", finished_at=now(-4000))
     world.run(beat=2)

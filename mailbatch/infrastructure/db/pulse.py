@@ -28,6 +28,8 @@ _LATELY = 5
 """Runs among which the last sign of life is looked for: one that began earlier may live longer."""
 _MOST = 10_000
 """Claims that are counted at most."""
+_AHEAD = 60.0
+"""Seconds by which an answer may lie ahead: the clock of a database may be set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,13 @@ class SqlQueue:
 def _answers() -> sa.Subquery:
     """When the last answers were written, by their kind: the end of the range that an index has for each.
 
-    What was cancelled, expired or left without a verdict is no answer.
+    What was cancelled, expired or left without a verdict is no answer. A time that lies ahead was not written by us.
     """
     sent = sa.select(sa.func.max(_r.finished_at).label("at")).where(
-        _r.status == sa.literal_column("'sent'"), _r.finished_at.is_not(None)
+        _r.status == sa.literal_column("'sent'"), _r.finished_at.is_not(None), _r.finished_at <= now(_AHEAD)
     )
-    refused = [sa.select(sa.func.max(_a.ended_at)).where(_a.outcome == outcome) for outcome in ("failed", "deferred")]
+    refused = [
+        sa.select(sa.func.max(_a.ended_at)).where(_a.outcome == outcome, _a.ended_at <= now(_AHEAD))
+        for outcome in ("failed", "deferred")
+    ]
     return sa.union_all(sent, *refused).subquery()
