@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -116,9 +117,10 @@ class Parts:
     @cached_property
     def relay(self) -> SmtpRelay:
         """Where mails go."""
+        from mailbatch.infrastructure.smtp.ehlo_name import host_name
         from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
-        return parse_smtp_url(self.settings.smtp_url)
+        return replace(parse_smtp_url(self.settings.smtp_url), local_hostname=self.settings.ehlo_name or host_name())
 
     @cached_property
     def retry(self) -> RetryPolicy:
@@ -528,12 +530,14 @@ def read_settings() -> config.Settings:
     """
     from mailbatch.infrastructure.db.urls import read_url
     from mailbatch.infrastructure.mime.addresses import read_addresses
+    from mailbatch.infrastructure.smtp.ehlo_name import read_ehlo_name
     from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
     settings = config.load()
     readers: dict[str, Callable[[str], object]] = {
         "database_url": read_url,
         "smtp_url": parse_smtp_url,
+        "ehlo_name": read_ehlo_name,
         "sender": read_addresses,
         "redirect_all_to": read_addresses,
         "report_to": read_addresses,

@@ -92,6 +92,7 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(default=None, repr=False)
     result_backend: str | None = Field(default=None, repr=False)
     smtp_url: str = Field(default="smtp://localhost:1025", repr=False)
+    ehlo_name: str | None = None
     sender: str | None = None
     schedule: str = "300"
     start_jitter: Seconds = 0

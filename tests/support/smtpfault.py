@@ -148,6 +148,7 @@ class FaultServer:
         login: tuple[str, str] | None = None,
         mechanisms: str = "PLAIN LOGIN CRAM-MD5",
         port: int = 0,
+        helo: str = "",
     ) -> None:
         assert set(script or {}) <= set(STEPS)
         self.script = {step: (iter(todo) if not callable(todo) else todo) for step, todo in (script or {}).items()}
@@ -156,6 +157,7 @@ class FaultServer:
         self.implicit_tls = implicit_tls
         self.login = login
         self.mechanisms = mechanisms
+        self.helo = helo
         self.journal: list[Accepted] = []
         self.commands: list[tuple[int, str]] = []
         self.trials: list[int] = []
@@ -325,8 +327,8 @@ class Session:
             case "QUIT":
                 self.step("quit", lambda: self.say("221 2.0.0 bye"))
                 raise HungUp
-            case _:
-                self.say("500 5.5.1 what?")
+            case other:
+                self.say((other == "HELO" and self.server.helo) or "500 5.5.1 what?")
 
     def step(self, name: str, ordinary: Callable[[], None]) -> None:
         self.ordinary = ordinary

@@ -34,10 +34,20 @@ _CHUNK = 64 * 1024
 _RECORD = 16 * 1024
 _FAREWELL = 1.0
 _SHORT = 5.0
+_PERMANENT = 5
+_TLS_PORT = 465
+_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""How an alert or a handshake begins in TLS (RFC 8446 §5.1)."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE")
+"""What OpenSSL makes of a greeting in clear."""
 
 
 class HungUp(RelayError):
     """The connection has ended, by the relay or on the way."""
+
+
+class Overdue(RelayError):
+    """A phase took longer than it may."""
 
 
 class Connection(smtplib.SMTP):
@@ -51,6 +61,7 @@ class Connection(smtplib.SMTP):
         super().__init__(local_hostname=relay.local_hostname or "", timeout=relay.timeout)
         self.relay = relay
         self._replies = ReplyReader()
+        self._heard = b""
         self._aborted = False
         self._doing = "nothing"
         self._allowed = 0.0
@@ -70,13 +81,8 @@ class Connection(smtplib.SMTP):
 
     def open(self) -> None:
         """Connect, greet, encrypt and log in, as the relay's settings say."""
-        self._replies = ReplyReader()
         try:
-            self._dial()
-            if self.relay.security is Security.TLS:
-                self._encrypt()
-            self._begin("the greeting", self.relay.timeout)
-            self._expect(GREETING, "the greeting", self._next_reply().cooked())
+            self._reach()
             self._greet()
             if self.relay.security in (Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY):
                 self._start_tls()
@@ -208,29 +214,57 @@ class Connection(smtplib.SMTP):
 
     # --- opening -------------------------------------------------------------------------------------------------
 
-    def _dial(self) -> None:
+    def _reach(self) -> None:
+        """Try each address of the relay's name until one greets us (RFC 5321 §5.1)."""
         host, port = self.relay.host, self.relay.port
         self._host = host  # smtplib's own name for it
-        self._begin("connecting", self.relay.timeout)
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise RelayError(f"cannot find {host}: {_plain(error)}") from error
-        problem: OSError | None = None
-        for left, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):
+        problems: list[RelayError] = []
+        # Each address gets its share, so that a silent one cannot use up the time of all.
+        share = self.relay.timeout / len(found)
+        for family, kind, protocol, _, address in found:
             try:
-                self.sock = sock = socket.socket(family, kind, protocol)
-                # Each address gets its share, so that the first one cannot use up the time of all.
-                sock.settimeout(self._remaining() / left)
-                sock.connect(address)
-                # The end of the body is a write of its own: without this it waits 40 ms for a delayed ACK.
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                problem = error
+                self._dial((family, kind, protocol), address, share)
+                self._hear_greeting()
+            except RelayError as error:
                 self.close()
+                problems.append(error)
+                if error.hopeless or self._aborted:
+                    break
             else:
                 return
-        raise RelayError(f"cannot connect: {_plain(problem)}") from problem
+        raise _most_telling(problems)
+
+    def _dial(self, kind: tuple[int, int, int], address: Any, seconds: float) -> None:
+        self._replies, self._heard = ReplyReader(), b""
+        self._begin("connecting", seconds)
+        try:
+            self.sock = sock = socket.socket(*kind)
+            self._armed().connect(address)
+            # The end of the body is a write of its own: without this it waits 40 ms for a delayed ACK.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            raise RelayError(f"cannot connect: {_plain(error)}") from error
+
+    def _hear_greeting(self) -> None:
+        if self.relay.security is Security.TLS:
+            self._encrypt()
+        self._begin("the greeting", self.relay.timeout)
+        try:
+            reply = self._next_reply()
+        except RelayError as error:
+            raise self._or_is_it_tls(error) from error
+        self._expect(GREETING, "the greeting", reply.cooked())
+
+    def _or_is_it_tls(self, error: RelayError) -> RelayError:
+        """A port that speaks TLS from the start waits for us in silence, or answers in TLS."""
+        might_be = self.relay.port == _TLS_PORT or isinstance(error, Overdue) or self._heard.startswith(_TLS_RECORDS)
+        if self.relay.security is Security.TLS or not might_be or self._aborted:
+            return error
+        return RelayError(f"{error}; if this port speaks TLS from the start, write smtps:// for smtp://")
 
     def _greet(self) -> None:
         if not self.local_hostname:
@@ -238,9 +272,15 @@ class Connection(smtplib.SMTP):
         self._begin("EHLO", self.relay.timeout)
         if self._replies:
             raise self._over("the relay said more than it was asked")
-        code, _ = self.ehlo()
-        if code != OK:
-            raise self._over(f"EHLO was refused: {code}")
+        code, text = self.ehlo()
+        if code == OK:
+            return
+        refusal = RawReply(code, tuple(text.split(b"\n"))).cooked()
+        # RFC 5321 §3.2: a server that does not know EHLO may know HELO.
+        if code // 100 != _PERMANENT or self.helo()[0] != OK:
+            raise self._over(f"EHLO was refused: {refusal}", reply=refusal)
+        self.esmtp_features.clear()
+        logger.debug("%s: greeted by HELO, for EHLO was refused: %s", self.relay.name, refusal)
 
     def _start_tls(self) -> None:
         if not self.has_extn("starttls"):
@@ -272,6 +312,11 @@ class Connection(smtplib.SMTP):
             raise self._over(reason, hopeless=True) from error
         except TimeoutError:
             raise self._late() from None
+        except ssl.SSLError as error:
+            hint = ""
+            if error.reason in _NO_TLS and self.relay.security is Security.TLS:
+                hint = "; this port does not speak TLS from the start: write smtp:// for smtps:// (it uses STARTTLS)"
+            raise self._over(f"the connection broke at the TLS handshake: {_plain(error)}{hint}") from error
         except (OSError, ValueError) as error:
             raise self._broken(error) from error
 
@@ -325,6 +370,7 @@ class Connection(smtplib.SMTP):
             raise self._broken(error) from error
         if not data:
             raise self._over(f"the relay closed the connection at {self._doing}")
+        self._heard = self._heard or data[:2]
         self._replies.feed(data)
 
     def _expect(self, code: int, what: str, reply: Reply) -> None:
@@ -338,7 +384,8 @@ class Connection(smtplib.SMTP):
         return RelayError(reason, hopeless=hopeless, reply=reply)
 
     def _late(self) -> RelayError:
-        return self._over(f"{self._doing} took longer than {self._allowed:g} s")
+        self.close()
+        return Overdue(f"{self._doing} took longer than {self._allowed:g} s")
 
     def _broken(self, error: Exception) -> RelayError:
         return self._over(f"the connection broke at {self._doing}: {_plain(error)}")
@@ -351,6 +398,16 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
         raise RelayError(f"ca_file {ca_file} cannot be read: {_plain(error)}", hopeless=True) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _most_telling(problems: list[RelayError]) -> RelayError:
+    """Of what the addresses of a name met: what a relay said, else the last."""
+    told = [problem for problem in problems if problem.reply is not None or problem.hopeless]
+    problem = (told or problems)[-1]
+    if len({str(one) for one in problems}) == 1:
+        return problem
+    reason = f"{problem} ({len(problems)} addresses of the relay were tried)"
+    return RelayError(reason, hopeless=problem.hopeless, reply=problem.reply)
 
 
 def _address_literal(address: str) -> str:
