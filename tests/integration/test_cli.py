@@ -552,7 +552,7 @@ def test_doctor_finds_nothing_wrong_where_nothing_is(shell, redis_url, smtp_sink
     shell.set("MAILBATCH_SMTP_URL", smtp_sink.url)
     found = shell.json("doctor")
     assert [(f["check"], f["ok"]) for f in found] == [
-        (check, True) for check in ("settings", "database", "redis", "smtp", "workers", "runs")
+        (check, True) for check in ("settings", "database", "redis", "celery", "smtp", "workers", "runs")
     ]
 
 
@@ -604,13 +604,14 @@ def test_doctor_says_all_that_is_wrong_and_what_to_do(shell, tmp_path):
         shell.set("MAILBATCH_SENDR", "x")
         lines = shell("doctor", code=1).splitlines()
     assert [line.split()[:2] for line in lines] == [
-        ["wrong", check] for check in ("settings", "database", "redis", "smtp", "workers")
+        ["wrong", check] for check in ("settings", "database", "redis", "celery", "smtp", "workers")
     ]
     assert "MAILBATCH_SENDR is no setting; did you mean MAILBATCH_SENDER?" in lines[0]
     assert "run `mailbatch migrate`" in lines[1]
     assert "check MAILBATCH_REDIS_URL" in lines[2]
-    assert "check MAILBATCH_SMTP_URL" in lines[3]
-    assert "cannot be asked without their broker" in lines[4]
+    assert "check MAILBATCH_REDIS_URL" in lines[3]
+    assert "check MAILBATCH_SMTP_URL" in lines[4]
+    assert "cannot be asked without their broker" in lines[5]
     assert "geheim" not in "".join(lines)
 
 

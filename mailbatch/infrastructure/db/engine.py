@@ -176,6 +176,14 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
+def rehearsing(engine: Engine) -> Iterator[Connection]:
+    """A transaction that may write, and is rolled back at the end. Raises ``StoreError``."""
+    with _translated(engine), engine.connect() as connection, connection.begin() as transaction:
+        yield connection
+        transaction.rollback()
+
+
+@contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A transaction that changes nothing, and that waits for no writer. Raises ``StoreError``."""
     with _translated(engine), engine.connect().execution_options(**{_READ_ONLY: True}) as connection:
@@ -215,10 +223,11 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-_PREPARED = (
+UNPREPARED = (
     "a pooler gives each transaction another session: put prepare_threshold=none into MAILBATCH_DATABASE_URL "
     "(postgresql://…?prepare_threshold=none)"
 )
+"""What to do where prepared statements fail."""
 _MIGRATE = "run `mailbatch migrate`"
 _READ_ONLY_SERVER = "it takes no writes: MAILBATCH_DATABASE_URL must lead to the primary, not to a standby"
 _TAKEN = (
@@ -226,8 +235,8 @@ _TAKEN = (
     "(MAILBATCH_DATABASE_SCHEMA, or a database of their own)"
 )
 _ADVICE_BY_STATE = {
-    "26000": _PREPARED,  # prepared statement … does not exist
-    "42P05": _PREPARED,  # prepared statement … already exists
+    "26000": UNPREPARED,  # prepared statement … does not exist
+    "42P05": UNPREPARED,  # prepared statement … already exists
     "42P01": _MIGRATE,  # undefined table
     "42P07": _TAKEN,  # table or index … already exists
     "55P03": "something else uses the table for long: stop it, or try again later",  # lock timeout
@@ -244,8 +253,8 @@ _ADVICE_BY_TEXT = {
     "unsupported startup parameter": (
         "remove it from MAILBATCH_DATABASE_URL and PGOPTIONS, or add it to ignore_startup_parameters in PgBouncer"
     ),
-    "prepared statement": _PREPARED,
-    "bind message": _PREPARED,
+    "prepared statement": UNPREPARED,
+    "bind message": UNPREPARED,
     "already exists": _TAKEN,
 }
 """SQLite and poolers have no codes of their own, and speak English only."""
@@ -279,10 +288,10 @@ _NOT_CARRIED = (
 )
 
 
-def qualified(connection: Connection, table: sa.Table) -> str:
+def qualified(connection: Connection, table: sa.FromClause) -> str:
     """The name of ``table`` as SQL spells it, with its schema if one is set for ``connection``."""
     preparer = connection.dialect.identifier_preparer
-    return preparer.format_table(sa.table(table.name, schema=schema_of(connection)))
+    return preparer.format_table(sa.table(str(table.description), schema=schema_of(connection)))
 
 
 def place(engine: Engine) -> str:

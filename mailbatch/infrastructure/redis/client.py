@@ -68,6 +68,27 @@ def place_of(client: redis.Redis) -> str:
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
+def explain(error: Exception) -> tuple[str, str]:
+    """What Redis, or who speaks with it, said, in one line; and what to do, if that is known."""
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return said, next((advice for text, advice in _ADVICE.items() if text in said), "")
+
+
+_ADVICE = {
+    "OOM": "Redis is full: raise its maxmemory, or remove what fills it (maxmemory-policy must be noeviction)",
+    "maxmemory": "Redis is full: raise its maxmemory, or remove what fills it (maxmemory-policy must be noeviction)",
+    "read only replica": "this is a replica: MAILBATCH_REDIS_URL must lead to the primary",
+    "permissions": "its ACL does not suffice: docs/how-to/deploy.md has one that does (ACL SETUSER)",
+    "EXEC without MULTI": "its ACL does not suffice: docs/how-to/deploy.md has one that does (ACL SETUSER)",
+    "MISCONF": "Redis cannot save to its disk: see its log, or set stop-writes-on-bgsave-error no",
+    "cluster": "a Redis Cluster is not supported: name one server",
+    "MOVED": "a Redis Cluster is not supported: name one server",
+    "uthentication": "check user and password in MAILBATCH_REDIS_URL",
+    "WRONGPASS": "check user and password in MAILBATCH_REDIS_URL",
+}
+"""By what Redis says, and by what redis-py makes of it."""
+
+
 def _as_redis_py(url: str) -> str:
     """``url`` in redis-py's own words."""
     parts = urlsplit(url)

@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
     "Set up": {
         "demo": Entry("demo", "See it all at work, with nothing to set up.", "demo --keep-running"),
         "migrate": Entry("migrate", "Make the tables, or bring them up to date.", "migrate"),
+        "grants": Entry("grants", "Print what each role of PostgreSQL needs.", "grants send --to mailbatch_worker"),
         "doctor": Entry("doctor", "Check everything, and say what to do.", "doctor"),
         "config": Entry("settings", "Show the settings, or check them.", "config show"),
         "serve": Entry("serve", "Serve the HTTP API and the console.", "serve --port 8000"),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mailbatch.bootstrap import Parts
 
-LONGEST = 6.0
+LONGEST = 10.0
 """Seconds for which a check may take; connects are given up after five."""
 _SMTP_TIMEOUT = 5.0
 
@@ -35,9 +35,12 @@ class Finding:
 @click.command
 @as_json
 def doctor(*, as_json: bool) -> None:
-    """Check settings, database, tables, Redis, relay and workers, and say what to do. Exit code 1 if one is wrong."""
+    """Check settings, database, Redis, Celery, relay and workers, and say what to do. Exit code 1 if one is wrong.
+
+    Database and Redis are tried with all that a run does to them; nothing of it is left.
+    """
     with opened(migrated=False) as parts:
-        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _smtp, _workers)]
+        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _celery, _smtp, _workers)]
         if all(finding.ok for finding in findings if finding.check == "database"):
             findings.append(_bounded(_runs, parts))
     if as_json:
@@ -95,16 +98,47 @@ def _settings(parts: Parts) -> Finding:
 def _database(parts: Parts) -> Finding:
     from mailbatch.infrastructure.db.engine import place
     from mailbatch.infrastructure.db.migrate import ensure_whole, head
+    from mailbatch.infrastructure.db.rehearsal import rehearse
 
     ensure_whole(parts.engine)
-    return Finding("database", ok=True, found=f"{place(parts.engine)}, tables at revision {head()}")
+    between = _between(parts)
+    if between is not None and not between.ok:
+        return between
+    rehearse(parts.engine)
+    found = f"{place(parts.engine)}, tables at revision {head()}, takes what a run writes"
+    return Finding("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
+
+
+def _between(parts: Parts) -> Finding | None:
+    """The pooler before the database, and whether it suits; None where there is none."""
+    if parts.engine.dialect.name != "postgresql":
+        return None
+    from mailbatch.infrastructure.db.engine import UNPREPARED, place
+    from mailbatch.infrastructure.db.poolers import find
+
+    pooler = find(parts.engine)
+    if pooler is None:
+        return None
+    if pooler.forgets:
+        found = f"{place(parts.engine)} is behind a pooler in transaction mode, where prepared statements fail"
+        return Finding("database", ok=False, found=found, advice=UNPREPARED)
+    mode = " in transaction mode" if pooler.shares else ""
+    return Finding("database", ok=True, found=f"behind a pooler{mode}")
 
 
 def _redis(parts: Parts) -> Finding:
-    from mailbatch.infrastructure.redis.client import place_of
-    from mailbatch.infrastructure.redis.lock import ADVICE
+    from redis import RedisError
 
-    parts.redis.ping()
+    from mailbatch.infrastructure.redis.client import explain, place_of
+    from mailbatch.infrastructure.redis.lock import ADVICE
+    from mailbatch.infrastructure.redis.rehearsal import eviction, rehearse
+
+    try:
+        rehearse(parts.redis, parts.keys)
+        policy = eviction(parts.redis)
+    except RedisError as error:
+        found, advice = explain(error)
+        return Finding("redis", ok=False, found=f"{place_of(parts.redis)}: {found}", advice=advice or _ADVICE["redis"])
     lock = parts.lock("send-all")
     holder = lock.holder()
     if holder is None:
@@ -117,7 +151,29 @@ def _redis(parts: Parts) -> Finding:
         return Finding("redis", ok=False, found="the lock of send-all never ends", advice=advice)
     else:
         state = f"send-all is running on {holder.owner}"
-    return Finding("redis", ok=True, found=f"{place_of(parts.redis)} answers, {state}")
+    if policy is not None:
+        found = f"{place_of(parts.redis)} drops keys when it is full (maxmemory-policy {policy}), and with them calls"
+        return Finding("redis", ok=None, found=found, advice="set maxmemory-policy noeviction")
+    return Finding("redis", ok=True, found=f"{place_of(parts.redis)} takes what a run writes, {state}")
+
+
+def _celery(parts: Parts) -> Finding:
+    """Broker and result backend, tried as a worker uses them."""
+    from kombu.exceptions import OperationalError
+    from redis import RedisError
+
+    from mailbatch.batch.calling import celery_app
+    from mailbatch.batch.rehearsal import NotDelivered, rehearse_broker, rehearse_results
+    from mailbatch.infrastructure.redis.client import explain
+
+    app = celery_app(parts)
+    for what, rehearse in (("broker", rehearse_broker), ("result backend", rehearse_results)):
+        try:
+            rehearse(app)
+        except (RedisError, OperationalError, NotDelivered) as error:
+            found, advice = explain(error)
+            return Finding("celery", ok=False, found=f"{what}: {found}", advice=advice or _ADVICE["redis"])
+    return Finding("celery", ok=True, found="broker and result backend carry calls, broadcasts and results")
 
 
 def _smtp(parts: Parts) -> Finding:
@@ -141,6 +197,11 @@ def _workers(parts: Parts) -> Finding:
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
         return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])
+    if answered.taking and answered.mute:
+        found = (
+            f"{answered.taking[0]} lives and answers nobody (worker_enable_remote_control is off): no revoke ends a run"
+        )
+        return Finding("workers", ok=None, found=found, advice="end a run by `mailbatch pause --all`")
     if answered.taking:
         return Finding("workers", ok=True, found=f"{answered.taking[0]} answers")
     if answered.others:
@@ -167,6 +228,7 @@ _ADVICE: dict[str, Any] = {
     "settings": "see docs/reference/settings.md",
     "database": "check MAILBATCH_DATABASE_URL and that the server runs",
     "redis": "check MAILBATCH_REDIS_URL and that the server runs",
+    "celery": "check MAILBATCH_BROKER_URL, MAILBATCH_RESULT_BACKEND and celeryconfig.py",
     "smtp": "check MAILBATCH_SMTP_URL and that the relay takes mail from this host",
     "runs": "see `mailbatch status`",
     "workers": "start one with `celery -A mailbatch worker -B`",

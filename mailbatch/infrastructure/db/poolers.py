@@ -1,0 +1,48 @@
+"""Find out whether a pooler stands between us and PostgreSQL, and whether prepared statements survive it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from mailbatch.infrastructure.db.engine import reading
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+_ROUNDS = 12
+_FORGOTTEN = (psycopg.errors.DuplicatePreparedStatement, psycopg.errors.InvalidSqlStatementName)
+
+
+@dataclass(frozen=True, slots=True)
+class Pooler:
+    """``shares``: two connections met in one session (pool_mode = transaction). ``forgets``: what one has prepared."""
+
+    shares: bool
+    forgets: bool
+
+
+def find(engine: Engine) -> Pooler | None:
+    """The pooler before the database of ``engine``; None if there is none. Raises ``StoreError``."""
+    with ExitStack() as opened:
+        ours: list[Any] = [opened.enter_context(reading(engine)).connection.driver_connection for _ in range(2)]
+        if all(raw.info.backend_pid == _session(raw) for raw in ours):
+            return None
+        met: list[set[int]] = [set() for _ in ours]
+        try:
+            for _ in range(_ROUNDS):
+                for raw, sessions in zip(ours, met, strict=True):
+                    sessions.add(_session(raw, prepare=raw.prepare_threshold is not None))
+        except _FORGOTTEN:
+            return Pooler(shares=True, forgets=True)
+        return Pooler(shares=bool(met[0] & met[1]) or any(len(sessions) > 1 for sessions in met), forgets=False)
+
+
+def _session(raw: psycopg.Connection[Any], *, prepare: bool = False) -> int:
+    """The process that serves this transaction; a pooler names another when a client connects."""
+    with raw.transaction():
+        row = raw.execute("SELECT pg_backend_pid()", prepare=prepare).fetchone()
+    return int(row[0]) if row else 0

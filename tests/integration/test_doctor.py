@@ -1,0 +1,175 @@
+"""``mailbatch doctor`` tries what a run needs, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+from support.databases import contents
+from support.postgres import PostgresServer
+from support.waiting import wait_until
+
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.redis.client import connect as redis_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
+
+DEPLOY = Path(__file__).parents[2] / "docs/how-to/deploy.md"
+Say = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def doctor(say: Say, sqlite_url: str, redis_url: str, smtp_sink: Any) -> Callable[..., dict[str, Any]]:
+    """Calls the doctor; returns what it found, by check."""
+    usual = {"DATABASE_URL": sqlite_url, "REDIS_URL": redis_url, "SMTP_URL": smtp_sink.url, "SENDER": "a@example.com"}
+
+    def ask(**settings: str) -> dict[str, Any]:
+        _, out, err = say("doctor", "--json", **{**usual, **settings})
+        assert "Traceback" not in err
+        return {found["check"]: found for found in json.loads(out)}
+
+    return ask
+
+
+def told(finding: dict[str, Any]) -> str:
+    return f"{finding['found']}; {finding['advice']}"
+
+
+def test_nothing_is_left_of_what_it_tries(doctor, database_url, redis_url):
+    engine = connect(database_url)
+    before = contents(engine)
+    found = doctor(DATABASE_URL=database_url)
+    assert all(finding["ok"] for finding in found.values()), found
+    assert "takes what a run writes" in found["database"]["found"]
+    assert contents(engine) == before
+    engine.dispose()
+    with redis_at(redis_url) as client:
+        assert list(client.scan_iter("*doctor*")) == []
+
+
+@pytest.fixture
+def standby(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    with PostgresServer(durable=False, like=postgres_server) as server:
+        yield server
+
+
+def test_a_standby_takes_no_writes(doctor, standby, postgres_template, postgres_server):
+    name = postgres_server.create_database(postgres_template)
+    with psycopg.connect(standby.url().replace("+psycopg", ""), autocommit=True) as connection:
+        there = sql.SQL("SELECT 1 FROM pg_database WHERE datname = {}").format(name)
+        wait_until(lambda: connection.execute(there).fetchone() is not None, 30, "the standby has the database")
+    found = doctor(DATABASE_URL=standby.url(name))["database"]
+    postgres_server.drop_database(name)
+    assert not found["ok"]
+    assert "must lead to the primary" in told(found)
+
+
+def test_a_role_without_the_grants_is_told_which(doctor, postgres_url):
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS half_a_worker")
+        connection.execute("CREATE ROLE half_a_worker LOGIN")
+        connection.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON mail_reservations TO half_a_worker")
+        try:
+            found = doctor(DATABASE_URL=postgres_url.replace("mailbatch@", "half_a_worker@"))["database"]
+        finally:
+            connection.execute("DROP OWNED BY half_a_worker")
+            connection.execute("DROP ROLE half_a_worker")
+    assert not found["ok"]
+    assert "lacks" in found["found"]
+    assert "UPDATE on batch_runs" in found["found"]
+    assert "mailbatch grants send" in told(found)
+
+
+@pytest.mark.parametrize("mode", ["a file", "a folder"])
+def test_an_sqlite_file_that_cannot_be_written_is_not_ok(doctor, sqlite_url, mode, monkeypatch):
+    query = "?mode=ro&uri=true" if mode == "a file" else "?immutable=1&uri=true"
+    found = doctor(DATABASE_URL=sqlite_url.replace("sqlite:///", "sqlite:///file:") + query)["database"]
+    assert not found["ok"]
+    assert "readonly" in found["found"].replace("-", "")
+
+
+def test_a_full_redis_is_not_ok(doctor, private_redis):
+    with redis_at(private_redis.url) as client:
+        client.config_set("maxmemory", "1mb")
+        found = doctor(REDIS_URL=private_redis.url)
+        assert not found["redis"]["ok"]
+        assert "raise its maxmemory" in told(found["redis"])
+        assert not found["celery"]["ok"]
+        client.config_set("maxmemory", "0")
+
+
+def test_a_redis_that_drops_keys_is_noted(doctor, private_redis):
+    with redis_at(private_redis.url) as client:
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    found = doctor(REDIS_URL=private_redis.url)["redis"]
+    assert "maxmemory-policy allkeys-lru" in found["found"]
+    assert "noeviction" in found["advice"]
+
+
+def test_a_replica_is_not_ok(doctor, private_redis):
+    with redis_at(private_redis.url) as client:
+        client.config_set("replica-serve-stale-data", "yes")
+        client.replicaof("127.0.0.1", 1)
+    found = doctor(REDIS_URL=private_redis.url)
+    assert not found["redis"]["ok"]
+    assert "must lead to the primary" in told(found["redis"])
+    assert not found["celery"]["ok"]
+
+
+ENOUGH = re.search(r"ACL SETUSER mailbatch on >\S+ (.*)", DEPLOY.read_text(encoding="utf-8"))[1]
+SCANTY = ("-lpush", "-brpop", "-publish", "-psubscribe", "-eval", "-zadd", "-hset", "-sadd", "-setex", "-multi")
+
+
+def with_user(server: EmbeddedRedis, rules: str) -> str:
+    with redis_at(server.url) as client:
+        client.execute_command("ACL", "SETUSER", "shop", "reset", "on", ">geheim", *rules.split())
+    return server.url.replace("redis+socket://", "redis+socket://shop:geheim@")
+
+
+def test_the_acl_that_is_documented_suffices(doctor, private_redis):
+    found = doctor(REDIS_URL=with_user(private_redis, ENOUGH))
+    assert found["redis"]["ok"], found
+    assert found["celery"]["ok"], found
+
+
+@pytest.mark.parametrize("lacking", [*SCANTY, "-subscribe", "resetchannels", "resetkeys ~other:*"])
+def test_an_acl_that_does_not_suffice_for_a_worker_is_found(doctor, private_redis, lacking):
+    found = doctor(REDIS_URL=with_user(private_redis, f"{ENOUGH} {lacking}"))
+    wrong = [finding for finding in found.values() if finding["check"] in {"redis", "celery"} and not finding["ok"]]
+    assert wrong, found
+    assert "ACL does not suffice" in told(wrong[0])
+    assert "geheim" not in json.dumps(found)
+
+
+@pytest.mark.parametrize("url", ["sentinel://h:26379/0", "redis+sentinel://h/0", "redis-cluster://h/0", "amqp://h"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "BROKER_URL", "RESULT_BACKEND"])
+def test_forms_of_redis_that_are_not_supported_are_refused_in_a_line(say, url, name):
+    code, _, err = say("doctor", **{name: url})
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "must begin with redis://" in err
+
+
+def test_a_worker_without_remote_control_is_not_taken_for_none(stack):
+    stack.folder.mkdir()
+    (stack.folder / "celeryconfig.py").write_text("worker_enable_remote_control = False\n")
+    ask = partial(stack.cli, "doctor", "--json")
+    found = {f["check"]: f for f in json.loads(ask().stdout)}["workers"]
+    assert "none answers" in found["found"]
+    worker = stack.worker()
+    found = {f["check"]: f for f in json.loads(ask().stdout)}["workers"]
+    assert "worker_enable_remote_control is off" in found["found"]
+    assert stack.cli("reserve", "--to", "a@example.com", "--subject", "s", "--text", "t").returncode == 0
+    assert stack.json("send-all")["sent"] == 1
+    assert "Traceback" not in worker.log_text()
