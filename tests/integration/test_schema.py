@@ -262,3 +262,23 @@ def test_new_tables_are_not_made_elsewhere_than_the_old_ones(empty_postgres_url)
     upgrade(empty_postgres_url, schema="public")
     assert sa.inspect(engine).get_table_names(schema="mailbatch") == []
     engine.dispose()
+
+
+def test_a_row_that_an_application_with_its_tables_in_another_schema_may_have_written_stays(empty_postgres_url):
+    make_older(empty_postgres_url)
+    engine = sa.create_engine(empty_postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA shop")
+        connection.exec_driver_sql("CREATE TABLE shop.orders (id integer)")
+    [note] = upgrade(empty_postgres_url)
+    assert "DELETE FROM alembic_version WHERE version_num = '0002'" in note
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT * FROM alembic_version").all() == [("0002",)]
+    engine.dispose()
+
+
+def test_two_installations_of_the_version_before_are_no_strangers_to_each_other(empty_postgres_url):
+    make_older(empty_postgres_url)
+    make_older(empty_postgres_url, schema="other")
+    assert upgrade(empty_postgres_url) == []
+    assert upgrade(empty_postgres_url, schema="other") == []

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.reflection import ObjectKind
 
 from mailbatch.domain.errors import NotMigrated
-from mailbatch.infrastructure.db.engine import place, schema_of
+from mailbatch.infrastructure.db.engine import place, qualified, schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 REVISIONS = {"0001": "mailbatch_0001", "0002": "mailbatch_0002"}
 """What earlier versions called the revisions that they knew, and what those are called now."""
 
-_DELETION = "DELETE FROM alembic_version WHERE version_num = '{}'"
+_DELETION = "DELETE FROM {} WHERE version_num = '{}'"
+
+_TABLES = sa.text("""
+SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND (:everywhere OR n.nspname = :schema)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+""")
+"""Tables, but for those of PostgreSQL itself and of extensions."""
 
 _shared = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), nullable=False))
 _shared.append_constraint(sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
@@ -59,10 +68,11 @@ def take_over(connection: Connection, older: str) -> str | None:
             # No application looks for its own table in our schema; there it would be dropped by --autogenerate.
             _shared.drop(connection)
         return None
+    table = qualified(connection, _shared)
     return (
-        f"alembic_version still holds '{older}', which an earlier mailbatch or your application's Alembic wrote; "
+        f"{table} still holds '{older}', which an earlier mailbatch or your application's Alembic wrote; "
         f"if your application's migrations have no revision '{older}', run: "
-        f"{_DELETION.format(older)}"
+        f"{_DELETION.format(table, older)}"
     )
 
 
@@ -129,8 +139,17 @@ def _rows(connection: Connection) -> set[str]:
 
 
 def _has_tables_of_others(connection: Connection) -> bool:
-    present = set(sa.inspect(connection).get_table_names(schema=schema_of(connection)))
-    return bool(present - {*metadata.tables, _shared.name, VERSION_TABLE})
+    """Whether there are tables whose owner may have written into the same ``alembic_version``.
+
+    Without a schema of ours that is any table of the database: an application may keep its tables in schemas, and its
+    ``alembic_version`` where ours was.
+    """
+    known = {*metadata.tables, _shared.name, VERSION_TABLE}
+    if connection.dialect.name != "postgresql":
+        return bool(set(sa.inspect(connection).get_table_names()) - known)
+    schema = schema_of(connection)
+    found = connection.execute(_TABLES, {"everywhere": schema is None, "schema": schema or ""})
+    return bool(set(found.scalars()) - known)
 
 
 def _listed(names: set[str]) -> str:
