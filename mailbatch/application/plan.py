@@ -47,7 +47,7 @@ class Planned:
         if self.head:
             return str(BytesHeaderParser(policy=default).parsebytes(self.head)["Subject"] or "")
         mail = self.mail.mail
-        return mail.subject if mail.subject is not None else f"template {mail.template}"
+        return mail.subject or (f"template {mail.template}" if mail.template else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.application.compose import problems_of
 from mailbatch.domain.errors import InvalidReservation, MailbatchError
-from mailbatch.domain.reservation import Mail, Reservation
+from mailbatch.domain.reservation import Mail, Reservation, without_empty
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,16 +45,17 @@ class CheckDraft:
         Raises:
             InvalidReservation: with one line for each thing that is wrong.
         """
-        problems = problems_of(draft.mail, self.read_addresses, self.max_message_bytes)
+        mail = without_empty(draft.mail)
+        problems = problems_of(mail, self.read_addresses, self.max_message_bytes)
         try:
             reservation = Reservation(
                 id=draft.id or self.new_id(),
-                mail=draft.mail,
+                mail=mail,
                 scheduled_at=draft.scheduled_at,
                 expires_at=draft.expires_at,
                 priority=draft.priority,
                 idempotency_key=draft.idempotency_key,
-                tag=draft.tag,
+                tag=draft.tag or None,
             )
         except InvalidReservation as error:
             # Both look at the mail itself.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ _BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 # What may hold a comma in one mailbox (RFC 5322 §3.4).
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?P<end>"?)|\([^()]*\)')
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
+_MAY_BE_EMPTY = ("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +87,9 @@ class Mail:
         """Yield one line, beginning with the field's name, for each thing that no composer could mend."""
         if not self.recipients.strip():
             yield "recipients: is empty; give at least one address"
-        if self.template is None and self.subject is None:
+        if not self.template and self.subject is None:
             yield "subject: is missing; give one, or a template"
-        if self.template is None and self.body_text is None and self.body_html is None:
+        if not self.template and self.body_text is None and self.body_html is None:
             yield "body_text: is missing; give body_text, body_html or a template"
         for name in _ONE_LINE:
             yield from line_problems(name, getattr(self, name))
@@ -99,6 +100,22 @@ class Mail:
             yield from (p for p in line_problems("subject", self.subject) if "NUL" not in p and "surrogate" not in p)
         yield from header_problems(self.headers)
         yield from context_problems(self.context)
+
+
+def without_empty(mail: Mail) -> Mail:
+    """Return ``mail`` with None in place of empty texts, which mean that nothing is given.
+
+    Without a template the subject and the only body may be empty: the mail goes out so.
+    """
+    empty = {name for name in _MAY_BE_EMPTY if getattr(mail, name) == ""}
+    if not mail.template:
+        empty.discard("subject")
+        if not mail.body_html:
+            empty.discard("body_text")
+        elif mail.body_text is None:
+            empty.discard("body_html")
+    nothing: dict[str, Any] = dict.fromkeys(empty)
+    return replace(mail, **nothing) if empty else mail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +144,8 @@ class Reservation:
             *line_problems("idempotency_key", self.idempotency_key, longest=255),
             *line_problems("tag", self.tag, longest=255),
         ]
+        if self.idempotency_key == "":
+            problems.append("idempotency_key: is empty; leave it out, or give one that is this mail's own")
         # Asked of anything but an int, a range looks at each of its four billion numbers.
         if type(self.priority) is not int or self.priority not in PRIORITIES:
             problems.append(f"priority: {self.priority} is not a 32-bit integer")

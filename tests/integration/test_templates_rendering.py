@@ -212,7 +212,7 @@ def test_an_error_in_an_included_file_names_that_file(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["..", ".", "", "../welcome", "welcome/../welcome", "/etc", "a b", "welcome\n", "wélcome", "a\\b"]
+    "name", ["..", ".", " ", "../welcome", "welcome/../welcome", "/etc", "a b", "welcome\n", "wélcome", "a\\b"]
 )
 def test_a_template_name_is_one_plain_word(folder, name):
     [line] = faults(folder, template=name)

@@ -238,7 +238,8 @@ def _same(name: str, given: Any, stored: Any, connection: Connection) -> bool:
     if name in _JSON:
         given = None if given is None else json.loads(json.dumps(given))
         stored = None if stored is None else read_json(stored)
-    return bool(given == stored)
+    # An empty text, and an object without names, mean that nothing is given.
+    return bool((given or None) == (stored or None))
 
 
 def _as_compared(when: datetime, connection: Connection) -> Any:

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import CheckConstraint, Column, Index
+from sqlalchemy import CheckConstraint, Column, Index, event
 
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
@@ -121,6 +121,23 @@ mail_reservations = sa.Table(
     CheckConstraint("attempts >= 0 AND claim_no >= 0", name="attempts"),
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.05},
 )
+
+
+def _refuse_empty_keys() -> None:
+    """Two mails without a key must not be one. SQLite would make the table anew for a CHECK: there triggers do it."""
+    name = "ck_mail_reservations_idempotency_key"
+    check = f"ALTER TABLE %(fullname)s ADD CONSTRAINT {name} CHECK (idempotency_key <> '') NOT VALID"
+    triggers = [
+        f"CREATE TRIGGER {name}_{act.split()[0].lower()} BEFORE {act} ON mail_reservations "
+        "WHEN length(NEW.idempotency_key) = 0 BEGIN SELECT RAISE(ABORT, 'idempotency_key is empty; leave it out'); END"
+        for act in ("INSERT", "UPDATE OF idempotency_key")
+    ]
+    for dialect, statements in (("postgresql", [check]), ("sqlite", triggers)):
+        for statement in statements:
+            event.listen(mail_reservations, "after_create", sa.DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
+
+
+_refuse_empty_keys()
 
 
 def _where(condition: str) -> dict[str, Any]:

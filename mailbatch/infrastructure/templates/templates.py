@@ -66,8 +66,9 @@ class Templates:
             CannotCompose: with a line for each part that fails, naming the part and the line in it.
         """
         faults: list[str] = []
-        files = self._named_files(mail.template, faults) if mail.template is not None else {}
+        files = self._named_files(mail.template, faults) if mail.template else {}
         parts = {field: self._part(field, mail, files.get(field), faults) for field in FILES}
+        _drop_the_empty_body(mail, parts)
         faults += () if faults else self._gaps(mail, parts)
         if faults:
             raise CannotCompose(faults)
@@ -89,6 +90,8 @@ class Templates:
 
     def _part(self, field: str, mail: Mail, file: str | None, faults: list[str]) -> str | None:
         source = getattr(mail, field)
+        if source == "" and file is not None:
+            source = None  # an empty text is none: the template's goes before it
         try:
             if source is not None:
                 return self._from_source(field, source, mail.context or {})
@@ -187,6 +190,13 @@ def has_tags(mail: Mail) -> bool:
     """Return whether ``mail`` needs the template engine."""
     sources = [getattr(mail, field) for field in FILES]
     return mail.template is not None or any(source is not None and _TAG.search(source) for source in sources)
+
+
+def _drop_the_empty_body(mail: Mail, parts: dict[str, str | None]) -> None:
+    """Of two bodies an empty source is none; alone it is the mail's, which is empty then."""
+    for field, other in (("body_html", "body_text"), ("body_text", "body_html")):
+        if getattr(mail, field) == parts[field] == "" and parts[other] is not None:
+            parts[field] = None
 
 
 def _files(name: str) -> Iterator[tuple[str, str]]:

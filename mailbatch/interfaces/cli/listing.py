@@ -74,7 +74,7 @@ def list_command(*, limit: int, as_json: bool, **given: Any) -> None:
 
 def _subject(row: Row) -> str:
     """That of a template is not known before it is rendered."""
-    return row["subject"] if row["subject"] is not None else f"template {row['template']}"
+    return row["subject"] or (f"template {row['template']}" if row["template"] else "")
 
 
 def _counted(parts: Parts, which: Selection) -> str:
