@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _r = mail_reservations.c
+THROTTLED = "454 4.7.0 Throttling failure: Maximum sending rate exceeded."
 DAY = "454 4.7.0 Throttling failure: Daily message quota exceeded."
 
 
@@ -61,22 +62,21 @@ def pass_time(url: str) -> None:
 
 
 class Limit:
-    """At the end of a body: takes ``rate`` mails in any second, and throttles the others."""
+    """Takes ``rate`` mails in any second, and throttles the others."""
 
-    def __init__(self, rate: int) -> None:
-        self.rate, self.refused = rate, 0
+    def __init__(self, rate: int, text: str = THROTTLED) -> None:
+        self.rate, self.otherwise, self.refused = rate, say(text), 0
         self.took: deque[float] = deque()
         self._lock = threading.Lock()
 
     def __call__(self, session: Session) -> None:
         with self._lock:
             at = time.monotonic()
-            if len(self.took) >= self.rate and at - self.took[-self.rate] < 1.0:
+            if too_fast := len(self.took) >= self.rate and at - self.took[-self.rate] < 1.0:
                 self.refused += 1
-                session.say("454 4.7.0 Throttling failure: Maximum sending rate exceeded.")
-                return
-            self.took.append(at)
-        session.ordinary()
+            else:
+                self.took.append(at)
+        self.otherwise(session) if too_fast else session.ordinary()
 
 
 @pytest.mark.parametrize("dialogue", ["DATA", "BDAT"])
@@ -95,6 +95,17 @@ def test_a_relay_that_takes_14_a_second_gets_all_in_one_run_and_no_attempt_is_us
     # One burst, of what is on the wire at once; then a few at each peak.
     assert limit.refused <= 128 + 30
     assert len(parts.server.sessions) <= 8
+
+
+@pytest.mark.parametrize("dialogue", ["DATA", "BDAT"])
+def test_a_relay_that_closes_connections_over_its_rate_gets_all_over_few_connections(world, database_url, dialogue):
+    limit = Limit(14, "421 4.7.0 Try again later, closing connection")
+    parts = world({"mail": limit}, dialogue=dialogue)
+    reserve(database_url, 80)
+    report = tick(parts)
+    assert (report["outcome"], report["sent"]) == ("completed", 80)
+    assert column(database_url, "attempts") == {1}
+    assert len(parts.server.sessions) <= limit.refused + 8
 
 
 @pytest.mark.parametrize("text", [DAY, "452 4.3.1 Insufficient system storage", "454 4.7.1 Relay access denied"])

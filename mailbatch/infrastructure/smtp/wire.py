@@ -167,7 +167,7 @@ class Wire:
         """
         dialogue, name = session.dialogue, self.terms.relay.name
         self.drop(session)
-        if isinstance(error, HungUp) or dialogue.closing is not None:
+        if _is_over_its_mails(dialogue.closing or error):
             limit = dialogue.limit.name if dialogue.limit is not None else None
             reason = masked(str(dialogue.closing or error))
             self.terms.manners.ended(dialogue.finished, limit, idle=dialogue.idle, reason=reason)
@@ -201,6 +201,13 @@ class Wire:
     def _step_down(self, dialogue: Dialogue) -> None:
         reason = masked(dialogue.confused or "")
         self.terms.manners.step_down(dialogue.protocol, self.terms.relay.name, reason)
+
+
+def _is_over_its_mails(error: RelayError) -> bool:
+    """Whether a connection may have ended because it carried enough mails, not because we were too fast."""
+    if error.reply is None:
+        return isinstance(error, HungUp)
+    return concern_of(error.reply) not in {Concern.RATE, Concern.QUOTA, Concern.ACCOUNT}
 
 
 def hang_up(connection: Connection, terms: Terms) -> None:
