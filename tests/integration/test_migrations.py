@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -270,6 +273,25 @@ def test_a_revision_that_would_lose_rows_changes_nothing(sqlite, a_revision_that
         upgrade(str(sqlite.url))
     assert contents(sqlite) == before
     assert current(sqlite) == revision
+
+
+@pytest.mark.parametrize("database_url", ["sqlite", "postgresql"], indirect=True)
+def test_a_migration_that_is_killed_in_the_middle_leaves_nothing_behind(database_url, a_revision_that):
+    engine = connect(database_url)
+    fill(engine)
+    before, made, revision = contents(engine), ddl(engine), current(engine)
+    a_revision_that(
+        "op.add_column('mail_reservations', sa.Column('colour', sa.Text)); "
+        "op.execute('DELETE FROM mail_attempts'); import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    script = (
+        "import pathlib, sys; from mailbatch.infrastructure.db import migrate; "
+        "migrate._folder = lambda: pathlib.Path(sys.argv[1]); migrate.upgrade(sys.argv[2])"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(migrate._folder()), database_url], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (contents(engine), ddl(engine), current(engine)) == (before, made, revision)
+    engine.dispose()
 
 
 def test_rows_that_referred_to_nothing_before_do_not_stop_a_migration(sqlite, a_revision_that):
