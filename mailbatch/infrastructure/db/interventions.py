@@ -33,7 +33,6 @@ _REQUEUE: dict[str, Any] = {
     "retry_at": sa.case((_r.scheduled_at > now(), None), else_=now()),
     "attempts": 0,
     "finished_at": None,
-    "lease_until": None,
     "wire_at": None,
 }
 _RESOLVE: dict[str, Any] = {

@@ -150,7 +150,7 @@ def _redis(parts: Parts) -> Finding:
         advice = f"delete the key {lock.key}, which was set by hand"
         return Finding("redis", ok=False, found="the lock of send-all never ends", advice=advice)
     else:
-        state = f"send-all is running on {holder.owner}"
+        state = f"the lock of send-all is held by {holder.owner}"
     if policy is not None:
         found = f"{place_of(parts.redis)} drops keys when it is full (maxmemory-policy {policy}), and with them calls"
         return Finding("redis", ok=None, found=found, advice="set maxmemory-policy noeviction")
