@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import threading
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from celery import Celery
+from support.api import Api
 from support.backlogs import ended, reserve, runs, states
+from support.pages import Browser
 from support.sink import Sink
 from support.stack import Stack
 from support.waiting import wait_until
@@ -184,6 +187,19 @@ def test_a_worker_on_another_database_refuses_each_call_with_a_line_that_names_b
     assert runs(stack.database_url) == runs(nameless.database_url) == []
     assert states(stack.database_url) == states(nameless.database_url) == {"pending": 3}
     assert stack.json("send-all")["sent"] == 3
+
+
+def test_the_api_and_the_console_show_why_a_call_was_refused(nameless, stack, monkeypatch):
+    stack.worker("-c", "1")
+    both = [str(identity_of(url)) for url in (stack.database_url, nameless.database_url)]
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", nameless.redis_url)  # Celery's settings come from the environment alone
+    with Api({"database_url": nameless.database_url, "redis_url": nameless.redis_url}) as api:
+        answer = api.client.post("/api/run-now", params={"wait": 20})
+        assert answer.status_code == 409
+        assert all(name in answer.json()["detail"] for name in both)
+        browser = Browser(api.client)
+        page = browser.press(browser.open("/"), "Send now")
+        assert all(name in html.unescape(page.html) for name in both)
 
 
 def test_a_run_does_not_begin_under_another_databases_lock_and_nobody_advises_to_delete_it(nameless, stack, smtp_sink):
