@@ -88,7 +88,8 @@ _ABOUT_SENDING = (
     r"(?:mail|e-?mail|message)s? (?:limit|quota)|domain|plan)"
 )
 _OF_A_RECIPIENT = (
-    r"\breceiving\b|(?:can|may|is allowed to) (?:receive|be received)\b|storedrv\.deliver|recipient thread limit|"
+    r"\breceiving\b|has received\b|(?:can|may|is allowed to) (?:receive|be received)\b|storedrv\.deliver|"
+    r"recipient thread limit|"
     r"tried to reach|"
     r"try(?:ing)? to (?:reach|contact)|recipient(?:'s|s')|for mailbox|mailbox (?:for|of)\b|"
     r"(?:recipient|addressee|mailbox)\b(?: <?[^\s>]+@[^\s>]+>?)? (?:is (?:over|temporarily|currently)|"
@@ -240,7 +241,8 @@ KINDS = (
         concern=Concern.QUOTA,
         rule="RFC 3463 §3.5, §3.8: many codes are in use for it; the words decide, and it names no time",
         text=rf"{_ABOUT_SENDING}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_ABOUT_SENDING}|over your \w* ?quota|"
-        r"^[45]\.[3457]\.\d+ (?:.{0,80} )?quota\b.{0,10}\bexceed|policy rejection\W+quota|exceed sending limit|"
+        r"^[45]\.[3457]\.\d+ (?:.{0,80} )?quota\b.{0,10}\bexceed|policy rejection\W+quota|send\w* quota|"
+        r"quota for sending|exceed sending limit|"
         r"sandbox limit",
         unless=rf"{_OF_THIS_MAIL}|{_OF_A_RECIPIENT}|{_OF_CONNECTIONS}|storage|retry|lookup|{_HOUR}.{{0,10}}$",
     ),
@@ -259,7 +261,8 @@ KINDS = (
         text=r"(?:user|recipient|mailbox|address|account)\b.{0,30}\b(?:unknown|not found|do(?:es)?(?: not|n't) "
         r"(?:exist|have)|invalid|not known|no longer)|(?:unknown|no such|invalid|non-?existent|bad) "
         r"(?:local |destination )?(?:user|recipient|mailbox|address|account|person|domain)|"
-        r"no mailbox|not a valid (?:user|recipient|mailbox|address)",
+        r"no mailbox|not a valid (?:user|recipient|mailbox|address)|"
+        r"recipient\b.{0,20}\b(?:suspended|disabled|inactive|discontinued)",
         unless=r"sender|from address|credentials|authenti|relay",
         only=5,
     ),
@@ -284,17 +287,19 @@ KINDS = (
         enhanced=r"5\.7\.(?:5(?:0[1-3]|11)|70[0-9]|75[0-9]|23[2-9])|5\.1\.8(?!\d)",
         text=r"(?:sending|\byour? (?:\w+ ){0,2}(?:account|domain|subscription|organi[sz]ation|service)|(?:smtp |"
         r"this |the |user )?account|"
-        r"tenant|subscription|organi[sz]ation|domain|mail service)\b.{0,60}?\b(?:is|was|been|temporarily|"
+        r"tenant|subscription|organi[sz]ation|mail service|outbound mail)\b.{0,60}?\b(?:is|was|been|temporarily|"
         r"permanently|currently|has|not)?\s*"
         r"(?:suspended|disabled|blocked|locked|frozen|deactivated|inactive|not (?:yet )?(?:activated|active|"
         r"approved|enabled)|paused|banned|"
         r"terminated|expired|closed|restricted|under review|pending (?:approval|activation|review)|on hold|unpaid|"
         r"unverified|"
         r"not allowed to send)|(?:suspended|disabled|blocked|paused)\b.{0,30}\b(?:sending|for (?:this|your) account)|"
-        r"unusual sending activity|(?:bad|banned) (?:outbound )?sender|spam abuse detected|tenant has exceeded|"
+        r"unusual sending activity|not authori[sz]ed to send|disabled your account|"
+        r"\bdomain\b.{0,40}\b(?:suspended|unverified|not (?:verified|allowed to send))|"
+        r"(?:bad|banned) (?:outbound )?sender|spam abuse detected|tenant has exceeded|"
         r"payment (?:required|overdue)|unpaid invoice|account has (?:no|been)|\b(?:WM:BLU|HL:REP|HL:MEP)\b",
         unless=rf"{_OF_A_RECIPIENT}|recipient|mailbox|no such|\b4\.[12]\.\d|5\.1\.[1-7]\b|5\.2\.|address rejected|"
-        rf"sender address",
+        rf"sender address|discontinued|\b(?:spf|dkim|dmarc|url)\b",
     ),
     ReplyKind(
         name="host blocked",

@@ -56,6 +56,23 @@ RATE = """
 421 4.7.0 mail sending throttled
 450 5 messages per minute limit reached
 550 5.7.0 Too many emails per second. Please upgrade your plan
+450 4.7.1 Too many emails sent recently, try again in 60 seconds
+451 4.7.1 Sending rate limit exceeded, please slow down
+452 4.3.1 rate limit exceeded
+550 5.7.1 rate limit exceeded
+421 Rate limit exceeded. Try later
+421 Too many messages, slow down
+450 Requested action aborted: too much mail
+451 Throttled
+421 4.7.0 Temporarily throttled
+554 5.7.1 Sending limits: too many mails per second
+451 4.3.2 Server busy, please try again later
+421 4.4.5 Server busy, try later
+450 4.7.1 message rate exceeded (10/min)
+451 4.7.1 You've exceeded 20 messages/minute
+452 4.7.0 Mail rate too high
+421 4.7.0 temporarily rate limited
+421 4.7.0 Too many requests from this IP
 """
 
 QUOTA = """
@@ -112,6 +129,27 @@ QUOTA = """
 553 5.7.1 exceeded email sending limit for the day
 452 4.3.1 Daily quota exceeded
 451 4.7.0 sandbox: 200 messages per 24 hours exceeded
+552 5.7.0 Number of recipients per day exceeded
+550 5.7.1 Sender has exceeded daily recipient quota
+454 4.7.0 Daily message quota exceeded
+421 4.7.0 Message quota for today exceeded
+554 5.7.1 Hourly email limit exceeded
+450 4.7.0 Hourly quota exceeded for user ann
+550 5.7.1 <ann@example.org>: you have reached your hourly sending limit
+451 4.7.1 Mail limit per hour reached
+452 4.7.1 Maximum number of emails for today reached
+550 Your monthly quota is exhausted
+553 sorry, your daily relay limit is reached (#5.7.1)
+571 5.7.1 quota for sending exceeded
+550 5.7.1 User ann over daily limit of 500
+450 User sent too many messages today
+450 4.2.1 You have reached a Gmail sending limit
+550 5.4.5 Daily sending quota exceeded
+550 You exceeded your sending quota. Upgrade your plan.
+451 4.5.0 SMTP quota reached for this account
+554 5.2.2 SendAs quota exceeded
+554 Too many messages sent in 24 hours
+550 5.7.64 TenantAttribution; quota exceeded
 """
 
 ACCOUNT = """
@@ -153,6 +191,27 @@ ACCOUNT = """
 503 5.5.1 authentication required
 550 5.7.1 Authentication required
 554 5.7.1 Sending blocked: payment overdue
+535 5.7.139 Authentication unsuccessful, the user credentials were incorrect
+535 5.7.8 Username and Password not accepted.
+550 Account disabled
+550 5.7.1 Account is blocked for sending
+454 4.7.0 Account locked, contact support
+550 5.7.1 Your email service has been suspended due to non-payment
+554 5.7.1 Email account suspended for abuse
+550 SMTP account blocked
+550 Sender account is suspended
+550 5.7.1 We have temporarily disabled your account
+421 Your account is under review
+451 4.7.1 Sending from this account is paused
+550 5.7.1 Sending disabled
+554 5.7.1 Outbound mail disabled for this customer
+550 Subscription expired
+530 SMTP authentication is required.
+454 4.7.1 Relaying denied
+451 4.7.1 unable to relay for a@b.example
+550 User is not authorized to send: account not verified
+554 Email sending has been suspended
+571 Account not activated
 """
 
 SYSTEM = """
@@ -175,6 +234,15 @@ SYSTEM = """
 451 4.3.0 Mail server temporarily rejected message.
 452 4.3.1 temporary storage problem
 450 4.3.0 internal error
+452 4.3.1 No space left on device
+451 4.3.0 mail system is busy? internal software error
+452 4.3.1 Mail storage exhausted
+452 System storage exceeded
+451 insufficient resources
+431 4.3.1 Not enough storage space
+552 5.3.1 Mail queue full
+451 server is overloaded
+451 Temporary local problem: disk full
 """
 
 CONNECTION = """
@@ -261,6 +329,19 @@ RECIPIENT = """
 452 Recipient has reached its daily limit of messages
 450 4.2.1 mailbox temporarily disabled
 450 4.7.1 Recipient address rejected: user has exceeded the number of messages that may be received per day
+552 5.2.2 Over quota
+552 RCPT TO: user over quota
+452 4.2.2 user's mailbox is full
+422 4.2.2 Recipient mailbox full
+550 5.2.2 <x@y.example>: mailbox quota exceeded for this recipient
+450 4.2.1 recipient mailbox is receiving messages too fast
+550 5.2.1 user account disabled
+450 4.2.0 recipient is over daily receive limit
+452 4.2.2 Not enough storage space in the user's mailbox
+554 5.2.2 mailbox full; quota of 500 MB exceeded
+452 4.2.1 mailbox has reached its hourly message limit
+550 Recipient's account is suspended
+450 4.2.1 User x has received too many messages today
 """
 
 MAIL = """
@@ -303,6 +384,19 @@ MAIL = """
 452 4.5.3 Error: too many recipients
 452 Too many recipients for this message
 550 5.7.1 Plan your day with our limited offer: spam
+552 5.3.4 Message too large: limit is 10 MB
+552 Message size limit exceeded
+554 5.7.1 message exceeds maximum attachments limit
+550 5.7.1 Header line limit exceeded
+554 5.6.0 too many MIME parts
+550 5.7.1 Rejected: HELO does not match
+554 hop count limit exceeded
+550 DKIM signature expired
+550 5.7.1 domain of sender blocked by SPF
+550 Sender verify failed
+550 5.7.1 This message was blocked as spam. Limit your mail
+451 4.7.1 DNS timeout for a domain
+450 4.7.1 Client host: cannot find your hostname
 """
 
 TABLE = {
