@@ -13,15 +13,22 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from support.api import MAIL, Api
 from support.backlogs import database
 from support.sink import Sink
 from support.strange import Doors, fill, insert, quoted, reservation, stranger
 
+from mailbatch import client
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
+from mailbatch.domain.errors import KeyConflict
 from mailbatch.domain.reservation import Status
-from mailbatch.infrastructure.db.tables import mail_reservations
+from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.lanes import SqlLanes
+from mailbatch.infrastructure.db.runs import SqlRuns
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -216,11 +223,9 @@ def test_lists_go_on_behind_times_in_another_form(sqlite_url, redis_url, sink):
 
 # --- whatever there is ---
 
-_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=10), some, max_size=3),
-    max_leaves=8,
-)
+_LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+_FLAT = _LEAF | st.lists(_LEAF, max_size=3) | st.dictionaries(st.text(max_size=10), _LEAF, max_size=3)
+_JSON = _FLAT | st.lists(_FLAT, max_size=3) | st.dictionaries(st.text(max_size=10), _FLAT, max_size=3)
 _ANY = st.one_of(
     st.binary(max_size=40).map(lambda raw: f"x'{raw.hex()}'"),
     st.binary(max_size=40).map(lambda raw: f"CAST(x'{raw.hex()}' AS TEXT)"),
@@ -265,3 +270,39 @@ def test_whatever_else_sqlite_keeps(sqlite_template, tmp_path, redis_url, sink, 
     assert doors.faults == []
     got = taken(sink)
     assert [got[to] for to in good.values()] == [1] * len(good)
+
+
+# --- rows that somebody asks for by name ---
+
+
+@pytest.mark.parametrize("value", ["CAST(x'ff61' AS TEXT)", "x'ff61'"])
+@pytest.mark.parametrize("column", ["recipients", "subject", "body_text", "cc", "tag"])
+def test_a_key_whose_mail_is_no_text_is_a_conflict_for_an_application(sqlite_url, column, value):
+    engine = stranger(sqlite_url)
+    row = {**reservation(Status.PENDING), "idempotency_key": "'k'", column: value}
+    with engine.begin() as connection:
+        assert insert(connection, "mail_reservations", row)
+    plain = sa.create_engine(sqlite_url, poolclass=sa.NullPool)
+    with plain.begin() as connection, pytest.raises(KeyConflict, match=f"differs in .*{column}"):
+        client.reserve(connection, to="ann@example.org", subject="s", text="t", key="k")
+
+
+@pytest.mark.parametrize("columns", ["status = 'x'", "status = 99", "status = 2000", "answer = NULL"])
+def test_an_answer_of_another_shape_is_none(sqlite_url, columns):
+    with Api({"database_url": sqlite_url, "redis_url": "redis://127.0.0.1:1"}) as api:
+        api.post("/api/reservations", MAIL, 201, **{"Idempotency-Key": "order-1"})
+        with stranger(sqlite_url).begin() as connection:
+            connection.exec_driver_sql(f"UPDATE api_answers SET {columns}")  # noqa: S608
+        asked = api.client.post("/api/reservations", json=MAIL, headers={"Idempotency-Key": "order-1"})
+        assert asked.status_code in {409, 422}
+        assert len(api.get("/api/reservations")["items"]) == 1
+
+
+def test_a_reason_to_stop_that_is_none_stops(database_url):
+    engine = connect(database_url)
+    run_id = uuid4()
+    SqlRuns(engine).open(run_id, "send-all", Trigger.MANUAL, 1)
+    with database(database_url) as connection:
+        connection.execute(sa.update(batch_runs).values(stop="please"))
+    assert SqlLanes(engine).must_stop(run_id, 10) is RunOutcome.REVOKED
+    engine.dispose()

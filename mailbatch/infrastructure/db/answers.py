@@ -24,6 +24,7 @@ LEFT = 90.0
 Longer than any may wait for its answer; one that is slower yet finds out that it is not its own any more.
 """
 
+_STATUSES = range(200, 600)
 _a = api_answers.c
 
 
@@ -46,7 +47,10 @@ class SqlAnswers:
             return Begun.IN_PROGRESS
         if row.request != request:
             return Begun.OTHER
-        return Begun.IN_PROGRESS if row.status is None else Given(row.status, row.answer)
+        if row.status is None:
+            return Begun.IN_PROGRESS
+        # What somebody else wrote there cannot be answered.
+        return Given(row.status, row.answer) if row.status in _STATUSES and row.answer is not None else Begun.OTHER
 
     def finish(self, key: str, owner: str, status: int, answer: str) -> None:
         """Store the answer; see the port."""

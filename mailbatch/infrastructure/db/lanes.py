@@ -84,7 +84,8 @@ class SqlLanes:
         with reading(self.engine) as connection:
             row = connection.execute(statement).one_or_none()
         if row is not None and row.stop is not None:
-            return RunOutcome(row.stop)
+            # Whatever somebody wrote there, it is a word to stop.
+            return RunOutcome(row.stop) if row.stop in set(RunOutcome) else RunOutcome.REVOKED
         # A run without lane 0 has lost its lock, or soon will: whoever starts the next one takes over.
         return None if row is not None and row.outcome is None and row.led else RunOutcome.LOCK_LOST
 

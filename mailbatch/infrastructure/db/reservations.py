@@ -24,7 +24,7 @@ from mailbatch.infrastructure.db.traces import keep
 from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
@@ -206,15 +206,27 @@ def _may_compare(connection: Connection) -> bool:
 def _comparable(connection: Connection) -> list[Any]:
     """Columns to compare by, in a form that no setting of the application's connection changes.
 
-    Its engine may read JSON in its own way, and its DateStyle may be one that its driver cannot read.
+    Its engine may read JSON in its own way, its DateStyle may be one that its driver cannot read, and on SQLite its
+    driver refuses text that is no UTF-8.
     """
-    time_of = _microseconds if connection.dialect.name == "postgresql" else _as_text
-    forms = {**dict.fromkeys(_TIMES, time_of), **dict.fromkeys(_JSON, _as_text)}
+    forms: dict[str, Callable[[Any], Any]]
+    if connection.dialect.name == "postgresql":
+        forms = {**dict.fromkeys(_TIMES, _microseconds), **dict.fromkeys(_JSON, _as_text)}
+    else:
+        forms = {**dict.fromkeys(_COMPARED, _as_bytes), "priority": _as_it_is}
     return [_r.id, *(forms[name](_r[name]).label(name) if name in forms else _r[name] for name in _COMPARED)]
 
 
 def _microseconds(column: Any) -> sa.ColumnElement[int]:
     return sa.cast(sa.func.round(sa.cast(sa.extract("epoch", column) * 1_000_000, sa.Numeric)), sa.BigInteger)
+
+
+def _as_bytes(column: Any) -> sa.ColumnElement[bytes]:
+    return sa.cast(column, sa.LargeBinary)
+
+
+def _as_it_is(column: Any) -> Any:
+    return column
 
 
 def _as_text(column: Any) -> sa.ColumnElement[str]:
