@@ -19,7 +19,7 @@ from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.reservations import SqlReservations
-from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
@@ -232,3 +232,25 @@ def test_purge_takes_what_is_finished_and_old_up_to_its_page(engine: Engine, dat
     assert "failed" not in states(database_url)
     assert (desk.purge(1, 2), desk.purge(1, 2), desk.purge(1, 2)) == (2, 1, 0)
     assert states(database_url) == {"pending": 1, "sending": 1, "in_doubt": 1}
+
+
+def test_what_a_run_failed_and_has_expired_since_is_left(engine: Engine, database_url: str) -> None:
+    run_id = uuid4()
+    late = put(database_url, Status.FAILED, expires_at=datetime.now(UTC) - timedelta(seconds=5))
+    mails = [*late, *put(database_url, Status.FAILED), *put(database_url, Status.SENT)]
+    put(database_url, Status.FAILED)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="send-all", trigger="beat"))
+        named = [
+            {"run_id": run_id, "item_index": i, "reservation_id": own, "errors": []} for i, own in enumerate(mails)
+        ]
+        connection.execute(sa.insert(run_errors), named)
+    done = SqlInterventions(engine).requeue_run(run_id)
+    assert (done.changed, done.left) == (1, {Status.FAILED: 1, Status.SENT: 1})
+
+
+def test_nothing_that_is_not_finished_is_deleted_whoever_asks(engine: Engine, database_url: str) -> None:
+    mails = [own for status in Status for own in put(database_url, status)]
+    answers = SqlInterventions(engine).delete(mails, set(Status))
+    assert {answer.status for answer in answers if answer.changed} == FINISHED
+    assert states(database_url) == {status.value: 1 for status in Status if status not in FINISHED}
