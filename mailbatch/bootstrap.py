@@ -528,13 +528,14 @@ def read_settings() -> config.Settings:
     Raises:
         SettingsError: with one line for each setting that is wrong.
     """
+    from mailbatch.infrastructure.db.urls import read_parameters
     from mailbatch.infrastructure.mime.addresses import read_addresses
     from mailbatch.infrastructure.smtp.ehlo_name import read_ehlo_name
     from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
     settings = config.load()
     readers: dict[str, Callable[[str], object]] = {
-        "database_url": _read_parameters,
+        "database_url": read_parameters,
         "smtp_url": parse_smtp_url,
         "ehlo_name": read_ehlo_name,
         "sender": read_addresses,
@@ -555,14 +556,6 @@ def read_settings() -> config.Settings:
     if wrong:
         raise SettingsError("\n".join(wrong))
     return settings
-
-
-def _read_parameters(url: str) -> None:
-    """Check the parameters of a database's URL. Without any, nobody waits for SQLAlchemy: half of an import's time."""
-    if "?" in url:
-        from mailbatch.infrastructure.db.urls import read_url
-
-        read_url(url)
 
 
 _of_process: tuple[int, Parts] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,42 +24,49 @@ class NotDelivered(Exception):
 
 
 def rehearse_broker(app: Celery) -> None:
-    """Queue a message and take it, as a task is; broadcast one and hear it, as a control command is.
+    """Queue a message and take it, as a task is; subscribe to control commands and events, and broadcast.
 
     Raises the errors of kombu and redis-py, and ``NotDelivered``.
     """
     name = f"doctor-{uuid4().hex}"
     with app.connection_for_write() as connection:
         connection.ensure_connection(max_retries=1, interval_start=0)
-        for kind, what in (("direct", "a message that was queued"), ("fanout", "a broadcast")):
-            queue = Queue(f"{name}-{kind}", Exchange(f"{name}-{kind}", kind), f"{name}-{kind}", auto_delete=True)
-            if not _travels(connection, queue):
-                raise NotDelivered(f"{what} did not arrive within {WAIT:g} s")
+        with connection.channel() as channel:
+            _queue_and_take(connection, channel, Queue(name, Exchange(name), name, auto_delete=True))
+        with connection.channel() as channel:
+            _broadcast(app, channel, name)
 
 
-def _travels(connection: Any, queue: Queue) -> bool:
-    """Whether a message to ``queue`` arrives. It is acknowledged, and the queue deleted."""
+def _queue_and_take(connection: Any, channel: Any, queue: Queue) -> None:
     arrived: list[Any] = []
 
     def take(body: Any, message: Any) -> None:
         message.ack()
         arrived.append(body)
 
-    with connection.channel() as channel:
-        bound = queue(channel)
-        try:
-            with Consumer(channel, [bound], callbacks=[take], accept=["json"]):
-                until = time.monotonic() + WAIT
-                while not arrived and time.monotonic() < until:
-                    # Again, because a broadcast is only heard by who has subscribed, and that begins with a look.
-                    to = {"exchange": queue.exchange, "routing_key": queue.routing_key}
-                    Producer(channel).publish({}, **to, serializer="json")
-                    with suppress(TimeoutError):
-                        connection.drain_events(timeout=WAIT / 10)
-        finally:
-            with suppress(RedisError):
-                bound.delete()
-    return bool(arrived)
+    bound = queue(channel)
+    try:
+        with Consumer(channel, [bound], callbacks=[take], accept=["json"]):
+            Producer(channel).publish({}, exchange=queue.exchange, routing_key=queue.routing_key, serializer="json")
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=WAIT)
+    finally:
+        with suppress(RedisError):
+            bound.delete()
+    if not arrived:
+        raise NotDelivered(f"a message that was queued did not arrive within {WAIT:g} s")
+
+
+def _broadcast(app: Celery, channel: Any, name: str) -> None:
+    """Subscribe as a worker does, by its own patterns, because an ACL has to allow each as it is written."""
+    prefix = channel.keyprefix_fanout
+    patterns = [f"{prefix}{app.control.mailbox.exchange.name}", f"{prefix}{app.conf.event_exchange}/worker.*"]
+    with channel.client.pubsub() as waiting:
+        waiting.psubscribe(*patterns)
+        channel.client.publish(f"{prefix}{name}", "{}")
+        # A refusal is only heard of when something is read.
+        for _ in patterns:
+            waiting.get_message(timeout=WAIT)
 
 
 def rehearse_results(app: Celery) -> None:
@@ -76,5 +82,5 @@ def rehearse_results(app: Celery) -> None:
         finally:
             with suppress(RedisError):
                 backend.client.delete(key)
-        # A refused SUBSCRIBE is only heard of when something is read.
+        # As above.
         waiting.get_message(timeout=WAIT)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+import trustme
 from psycopg import sql
 from support.databases import contents
 from support.postgres import PostgresServer
+from support.tls import tls_before
 from support.waiting import wait_until
 
 from mailbatch.infrastructure.db.engine import connect
@@ -173,3 +178,33 @@ def test_a_worker_without_remote_control_is_not_taken_for_none(stack):
     assert stack.cli("reserve", "--to", "a@example.com", "--subject", "s", "--text", "t").returncode == 0
     assert stack.json("send-all")["sent"] == 1
     assert "Traceback" not in worker.log_text()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def test_redis_over_tcp_is_as_good_as_over_a_socket(doctor, private_redis):
+    port = free_port()
+    with redis_at(private_redis.url) as client:
+        client.config_set("port", port)
+    found = doctor(REDIS_URL=f"redis://127.0.0.1:{port}/1")
+    assert found["redis"]["ok"], found
+    assert found["celery"]["ok"], found
+
+
+def test_redis_over_tls_is_spoken_to_and_its_certificate_is_checked(doctor, redis_url, tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with tls_before(urlsplit(redis_url).path, context) as port:
+        url = f"rediss://localhost:{port}/0"
+        trusted = doctor(REDIS_URL=f"{url}?ssl_ca_certs={tmp_path / 'ca.pem'}")
+        strange = doctor(REDIS_URL=url)
+    assert trusted["redis"]["ok"], trusted
+    assert trusted["celery"]["ok"], trusted
+    assert "certificate" in strange["redis"]["found"].lower(), strange
+    assert not strange["redis"]["ok"]
+    assert not strange["celery"]["ok"]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mailbatch.infrastructure.db.urls import read_url
+from mailbatch.infrastructure.db.urls import read_parameters
 
 POSTGRES, SQLITE = "postgresql+psycopg://u:geheim@h/x", "sqlite:///x.db"
 
@@ -15,7 +15,7 @@ POSTGRES, SQLITE = "postgresql+psycopg://u:geheim@h/x", "sqlite:///x.db"
     ("text", "value"), [("none", None), ("None", None), ("null", None), ("0", 0), ("5", 5), ("1000", 1000)]
 )
 def test_the_threshold_of_prepared_statements_is_a_number_or_none(text, value):
-    assert read_url(f"{POSTGRES}?prepare_threshold={text}").connection == {"prepare_threshold": value}
+    assert read_parameters(f"{POSTGRES}?prepare_threshold={text}").connection == {"prepare_threshold": value}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_the_threshold_of_prepared_statements_is_a_number_or_none(text, value):
 )
 @pytest.mark.parametrize("url", [POSTGRES, SQLITE])
 def test_the_pools_parameters_reach_the_pool_and_no_connection(url, query, engine):
-    found = read_url(f"{url}?{query}")
-    assert (found.engine, found.connection, dict(found.url.query)) == (engine, {}, {})
+    found = read_parameters(f"{url}?{query}")
+    assert (found.engine, found.connection, found.url) == (engine, {}, {})
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_the_pools_parameters_reach_the_pool_and_no_connection(url, query, engin
     ],
 )
 def test_what_libpq_knows_reaches_the_connection_in_its_type(query, connection):
-    assert read_url(f"{POSTGRES}?{query}").connection == connection
+    assert read_parameters(f"{POSTGRES}?{query}").connection == connection
 
 
 def test_hosts_may_be_given_more_than_once():
-    found = read_url("postgresql+psycopg://u@/x?host=/a&host=/b&prepare_threshold=none")
-    assert dict(found.url.query) == {"host": ("/a", "/b")}
+    found = read_parameters("postgresql+psycopg://u@/x?host=/a&host=/b&prepare_threshold=none")
+    assert found.url == {"host": ("/a", "/b")}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_hosts_may_be_given_more_than_once():
 )
 def test_what_is_unknown_or_wrong_is_refused_by_name(url, said):
     with pytest.raises(ValueError, match=re.escape(said)) as refused:
-        read_url(url)
+        read_parameters(url)
     assert str(refused.value).startswith(said)
     assert "\n" not in str(refused.value)
     assert "geheim" not in str(refused.value)

@@ -11,15 +11,15 @@ from sqlalchemy import event, exc
 from mailbatch.domain.errors import StoreError
 from mailbatch.infrastructure.db import sessions
 from mailbatch.infrastructure.db.stored import far, read_json
-from mailbatch.infrastructure.db.urls import read_url
+from mailbatch.infrastructure.db.urls import read_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.engine import Connection, Engine
+    from sqlalchemy.engine import URL, Connection, Engine
     from sqlalchemy.engine.interfaces import ExceptionContext
 
-    from mailbatch.infrastructure.db.urls import DatabaseUrl
+    from mailbatch.infrastructure.db.urls import Parameters
 
 BUSY_TIMEOUT = 15.0
 """Seconds for which an SQLite writer waits for another."""
@@ -55,15 +55,16 @@ def connect(url: str, schema: str | None = None) -> Engine:
 
     With ``schema`` each statement names our tables in that schema of PostgreSQL, whatever the search_path is.
 
-    Raises ``StoreError`` if the driver is missing, and ``ValueError`` for a URL that ``read_url`` refuses.
+    Raises ``StoreError`` if the driver is missing, and ``ValueError`` for a URL that ``read_parameters`` refuses.
     """
-    parsed = read_url(url)
-    if parsed.url.get_backend_name() == "sqlite":
-        return _sqlite(parsed)
+    given = read_parameters(url)
+    place_of = sa.make_url(url).set(query=given.url)
+    if place_of.get_backend_name() == "sqlite":
+        return _sqlite(place_of, given)
     try:
         engine = sa.create_engine(
-            parsed.url,
-            **_POOL | parsed.engine,
+            place_of,
+            **_POOL | given.engine,
             json_deserializer=read_json,
             # An error that breaks a job is written into reports and logs: it must not repeat a mail.
             hide_parameters=True,
@@ -71,7 +72,7 @@ def connect(url: str, schema: str | None = None) -> Engine:
             isolation_level="READ COMMITTED",
             use_native_hstore=False,
             execution_options=in_schema(schema),
-            connect_args=_NAMED | _KEEPALIVE | parsed.connection,
+            connect_args=_NAMED | _KEEPALIVE | given.connection,
         )
     except ModuleNotFoundError as error:
         raise StoreError(
@@ -130,10 +131,10 @@ def schema_of(place: Engine | Connection) -> str | None:
     return found
 
 
-def _sqlite(parsed: DatabaseUrl) -> Engine:
-    timeout = {} if "timeout" in parsed.url.query else {"timeout": BUSY_TIMEOUT}
+def _sqlite(url: URL, given: Parameters) -> Engine:
+    timeout = {} if "timeout" in url.query else {"timeout": BUSY_TIMEOUT}
     engine = sa.create_engine(
-        parsed.url, **parsed.engine, json_deserializer=read_json, hide_parameters=True, connect_args=timeout
+        url, **given.engine, json_deserializer=read_json, hide_parameters=True, connect_args=timeout
     )
 
     @event.listens_for(engine, "connect")

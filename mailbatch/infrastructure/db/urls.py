@@ -10,57 +10,67 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseUrl:
-    """A URL without its parameters, and these by who reads them: the pool (``engine``), or each connection."""
+class Parameters:
+    """By who reads them: SQLAlchemy's pool (``engine``), each connection, or SQLAlchemy's reader of URLs (``url``)."""
 
-    url: URL
     engine: dict[str, Any] = field(default_factory=dict)
     connection: dict[str, Any] = field(default_factory=dict)
+    url: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
-def read_url(text: str) -> DatabaseUrl:
-    """Read ``text``, an SQLAlchemy URL of PostgreSQL or SQLite.
+def read_parameters(text: str) -> Parameters:
+    """Read the query of ``text``, an SQLAlchemy URL of PostgreSQL or SQLite.
+
+    It imports no SQLAlchemy, because every start of Celery reads it.
 
     Raises:
-        ValueError: for a URL that cannot be read, and for a parameter that is unknown, of another type, given twice, or
-            that mailbatch sets itself. The text names the parameter and never its value.
+        ValueError: for a parameter that is unknown, of another type, given twice, or that mailbatch sets itself. The
+            text names the parameter and never its value.
     """
-    try:
-        url = make_url(text)
-    except (ArgumentError, ValueError) as error:
-        raise ValueError(f"is no SQLAlchemy URL ({type(error).__name__})") from None
-    sqlite = url.get_backend_name() == "sqlite"
-    known = _OF_SQLITE if sqlite else _OF_POSTGRESQL | _of_libpq()
-    engine: dict[str, Any] = {}
-    connection: dict[str, Any] = {}
-    for name, value in url.query.items():
-        if name in _SET_BY_US:
-            raise ValueError(f"{name} cannot be set: {_SET_BY_US[name]}")
-        if name not in known and name not in _OF_POOL:
-            raise ValueError(f"{name} is no parameter of {'SQLite' if sqlite else 'PostgreSQL'}{_meant(name, known)}")
-        if name in _REPEATED:
+    sqlite = text.startswith("sqlite")
+    found = Parameters()
+    given: dict[str, list[str]] = {}
+    for name, value in parse_qsl(text.partition("?")[2]):
+        given.setdefault(name, []).append(value)
+    for name, values in given.items():
+        if name in _REPEATED and not sqlite:
+            # SQLAlchemy reads hosts, as text or as lists.
+            found.url[name] = tuple(values) if len(values) > 1 else values[0]
             continue
-        if not isinstance(value, str):
-            raise ValueError(f"{name} is given more than once")  # noqa: TRY004 - the text is at fault, not our caller
-        target, read = (engine, _OF_POOL[name]) if name in _OF_POOL else (connection, known[name])
+        read = _reader(name, sqlite=sqlite)
+        if len(values) > 1:
+            raise ValueError(f"{name} is given more than once")
         try:
-            target[name] = read(value)
+            value = read(values[0])
         except ValueError as error:
             raise ValueError(f"{name} {error}") from None
-    if sqlite and not connection.get("uri") and (of_uri := sorted(_OF_URI & connection.keys())):
+        if name in _OF_POOL:
+            found.engine[name] = value
+        elif sqlite:
+            found.url[name] = values[0]
+        else:
+            found.connection[name] = value
+    if sqlite and "uri" not in found.url and (of_uri := sorted(_OF_URI & found.url.keys())):
         raise ValueError(f"{of_uri[0]} needs a file named by URI: sqlite:///file:/path?uri=true&{of_uri[0]}=…")
-    # SQLAlchemy reads hosts that are given more than once, and the parameters of SQLite.
-    kept = {name: value for name, value in url.query.items() if name in _REPEATED or (sqlite and name not in _OF_POOL)}
-    return DatabaseUrl(url.set(query=kept), engine, {} if sqlite else connection)
+    return found
+
+
+def _reader(name: str, *, sqlite: bool) -> Callable[[str], Any]:
+    if name in _SET_BY_US:
+        raise ValueError(f"{name} cannot be set: {_SET_BY_US[name]}")
+    known = _OF_POOL | (_OF_SQLITE if sqlite else _OF_POSTGRESQL)
+    if name not in known and not sqlite:
+        known |= _of_libpq()
+    if name not in known:
+        raise ValueError(f"{name} is no parameter of {'SQLite' if sqlite else 'PostgreSQL'}{_meant(name, known)}")
+    return known[name]
 
 
 def _text(value: str) -> str:
@@ -160,7 +170,6 @@ _NUMBERS: dict[str, Callable[[str], Any]] = {
     "client_encoding": _utf8,
 }
 _REPEATED = {"host", "port"}
-"""SQLAlchemy reads these, as text or as lists."""
 _SET_BY_US = {
     "autocommit": "mailbatch begins and ends its transactions itself",
     "isolation_level": "mailbatch begins and ends its transactions itself",
@@ -206,6 +215,6 @@ def _of_libpq() -> dict[str, Callable[[str], Any]]:
 def _meant(name: str, known: dict[str, Any]) -> str:
     if said := _ELSEWHERE.get(name.lower()):
         return f"; mailbatch calls it {said}"
-    if near := difflib.get_close_matches(name.lower(), [*known, *_OF_POOL], n=1, cutoff=0.75):
+    if near := difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.75):
         return f"; did you mean {near[0]}?"
     return "; see docs/reference/settings.md for those that there are"
