@@ -144,3 +144,12 @@ def test_a_folder_that_others_may_write_is_not_used(dog, tmp_path, caplog):
     assert "is not a folder of this user alone" in caplog.text
     dog.composing(Claim(uuid4(), 1))
     dog.composed()
+
+
+def test_greenlets_are_left_alone(dog, monkeypatch):
+    monkeypatch.setattr("threading.get_ident", lambda: 7)  # as gevent and eventlet have it
+    dog.begin()
+    dog.renew()
+    dog.composing(Claim(uuid4(), 1))
+    dog.composed()
+    assert dog._timers is None

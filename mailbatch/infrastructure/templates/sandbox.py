@@ -17,13 +17,22 @@ import re
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
+from jinja2 import StrictUndefined, TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator, operators
 from jinja2.runtime import LoopContext, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import escape
 
-from mailbatch.infrastructure.templates.budget import added, budget, multiplied, raised, remained, subtracted
+from mailbatch.infrastructure.templates.budget import (
+    WIDEST,
+    added,
+    budget,
+    gathered,
+    multiplied,
+    raised,
+    remained,
+    subtracted,
+)
 from mailbatch.infrastructure.templates.comparing import MAKERS_OF_DICTS, MOST_KEYS, among, compared, hashable, keyed
 from mailbatch.infrastructure.templates.filters import (
     measure_method,
@@ -244,6 +253,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
         for value in values:
             step()
             yield value
+
+    def select_template(self, names: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let the names be few and short enough for the error that tells them all."""
+        names = gathered(names)
+        budget().weigh(names)
+        return super().select_template(names, *args, **kwargs)
+
+    def _load_template(self, name: Any, globals: Any) -> Any:  # noqa: A002 - Jinja2's name
+        """Let each file that is looked for be many steps; its name is a text of some length."""
+        budget().step(10 * CALL)
+        if not isinstance(name, str) or len(name) > WIDEST:
+            raise TemplateNotFound(f"a name that is no text of at most {WIDEST} characters")
+        return super()._load_template(name, globals)
 
     def include(self) -> None:
         """Let each include be as many steps as a call."""
