@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "own-alembic.md"
-ENV, MODEL, RESERVE = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+TEXT = PAGE.read_text(encoding="utf-8")
+ENV, MODEL, RESERVE = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+[VALIDATE] = re.findall(r"^ALTER TABLE .*$", TEXT, re.MULTILINE)
+
+# The page says so, and how it ends.
+IGNORED = "ignore:Can't validate argument 'dialect_options'"
 
 MODELS = """
 import sqlalchemy as sa
@@ -142,6 +147,7 @@ def version(shop: Shop) -> list[Any]:
     return found
 
 
+@pytest.mark.filterwarnings(IGNORED)
 def test_both_migrate_whoever_comes_first(shop, engine):
     for first in (shop.migrate, lambda: shop.alembic("upgrade", "head")):
         first()
@@ -160,6 +166,7 @@ def test_both_migrate_whoever_comes_first(shop, engine):
         shop.alembic("downgrade", "base")
 
 
+@pytest.mark.filterwarnings(IGNORED)
 def test_an_application_can_deploy_once_the_version_before_was_upgraded(shop, engine):
     make_older(shop.url, schema=shop.schema)
     fill(engine)
@@ -172,6 +179,7 @@ def test_an_application_can_deploy_once_the_version_before_was_upgraded(shop, en
     assert version(shop) == ["0002"]
 
 
+@pytest.mark.filterwarnings(IGNORED)
 @pytest.mark.parametrize("shop", ["sqlite", "postgresql"], indirect=True)
 def test_an_application_that_migrated_before_between_and_after_loses_nothing(shop, engine):
     # Between: the version before made its tables; the application could not deploy, and set its own revision by hand.
@@ -192,6 +200,7 @@ def test_an_application_that_migrated_before_between_and_after_loses_nothing(sho
     assert version(shop) == ["0002"]
 
 
+@pytest.mark.filterwarnings(IGNORED)
 def test_a_model_that_stands_for_one_of_our_tables_is_left_out(shop, engine):
     folder = shop.folder
     target, named = ("mail.mail_reservations", ', schema="mail"') if shop.schema else ("mail_reservations", "")
@@ -207,6 +216,7 @@ def test_a_model_that_stands_for_one_of_our_tables_is_left_out(shop, engine):
         assert not re.search(rf"(table|index|column)\('{name}", made.read_text())
 
 
+@pytest.mark.filterwarnings(IGNORED)
 def test_our_own_tables_as_a_second_metadata_are_left_out(shop):
     env = ENV.replace("from shop.models", "from mailbatch.infrastructure.db.tables import metadata\nfrom shop.models")
     env = env.replace(
@@ -227,6 +237,15 @@ def test_a_table_of_the_application_with_our_name_in_its_own_database_is_its_own
     shop.alembic("revision", "--autogenerate", "-m", "its own", "--rev-id", "own")
     [made] = (shop.folder / "alembic" / "versions").glob("own*.py")
     assert "create_table('batch_runs'" in made.read_text()
+
+
+@pytest.mark.parametrize("shop", ["postgresql"], indirect=True)
+def test_a_check_that_was_validated_causes_no_warning(shop, engine):
+    shop.migrate()
+    shop.alembic("upgrade", "head")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(VALIDATE)
+    shop.sees_nothing_to_change()
 
 
 def test_the_page_reserves_in_a_schema(empty_postgres_url):
