@@ -71,6 +71,11 @@ soak: $(VENV)/ready-to-test ## MINUTES of ticks while something breaks all the t
 machine: $(VENV)/ready-to-test ## faults that need root: the OOM killer, full disks, failover, cut networks, Postfix; says what it skipped
 	$(PYTEST) --write tests/machine tests/integration/test_smtp_postfix.py
 
+# -s: what each server offers is printed. Versions are pinned in tests/relays; they are installed into var/relays.
+.PHONY: relays
+relays: $(VENV)/ready-to-test ## real SMTP servers as relays (needs npm, go, Debian's packages); says what it skipped
+	$(PYTEST) -s tests/relays tests/integration/test_smtp_postfix.py
+
 .PHONY: browser
 browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped
 	$(PYTEST) tests/browser
