@@ -48,7 +48,9 @@ def place(
 ) -> Iterator[tuple[Any, Api]]:
     """Commands and a server on one database, one Redis and that relay."""
     monkeypatch.setattr(bootstrap, "UNANSWERED", PATIENCE)
-    given = {"database_url": sqlite_url, "redis_url": redis_url, "smtp_url": relay.url, "sender": "s@example.com"}
+    # The run must not give up while a busy machine looks at every screen.
+    url = f"{relay.url}?timeout=300"
+    given = {"database_url": sqlite_url, "redis_url": redis_url, "smtp_url": url, "sender": "s@example.com"}
     for name, value in {**given, "window": 4}.items():
         monkeypatch.setenv(f"MAILBATCH_{name.upper()}", str(value))
     with Api({**given, "window": 4}) as api:
