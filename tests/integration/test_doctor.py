@@ -62,6 +62,11 @@ def test_nothing_is_left_of_what_it_tries(doctor, database_url, redis_url):
         assert list(client.scan_iter("*doctor*")) == []
 
 
+def test_a_pool_of_one_connection_is_enough(doctor, postgres_url):
+    found = doctor(DATABASE_URL=f"{postgres_url}&pool_size=1&max_overflow=0")["database"]
+    assert found["ok"], found
+
+
 @pytest.fixture
 def standby(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
     with PostgresServer(durable=False, like=postgres_server) as server:

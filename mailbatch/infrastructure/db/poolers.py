@@ -13,7 +13,7 @@ from mailbatch.infrastructure.db.engine import reading
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-_ROUNDS = 12
+_TOGETHER, _ROUNDS = 2, 12
 _FORGOTTEN = (psycopg.errors.DuplicatePreparedStatement, psycopg.errors.InvalidSqlStatementName)
 
 
@@ -26,9 +26,15 @@ class Pooler:
 
 
 def find(engine: Engine) -> Pooler | None:
-    """The pooler before the database of ``engine``; None if there is none. Raises ``StoreError``."""
+    """The pooler before the database of ``engine``; None if there is none. Raises ``StoreError``.
+
+    It takes two connections at once; where the pool may not have two, it does not look.
+    """
+    pool: Any = engine.pool
+    if 0 < pool.size() < _TOGETHER and -1 < pool._max_overflow < _TOGETHER - pool.size():  # noqa: SLF001 - no other way
+        return None
     with ExitStack() as opened:
-        ours: list[Any] = [opened.enter_context(reading(engine)).connection.driver_connection for _ in range(2)]
+        ours: list[Any] = [opened.enter_context(reading(engine)).connection.driver_connection for _ in range(_TOGETHER)]
         if all(raw.info.backend_pid == _session(raw) for raw in ours):
             return None
         met: list[set[int]] = [set() for _ in ours]
