@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from contextlib import contextmanager
+from functools import partial
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +18,13 @@ import kombu.connection
 from celery.app import amqp
 from celery.worker import state
 from kombu.transport import redis as kombu_redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from mailbatch.batch.messages import problem_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +37,58 @@ _FIELDS = 3
 """Parts of a binding: routing key, pattern, queue."""
 
 
+class KeyOfAnotherType(RedisConnectionError):
+    """A key of ours holds another type. A connection error, because with those Celery waits and tries again."""
+
+
+@contextmanager
+def _waiting_for_its_end() -> Iterator[None]:
+    try:
+        yield
+    except ResponseError as error:
+        if WRONG_TYPE not in str(error):
+            raise
+        other = KeyOfAnotherType(f"a key of ours holds another type, delete it: {error}")
+        # For the worker's log: Celery says there only that its connection was lost. Commands print the error itself.
+        log.info("%s", other)
+        raise other from error
+
+
+class Client(kombu_redis.PrefixedStrictRedis):
+    """Kombu's, which says ``KeyOfAnotherType``."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's."""
+        with _waiting_for_its_end():
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's
+        """As redis-py's."""
+        return Pipeline(  # type: ignore[no-untyped-call]
+            self.connection_pool,
+            self.response_callbacks,
+            transaction,
+            shard_hint,
+            global_keyprefix=self.global_keyprefix,
+        )
+
+
+class Pipeline(kombu_redis.PrefixedRedisPipeline):
+    """Kombu's, which says ``KeyOfAnotherType``."""
+
+    def execute(self, raise_on_error: bool = True) -> Any:  # noqa: FBT001, FBT002 - redis-py's
+        """As redis-py's."""
+        with _waiting_for_its_end():
+            return super().execute(raise_on_error)
+
+
 class Channel(kombu_redis.Channel):
     """Kombu's, which also survives what is no JSON, and keys that hold something else."""
+
+    def _get_client(self) -> Any:
+        if not self.global_keyprefix:
+            return super()._get_client()  # type: ignore[no-untyped-call]
+        return partial(Client, global_keyprefix=self.global_keyprefix)
 
     def _brpop_read(self, **options: Any) -> Any:
         return _read(super()._brpop_read, **options)
@@ -61,7 +114,7 @@ def _read(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """What ``read`` takes from Redis; ``Empty``, and one line in the log, if nobody can read that."""
     try:
         return read(*args, **options)
-    except ResponseError as error:
+    except (KeyOfAnotherType, ResponseError) as error:
         if WRONG_TYPE not in str(error):
             raise
         log.error("no call comes through, a key of the queue in Redis is of another type; delete it: %s", error)  # noqa: TRY400
@@ -86,9 +139,8 @@ class Transport(kombu_redis.Transport):
             return
         try:
             super()._deliver(message, queue)  # type: ignore[no-untyped-call]
-        except ResponseError as error:
-            if WRONG_TYPE in str(error):
-                self._put_back(message, queue)
+        except KeyOfAnotherType:
+            self._put_back(message, queue)
             raise
         except (RedisError, OSError):
             raise

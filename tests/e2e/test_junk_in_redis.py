@@ -111,10 +111,11 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def test_whatever_is_pushed_into_the_queue_the_worker_takes_the_call_behind_it(sqlite_stack, client):
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_whatever_is_pushed_into_the_queue_the_worker_takes_the_call_behind_it(sqlite_stack, client, pool):
     """One worker, which is never started anew."""
     reserve(sqlite_stack.database_url, 1)
-    worker = sqlite_stack.worker("-c", "1")
+    worker = sqlite_stack.worker("-c", "1", "-P", pool)
     for junk in JUNK:
         client.lpush(QUEUE, encoded(junk))
         wait_until(lambda: client.llen(QUEUE) == 0 or not worker.running, 30, "the queue is empty")
@@ -164,6 +165,26 @@ def test_a_call_that_cannot_be_noted_as_received_waits_until_the_key_is_gone(sql
     client.delete(key)
     worker.wait_for_log(f"Task send-all.{task}. succeeded")
     assert states(sqlite_stack.database_url) == {"sent": 1}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        QUEUE,
+        "mailbatch:_kombu.binding.mailbatch",
+        "mailbatch:_kombu.binding.celery.pidbox",
+        "mailbatch:unacked_index",
+    ],
+)
+def test_a_worker_that_starts_on_a_key_of_another_type_waits_until_it_is_gone(sqlite_stack, client, key):
+    replace(client, key)
+    reserve(sqlite_stack.database_url, 1)
+    worker = sqlite_stack.worker("-c", "1", ready=False)
+    worker.wait_for_log("a key of ours holds another type, delete it: .*WRONGTYPE", 30)
+    client.delete(key)
+    worker.wait_for_log(r" ready\.", 60)
+    assert sqlite_stack.json("send-all")["sent"] == 1
+    assert worker.running
 
 
 @pytest.mark.parametrize("binding", ["junk", "", "a\x06\x16b", "a\x06\x16b\x06\x16c\x06\x16d", b"\xff\xfe"])
