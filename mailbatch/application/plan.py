@@ -32,6 +32,10 @@ class Upcoming(Protocol):
         """The first ``limit`` of them, read page by page."""
 
 
+_LONGEST_HEAD = 65_536
+"""Bytes of a message's head from which its subject is read back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One mail as it would go: ``errors`` say why it cannot be composed, ``size`` is the message's in bytes."""
@@ -44,7 +48,7 @@ class Planned:
     @property
     def subject(self) -> str:
         """Its subject as a reader will see it; what it was reserved with, or its template, if it cannot be composed."""
-        if self.head:
+        if self.head and len(self.head) <= _LONGEST_HEAD:  # a subject of megabytes takes minutes to be read back
             return str(BytesHeaderParser(policy=default).parsebytes(self.head)["Subject"] or "")
         mail = self.mail.mail
         return mail.subject or (f"template {mail.template}" if mail.template else "")

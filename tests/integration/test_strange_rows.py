@@ -19,6 +19,7 @@ from support.sink import Sink
 from support.strange import Doors, fill, insert, quoted, reservation, stranger
 
 from mailbatch import client
+from mailbatch.application.plan import PlanRun
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
@@ -306,3 +307,12 @@ def test_a_reason_to_stop_that_is_none_stops(database_url):
         connection.execute(sa.update(batch_runs).values(stop="please"))
     assert SqlLanes(engine).must_stop(run_id, 10) is RunOutcome.REVOKED
     engine.dispose()
+
+
+def test_a_subject_of_megabytes_holds_up_no_plan(parts, database_url):
+    """The standard library takes minutes to read such a head back."""
+    with stranger(database_url).begin() as connection:
+        row = reservation(Status.PENDING, subject=quoted("Hello " * 400_000))
+        assert insert(connection, "mail_reservations", row)
+    (planned,) = PlanRun(upcoming=parts.upcoming, compose=parts.compose, reports=parts.reports)(None, 10)
+    assert (planned.errors, planned.subject) == ((), "Hello " * 400_000)

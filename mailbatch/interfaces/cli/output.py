@@ -21,6 +21,8 @@ _PIPED_WIDTH = 160
 _GAP = 2
 _INDENT = 4
 _NARROWEST = 8
+_LONGEST_CELL = 2_000
+"""Characters of a cell that are measured: no terminal is wider."""
 # Unprintable are controls, line separators, direction overrides, lone surrogates; and these, but they stay, for
 # Persian, Indic scripts and emoji are written with them.
 _JOINERS = "\u200c\u200d"
@@ -80,7 +82,10 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]
     """
     from rich.cells import cell_len
 
-    cells = [[clean(cell) for cell in row] for row in rows]
+    whole = [kind == "whole" for _, kind in columns]
+    cells = [
+        [clean(cell if uncut else cell[:_LONGEST_CELL]) for cell, uncut in zip(row, whole, strict=True)] for row in rows
+    ]
     if not cells:
         click.echo(nothing)
         return
