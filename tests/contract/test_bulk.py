@@ -16,6 +16,7 @@ from mailbatch.application.bulk import STATES, Act, DoBulk, DoEach, Preview, Pre
 from mailbatch.application.operating_ports import Answer, Selection
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
+from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.reservations import SqlReservations
@@ -254,3 +255,18 @@ def test_nothing_that_is_not_finished_is_deleted_whoever_asks(engine: Engine, da
     answers = SqlInterventions(engine).delete(mails, set(Status))
     assert {answer.status for answer in answers if answer.changed} == FINISHED
     assert states(database_url) == {status.value: 1 for status in Status if status not in FINISHED}
+
+
+@pytest.mark.parametrize("act", Act)
+def test_each_mail_has_its_answer_however_many_statements_it_takes(
+    act: Act, engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interventions, "_CHUNK", 2)
+    past = datetime.now(UTC) - timedelta(seconds=5)
+    fitting = min(STATES[act])
+    (other,) = put(database_url, Status.SENDING, expires_at=past)
+    mails = [*put(database_url, fitting, 2), other, *put(database_url, fitting, 2)]
+    answers = DoEach(SqlInterventions(engine))(act, mails)
+    assert [answer.reservation_id for answer in answers] == mails
+    assert [answer.changed for answer in answers] == [True, True, False, True, True]
+    assert (answers[2].status, answers[2].overdue) == (Status.SENDING, False)
