@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import urllib.request
@@ -58,7 +60,12 @@ class Relay:
     def start(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, cwd=self.folder, env=self.environment()
+                self.command(),
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env=self.environment(),
+                start_new_session=True,
             )
         wait_until(self._greets, 30, lambda: f"{self.name} greets: {(self.folder / 'log').read_text()[-2000:]}")
 
@@ -67,7 +74,9 @@ class Relay:
 
     def kill(self) -> None:
         if self.process is not None:
-            self.process.kill()
+            # With its children: some start the server in a process of its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def taken(self) -> list[bytes]:
