@@ -161,7 +161,7 @@ def _spell(*args: Any) -> tuple[Any, ...]:
 
 
 def _look_up(*args: Any) -> tuple[Any, ...]:
-    return (hashable(args[0]), *args[1:])
+    return (*args[:-1], hashable(args[-1]))  # Jinja2 hands its environment first
 
 
 _MEASURES_OF_TESTS = {
