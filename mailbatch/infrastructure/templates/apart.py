@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import socket
 import struct
 import subprocess
@@ -16,6 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.compose import Rendered
@@ -119,7 +119,7 @@ class _Process:
         """Return what the process makes of ``mail``: its parts, or ``errors``."""
         self.usable = False
         until = time.monotonic() + seconds
-        request = pickle.dumps(mail)
+        request = json.dumps({one.name: getattr(mail, one.name) for one in fields(mail)}).encode()
         try:
             self._socket.settimeout(seconds)
             self._socket.sendall(LENGTH.pack(len(request)) + request)
