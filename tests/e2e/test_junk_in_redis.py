@@ -199,7 +199,9 @@ def test_a_binding_that_is_none_keeps_no_call_from_its_queue(sqlite_stack, clien
 def test_junk_among_the_control_commands_and_events_ends_nobody(sqlite_stack, client, channel):
     reserve(sqlite_stack.database_url, 1)
     worker = sqlite_stack.worker("-c", "1")
-    for junk in (b"", b"noise", b"\xff", b"7", b"null", b"[]", b"{}", b"[" * 100_000, encoded(message())):
+    # A worker says "ready" before it has asked Redis for its channels.
+    wait_until(lambda: client.publish(f"mailbatch:/0.{channel}", b"") or None, 20, f"somebody who listens on {channel}")
+    for junk in (b"noise", b"\xff", b"7", b"null", b"[]", b"{}", b"[" * 100_000, encoded(message())):
         assert client.publish(f"mailbatch:/0.{channel}", junk)
     bad = message(body='{"method": "revoke", "arguments": 7}', headers={})
     client.publish(f"mailbatch:/0.{channel}", encoded(bad))
