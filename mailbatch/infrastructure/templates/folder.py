@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
-_SEGMENT = re.compile(r"[A-Za-z0-9._-]+")
+LONGEST_NAME = 255
+"""Bytes of one part of a path (NAME_MAX of Linux, macOS and all their common file systems)."""
+_SEGMENT = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}")
 
 
 class Folder(BaseLoader):

@@ -13,7 +13,7 @@ from jinja2.runtime import Context
 from mailbatch.application.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget, spending
-from mailbatch.infrastructure.templates.folder import Folder, is_template_name
+from mailbatch.infrastructure.templates.folder import LONGEST_NAME, Folder, is_template_name
 from mailbatch.infrastructure.templates.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -81,10 +81,16 @@ class Templates:
             self._loaded.clear()
         if (known := self._files.get(name)) is not None:
             return known
-        if fault := self._missing(name):
+        try:
+            fault = self._missing(name)
+            found = {
+                field: file for field, file in _files(name) if not fault and self._folder and self._folder.has(file)
+            }
+        except OSError as error:
+            fault = f"template {name}: {_unreadable(error)}"
+        if fault:
             faults.append(fault)
             return {}
-        found = {field: file for field, file in _files(name) if self._folder and self._folder.has(file)}
         self._files[name] = found
         return found
 
@@ -146,7 +152,8 @@ class Templates:
     def _missing(self, name: str) -> str | None:
         shown = ascii(name)[1:-1][:80]
         if not is_template_name(name):
-            return f"template {shown}: is no template name; letters, digits, '.', '_' and '-' are allowed"
+            allowed = f"1 to {LONGEST_NAME} letters, digits, '.', '_' and '-' are allowed"
+            return f"template {shown}: is no template name; {allowed}"
         if self._folder is None:
             return f"template {shown}: there is no template directory; set MAILBATCH_TEMPLATE_DIR"
         if not any(self._folder.has(file) for _, file in _files(name)):
@@ -182,6 +189,8 @@ class Templates:
                 return *_place(error, None), "an inline source cannot include, import or extend; use a named template"
             case UnicodeDecodeError():
                 return "", None, f"is not UTF-8 (byte {error.start})"
+            case OSError():
+                return *_place(error, self._directory), _unreadable(error)
         why = str(error) if type(error).__module__.startswith(("jinja2", "mailbatch")) else _classed(error)
         return *_place(error, self._directory), why
 
@@ -219,6 +228,11 @@ def _place(error: Exception, directory: Path | None) -> tuple[str, int | None]:
             name, line = file.removeprefix(f"{directory}/"), trace.tb_lineno
         trace = trace.tb_next
     return name, line
+
+
+def _unreadable(error: OSError) -> str:
+    """What is wrong with a file, without its path: whoever sees a mail's errors need not see this machine's folders."""
+    return f"cannot be read: {error.strerror or type(error).__name__}"
 
 
 def _classed(error: Exception) -> str:
