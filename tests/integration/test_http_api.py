@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import re
@@ -347,6 +348,69 @@ def test_a_filter_that_means_nothing_is_refused_in_a_line(api, query):
     assert next(iter(query)) in problem["detail"]
 
 
+def cursor(*values):
+    """A cursor as somebody may forge it."""
+    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+
+
+GOOD = {"id": str(uuid4()), "run_id": str(uuid4()), "status": "sent", "after": 1}
+PARTS_OF_CURSORS = (
+    *(None, True, False, 0, -1, 1.5, 10**30, -(10**30), "", "x", "1", "²", "sent", "\ud800", "a\x00b", [], [1], {}),
+    *({"hex": 5}, {"hex": "zz"}, {"hex": "ff"}, {"stored": None}, {"stored": True}, {"stored": []}, {"stored": {}}),
+    *(
+        {"stored": 2**70},
+        {"stored": "infinity"},
+        {"stored": "x"},
+        {"stored": 5},
+        {"stored": float("inf")},
+        {"other": 1},
+    ),
+    *({"stored": "x", "hex": "ff"}, {"stored": "2026-02-30 00:00:00+00"}, {"stored": "\ud800"}, {"stored": "a\x00"}),
+    *("2026-01-01", "2026-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"),
+    *(GOOD["id"], "2026-12-01T00:00:00Z"),
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/api/reservations", ("id", "status", "created_at", "finished_at")),
+        ("/api/reservations?since=1w&until=1s", ("id", "status", "created_at", "finished_at")),
+        ("/api/runs", ("started_at", "run_id")),
+        ("/api/actions", ("at", "id")),
+        ("/api/runs/{run}/errors", ("after",)),
+    ],
+)
+def test_a_forged_cursor_is_a_place_or_is_refused_in_a_line(api, path, names):
+    path = path.format(run=a_run(api))
+    api.reserve(1)
+    forged = [cursor(), cursor(*[None] * len(names)), cursor(*range(len(names) + 1))]
+    forged += ["e30", "NQ", "bnVsbA", "ImFiIg", "W1tbW1tbW1tbW1tb", "====", "W251bGxd"]
+    place = [GOOD.get(name, "2026-12-01T00:00:00Z") for name in names]
+    for nth in range(len(names)):
+        forged += [cursor(*place[:nth], value, *place[nth + 1 :]) for value in PARTS_OF_CURSORS]
+    refused = 0
+    for one in forged:
+        answer = api.client.get(path, params={**dict(api.client.build_request("GET", path).url.params), "cursor": one})
+        assert answer.status_code in {200, 422}, (one, answer.text)
+        assert answer.status_code == 200 or answer.json()["detail"].startswith("cursor: "), (one, answer.text)
+        refused += answer.status_code == 422
+    assert refused > len(forged) / 2
+    assert api.get(path, cursor=cursor(*place))["next"] is None
+
+
+def test_a_forged_cursor_breaks_no_page_either(api):
+    for path in ("/reservations", "/runs"):
+        for one in (
+            "W251bGxd",
+            cursor(None, None),
+            cursor(None, None, None, None),
+            cursor({}, {}),
+            cursor([], [], [], []),
+        ):
+            assert api.client.get(path, params={"cursor": one}).status_code == 422, (path, one)
+
+
 # --- acting on one ---
 
 
@@ -512,6 +576,17 @@ def test_without_a_worker_nothing_is_queued(api, redis_url, monkeypatch):
 
 
 # --- operating ---
+
+
+def test_a_template_name_of_any_length_is_refused_without_a_path_of_this_machine(api, tmp_path):
+    with Api({**api.settings, "template_dir": tmp_path}) as other:
+        for name in ("a" * 5_000, "a" * 256, "\ud800" * 5_000, "a/" * 2_500):
+            body = json.dumps({"template": name})
+            answer = other.client.post("/api/preview", content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 422, answer.text
+            assert "is no template name" in answer.json()["detail"]
+            assert str(tmp_path) not in answer.text
+            assert len(answer.text) < 1_000
 
 
 def test_a_pause_is_seen_and_ends(api):

@@ -20,7 +20,7 @@ from mailbatch.interfaces.console.asked import Filtered, from_form
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.documents import said
-from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.asking import page_of, parts_of
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.reservations import act_on
@@ -64,12 +64,13 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
     """A page of the list, newest first."""
     problems: Sequence[str] = ()
     rows: list[Row] = []
+    following: str | None = None
     many: int | None = None
     try:
-        which = asked.selection()
-        after = row_of(cursor, *_KEY)
-        rows = parts_of(request).reservations.select(which, {*_COLUMNS, *LISTED_BY}, after, PAGE + 1)
-        many = None if after else len(rows) if len(rows) <= PAGE else _counted(parts_of(request), which)
+        which, columns = asked.selection(), {*_COLUMNS, *LISTED_BY}
+        select = parts_of(request).reservations.select
+        rows, following = page_of(lambda after, most: select(which, columns, after, most), cursor, _KEY, PAGE)
+        many = None if cursor else len(rows) if following is None else _counted(parts_of(request), which)
     except InvalidReservation as error:
         problems = error.problems
     return show(
@@ -81,10 +82,10 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
         paused=paused(request),
         asked=asked,
         problems=problems,
-        rows=rows[:PAGE],
+        rows=rows,
         many=many,
         most=_MOST_COUNTED,
-        next=asked.link("/reservations", cursor=cursor_of(rows[PAGE - 1], *_KEY)) if len(rows) > PAGE else None,
+        next=asked.link("/reservations", cursor=following) if following else None,
         later=cursor is not None,
         census=snapshots_of(request).now(at_most=_OLDEST_COUNTS).census,
         acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),

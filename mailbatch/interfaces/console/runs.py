@@ -13,7 +13,7 @@ from mailbatch.application.inquire import ShowRun
 from mailbatch.batch.send_all import NAME
 from mailbatch.interfaces.console.screen import Page, paused, show
 from mailbatch.interfaces.documents import COUNTS
-from mailbatch.interfaces.http.asking import cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.asking import page_of, parts_of
 from mailbatch.interfaces.http.auth import PageReader
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
@@ -26,16 +26,17 @@ _KEY = ("started_at", "run_id")
 @router.get("")
 def listed(request: Request, caller: PageReader, cursor: str | None = None) -> Response:
     """A page of the list, newest first."""
-    rows = parts_of(request).reports.runs(NAME, PAGE + 1, row_of(cursor, *_KEY))
+    reports = parts_of(request).reports
+    rows, following = page_of(lambda before, most: reports.runs(NAME, most, before), cursor, _KEY, PAGE)
     return show(
         request,
         caller,
         "runs.html",
         title="Runs",
         paused=paused(request),
-        rows=rows[:PAGE],
+        rows=rows,
         counts=COUNTS,
-        next=cursor_of(rows[PAGE - 1], *_KEY) if len(rows) > PAGE else None,
+        next=following,
         later=cursor is not None,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -13,18 +14,21 @@ from fastapi import Depends, Query, Request
 
 from mailbatch.application.filters import read_filter
 from mailbatch.application.operating_ports import Selection
+from mailbatch.domain.errors import StoreError
 from mailbatch.domain.moment import OddMoment
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
 from mailbatch.interfaces.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
 
 _LONGEST_CURSOR = 500
 _CUT = 36
 """Characters of a text in a cursor: those of an id."""
+_LAST_INDEX = 2**31 - 1
 
 
 def parts_of(request: Request) -> Parts:
@@ -96,42 +100,104 @@ def _cut(value: Any) -> Any:
     return value[:_CUT] if isinstance(value, str) else value
 
 
-def row_of(cursor: str | None, *names: str) -> dict[str, Any] | None:
+def row_of(cursor: str | None, *names: str) -> Row | None:
     """The row behind which the list goes on. Raises ``Problem`` for what is no cursor of ours."""
     if not cursor:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         values = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
-        row = {name: _value(name, value) for name, value in zip(names, values, strict=True)}
+        return {name: _READ[name](value) for name, value in zip(names, _listed(values), strict=True)}
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: take it from `next` of the page before") from error
-    return row
+        raise _no_cursor() from error
 
 
-def _value(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(value, dict):
-        return OddMoment.near(EARLIEST, bytes.fromhex(value["hex"]) if "hex" in value else value["stored"])
-    if name in {"id", "run_id"}:
-        return _id(str(value))
-    if name == "status":
-        return Status(value)
-    if name == "after":
-        return min(int(value), 2**31 - 1)
-    when = datetime.fromisoformat(value)
-    if when.tzinfo is None or not EARLIEST <= when < LATEST:
-        raise ValueError(value)
-    return when
+def page_of(
+    read: Callable[[Row | None, int], Iterable[Row]], cursor: str | None, names: Sequence[str], limit: int
+) -> tuple[list[Row], str | None]:
+    """A page of at most ``limit`` rows, and the cursor of the next one; None at the end.
+
+    ``read`` takes the row behind which it begins, and how many rows it returns at most. ``names`` are the columns by
+    which the list is sorted. Raises ``Problem`` for what is no cursor of ours.
+    """
+    after = row_of(cursor, *names)
+    try:
+        rows = list(read(after, limit + 1))
+    except StoreError as error:
+        # SQLite holds any value in place of a moment, PostgreSQL does not read it: this cursor is not from here.
+        if error.transient or after is None or not any(isinstance(value, OddMoment) for value in after.values()):
+            raise
+        raise _no_cursor() from error
+    return rows[:limit], cursor_of(rows[limit - 1], *names) if len(rows) > limit else None
 
 
-def _id(text: str) -> UUID | str:
+def _no_cursor() -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: take it from `next` of the page before")
+
+
+def _listed(values: Any) -> list[Any]:
+    if not isinstance(values, list):
+        raise TypeError(values)
+    return values
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _id(value: Any) -> UUID | str:
     """On SQLite an id may be any text."""
+    text = _text(value)
     try:
         return UUID(text)
     except ValueError:
         return text
+
+
+def _index(value: Any) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(value)
+    return min(int(text), _LAST_INDEX)
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, dict):
+        return _odd_moment(**value)
+    when = datetime.fromisoformat(_text(value))
+    if when.tzinfo is None or not EARLIEST <= when < LATEST:
+        raise ValueError(value)
+    # PostgreSQL takes no offset above 16 hours.
+    return when.astimezone(UTC)
+
+
+def _odd_moment(*, hex: str | None = None, stored: Any = None) -> OddMoment:  # noqa: A002 - its name in a cursor
+    """What a database holds in place of a moment: bytes, a text, or a number that SQLite can hold."""
+    if hex is not None and stored is None:
+        return OddMoment.near(EARLIEST, bytes.fromhex(hex))
+    is_number = type(stored) in {int, float} and -(2**63) <= stored < 2**63
+    if hex is not None or not (is_number or isinstance(stored, str)):
+        raise ValueError(stored)
+    return OddMoment.near(EARLIEST, stored)
+
+
+def _moment_or_none(value: Any) -> datetime | None:
+    return None if value is None else _moment(value)
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "after": _index,
+    "at": _moment,
+    "created_at": _moment,
+    "finished_at": _moment_or_none,
+    "id": _id,
+    "run_id": _id,
+    "started_at": _moment,
+    "status": Status,
+}
+"""How each part of a place in a list is read. Only ``finished_at`` may be null: not every mail is finished."""
 
 
 Cursor = Annotated[

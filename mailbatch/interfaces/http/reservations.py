@@ -21,7 +21,7 @@ from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.documents import of_answer, said
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, page_of, parts_of
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
@@ -161,12 +161,9 @@ def list_reservations(
 
     With `since`, `until` or `run` finished ones go by when they were finished, the last first.
     """
-    after = row_of(cursor, *_KEY)
-    rows = parts_of(request).reservations.select(which, {*LISTED, *LISTED_BY}, after, limit + 1)
-    more = len(rows) > limit
-    rows = rows[:limit]
-    items = [{name: row[name] for name in LISTED} for row in rows]
-    return answer({"items": items, "next": cursor_of(rows[-1], *_KEY) if more else None})
+    stored, columns = parts_of(request).reservations, {*LISTED, *LISTED_BY}
+    rows, following = page_of(lambda after, most: stored.select(which, columns, after, most), cursor, _KEY, limit)
+    return answer({"items": [{name: row[name] for name in LISTED} for row in rows], "next": following})
 
 
 @router.get("/{reservation_id}", summary="Show one, with its tries", **tells(shapes.Full, HTTPStatus.NOT_FOUND))

@@ -20,7 +20,7 @@ from mailbatch.interfaces.csvs import errors_as_csv
 from mailbatch.interfaces.documents import of_run
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.asking import Cursor, Limit, page_of, parts_of
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
 
+    from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
 
@@ -50,10 +51,9 @@ def list_runs(
     request: Request, _caller: Reader, job: _Job = NAME, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Go on with the cursor in `next`."""
-    rows = parts_of(request).reports.runs(job, limit + 1, row_of(cursor, *_KEY))
-    more = len(rows) > limit
-    rows = rows[:limit]
-    return answer({"items": [of_run(row) for row in rows], "next": cursor_of(rows[-1], *_KEY) if more else None})
+    reports = parts_of(request).reports
+    rows, following = page_of(lambda before, most: reports.runs(job, most, before), cursor, _KEY, limit)
+    return answer({"items": [of_run(row) for row in rows], "next": following})
 
 
 @router.get("/runs/{run_id}", summary="Show a run, with its errors", **tells(shapes.RunFull, HTTPStatus.NOT_FOUND))
@@ -76,13 +76,13 @@ def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 
     """By their index, in full: addresses stand in them."""
     reports = parts_of(request).reports
     _ensure_run(parts_of(request), run_id)
-    last = row_of(cursor, "after")
-    items = list(islice(reports.errors(run_id, last["after"] if last else 0), limit + 1))
-    more = len(items) > limit
-    items = items[:limit]
-    return answer(
-        {"items": list(map(_item, items)), "next": cursor_of({"after": items[-1].index}, "after") if more else None}
-    )
+
+    def read(last: Row | None, most: int) -> list[Row]:
+        errors = islice(reports.errors(run_id, last["after"] if last else 0), most)
+        return [{"after": error.index, "item": _item(error)} for error in errors]
+
+    rows, following = page_of(read, cursor, ("after",), limit)
+    return answer({"items": [row["item"] for row in rows], "next": following})
 
 
 _CSV: dict[str, Any] = {**tells(shapes.ErrorPage, HTTPStatus.NOT_FOUND)}
