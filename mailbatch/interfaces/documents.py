@@ -28,7 +28,7 @@ def of_standing(standing: Standing) -> dict[str, Any]:
     """How things stand."""
     census = standing.census
     return {
-        "paused": False if standing.pause is Pause.NONE else standing.pause.value,
+        **of_pause(standing.pause),
         "running": standing.running,
         "progress": standing.progress,
         "next_run_at": standing.next_run_at,
@@ -42,6 +42,11 @@ def of_standing(standing: Standing) -> dict[str, Any]:
         "relay": of_relay(standing.relay),
         "warnings": [asdict(finding) for finding in standing.warnings],
     }
+
+
+def of_pause(pause: Pause) -> dict[str, Any]:
+    """What is paused: ``paused`` is false or a text; ``pause`` is always a text, which any generated client reads."""
+    return {"paused": False if pause is Pause.NONE else pause.value, "pause": pause.value}
 
 
 def of_relay(circuit: Circuit) -> dict[str, Any]:

@@ -561,7 +561,7 @@ def test_run_now_names_the_run_that_is_running(api):
     assert lock.acquire()
     problem = api.post("/api/run-now", status=409)
     assert problem["run_id"] == str(run_id)
-    assert api.get("/api/is-running") == {"running": True, "run_id": str(run_id), "paused": False}
+    assert api.get("/api/is-running") == {"running": True, "run_id": str(run_id), "paused": False, "pause": "none"}
     lock.release()
     assert api.get("/api/is-running")["running"] is False
 
@@ -590,10 +590,10 @@ def test_a_template_name_of_any_length_is_refused_without_a_path_of_this_machine
 
 
 def test_a_pause_is_seen_and_ends(api):
-    assert api.post("/api/pause") == {"paused": "ticks"}
-    assert api.post("/api/pause", {"all": True}) == {"paused": "all"}
-    assert api.get("/api/status")["paused"] == "all"
-    assert api.post("/api/resume") == {"paused": False}
+    assert api.post("/api/pause") == {"paused": "ticks", "pause": "ticks"}
+    assert api.post("/api/pause", {"all": True}) == {"paused": "all", "pause": "all"}
+    assert (standing := api.get("/api/status"))["paused"] == standing["pause"] == "all"
+    assert api.post("/api/resume") == {"paused": False, "pause": "none"}
     assert api.get("/api/is-running")["paused"] is False
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 from support.api import Api
 
 from mailbatch.bootstrap import Parts
@@ -55,6 +56,41 @@ def test_every_route_says_what_it_is_and_what_it_answers(document):
         assert reference.rpartition("/")[2] in known, reference
 
 
+def test_each_example_fits_its_schema(document):
+    examples = 0
+    for schema in _objects(document):
+        for example in schema.get("examples", ()) if "type" in schema or "anyOf" in schema else ():
+            Draft202012Validator(
+                {**schema, "components": document["components"]}, format_checker=Draft202012Validator.FORMAT_CHECKER
+            ).validate(example)
+            examples += 1
+    assert examples > 20
+
+
+def test_programs_that_make_clients_of_the_document_find_what_they_need(document):
+    assert document["servers"][0]["url"] == "/"
+    assert document["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    names = []
+    for path, verbs in document["paths"].items():
+        for operation in verbs.values():
+            names.append(operation["operationId"])
+            kinds = {status[0] for status in operation["responses"]}
+            assert {"2", "4"} <= kinds, path
+    assert len(names) == len(set(names))
+    for schema in _objects(document):
+        # Generators know enumerations of one type only.
+        assert not isinstance(enum := schema.get("enum"), list) or {type(one) for one in enum} == {str}, schema
+
+
+def test_a_pause_is_told_by_one_type_beside_the_two_of_paused(document):
+    for name in ("Standing", "Paused", "Running"):
+        told = document["components"]["schemas"][name]
+        assert {"paused", "pause"} <= set(told["required"]), name
+        kinds = [one["type"] for one in told["properties"]["paused"]["anyOf"]]
+        assert kinds == ["boolean", "string"], name
+    assert document["components"]["schemas"]["Pause"]["enum"] == ["none", "ticks", "all"]
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_whatever_is_asked_nothing_breaks_and_every_answer_has_its_shape(kind, redis_url, request, tmp_path):
     url = request.getfixturevalue(f"{kind}_url")
@@ -79,11 +115,14 @@ def test_whatever_is_asked_nothing_breaks_and_every_answer_has_its_shape(kind, r
 
 
 def _references(value):
+    return (one["$ref"] for one in _objects(value) if isinstance(one.get("$ref"), str))
+
+
+def _objects(value):
     if isinstance(value, dict):
-        if isinstance(reference := value.get("$ref"), str):
-            yield reference
+        yield value
         for part in value.values():
-            yield from _references(part)
+            yield from _objects(part)
     elif isinstance(value, list):
         for part in value:
-            yield from _references(part)
+            yield from _objects(part)

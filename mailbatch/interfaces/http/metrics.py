@@ -13,6 +13,7 @@ from starlette.responses import Response
 from mailbatch.infrastructure.system.ticks import longest_gap
 from mailbatch.interfaces.http.auth import Reader
 from mailbatch.interfaces.http.exposition import CONTENT_TYPE, Exposition
+from mailbatch.interfaces.http.telling import problems_of
 
 if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
@@ -24,7 +25,7 @@ router = APIRouter(tags=["operating"])
     "/metrics",
     summary="Figures for Prometheus",
     response_class=Response,
-    responses={200: {"content": {CONTENT_TYPE: {}}}},
+    responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}, **problems_of()},
 )
 def metrics(request: Request, _caller: Reader) -> Response:
     """The figures in Prometheus' text format, at most ten seconds old; described in how-to/monitor."""

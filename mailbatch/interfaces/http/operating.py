@@ -13,10 +13,10 @@ from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.run import Pause
-from mailbatch.interfaces.documents import of_standing
+from mailbatch.interfaces.documents import of_pause, of_standing
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Limit, cursor_of, parts_of, row_of
+from mailbatch.interfaces.http.asking import Cursor, Limit, page_of, parts_of
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.telling import ACTING, tells
 from mailbatch.interfaces.noting import noted
@@ -68,8 +68,8 @@ def is_running(request: Request, _caller: Reader) -> Response:
     parts = parts_of(request)
     running = parts.lock(NAME).peek() is not None
     run = parts.runs.open_run(NAME) if running else None
-    paused = _word(parts.switch.paused(NAME))
-    return answer({"running": running, "run_id": run.run_id if run else None, "paused": paused})
+    paused = of_pause(parts.switch.paused(NAME))
+    return answer({"running": running, "run_id": run.run_id if run else None, **paused})
 
 
 @router.post("/pause", summary="Suspend the sending", **tells(shapes.Paused, *ACTING))
@@ -80,7 +80,7 @@ def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None
     what = (Pause.ALL if everything else Pause.TICKS).value
     with noted(parts.actions, caller, "pause", {"job": NAME, "what": what}):
         paused = PauseJob(parts.switch)(NAME, everything=everything)
-    return answer({"paused": _word(paused)})
+    return answer(of_pause(paused))
 
 
 @router.post("/resume", summary="Let the sending go on", **tells(shapes.Paused, *ACTING[:1]))
@@ -89,17 +89,12 @@ def resume(request: Request, caller: Operator) -> Response:
     parts = parts_of(request)
     with noted(parts.actions, caller, "resume", {"job": NAME}):
         paused = ResumeJob(parts.switch)(NAME)
-    return answer({"paused": _word(paused)})
+    return answer(of_pause(paused))
 
 
 @router.get("/actions", summary="Who did what?", **tells(shapes.ActionPage))
 def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """What operators did, by API, console and command line, the newest first."""
-    rows = parts_of(request).actions.list(limit + 1, row_of(cursor, *_KEY))
-    more = len(rows) > limit
-    rows = rows[:limit]
-    return answer({"items": rows, "next": cursor_of(rows[-1], *_KEY) if more else None})
-
-
-def _word(pause: Pause) -> str | bool:
-    return False if pause is Pause.NONE else pause.value
+    acts = parts_of(request).actions
+    rows, following = page_of(lambda before, most: acts.list(most, before), cursor, _KEY, limit)
+    return answer({"items": rows, "next": following})

@@ -49,6 +49,8 @@ def document_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     summary="Scheduled mail: reserved in your transaction, sent once, stopped when told",
                     description=_ABOUT,
                     routes=app.routes,
+                    servers=[{"url": "/", "description": "The server that gives this document."}],
+                    license_info={"name": "MIT", "identifier": "MIT"},
                     tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
                 )
             )

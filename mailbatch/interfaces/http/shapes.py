@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.domain.run import Pause, RunOutcome, Trigger
 
 _ID = "01960d5e-8a3f-7c11-9b0e-5d2f8e4c7a10"
 _RUN = "01960d5f-0b11-7d42-8f3a-6c1e9d2b4f77"
@@ -19,6 +19,11 @@ _TIME = "2026-12-24T09:00:00Z"
 
 def _shape(example: dict[str, Any] | None = None) -> ConfigDict:
     return ConfigDict(extra="forbid", json_schema_extra={"examples": [example]} if example else None)
+
+
+_Paused: TypeAlias = Annotated[
+    bool | Literal["ticks", "all"], Field(description="False, or what is paused. `pause` says the same as text only.")
+]
 
 
 class ReservationIn(BaseModel):
@@ -277,6 +282,7 @@ class ItemError(BaseModel):
 class RunFull(Run):
     """A run, with its errors by kind and the first of them."""
 
+    model_config = _shape()
     bound: int
     error: str | None
     host: str | None
@@ -344,7 +350,8 @@ class Standing(BaseModel):
     """How things stand."""
 
     model_config = _shape()
-    paused: Literal[False, "ticks", "all"]
+    paused: _Paused
+    pause: Pause
     running: bool
     progress: dict[str, Any] | None
     next_run_at: datetime | None
@@ -374,17 +381,19 @@ class PauseIn(BaseModel):
 class Paused(BaseModel):
     """What is suspended now."""
 
-    model_config = _shape({"paused": "ticks"})
-    paused: Literal[False, "ticks", "all"]
+    model_config = _shape({"paused": "ticks", "pause": "ticks"})
+    paused: _Paused
+    pause: Pause
 
 
 class Running(BaseModel):
     """Whether a run goes on."""
 
-    model_config = _shape({"running": True, "run_id": _RUN, "paused": False})
+    model_config = _shape({"running": True, "run_id": _RUN, "paused": False, "pause": "none"})
     running: bool
     run_id: UUID | None
-    paused: Literal[False, "ticks", "all"]
+    paused: _Paused
+    pause: Pause
 
 
 class PreviewIn(BaseModel):
@@ -403,7 +412,7 @@ class PreviewIn(BaseModel):
 class Rendered(BaseModel):
     """A mail as its templates make it."""
 
-    model_config = _shape({"subject": "Hello Ann", "text": "Dear Ann, …", "html": None})
+    model_config = _shape({"subject": "Hello Ann", "text": "Dear Ann, …", "html": "<p>Dear Ann, …</p>"})
     subject: str
     text: str | None
     html: str | None

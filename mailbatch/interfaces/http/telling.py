@@ -30,13 +30,17 @@ def tells(
     model: type[BaseModel], *more: HTTPStatus, status: HTTPStatus = HTTPStatus.OK, **others: Any
 ) -> dict[str, Any]:
     """Keyword arguments for a route that answers ``model``; ``more`` are problems beyond those of any route."""
-    responses: dict[int | str, dict[str, Any]] = {int(status): {"model": model}}
-    for problem in sorted({*_ANY, HTTPStatus.SERVICE_UNAVAILABLE, *more}):
-        responses[int(problem)] = {
-            "description": _WHY[problem],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}},
-        }
+    responses = {int(status): {"model": model}, **problems_of(*more)}
     return {"responses": responses, "response_model": None, "status_code": int(status), **others}
+
+
+def problems_of(*more: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """The problems that any route may have, and ``more``, as FastAPI wants them told."""
+    told: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{ProblemDocument.__name__}"}}
+    return {
+        int(problem): {"description": _WHY[problem], "content": {MEDIA_TYPE: told}}
+        for problem in sorted({*_ANY, HTTPStatus.SERVICE_UNAVAILABLE, *more})
+    }
 
 
 ACTING = (HTTPStatus.FORBIDDEN, HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
