@@ -39,6 +39,8 @@ _LONGEST_NAMESPACE = 64
 _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
 _OTHER_SQLITES = {"sqlite+aiosqlite", "sqlite+pysqlcipher"}
 _CRON_FIELDS = (5, 6)
+SHORTEST_TOKEN = 16
+"""Characters of a token; a shorter one can be guessed in time, although guesses are slowed down."""
 _HIGHEST_PORT = 65_535
 _HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
 
@@ -306,6 +308,17 @@ def load() -> Settings:
     except ValidationError as error:
         # `from None`: the original carries the values, and with them the secrets.
         raise SettingsError("\n".join(_line(e) for e in error.errors())) from None
+
+
+def short_tokens(settings: Settings) -> list[str]:
+    """Name the tokens of the HTTP API that are shorter than the next version takes, with what to do."""
+    tokens = {"API_TOKEN": settings.api_token, "API_READ_TOKEN": settings.api_read_token}
+    return [
+        f"{PREFIX}{name} has fewer than {SHORTEST_TOKEN} characters, which the next version refuses; "
+        "`openssl rand -hex 32` makes a new one"
+        for name, token in tokens.items()
+        if token is not None and len(token.get_secret_value()) < SHORTEST_TOKEN
+    ]
 
 
 def _given_empty() -> dict[str, Any]:

@@ -79,10 +79,10 @@ def test_the_server_refuses_to_be_reached_by_others_without_a_token(sqlite_stack
 
 
 def test_a_hostile_template_freezes_nobody_but_its_own_preview(sqlite_stack):
-    sqlite_stack.settings |= {"API_TOKEN": OPERATE, "API_READ_TOKEN": "r" * 20}
+    sqlite_stack.settings |= {"API_TOKEN": OPERATE, "API_READ_TOKEN": (read := "r" * 15)}
     process = sqlite_stack.process("mailbatch", "serve", "--port", "0")
     address = process.wait_for_log(r"serves on (http://\S+)", 30)[1]
-    reading, operating = ({"Authorization": f"Bearer {token}"} for token in ("r" * 20, OPERATE))
+    reading, operating = ({"Authorization": f"Bearer {token}"} for token in (read, OPERATE))
     with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(4) as others:
         ids = [
             client.post("/api/reservations", json=MAIL | {"body_text": body}, headers=operating).json()["id"]
@@ -105,3 +105,5 @@ def test_a_hostile_template_freezes_nobody_but_its_own_preview(sqlite_stack):
         assert waiting.result().status_code == 422
         assert "rendering takes longer than 10 seconds" in waiting.result().json()["detail"]
         assert client.get(f"/api/reservations/{ids[1]}/preview", headers=reading).json()["text"] == "Hello 1"
+    assert "MAILBATCH_API_READ_TOKEN has fewer than 16 characters" in process.log_text()
+    assert read not in process.log_text()

@@ -21,8 +21,11 @@ from support.postgres import PostgresServer
 from support.tls import tls_before
 from support.waiting import wait_until
 
+from mailbatch.bootstrap import Parts
+from mailbatch.config import Settings
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.redis.client import connect as redis_at
+from mailbatch.interfaces.cli.doctor import _settings as check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,3 +216,17 @@ def test_redis_over_tls_is_spoken_to_and_its_certificate_is_checked(doctor, redi
     assert "certificate" in strange["redis"]["found"].lower(), strange
     assert not strange["redis"]["ok"]
     assert not strange["celery"]["ok"]
+
+
+def test_tokens_that_the_next_version_refuses_are_named():
+    short, long = "s" * 15, "l" * 16
+
+    def found(**tokens):
+        finding = check_settings(Parts(Settings(sender="a@example.com", **tokens)))
+        assert finding.ok is (None if "characters" in finding.found else True)
+        return finding.found
+
+    assert re.match("MAILBATCH_API_TOKEN has fewer than 16 characters.*openssl rand", found(api_token=short))
+    assert short not in found(api_token=short)
+    assert "MAILBATCH_API_READ_TOKEN has fewer" in found(api_token=long, api_read_token="x")
+    assert "characters" not in found(api_token=long, api_read_token=long)

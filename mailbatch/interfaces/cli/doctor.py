@@ -82,15 +82,17 @@ def _bounded(check: Callable[[Parts], Finding], parts: Parts) -> Finding:
 
 
 def _settings(parts: Parts) -> Finding:
-    from mailbatch.config import unknown_variables
+    from mailbatch.config import short_tokens, unknown_variables
 
     if unknown := unknown_variables():
         return Finding("settings", ok=False, found=" ".join(unknown), advice="rename or remove it")
+    to_know = short_tokens(parts.settings)
     if parts.settings.redirect_all_to:
-        return Finding("settings", ok=None, found=f"every mail goes to {parts.settings.redirect_all_to}, as is set")
-    if not parts.settings.sender:
-        found = "MAILBATCH_SENDER is not set: mails without a sender of their own fail"
-        return Finding("settings", ok=None, found=found)
+        to_know.append(f"every mail goes to {parts.settings.redirect_all_to}, as is set")
+    elif not parts.settings.sender:
+        to_know.append("MAILBATCH_SENDER is not set: mails without a sender of their own fail")
+    if to_know:
+        return Finding("settings", ok=None, found=". ".join(to_know))
     where = f", templates in {parts.settings.template_dir}" if parts.settings.template_dir else ""
     return Finding("settings", ok=True, found=f"sender {parts.settings.sender}{where}")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from mailbatch.config import short_tokens
 from mailbatch.domain.errors import SettingsError
 from mailbatch.interfaces.http.app import create_app
 from mailbatch.interfaces.http.guard import is_loopback
@@ -37,6 +38,8 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         OSError: if the port is taken.
     """
     ensure_safe(parts, host)
+    for line in short_tokens(parts.settings):
+        log.warning("%s", line)
     with _listening(host, port) as listener:
         app = create_app(parts)
         config = uvicorn.Config(
