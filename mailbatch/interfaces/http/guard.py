@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 from mailbatch.domain.run import public
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem, response
+from mailbatch.interfaces.http.proxies import through_proxy
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -46,7 +47,6 @@ _HEADERS = {
 }
 _POLLED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: nobody wants to read that in the log."""
-_OF_PROXIES = ("Forwarded", "X-Forwarded-For", "X-Real-IP")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _STRANGERS_LIMIT = 2**20
@@ -95,7 +95,7 @@ class Guard:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "without MAILBATCH_API_TOKEN only localhost is served; ask for http://localhost, or set a token",
             )
-        if self.gate.open_house and any(name in headers for name in _OF_PROXIES):
+        if self.gate.open_house and through_proxy(headers.keys()):
             # It listens on this machine alone, but lets in whom the proxy lets in.
             return Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
