@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import httpx2
 import pytest
@@ -13,7 +16,9 @@ from support.waiting import wait_until
 
 from mailbatch.config import Settings
 from mailbatch.domain.errors import SettingsError
+from mailbatch.interfaces.http import connections, guard
 from mailbatch.interfaces.http.auth import COOKIE, FAILURES, Gate, Patience, Role
+from mailbatch.interfaces.http.connections import MOST_WAITING
 from mailbatch.interfaces.http.guard import is_loopback
 from mailbatch.interfaces.http.serving import ensure_safe
 
@@ -104,6 +109,90 @@ def test_the_process_lives_while_every_thread_waits_for_a_database_that_hangs(lo
 
 THREADS = 40
 """In which the framework answers what may wait."""
+
+
+SILENT = (b"", b"GET /healthz HTT", b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\ntoken=")
+"""What somebody sends who sends nothing more."""
+
+
+@pytest.mark.parametrize("begun", SILENT, ids=["nothing", "half a head", "half a body"])
+def test_however_many_say_nothing_the_others_are_served(locked, begun):
+    with ExitStack() as stack:
+        silent = []
+        for _ in range(MOST_WAITING + 60):
+            silent.append(stack.enter_context(socket.create_connection(("127.0.0.1", locked.port), 20)))
+            silent[-1].sendall(begun)
+        for path in ("/healthz", "/readyz", "/api/runs"):
+            assert locked.client.get(path).status_code == 200, path
+        with suppress(ConnectionResetError):
+            assert silent[0].recv(1) == b"", "the oldest made room"
+        silent[-1].settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            silent[-1].recv(1)
+
+
+@pytest.mark.parametrize("begun", SILENT, ids=["nothing", "half a head", "half a body"])
+def test_whoever_says_nothing_for_long_is_cut_off(locked, begun, monkeypatch):
+    monkeypatch.setattr(connections, "PATIENCE", 0.3)
+    with socket.create_connection(("127.0.0.1", locked.port), 20) as silent:
+        silent.sendall(begun)
+        with suppress(ConnectionResetError):
+            assert silent.recv(1) == b""
+
+
+def test_whoever_drips_is_cut_off_and_whoever_waits_or_reads_slowly_is_not(locked, monkeypatch):
+    monkeypatch.setattr(connections, "PATIENCE", 0.3)
+    mail = locked.post("/api/reservations", MAIL | {"body_text": "x" * 10**7}, 201)["id"]
+    locked.client.close()
+    head = f"GET /api/reservations/{mail} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Authorization: Bearer {OPERATE}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", locked.port), 20) as slow:
+        slow.sendall(head.encode())
+        read = 0
+        while piece := slow.recv(2**18):
+            read += len(piece)
+            time.sleep(0.02)
+    assert read > 10**7
+
+    hangs = threading.Event()
+    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs))
+    client = locked.asking(OPERATE)
+    threading.Timer(1.0, hangs.set).start()
+    assert client.get("/api/runs").status_code == 200
+
+    with socket.create_connection(("127.0.0.1", locked.port), 20) as drips, pytest.raises(OSError):  # noqa: PT011, PT012 - a loop until it breaks
+        while True:
+            drips.sendall(b"x")
+            time.sleep(0.02)
+
+
+class Hangs:
+    """Reports that come when ``leave`` is given."""
+
+    def __init__(self, leave):
+        self._leave = leave
+
+    def runs(self, *_asked):
+        self._leave.wait(30)
+        return []
+
+
+def test_beyond_so_many_requests_at_once_only_probes_are_served(locked, monkeypatch):
+    monkeypatch.setattr(guard, "_MOST", 2)
+    hangs = threading.Event()
+    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs))
+    with ThreadPoolExecutor(2) as others:
+        waiting = [others.submit(locked.asking(OPERATE).get, "/api/runs") for _ in range(2)]
+        try:
+            wait_until(lambda: locked.client.get("/api/actions").status_code == 503, 20, "the server to be full")
+            refused = locked.client.get("/api/actions")
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+            assert refused.json()["detail"] == "2 requests are under way; ask again"
+            assert {locked.client.get(path).status_code for path in ("/healthz", "/readyz")} == {200}
+        finally:
+            hangs.set()
+        assert [one.result().status_code for one in waiting] == [200, 200]
+    assert locked.client.get("/api/actions").status_code == 200
 
 
 def test_who_guesses_has_to_wait_and_with_the_right_token_too(locked):
@@ -239,11 +328,19 @@ def test_a_name_that_was_made_to_mean_this_machine_is_refused(open_house, host):
     assert answer.status_code in {400, 421}, answer.text
 
 
-@pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-For", "X-Real-IP"])
-def test_without_a_token_nobody_comes_in_through_a_proxy_of_this_machine(open_house, locked, name):
-    answer = open_house.client.get("/api/runs", headers={name: "192.0.2.1"})
-    assert (answer.status_code, "set a token" in answer.json()["detail"]) == (421, True)
-    assert locked.client.get("/api/runs", headers={name: "192.0.2.1"}).status_code == 200
+def test_without_a_token_nobody_comes_in_through_a_proxy_of_this_machine(open_house, locked):
+    for name in (
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Real-IP",
+        "Via",
+        "X-Forwarded-Host",
+        "CF-Connecting-IP",
+        "CDN-Loop",
+    ):
+        answer = open_house.client.get("/api/runs", headers={name: "192.0.2.1"})
+        assert (answer.status_code, "set a token" in answer.json()["detail"]) == (421, True), name
+        assert locked.client.get("/api/runs", headers={name: "192.0.2.1"}).status_code == 200, name
 
 
 @pytest.mark.parametrize("name", ["[", "]", "[::1", "localhost:x"])

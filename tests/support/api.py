@@ -13,6 +13,7 @@ from support.waiting import wait_until
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.interfaces.http.app import create_app
+from mailbatch.interfaces.http.serving import config_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -31,8 +32,7 @@ class Api:
     def __enter__(self) -> Self:
         self.parts = Parts(Settings(**{"sender": "shop@example.com", **self.settings}))
         self.app = create_app(self.parts)
-        config = uvicorn.Config(self.app, port=0, log_config=None, access_log=False, lifespan="off")
-        self._server = uvicorn.Server(config)
+        self._server = uvicorn.Server(config_of(self.app, port=0, lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         wait_until(lambda: self._server.started or not self._thread.is_alive(), 10, "uvicorn to start")

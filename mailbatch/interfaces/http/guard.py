@@ -7,7 +7,7 @@ import logging
 import re
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -45,6 +45,9 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_PROBES = frozenset({"/healthz", "/readyz"})
+_MOST = 400
+"""Requests that are worked on at the same time, beside probes: more than there are connections that wait."""
 _POLLED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: nobody wants to read that in the log."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -66,13 +69,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Guard:
     """ASGI middleware round the whole application. ``gate`` knows the tokens; ``body_limit`` is in bytes."""
 
     app: ASGIApp
     gate: Gate
     body_limit: int
+    _under_way: int = field(default=0, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -83,11 +87,19 @@ class Guard:
         asked = headers.get(REQUEST_ID, "")
         request_id = asked if _REQUEST_ID.fullmatch(asked) else str(new_id())
         scope.setdefault("state", {})["request_id"] = request_id
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            await _Exchange(scope, request_id, send).answer(self, headers, receive)
+        counted = scope["path"] not in _PROBES
+        self._under_way += counted
+        try:
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await _Exchange(scope, request_id, send).answer(self, headers, receive)
+        finally:
+            self._under_way -= counted
 
     def refusal(self, scope: Scope, headers: Headers) -> Problem | None:
         """Why a request may not come in at all."""
+        if self._under_way > _MOST and scope["path"] not in _PROBES:
+            said = f"{_MOST} requests are under way; ask again"
+            return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "1", "Connection": "close"})
         host = headers.get("host", "")
         if self.gate.open_house and not is_loopback(_split(f"//{host}").hostname or ""):
             # A page elsewhere that resolves its own name to this machine (DNS rebinding) still says its own name.

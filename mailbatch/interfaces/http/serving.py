@@ -7,18 +7,21 @@ import os
 import signal
 import socket
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from mailbatch.config import short_tokens
 from mailbatch.domain.errors import SettingsError
 from mailbatch.interfaces.http.app import create_app
+from mailbatch.interfaces.http.connections import BACKLOG, Connection
 from mailbatch.interfaces.http.guard import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+
+    from fastapi import FastAPI
 
     from mailbatch.bootstrap import Parts
 
@@ -42,15 +45,7 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         log.warning("%s", line)
     with _listening(host, port) as listener:
         app = create_app(parts)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            # We write our own, without the query.
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE,
-            limit_concurrency=200,
-        )
+        config = config_of(app)
         bound = listener.getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         started(f"http://{shown}:{bound[1]}")
@@ -60,6 +55,22 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: None)
         server.run(sockets=[listener])
+
+
+def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:
+    """How ``app`` is served. The guard bounds the requests, and each connection its waiting for them."""
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        # We write our own, without the query.
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        http=Connection,
+        ws="none",
+        backlog=BACKLOG,
+        **more,
+    )
 
 
 class _Server(uvicorn.Server):
