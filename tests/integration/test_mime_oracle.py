@@ -6,6 +6,7 @@ version of Python; what it writes speaks for structure and contents. ``support.o
 
 from __future__ import annotations
 
+import quopri
 import re
 import tracemalloc
 from dataclasses import replace
@@ -193,6 +194,16 @@ def test_the_choice_of_encoding_follows_the_text():
     assert encoded_text("\x07 a bell in a long enough text")[0] == "quoted-printable"
     assert encoded_text("Grüße aus einer Zeile, die lang genug ist\n")[0] == "quoted-printable"
     assert encoded_text("山田太郎\n")[0] == "base64"
+
+
+@pytest.mark.parametrize("blank", [" ", "\t", "\t ", "  "])
+def test_no_line_is_wider_than_76_characters_whatever_stands_at_its_end(blank):
+    lines = [f"{sign}{'x' * width}{blank}" for width in range(66, 80) for sign in ("", "é", "=")]
+    encoding, pieces = encoded_text("\n".join(["é", *lines, "", ""]) + "é")
+    coded = b"".join(pieces)
+    assert encoding == "quoted-printable"
+    assert max(map(len, coded.split(b"\r\n"))) == 76
+    assert quopri.decodestring(coded).decode().split("\r\n")[1:-3] == lines
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=9)), timezone(-timedelta(hours=3, minutes=30))])

@@ -20,6 +20,8 @@ _LONGEST_PLAIN = 76
 _ROW = 57
 """Bytes that make the 76 characters of a line of base64."""
 _ANY_BREAK = re.compile(r"\r\n|\r|\n")
+# What ``b2a_qp`` makes of 74 characters and a blank: it counts the blank at the end of a line before it encodes it.
+_TOO_WIDE = re.compile(rb"^([^\n]{74})(=20|=09)\r$", re.MULTILINE)
 # Anything else some relay might not leave as it is.
 _PLAIN = bytes([*b"\t\r\n", *range(ord(" "), 0x7F)])
 
@@ -37,7 +39,7 @@ def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
         return "7bit", pieces
     if 6 * strange < sum(map(len, pieces)):
         for at, piece in enumerate(pieces):
-            pieces[at] = b2a_qp(piece, istext=True)
+            pieces[at] = _quoted_printable(piece)
         return "quoted-printable", pieces
     _into_base64(pieces)
     return "base64", pieces
@@ -67,6 +69,14 @@ def _in_crlf(text: str) -> bytes:
 
 def _is_narrow(data: bytes) -> bool:
     return max(map(len, data.split(b"\r\n"))) <= _LONGEST_PLAIN
+
+
+def _quoted_printable(data: bytes) -> bytes:
+    """Answer ``data`` in lines of at most 76 characters (RFC 2045 §6.7, rule 5)."""
+    coded = b2a_qp(data, istext=True)
+    if b"=20\r\n" in coded or b"=09\r\n" in coded:
+        return _TOO_WIDE.sub(rb"\1=\r\n\2\r", coded)
+    return coded
 
 
 def _into_base64(pieces: list[bytes]) -> None:
