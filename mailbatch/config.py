@@ -42,6 +42,10 @@ _CRON_FIELDS = (5, 6)
 SHORTEST_TOKEN = 16
 """Characters of a token; a shorter one can be guessed in time, although guesses are slowed down."""
 _HIGHEST_PORT = 65_535
+# What Kubernetes sets for a Service that is called mailbatch.
+_OF_KUBERNETES = re.compile(rf"{PREFIX}(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_\w+)?)")
+_NEAR = 0.62
+"""How similar a name behind the prefix is to a setting's, if it is most likely a slip."""
 _HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
 
 
@@ -372,13 +376,20 @@ def _masked_hook(url: str) -> str:
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Name variables that look like settings but are none, with the nearest that is one: most likely a slip."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known = [name.upper() for name in Settings.model_fields]
     found = []
-    for name in sorted(set(environ) - known):
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.85) if name.startswith(PREFIX) else []
-        if near:
-            found.append(f"{name} is no setting; did you mean {near[0]}?")
+    for variable in sorted(environ):
+        name = variable.upper().removeprefix(PREFIX)
+        if not variable.upper().startswith(PREFIX) or name in known or _OF_KUBERNETES.fullmatch(variable.upper()):
+            continue
+        if near := difflib.get_close_matches(name, known, n=2, cutoff=_NEAR):
+            alike = [one for one in near if _likeness(name, one) == _likeness(name, near[0])]
+            found.append(f"{variable} is no setting; did you mean {' or '.join(PREFIX + one for one in alike)}?")
     return found
+
+
+def _likeness(name: str, setting: str) -> float:
+    return difflib.SequenceMatcher(None, setting, name).ratio()
 
 
 def _line(error: ErrorDetails) -> str:

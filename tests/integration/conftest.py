@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mailbatch.interfaces.cli import main
+from mailbatch.interfaces.cli import acting, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +22,8 @@ def say(
     """Runs a command under no settings but those given; answers its exit code, and what it said."""
     for name in [name for name in os.environ if name.startswith(("MAILBATCH_", "SUDO_"))]:
         monkeypatch.delenv(name)
+    # Nobody is logged in, whoever runs the tests.
+    monkeypatch.setattr(acting, "LOGIN", tmp_path / "loginuid")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("sys.stdin", io.StringIO())

@@ -436,7 +436,42 @@ def test_no_command_but_help_lists_them_all(shell):
         assert f"\n  {name} " in listed
     shell(code=2)
     assert "Usage: mailbatch" in shell.err
-    assert "No such command 'sned-all'" in shell.refused("sned-all", code=2)
+    assert "No such command 'sned-all'. Did you mean send-all?" in shell.refused("sned-all", code=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (("SEND_ALL",), "send-all"),
+        (("stauts", "--json"), "status"),
+        (("reque",), "requeue"),
+        (("cancle", "--tag", "x"), "cancel"),
+        (("imports", "x.csv"), "import"),
+        (("config", "shwo"), "show"),
+        (("config", "chekc"), "check"),
+    ],
+)
+def test_a_misspelt_command_costs_a_line_that_names_the_one_that_was_meant(shell, given, meant):
+    assert f". Did you mean {meant}?" in shell.refused(*given, code=2).replace("'", "")
+    assert "Did you mean" not in shell.refused("xyzzy", code=2)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [("list",), ("reserve", *LETTER), ("runs",), ("actions",), ("config", "show"), ("migrate",), ("twice",), ("plan",)],
+)
+def test_a_misspelt_variable_is_named_by_every_command(shell, args):
+    shell.set("MAILBATCH_CONECTIONS", "2")
+    shell(*args)
+    assert shell.err == "mailbatch: MAILBATCH_CONECTIONS is no setting; did you mean MAILBATCH_CONNECTIONS?\n"
+
+
+def test_a_misspelt_variable_is_named_by_a_command_that_it_keeps_from_its_work(shell):
+    shell.set("MAILBATCH_HEARTBEAT_FIL", "x")
+    shell("healthcheck", code=2)
+    slip, line = shell.err.splitlines()
+    assert slip == "mailbatch: MAILBATCH_HEARTBEAT_FIL is no setting; did you mean MAILBATCH_HEARTBEAT_FILE?"
+    assert "names no file" in line
 
 
 @pytest.mark.parametrize("command", ["migrate", "reserve", "import", "list", "show", "cancel", "requeue", "resolve"])

@@ -23,7 +23,7 @@ from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect as connect_redis
 from mailbatch.infrastructure.redis.keys import Keys
 from mailbatch.infrastructure.redis.slots import RedisSlots
-from mailbatch.interfaces.cli import main
+from mailbatch.interfaces.cli import acting, main
 from mailbatch.interfaces.cli.catalogue import COMMANDS
 
 if TYPE_CHECKING:
@@ -195,6 +195,26 @@ def test_every_act_is_noted_with_who_did_it_and_without_contents_or_addresses(sa
     assert "canary" not in json.dumps(found).lower()
 
 
+@pytest.mark.parametrize(
+    ("login", "sudo", "actor"),
+    [
+        ("0", "mallory", "cli:root"),  # behind su, and whatever the environment says
+        (str(2**32 - 1), "ann", "cli:ann"),
+        ("4294967294", "ann", "cli:ann"),
+        ("", "ann", "cli:ann"),
+        (None, None, ME),
+    ],
+)
+def test_who_acts_is_who_is_logged_in_where_that_is_known(say, sqlite_url, monkeypatch, tmp_path, login, sudo, actor):
+    if login is not None:
+        (tmp_path / "loginuid").write_text(login)
+        monkeypatch.setattr(acting, "LOGIN", tmp_path / "loginuid")
+    if sudo is not None:
+        monkeypatch.setenv("SUDO_USER", sudo)
+    say("pause", DATABASE_URL=sqlite_url)
+    assert [a["actor"] for a in noted(say)] == [actor]
+
+
 def test_a_run_by_hand_is_noted_before_it_is_done(say, monkeypatch):
     monkeypatch.setenv("MAILBATCH_SMTP_URL", "smtp://127.0.0.1:1")
     monkeypatch.setenv("MAILBATCH_LOG_LEVEL", "CRITICAL")
@@ -247,8 +267,8 @@ def test_a_preview_shows_a_reservation_or_a_thought(say, tmp_path):
     code, _, err = say("preview", "--subject", "Hi {{ name }}", "--text", "{{")
     assert code == 1
     [line] = err.splitlines()
-    assert "subject" in line
-    assert "body_text" in line
+    assert line.startswith("mailbatch: --text line 1: ") or "; --text line 1: " in line
+    assert "--subject line 1: " in line
     assert "no reservation" in say("preview", str(uuid4()))[2]
 
 

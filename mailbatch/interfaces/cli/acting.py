@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.interfaces.noting import do_noted, note, noted
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
     from mailbatch.interfaces.noting import Deed
 
+LOGIN = Path("/proc/self/loginuid")
+"""Where Linux keeps who logged in: neither su nor sudo changes it (pam_loginuid(8))."""
+_NOBODY = 2**32 - 1
+"""What stands there where nobody logged in: in a container, in a service."""
 _LONGEST_NAME = 64
 
 
@@ -42,16 +47,24 @@ def do_each(parts: Parts, act: Act, ids: Sequence[UUID]) -> list[Answer]:
 
 
 def _user() -> str:
-    """Who gave the command; behind sudo, who gave that: else all would be one and the same."""
-    name = os.environ.get("SUDO_USER") or _account()
+    """Who is logged in, where the system knows it; else who gave the command to sudo, or the account it runs under."""
+    name = _logged_in() or os.environ.get("SUDO_USER") or _name_of(os.getuid()) or str(os.getuid())
     return "".join(c if c.isprintable() else "?" for c in name)[:_LONGEST_NAME]
 
 
-def _account() -> str:
+def _logged_in() -> str | None:
+    try:
+        number = int(LOGIN.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return _name_of(number) if number != _NOBODY else None
+
+
+def _name_of(number: int) -> str | None:
+    """The name of an account; a container may run as a number that has none."""
     import pwd
 
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        # A container may run as a number that has no name.
-        return str(os.getuid())
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):
+        return None

@@ -39,7 +39,7 @@ def doctor(*, as_json: bool) -> None:
 
     Database and Redis are tried with all that a run does to them; nothing of it is left.
     """
-    with opened(migrated=False) as parts:
+    with opened(migrated=False, slips=False) as parts:
         findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _celery, _smtp, _workers)]
         if all(finding.ok for finding in findings if finding.check == "database"):
             findings.append(_bounded(_runs, parts))

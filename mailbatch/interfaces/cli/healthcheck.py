@@ -9,6 +9,7 @@ import click
 
 from mailbatch.infrastructure.system.heartbeat import age
 from mailbatch.interfaces.cli.numbers import Amount
+from mailbatch.interfaces.cli.opening import name_slips
 
 VARIABLE = "MAILBATCH_HEARTBEAT_FILE"
 
@@ -24,6 +25,7 @@ def healthcheck(*, within: float) -> None:
     # Read from the environment alone: a probe comes often, and reading all settings costs more than it does.
     named = os.environ.get(VARIABLE)
     if not named:
+        name_slips()
         raise click.UsageError(f"{VARIABLE} names no file; set it for the worker and for this command alike")
     seconds = age(Path(named))
     if seconds is None:

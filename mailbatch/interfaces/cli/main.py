@@ -11,11 +11,12 @@ from click.shell_completion import CompletionItem
 
 from mailbatch.domain.errors import MailbatchError, SettingsError
 from mailbatch.interfaces.cli.catalogue import COMMANDS, GROUPS
+from mailbatch.interfaces.cli.suggesting import SuggestingGroup
 
 REFUSED, USAGE, INTERRUPTED = 1, 2, 130
 
 
-class _Commands(click.Group):
+class _Commands(SuggestingGroup):
     """A group that imports the module of a command only when that is called, so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -12,13 +14,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def opened(*, migrated: bool = True) -> Iterator[Parts]:
+def opened(*, migrated: bool = True, slips: bool = True) -> Iterator[Parts]:
     """The parts by the settings of the environment; with ``migrated`` only if the tables are as they must be.
 
+    ``slips=False``: the command names misspelt variables itself.
     Raises ``SettingsError``, ``StoreError`` and ``NotMigrated``.
     """
     from mailbatch.bootstrap import Parts, read_settings
 
+    if slips:
+        name_slips()
     parts = Parts(read_settings())
     try:
         if migrated:
@@ -28,3 +33,11 @@ def opened(*, migrated: bool = True) -> Iterator[Parts]:
         yield parts
     finally:
         parts.close()
+
+
+def name_slips() -> None:
+    """Name on stderr each variable that is most likely a misspelt setting."""
+    from mailbatch.config import unknown_variables
+
+    for line in unknown_variables():
+        click.echo(f"mailbatch: {line}", err=True)

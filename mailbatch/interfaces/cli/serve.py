@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 
 import click
 
 from mailbatch.interfaces.cli.opening import opened
+
+log = logging.getLogger(__name__)
 
 
 @click.command
@@ -28,10 +31,13 @@ def serve(*, host: str, port: int) -> None:
     for needed in ("fastapi", "uvicorn", "itsdangerous"):
         if find_spec(needed) is None:
             raise click.ClickException(f"this needs {needed}: pip install 'mailbatch[http]'")
+    from mailbatch.config import unknown_variables
     from mailbatch.infrastructure.system.logs import configure
     from mailbatch.interfaces.http.serving import serve as serve_http
 
-    with opened(migrated=False) as parts:
+    with opened(migrated=False, slips=False) as parts:
         s = parts.settings
         configure(json=s.log_format.value == "json", level=s.log_level, addresses=s.log_addresses)
+        for line in unknown_variables():
+            log.warning("%s", line)
         serve_http(parts, host, port, lambda address: click.echo(f"mailbatch serves on {address} (Ctrl-C ends it)"))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from mailbatch.interfaces.cli.opening import name_slips
 from mailbatch.interfaces.cli.output import as_json, print_json, print_table
+from mailbatch.interfaces.cli.suggesting import SuggestingGroup
 
 
-@click.group
+@click.group(cls=SuggestingGroup)
 def config() -> None:
     """Show the settings, or check them. Secrets are masked."""
 
@@ -19,6 +21,7 @@ def show(*, as_json: bool) -> None:
     from mailbatch.bootstrap import read_settings
     from mailbatch.config import shown
 
+    name_slips()
     settings = shown(read_settings())
     if as_json:
         print_json([{"name": s.name, "value": s.value, "source": s.source} for s in settings])

@@ -1,0 +1,29 @@
+"""A group of commands that says which one was most likely meant."""
+
+from __future__ import annotations
+
+import difflib
+
+import click
+
+
+class SuggestingGroup(click.Group):
+    """Names the nearest command where there is none of the name that was given."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that ``args`` begin with. Raises ``click.UsageError`` with a suggestion."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            given = args[0]
+            names = self.list_commands(ctx)
+            near = [] if given.startswith("-") else difflib.get_close_matches(_plain(given), names, n=1)
+            if not near:
+                raise
+            raise click.UsageError(f"No such command '{given}'. Did you mean {near[0]}?", ctx) from error
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
