@@ -9,20 +9,22 @@ import json
 from datetime import UTC, datetime
 from uuid import UUID
 
+import jinja2
 import pytest
 
 from mailbatch.application import records
+from mailbatch.application.columns import COLUMNS, OWN, meant, variable
 from mailbatch.application.records import BadLine, Record, UnreadableFile, read_csv, read_jsonl
 from mailbatch.domain.reservation import Mail
 
 
-def of_csv(text: str | bytes) -> list[Record | BadLine]:
-    return list(read_csv(io.BytesIO(text if isinstance(text, bytes) else text.encode())))
+def of_csv(text: str | bytes, *variables: str) -> list[Record | BadLine]:
+    return list(read_csv(io.BytesIO(text if isinstance(text, bytes) else text.encode()), variables))
 
 
-def of_jsonl(*values: object) -> list[Record | BadLine]:
+def of_jsonl(*values: object, variables: tuple[str, ...] = ()) -> list[Record | BadLine]:
     lines = (v if isinstance(v, bytes) else json.dumps(v).encode() for v in values)
-    return list(read_jsonl(io.BytesIO(b"\n".join(lines))))
+    return list(read_jsonl(io.BytesIO(b"\n".join(lines)), variables))
 
 
 def only(found: list[Record | BadLine]) -> Record:
@@ -107,7 +109,13 @@ def test_a_file_in_another_unicode_is_refused_at_once(encoding):
     ("header", "said"),
     [
         ("", "the file is empty"),
-        ("to,subject", "names no column recipients, but 'to,subject'"),
+        ("to,subject", "names no column recipients, but 'to,subject'; did you mean recipients where it says 'to'"),
+        (
+            "E-Mail;Subject",
+            "did you mean recipients where it says 'E-Mail'.*'Subject' is no column; did you mean subject",
+        ),
+        ('recipients,"open', "names no column recipients"),
+        ("recipients,First Name,First_Name", "names the column 'First_Name' twice as a variable"),
         ("recipients,subject,subject", "names the column 'subject' twice"),
         ("recipients,name,name", "names the column 'name' twice"),
         ("recipients,status", "the column status is mailbatch's own"),
@@ -116,6 +124,131 @@ def test_a_file_in_another_unicode_is_refused_at_once(encoding):
 def test_a_header_that_cannot_be_is_refused(header, said):
     with pytest.raises(UnreadableFile, match=said):
         of_csv(header + "\n")
+
+
+MEANT = {
+    "recipients": "Recipients|recipient|Recipents|to|TO",
+    "cc": "CC|Cc|carbon copy|Copy-To",
+    "bcc": "Bcc|BCC|Blind Copy",
+    "sender": "Sender|from|From|From-Address",
+    "reply_to": "Reply-To|reply to|ReplyTo|replyto|Reply_to|reply\u200b_to",
+    "subject": "Subject|SUBJECT|subjects|Subject line",
+    "body_text": "text|body|Body Text|bodytext|body-text",
+    "body_html": "html|HTML|Body HTML|bodyHtml",
+    "scheduled_at": "Scheduled_At|scheduled at|scheduledAt|SCHEDULED-AT|schedule_at|sheduled_at|send_at|Send At|at|"
+    "deliver_at|send time|scheduled|\uff53cheduled_at",
+    "expires_at": "expires|Expires_At|expire_at|expiry|not after",
+    "priority": "Priority|prio|priorty",
+    "idempotency_key": "key|Idempotency-Key|idempotencykey|idempotency_keys",
+    "tag": "Tag|TAG|tags",
+    "template": "Template|templates|template-name",
+    "headers": "Headers|header",
+    "context": "Context|CONTEXT",
+    "id": "ID|Id|uuid",
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "name"),
+    [(column, name) for column, names in MEANT.items() for name in names.split("|")],
+)
+def test_a_name_that_is_nearly_a_columns_is_meant_for_it(column, name):
+    assert meant(name) == column
+    if column != "recipients":
+        with pytest.raises(UnreadableFile, match=f"is no column; did you mean {column}\\?"):
+            of_csv(f"recipients,{name}\na@x.org,x\n")
+
+
+def test_no_other_name_is_taken_for_a_columns():
+    others = (
+        "name city email lang title date time when due amount order gender render contact contest readers object place"
+    )
+    others += (
+        " text2 minutes interest link sentence sender_name recipient_name subject_id message company country state"
+    )
+    assert [name for name in (*others.split(), *COLUMNS, *OWN) if meant(name)] == []
+
+
+def test_a_file_with_names_that_are_nearly_columns_is_refused_before_its_first_row_and_all_are_named():
+    found = read_csv(io.BytesIO(b"recipients,CC,Scheduled At,subject,body_text\na@x.org,b@x.org,x,s,t\n"))
+    with pytest.raises(UnreadableFile) as caught:
+        next(found)
+    assert caught.value.problems == [
+        "line 1: 'CC' is no column; did you mean cc? Rename it, or say that it is a variable: --context-column 'CC'",
+        (
+            "line 1: 'Scheduled At' is no column; did you mean scheduled_at? Rename it, or say that it is a variable: "
+            "--context-column 'Scheduled At'"
+        ),
+    ]
+
+
+def test_a_column_that_is_said_to_be_a_variable_is_one():
+    text = "recipients,subject,body_text,from,Send At,status,cc\na@x.org,s,t,Ann,noon,new,x\n"
+    draft = only(of_csv(text, "from", "Send At", "status", "cc")).draft
+    assert draft.mail.context == {"from": "Ann", "Send_At": "noon", "status": "new", "cc": "x"}
+    assert (draft.mail.sender, draft.mail.cc, draft.scheduled_at) == (None, None, None)
+    with pytest.raises(UnreadableFile, match="names no column 'form', as --context-column does"):
+        of_csv(text, "form")
+    with pytest.raises(UnreadableFile, match="recipients says to whom the mails go"):
+        of_csv(text, "recipients")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("First Name", "First_Name"),
+        ("Prénom", "Prénom"),
+        ("नाम", "नाम"),
+        ("Price (€)", "Price"),
+        ("2nd line", "_2nd_line"),
+        ("a-b.c", "a_b_c"),
+        ("€", "column_7"),
+        ("_", "_"),
+        ("not", "not_"),
+        ("None", "None_"),
+        ("class", "class"),
+    ],
+)
+def test_a_column_that_is_no_identifier_becomes_a_variable_that_a_template_can_name(name, found):
+    assert variable(name, 7) == found
+    text = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True).from_string(f"{{{{ {found} }}}}")
+    assert text.render({found: "x"}) == "x"
+
+
+def test_a_column_whose_variable_has_another_name_is_said():
+    said: list[str] = []
+    text = 'recipients,subject,body_text,"First\r\nName",city\na@x.org,s,t,Ann,Rome\nb@x.org,s\n'
+    found = list(read_csv(io.BytesIO(text.encode()), (), said.append))
+    assert only(found[:1]).draft.mail.context == {"First_Name": "Ann", "city": "Rome"}
+    assert said == ["the column 'First Name' is the variable First_Name"]
+    # The names take two lines, and so they are counted.
+    assert reasons(found) == {4: ("has 2 cells, line 1 names 5 columns",)}
+
+
+@pytest.mark.parametrize("end", ["\x1a", "\x1a\r\n", "\x1a\x1a"])
+@pytest.mark.parametrize("before", ["", "\n", "\r\n", "\n,,,,\n\n , ,,,\n"])
+def test_what_spreadsheets_and_old_programs_leave_at_the_end_is_no_row(before, end):
+    text = f"recipients,subject,body_text,,\na@x.org,s,t,,{before}{end}"
+    assert only(of_csv(text)).draft.mail == Mail(recipients="a@x.org", subject="s", body_text="t")
+    line = json.dumps({"recipients": "a@x.org", "subject": "s", "body_text": "t"})
+    assert only(of_jsonl((line + before.replace(",", "") + end).encode())).draft.mail.body_text == "t"
+
+
+def test_text_under_any_column_without_a_name_makes_a_line_bad():
+    found = of_csv("recipients,,subject,body_text,\na@x.org,x,s,t,\nb@x.org,,s,t,x\nc@x.org, ,s,t,\nd@x.org,,s,t,,,\n")
+    assert reasons(found) == {
+        2: ("has a cell under a column without a name",),
+        3: ("has a cell under a column without a name",),
+    }
+    assert [record.draft.mail.recipients for record in found if isinstance(record, Record)] == ["c@x.org", "d@x.org"]
+
+
+def test_a_stray_quote_among_the_names_costs_no_row():
+    found = of_csv('recipients,subject,body_text,5" disk\na@x.org,s,t,x\nb@x.org,s,t,"y"\n')
+    assert [record.draft.mail.context for record in found if isinstance(record, Record)] == [
+        {"_5_disk": "x"},
+        {"_5_disk": "y"},
+    ]
 
 
 def test_a_quote_that_is_never_closed_costs_the_rest_and_says_so():
@@ -183,6 +316,42 @@ def test_a_cell_that_does_not_fit_its_column_is_named(name, cell, said):
 
 
 # --- JSON Lines ---
+
+
+def test_a_key_that_is_nearly_a_columns_costs_the_file_before_its_first_line_wherever_it_stands():
+    good = {"recipients": "a@x.org", "subject": "s", "body_text": "t"}
+    with pytest.raises(UnreadableFile) as caught:
+        of_jsonl(good, good, b"{", {**good, "CC": "b@x.org"}, {**good, "CC": "b@x.org", "send_at": "x"})
+    assert [problem.partition("?")[0] for problem in caught.value.problems] == [
+        "line 4: 'CC' is no column; did you mean cc",
+        "line 5: 'send_at' is no column; did you mean scheduled_at",
+    ]
+    found = of_jsonl({**good, "CC": "b", "context": {"n": 1}}, variables=("CC",))
+    assert only(found).draft.mail.context == {"CC": "b", "n": 1}
+
+
+def test_from_a_pipe_a_key_that_is_nearly_a_columns_costs_its_line():
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    lines = b'{"recipients": "a@x.org"}\n{"recipients": "a@x.org", "send_at": "x"}\n'
+    assert reasons(list(read_jsonl(Pipe(lines)))) == {
+        2: ("'send_at': is no column; did you mean scheduled_at? What a template needs stands in context",)
+    }
+
+
+def test_an_empty_text_is_not_given_where_none_may_stand_and_stays_in_the_context():
+    empty = dict.fromkeys(("id", "context", "headers", "scheduled_at", "expires_at", "priority"), "")
+    draft = only(of_jsonl({"recipients": "a@x.org", "subject": "s", "body_text": "t", **empty})).draft
+    assert (draft.id, draft.scheduled_at, draft.expires_at, draft.priority, draft.mail.context) == (
+        None,
+        None,
+        None,
+        0,
+        None,
+    )
+    assert only(of_jsonl({"recipients": "a@x.org", "context": {"city": ""}})).draft.mail.context == {"city": ""}
 
 
 def test_json_lines_have_the_tables_names_and_types():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -16,22 +16,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mailbatch.application.importing import Imported
-    from mailbatch.application.records import BadLine
+    from mailbatch.application.records import BadLine, Record
     from mailbatch.bootstrap import Parts
 
 _REASONS_KEPT = 10_000
 """Bad lines that ``--json`` lists; they are held in memory until the end."""
+_WARNINGS = 20
+"""Templates of which it is said that they are not checked."""
 
 
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--strict", is_flag=True, help="Keep nothing if one line is bad.")
+@click.option(
+    "--context-column",
+    "variables",
+    multiple=True,
+    metavar="NAME",
+    help="A column that is a variable of the templates, although its name is like one of the table's; may be repeated.",
+)
 @as_json
-def import_command(*, file: Path, strict: bool, as_json: bool) -> None:
+def import_command(*, file: Path, strict: bool, variables: tuple[str, ...], as_json: bool) -> None:
     """Reserve mails from FILE, a .csv or .jsonl in UTF-8.
 
     Columns are named as the table's (recipients, subject, body_text …); other CSV columns become context for the
-    templates. Bad lines are reported with their number and the reason, good ones are kept.
+    templates. A file whose columns are named nearly so (Scheduled_At, CC, send_at) is refused before its first row.
+    Bad lines are reported with their number and the reason, good ones are kept.
     """
     bad: list[BadLine] = []
 
@@ -41,8 +51,12 @@ def import_command(*, file: Path, strict: bool, as_json: bool) -> None:
         elif not as_json:
             click.echo(f"{file.name}:{line.line}: {clean('; '.join(line.reasons))}", err=True)
 
+    def say(line: str) -> None:
+        click.echo(f"{file.name}: {clean(line)}", err=True)
+
+    read = _reader(file, variables, say)
     with opened() as parts, file.open("rb") as stream, _progress(file, shown=not as_json) as show:
-        done = _run(parts, file, stream, strict, note, show)
+        done = _run(parts, file, stream, lambda it: _warned(parts, read(it), say), strict, note, show)
     if as_json:
         errors = [{"line": b.line, "errors": list(b.reasons)} for b in bad]
         print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": errors})
@@ -56,6 +70,7 @@ def _run(
     parts: Parts,
     file: Path,
     stream: IO[bytes],
+    read: Callable[[IO[bytes]], Iterator[Record | BadLine]],
     strict: bool,  # noqa: FBT001 - the option, as it was given
     note: Callable[[BadLine], None],
     show: Callable[[int], None],
@@ -73,7 +88,7 @@ def _run(
 
     importing = Import(check=parts.check_draft, reservations=parts.reservations)
     try:
-        return importing(_reader(file)(stream), strict=strict, on_bad=note, on_progress=advance)
+        return importing(read(stream), strict=strict, on_bad=note, on_progress=advance)
     except UnreadableFile as error:
         raise click.ClickException(f"{file}: {error}") from error
     except StoreError as error:
@@ -83,17 +98,34 @@ def _run(
         ) from error
 
 
-def _reader(file: Path) -> Callable[[IO[bytes]], Iterator[Any]]:
+def _reader(
+    file: Path, variables: tuple[str, ...], say: Callable[[str], None]
+) -> Callable[[IO[bytes]], Iterator[Record | BadLine]]:
     from mailbatch.application.records import read_csv, read_jsonl
 
     match file.suffix.lower():
         case ".csv":
-            return read_csv
+            return lambda stream: read_csv(stream, variables, say)
         case ".jsonl" | ".ndjson":
-            return read_jsonl
+            return lambda stream: read_jsonl(stream, variables)
         case other:
             found = f"{other} is not known" if other else "its name has no ending"
             raise click.UsageError(f"{file.name}: {found}; name it .csv or .jsonl")
+
+
+def _warned(
+    parts: Parts, records: Iterator[Record | BadLine], say: Callable[[str], None]
+) -> Iterator[Record | BadLine]:
+    """Yield ``records``; say once of each template that it is not checked here."""
+    from mailbatch.application.records import Record
+
+    told: set[str | None] = set()
+    for record in records:
+        if isinstance(record, Record) and record.draft.mail.template not in told and len(told) < _WARNINGS:
+            told.add(record.draft.mail.template)
+            if warning := parts.unchecked_template(record.draft.mail):
+                say(warning)
+        yield record
 
 
 def _tell(done: Imported, *, strict: bool) -> None:

@@ -1,0 +1,99 @@
+"""The columns of a file: which are the table's, which are meant for one of those, and how the others are called."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+
+from mailbatch.domain.reservation import MAIL_FIELDS
+
+COLUMNS = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")
+"""The columns that may be written."""
+OWN = frozenset(
+    {
+        *("status", "attempts", "retry_at", "due_at", "last_error", "message_id", "sent_at", "finished_at", "claim_no"),
+        *("run_id", "lane", "item_index", "lease_until", "wire_at", "reply_code", "reply_text", "relay", "verdicts"),
+        "created_at",
+    }
+)
+"""The columns that mailbatch writes itself."""
+_ALIASES = {
+    "id": "reservation id, uuid",
+    "recipients": "to, to address, to addresses, to email, to emails, mail to, send to, addressee, addressees",
+    "cc": "cc to, cc address, cc addresses, cc email, cc emails, cc recipients, carbon copy, carbon copies, copy to",
+    "bcc": "bcc to, bcc address, bcc addresses, bcc email, bcc emails, bcc recipients, blind copy, blind copies, "
+    "blind carbon copy, blind carbon copies",
+    "sender": "from, from address, from email, sender address, sender email, mail from, sent from, sent by, send from",
+    "reply_to": "reply, replies, replies to, reply address, reply email, reply to address, reply to email, answer to",
+    "subject": "subject line, mail subject, email subject",
+    "body_text": "text, body, text body, plain, plain text, plain body, body plain, mail body, email body, mail text",
+    "body_html": "html, html body, mail html, email html",
+    "template": "template name, template id, mail template, email template",
+    "context": "variables, template context, template data, template variables, context json",
+    "headers": "header, extra headers, mail headers, email headers",
+    "scheduled_at": "at, send at, send on, send time, send date, send after, send later, send when, sending time, "
+    "sending date, schedule, schedule at, schedule for, schedule on, schedule time, schedule date, scheduled, "
+    "scheduled for, scheduled on, scheduled time, scheduled date, deliver at, deliver on, deliver after, delivery at, "
+    "delivery time, not before, delay until",
+    "expires_at": "expires, expire, expire at, expires on, expires after, expiry, expiry at, expiry time, expiry date, "
+    "expiration, expiration time, expiration date, not after, send before, send until",
+    "priority": "prio, mail priority, email priority",
+    "idempotency_key": "key, idempotency, idempotency id, dedup key, dedupe key, deduplication key, unique key",
+    "tag": "tags, mail tag, email tag",
+}
+"""What else the columns are called: by our other doors, by other programs, and by people."""
+_LIKE_RECIPIENTS = "email, emails, mail, mails, email address, email addresses, mail address, address, addresses"
+"""In a file without recipients; beside them each is a variable like any other."""
+_ALIKE = 0.88
+"""Names as similar as this differ by a slip: one letter of nine, or two that changed places in twelve."""
+_LEAST = 6
+"""Letters of a name in which a slip is looked for: shorter ones are too near to other words."""
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+
+
+def _by_plain_name() -> dict[str, str]:
+    return {
+        **{_plain(alias): column for column, aliases in _ALIASES.items() for alias in aliases.split(",")},
+        **{_plain(column): column for column in COLUMNS},
+    }
+
+
+_MEANT = _by_plain_name()
+_MEANT_FOR_RECIPIENTS = frozenset(map(_plain, _LIKE_RECIPIENTS.split(",")))
+_LONG = [_plain(column) for column in COLUMNS if len(_plain(column)) >= _LEAST]
+# What stands for something else in an expression of a template.
+_WORDS = frozenset({"true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else"})
+
+
+def meant(name: str) -> str | None:
+    """Return the column for which ``name`` is most likely meant, None for that column itself and for other names."""
+    if name in COLUMNS or name in OWN:
+        return None
+    plain = _plain(name)
+    if plain in _MEANT:
+        return _MEANT[plain]
+    near = difflib.get_close_matches(plain, _LONG, n=1, cutoff=_ALIKE)
+    return _MEANT[near[0]] if near else None
+
+
+def meant_for_recipients(name: str) -> bool:
+    """Return whether ``name`` is the column of the recipients in a file that has no column ``recipients``."""
+    return meant(name) == "recipients" or _plain(name) in _MEANT_FOR_RECIPIENTS
+
+
+def variable(name: str, number: int) -> str:
+    """Return by which name a template finds the column ``name``, the ``number``-th.
+
+    That is ``name``, if it is an identifier; else what is left of it, with underscores: ``First Name`` is
+    ``First_Name``.
+    """
+    if name.isidentifier():
+        return f"{name}_" if name in _WORDS else name
+    kept = "".join(c if f"a{c}".isidentifier() else " " for c in name)
+    found = "_".join(kept.split())
+    if not found.strip("_"):
+        return f"column_{number}"
+    return found if found.isidentifier() else f"_{found}"
