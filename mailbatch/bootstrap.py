@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mailbatch.application.trial import Preview, TrySending
     from mailbatch.application.watch import Patience, Watch
     from mailbatch.domain.database import DatabaseIdentity
+    from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.db.actions import SqlActions
     from mailbatch.infrastructure.db.answers import SqlAnswers
     from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
     from mailbatch.infrastructure.templates.apart import RenderApart
+    from mailbatch.infrastructure.templates.templates import Templates
 
 log = logging.getLogger(__name__)
 
@@ -208,10 +210,7 @@ class Parts:
     @cached_property
     def compose(self) -> Compose:
         """Makes messages of mails, in this process: for runs."""
-        from mailbatch.infrastructure.templates.templates import Templates
-
-        s = self.settings
-        return self._compose(Templates(s.template_dir, s.max_message_bytes, look_again=1.0))
+        return self._compose(self._templates)
 
     @cached_property
     def compose_apart(self) -> Compose:
@@ -491,12 +490,44 @@ class Parts:
 
     @cached_property
     def check_draft(self) -> CheckDraft:
-        """Makes reservations of what was asked for."""
+        """Makes reservations of what was asked for. Templates are compiled in this process: for commands."""
+        return self._check_draft(self._source_problems)
+
+    @cached_property
+    def check_draft_apart(self) -> CheckDraft:
+        """Makes reservations of what was asked for. Templates are compiled in a process that can be killed."""
+        return self._check_draft(self.render_apart.problems)
+
+    def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
         from mailbatch.application.reserve import CheckDraft
         from mailbatch.infrastructure.mime.addresses import read_addresses
 
         return CheckDraft(
-            new_id=new_id, read_addresses=read_addresses, max_message_bytes=self.settings.max_message_bytes
+            new_id=new_id,
+            read_addresses=read_addresses,
+            max_message_bytes=self.settings.max_message_bytes,
+            source_problems=source_problems,
+        )
+
+    def _source_problems(self, mail: Mail) -> list[str]:
+        # Most mails need no template engine, and it takes a while to import.
+        if mail.template is None and not any(s and "{" in s for s in (mail.subject, mail.body_text, mail.body_html)):
+            return []
+        return self._templates.problems(mail)
+
+    @cached_property
+    def _templates(self) -> Templates:
+        from mailbatch.infrastructure.templates.templates import Templates
+
+        return Templates(self.settings.template_dir, self.settings.max_message_bytes, look_again=1.0)
+
+    def unchecked_template(self, mail: Mail) -> str | None:
+        """Say that the template of ``mail`` is not looked at here, if that is so."""
+        if not mail.template or self.settings.template_dir is not None:
+            return None
+        return (
+            f"template {mail.template}: is not checked, because {config.PREFIX}TEMPLATE_DIR is not set here; "
+            "the worker must have it"
         )
 
     def _message_id_domain(self) -> str:

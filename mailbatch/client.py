@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.reserve import CheckDraft, Draft, Reserve
+from mailbatch.application.reserve import CheckDraft, Draft, Reserve, in_words_of
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status, address_list
 from mailbatch.domain.schema_name import what_is_wrong
@@ -40,6 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["cancel", "include_object", "reserve"]
 
 MAX_MESSAGE_BYTES = 26_214_400
+_ARGUMENTS = {
+    "recipients": "to",
+    "body_text": "text",
+    "body_html": "html",
+    "scheduled_at": "at",
+    "expires_at": "expires",
+    "idempotency_key": "key",
+}
 
 
 def reserve(
@@ -73,7 +81,8 @@ def reserve(
     ``schema`` is the PostgreSQL schema of mailbatch's tables, if that is not on your connection's search path.
 
     Raises:
-        InvalidReservation: with one line for each thing that is wrong; nothing was stored.
+        InvalidReservation: with one line for each thing that is wrong, which begins with the argument's name; nothing
+            was stored.
         KeyConflict: if ``key`` stands for a reservation with other content.
         StoreError: if the encoding of your connection cannot carry the mail. What else the database refuses comes out
             as SQLAlchemy's own errors.
@@ -102,7 +111,12 @@ def reserve(
     )
     check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=max_message_bytes)
     connection = _connection(session_or_connection)
-    with on_their_connection(connection.engine), reserving() as trace, _naming(connection, schema):
+    with (
+        in_words_of(_ARGUMENTS),
+        on_their_connection(connection.engine),
+        reserving() as trace,
+        _naming(connection, schema),
+    ):
         stored = Reserve(check=check, intake=SqlIntake(connection))(draft)
         if trace and stored.new:
             keep_trace(connection, [stored.reservation_id], trace)

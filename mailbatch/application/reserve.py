@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.application.compose import problems_of
-from mailbatch.domain.errors import InvalidReservation, MailbatchError
+from mailbatch.domain.errors import CannotCompose, InvalidReservation, KeyConflict, MailbatchError
 from mailbatch.domain.reservation import Mail, Reservation, without_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Intake, Reservations, Stored
     from mailbatch.application.ports import AddressReader
+
+
+# A quoted text is the caller's own.
+_NAMES_A_COLUMN = re.compile(r"""^\w+(?=:| line )|"[^"]*"|(?<!\w)'[^']*'|\b(?:recipients|[a-z]+_[a-z]+)\b""")
+
+
+def renamed(line: str, names: Mapping[str, str]) -> str:
+    """Return ``line``, which speaks of columns, with their names in ``names`` in place of the table's."""
+    return _NAMES_A_COLUMN.sub(lambda found: names.get(found[0], found[0]), line)
+
+
+@contextmanager
+def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
+    """Let what is refused in the block be told in the caller's words: ``names`` has them, by column."""
+    try:
+        yield
+    except InvalidReservation as error:
+        raise InvalidReservation([renamed(problem, names) for problem in error.problems]) from None
+    except CannotCompose as error:
+        raise CannotCompose([renamed(line, names) for line in error.errors]) from None
+    except KeyConflict as error:
+        raise KeyConflict(renamed(str(error), names)) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +57,15 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckDraft:
-    """Make a reservation of a draft, or tell all that is wrong with it at once."""
+    """Make a reservation of a draft, or tell all that is wrong with it at once.
+
+    ``source_problems`` tells what is wrong with the templates of a mail, whatever its context is.
+    """
 
     new_id: Callable[[], UUID]
     read_addresses: AddressReader
     max_message_bytes: int
+    source_problems: Callable[[Mail], list[str]] | None = None
 
     def __call__(self, draft: Draft) -> Reservation:
         """Answer the reservation that is to be stored.
@@ -47,6 +75,8 @@ class CheckDraft:
         """
         mail = without_empty(draft.mail)
         problems = problems_of(mail, self.read_addresses, self.max_message_bytes)
+        if self.source_problems is not None:
+            problems += self.source_problems(mail)
         try:
             reservation = Reservation(
                 id=draft.id or self.new_id(),

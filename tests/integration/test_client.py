@@ -95,6 +95,36 @@ def test_a_refusal_leaves_the_callers_transaction_as_it_was(engine):
     assert count(engine) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"to": "nobody"}, 'to: "nobody" is no address'),
+        ({"to": ""}, "to: is empty"),
+        ({"text": None}, "text: is missing; give text, html or a template"),
+        ({"text": "a\x00"}, "text: has a NUL"),
+        ({"html": "a\ud800"}, "html: has a lone surrogate"),
+        ({"at": datetime(2026, 1, 1)}, "at: 2026-01-01T00:00:00 has no time zone"),  # noqa: DTZ001 - that is the point
+        ({"at": datetime(1960, 1, 1, tzinfo=UTC)}, "at: 1960-01-01T00:00:00+00:00 is outside"),
+        (
+            {"at": datetime(2030, 1, 2, tzinfo=UTC), "expires": datetime(2030, 1, 1, tzinfo=UTC)},
+            "expires: is not after at, so",
+        ),
+        ({"key": "x" * 256}, "key: has 256 characters"),
+    ],
+)
+def test_what_is_wrong_is_called_as_the_argument_is_called(sqlite_url, given, said):
+    with sa.create_engine(sqlite_url).connect() as connection, pytest.raises(InvalidReservation) as caught:
+        reserve(connection, **{**LETTER, **given})
+    assert [problem.startswith(said) for problem in caught.value.problems] == [True], caught.value.problems
+
+
+def test_a_key_that_was_used_is_called_key_and_what_differs_as_its_argument(engine):
+    with engine.begin() as connection:
+        reserve(connection, **LETTER, key="k")
+        with pytest.raises(KeyConflict, match=r"^key: 'k' was used before, for .* differs in at"):
+            reserve(connection, **LETTER, key="k", at=datetime(2030, 1, 1, tzinfo=UTC))
+
+
 def test_a_time_must_be_one(engine):
     with engine.connect() as connection:
         with pytest.raises(InvalidReservation, match="at: must be a datetime with a time zone, not str"):

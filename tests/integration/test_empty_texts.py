@@ -151,7 +151,7 @@ def test_the_command_line_stores_nothing_for_an_empty_text(say, sqlite_url):
     given = ["reserve", "--to", "ann@example.org", "--subject", "s", "--text", "t", *flags]
     assert say(*given, DATABASE_URL=sqlite_url)[0] == 0
     code, _, err = say(*given, "--key", "", DATABASE_URL=sqlite_url)
-    assert (code, "idempotency_key: is empty; leave it out" in err) == (1, True)
+    assert (code, "--key: is empty; leave it out" in err) == (1, True)
     assert stored(sqlite_url) == dict.fromkeys(NOTHING)
 
 
@@ -171,7 +171,7 @@ def test_an_import_stores_nothing_for_an_empty_text(sqlite_url, smtp_sink, templ
 
 
 def test_an_empty_key_is_refused_by_the_client(sqlite_url):
-    with database(sqlite_url) as connection, pytest.raises(InvalidReservation, match="idempotency_key: is empty"):
+    with database(sqlite_url) as connection, pytest.raises(InvalidReservation, match=r"^key: is empty"):
         client.reserve(connection, to="ann@example.org", subject="s", text="t", key="")
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.reserve import CheckDraft, Draft
-from mailbatch.domain.errors import InvalidReservation
+from mailbatch.application.reserve import CheckDraft, Draft, in_words_of
+from mailbatch.domain.errors import InvalidReservation, KeyConflict
 from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation, address_list
 from mailbatch.infrastructure.mime.addresses import read_addresses
 
@@ -137,3 +137,28 @@ def test_a_long_address_without_an_end_is_soon_refused():
     with pytest.raises(InvalidReservation, match="more than one address"):
         address_list("to", ['"\\' * 200_000])
     assert time.process_time() - began < 1
+
+
+NAMES = {"recipients": "to", "body_text": "text", "body_html": "html", "scheduled_at": "at", "expires_at": "expires"}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('recipients: "recipients" is no address', 'to: "recipients" is no address'),
+        (
+            "body_text: is missing; give body_text, body_html or a template",
+            "text: is missing; give text, html or a template",
+        ),
+        ("body_html line 3: unexpected 'body_html'", "html line 3: unexpected 'body_html'"),
+        ("expires_at: is not after scheduled_at, so it", "expires: is not after at, so it"),
+        ("headers: X-A is mailbatch's own, not scheduled_at's", "headers: X-A is mailbatch's own, not at's"),
+        ("subject: is missing", "subject: is missing"),
+    ],
+)
+def test_what_is_refused_is_told_in_the_callers_words_and_what_is_quoted_stays(line, said):
+    with pytest.raises(InvalidReservation) as caught, in_words_of(NAMES):
+        raise InvalidReservation([line])
+    assert caught.value.problems == [said]
+    with pytest.raises(KeyConflict, match="which differs in at"), in_words_of(NAMES):
+        raise KeyConflict("which differs in scheduled_at")

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.compose import Rendered
@@ -32,6 +32,8 @@ SECONDS = 10.0
 """What rendering one mail may take, by the clock on the wall."""
 PROCESSES = 2
 """How many mails are rendered at the same time at most."""
+PATIENCE = 1.0
+"""Seconds for which a mail that is only checked waits for its turn."""
 WAITING = 8
 """How many more may wait for that; who comes then is told to come again."""
 LENGTH = struct.Struct(">Q")
@@ -63,11 +65,28 @@ class RenderApart:
         """
         if not has_tags(mail):
             return self._here(mail)
-        with self._process() as process:
-            answer = process.render(mail, self._seconds)
+        with self._process(self._seconds) as process:
+            answer = process.ask("render", mail, self._seconds)
         if "errors" in answer:
             raise CannotCompose(answer["errors"])
         return Rendered(**answer)
+
+    def problems(self, mail: Mail) -> list[str]:
+        """Return what fails whatever the context of ``mail`` holds, as ``Templates.problems``.
+
+        Nothing, if others keep the processes busy: whoever reserves a mail does not wait for those who look at one.
+        """
+        if self._here.directory is None and not has_tags(replace(mail, template=None)):
+            return self._here.problems(mail)  # which compiles nothing
+        if not has_tags(mail):
+            return []
+        try:
+            with self._process(PATIENCE) as process:
+                answer = process.ask("check", replace(mail, context=None), self._seconds)
+        except Busy:
+            return []
+        errors: list[str] = answer["errors"]
+        return errors
 
     def close(self) -> None:
         """End the processes."""
@@ -76,12 +95,12 @@ class RenderApart:
             self._idle.pop().close()
 
     @contextmanager
-    def _process(self) -> Iterator[_Process]:
+    def _process(self, patience: float) -> Iterator[_Process]:
         if not self._places.acquire(blocking=False):
             raise Busy(f"{PROCESSES + WAITING} mails are being rendered; ask again")
         try:
-            if not self._slots.acquire(timeout=self._seconds):
-                raise Busy(f"other mails have been rendered for {self._seconds:g} s; ask again")
+            if not self._slots.acquire(timeout=patience):
+                raise Busy(f"other mails have been rendered for {patience:g} s; ask again")
             try:
                 process = self._idle.pop() if self._idle else _Process(self._settings)
                 try:
@@ -115,11 +134,11 @@ class _Process:
             )
         self.usable = True
 
-    def render(self, mail: Mail, seconds: float) -> dict[str, Any]:
-        """Return what the process makes of ``mail``: its parts, or ``errors``."""
+    def ask(self, what: str, mail: Mail, seconds: float) -> dict[str, Any]:
+        """Return what the process makes of ``mail``: its parts or ``errors`` to ``render``, these to ``check``."""
         self.usable = False
         until = time.monotonic() + seconds
-        request = json.dumps({one.name: getattr(mail, one.name) for one in fields(mail)}).encode()
+        request = json.dumps([what, {one.name: getattr(mail, one.name) for one in fields(mail)}]).encode()
         try:
             self._socket.settimeout(seconds)
             self._socket.sendall(LENGTH.pack(len(request)) + request)

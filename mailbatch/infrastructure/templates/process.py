@@ -37,13 +37,18 @@ def main(settings: str) -> None:
                 return
             # Whoever waits kills this process after so many seconds; the kernel does, if nobody waits any more.
             _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
-            answer = json.dumps(_answer(render, Mail(**json.loads(request)))).encode()
+            what, mail = json.loads(request)
+            answer = json.dumps((_checked if what == "check" else _answer)(render, Mail(**mail))).encode()
             connection.sendall(LENGTH.pack(len(answer)) + answer)
 
 
 def _limit(what: int, most: int) -> None:
     _, hard = resource.getrlimit(what)
     resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _checked(render: Templates, mail: Mail) -> dict[str, Any]:
+    return {"errors": render.problems(mail)}
 
 
 def _answer(render: Templates, mail: Mail) -> dict[str, Any]:

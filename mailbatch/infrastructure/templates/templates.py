@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jinja2 import TemplateNotFound, TemplateSyntaxError
+from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.runtime import Context
 
 from mailbatch.application.compose import Rendered
@@ -28,6 +28,7 @@ FILES = {"subject": "subject.txt", "body_text": "body.txt", "body_html": "body.h
 """The files of a named template, by the field of the mail whose place they take."""
 
 _TAG = re.compile(r"\{[{%#]")
+_NEEDS = re.compile("extends|include|import")
 _KEPT_SOURCES = 256
 _LONGEST_KEPT = 32_768
 _LONGEST_ERROR = 300
@@ -49,7 +50,7 @@ class Templates:
     """
 
     def __init__(self, directory: Path | None, max_output_bytes: int, look_again: float = 0.0) -> None:
-        self._directory = directory
+        self.directory = directory
         self._most = max_output_bytes
         self._folder = Folder(directory, look_again) if directory else None
         self._inline = {html: Sandbox(html=html) for html in (False, True)}
@@ -73,6 +74,59 @@ class Templates:
         if faults:
             raise CannotCompose(faults)
         return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"])
+
+    def problems(self, mail: Mail) -> list[str]:
+        """Return what fails whatever the context of ``mail`` holds, a line for each.
+
+        That is a template that there is not, and a source that cannot be compiled. Without a template directory a named
+        template is not looked at.
+        """
+        faults: list[str] = []
+        unseen = mail.template and self._folder is None and is_template_name(mail.template)
+        files = self._named_files(mail.template, faults) if mail.template and not unseen else {}
+        parts = {field: self._source_of(field, mail, files.get(field)) for field in FILES}
+        for field, part in parts.items():
+            if fault := self._uncompilable(field, part, files.get(field)):
+                faults.append(fault)
+        if not faults and mail.template and not unseen:
+            faults += self._gaps(mail, parts)
+        return faults
+
+    @staticmethod
+    def _source_of(field: str, mail: Mail, file: str | None) -> str | None:
+        """Return the mail's own source for ``field``, or the file that takes its place."""
+        source: str | None = getattr(mail, field)
+        return source or file or source
+
+    def _uncompilable(self, field: str, part: str | None, file: str | None) -> str | None:
+        """Say why ``part``, a source or the name of ``file``, cannot be compiled."""
+        if part is None:
+            return None
+        try:
+            with spending(Budget(self._most)):
+                if part == file:
+                    self._compile_file(field, part)
+                elif _TAG.search(part):
+                    self._compile_source(field, part)
+        except Exception as error:  # noqa: BLE001 - as for a part that is rendered
+            return self._told(error, f"template {file}" if part == file else field, file or field)
+        return None
+
+    def _compile_source(self, field: str, source: str) -> None:
+        self._template_of(field, source)
+        if _NEEDS.search(source) and any(_needed(self._inline[field == "body_html"].parse(source))):
+            raise TypeError("no loader")
+
+    def _compile_file(self, field: str, file: str) -> None:
+        """Compile ``file`` and the others without which it is never rendered."""
+        environment, seen, names = self._named[field == "body_html"], set[str](), [file]
+        while names and self._folder is not None:
+            name = names.pop()
+            if name not in seen:
+                seen.add(name)
+                environment.get_template(name)
+                source = self._folder.get_source(environment, name)[0]
+                names += _needed(environment.parse(source)) if _NEEDS.search(source) else ()
 
     def _named_files(self, name: str, faults: list[str]) -> dict[str, str]:
         """Answer the files of the template ``name``, by field; a fault if there is none."""
@@ -111,10 +165,10 @@ class Templates:
         if not _TAG.search(source):
             return source
         with spending(Budget(self._most)) as budget:
-            template = (self._remembered if len(source) <= _LONGEST_KEPT else self._compiled)(
-                source, field == "body_html"
-            )
-            return self._run(template, context, budget)
+            return self._run(self._template_of(field, source), context, budget)
+
+    def _template_of(self, field: str, source: str) -> Template:
+        return (self._remembered if len(source) <= _LONGEST_KEPT else self._compiled)(source, field == "body_html")
 
     def _from_file(self, field: str, file: str, context: Mapping[str, Any]) -> str:
         with spending(Budget(self._most)) as budget:
@@ -157,12 +211,12 @@ class Templates:
         if self._folder is None:
             return f"template {shown}: there is no template directory; set MAILBATCH_TEMPLATE_DIR"
         if not any(self._folder.has(file) for _, file in _files(name)):
-            return f"template {shown}: not found in {self._directory} (a folder with {', '.join(FILES.values())})"
+            return f"template {shown}: not found in {self.directory} (a folder with {', '.join(FILES.values())})"
         return None
 
     def _gaps(self, mail: Mail, parts: Mapping[str, str | None]) -> list[str]:
         """Say which part came from nowhere."""
-        into = f", or add it to {self._directory}/{mail.template} as " if mail.template else ""
+        into = f", or add it to {self.directory}/{mail.template} as " if mail.template else ""
         gaps = []
         if parts["subject"] is None:
             gaps.append(f"subject: is missing; give one{into and into + 'subject.txt'}")
@@ -182,23 +236,36 @@ class Templates:
         """Answer the template file (none for an inline source), the line in it and the reason."""
         match error:
             case TemplateSyntaxError():
-                return error.name or "", error.lineno, error.message or "cannot be read"
+                why = error.message or "cannot be read"
+                hint = "; {# begins a comment: in a style sheet write { #" if "end of comment" in why else ""
+                # The lexer gives the file's path for its name.
+                return (error.name or "").removeprefix(f"{self.directory}/"), error.lineno, why + hint
             case TemplateNotFound():
-                return *_place(error, self._directory), f"cannot include '{error}': it is not in the template directory"
+                return *_place(error, self.directory), f"cannot include '{error}': it is not in the template directory"
             case TypeError() if "no loader" in str(error):
                 return *_place(error, None), "an inline source cannot include, import or extend; use a named template"
             case UnicodeDecodeError():
                 return "", None, f"is not UTF-8 (byte {error.start})"
             case OSError():
-                return *_place(error, self._directory), _unreadable(error)
+                return *_place(error, self.directory), _unreadable(error)
         why = str(error) if type(error).__module__.startswith(("jinja2", "mailbatch")) else _classed(error)
-        return *_place(error, self._directory), why
+        return *_place(error, self.directory), why
 
 
 def has_tags(mail: Mail) -> bool:
     """Return whether ``mail`` needs the template engine."""
     sources = [getattr(mail, field) for field in FILES]
     return mail.template is not None or any(source is not None and _TAG.search(source) for source in sources)
+
+
+def _needed(tree: nodes.Template) -> Iterator[str]:
+    """Yield the names of the templates without which ``tree`` is never rendered, as far as they are constants."""
+    heirs = [node for node in tree.body if isinstance(node, nodes.Extends)]
+    others = (node for node in tree.body if isinstance(node, nodes.Include | nodes.Import | nodes.FromImport))
+    # Of a template that extends another only the blocks are rendered.
+    for node in heirs or others:
+        if isinstance(node.template, nodes.Const) and not getattr(node, "ignore_missing", False):
+            yield str(node.template.value)
 
 
 def _drop_the_empty_body(mail: Mail, parts: dict[str, str | None]) -> None:

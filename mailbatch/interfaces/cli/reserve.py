@@ -9,8 +9,20 @@ from typing import Any
 
 import click
 
+from mailbatch.domain.reservation import MAIL_FIELDS
 from mailbatch.interfaces.cli.opening import opened
-from mailbatch.interfaces.cli.output import as_json, print_json
+from mailbatch.interfaces.cli.output import as_json, clean, print_json
+
+OPTIONS = {
+    **{name: f"--{name.replace('_', '-')}" for name in (*MAIL_FIELDS, "priority", "tag")},
+    "recipients": "--to",
+    "body_text": "--text",
+    "body_html": "--html",
+    "scheduled_at": "--at",
+    "expires_at": "--expires",
+    "idempotency_key": "--key",
+}
+"""How the options are called, by column."""
 
 
 class Moment(click.ParamType[datetime]):
@@ -30,7 +42,10 @@ class Moment(click.ParamType[datetime]):
 
 
 class Text(click.ParamType[Any]):
-    """A text; ``-`` reads it from stdin, ``@file`` from a file in UTF-8, ``@@…`` is a text that begins with ``@``."""
+    """A text; ``-`` reads it from stdin, ``@file`` from a file in UTF-8, ``@@…`` is a text that begins with ``@``.
+
+    A byte order mark, with which some editors begin a file, is no part of the text.
+    """
 
     name = "text|-|@file"
 
@@ -41,8 +56,8 @@ class Text(click.ParamType[Any]):
             return text[1:]
         try:
             if text == "-":
-                return sys.stdin.buffer.read().decode("utf-8")
-            return Path(text[1:]).read_bytes().decode("utf-8") if text.startswith("@") else text
+                return sys.stdin.buffer.read().decode("utf-8-sig")
+            return Path(text[1:]).read_bytes().decode("utf-8-sig") if text.startswith("@") else text
         except OSError as error:
             self.fail(f"{text[1:]}: {error.strerror}", param, ctx)
         except UnicodeDecodeError as error:
@@ -91,11 +106,13 @@ def reserve(*, as_json: bool, **given: Any) -> None:
 
     Bodies, --context and --headers may be given as -, which reads stdin, or as @file.
     """
-    from mailbatch.application.reserve import Reserve
+    from mailbatch.application.reserve import Reserve, in_words_of
 
     draft = _draft(given)
-    with opened() as parts, parts.reservations.intake() as intake:
+    with opened() as parts, in_words_of(OPTIONS), parts.reservations.intake() as intake:
         stored = Reserve(check=parts.check_draft, intake=intake)(draft)
+    if warning := parts.unchecked_template(draft.mail):
+        click.echo(f"mailbatch: {clean(warning)}", err=True)
     if as_json:
         print_json({"id": stored.reservation_id, "new": stored.new})
         return

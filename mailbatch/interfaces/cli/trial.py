@@ -11,7 +11,7 @@ import click
 from mailbatch.interfaces.cli.acting import noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
-from mailbatch.interfaces.cli.reserve import JsonObject, Text
+from mailbatch.interfaces.cli.reserve import OPTIONS, JsonObject, Text
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -52,8 +52,14 @@ def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **g
     """
     if (reservation_id is None) is not any(value is not None for value in given.values()):
         raise click.UsageError("say what: either an ID, or --template, --subject, --text or --html")
+    from mailbatch.application.reserve import in_words_of
+
     with opened() as parts:
-        rendered = parts.preview.stored(reservation_id) if reservation_id else parts.preview(_mail("", given))
+        if reservation_id is not None:
+            rendered = parts.preview.stored(reservation_id)
+        else:
+            with in_words_of(OPTIONS):
+                rendered = parts.preview(_mail("", given))
     shown = {name: getattr(rendered, name) for name in _PARTS}
     if as_json:
         print_json(shown if only is None else {only: shown[only]})
@@ -73,13 +79,16 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
 
     Nothing is stored, and nothing tries again. MAILBATCH_REDIRECT_ALL_TO is honoured. Exit code 1 if it was not taken.
     """
+    from mailbatch.application.reserve import in_words_of
+
     if all(given[name] is None for name in ("template", *_PARTS)):
         given |= {"subject": _SUBJECT, "text": _TEXT}
     # What goes wrong is the answer. A log line would say it twice, and name a reservation that there is not.
     logging.getLogger("mailbatch.infrastructure.smtp").setLevel(logging.CRITICAL)
     with opened() as parts:
         with noted_act(parts, "test-send", {"template": given["template"]} if given["template"] else {}) as noting:
-            tried = parts.try_sending(_mail(to, given))
+            with in_words_of(OPTIONS):
+                tried = parts.try_sending(_mail(to, given))
             noting.affected, noting.outcome = 1, tried.outcome
         elsewhere = parts.settings.redirect_all_to
     if as_json:

@@ -111,21 +111,23 @@ _Trace = Mapping[str, str] | None
 def _reserve_one(parts: Parts, body: Any, once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     draft = read_draft(body)
     with parts.reservations.intake() as intake:
-        stored = Reserve(check=parts.check_draft, intake=intake)(draft)
+        stored = Reserve(check=parts.check_draft_apart, intake=intake)(draft)
         _keep_trace(intake, [stored], trace)
         status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
-        once.seal(intake, status, _result(stored))
-    return status, _result(stored)
+        result = _result(stored, parts.unchecked_template(draft.mail))
+        once.seal(intake, status, result)
+    return status, result
 
 
 def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     def seal(intake: Intake, results: Sequence[Stored | MailbatchError]) -> None:
         _keep_trace(intake, results, trace)
-        once.seal(intake, HTTPStatus.OK, _results(results))
+        once.seal(intake, HTTPStatus.OK, _results(results, warnings))
 
     drafts = [_read(item) for item in body]
-    results = ReserveMany(check=parts.check_draft, reservations=parts.reservations)(drafts, seal)
-    return HTTPStatus.OK, _results(results)
+    warnings = [parts.unchecked_template(draft.mail) if isinstance(draft, Draft) else None for draft in drafts]
+    results = ReserveMany(check=parts.check_draft_apart, reservations=parts.reservations)(drafts, seal)
+    return HTTPStatus.OK, _results(results, warnings)
 
 
 def _keep_trace(intake: Intake, results: Sequence[Stored | MailbatchError], trace: _Trace) -> None:
@@ -140,16 +142,17 @@ def _read(item: Any) -> Draft | MailbatchError:
         return error
 
 
-def _results(results: Sequence[Stored | MailbatchError]) -> dict[str, Any]:
+def _results(results: Sequence[Stored | MailbatchError], warnings: Sequence[str | None]) -> dict[str, Any]:
     stored = [result for result in results if isinstance(result, Stored)]
     new = sum(result.new for result in stored)
     counts = {"reserved": new, "known": len(stored) - new, "refused": len(results) - len(stored)}
-    return {**counts, "results": [_result(result) for result in results]}
+    return {**counts, "results": list(map(_result, results, warnings))}
 
 
-def _result(result: Stored | MailbatchError) -> dict[str, Any]:
+def _result(result: Stored | MailbatchError, warning: str | None) -> dict[str, Any]:
     if isinstance(result, Stored):
-        return {"id": result.reservation_id, "new": result.new}
+        told = {"warnings": [warning]} if warning else {}
+        return {"id": result.reservation_id, "new": result.new, **told}
     return {"problems": result.problems if isinstance(result, InvalidReservation) else [str(result)]}
 
 

@@ -64,6 +64,9 @@ class Reserved(BaseModel):
     model_config = _shape({"id": _ID, "new": True})
     id: UUID
     new: bool = Field(description="False: its idempotency key had stored it before.")
+    warnings: list[str] | None = Field(
+        None, description="Only if there are some: the template is not checked where `TEMPLATE_DIR` is not set."
+    )
 
 
 class Refused(BaseModel):

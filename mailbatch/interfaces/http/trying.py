@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from mailbatch.application.compose import Rendered
+from mailbatch.application.reserve import in_words_of
 from mailbatch.domain.reservation import Mail
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
@@ -43,7 +44,8 @@ def test_send(request: Request, caller: Operator, body: shapes.TrialIn) -> Respo
     """Straight to the relay, at once; nothing is stored, and nothing tries again. REDIRECT_ALL_TO is honoured."""
     parts = parts_of(request)
     with noted(parts.actions, caller, "test-send", {"template": body.template} if body.template else {}) as deed:
-        tried = parts.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
+        with in_words_of({"recipients": "to"}):
+            tried = parts.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
         deed.affected, deed.outcome = 1, tried.outcome
     return answer(asdict(tried))
 
