@@ -110,8 +110,8 @@ def read_jsonl(file: IO[bytes], context_columns: Collection[str] = ()) -> Iterat
     for number, raw in _json_lines(file):
         if raw is None:
             yield BadLine(number, (f"the line has more than {LONGEST_LINE // 2**20} MB",))
-        else:
-            yield _judged(number, raw, own)
+        elif judged := _judged(number, raw, own):
+            yield judged
 
 
 def read_time(name: str, text: str) -> datetime:
@@ -221,16 +221,19 @@ def _read_header(lines: list[str], own: Collection[str]) -> _Table:
         raise UnreadableFile("the file is empty; its first line must name the columns")
     if "\x00" in header or _UNDECODED.search(header):
         raise UnreadableFile("line 1: is not UTF-8; save the file as CSV in UTF-8")
-    longest: list[str] = []
+    longest, torn = [""], None
     for delimiter in _DELIMITERS:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             columns = [_squeezed(name) for name in next(reader)]
-        except csv.Error:
+        except csv.Error as error:
+            torn = torn or error
             continue
         if "recipients" in columns:
             return _laid_out(reader.line_num, delimiter, columns, own)
         longest = max(longest, columns, key=len)
+    if torn and len(longest) == 1:
+        raise UnreadableFile(f"line 1: {_torn(torn, 1, len(lines))}")
     like = [name for name in longest if meant_for_recipients(name)]
     raise UnreadableFile(
         f"line 1: names no column recipients, but {_shown(header.strip())}",
@@ -261,7 +264,7 @@ def _laid_out(lines: int, delimiter: str, columns: list[str], own: Collection[st
     ]
     if "recipients" in own:
         problems.append("the column recipients says to whom the mails go, and is no variable")
-    if problems := problems or [f"{twice} as a variable" for twice in _twice(variables.values())]:
+    if problems := problems or list(_alike(columns, variables)):
         raise UnreadableFile(*(f"line 1: {problem}" for problem in problems))
     return _Table(lines, delimiter, columns, fields, variables)
 
@@ -269,6 +272,14 @@ def _laid_out(lines: int, delimiter: str, columns: list[str], own: Collection[st
 def _twice(names: Iterable[str]) -> list[str]:
     named = [name for name in names if name]
     return [f"names the column {_shown(name)} twice" for name in dict.fromkeys(named) if named.count(name) > 1]
+
+
+def _alike(columns: list[str], variables: Mapping[int, str]) -> Iterator[str]:
+    """Yield for which columns a template would have one name."""
+    for found in dict.fromkeys(variables.values()):
+        same = [_shown(columns[place]) for place, name in variables.items() if name == found]
+        if len(same) > 1:
+            yield f"the columns {' and '.join(same)} are all the variable {found}; rename them"
 
 
 def _meant_columns(names: Iterable[str]) -> Iterator[str]:
@@ -345,7 +356,7 @@ def _loaded(raw: bytes) -> Any:
         return None
 
 
-def _judged(line: int, raw: bytes, own: Collection[str]) -> Record | BadLine:
+def _judged(line: int, raw: bytes, own: Collection[str]) -> Record | BadLine | None:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -356,6 +367,8 @@ def _judged(line: int, raw: bytes, own: Collection[str]) -> Record | BadLine:
         return BadLine(line, (f"is no JSON ({error})",))
     if not isinstance(values, dict):
         return BadLine(line, ('is no JSON object; write {"recipients": …} on one line',))
+    if values and all(value is None or (isinstance(value, str) and not value.strip()) for value in values.values()):
+        return None  # what a row of commas becomes where a program turns it into JSON
     extra = {variable(name, 0): values[name] for name in values if name in own}
     given = {name: value for name, value in values.items() if name not in own}
     reasons = [_not_ours(name) for name in given if name not in COLUMNS]

@@ -114,8 +114,9 @@ def test_a_file_in_another_unicode_is_refused_at_once(encoding):
             "E-Mail;Subject",
             "did you mean recipients where it says 'E-Mail'.*'Subject' is no column; did you mean subject",
         ),
-        ('recipients,"open', "names no column recipients"),
-        ("recipients,First Name,First_Name", "names the column 'First_Name' twice as a variable"),
+        ('recipients,"open', "line 1: a quoted cell that begins here ends nowhere"),
+        ('"Name";"City"', 'names no column recipients, but \'"Name";"City"\''),
+        ("recipients,a b,a-b,x", "the columns 'a b' and 'a-b' are all the variable a_b; rename them"),
         ("recipients,subject,subject", "names the column 'subject' twice"),
         ("recipients,name,name", "names the column 'name' twice"),
         ("recipients,status", "the column status is mailbatch's own"),
@@ -339,6 +340,12 @@ def test_from_a_pipe_a_key_that_is_nearly_a_columns_costs_its_line():
     assert reasons(list(read_jsonl(Pipe(lines)))) == {
         2: ("'send_at': is no column; did you mean scheduled_at? What a template needs stands in context",)
     }
+
+
+def test_a_line_in_which_all_is_empty_is_passed_over_as_a_row_of_commas_is():
+    empty = {"recipients": "", "subject": " ", "body_text": None}
+    found = of_jsonl({"recipients": "a@x.org"}, empty, {}, {**empty, "tag": "t"})
+    assert [record.line for record in found] == [1, 3, 4]
 
 
 def test_an_empty_text_is_not_given_where_none_may_stand_and_stays_in_the_context():
