@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mailbatch.application.compose import Compose, Renderer
     from mailbatch.application.deliver_reports import Channel
     from mailbatch.application.explain import Explain
+    from mailbatch.application.inquire import Standing
     from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.metrics import Measure
     from mailbatch.application.ports import RelayMemory
@@ -361,6 +362,12 @@ class Parts:
             remaining=self._remaining,
         )
 
+    def standing(self, job: str) -> Standing:
+        """How ``job`` and its backlog stand now, Redis or not. Raises ``StoreError``."""
+        from mailbatch.application.inquire import ShowStanding
+
+        return ShowStanding(reports=self.reports, board=self.status, watch=self.watch(job))(job)
+
     def _remaining(self) -> int:
         # Not its method: whoever only looks needs no backlog.
         return self.backlog.remaining()
@@ -375,13 +382,13 @@ class Parts:
             reservations=self.reservations,
             reports=self.reports,
             queue=SqlQueue(self.engine),
-            switch=self.switch,
-            watch=self.watch("send-all", lock=False),
+            watch=self.watch("send-all"),
             compose=self.compose_apart,
         )
 
     def _patience(self) -> Patience:
-        from mailbatch.application.watch import GRACE, Patience
+        from mailbatch.application.next_run import GRACE
+        from mailbatch.application.watch import Patience
         from mailbatch.infrastructure.system.ticks import back
 
         now = datetime.now(UTC)

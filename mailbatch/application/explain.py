@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.application.ports import ClaimedMail
-from mailbatch.application.watch import is_alive, nobody_runs, unanswered
+from mailbatch.application.watch import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.message import Claim
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Reports, Reservations, Row
-    from mailbatch.application.ports import Composer, Switch
-    from mailbatch.application.watch import Vitals, Watch
-    from mailbatch.domain.circuit import Circuit
+    from mailbatch.application.ports import Composer
+    from mailbatch.application.watch import Look, Watch
 
 MOST_AHEAD = 10_000
 """Mails that are counted at most to tell how many go first."""
@@ -40,7 +39,10 @@ class Reason(StrEnum):
     SENDER_DIED = "sender_died"
     RELAY_SILENT = "relay_silent"
     RUN_IN_PROGRESS = "run_in_progress"
+    REDIS_AWAY = "redis_away"
+    LOCKED = "locked"
     NO_RUN = "no_run"
+    NO_TICK = "no_tick"
     WAITS_FOR_RUN = "waits_for_run"
     SENT = "sent"
     FAILED = "failed"
@@ -74,20 +76,27 @@ class _Case:
 
     row: Row
     attempts: Sequence[Row]
-    vitals: Vitals
-    pause: Pause
-    circuit: Circuit
-    next_run_at: datetime | None
+    look: Look
+
+    @property
+    def now(self) -> datetime:
+        """By the database's clock."""
+        return self.look.vitals.now
+
+    @property
+    def overdue(self) -> bool:
+        """Whether its time has passed: nothing brings it back then."""
+        expires_at = self.row["expires_at"]
+        return expires_at is not None and bool(expires_at <= self.now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain:
-    """Explain reservations of ``job``. The watch lends its eyes and its patience."""
+    """Explain reservations of ``job``. What goes on is what the watch says, as on every other screen."""
 
     reservations: Reservations
     reports: Reports
     queue: Queue
-    switch: Switch
     watch: Watch
     compose: Composer
     job: str = "send-all"
@@ -97,15 +106,13 @@ class Explain:
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
+        status = Status(row["status"])
         case = _Case(
             row=row,
             attempts=self.reservations.attempts(reservation_id),
-            vitals=self.watch.pulse.vitals(self.job, 0.0),
-            pause=self.switch.paused(self.job),
-            circuit=self.watch.circuits.look(self.watch.relay),
-            next_run_at=self.reports.next_tick_at(self.job),
+            # The lock holds up only what waits, and a Redis that hangs costs seconds.
+            look=self.watch.look(self.job, lock=status is Status.PENDING),
         )
-        status = Status(row["status"])
         reason, sentence, advice, facts = self._told(status, case)
         return Explanation(
             reservation_id=reservation_id,
@@ -124,76 +131,50 @@ class Explain:
     # --- it has not gone yet ---
 
     def _pending(self, case: _Case) -> _Told:
-        row, v = case.row, case.vitals
+        row = case.row
         facts: dict[str, Any] = {"due_at": row["due_at"], "expires_at": row["expires_at"]}
         problems = self._problems(row)
         if problems:
             facts["would_fail"] = problems
-        if row["expires_at"] is not None and row["expires_at"] <= v.now:
+        if case.overdue:
             said = f"Its time passed{_on(row['expires_at'])}: the next run marks it as expired."
             return Reason.EXPIRES, said, "", facts
-        if row["due_at"] > v.now:
+        if row["due_at"] > case.now:
             return self._waiting(case, facts)
-        facts |= {"due_for_seconds": round((v.now - row["due_at"]).total_seconds()), "next_run_at": case.next_run_at}
+        facts |= {
+            "due_for_seconds": round((case.now - row["due_at"]).total_seconds()),
+            "next_run_at": case.look.next_run.planned,
+        }
         reason, sentence, advice = self._held_up(case, facts)
         if problems:
             sentence += f" As it stands it will fail then: {problems[0]}."
         return reason, sentence, advice, facts
 
     def _waiting(self, case: _Case, facts: dict[str, Any]) -> _Told:
-        row = case.row
+        row, pause = case.row, case.look.pause
+        paused = f"an operator has paused {_WHAT_PAUSED[pause]}; {_RESUME}" if pause is not Pause.NONE else ""
         if row["attempts"] and row["retry_at"] is not None:
             why = row["last_error"] or "it was put off"
             said = f"It waits for its next try{_on(row['due_at'])}, after {row['attempts']} that failed: {why}."
-            return Reason.WAITS_FOR_RETRY, said, "wait, it goes by itself", facts
-        return Reason.NOT_DUE, f"It is not due before {_at(row['due_at'])}.", "", facts
+            return Reason.WAITS_FOR_RETRY, said, paused or "wait, it goes by itself", facts
+        return Reason.NOT_DUE, f"It is not due before {_at(row['due_at'])}.", paused, facts
 
     def _held_up(self, case: _Case, facts: dict[str, Any]) -> tuple[Reason, str, str]:
         """Why a mail that is due has not gone, the strongest reason first."""
-        v, p = case.vitals, self.watch.patience()
-        alive = is_alive(v, p)
-        if case.pause is Pause.ALL or (case.pause is Pause.TICKS and not alive):
-            what = "all sending" if case.pause is Pause.ALL else "the ticks"
-            return Reason.PAUSED, f"It is due, but an operator has paused {what}.", "`mailbatch resume` ends that"
-        if case.circuit.left > 0:
-            facts["relay_reason"] = case.circuit.reason
-            return Reason.RELAY_AWAY, f"It is due, but {case.circuit.told()}.", "`mailbatch send-all` tries it at once"
-        ahead = self.queue.ahead(case.row, MOST_AHEAD)
-        facts["ahead"] = ahead
+        look = case.look
+        if look.pause is Pause.ALL or (look.pause is Pause.TICKS and not look.running):
+            return Reason.PAUSED, f"It is due, but an operator has paused {_WHAT_PAUSED[look.pause]}.", _RESUME
+        if look.circuit.left > 0:
+            facts["relay_reason"] = look.circuit.reason
+            return Reason.RELAY_AWAY, f"It is due, but {look.circuit.told()}.", "`mailbatch send-all` tries it at once"
+        facts["ahead"] = ahead = self.queue.ahead(case.row, MOST_AHEAD)
         before = f"{MOST_AHEAD} or more mails go" if ahead >= MOST_AHEAD else f"{_mails(ahead)}"
-        if alive:
-            facts["run_id"] = v.open_run
-            if (seconds := self._silence(v)) is not None:
-                facts["unanswered_seconds"] = round(seconds)
-                said = (
-                    f"It is due, but the relay is silent: {_nobody(seconds)} in run {v.open_run}; {before} before it."
-                )
-                return Reason.RELAY_SILENT, said, _ASK_RELAY
-            said = f"It is due, and run {v.open_run} is sending; {before} before it."
-            return Reason.RUN_IN_PROGRESS, said, "`mailbatch status` shows how far it is"
-        if nobody_runs(v, p):
-            since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
-            said = f"It is due, but no run has {since}: beat or worker is not there."
-            return (
-                Reason.NO_RUN,
-                said,
-                "start one with `celery -A mailbatch worker -B`; `mailbatch doctor` looks at all",
-            )
+        if look.running:
+            return _in_a_run(look, before, facts)
         facts["last_run"] = self._last_run()
-        if case.circuit.state is not CircuitState.CLOSED:
-            facts["relay_reason"] = case.circuit.reason
-        when = f"the next run{_on(case.next_run_at)}" if case.next_run_at else "a run; no beat has planned one yet"
-        return (
-            Reason.WAITS_FOR_RUN,
-            f"It is due and waits for {when}; {before} before it.",
-            "`mailbatch send-all` sends now",
-        )
-
-    def _silence(self, v: Vitals) -> float | None:
-        """For how long nobody was answered, if that is too long."""
-        p = self.watch.patience()
-        seconds = unanswered(v, p)
-        return seconds if seconds is not None and seconds > p.unanswered else None
+        if look.circuit.state is not CircuitState.CLOSED:
+            facts["relay_reason"] = look.circuit.reason
+        return _without_a_run(look, before)
 
     def _last_run(self) -> str | None:
         last = next((run for run in self.reports.runs(self.job, 2) if run["outcome"] is not None), None)
@@ -220,7 +201,7 @@ class Explain:
     # --- it is being sent ---
 
     def _sending(self, case: _Case) -> _Told:
-        row, v = case.row, case.vitals
+        row, look = case.row, case.look
         run = self.reports.run(row["run_id"]) if row["run_id"] else None
         facts = {
             "run_id": row["run_id"],
@@ -231,19 +212,80 @@ class Explain:
             "pid": run["pid"] if run else None,
         }
         who = f"lane {row['lane']} of run {row['run_id']}"
-        if row["lease_until"] > v.now:
-            since = f" since {_at(row['wire_at'])}" if row["wire_at"] else ""
-            if (seconds := self._silence(v)) is not None:
-                facts["unanswered_seconds"] = round(seconds)
-                said = f"It is being sent by {who}{since}, but the relay is silent: {_nobody(seconds)}."
-                return Reason.RELAY_SILENT, said, _ASK_RELAY, facts
-            said = f"It is being sent by {who}{since}; its lease ends {_at(row['lease_until'])} unless it is renewed."
-            return Reason.BEING_SENT, said, "", facts
-        said = f"It was claimed by {who}, whose lease ended {_at(row['lease_until'])}: its sender died or hangs."
-        advice = "the next run takes it back, by ON_DOUBT if it may have been on the wire"
-        return Reason.SENDER_DIED, said, advice, facts
+        lease = _at(row["lease_until"])
+        if row["lease_until"] <= case.now:
+            said = f"It was claimed by {who}, whose lease ended {lease}: its sender died or hangs."
+            return Reason.SENDER_DIED, said, _TAKEN_BACK, facts
+        if died := self._died(case, run):
+            said = f"It was claimed by {who}, {died}."
+            return Reason.SENDER_DIED, said, f"when its lease has ended {lease}, {_TAKEN_BACK}", facts
+        since = f" since {_at(row['wire_at'])}" if row["wire_at"] else ""
+        if (seconds := look.silence) is not None and row["run_id"] == look.run_id:
+            facts["unanswered_seconds"] = round(seconds)
+            said = f"It is being sent by {who}{since}, but the relay is silent: {_nobody(seconds)}."
+            return Reason.RELAY_SILENT, said, _ASK_RELAY, facts
+        said = f"It is being sent by {who}{since}; its lease ends {lease} unless it is renewed."
+        return Reason.BEING_SENT, said, "", facts
+
+    def _died(self, case: _Case, run: Row | None) -> str:
+        """How the sender of a mail ended whose lease still lasts; nothing if it lives, or nothing is known of it."""
+        if run is None:
+            return ""
+        # A helper has its own signs of life, and its own end.
+        lane = self.reports.lane(case.row["run_id"], case.row["lane"]) if case.row["lane"] else None
+        ended_at = lane["left_at"] if lane else run["finished_at"]
+        if ended_at is not None or (lane is None and run["outcome"] is not None):
+            return f"which has ended{_on(ended_at)} without it"
+        beat = (lane or run)["heartbeat_at"]
+        silent = (case.now - beat).total_seconds() if beat is not None else 0.0
+        if silent > case.look.patience.dead_after:
+            return f"which has given no sign of life for {silent:.0f} s: its process died, or hangs"
+        return ""
 
 
+def _in_a_run(look: Look, before: str, facts: dict[str, Any]) -> tuple[Reason, str, str]:
+    """What is said of a mail that is due while a run goes on."""
+    if look.run_id is None:
+        return Reason.RUN_IN_PROGRESS, f"It is due, and a run is about to begin; {before} before it.", _WATCH
+    facts["run_id"] = look.run_id
+    if (seconds := look.silence) is not None:
+        facts["unanswered_seconds"] = round(seconds)
+        said = f"It is due, but the relay is silent: {_nobody(seconds)} in run {look.run_id}; {before} before it."
+        return Reason.RELAY_SILENT, said, _ASK_RELAY
+    return Reason.RUN_IN_PROGRESS, f"It is due, and run {look.run_id} is sending; {before} before it.", _WATCH
+
+
+def _without_a_run(look: Look, before: str) -> tuple[Reason, str, str]:
+    """What is said of a mail that is due while none goes on."""
+    for name, reason in _HINDRANCES.items():
+        if (found := look.finding(name)) is not None:
+            return reason, f"It is due, but {found.what}.", found.advice
+    v, next_run = look.vitals, look.next_run
+    if look.finding(NO_RUN) is not None:
+        since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
+        said = f"It is due, but no run has {since}: beat or worker is not there."
+        return Reason.NO_RUN, said, "start one with `celery -A mailbatch worker -B`; `mailbatch doctor` looks at all"
+    if (late := look.finding(NO_TICK)) is not None:
+        said = f"It is due, but {late.what}; it was to be{_on(next_run.at)}."
+        return Reason.NO_TICK, said, f"{late.advice}; {_SEND_NOW}"
+    when = "a run; no beat has planned one yet"
+    if next_run.at is not None:
+        when = (
+            f"the next run, which is due now{_on(next_run.at)}"
+            if next_run.due_now
+            else f"the next run{_on(next_run.at)}"
+        )
+    return Reason.WAITS_FOR_RUN, f"It is due and waits for {when}; {before} before it.", _SEND_NOW
+
+
+_HINDRANCES = {REDIS_AWAY: Reason.REDIS_AWAY, FOREIGN_LOCK: Reason.LOCKED, IDLE_LOCK: Reason.LOCKED}
+"""Findings that keep every run from beginning, and the reason that each is."""
+_WHAT_PAUSED = {Pause.ALL: "all sending", Pause.TICKS: "the ticks"}
+_RESUME = "`mailbatch resume` ends that"
+_SEND_NOW = "`mailbatch send-all` sends now"
+_WATCH = "`mailbatch status` shows how far it is"
+_TAKEN_BACK = "the next run takes it back, by ON_DOUBT if it may have been on the wire"
+_ANEW = "reserve it anew if it still matters"
 _Told = tuple[Reason, str, str, dict[str, Any]]
 
 
@@ -262,31 +304,38 @@ def _sent(case: _Case) -> _Told:
 def _failed(case: _Case) -> _Told:
     row = case.row
     said = f"It failed for good{_on(row['finished_at'])}: {row['last_error'] or 'no reason was noted'}."
-    return Reason.FAILED, said, f"mend the cause, then `mailbatch requeue {row['id']}`", {}
+    again = f"mend the cause, then `mailbatch requeue {row['id']}`"
+    return Reason.FAILED, said, f"mend the cause; {_too_late(case)}" if case.overdue else again, {}
 
 
 def _cancelled(case: _Case) -> _Told:
     row = case.row
     said = f"It was cancelled{_on(row['finished_at'])}."
-    return Reason.CANCELLED, said, f"`mailbatch requeue {row['id']}` takes that back", {}
+    back = f"`mailbatch restore {row['id']}` takes that back"
+    return Reason.CANCELLED, said, _too_late(case) if case.overdue else back, {}
 
 
 def _expired(case: _Case) -> _Told:
     row = case.row
     said = f"It expired{_on(row['finished_at'])} and was not sent: {row['last_error'] or 'its time had passed'}."
-    return Reason.EXPIRED, said, "reserve it anew if it still matters", {"expires_at": row["expires_at"]}
+    return Reason.EXPIRED, said, _ANEW, {"expires_at": row["expires_at"]}
 
 
 def _in_doubt(case: _Case) -> _Told:
     row = case.row
     since = row["wire_at"] or (case.attempts[-1]["ended_at"] if case.attempts else None)
     said = f"It is in doubt{' since ' + _at(since) if since else ''}: it went out, and no verdict came back."
+    again = _too_late(case) if case.overdue else f"`mailbatch requeue {row['id']}`"
     advice = (
         f"look for {row['message_id']} in the relay's log; there: `mailbatch resolve {row['id']} --sent`, "
-        f"not there: `mailbatch requeue {row['id']}`"
+        f"not there: {again}"
     )
     facts = {"in_doubt_since": since, "message_id": row["message_id"], "run_id": row["run_id"], "relay": row["relay"]}
     return Reason.IN_DOUBT, said, advice, facts
+
+
+def _too_late(case: _Case) -> str:
+    return f"it cannot go again, because its time passed{_on(case.row['expires_at'])}: {_ANEW}"
 
 
 _ENDED: dict[Status, Callable[[_Case], _Told]] = {

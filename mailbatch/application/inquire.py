@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from mailbatch.application.operating_ports import LISTED_BY
 from mailbatch.domain.errors import NotFound
-from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
-    from datetime import datetime
-    from uuid import UUID
 
+    from mailbatch.application.next_run import NextRun
     from mailbatch.application.operating_ports import Census, Reports, Reservations, Row, Selection
-    from mailbatch.application.ports import Driver, StatusBoard, Switch
-    from mailbatch.application.watch import Finding, Watch
+    from mailbatch.application.ports import StatusBoard
+    from mailbatch.application.watch import Finding, Look, Watch
     from mailbatch.domain.circuit import Circuit
-    from mailbatch.domain.run import ItemError
+    from mailbatch.domain.run import ItemError, Pause
+
+DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
+"""What may become of a mail in a run, in the order in which it is told."""
 
 _LIGHT_PAGE = 500
 _FULL_PAGE = 25
@@ -86,52 +88,117 @@ class ShowRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How a job and its backlog stand.
+class Progress:
+    """How far the run is that goes on. ``counts``: what became of how many mails; ``elapsed`` in seconds.
 
-    ``unanswered``: seconds for which a run has had mails under way and nobody was answered; None if there is none.
-    ``next_run_at`` and ``next_run_in`` (seconds, negative when it is over) are None while the ticks are paused.
+    ``unsent`` mails are due or under way. ``rate`` in mails a second since the run began, and ``left``, the seconds
+    that it still takes at that rate, are None where they say nothing: at its beginning, or while nobody is answered.
     """
 
-    pause: Pause
-    running: bool
-    progress: Mapping[str, Any] | None
-    next_run_at: datetime | None
-    next_run_in: float | None
+    run_id: UUID | None
+    trigger: str | None
+    counts: Mapping[str, int]
+    elapsed: float
+    unsent: int
+    rate: float | None
+    left: float | None
+
+    @property
+    def done(self) -> int:
+        """Mails that the run has dealt with."""
+        return sum(self.counts.values())
+
+    @property
+    def whole(self) -> int:
+        """Mails that it has dealt with, and those that are due or under way."""
+        return self.done + self.unsent
+
+
+def progress_of(look: Look, row: Row | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
+    """Return the progress of the run that goes on.
+
+    Its row, written every five seconds, knows it; what the board shows of the same run is newer.
+    """
+    if shown is not None and _is_of(shown, row):
+        source, elapsed = shown, float(shown.get("elapsed") or 0.0)
+    else:
+        source, elapsed = row or {}, look.vitals.run_age or 0.0
+    counts = {name: int(source.get(name) or 0) for name in DONE}
+    done = sum(counts.values())
+    rate = done / elapsed if done and elapsed > 0 and look.silence is None else None
+    begun = source.get("run_id")
+    return Progress(
+        run_id=look.run_id or (UUID(str(begun)) if begun else None),
+        trigger=row["trigger"] if row is not None else None,
+        counts=counts,
+        elapsed=max(0.0, elapsed),
+        unsent=unsent,
+        rate=rate,
+        left=unsent / rate if rate else None,
+    )
+
+
+def _is_of(shown: Mapping[str, Any], row: Row | None) -> bool:
+    """Whether the board shows the run of ``row``, and not one before it. Who has just begun has no row."""
+    return shown.get("state") != "finished" if row is None else str(shown.get("run_id")) == str(row["run_id"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a job and its backlog stand. ``look``: what goes on; ``progress``: of the run that goes on, None if none."""
+
+    look: Look
+    progress: Progress | None
     last_run: Row | None
     census: Census
-    relay: Circuit
-    warnings: Sequence[Finding]
-    unanswered: float | None
+
+    @property
+    def pause(self) -> Pause:
+        """What an operator has suspended."""
+        return self.look.pause
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self.look.running
+
+    @property
+    def next_run(self) -> NextRun:
+        """When the next run begins."""
+        return self.look.next_run
+
+    @property
+    def relay(self) -> Circuit:
+        """What is known of the relay."""
+        return self.look.circuit
+
+    @property
+    def warnings(self) -> Sequence[Finding]:
+        """What is wrong, worst first."""
+        return self.look.findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowStanding:
-    """Tell how a job and its backlog stand. Without ``driver`` Redis is asked for nothing."""
+    """Tell how a job and its backlog stand, also while Redis is away."""
 
     reports: Reports
-    switch: Switch
-    driver: Driver | None
     board: StatusBoard
     watch: Watch
 
     def __call__(self, job: str) -> Standing:
-        """Answer how ``job`` stands. Raises ``LockUnavailable`` if Redis cannot be asked."""
-        if self.driver is not None:
-            self.driver.peek()
+        """Return how ``job`` stands. Raises ``StoreError``."""
         look = self.watch.look(job)
-        pause = self.switch.paused(job)
-        ticks = pause is Pause.NONE
-        ended = next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None)
+        census = self.reports.census()
         return Standing(
-            pause=pause,
-            running=look.running,
-            progress=self.board.get(job) if look.running and self.driver is not None else None,
-            next_run_at=self.reports.next_tick_at(job) if ticks else None,
-            next_run_in=look.next_tick if ticks else None,
-            last_run=ended,
-            census=self.reports.census(),
-            relay=self.watch.circuits.look(self.watch.relay),
-            warnings=look.findings,
-            unanswered=look.unanswered,
+            look=look,
+            progress=self._progress(job, look, census.unsent) if look.running else None,
+            last_run=next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None),
+            census=census,
         )
+
+    def _progress(self, job: str, look: Look, unsent: int) -> Progress:
+        row = self.reports.run(look.run_id) if look.run_id is not None else None
+        # A Redis that does not answer costs seconds each time it is asked: once is enough.
+        shown = self.board.get(job) if not look.down else None
+        return progress_of(look, row, shown, unsent)

@@ -234,14 +234,14 @@ class Reports(Protocol):
     def run(self, run_id: UUID) -> Row | None:
         """One run."""
 
+    def lane(self, run_id: UUID, lane: int) -> Row | None:
+        """One helper of a run."""
+
     def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
         """The errors of a run's items with indexes above ``after``, in their order, in full; read page by page."""
 
     def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
         """The tries of a run that were not accepted, by what was said to them; the most frequent first."""
-
-    def next_tick_at(self, job: str) -> datetime | None:
-        """When beat means to start ``job`` next, if a beat has said so."""
 
 
 # --- what was done, and what was answered ------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
+from mailbatch.application.next_run import NextRun
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reply_kinds import Concern
@@ -20,22 +21,24 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.ports import Circuits, Driver, Holder, Runs, Switch
+    from mailbatch.domain.circuit import Circuit
 
 
 ALL_IS_WELL = "nothing is overdue, stuck or left behind"
 """What is said when a look finds nothing wrong."""
 NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES = "no_progress", "relay_away", "relay_refuses"
 """The names of the findings that are about the relay."""
+RUN_DIED, NO_RUN, NO_TICK, LEASES_ENDED = "run_died", "no_run", "no_tick", "leases_ended"
+REDIS_AWAY, IDLE_LOCK, FOREIGN_LOCK = "redis_away", "lock_without_run", "lock_of_another_database"
+"""The names of those about what keeps a run from beginning."""
 _TO_DO = {
     Concern.QUOTA: "wait until it counts anew, or ask the relay's provider for more",
     Concern.ACCOUNT: "log in at the relay's provider and look why, and check user and password in MAILBATCH_SMTP_URL",
     Concern.SYSTEM: "tell whoever runs the relay",
 }
 """What helps where a relay takes no mail until somebody acts or a time is over, by what its refusal speaks of."""
-
-
-GRACE = 10.0
-"""Seconds by which a tick may be late."""
+BEGINNING = 5.0
+"""Seconds within which a run that has taken the lock writes its row."""
 
 
 class Level(StrEnum):
@@ -63,7 +66,8 @@ class Vitals:
     """The signs of life of a job and its backlog, at ``now`` by the database's clock; ages in seconds.
 
     ``last_sign``: since a run began, beat or ended. ``silent``: since the newest run without an end has beaten.
-    ``last_tick``: since beat has ticked; ``next_tick``: until it means to, negative when that is over.
+    ``last_tick``: since beat has ticked; ``next_tick``: until it means to, negative when that is over;
+    ``next_tick_at`` is the same as a point in time.
     ``oldest_waiting``: as ``oldest_due``, mails included whose time has passed and which no run has marked yet.
     ``run_age``: since the run began that has beaten last and has no end. ``died``: since a run that nobody ended was
     closed, if none has begun since. ``under_way``: mails in claims whose lease lasts, up to 10,000; ``answered``: since
@@ -76,6 +80,7 @@ class Vitals:
     last_sign: float | None = None
     last_tick: float | None = None
     next_tick: float | None = None
+    next_tick_at: datetime | None = None
     open_run: UUID | None = None
     run_age: float | None = None
     silent: float | None = None
@@ -111,15 +116,64 @@ class Patience:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """What one look at a job found: what is wrong, worst first; see also the functions of these names.
+    """What goes on with a job at one moment: every screen reads it here, so that no two of them differ.
 
-    ``next_tick``: seconds until beat means to start the next run, by the database's clock; negative when that is over.
+    ``findings``: what is wrong, worst first. ``begins``: a run has just taken the lock and has no row yet.
+    ``redis_error``: why Redis cannot be asked, None if it can, or was not asked.
     """
 
+    vitals: Vitals
+    patience: Patience
+    pause: Pause
+    circuit: Circuit
     findings: list[Finding]
-    running: bool
-    unanswered: float | None
-    next_tick: float | None
+    begins: bool = False
+    redis_error: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a run shows signs of life."""
+        return is_alive(self.vitals, self.patience)
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on: one shows signs of life, or has just taken the lock.
+
+        The lock alone does not say so: a process that was killed holds it until its time to live is over, and a run
+        without the lock (``send-all --here --no-lock``) goes on as well.
+        """
+        return self.alive or self.begins
+
+    @property
+    def run_id(self) -> UUID | None:
+        """The run that goes on; None if there is none, or it has no row yet."""
+        return self.vitals.open_run if self.alive else None
+
+    @property
+    def unanswered(self) -> float | None:
+        """See the function of that name."""
+        return unanswered(self.vitals, self.patience)
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds for which nobody was answered, if that is too long."""
+        seconds = self.unanswered
+        return seconds if seconds is not None and seconds > self.patience.unanswered else None
+
+    @property
+    def next_run(self) -> NextRun:
+        """When the next run begins."""
+        v = self.vitals
+        return NextRun(at=v.next_tick_at, left=v.next_tick, paused=self.pause is not Pause.NONE)
+
+    @property
+    def down(self) -> list[str]:
+        """What could not be asked."""
+        return [] if self.redis_error is None else ["redis"]
+
+    def finding(self, *names: str) -> Finding | None:
+        """The first finding that has one of ``names``."""
+        return next((found for found in self.findings if found.name in names), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,42 +200,56 @@ class Watch:
         """Seconds for which nobody was answered; see the function of that name. Raises ``StoreError``."""
         return unanswered(self.pulse.vitals(job, 0.0), self.patience())
 
-    def look(self, job: str, *, close: bool = False) -> Look:
-        """Return what is wrong with ``job``. With ``close``, runs that died are closed as failed.
+    def look(self, job: str, *, close: bool = False, lock: bool = True) -> Look:
+        """Return what goes on with ``job``. With ``close``, runs that died are closed as failed.
 
-        Raises ``StoreError``. A Redis that cannot be asked costs the findings about the lock only.
+        Without ``lock`` Redis is not asked.
+
+        Raises ``StoreError``. A Redis that cannot be asked is a finding, and costs those about the lock.
         """
         p = self.patience()
         # Before the database: a run takes the lock first and writes its row then.
-        holder = self._holder()
+        holder, redis_error = self._holder() if lock else (None, None)
         v = self.pulse.vitals(job, ended_for=2 * p.lease)
         if close and v.silent is not None and v.silent > p.dead_after + p.lock_ttl:
             # Not sooner: it may be a database that was away. After this time its lock is gone as well.
             self.runs.close_dead(job, p.dead_after + p.lock_ttl, self.remaining)
-        found = [
-            *self._runs(job, v, p),
-            *self._lock(job, holder, v, p),
-            *self._answers(job, v, p),
-            *self._leases(v, p),
-            *self._relay(),
-        ]
-        found.sort(key=lambda finding: finding.level is not Level.ERROR)
-        return Look(
-            findings=found, running=is_running(v, p, holder), unanswered=unanswered(v, p), next_tick=v.next_tick
+        look = Look(
+            vitals=v,
+            patience=p,
+            pause=self.switch.paused(job),
+            circuit=self.circuits.look(self.relay),
+            findings=[],
+            begins=_begins(v, p, holder),
+            redis_error=redis_error,
         )
+        look.findings.extend(
+            [
+                *self._runs(job, look),
+                *_redis(look),
+                *self._lock(job, holder, look),
+                *_beat(look),
+                *self._answers(job, v, p),
+                *_leases(look),
+                *_relay(look),
+            ]
+        )
+        look.findings.sort(key=lambda finding: finding.level is not Level.ERROR)
+        return look
 
-    def _runs(self, job: str, v: Vitals, p: Patience) -> Iterator[Finding]:
+    def _runs(self, job: str, look: Look) -> Iterator[Finding]:
+        v, p = look.vitals, look.patience
         if v.silent is not None and v.silent > p.dead_after:
             yield _died(v, v.silent, f"run {v.open_run} of {job} is silent: its process died, or hangs")
-        elif v.died is not None:
+        elif v.died is not None and not look.begins:
             yield _died(v, v.died, f"a run of {job} died without an end; its row is closed")
-        if nobody_runs(v, p) and self.switch.paused(job) is Pause.NONE:
+        if nobody_runs(v, p) and look.pause is Pause.NONE:
             since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
             waits = v.oldest_waiting or 0.0
             # What has expired is due no more, and counts as waiting all the same: nobody has come for it.
             due = f"been due for {v.oldest_due:.0f} s" if v.oldest_due else f"waited for {waits:.0f} s and expired"
             yield Finding(
-                name="no_run",
+                name=NO_RUN,
                 level=Level.ERROR,
                 what=f"mail has {due}, and no run of {job} has {since}",
                 since=_ago(v, min(waits, v.last_sign or math.inf)),
@@ -189,22 +257,23 @@ class Watch:
                 "start one with `celery -A mailbatch worker -B`",
             )
 
-    def _lock(self, job: str, holder: Holder | None, v: Vitals, p: Patience) -> Iterator[Finding]:
+    def _lock(self, job: str, holder: Holder | None, look: Look) -> Iterator[Finding]:
+        v, p = look.vitals, look.patience
         if self.driver is None or holder is None:
             pass
         elif holder.elsewhere is not None:
             yield Finding(
-                name="lock_of_another_database",
+                name=FOREIGN_LOCK,
                 level=Level.ERROR,
                 what=f"{holder.owner} runs {job} on another database, {holder.elsewhere}, under our lock "
                 f"{self.driver.key}: meanwhile no run can begin here",
                 since=None,
                 advice="two installations share this Redis: give each a MAILBATCH_NAMESPACE of its own",
             )
-        elif _longer(v.last_sign, p.dead_after + p.lock_ttl):
+        elif not look.begins and _longer(v.last_sign, p.dead_after + p.lock_ttl):
             never = ", and never ends" if math.isinf(holder.left) else ""
             yield Finding(
-                name="lock_without_run",
+                name=IDLE_LOCK,
                 level=Level.ERROR,
                 what=f"the lock of {job} is held{never}, but no run shows a sign of life",
                 since=_ago(v, v.last_sign),
@@ -226,60 +295,95 @@ class Watch:
                 "time limits are over",
             )
 
-    def _leases(self, v: Vitals, p: Patience) -> Iterator[Finding]:
-        if v.ended:
-            yield Finding(
-                name="leases_ended",
-                level=Level.ERROR,
-                what=f"{v.ended} mails are claimed by a sender whose lease ended more than {2 * p.lease:.0f} s ago",
-                since=_ago(v, v.oldest_ended),
-                advice="the next run takes them back: why is there none? `mailbatch send-all` starts one",
-            )
-
-    def _relay(self) -> Iterator[Finding]:
-        circuit = self.circuits.look(self.relay)
-        if circuit.state is CircuitState.CLOSED:
-            return
-        reason = public(circuit.reason or "")
-        if circuit.concern in _TO_DO:
-            until = f"until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC" if circuit.left > 0 else "until the next run"
-            yield Finding(
-                name=RELAY_REFUSES,
-                level=Level.ERROR,
-                what=f"the relay {circuit.relay} takes no mail and is left alone {until}: {reason}",
-                since=circuit.opened_at,
-                advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; `mailbatch send-all` tries it at once",
-            )
-        else:
-            ahead = "is left alone" if circuit.left > 0 else "is asked by one mail at the next run"
-            yield Finding(
-                name=RELAY_AWAY,
-                level=Level.WARNING,
-                what=f"the relay {circuit.relay} failed and {ahead}: {reason}",
-                since=circuit.opened_at,
-                advice="`mailbatch doctor` asks it; `mailbatch send-all` tries it at once",
-            )
-
-    def _holder(self) -> Holder | None:
+    def _holder(self) -> tuple[Holder | None, str | None]:
+        """Who holds the lock; or why Redis cannot say that."""
         try:
-            return self.driver.holder() if self.driver is not None else None
-        except LockUnavailable:
-            return None
+            return (self.driver.holder() if self.driver is not None else None), None
+        except LockUnavailable as error:
+            return None, str(error)
 
 
-def is_late(next_tick: float | None) -> bool:
-    """Whether the tick that was to come in ``next_tick`` seconds is over for so long that beat seems to be away."""
-    return next_tick is not None and next_tick < -GRACE
+def _redis(look: Look) -> Iterator[Finding]:
+    if look.redis_error is not None:
+        yield Finding(
+            name=REDIS_AWAY,
+            level=Level.ERROR,
+            what=f"no run can begin: {public(look.redis_error)}",
+            since=None,
+            advice="check MAILBATCH_REDIS_URL and that the server runs, `mailbatch doctor` asks it; meanwhile "
+            "`mailbatch send-all --here --no-lock` sends without it",
+        )
 
 
-def is_running(v: Vitals, p: Patience, holder: Holder | None) -> bool:
-    """Whether a run goes on: one shows signs of life, or one has just taken the lock and has no row yet.
+def _beat(look: Look) -> Iterator[Finding]:
+    late, v, p = look.next_run.late, look.vitals, look.patience
+    if late is not None:
+        # Runs that somebody else starts, a cron job say, need no beat.
+        stuck = late > p.stuck and _longer(v.last_sign, p.quiet)
+        yield Finding(
+            name=NO_TICK,
+            level=Level.ERROR if stuck else Level.WARNING,
+            what=f"beat's tick is {late:.0f} s late",
+            since=_ago(v, late),
+            advice="is a beat running? start one with `celery -A mailbatch worker -B`",
+        )
 
-    The lock alone does not say so: a process that was killed holds it until its time to live is over, and a run
-    without the lock (``send-all --here --no-lock``) goes on as well.
+
+def _leases(look: Look) -> Iterator[Finding]:
+    v, p = look.vitals, look.patience
+    if v.ended:
+        paused = look.pause is not Pause.NONE
+        why = "it is paused, `mailbatch resume` ends that" if paused else "why is there none?"
+        yield Finding(
+            name=LEASES_ENDED,
+            level=Level.WARNING if paused else Level.ERROR,
+            what=f"{v.ended} mails are claimed by a sender whose lease ended more than {2 * p.lease:.0f} s ago",
+            since=_ago(v, v.oldest_ended),
+            advice=f"the next run takes them back: {why} {_start(look)} starts one",
+        )
+
+
+def _relay(look: Look) -> Iterator[Finding]:
+    circuit = look.circuit
+    if circuit.state is CircuitState.CLOSED:
+        return
+    reason = public(circuit.reason or "")
+    if circuit.concern in _TO_DO:
+        until = f"until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC" if circuit.left > 0 else "until the next run"
+        yield Finding(
+            name=RELAY_REFUSES,
+            level=Level.ERROR,
+            what=f"the relay {circuit.relay} takes no mail and is left alone {until}: {reason}",
+            since=circuit.opened_at,
+            advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; {_start(look)} tries it at once",
+        )
+    else:
+        ahead = "is left alone" if circuit.left > 0 else "is asked by one mail at the next run"
+        yield Finding(
+            name=RELAY_AWAY,
+            level=Level.WARNING,
+            what=f"the relay {circuit.relay} failed and {ahead}: {reason}",
+            since=circuit.opened_at,
+            advice=f"`mailbatch doctor` asks it; {_start(look)} tries it at once",
+        )
+
+
+def _start(look: Look) -> str:
+    """The command that starts a run now."""
+    return "after `mailbatch resume` `mailbatch send-all`" if look.pause is Pause.ALL else "`mailbatch send-all`"
+
+
+def _begins(v: Vitals, p: Patience, holder: Holder | None) -> bool:
+    """Whether a run has just taken the lock and has no row yet.
+
+    Whoever holds the lock for longer without one has ended, was killed, or is no run of ours. An open row is that of
+    the holder, dead or alive.
     """
-    begins = holder is not None and holder.elsewhere is None and v.silent is None
-    return is_alive(v, p) or begins
+    if holder is None or holder.elsewhere is not None or math.isinf(holder.left) or v.silent is not None:
+        return False
+    held = p.lock_ttl - holder.left
+    # A sign of life since then is that of a run which ends just now.
+    return held < min(BEGINNING, p.lock_ttl / 3) and (v.last_sign is None or v.last_sign > held)
 
 
 def is_alive(v: Vitals, p: Patience) -> bool:
@@ -310,7 +414,7 @@ def nobody_runs(v: Vitals, p: Patience) -> bool:
 
 def _died(v: Vitals, seconds: float, what: str) -> Finding:
     return Finding(
-        name="run_died",
+        name=RUN_DIED,
         level=Level.ERROR,
         what=what,
         since=_ago(v, seconds),

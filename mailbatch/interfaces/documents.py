@@ -9,7 +9,7 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause, public
 
 if TYPE_CHECKING:
-    from mailbatch.application.inquire import Standing
+    from mailbatch.application.inquire import Progress, Standing
     from mailbatch.application.operating_ports import Answer, Row
     from mailbatch.domain.circuit import Circuit
 
@@ -30,17 +30,33 @@ def of_standing(standing: Standing) -> dict[str, Any]:
     return {
         **of_pause(standing.pause),
         "running": standing.running,
-        "progress": standing.progress,
-        "next_run_at": standing.next_run_at,
+        "progress": of_progress(standing.progress) if standing.progress else None,
+        "next_run_at": standing.next_run.planned,
         "last_run": of_run(standing.last_run) if standing.last_run else None,
         "reservations": {state.value: n for state, n in census.counts.items()},
         "exact": census.exact,
         "due": census.due,
         "oldest_due_seconds": census.oldest_due_seconds,
         "under_way": census.under_way,
-        "unanswered_seconds": standing.unanswered,
+        "unanswered_seconds": standing.look.unanswered,
         "relay": of_relay(standing.relay),
         "warnings": [asdict(finding) for finding in standing.warnings],
+        "down": standing.look.down,
+    }
+
+
+def of_progress(progress: Progress) -> dict[str, Any]:
+    """How far a run is."""
+    return {
+        "run_id": progress.run_id,
+        "trigger": progress.trigger,
+        **progress.counts,
+        "state": "running",
+        "elapsed": round(progress.elapsed, 3),
+        "done": progress.done,
+        "whole": progress.whole,
+        "rate": None if progress.rate is None else round(progress.rate, 1),
+        "seconds_left": None if progress.left is None else round(progress.left, 1),
     }
 
 

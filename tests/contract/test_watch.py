@@ -134,7 +134,7 @@ def test_a_pause_is_no_missing_run(world, pause):
         (-5000, 200, []),  # resumed after a pause: the first tick is still to come
         (None, 200, []),  # a beat that began just now
         (-100, 200, ["no_run"]),  # it ticks, and no worker is there
-        (-5000, -4700, ["no_run"]),  # no beat is there
+        (-5000, -4700, ["no_run", "no_tick"]),  # no beat is there
     ],
 )
 def test_a_beat_that_has_only_begun_to_tick_is_given_its_time(world, last_tick, next_tick, found):
@@ -173,7 +173,39 @@ def test_a_lock_that_nobody_uses_is_seen_until_it_is_gone(world):
     world.driver.held = None
     assert world.names() == []
     world.driver.away = True
+    [found] = world.watch(JOB)
+    assert (found.name, found.level, found.what) == ("redis_away", Level.ERROR, "no run can begin: Redis is away")
+
+
+@pytest.mark.parametrize(("left", "begins"), [(29.0, True), (20.0, False), (math.inf, False)])
+def test_a_lock_says_that_a_run_begins_only_while_it_is_new(world, left, begins):
+    world.run(beat=100, outcome="completed", finished_at=now(-90))
+    world.driver.held = left
+    look = world.watch.look(JOB)
+    assert (look.running, [found.name for found in look.findings]) == (begins, [] if begins else ["lock_without_run"])
+
+
+def test_a_run_that_ends_just_now_begins_no_other(world):
+    world.run(beat=100, outcome="completed", finished_at=now(-0.5))
+    world.change(batch_runs, heartbeat_at=now(-0.5))
+    world.driver.held = 29.0
+    assert not world.watch.look(JOB).running
+
+
+@pytest.mark.parametrize(
+    ("late", "run", "level"), [(20, None, Level.WARNING), (400, None, Level.ERROR), (400, 100, Level.WARNING)]
+)
+def test_a_tick_that_is_late_is_an_error_only_where_nobody_else_starts_runs(world, late, run, level):
+    with world.engine.begin() as connection:
+        connection.execute(sa.insert(batch_schedule).values(name=JOB, next_tick_at=now(-late)))
+    if run is not None:
+        world.run(beat=run, outcome="completed", finished_at=now(-run))
+    [found] = world.watch(JOB)
+    assert (found.name, found.level) == ("no_tick", level)
+    SqlSwitch(world.engine).set(JOB, Pause.TICKS)
     assert world.names() == []
+    SqlSwitch(world.engine).set(JOB, Pause.NONE)
+    assert world.names() == [], "a pause has ended, and beat is only about to see it"
 
 
 def test_another_databases_run_under_our_lock_is_named_and_nobody_is_told_to_delete_its_lock(world):

@@ -121,8 +121,16 @@ def test_the_terminal_is_left_as_it_was_found(sqlite_url, redis_url, tmp_path, e
     os.close(terminal)
 
 
-def test_without_a_terminal_a_redis_that_is_away_is_a_failure(top, monkeypatch, capfd):
+def test_without_redis_all_else_is_shown(top, sqlite_url, monkeypatch):
     monkeypatch.setenv("MAILBATCH_REDIS_URL", "redis://127.0.0.1:1/0")
+    reserve(sqlite_url, 3)
+    frame = top()
+    assert "3 due" in frame
+    assert "error: no run can begin: Redis at 127.0.0.1:1 cannot be asked" in frame
+
+
+def test_without_a_terminal_a_database_that_is_away_is_a_failure(top, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("MAILBATCH_DATABASE_URL", f"sqlite:///{tmp_path}/nowhere/x.db")
     assert main.run(["top"]) == 1
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)

@@ -28,9 +28,10 @@ RELAY = "relay.example:25"
 
 
 class World:
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, redis_url: str) -> None:
         self.url = url
-        self.parts = Parts(Settings(database_url=url, smtp_url=f"smtp://{RELAY}", sender="sender@example.com"))
+        given = {"smtp_url": f"smtp://{RELAY}", "sender": "sender@example.com"}
+        self.parts = Parts(Settings(database_url=url, redis_url=redis_url, **given))
 
     def mail(self, due: float = 5.0, **columns: Any) -> UUID:
         """A reservation due ``due`` seconds ago."""
@@ -55,8 +56,8 @@ class World:
 
 
 @pytest.fixture
-def world(sqlite_url: str) -> Iterator[World]:
-    made = World(sqlite_url)
+def world(sqlite_url: str, redis_url: str) -> Iterator[World]:
+    made = World(sqlite_url, redis_url)
     yield made
     made.parts.close()
 
@@ -203,16 +204,17 @@ def test_nobody(world):
         world.explain(uuid4())
 
 
-def test_postgresql_tells_the_same(postgres_url):
-    world = World(postgres_url)
+def test_postgresql_tells_the_same(postgres_url, redis_url):
+    world = World(postgres_url, redis_url)
     first, second, later = world.mail(due=20), world.mail(due=10), world.mail(due=-60)
     world.run()
     assert [world.explain(mail).facts.get("ahead") for mail in (first, second, later)] == [0, 1, None]
     world.parts.close()
 
 
-def test_the_command_says_the_sentence_first_and_answers_in_json(world, monkeypatch, capfd):
+def test_the_command_says_the_sentence_first_and_answers_in_json(world, redis_url, monkeypatch, capfd):
     monkeypatch.setenv("MAILBATCH_DATABASE_URL", world.url)
+    monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
     mail = world.mail(due=1000)
     assert main.run(["explain", str(mail)]) == 0
     out = capfd.readouterr().out

@@ -563,7 +563,10 @@ def test_run_now_names_the_run_that_is_running(api):
     assert problem["run_id"] == str(run_id)
     assert api.get("/api/is-running") == {"running": True, "run_id": str(run_id), "paused": False, "pause": "none"}
     lock.release()
-    assert api.get("/api/is-running")["running"] is False
+    assert api.get("/api/is-running")["running"] is True, "its heartbeat says so, as on every screen"
+    with api.parts.engine.begin() as connection:
+        connection.execute(sa.update(batch_runs).values(outcome="completed", finished_at=datetime.now(UTC)))
+    assert api.get("/api/is-running") == {"running": False, "run_id": None, "paused": False, "pause": "none"}
 
 
 def test_without_a_worker_nothing_is_queued(api, redis_url, monkeypatch):
@@ -604,8 +607,10 @@ def test_the_status_is_told_without_redis_too_and_names_it(api, private_redis):
         api.reserve(2)
         status = other.get("/api/status")
         assert (status["down"], status["due"], status["running"], status["progress"]) == (["redis"], 2, False, None)
-        a_run(api)
-        assert other.get("/api/status")["running"] is True, "its heartbeat says so"
+        own = str(a_run(api))
+        status = other.get("/api/status")
+        assert (status["running"], status["progress"]["run_id"]) == (True, own), "its heartbeat says so"
+        assert other.get("/api/is-running") == {"running": True, "run_id": own, "paused": False, "pause": "none"}
         # It takes reservations all the while, so a balancer should let it.
         other.post("/api/reservations", MAIL, 201)
         assert other.get("/readyz", 503) == {"ok": False, "database": True, "redis": False}

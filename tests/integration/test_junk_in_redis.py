@@ -76,7 +76,8 @@ def test_any_progress_can_be_looked_at(api, client):
 def test_any_holder_of_the_lock_can_be_looked_at(api, client, lock):
     client.set(LOCK, lock)
     look_everywhere(api)
-    assert api.get("/api/is-running")["running"]
+    assert not api.get("/api/is-running")["running"], "a key that never ends is no run's"
+    assert [found["name"] for found in api.get("/api/status")["warnings"]][-1:] == ["lock_without_run"]
 
 
 @pytest.mark.parametrize("key", [LOCK, STATUS, Keys().connections("localhost:1025")])

@@ -70,6 +70,7 @@ class SqlPulse:
             sa.select(since(sa.func.max(lately.c.heartbeat_at))).scalar_subquery().label("last_sign"),
             sa.select(since(slot.c.last_tick_at)).scalar_subquery().label("last_tick"),
             sa.select(-since(slot.c.next_tick_at)).scalar_subquery().label("next_tick"),
+            sa.select(slot.c.next_tick_at).scalar_subquery().label("next_tick_at"),
             sa.select(silent.c.run_id).scalar_subquery().label("open_run"),
             sa.select(silent.c.age).scalar_subquery().label("run_age"),
             sa.select(silent.c.silent).scalar_subquery().label("silent"),

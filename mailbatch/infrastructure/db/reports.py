@@ -13,12 +13,17 @@ from mailbatch.domain.run import ItemError
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations, run_errors
+from mailbatch.infrastructure.db.tables import (
+    batch_lanes,
+    batch_runs,
+    mail_attempts,
+    mail_reservations,
+    run_errors,
+)
 from mailbatch.infrastructure.db.types import now, seconds_since
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy.engine import Engine
@@ -83,6 +88,13 @@ class SqlReports:
             row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).mappings().first()
         return dict(row) if row is not None else None
 
+    def lane(self, run_id: UUID, lane: int) -> Row | None:
+        """Read one helper; see the port."""
+        statement = sa.select(batch_lanes).where(batch_lanes.c.run_id == run_id, batch_lanes.c.lane == lane)
+        with reading(self.engine) as connection:
+            row = connection.execute(statement).mappings().first()
+        return dict(row) if row is not None else None
+
     def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
         """Read the errors of a run, page by page: there may be one for each of a million mails."""
         c = run_errors.c
@@ -119,12 +131,6 @@ class SqlReports:
         with reading(self.engine) as connection:
             rows = connection.execute(statement).all()
         return [ErrorGroup(row.outcome, row.reply_code, row.enhanced_code, row.n, row.example) for row in rows]
-
-    def next_tick_at(self, job: str) -> datetime | None:
-        """Read when the next tick is; see the port."""
-        statement = sa.select(batch_schedule.c.next_tick_at).where(batch_schedule.c.name == job)
-        with reading(self.engine) as connection:
-            return connection.execute(statement).scalar_one_or_none()
 
     def _counted(self, condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> Any:
         rows: sa.Select[Any] = (

@@ -171,9 +171,11 @@ class SqlSwitch:
         return Pause(paused or Pause.NONE)
 
     def set(self, job: str, pause: Pause) -> None:
-        """Suspend, or go on."""
+        """Suspend, or go on. A tick whose time came in a pause is due from its end on, and not late since then."""
+        s = batch_schedule.c
+        waited = sa.and_(s.paused != Pause.NONE.value, s.next_tick_at < now())
+        resumed = {"next_tick_at": sa.case((waited, now()), else_=s.next_tick_at)} if pause is Pause.NONE else {}
         with writing(self.engine) as connection:
             insert = upsert(connection, batch_schedule).values(name=job, paused=pause.value)
-            connection.execute(
-                insert.on_conflict_do_update(index_elements=["name"], set_={"paused": insert.excluded.paused})
-            )
+            values = {"paused": insert.excluded.paused, **resumed}
+            connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=values))

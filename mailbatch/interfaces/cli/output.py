@@ -69,6 +69,14 @@ def moment(when: datetime | None, zone: str = "UTC") -> str:
     return local.strftime("%m-%d %H:%M" if same_year else "%Y-%m-%d")
 
 
+def span(seconds: float) -> str:
+    """A length of time in the unit that matters: ``45 s``, ``3 min``, ``5 h``, ``2 d``."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def width() -> int:
     """Columns of the terminal, or of what COLUMNS says; plenty where there is none."""
     return shutil.get_terminal_size(fallback=(_PIPED_WIDTH, 24)).columns

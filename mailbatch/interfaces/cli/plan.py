@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mailbatch.application.plan import Planned
-    from mailbatch.bootstrap import Parts
 
 JOB = "send-all"
 _FIRST = 10
@@ -37,7 +36,7 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
 
     with opened() as parts:
         ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)
-        when = by or _next_tick(parts)
+        when = by or parts.watch(JOB, lock=False).look(JOB).next_run.to_come
         due, exact = parts.upcoming.count(when)
         rate = ask.rate(JOB)
         zone = parts.settings.timezone
@@ -86,14 +85,6 @@ class _Found:
             "seconds": round(due / rate, 1) if rate else None,
             "broken": [{"id": reservation_id, "errors": list(errors)} for reservation_id, errors in self.broken],
         }
-
-
-def _next_tick(parts: Parts) -> datetime | None:
-    """The next tick if beat has told one that is to come; what is due now if not."""
-    from datetime import UTC, datetime
-
-    tick = parts.reports.next_tick_at(JOB)
-    return tick if tick is not None and tick > datetime.now(UTC) else None
 
 
 def _print(found: _Found, due: int, exact: bool, by: datetime | None, rate: float | None, zone: str) -> None:  # noqa: FBT001

@@ -177,6 +177,12 @@ def _print(report: Mapping[str, Any]) -> None:
     if report["outcome"] == RunOutcome.SKIPPED.value:
         click.echo("skipped: job is already running")
         return
+    if report["outcome"] == RunOutcome.PAUSED.value:
+        left = f"; {report['remaining']} are due" if report["remaining"] else ""
+        if not any(report[name] for name in _DONE):
+            click.echo(f"paused: nothing was sent{left}; `mailbatch resume` ends that")
+            return
+        click.echo(f"paused: the run was stopped{left}; `mailbatch resume` ends that")
     named = ("run_id", "outcome", *_DONE, "remaining", "bound")
     print_fields([*((name, str(report[name])) for name in named), ("duration", f"{report['duration']:.3f} s")])
     for error in report["errors"]:

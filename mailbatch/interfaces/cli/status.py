@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, is_late
+from mailbatch.application.watch import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.opening import opened
-from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json
+from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
 from mailbatch.interfaces.documents import COUNTS, of_standing
 
 if TYPE_CHECKING:
-    from mailbatch.application.inquire import Standing
+    from collections.abc import Iterator
+
+    from mailbatch.application.inquire import Progress, Standing
 
 JOB = "send-all"
 _PAUSED = {
@@ -28,17 +30,8 @@ _PAUSED = {
 @as_json
 def status(*, as_json: bool) -> None:
     """Show how things stand: pause, run in progress, backlog, last run, next run."""
-    from mailbatch.application.inquire import ShowStanding
-
     with opened() as parts:
-        ask = ShowStanding(
-            reports=parts.reports,
-            switch=parts.switch,
-            driver=parts.lock(JOB),
-            board=parts.status,
-            watch=parts.watch(JOB),
-        )
-        standing = ask(JOB)
+        standing = parts.standing(JOB)
         zone = parts.settings.timezone
     if as_json:
         print_json(of_standing(standing))
@@ -61,7 +54,7 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
     )
     return [
         ("paused", _PAUSED[standing.pause]),
-        ("running", (_counted(standing.progress or {}) or "yes") if standing.running else "no"),
+        ("running", running(standing)),
         ("next run", next_run(standing, zone)),
         ("last run", ended),
         ("due", waiting),
@@ -71,14 +64,29 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
     ]
 
 
+def running(standing: Standing) -> str:
+    """How far the run is that goes on, at what rate, and how long it still takes."""
+    progress = standing.progress
+    if progress is None:
+        return "no"
+    done = f"{progress.done:,} of {progress.whole:,}{'' if standing.census.exact else ' or more'}"
+    counted = ", ".join(f"{n:,} {name}" for name, n in progress.counts.items() if n) or "just started"
+    return f"{', '.join((done, *pace(progress, standing.look.silence)))} ({counted})"
+
+
+def pace(progress: Progress, silence: float | None) -> Iterator[str]:
+    """At what rate a run sends, and how long it still takes; while nobody is answered, for how long."""
+    if silence is not None:
+        yield f"nobody was answered for {silence:.0f} s"
+    if progress.rate is not None:
+        yield f"{progress.rate:,.0f}/s"
+    if progress.left:
+        yield f"{span(progress.left)} to go"
+
+
 def next_run(standing: Standing, zone: str) -> str:
     """When the next run begins, as far as that is known."""
-    if standing.pause is not Pause.NONE:
-        return "none while it is paused"
-    if standing.next_run_at is None:
-        return "not known: no beat has run yet"
-    late = "; that is over: is a beat running?" if is_late(standing.next_run_in) else ""
-    return moment(standing.next_run_at, zone) + late
+    return standing.next_run.told(lambda when: moment(when, zone))
 
 
 def _watched(standing: Standing) -> list[tuple[str, str]]:
@@ -90,8 +98,7 @@ def _watched(standing: Standing) -> list[tuple[str, str]]:
 def _relay(standing: Standing, zone: str) -> str:
     circuit = standing.relay
     if circuit.state is CircuitState.CLOSED:
-        silent = any(finding.name == NO_PROGRESS for finding in standing.warnings)
-        return f"{circuit.relay}, {'silent' if silent else 'not known to be away'}"
+        return f"{circuit.relay}, {'not known to be away' if standing.look.silence is None else 'silent'}"
     until = (
         f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is probed by the next run"
     )

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,14 +15,14 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.opening import opened
-from mailbatch.interfaces.cli.output import clean, moment, width
-from mailbatch.interfaces.cli.status import next_run
+from mailbatch.interfaces.cli.output import clean, moment, span, width
+from mailbatch.interfaces.cli.status import next_run, pace
 from mailbatch.interfaces.documents import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mailbatch.application.inquire import Standing
+    from mailbatch.application.inquire import Progress, Standing
     from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
 
@@ -61,16 +62,9 @@ class _Watch:
     """Asks how things stand, and remembers what it needs to tell a rate."""
 
     def __init__(self, parts: Parts) -> None:
-        from mailbatch.application.inquire import ListRuns, ShowStanding
+        from mailbatch.application.inquire import ListRuns
 
         self._parts = parts
-        self._standing = ShowStanding(
-            reports=parts.reports,
-            switch=parts.switch,
-            driver=parts.lock(JOB),
-            board=parts.status,
-            watch=parts.watch(JOB),
-        )
         self._runs = ListRuns(parts.reports)
         self._seen: tuple[str, float, int] | None = None
 
@@ -84,9 +78,9 @@ class _Watch:
             return [self._title, "", click.style(_cut(clean(str(error))), fg="red")]
 
     def look(self) -> list[str]:
-        """One screen; raises what says that Redis or the database cannot be asked."""
+        """One screen; raises what says that the database cannot be asked."""
         zone = self._parts.settings.timezone
-        standing = self._standing(JOB)
+        standing = self._parts.standing(JOB)
         runs = self._runs(JOB, _RUNS)
         return [
             self._title + _paused(standing.pause),
@@ -105,28 +99,26 @@ class _Watch:
         return click.style(f"mailbatch  {time.strftime('%H:%M:%S')}", bold=True)
 
     def _running(self, standing: Standing, zone: str) -> list[str]:
-        if not standing.running:
+        if standing.progress is None:
             self._seen = None
-            verb = "at" if standing.next_run_at else "is"
+            verb = "at" if standing.next_run.planned and not standing.next_run.due_now else "is"
             return [f"no run now; the next {verb} {next_run(standing, zone)}", ""]
-        progress = standing.progress or {}
-        done = sum(int(progress.get(name) or 0) for name in COUNTS if name != "remaining")
-        rate = self._rate(str(progress.get("run_id")), float(progress.get("elapsed") or 0), done)
-        unsent = standing.census.unsent
-        whole = done + unsent
-        filled = round(_BAR * done / whole) if whole else 0
+        progress = self._lately(standing.progress)
+        filled = round(_BAR * progress.done / progress.whole) if progress.whole else 0
         bar = "█" * filled + "░" * (_BAR - filled)
-        left = f", {_span(unsent / rate)} to go" if rate and unsent else ""
-        counted = ", ".join(filter(None, (_counted(progress), _under_way(standing)))) or "just started"
-        return [f"running {bar} {done:,} of {whole:,}, {rate:,.0f}/s{left}", f"        {counted}"]
+        more = "" if standing.census.exact else " or more"
+        how = ", ".join((f"{progress.done:,} of {progress.whole:,}{more}", *pace(progress, standing.look.silence)))
+        counted = ", ".join(filter(None, (_counted(progress.counts), _under_way(standing)))) or "just started"
+        return [f"running {bar} {how}", f"        {counted}"]
 
-    def _rate(self, run_id: str, elapsed: float, done: int) -> float:
-        """Mails a second since the frame before, or since the start of the run."""
-        before = self._seen if self._seen and self._seen[0] == run_id else (run_id, 0.0, 0)
-        if elapsed <= before[1]:
-            before = (run_id, 0.0, 0)
-        self._seen = (run_id, elapsed, done)
-        return max(0.0, (done - before[2]) / (elapsed - before[1])) if elapsed > before[1] else 0.0
+    def _lately(self, progress: Progress) -> Progress:
+        """``progress`` at the rate since the frame before, where there was one of this run."""
+        run_id, elapsed, done = str(progress.run_id), progress.elapsed, progress.done
+        before, self._seen = self._seen, (run_id, elapsed, done)
+        if progress.rate is None or before is None or before[0] != run_id or elapsed <= before[1]:
+            return progress
+        rate = max(0.0, (done - before[2]) / (elapsed - before[1]))
+        return replace(progress, rate=rate, left=progress.unsent / rate if rate else None)
 
     def _last_errors(self, runs: Sequence[Row]) -> list[str]:
         last = next((run for run in runs if run["failed"] or run["deferred"] or run["in_doubt"]), None)
@@ -157,7 +149,7 @@ def _warnings(standing: Standing) -> list[str]:
 def _backlog(standing: Standing) -> list[str]:
     census = standing.census
     oldest = census.oldest_due_seconds
-    due = f"{census.due:,} due" + (f", the oldest for {_span(oldest)}" if oldest else "")
+    due = f"{census.due:,} due" + (f", the oldest for {span(oldest)}" if oldest else "")
     more = "" if census.exact else " (at least)"
     states = "  ".join(f"{status.value} {n:,}" for status, n in census.counts.items() if n) or "no reservations"
     doubt = census.counts.get(Status.IN_DOUBT, 0)
@@ -186,13 +178,6 @@ def _row(run: Row, zone: str) -> str:
 
 def _counted(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{counts[name]:,} {name}" for name in COUNTS if counts.get(name))
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def _cut(line: str) -> str:

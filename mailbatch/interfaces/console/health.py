@@ -5,18 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES, Level, is_late
+from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, NO_TICK, REDIS_AWAY, RELAY_AWAY, RELAY_REFUSES, Level
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
-from mailbatch.domain.run import Pause, public
+from mailbatch.domain.run import public
 from mailbatch.interfaces.console.words import moment, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mailbatch.application.next_run import NextRun
     from mailbatch.application.watch import Finding
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.circuit import Circuit
+
+_OTHERS = {
+    NO_PROGRESS: "the relay",
+    RELAY_AWAY: "the relay",
+    RELAY_REFUSES: "the relay",
+    REDIS_AWAY: "Redis",
+    NO_TICK: "beat",
+}
+"""Findings about parts that have lines of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +44,11 @@ def of_database(parts: Parts) -> Check:
     return _tried("Database", parts.ensure_migrated, "answers, tables are up to date", "`mailbatch doctor`")
 
 
-def of_redis(parts: Parts) -> Check:
-    """Whether it answers."""
-    return _tried("Redis", parts.ping_redis, "answers", "check MAILBATCH_REDIS_URL and that the server runs")
+def of_redis(error: str | None) -> Check:
+    """Whether it answers; ``error``: why it does not."""
+    if error is None:
+        return Check("Redis", "ok", "answers")
+    return Check("Redis", "error", public(error), "check MAILBATCH_REDIS_URL and that the server runs")
 
 
 def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
@@ -57,24 +69,23 @@ def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
     )
 
 
-def of_beat(next_tick: float | None, pause: Pause) -> Check:
-    """Whether somebody means to start the next run, ``next_tick`` seconds from now, and keeps to it."""
-    if next_tick is None:
+def of_beat(next_run: NextRun) -> Check:
+    """Whether somebody means to start the next run, and keeps to it."""
+    if next_run.at is None:
         return Check("Beat", "warning", "none has run yet", "start one: `celery -A mailbatch worker -B`")
-    if pause is not Pause.NONE:
+    if next_run.paused:
         return Check("Beat", "warning", "holds its ticks back while they are paused; whether it runs is not seen")
-    if is_late(next_tick):
-        return Check(
-            "Beat", "error", f"its tick is {span(-next_tick)} late", "is it running? `celery -A mailbatch worker -B`"
-        )
-    return Check("Beat", "ok", f"next tick in {span(max(0, round(next_tick)))}")
+    if next_run.late is not None:
+        late = f"its tick is {span(next_run.late)} late"
+        return Check("Beat", "error", late, "is it running? `celery -A mailbatch worker -B`")
+    return Check("Beat", "ok", f"next tick in {span(max(0, round(next_run.left or 0)))}")
 
 
 def of_runs(found: Sequence[Finding]) -> Check:
     """Whether something waits for somebody. What it is stands on top of the page; the relay has its own line."""
-    ours = [one.level for one in found if one.name not in {NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES}]
+    ours = [one.level for one in found if one.name not in _OTHERS]
     if found and not ours:
-        return Check("Runs", "warning", "they wait for the relay")
+        return Check("Runs", "warning", f"they wait for {_OTHERS[found[0].name]}")
     if not ours:
         return Check("Runs", "ok", ALL_IS_WELL)
     return Check("Runs", "error" if Level.ERROR in ours else "warning", "something is wrong: see the top of this page")

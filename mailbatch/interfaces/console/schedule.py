@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from mailbatch.application.inquire import DONE
 from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.application.plan import PlanRun
 from mailbatch.batch.calling import call_send_all
 from mailbatch.batch.send_all import NAME
-from mailbatch.domain.run import Pause, Trigger, one_line
+from mailbatch.domain.run import Pause, RunOutcome, Trigger, one_line
 from mailbatch.interfaces.console import words
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
@@ -68,8 +68,7 @@ def plan(request: Request, caller: PageReader) -> Response:
 
 def _planned(parts: Parts) -> dict[str, Any]:
     ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)
-    tick = parts.reports.next_tick_at(NAME)
-    by = tick if tick is not None and tick > datetime.now(UTC) else None
+    by = parts.watch(NAME, lock=False).look(NAME).next_run.to_come
     due, exact = parts.upcoming.count(by)
     rate = ask.rate(NAME)
     until, found = time.monotonic() + _PLAN_SECONDS, []
@@ -126,11 +125,9 @@ def _came_to(result: AsyncResult) -> tuple[str, bool]:
     report = result.result
     if not isinstance(report, dict):
         return f"The call failed: {one_line(str(report)) or type(report).__name__}", False
-    counted = ", ".join(
-        f"{report[name]:,} {words.state(name)}"
-        for name in ("sent", "failed", "deferred", "in_doubt", "expired")
-        if report[name]
-    )
+    if report["outcome"] == RunOutcome.PAUSED and not any(report[name] for name in DONE):
+        return "Nothing was sent: it is paused. “Resume” ends that.", False
+    counted = ", ".join(f"{report[name]:,} {words.state(name)}" for name in DONE if report[name])
     return f"The run is over, {words.state(report['outcome'])}: {counted or 'nothing was due'}.", True
 
 

@@ -6,61 +6,44 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mailbatch.application.operating_ports import Selection
-from mailbatch.application.watch import NO_PROGRESS
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import Pause
 from mailbatch.interfaces.console import chart
 from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_redis, of_relay, of_runs
-from mailbatch.interfaces.documents import COUNTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from mailbatch.application.inquire import Progress
     from mailbatch.application.metrics import Figures, Histogram
+    from mailbatch.application.next_run import NextRun
     from mailbatch.application.operating_ports import Census, Row
     from mailbatch.application.watch import Finding
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.run import Pause
 
 FRESH, FRESH_DAY = 1.5, 15.0
 """Seconds for which a look at the present, and one at the last day, is shown to everybody."""
 MOST_RUNS = 2000
 """Runs of the last day that are read for the chart; with more it begins later."""
 CAP = 100_000
-_DONE = tuple(name for name in COUNTS if name != "remaining")
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """A run in progress. ``whole`` counts what is done, under way and due; ``rate`` in mails a second.
-
-    ``silent``: seconds for which nobody was answered, if that is too long; the rate and what is left say nothing then.
-    """
-
-    run_id: str | None
-    done: int
-    whole: int
-    counts: Mapping[str, int]
-    under_way: int
-    rate: float | None
-    left: float | None
-    silent: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """The present, as it was ``at``."""
+    """The present, as it was ``at``. ``silence``: seconds for which nobody was answered, if that is too long."""
 
     at: datetime
     pause: Pause
     running: bool
+    silence: float | None
     progress: Progress | None
-    next_run_at: datetime | None
+    next_run: NextRun
     last_run: Row | None
     census: Census
     warnings: Sequence[Finding]
@@ -110,35 +93,25 @@ class Snapshots:
 
 
 def look(parts: Parts) -> Now:
-    """How things stand now. A Redis that is away costs what it knows, and no more. Raises ``StoreError``."""
-    now = datetime.now(UTC)
-    census = parts.reports.census()
-    circuit = parts.circuits.look(parts.relay.name)
-    tick = parts.reports.next_tick_at(NAME)
-    pause = parts.switch.paused(NAME)
-    redis = of_redis(parts)
-    # One that does not answer costs five seconds each time it is asked: once is enough.
-    asked = redis.level == "ok"
-    watched = parts.watch(NAME, lock=asked).look(NAME)
-    running = watched.running
-    shown = parts.status.get(NAME) if running and asked else None
-    warnings = watched.findings
-    silent = watched.unanswered if any(found.name == NO_PROGRESS for found in warnings) else None
+    """How things stand now, as every other screen says it. Raises ``StoreError``."""
+    standing = parts.standing(NAME)
+    look = standing.look
     return Now(
-        at=now,
-        pause=pause,
-        running=running,
-        progress=_progress(shown, census, silent) if running else None,
-        next_run_at=tick,
-        last_run=next((run for run in parts.reports.runs(NAME, 5) if run["outcome"] is not None), None),
-        census=census,
-        warnings=warnings,
+        at=datetime.now(UTC),
+        pause=standing.pause,
+        running=standing.running,
+        silence=look.silence,
+        progress=standing.progress,
+        next_run=standing.next_run,
+        last_run=standing.last_run,
+        census=standing.census,
+        warnings=standing.warnings,
         checks=[
             of_database(parts),
-            redis,
-            of_relay(circuit, parts.settings.timezone, warnings),
-            of_beat(watched.next_tick, pause),
-            of_runs(warnings),
+            of_redis(look.redis_error),
+            of_relay(standing.relay, parts.settings.timezone, standing.warnings),
+            of_beat(standing.next_run),
+            of_runs(standing.warnings),
         ],
     )
 
@@ -158,23 +131,6 @@ def look_back(parts: Parts) -> Day:
         hour=hour,
         lag=_lag(figures),
         refusals=figures.refusals,
-    )
-
-
-def _progress(shown: Mapping[str, Any] | None, census: Census, silent: float | None) -> Progress:
-    shown = shown or {}
-    counts = {name: int(shown.get(name) or 0) for name in _DONE}
-    done, elapsed = sum(counts.values()), float(shown.get("elapsed") or 0)
-    rate = done / elapsed if done and elapsed and silent is None else None
-    return Progress(
-        run_id=shown.get("run_id"),
-        done=done,
-        whole=done + census.unsent,
-        counts={name: n for name, n in counts.items() if n},
-        under_way=census.under_way,
-        rate=rate,
-        left=census.unsent / rate if rate else None,
-        silent=silent,
     )
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.inquire import ShowStanding
 from mailbatch.application.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
-from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.documents import of_pause, of_standing
 from mailbatch.interfaces.http import shapes
@@ -21,55 +16,25 @@ from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.telling import ACTING, tells
 from mailbatch.interfaces.noting import noted
 
-if TYPE_CHECKING:
-    from mailbatch.application.inquire import Standing
-    from mailbatch.bootstrap import Parts
-
-log = logging.getLogger(__name__)
-
 router = APIRouter(prefix="/api", tags=["operating"])
 
 _KEY = ("at", "id")
-
-
-def standing(parts: Parts) -> tuple[Standing, list[str]]:
-    """How ``send-all`` stands, and what could not be asked. Without Redis a run is known by its heartbeat alone."""
-    try:
-        return _standing(parts, redis=True), []
-    except LockUnavailable as error:
-        log.warning("the status is told without Redis: %s", error)
-    return _standing(parts, redis=False), ["redis"]
-
-
-def _standing(parts: Parts, *, redis: bool) -> Standing:
-    ask = ShowStanding(
-        reports=parts.reports,
-        switch=parts.switch,
-        driver=parts.lock(NAME) if redis else None,
-        board=parts.status,
-        watch=parts.watch(NAME, lock=redis),
-    )
-    return ask(NAME)
 
 
 @router.get("/status", summary="How do things stand?", **tells(shapes.Standing))
 def status(request: Request, _caller: Reader) -> Response:
     """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at.
 
-    While Redis is away, `down` says so, and a run in progress is known by its heartbeat.
+    While Redis is away, `down` says so; a run in progress is known by its heartbeat all the same.
     """
-    found, down = standing(parts_of(request))
-    return answer({**of_standing(found), "down": down})
+    return answer(of_standing(parts_of(request).standing(NAME)))
 
 
 @router.get("/is-running", summary="Does a run go on?", **tells(shapes.Running))
 def is_running(request: Request, _caller: Reader) -> Response:
-    """Whether somebody holds the lock, and which run that is."""
-    parts = parts_of(request)
-    running = parts.lock(NAME).peek() is not None
-    run = parts.runs.open_run(NAME) if running else None
-    paused = of_pause(parts.switch.paused(NAME))
-    return answer({"running": running, "run_id": run.run_id if run else None, **paused})
+    """Whether a run goes on, and which: by its heartbeat, as in `/api/status`. It needs no Redis."""
+    look = parts_of(request).watch(NAME).look(NAME)
+    return answer({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
 
 
 @router.post("/pause", summary="Suspend the sending", **tells(shapes.Paused, *ACTING))

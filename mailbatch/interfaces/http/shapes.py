@@ -349,6 +349,27 @@ class Warned(BaseModel):
     advice: str
 
 
+class Progress(BaseModel):
+    """How far the run is that goes on."""
+
+    model_config = _shape()
+    run_id: UUID | None = Field(description="Null for a moment, while it begins.")
+    trigger: Trigger | None = Field(description="Null as long as the id is.")
+    sent: int
+    failed: int
+    deferred: int
+    in_doubt: int
+    expired: int
+    state: Literal["running"]
+    elapsed: float = Field(description="Seconds since it began.")
+    done: int = Field(description="Mails that it has dealt with.")
+    whole: int = Field(description="These, and those that are due or under way.")
+    rate: float | None = Field(
+        description="Mails a second since it began; null at its beginning, and while nobody is answered."
+    )
+    seconds_left: float | None = Field(description="How long it still takes at that rate.")
+
+
 class Standing(BaseModel):
     """How things stand."""
 
@@ -356,7 +377,7 @@ class Standing(BaseModel):
     paused: _Paused
     pause: Pause
     running: bool
-    progress: dict[str, Any] | None
+    progress: Progress | None
     next_run_at: datetime | None
     last_run: Run | None
     reservations: dict[str, int]
@@ -371,7 +392,7 @@ class Standing(BaseModel):
     )
     relay: Relay | None
     warnings: list[Warned]
-    down: list[str] = Field(description="What could not be asked: `redis`. What it alone knows is null then.")
+    down: list[str] = Field(description="What could not be asked: `redis`.")
 
 
 class PauseIn(BaseModel):
@@ -390,7 +411,7 @@ class Paused(BaseModel):
 
 
 class Running(BaseModel):
-    """Whether a run goes on."""
+    """Whether a run goes on, and which."""
 
     model_config = _shape({"running": True, "run_id": _RUN, "paused": False, "pause": "none"})
     running: bool
