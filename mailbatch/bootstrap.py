@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mailbatch.application.compose import Compose, Renderer
     from mailbatch.application.deliver_reports import Channel
     from mailbatch.application.explain import Explain
+    from mailbatch.application.incidents import TellIncidents
     from mailbatch.application.inquire import Standing
     from mailbatch.application.leave_alone import RelayGuard
     from mailbatch.application.metrics import Measure
@@ -171,7 +172,7 @@ class Parts:
 
     @cached_property
     def channels(self) -> dict[str, Channel]:
-        """By what ways the ends of runs are told."""
+        """By what ways the ends of runs, and incidents, are told."""
         s = self.settings
         found: dict[str, Channel] = {}
         if s.webhook_url:
@@ -191,6 +192,14 @@ class Parts:
         from mailbatch.infrastructure.db.run_reports import SqlOutbox
 
         return SqlOutbox(self.engine)
+
+    @property
+    def tell_incidents(self) -> TellIncidents:
+        """Tells what the watch finds and no run can tell."""
+        from mailbatch.application.incidents import TellIncidents
+        from mailbatch.infrastructure.db.incidents import SqlIncidents
+
+        return TellIncidents(SqlIncidents(self.engine), self.channels)
 
     # --- sending ---
 

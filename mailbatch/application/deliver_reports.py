@@ -62,7 +62,7 @@ class Channel(Protocol):
     """A way to somebody."""
 
     def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
-        """Deliver ``report``, or raise ``NotDelivered`` within some seconds."""
+        """Deliver ``report``, of a run or an incident, or raise ``NotDelivered`` within some seconds."""
 
 
 @dataclass(frozen=True, slots=True)

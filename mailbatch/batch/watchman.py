@@ -1,4 +1,4 @@
-"""Looks after ``send-all`` from worker and beat, for a run that died or never began cannot tell so itself."""
+"""Looks after ``send-all`` from worker, beat and ``serve``: a run that died or never began cannot tell so itself."""
 
 from __future__ import annotations
 
@@ -30,12 +30,20 @@ AGAIN = 3600.0
 
 
 class Watchman:
-    """Looks every half minute, and logs each finding once an hour, when it becomes an error, and when it ends."""
+    """Looks every half minute, and logs each finding once an hour, when it becomes an error, and when it ends.
+
+    ``tell`` is called with what each look has found.
+    """
 
     def __init__(
-        self, look: Callable[[], Sequence[Finding]], clock: Callable[[], float] = time.monotonic, every: float = EVERY
+        self,
+        look: Callable[[], Sequence[Finding]],
+        clock: Callable[[], float] = time.monotonic,
+        every: float = EVERY,
+        tell: Callable[[Sequence[Finding]], None] = lambda _found: None,
     ) -> None:
         self._look = look
+        self._tell = tell
         self._clock = clock
         self._every = every
         self._over = threading.Event()
@@ -52,10 +60,12 @@ class Watchman:
     def look(self) -> None:
         """Look once. A database that cannot be asked is told of by others, who need it more."""
         try:
-            found = {finding.name: finding for finding in self._look()}
+            findings = self._look()
         except MailbatchError as error:
             log.debug("the watch could not look: %s", error)
             return
+        self._tell(findings)
+        found = {finding.name: finding for finding in findings}
         for name in [name for name in self._told if name not in found]:
             del self._told[name]
             log.info("watch: %s is over", name)
@@ -79,6 +89,45 @@ class Watchman:
                 log.exception("the watch could not look")
 
 
+class Teller:
+    """Tells incidents where people want to be told, in a thread of its own: a relay that hangs holds up no look.
+
+    While one is being told, what other looks find waits for the next look.
+    """
+
+    def __init__(self, parts: Callable[[], Parts] = lambda: Parts(read_settings())) -> None:
+        self._parts = parts
+        self._thread: threading.Thread | None = None
+        self._failing = False
+
+    def __call__(self, findings: Sequence[Finding]) -> None:
+        """Tell those of ``findings`` that nobody was told of; returns at once."""
+        parts = self._parts()
+        wanted = parts.settings.webhook_url or parts.settings.report_to
+        if wanted and not (self._thread and self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._work, args=(parts, findings), name="teller", daemon=True)
+            self._thread.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for so long at most until all is told."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def _work(self, parts: Parts, findings: Sequence[Finding]) -> None:
+        # Its connections end with it, for processes are forked here.
+        try:
+            parts.tell_incidents(findings)
+            self._failing = False
+        except MailbatchError as error:
+            if not self._failing:
+                log.warning("incidents cannot be told: %s", error)
+            self._failing = True
+        except Exception:
+            log.exception("incidents cannot be told")
+        finally:
+            parts.close()
+
+
 def look_once() -> list[Finding]:
     """What is wrong now; runs that died are closed. Its connections end with it, for processes are forked here."""
     parts = Parts(read_settings())
@@ -93,7 +142,7 @@ class WorkerWatch(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        self._watchman = Watchman(look_once)
+        self._watchman = Watchman(look_once, tell=Teller())
 
     def start(self, _worker: Any) -> None:
         """Begin to look."""
@@ -106,4 +155,4 @@ class WorkerWatch(bootsteps.StartStopStep):  # type: ignore[misc]
 
 def watch_in_beat(**_: Any) -> None:
     """Begin to look in a beat that stands alone: its workers may all be dead."""
-    Watchman(look_once).begin()
+    Watchman(look_once, tell=Teller()).begin()

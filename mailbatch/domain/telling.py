@@ -1,4 +1,4 @@
-"""Which runs are told to people, and in which words."""
+"""What is told to people, and in which words: runs, and incidents that no run can tell."""
 
 from __future__ import annotations
 
@@ -23,8 +23,16 @@ def worth_telling(report: Mapping[str, Any]) -> bool:
     return report["outcome"] not in QUIET or any(report[name] for name in COUNTED)
 
 
+def is_incident(report: Mapping[str, Any]) -> bool:
+    """Whether ``report`` is one of an incident, and not of a run."""
+    return "kind" in report
+
+
 def told(report: Mapping[str, Any]) -> str:
-    """A run in a few lines for people; ``report`` is the run report with ``job`` and ``quiet_runs`` beside it."""
+    """A report in a few lines for people: an incident, or a run report with ``job`` and ``quiet_runs`` beside it."""
+    if is_incident(report):
+        since = f"since {report['since'][:19].replace('T', ' ')} UTC; this is told once"
+        return "\n".join((report["what"], report["advice"], since, "mailbatch status"))
     counts = ", ".join(f"{report[name]:,} {name.replace('_', ' ')}" for name in COUNTED if report[name])
     left = f", {report['remaining']:,} remaining" if report["remaining"] else ""
     lines = [f"{report['job']} {report['outcome']}: {counts or 'nothing sent'}{left} in {report['duration']:.1f} s"]

@@ -47,10 +47,11 @@ def make_alembic_version(connection: Connection, *revisions: str) -> None:
 
 
 def fill(engine: Engine, *, without: Collection[str] = ()) -> None:
-    """Store a mail in every state, with what hangs on it, and rows in each table of 0002 but ``without``."""
+    """Store a mail in every state, with what hangs on it, and rows in each table that is there but ``without``."""
     with engine.begin() as connection:
+        present = sa.inspect(connection).get_table_names(schema=schema_of(engine))
         for table, rows in _rows().items():
-            if table not in without:
+            if table in present and table not in without:
                 for row in rows:
                     connection.execute(sa.insert(metadata.tables[table]).values(row))
 
@@ -107,6 +108,9 @@ def _rows() -> dict[str, list[dict[str, Any]]]:
         "batch_schedule": [{"name": f"job-{pause}", "paused": pause.value} for pause in Pause],
         "relay_circuits": [{"relay": state, "state": state} for state in ("closed", "open", "half_open")],
         "operator_actions": [{"id": run, "actor": "ann", "action": "requeue", "target": {"n": 2}, "outcome": "done"}],
+        "incidents": [
+            {"kind": "no_run", "channel": channel, "what": "w", "advice": "a"} for channel in ("mail", "webhook")
+        ],
         "api_answers": [{"key": "k", "request": "r", "status": 201, "answer": "{}"}],
     }
 

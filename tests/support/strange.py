@@ -163,6 +163,7 @@ def others(table: str, reservation_id: str, run_id: str, n: int) -> dict[str, st
         "operator_actions": {"id": own, "actor": "'a'", "action": "'a'", "outcome": "'done'"},
         "api_answers": {"key": own, "request": "'x'"},
         "run_reports": {"run_id": of_run, "channel": own, "report": "'{}'"},
+        "incidents": {"kind": own, "channel": own, "what": "'x'", "advice": "'x'"},
         "mail_traces": {"reservation_id": quoted(reservation_id), "traceparent": "'x'"},
         "batch_lanes": {"run_id": of_run, "lane": str(n)},
     }[table]

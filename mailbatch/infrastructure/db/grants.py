@@ -50,6 +50,7 @@ _OPERATE: Mapping[str, tuple[str, ...]] = {
     "operator_actions": ("SELECT", "INSERT", "UPDATE"),
     "api_answers": _ALL,
     "batch_schedule": ("SELECT", "INSERT", "UPDATE"),
+    "incidents": ("SELECT", "INSERT", "UPDATE"),
     "batch_runs": ("SELECT", "DELETE"),
 }
 """Nothing but SELECT of a table that is not named here."""

@@ -299,6 +299,20 @@ run_reports = sa.Table(
 )
 Index("ix_run_reports_next_at", run_reports.c.next_at, **_where("next_at IS NOT NULL"))
 
+# What is wrong and no run can tell, by whom it is told: the last of each kind. Without next_at nothing more is tried.
+incidents = sa.Table(
+    "incidents",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("channel", Text, primary_key=True),
+    Column("since", Timestamp, nullable=False, server_default=server_now()),
+    Column("told_at", Timestamp),
+    Column("ended_at", Timestamp),
+    Column("next_at", Timestamp, server_default=server_now()),
+    Column("what", Text, nullable=False),
+    Column("advice", Text, nullable=False),
+)
+
 # The trace (W3C) in which a mail was reserved; only where there was one.
 mail_traces = sa.Table(
     "mail_traces",

@@ -1,10 +1,10 @@
-"""A run report as a mail to operators: straight to the relay, for the backlog may be what the report is about."""
+"""A report of a run, or of an incident, as a mail: straight to the relay, past the backlog that it may be about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import NAMESPACE_URL, uuid5
 
 from mailbatch.application.deliver_reports import NotDelivered
 from mailbatch.application.ports import ClaimedMail
@@ -51,7 +51,7 @@ class ReportByMail:
             context=context,
             headers={"Auto-Submitted": "auto-generated"},
         )
-        claim = Claim(UUID(str(report["run_id"])), 0)
+        claim = Claim(uuid5(NAMESPACE_URL, report_id), 0)
         message_id = f"<{report_id}@report.mailbatch.invalid>"
         return ClaimedMail(claim=claim, index=1, mail=mail, message_id=message_id, attempts=0, earlier={})
 

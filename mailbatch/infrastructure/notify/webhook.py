@@ -1,4 +1,4 @@
-"""A run report as a webhook: Slack reads ``text``, programs the report; signed by Standard Webhooks."""
+"""A report of a run, or of an incident, as a webhook: Slack reads its ``text``; signed by Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mailbatch.application.deliver_reports import NotDelivered
-from mailbatch.domain.telling import told
+from mailbatch.domain.telling import is_incident, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _GONE = 410
-TYPE = "run.finished"
+RUN, INCIDENT = "run.finished", "incident.began"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,9 @@ class Webhook:
     def request(self, report_id: str, report: Mapping[str, Any], now: datetime) -> tuple[str, dict[str, str]]:
         """The body and the headers of a post at ``now``."""
         # When it happened, and no other time at a repetition; when this one was posted is told by a header.
-        happened = report.get("finished_at") or now.isoformat()
-        message = {"type": TYPE, "timestamp": happened, "text": _escaped(told(report)), "report": dict(report)}
+        happened = report.get("finished_at") or report.get("since") or now.isoformat()
+        kind, name = (INCIDENT, "incident") if is_incident(report) else (RUN, "report")
+        message = {"type": kind, "timestamp": happened, "text": _escaped(told(report)), name: dict(report)}
         body = json.dumps(message, ensure_ascii=False)
         headers = {
             "content-type": "application/json",

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from mailbatch.batch.send_all import NAME
+from mailbatch.batch.watchman import EVERY, Teller, Watchman
+from mailbatch.bootstrap import Parts
 from mailbatch.config import short_tokens
 from mailbatch.domain.errors import SettingsError
 from mailbatch.interfaces.http.app import create_app
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from fastapi import FastAPI
-
-    from mailbatch.bootstrap import Parts
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +52,21 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         started(f"http://{shown}:{bound[1]}")
         server = _Server(config)
         app.state.stopping = lambda: server.should_exit
+        watchman = watchman_of(parts)
+        watchman.begin()
         # uvicorn raises the signal once more when it has ended; to have been told to end is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: None)
         server.run(sockets=[listener])
+        watchman.end()
+
+
+def watchman_of(parts: Parts, every: float = EVERY) -> Watchman:
+    """Who looks after ``send-all`` from here, every so many seconds: worker and beat may both be dead.
+
+    A run that died is closed by others, whose role in the database may do so.
+    """
+    return Watchman(lambda: parts.watch(NAME)(NAME), every=every, tell=Teller(lambda: Parts(parts.settings)))
 
 
 def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:
