@@ -33,7 +33,7 @@ dev: $(VENV)/ready-to-run ## the same, left running for playing with, until Ctrl
 test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
 	@# Each side has a Redis and a PostgreSQL of its own. The rings after these mostly wait: three sides keep two cores busy.
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/contract tests/integration
-	$(PYTEST) --numprocesses 3 --dist loadgroup tests/faults tests/e2e tests/smoke
+	$(PYTEST) --numprocesses 3 --dist loadgroup tests/faults tests/e2e tests/smoke tests/clients/test_python.py
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests
@@ -75,6 +75,11 @@ machine: $(VENV)/ready-to-test ## faults that need root: the OOM killer, full di
 .PHONY: relays
 relays: $(VENV)/ready-to-test ## real SMTP servers as relays (needs npm, go, Debian's packages); says what it skipped
 	$(PYTEST) -s tests/relays tests/integration/test_smtp_postfix.py
+
+# Versions are pinned in tests/clients; they are installed into var/clients.
+.PHONY: clients
+clients: $(VENV)/ready-to-test ## openapi.json by redocly's rules; generated clients in TypeScript (npm) and Python; says what it skipped
+	$(PYTEST) tests/clients
 
 .PHONY: browser
 browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped

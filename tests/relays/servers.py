@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import pytest
+from support.npm import install
 from support.smtpfault import FaultServer
 from support.waiting import wait_until
 
@@ -96,7 +97,7 @@ class SmtpServer(Relay):
     name, speaks = "smtp-server (nodemailer)", "PIPELINING"
 
     def install(self) -> None:
-        _npm()
+        install(HERE / "package.json", INSTALLED / "npm")
 
     def command(self) -> Sequence[str]:
         return ["node", str(HERE / "smtp-server.js"), str(self.port), str(self.folder / "kept")]
@@ -106,7 +107,7 @@ class Haraka(Relay):
     name, speaks = "Haraka", "PIPELINING, nothing ahead"
 
     def install(self) -> None:
-        _npm()
+        install(HERE / "package.json", INSTALLED / "npm")
         shutil.copytree(HERE / "haraka", self.folder, dirs_exist_ok=True)
         own = INSTALLED / "npm" / "node_modules" / "Haraka" / "config" / "connection.ini"
         shutil.copy(own, self.folder / "config")
@@ -263,21 +264,6 @@ def _free_port() -> int:
 def _needs(program: str) -> None:
     if shutil.which(program) is None:
         pytest.skip(f"needs {program}")
-
-
-def _npm() -> None:
-    _needs("npm")
-    folder = INSTALLED / "npm"
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = (HERE / "package.json").read_text()
-    if (folder / "package.json").exists() and (folder / "package.json").read_text() == wanted:
-        return
-    (folder / "package.json").write_text(wanted)
-    argv = ["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-    said = subprocess.run(argv, cwd=folder, capture_output=True, text=True, check=False)
-    if said.returncode:
-        (folder / "package.json").unlink()
-        pytest.skip(f"npm cannot install: {said.stderr.strip()[-200:]}")
 
 
 def _go(arguments: Sequence[str], folder: str | Path, program: str) -> None:
