@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(autouse=True)
+def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No worker answers commands of this process: where a test here starts one, its commands are processes too."""
+    monkeypatch.setattr("mailbatch.batch.calling.ANSWER", 0.1)
+    monkeypatch.setattr("mailbatch.batch.calling.SIGN_OF_LIFE", 0.1)
+
+
 @pytest.fixture
 def say(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path

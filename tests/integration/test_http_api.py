@@ -571,7 +571,6 @@ def test_run_now_names_the_run_that_is_running(api):
 
 def test_without_a_worker_nothing_is_queued(api, redis_url, monkeypatch):
     monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
-    monkeypatch.setattr("mailbatch.batch.calling.ANSWER", 0.1)
     problem = api.client.post("/api/run-now")
     assert (problem.status_code, "no worker answered" in problem.json()["detail"]) == (503, True)
     with connect(redis_url) as client:

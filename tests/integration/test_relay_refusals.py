@@ -83,15 +83,15 @@ class Limit:
 def test_a_relay_that_takes_14_a_second_gets_all_in_one_run_and_no_attempt_is_used_up(world, database_url, dialogue):
     limit = Limit(14)
     parts = world({"dot": limit}, dialogue=dialogue)
-    reserve(database_url, 150)
+    reserve(database_url, 90)
     began = time.monotonic()
     report = tick(parts)
-    rate = 150 / (time.monotonic() - began)
-    assert (report["outcome"], report["sent"], report["failed"]) == ("completed", 150, 0)
-    assert states(database_url) == {"sent": 150}
+    rate = 90 / (time.monotonic() - began)
+    assert (report["outcome"], report["sent"], report["failed"]) == ("completed", 90, 0)
+    assert states(database_url) == {"sent": 90}
     assert column(database_url, "attempts") == {1}
-    assert len(parts.server.journal) == 150
-    print(f"{dialogue}: {rate:.1f} mails/s, {limit.refused} refused of {150 + limit.refused}")  # noqa: T201
+    assert len(parts.server.journal) == 90
+    print(f"{dialogue}: {rate:.1f} mails/s, {limit.refused} refused of {90 + limit.refused}")  # noqa: T201
     # One burst, of what is on the wire at once; then a few at each peak.
     assert limit.refused <= 128 + 30
     assert len(parts.server.sessions) <= 8

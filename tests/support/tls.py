@@ -18,6 +18,7 @@ def tls_before(unix_socket: Path | str, context: ssl.SSLContext) -> Iterator[int
     """Listen on a port of this machine, and carry to ``unix_socket`` what is said there over TLS; yield the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
+    open_ones: list[socket.socket] = []
 
     def serve() -> None:
         while True:
@@ -25,7 +26,7 @@ def tls_before(unix_socket: Path | str, context: ssl.SSLContext) -> Iterator[int
                 client, _ = listener.accept()
             except OSError:
                 return
-            thread = threading.Thread(target=_carry, args=(client, str(unix_socket), context), daemon=True)
+            thread = threading.Thread(target=_carry, args=(client, str(unix_socket), context, open_ones), daemon=True)
             thread.start()
             threads.append(thread)
 
@@ -37,11 +38,14 @@ def tls_before(unix_socket: Path | str, context: ssl.SSLContext) -> Iterator[int
         # A close alone leaves the thread in accept().
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+        for one in open_ones:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
         for thread in (accepting, *threads):
             thread.join(10)
 
 
-def _carry(client: socket.socket, unix_socket: str, context: ssl.SSLContext) -> None:
+def _carry(client: socket.socket, unix_socket: str, context: ssl.SSLContext, open_ones: list[socket.socket]) -> None:
     with (
         client,
         suppress(OSError),
@@ -49,6 +53,7 @@ def _carry(client: socket.socket, unix_socket: str, context: ssl.SSLContext) -> 
         socket.socket(socket.AF_UNIX) as server,
     ):
         server.connect(unix_socket)
+        open_ones += (secure, server)
         back = threading.Thread(target=_pump, args=(server, secure), daemon=True)
         back.start()
         _pump(secure, server)

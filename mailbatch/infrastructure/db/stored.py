@@ -60,7 +60,7 @@ def moment(value: Any) -> datetime | None:
     if value is None:
         return None
     if isinstance(value, datetime):
-        return _within(value, value.isoformat())
+        return value.astimezone(UTC) if EARLIEST <= value < LATEST else _within(value, value.isoformat())
     try:
         when = datetime.fromisoformat(value)
     except (ValueError, TypeError):
