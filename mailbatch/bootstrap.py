@@ -446,7 +446,7 @@ class Parts:
 
     def ensure_migrated(self) -> None:
         """Raise ``StoreError`` or ``NotMigrated`` unless the database can be asked and has its tables."""
-        from mailbatch.infrastructure.db.migrate import ensure_migrated
+        from mailbatch.infrastructure.db.revision import ensure_migrated
 
         ensure_migrated(self.engine)
 

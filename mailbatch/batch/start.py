@@ -11,7 +11,7 @@ from mailbatch import config
 from mailbatch.batch.appconfig import other_prefix
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db.engine import connect, place
-from mailbatch.infrastructure.db.migrate import ensure_migrated
+from mailbatch.infrastructure.db.revision import ensure_migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -186,9 +186,9 @@ def test_a_worker_that_starts_on_keys_of_another_type_waits_until_they_are_gone(
         replace(client, key)
     reserve(sqlite_stack.database_url, 1)
     worker = sqlite_stack.worker("-c", "1", ready=False)
+    refused = "a key of ours holds another type, delete it: .*WRONGTYPE"
     for key in keys:
         said = len(worker.log_text())
-        refused = "a key of ours holds another type, delete it: .*WRONGTYPE"
         wait_until(lambda said=said: re.search(refused, worker.log_text()[said:]), 30, f"a word on {key}")
         assert worker.running
         client.delete(key)

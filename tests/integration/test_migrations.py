@@ -21,7 +21,8 @@ from support.databases import contents, fill, in_common
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db import migrate, migrating
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.migrate import current, downgrade, ensure_migrated, head, upgrade
+from mailbatch.infrastructure.db.migrate import current, downgrade, ensure_migrated, upgrade
+from mailbatch.infrastructure.db.revision import HEAD
 from mailbatch.infrastructure.db.tables import metadata
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def test_the_way_up_down_and_up_again_leads_to_the_same_place(empty_url):
         ensure_migrated(engine)
     upgrade(url)
     assert ddl(engine) == first
-    assert current(engine) == head()
+    assert current(engine) == HEAD
     upgrade(url)
     ensure_migrated(engine)
     engine.dispose()
@@ -209,12 +210,16 @@ def a_revision_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         shutil.copytree(migrate._folder(), folder)
         (folder / "versions" / "extra.py").write_text(
             "import sqlalchemy as sa\nfrom alembic import op\n"
-            f"revision = 'mailbatch_extra'\ndown_revision = '{head()}'\n"
+            f"revision = 'mailbatch_extra'\ndown_revision = '{HEAD}'\n"
             f"def upgrade():\n    {does.strip()}\n"
         )
         monkeypatch.setattr(migrate, "_folder", lambda: folder)
 
     return add
+
+
+def test_the_revision_that_every_process_asks_for_is_the_last_one_of_the_scripts():
+    assert migrate.revisions()[-1] == HEAD
 
 
 @pytest.fixture

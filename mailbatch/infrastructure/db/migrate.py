@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -16,6 +14,7 @@ from mailbatch.domain.errors import NotMigrated
 from mailbatch.infrastructure.db import older
 from mailbatch.infrastructure.db.engine import place, reading, schema_of
 from mailbatch.infrastructure.db.migrating import migrating, settle_schema
+from mailbatch.infrastructure.db.revision import HEAD, recorded, version_table
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ def downgrade(url: str, revision: str = "base", *, schema: str | None = None) ->
     with migrating(url, schema) as connection:
         notes = _take_over(connection)
         command.downgrade(_config(connection), revision)
-        reached = _recorded(connection)
+        reached = recorded(connection)
         if reached is None:
-            _version_table.drop(connection, checkfirst=True)
+            version_table.drop(connection, checkfirst=True)
         elif note := older.hand_back(connection, reached):
             notes = [note]
     return notes
@@ -68,36 +67,25 @@ def leads_down(found: str | None, revision: str) -> bool:
     return now in revisions()[revisions().index(revision) :] and (now != revision or now in older.REVISIONS.values())
 
 
-def head() -> str:
-    """The revision with which this version of mailbatch works."""
-    return _head(_folder())
-
-
-@cache
-def _head(_folder: Path) -> str:
-    # Each run asks, and to read the scripts takes 10 ms.
-    return _scripts().get_current_head() or "base"
-
-
 def current(engine: Engine) -> str | None:
     """The revision at which the database is; None for a database without our tables.
 
     Raises ``NotMigrated`` if its tables cannot be ours, or their revision is not clear.
     """
     with reading(engine) as connection:
-        return _recorded(connection) or older.recognise(connection, _scripts())
+        return recorded(connection) or older.recognise(connection, _scripts())
 
 
 def ensure_migrated(engine: Engine) -> None:
     """Raise ``NotMigrated``, saying what to run, unless the schema is the one that this version works with."""
-    found, wanted = current(engine), head()
-    if found == wanted:
+    found = current(engine)
+    if found == HEAD:
         return
     if found is None:
         raise NotMigrated(f"the database {place(engine)} has no mailbatch tables; run `mailbatch migrate`")
     _refuse_a_newer(found, engine)
     raise NotMigrated(
-        f"the database {place(engine)} is at revision {found}, this mailbatch needs {wanted}; run `mailbatch migrate`"
+        f"the database {place(engine)} is at revision {found}, this mailbatch needs {HEAD}; run `mailbatch migrate`"
     )
 
 
@@ -114,7 +102,7 @@ def ensure_whole(engine: Engine) -> None:
     ]
     if lacking:
         raise NotMigrated(
-            f"the database {place(engine)} is at revision {head()} and lacks {', '.join(dict.fromkeys(lacking))}; "
+            f"the database {place(engine)} is at revision {HEAD} and lacks {', '.join(dict.fromkeys(lacking))}; "
             "restore what is missing from a backup"
         )
 
@@ -125,18 +113,18 @@ def _refuse_a_newer(found: str, engine: Engine) -> None:
     if not found.startswith(_OURS):
         raise NotMigrated(
             f"{VERSION_TABLE} in {place(engine)} holds {found}, which no mailbatch has written; "
-            f"write the revision of the tables there, such as {head()}"
+            f"write the revision of the tables there, such as {HEAD}"
         )
     raise NotMigrated(
-        f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to {head()}; "
+        f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to {HEAD}; "
         "it was migrated by a newer mailbatch: upgrade this one"
     )
 
 
 def _take_over(connection: Connection) -> list[str]:
     """Record the revision of tables that an earlier version made."""
-    if (recorded := _recorded(connection)) is not None:
-        _refuse_a_newer(recorded, connection.engine)
+    if (now := recorded(connection)) is not None:
+        _refuse_a_newer(now, connection.engine)
         return []
     scripts = _scripts()
     found = older.recognise(connection, scripts)
@@ -147,24 +135,9 @@ def _take_over(connection: Connection) -> list[str]:
     return [note] if note else []
 
 
-def _recorded(connection: Connection) -> str | None:
-    """The revision in our version table; None without the table or a row."""
-    found = _context(connection).get_current_heads()
-    if len(found) > 1:
-        rows = ", ".join(sorted(found))
-        raise NotMigrated(
-            f"{VERSION_TABLE} in {place(connection.engine)} has {len(found)} rows ({rows}); "
-            "keep the row of the revision at which the tables are, and delete the others"
-        )
-    return found[0] if found else None
-
-
 def _context(connection: Connection) -> MigrationContext:
     opts = {"version_table": VERSION_TABLE, "version_table_schema": schema_of(connection)}
     return MigrationContext.configure(connection, opts=opts)
-
-
-_version_table = sa.Table(VERSION_TABLE, sa.MetaData())
 
 
 def _config(connection: Connection | None = None) -> Config:

@@ -99,15 +99,16 @@ def _settings(parts: Parts) -> Finding:
 
 def _database(parts: Parts) -> Finding:
     from mailbatch.infrastructure.db.engine import place
-    from mailbatch.infrastructure.db.migrate import ensure_whole, head
+    from mailbatch.infrastructure.db.migrate import ensure_whole
     from mailbatch.infrastructure.db.rehearsal import rehearse
+    from mailbatch.infrastructure.db.revision import HEAD
 
     ensure_whole(parts.engine)
     between = _between(parts)
     if between is not None and not between.ok:
         return between
     rehearse(parts.engine)
-    found = f"{place(parts.engine)}, tables at revision {head()}, takes what a run writes"
+    found = f"{place(parts.engine)}, tables at revision {HEAD}, takes what a run writes"
     return Finding("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
 
 

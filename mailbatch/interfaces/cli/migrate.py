@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
     """Make the tables, or bring them up to date. Harmless when they are."""
     from mailbatch.infrastructure.db import engine, migrate
+    from mailbatch.infrastructure.db.revision import HEAD
 
     with opened(migrated=False) as parts:
-        before, now = migrate.current(parts.engine), target or migrate.head()
+        before, now = migrate.current(parts.engine), target or HEAD
         if now not in (known := migrate.revisions()):
             raise click.UsageError(f"there is no revision {now}; there are {', '.join(known)}")
         notes = _move(parts, before, target, yes=yes)

@@ -1,0 +1,45 @@
+"""The revision at which a database is, read without Alembic: every process asks, and most find what they need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from mailbatch.domain.errors import NotMigrated
+from mailbatch.infrastructure.db.engine import place, reading, schema_of
+from mailbatch.infrastructure.db.tables import VERSION_TABLE
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Engine
+
+HEAD = "mailbatch_0007"
+"""The revision with which this version of mailbatch works: the last one in ``migrations``."""
+
+version_table = sa.Table(VERSION_TABLE, sa.MetaData(), sa.Column("version_num", sa.String(32)))
+
+
+def ensure_migrated(engine: Engine) -> None:
+    """Raise ``NotMigrated``, saying what to run, unless the schema is the one that this version works with."""
+    with reading(engine) as connection:
+        found = recorded(connection)
+    if found != HEAD:
+        from mailbatch.infrastructure.db import migrate
+
+        migrate.ensure_migrated(engine)
+
+
+def recorded(connection: Connection) -> str | None:
+    """Return the revision in our version table; None without the table or a row.
+
+    Raises ``NotMigrated`` if there is more than one.
+    """
+    if not sa.inspect(connection).has_table(VERSION_TABLE, schema=schema_of(connection)):
+        return None
+    found = connection.scalars(sa.select(version_table.c.version_num)).all()
+    if len(found) > 1:
+        raise NotMigrated(
+            f"{VERSION_TABLE} in {place(connection.engine)} has {len(found)} rows ({', '.join(sorted(found))}); "
+            "keep the row of the revision at which the tables are, and delete the others"
+        )
+    return found[0] if found else None
