@@ -517,10 +517,12 @@ class Parts:
     def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
         from mailbatch.application.reserve import CheckDraft
         from mailbatch.infrastructure.mime.addresses import read_addresses
+        from mailbatch.infrastructure.mime.fields import unwritable
 
         return CheckDraft(
             new_id=new_id,
             read_addresses=read_addresses,
+            unwritable_headers=unwritable,
             max_message_bytes=self.settings.max_message_bytes,
             source_problems=source_problems,
         )

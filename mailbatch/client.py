@@ -5,7 +5,7 @@ back. A SAVEPOINT (``session.begin_nested()``) works as for any other statement.
 
     with Session(engine) as session, session.begin():
         session.add(order)
-        mailbatch.client.reserve(session, to="ada@example.com", subject="Your order", text="Thank you.")
+        mailbatch.client.reserve(session, to=[(order.name, order.email)], subject="Your order", text="Thank you.")
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from sqlalchemy.engine import Connection
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.reserve import CheckDraft, Draft, Reserve, in_words_of
+from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import Mail, Status, address_list
+from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.schema_name import what_is_wrong
 from mailbatch.infrastructure.db.engine import in_schema, on_their_connection
 from mailbatch.infrastructure.db.interventions import cancel as cancel_one
@@ -27,15 +28,19 @@ from mailbatch.infrastructure.db.reservations import SqlIntake
 from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
 from mailbatch.infrastructure.mime.addresses import read_addresses
+from mailbatch.infrastructure.mime.fields import unwritable
 from mailbatch.infrastructure.tracing.reserving import reserving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import TypeAlias
     from uuid import UUID
 
     from sqlalchemy.orm import Session, scoped_session
 
     Caller = Session | scoped_session[Any] | Connection
+    Pair: TypeAlias = tuple[str | None, str]
+    Addresses: TypeAlias = str | Pair | Sequence[str | Pair]
 
 __all__ = ["cancel", "include_object", "reserve"]
 
@@ -53,17 +58,17 @@ _ARGUMENTS = {
 def reserve(
     session_or_connection: Caller,
     *,
-    to: str | Sequence[str],
+    to: Addresses,
     subject: str | None = None,
     text: str | None = None,
     html: str | None = None,
     template: str | None = None,
     context: Mapping[str, Any] | None = None,
-    cc: str | Sequence[str] | None = None,
-    bcc: str | Sequence[str] | None = None,
-    sender: str | None = None,
-    reply_to: str | Sequence[str] | None = None,
-    headers: Mapping[str, str] | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    sender: Addresses | None = None,
+    reply_to: Addresses | None = None,
+    headers: Mapping[str, str | Sequence[str]] | None = None,
     at: datetime | None = None,
     expires: datetime | None = None,
     priority: int = 0,
@@ -75,8 +80,10 @@ def reserve(
 ) -> UUID:
     """Reserve a mail in the transaction of ``session_or_connection``; answer its id (a UUID of version 7).
 
-    ``to``, ``cc``, ``bcc`` and ``reply_to`` are RFC 5322 address lists, or sequences of one address each. ``at``
-    (default: now, by the database's clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking
+    ``to``, ``cc``, ``bcc``, ``sender`` and ``reply_to`` are RFC 5322 address lists; or a pair ``(name, address)``; or
+    lists of pairs and single addresses. In a pair a name may be anything that people type: the mail goes to ``address``
+    alone. ``headers`` are further fields, a list for several of one name. ``at`` (default: now, by the database's
+    clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking
     again with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
     ``schema`` is the PostgreSQL schema of mailbatch's tables, if that is not on your connection's search path.
 
@@ -102,14 +109,19 @@ def reserve(
         context=context,
         cc=_listed("cc", cc),
         bcc=_listed("bcc", bcc),
-        sender=sender,
+        sender=_listed("sender", sender),
         reply_to=_listed("reply_to", reply_to),
         headers=headers,
     )
     draft = Draft(
         mail=mail, id=id, scheduled_at=at, expires_at=expires, priority=priority, idempotency_key=key, tag=tag
     )
-    check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=max_message_bytes)
+    check = CheckDraft(
+        new_id=uuid7,
+        read_addresses=read_addresses,
+        unwritable_headers=unwritable,
+        max_message_bytes=max_message_bytes,
+    )
     connection = _connection(session_or_connection)
     with (
         in_words_of(_ARGUMENTS),
@@ -165,5 +177,5 @@ def _connection(caller: Caller) -> Connection:
     return caller if isinstance(caller, Connection) else caller.connection()
 
 
-def _listed(name: str, addresses: str | Sequence[str] | None) -> str | None:
+def _listed(name: str, addresses: Addresses | None) -> str | None:
     return addresses if addresses is None or isinstance(addresses, str) else address_list(name, addresses)

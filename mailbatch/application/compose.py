@@ -12,10 +12,10 @@ from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import header_problems, line_problems, text_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from mailbatch.application.ports import AddressReader, ClaimedMail
+    from mailbatch.application.ports import AddressReader, ClaimedMail, HeaderCheck
     from mailbatch.domain.attachment import Attachment
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
@@ -48,7 +48,7 @@ class Letter:
     cc: tuple[Address, ...] = ()
     reply_to: tuple[Address, ...] = ()
     rendered: Rendered
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
     attachments: tuple[Attachment, ...] = ()
 
 
@@ -113,11 +113,13 @@ class Compose:
             rendered=rendered,
             headers=dict(mail.headers or {}) | _redirection(read),
         )
-        envelope = _envelope(claimed, read, letter)
         data = self.write(letter)
+        eight_bit = not data.isascii()
         if too_large := size_problem("the message", len(data), self.max_bytes):
             raise CannotCompose([too_large])
-        return Message(claimed.claim, envelope, data, eight_bit=not data.isascii())
+        # Bodies are always encoded: what is beyond ASCII is an address in a header, which needs SMTPUTF8 (RFC 6531).
+        envelope = _envelope(claimed, read, letter, smtputf8=eight_bit)
+        return Message(claimed.claim, envelope, data, eight_bit=eight_bit)
 
     def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
         """Read every address field, the default sender and the redirection; what is wrong goes to ``faults``."""
@@ -152,13 +154,17 @@ class Compose:
         return rendered
 
 
-def problems_of(mail: Mail, read_addresses: AddressReader, max_bytes: int) -> list[str]:
+def problems_of(
+    mail: Mail, read_addresses: AddressReader, unwritable_headers: HeaderCheck, max_bytes: int
+) -> list[str]:
     """Tell all that is known to be wrong with ``mail`` before its templates run, one line for each thing.
 
     For the moment of reservation: what is refused here costs its caller a line instead of the operator a failed mail.
     ``max_bytes`` bounds the bodies together, in UTF-8.
     """
     problems = _json_problems(mail) or list(mail.problems())
+    if mail.headers and not any(p.startswith("headers: ") for p in problems):
+        problems += unwritable_headers(mail.headers)
     for name in ADDRESS_FIELDS:
         text = getattr(mail, name)
         if not any(line_problems(name, text)):
@@ -203,7 +209,9 @@ def _read(name: str, text: str | None, read: AddressReader, faults: list[str]) -
         return ()
 
 
-def _envelope(claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], letter: Letter) -> Envelope:
+def _envelope(
+    claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], letter: Letter, *, smtputf8: bool
+) -> Envelope:
     """Address the mail to those who have not taken it yet."""
     whom = read["redirect"] or (*read["recipients"], *read["cc"], *read["bcc"])
     taken = {to for to, verdict in claimed.earlier.items() if verdict.kind is Kind.ACCEPTED}
@@ -211,7 +219,8 @@ def _envelope(claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], let
     if not recipients:
         raise CannotCompose(["recipients: each of them took it before; there is nobody left to send it to"])
     everyone = (*whom, *letter.sender, *letter.to, *letter.cc, *letter.reply_to)
-    return Envelope(letter.sender[0].addr_spec, recipients, smtputf8=any(a.needs_smtputf8 for a in everyone))
+    smtputf8 = smtputf8 or any(a.needs_smtputf8 for a in everyone)
+    return Envelope(letter.sender[0].addr_spec, recipients, smtputf8=smtputf8)
 
 
 def _redirection(read: Mapping[str, tuple[Address, ...]]) -> dict[str, str]:

@@ -459,3 +459,10 @@ class AddressReader(Protocol):
 
     def __call__(self, text: str) -> list[Address]:
         """The mailboxes of ``text`` in order; ``ValueError`` with one line that names the one that is none."""
+
+
+class HeaderCheck(Protocol):
+    """Knows the grammars of header fields."""
+
+    def __call__(self, headers: Mapping[str, str | Sequence[str]]) -> list[str]:
+        """One line for each of ``headers`` that cannot be written; their names and texts have been checked."""

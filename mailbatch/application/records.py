@@ -14,8 +14,9 @@ from uuid import UUID
 
 from mailbatch.application.columns import COLUMNS, OWN, meant, meant_for_recipients, variable
 from mailbatch.application.reserve import Draft
+from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail, address_list, time_problems
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail, time_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Intake, Reservations, Stored
-    from mailbatch.application.ports import AddressReader
+    from mailbatch.application.ports import AddressReader, HeaderCheck
 
 
 # A quoted text is the caller's own.
@@ -64,6 +64,7 @@ class CheckDraft:
 
     new_id: Callable[[], UUID]
     read_addresses: AddressReader
+    unwritable_headers: HeaderCheck
     max_message_bytes: int
     source_problems: Callable[[Mail], list[str]] | None = None
 
@@ -74,7 +75,7 @@ class CheckDraft:
             InvalidReservation: with one line for each thing that is wrong.
         """
         mail = without_empty(draft.mail)
-        problems = problems_of(mail, self.read_addresses, self.max_message_bytes)
+        problems = problems_of(mail, self.read_addresses, self.unwritable_headers, self.max_message_bytes)
         if self.source_problems is not None:
             problems += self.source_problems(mail)
         try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.errors import InvalidReservation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
 
@@ -58,8 +58,6 @@ OWN_HEADERS = frozenset(
 )
 # Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
 _BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
-# What may hold a comma in one mailbox (RFC 5322 §3.4).
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?P<end>"?)|\([^()]*\)')
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
 _MAY_BE_EMPTY = ("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to")
 
@@ -155,21 +153,6 @@ class Reservation:
             raise InvalidReservation(problems)
 
 
-def address_list(name: str, addresses: Sequence[str]) -> str:
-    """Join ``addresses``, each a mailbox, to an address list.
-
-    Who gives them one by one means one by each, and may have it from a stranger: a comma must not make two of it.
-
-    Raises:
-        InvalidReservation: if one of them is several.
-    """
-    # A quote without an end would go on into the next one's.
-    several = [one for one in addresses if "," in _QUOTED.sub(lambda it: "," if it["end"] == "" else "", one)]
-    if several:
-        raise InvalidReservation([f"{name}: {ascii(several[0])[:80]} is more than one address; give each by itself"])
-    return ", ".join(addresses)
-
-
 def text_problems(name: str, text: str | None) -> Iterator[str]:
     """Yield what makes ``text`` impossible to store or to encode: NUL and lone surrogates."""
     if text is None:
@@ -193,17 +176,22 @@ def line_problems(name: str, text: str | None, *, longest: int | None = None) ->
 
 
 def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield what is wrong with extra header fields: their names, their values, or that mailbatch owns them."""
+    """Yield what is wrong with extra header fields: their names, their values, or that mailbatch owns them.
+
+    A value is a text, or a list of texts for as many fields. What the grammar of a field asks for is not known here.
+    """
     for name, value in (headers or {}).items():
         shown = ascii(name)[:80]
-        if not isinstance(value, str):  # rows come from any language
-            yield f"headers: the value of {shown} is not text"
-        elif not _HEADER_NAME.fullmatch(name):
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if not all(isinstance(one, str) for one in values):  # rows come from any language
+            yield f"headers: the value of {shown} is not text, nor a list of texts"
+        elif not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             yield f"headers: {shown} is not a header name (RFC 5322 §2.2: printable ASCII, no colon)"
         elif name.lower() in OWN_HEADERS:
             yield f"headers: {name} is set by mailbatch; use the column of its own, if there is one"
         else:
-            yield from line_problems(f"headers: the value of {name}", value)
+            for one in values:
+                yield from line_problems(f"headers: the value of {name}", one)
 
 
 def _has_surrogates(text: str) -> bool:

@@ -165,6 +165,9 @@ def test_a_header_cannot_be_injected_by_headers(shell):
     shell.refused("reserve", *LETTER, "--headers", json.dumps({"X-A": "a\r\nBcc: eve@example.com"}))
     shell.refused("reserve", *LETTER, "--headers", json.dumps({"X-A\r\nBcc": "a"}))
     shell.refused("reserve", *LETTER, "--headers", json.dumps({"Bcc": "eve@example.com"}))
+    shell.refused("reserve", *LETTER, "--headers", json.dumps({"X-A": ["a", "a\r\nBcc: eve@example.com"]}))
+    said = shell.refused("reserve", *LETTER, "--headers", json.dumps({"List-Id": "Bücher"}))
+    assert "write Name <news.example.org>" in said
 
 
 def test_a_body_over_the_limit_is_refused(shell):

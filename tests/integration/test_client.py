@@ -188,3 +188,26 @@ def test_who_is_given_as_one_address_is_one(engine, field):
             reserve(session, **{**LETTER, field: ['"a', "bob@example.com", 'b" <eve@example.com>']})
         reserve(session, **{**LETTER, field: ['"Doe, Ann" <ann@example.com>', "bob@example.com (Bob, B.)"]})
     assert count(engine) == 1
+
+
+def test_a_pair_reaches_one_person_whatever_the_name_is(engine):
+    given: dict[str, Any] = {
+        **LETTER,
+        "to": ("Müller, Zoë", "zoe@example.com"),
+        "cc": [("eve@example.com, x", "ann@example.com"), "bob@example.com"],
+        "sender": ("House; Garden", "house@example.com"),
+        "headers": {"X-Tag": ("a", "b"), "List-Id": "Bücher <news.example.com>"},
+    }
+    with Session(engine) as session, session.begin():
+        first = reserve(session, **given, key="k")
+        assert reserve(session, **given, key="k") == first
+        with pytest.raises(InvalidReservation, match=r"to: .* may be two addresses"):
+            reserve(session, **{**given, "to": ("eve@example.com", "zoe@example.com")})
+        with pytest.raises(InvalidReservation, match="cc: 5 is neither an address nor a pair"):
+            reserve(session, **{**given, "cc": [5]})
+    with engine.connect() as connection:
+        row = connection.execute(sa.select(mail_reservations)).mappings().one()
+    assert row["recipients"] == '"Müller, Zoë" <zoe@example.com>'
+    assert row["cc"] == '"eve@example.com, x" <ann@example.com>, bob@example.com'
+    assert row["sender"] == '"House; Garden" <house@example.com>'
+    assert row["headers"] == {"X-Tag": ["a", "b"], "List-Id": "Bücher <news.example.com>"}

@@ -139,6 +139,10 @@ def test_more_than_five_hundred_at_once_are_refused_whole(api):
         ("id", "4711", "no UUID"),
         ("status", "sent", "mailbatch's own"),
         ("headers", {"Date": "now"}, "set by mailbatch"),
+        ("headers", {"References": "<ü@example.com>"}, "is no message id"),
+        ("headers", {"X-Tag": ["a", 5]}, "nor a list of texts"),
+        ("recipients", "a@example.com; b@example.com", "put commas between addresses"),
+        ("sender", "o\u2019brien@example.com", "write o'brien@example.com"),
     ],
 )
 def test_what_could_never_be_sent_is_refused_by_its_field(api, field, value, said):
@@ -146,6 +150,12 @@ def test_what_could_never_be_sent_is_refused_by_its_field(api, field, value, sai
     answer = api.client.post("/api/reservations", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
     assert any(problem.startswith(field) and said in problem for problem in answer.json()["problems"])
+
+
+def test_a_list_as_the_value_of_a_header_is_kept(api):
+    headers = {"X-Tag": ["a", "b"], "List-Unsubscribe": "https://bücher.example/ä"}
+    made = api.post("/api/reservations", MAIL | {"headers": headers}, 201)
+    assert api.get(f"/api/reservations/{made['id']}")["headers"] == headers
 
 
 # --- Idempotency-Key ---

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from email.errors import InvalidHeaderDefect, MessageError
+from email.policy import default
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mailbatch.domain.address_list import parted
 from mailbatch.domain.message import Address
 from mailbatch.infrastructure.mime import addresses as reader
 from mailbatch.infrastructure.mime.addresses import LONGEST_LIST, read_addresses
@@ -23,7 +27,7 @@ from mailbatch.infrastructure.mime.addresses import LONGEST_LIST, read_addresses
         ('"Doe, Jane" <j@x.org>, bob@y.org', [("Doe, Jane", "j", "x.org"), ("", "bob", "y.org")]),
         ('"Jane \\"JD\\" Doe" <j@x.org>', [('Jane "JD" Doe', "j", "x.org")]),
         ("John Q. Public <j@x.org>", [("John Q. Public", "j", "x.org")]),
-        ("a@x.org (Ann, at work), b@x.org", [("", "a", "x.org"), ("", "b", "x.org")]),
+        ("a@x.org (Ann, at work), b@x.org", [("Ann, at work", "a", "x.org"), ("", "b", "x.org")]),
         ("José Müller <j@x.org>", [("José Müller", "j", "x.org")]),
         ("山田 太郎 <taro@例え.jp>", [("山田 太郎", "taro", "xn--r8jz45g.jp")]),
         ("=?utf-8?q?J=C3=B6rg?= <j@x.org>", [("Jörg", "j", "x.org")]),
@@ -37,6 +41,41 @@ from mailbatch.infrastructure.mime.addresses import LONGEST_LIST, read_addresses
         ("a@b, a@mail.local", [("", "a", "b"), ("", "a", "mail.local")]),
         ("a@münchen.test", [("", "a", "xn--mnchen-3ya.test")]),
         ('"bob@y.org" <a@x.org>', [("bob@y.org", "a", "x.org")]),
+        # --- a quoted local part may hold anything
+        ('"aaa..b"@docomo.example', [("", '"aaa..b"', "docomo.example")]),
+        ('".a"@x.org, "a."@x.org', [("", '".a"', "x.org"), ("", '"a."', "x.org")]),
+        ('Ann <"aaa..b"@docomo.example>', [("Ann", '"aaa..b"', "docomo.example")]),
+        ('"a,b"@x.org, <"c>, d"@x.org>', [("", '"a,b"', "x.org"), ("", '"c>, d"', "x.org")]),
+        ('"a@b"@x.org', [("", '"a@b"', "x.org")]),
+        ('"a\\"b"@x.org', [("", '"a\\"b"', "x.org")]),
+        ('"ann"@x.org', [("", "ann", "x.org")]),
+        # --- bounce and reply addresses are long
+        (f"{'a' * 65}@x.org", [("", "a" * 65, "x.org")]),
+        (f"{'a' * 230}@mail.test", [("", "a" * 230, "mail.test")]),
+        (f"Bounces <b+{'c' * 70}=x.org@y.org>", [("Bounces", f"b+{'c' * 70}=x.org", "y.org")]),
+        # --- what stands in parentheses is not dropped
+        ("ACME (UK) Ltd <a@x.org>", [("ACME (UK) Ltd", "a", "x.org")]),
+        ("ACME(UK)<a@x.org>", [("ACME(UK)", "a", "x.org")]),
+        ("(Dr) Ann <a@x.org> (at work, mostly)", [("(Dr) Ann (at work, mostly)", "a", "x.org")]),
+        ("A (b (c, d) \\) e) <a@x.org>", [("A (b (c, d) ) e)", "a", "x.org")]),
+        ("(Ann) a@x.org", [("Ann", "a", "x.org")]),
+        ("a@x.org (=?utf-8?q?J=C3=B6rg?=)", [("Jörg", "a", "x.org")]),
+        ('Ann (5" and, 6" long) <a@x.org>', [('Ann (5" and, 6" long)', "a", "x.org")]),
+        ("a@x.org ()", [("", "a", "x.org")]),
+        # --- an address as its own name
+        ("bob@example.com <bob@example.com>", [("bob@example.com", "bob", "example.com")]),
+        ("Bob@Example.com <bob@example.com>", [("Bob@Example.com", "bob", "example.com")]),
+        ("'bob@example.com' <bob@example.com>", [("'bob@example.com'", "bob", "example.com")]),
+        ("bob@example.com<bob@example.com>", [("bob@example.com", "bob", "example.com")]),
+        ("Bob (bob@work.example) <b@x.org>", [("Bob (bob@work.example)", "b", "x.org")]),
+        # --- names as word processors write them
+        ("Sinéad O\u2019Brien <o'brien@x.org>", [("Sinéad O\u2019Brien", "o'brien", "x.org")]),
+        ("\u201cAnn\u201d <a@x.org>", [("\u201cAnn\u201d", "a", "x.org")]),
+        ("Ann\u00a0B <a@x.org>\u00a0", [("Ann B", "a", "x.org")]),
+        # --- encoded words: a character may begin in one and end in the next
+        ("=?utf-8?b?5bE=?= =?utf-8?b?sQ==?= x <a@x.org>", [("\u5c71 x", "a", "x.org")]),
+        ("=?iso-8859-1*de?q?J=F6rg?= Groß <a@x.org>", [("Jörg Groß", "a", "x.org")]),
+        ('"\\=?utf-8?q?x?=" <a@x.org>', [("=?utf-8?q?x?=", "a", "x.org")]),
     ],
 )  # fmt: skip
 def test_a_list_is_read_in_its_order(text, expected):
@@ -61,6 +100,31 @@ def test_a_list_is_read_in_its_order(text, expected):
         ("<a@x.org", "is no address"),
         ('"open <a@x.org>', "is no address"),
         ("Friends: a@x.org, b@x.org;", "groups are not supported"),
+        ("Re: Bob <b@x.org>", "a name with a colon in it needs quotes"),
+        ("Müller, Jörg <j@x.org>", 'needs quotes: "Müller, Jörg" <j@x.org>)'),
+        ("a@x.org; b@x.org", "put commas between addresses, not semicolons"),
+        ("Ann <a@x.org>; Bob <b@x.org>;", "put commas between addresses, not semicolons"),
+        ("Sales; Support <a@x.org>", "a name with a semicolon in it needs quotes"),
+        ("a@x.org b@x.org", "put a comma between two addresses"),
+        ("Ann <a@x.org> Bob <b@x.org>", "put a comma between two addresses"),
+        ("Ann a@x.org", 'stands in angle brackets: "Ann" <a@x.org>'),
+        ("ACME [UK] <a@x.org>", 'a name with [ in it needs quotes: "ACME [UK]" <a@x.org>'),
+        ("alice@a.org <bob@b.org>", 'a name with @ in it needs quotes: "alice@a.org" <bob@b.org>'),
+        ("Bob (at work <b@x.org>", "a parenthesis that is not closed"),
+        ("mailto:a@x.org", "without mailto:"),
+        ("Ann <mailto:a@x.org>", "without mailto:"),
+        ("o\u2019brien@x.org", "it has \u2019 (U+2019); write o'brien@x.org"),
+        ("anna\u2013maria@x.org", "(U+2013); write anna-maria@x.org"),
+        ("\u201cDoe, Jane\u201d <j@x.org>", "write straight quotes"),
+        ("ann\uff20x.org", "write @ in place of \uff20"),
+        ("a..b@x.org", 'write it in quotes: "a..b"@x.org'),
+        ("Ann <a.@x.org>", 'write it in quotes: "a."@x.org'),
+        ("=?utf-8?q?=FF?= <a@x.org>", "cannot be decoded"),
+        ("=?utf-8?b?A?= <a@x.org>", "cannot be decoded"),
+        ("=?hex?q?41?= <a@x.org>", "cannot be decoded"),
+        ('"=?utf-8?q?x?=" <a@x.org>', "an encoded word (RFC 2047) in quotes"),
+        ("(a@x.org)", "write the address plainly"),
+        (f"{'a' * 250}@x.org", "too long"),
         ("undisclosed-recipients:;", "groups are not supported"),
         ("<@relay.org:a@x.org>", "is no address"),
         ("a @ x.org", "write the address plainly"),
@@ -72,7 +136,6 @@ def test_a_list_is_read_in_its_order(text, expected):
         ("a@-x.test", "is no address"),
         ("a@under_score.org", "is no address"),
         ("@x.org", "is no address"),
-        (f"{'a' * 65}@x.org", "too long before the @-sign"),
         (f"a@{'x' * 64}.org", "is no address"),
         ("\uff41\uff4e\uff4e@x.org", "look-alike"),
         ("a\u200bb@x.org", "is no address"),
@@ -136,7 +199,30 @@ ENTRIES = (
 def test_what_the_short_way_reads_the_long_way_reads_too_and_as_the_same(text):
     short = reader._plain(text)
     if short is not None:
-        assert short == tuple(reader._address(entry) for entry in reader._entries(text))
+        assert short == tuple(reader._address(entry.strip()) for entry in parted(text))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ENTRIES, min_size=1, max_size=2).map(",".join) | st.text('ab.@<>"\\ ,é', max_size=12))
+def test_addresses_without_comments_are_what_the_standard_library_reads(text):
+    try:
+        ours = read_addresses(text)
+    except ValueError:
+        return
+    try:
+        header = default.header_factory("To", text)
+    except (AttributeError, IndexError, MessageError):
+        return  # it stumbles over some
+    if any(isinstance(defect, InvalidHeaderDefect) for defect in header.defects):
+        return  # it makes something of everything; an address as its own name is one of these
+    theirs = [(" ".join(one.display_name.split()), _quoted(one.addr_spec)) for one in header.addresses]
+    assert ours == [replace(read_addresses(spec)[0], display_name=name) for name, spec in theirs]
+
+
+def _quoted(spec: str) -> str:
+    """An address as it has to be written: the standard library leaves quotes out where a local part has dots alone."""
+    local, _, domain = spec.rpartition("@")
+    return f'"{local}"@{domain}' if ".." in local or local[:1] == "." or local[-1:] == "." else spec
 
 
 @pytest.mark.parametrize(
@@ -165,10 +251,21 @@ def test_what_the_validator_has_to_judge_goes_the_long_way(text):
         "((" * 450,
         " " * 900_000,
         "a " * 400_000,
+        "()" * 450_000,
+        '<"' * 450_000,
+        "a@x.org (" + ", ".join(["(" * 300 + ")" * 300] * 500),
     ],
 )
 def test_a_hostile_list_is_refused_quickly(bomb):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ValueError, match=r"address|entry"):
         read_addresses(bomb)
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("comment", ["(" * 480 + ")" * 480, "(x)" * 310, '("' * 240 + ")" * 240, r"(\))" * 230])
+def test_50_kb_of_comments_take_no_time(comment):
+    text = ", ".join([f"a@x.org {comment}"] * 52)
+    began = time.process_time()
+    assert len(read_addresses(text)) == 52
+    assert time.process_time() - began < 0.5

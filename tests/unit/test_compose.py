@@ -15,6 +15,7 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses
+from mailbatch.infrastructure.mime.fields import unwritable
 
 CLAIM = Claim(UUID(int=1), 3)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -212,12 +213,12 @@ def test_a_body_over_the_limit_is_refused_before_it_is_encoded(compose, paper):
 
 
 def test_a_good_mail_has_no_problems():
-    assert problems_of(claimed(cc="b@x.org", headers={"X-A": "b"}).mail, read_addresses, 100) == []
+    assert problems_of(claimed(cc="b@x.org", headers={"X-A": "b"}).mail, read_addresses, unwritable, 100) == []
 
 
 def test_problems_are_known_before_a_template_runs():
     mail = claimed(recipients="ann", reply_to="a@x.org\nb", body_text="ö" * 51, headers={"To": "x"}).mail
-    problems = problems_of(mail, read_addresses, 100)
+    problems = problems_of(mail, read_addresses, unwritable, 100)
     assert [p.partition(":")[0] for p in problems] == [
         "reply_to",
         "headers",
@@ -227,9 +228,9 @@ def test_problems_are_known_before_a_template_runs():
 
 
 def test_an_empty_recipients_field_is_told_once():
-    assert len(problems_of(claimed(recipients=" ").mail, read_addresses, 100)) == 1
+    assert len(problems_of(claimed(recipients=" ").mail, read_addresses, unwritable, 100)) == 1
 
 
 def test_a_lone_surrogate_in_a_body_is_a_problem_and_no_crash():
-    [problem] = problems_of(claimed(body_text="\ud800").mail, read_addresses, 100)
+    [problem] = problems_of(claimed(body_text="\ud800").mail, read_addresses, unwritable, 100)
     assert problem.startswith("body_text: ")

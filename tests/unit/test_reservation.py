@@ -7,16 +7,20 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.reserve import CheckDraft, Draft, in_words_of
+from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation, KeyConflict
-from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation, address_list
+from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation
 from mailbatch.infrastructure.mime.addresses import read_addresses
+from mailbatch.infrastructure.mime.fields import unwritable
 
 LETTER = {"recipients": "ada@example.com", "subject": "Hello", "body_text": "Hello."}
 BREAKS = ["\r", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\x00"]
-check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, max_message_bytes=1024)
+check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, unwritable_headers=unwritable, max_message_bytes=1024)
 
 
 def problems_of(mail: dict[str, Any] | None = None, **given: Any) -> list[str]:
@@ -162,3 +166,130 @@ def test_what_is_refused_is_told_in_the_callers_words_and_what_is_quoted_stays(l
     assert caught.value.problems == [said]
     with pytest.raises(KeyConflict, match="which differs in at"), in_words_of(NAMES):
         raise KeyConflict("which differs in scheduled_at")
+
+
+# --- pairs of a name and an address ---
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        (("Müller, Zoë", "zoe@example.com"), '"Müller, Zoë" <zoe@example.com>'),
+        ((None, "zoe@example.com"), "zoe@example.com"),
+        (("  ", " zoe@example.com "), "zoe@example.com"),
+        (('Z "Zo" \\', "zoe@example.com"), r'"Z \"Zo\" \\" <zoe@example.com>'),
+        (("Zoë\r\nBcc: eve@example.com\x0b", '"z..e"@example.com'), '"Zoë Bcc: eve@example.com" <"z..e"@example.com>'),
+        (("zoe@example.com", "Zoe@example.com"), '"zoe@example.com" <Zoe@example.com>'),
+        (("@zoe", "zoe@example.com"), '"@zoe" <zoe@example.com>'),
+        (("=?utf-8?q?x?=", "zoe@example.com"), r'"\=?utf-8?q?x?=" <zoe@example.com>'),
+        ([("A, B", "a@x.org"), "b@x.org", ["", "c@x.org"]], '"A, B" <a@x.org>, b@x.org, c@x.org'),
+        ([("eve@example.com", "zoe@example.com")], '"eve@example.com" <zoe@example.com>'),
+        (("a@example.com", "b@example.com", "c@example.com"), "a@example.com, b@example.com, c@example.com"),
+        (["a@example.com", "B (x, y) <b@example.com>"], "a@example.com, B (x, y) <b@example.com>"),
+    ],
+)  # fmt: skip
+def test_a_pair_is_one_address_whatever_its_name_is(asked, text):
+    assert address_list("to", asked) == text
+    read = read_addresses(text)
+    pairs = [asked] if isinstance(asked, tuple) and len(asked) == 2 else asked
+    assert len(read) == len(pairs)
+    for found, one in zip(read, pairs, strict=True):
+        if not isinstance(one, str):
+            assert found.display_name == " ".join((one[0] or "").split())
+
+
+HOSTILE = [
+    "<",
+    ">",
+    '"',
+    "\\",
+    ",",
+    ";",
+    ":",
+    "(",
+    ")",
+    "@",
+    "=?utf-8?q?x?=",
+    "\r\n",
+    "eve@example.com",
+    " ",
+    "é",
+    "\\)",
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(HOSTILE) | st.text(max_size=5), max_size=12).map("".join))
+def test_a_name_from_a_form_never_reaches_another(name):
+    text = address_list("to", [(name, "zoe@example.com")])
+    try:
+        [found] = read_addresses(text)
+    except ValueError as error:
+        assert "U+" in str(error)  # noqa: PT017 - a control character, or half of one
+        return
+    assert (found.display_name, found.addr_spec) == (" ".join(name.split()), "zoe@example.com")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(HOSTILE), max_size=12).map("".join))
+@example('eve@example.com (a" (b) ) , (")')
+def test_an_entry_of_a_list_never_becomes_two(name):
+    try:
+        assert len(read_addresses(address_list("to", [f"{name} <zoe@example.com>"]))) == 1
+    except (InvalidReservation, ValueError):
+        return
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("Zoë", "zoe@example.com, eve@example.com"), "is not an address; a pair is (name, address)"),
+        (("Zoë", "Zoë <zoe@example.com>"), "is not an address"),
+        (("Zoë", "x@y.org>, <eve@example.com"), "is not an address"),
+        (("Zoë", ""), "is not an address"),
+        ([("Zoë", "zoe")], "is not an address"),
+        (("eve@example.com", "zoe@example.com"), "may be two addresses; write ['eve@example.com', 'zoe@example.com']"),
+        (("Ann <ann@example.com>", "bob@example.com"), "may be two addresses"),
+        (["a@example.com, b@example.com"], "is more than one address"),
+        (['"open'], "is more than one address"),
+        (["open ("], "is more than one address"),
+        ([5], "5 is neither an address nor a pair"),
+        ([("a", "b", "c")], "is neither an address nor a pair"),
+        (5, "must be text or a list of addresses, not int"),
+        (b"a@example.com", "not bytes"),
+    ],
+)
+def test_what_is_no_pair_and_no_address_is_refused(asked, said):
+    with pytest.raises(InvalidReservation) as caught:
+        address_list("to", asked)
+    [line] = caught.value.problems
+    assert line.startswith("to: ")
+    assert said in line
+    assert line.isprintable()
+
+
+# --- grammars of header fields ---
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"List-Unsubscribe": "click here"}, 'headers: List-Unsubscribe: "click here" is no URI; write <https://'),
+        ({"List-Unsubscribe": "<https://x.example/a b>"}, "has a blank; write %20 in its place"),
+        ({"List-Unsubscribe": f"<https://x.example/{'a' * 1000}>"}, "a line holds 998"),
+        ({"List-Id": "Bücher"}, "is no list id; write Name <news.example.org>"),
+        ({"List-Id": "Bücher <bücher.example>"}, "is no list id"),
+        ({"list-id": ["a <a.example>", "b <b.example>"]}, "headers: list-id: stands once"),
+        ({"References": "<bestellung-ü@example.org>"}, '"<bestellung-ü@example.org>" is no message id'),
+        ({"In-Reply-To": "your letter of May"}, '"your" is no message id'),
+        ({"Errors-To": "Zoë"}, '"Zoë" is no address'),
+        ({"Auto-Submitted": "auto-generated ü"}, "has the character U+00FC; only printable ASCII"),
+        ({"X-A": 5}, "headers: the value of 'X-A' is not text, nor a list of texts"),
+        ({"X-A": ["a", None]}, "nor a list of texts"),
+        ({"X-A": ["a", "b\r\nBcc: eve@example.com"]}, "headers: the value of X-A: has a line break"),
+        ({5: "a"}, "5 is not a header name"),
+    ],
+)
+def test_a_header_that_its_grammar_cannot_hold_is_refused(headers, said):
+    [problem] = problems_of({"headers": headers})
+    assert said in problem

@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.infrastructure.mime.bodies import encoded_file, encoded_text
-from mailbatch.infrastructure.mime.headers import address_field, checked, steady_field, steady_mailbox, text_field
+from mailbatch.infrastructure.mime.fields import header_fields
+from mailbatch.infrastructure.mime.headers import address_field, checked, steady_mailbox, text_field
 from mailbatch.infrastructure.mime.words import FOLD, parameter
 
 if TYPE_CHECKING:
@@ -119,7 +120,17 @@ def _fields(letter: Letter) -> Iterator[tuple[str, str]]:
     yield "Date", _date(letter.date.replace(tzinfo=None, microsecond=0), offset)
     yield "Message-ID", f"Message-ID: <{letter.message_id}>\r\n"
     for name, value in letter.headers.items():
-        yield name, steady_field(name, value)
+        for field in _further(name, value):
+            yield name, field
+
+
+def _further(name: str, value: str | Sequence[str]) -> Sequence[str]:
+    try:
+        return header_fields(name, value)
+    except UnicodeEncodeError:
+        raise
+    except ValueError as error:
+        raise CannotCompose([f"headers: {name}: {error}"]) from error
 
 
 @lru_cache(maxsize=4)

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 LONGEST_LINE = 998
 """Bytes of a line without its CRLF (RFC 5322 §2.1.1)."""
 
-_LONGEST_WORD = 900
-_LONGEST_KEPT = 500
 # RFC 5322 §2.2: printable ASCII without the colon.
 _NAMES = re.compile(r"[!-9;-~]+(?:\n[!-9;-~]+)*")
 _WORDS = re.compile(" *[^ ]+")
@@ -39,16 +37,37 @@ def text_field(name: str, value: str) -> str:
     White space around ``value`` is dropped, for no reader keeps it.
     """
     value = value.strip()
-    if not _is_plain(value):
+    if not _is_plain(value, LONGEST_LINE - len(name) - 2):
         return f"{name}: {_encoded(name, value, len(name) + 2)}\r\n"
     if len(name) + 2 + len(value) <= WIDTH:
         return f"{name}: {value}\r\n"
     return f"{_folded(f'{name}: ', value)}\r\n"
 
 
-def steady_field(name: str, value: str) -> str:
-    """Do what ``text_field`` does for a field that is much the same in every mail."""
-    return _remembered(name, value) if len(value) <= _LONGEST_KEPT else text_field(name, value)
+def ascii_field(name: str, value: str) -> str:
+    """Answer the field ``name`` with ``value`` as it is, for programs to read: folded at its blanks, never encoded.
+
+    Raises:
+        ValueError: if it is not printable ASCII.
+    """
+    value = value.replace("\t", " ").strip()
+    for character in value:
+        if not (character.isascii() and character.isprintable()):
+            raise ValueError(f"has the character U+{ord(character):04X}; only printable ASCII may stand there")
+    return f"{_folded(_start(name, value.partition(' ')[0]), value)}\r\n"
+
+
+def list_field(name: str, items: Sequence[str], between: str) -> str:
+    """Answer the field ``name`` with ``items``: on one line if it is short, else each on a line of its own."""
+    line = f"{name}: {between.join(items)}"
+    if len(line) > WIDTH:
+        line = f"{_start(name, items[0])}{f'{between.rstrip()}{FOLD}'.join(items)}"
+    return f"{line}\r\n"
+
+
+def _start(name: str, first: str) -> str:
+    """Answer how the field ``name`` begins: what is as long as a line has one of its own."""
+    return f"{name}: " if len(name) + 2 + len(first) < LONGEST_LINE else f"{name}:{FOLD}"
 
 
 def address_field(name: str, addresses: Sequence[Address]) -> str:
@@ -56,9 +75,10 @@ def address_field(name: str, addresses: Sequence[Address]) -> str:
 
     A local part beyond ASCII stands there in UTF-8 (RFC 6532 §3.2); display names are encoded words even then.
     """
+    before = max(len(name) + 2, _LONGEST_NAME)
     if len(addresses) == 1:
-        return f"{name}: {_mailbox(addresses[0])}\r\n"
-    return f"{name}: {f',{FOLD}'.join(map(_mailbox, addresses))}\r\n"
+        return f"{name}: {_mailbox(addresses[0], before)}\r\n"
+    return f"{name}: {f',{FOLD}'.join([_mailbox(address, before) for address in addresses])}\r\n"
 
 
 @lru_cache(maxsize=1024)
@@ -88,9 +108,6 @@ def checked(fields: Sequence[str], names: Sequence[str]) -> bytes:
     return data
 
 
-_remembered = lru_cache(maxsize=1024)(text_field)
-
-
 def _folded(start: str, text: str) -> str:
     """Fold ASCII at its blanks, which all stay where they are."""
     lines = [start]
@@ -108,24 +125,29 @@ def _encoded(what: str, text: str, before: int) -> str:
     return encoded_words(text, before)
 
 
-def _is_plain(text: str) -> bool:
+def _is_plain(text: str, longest_word: int) -> bool:
     """Whether readers take ``text`` for what it is: no control characters, and nothing that looks encoded."""
     if not text.isascii() or not text.isprintable() or "=?" in text:
         return False
-    return len(text) <= _LONGEST_WORD or all(len(word) <= _LONGEST_WORD for word in _WORDS.findall(text))
+    return len(text) <= longest_word or all(len(word) <= longest_word for word in _WORDS.findall(text))
 
 
-def _mailbox(address: Address) -> str:
+def _mailbox(address: Address, before: int) -> str:
     if not address.display_name:
         return address.addr_spec
-    phrase, addr_spec = _phrase(address.display_name), address.addr_spec
-    fits = len(phrase) + len(addr_spec) < WIDTH - _LONGEST_NAME - len(" <>,") + 1
-    return f"{phrase}{' ' if fits else FOLD}<{addr_spec}>"
+    return in_brackets(phrase_text(address.display_name, before), address.addr_spec, before)
 
 
-def _phrase(name: str) -> str:
-    if len(name) > _LONGEST_QUOTED or not _is_plain(name):
-        return _encoded("a display name", name, _LONGEST_NAME)
+def in_brackets(phrase: str, inner: str, before: int) -> str:
+    """Answer ``phrase <inner>``, on two lines where one, which has ``before`` characters already, is too short."""
+    fits = len(phrase) + len(inner) < WIDTH - before - len(" <>,") + 1
+    return f"{phrase}{' ' if fits else FOLD}<{inner}>"
+
+
+def phrase_text(name: str, before: int) -> str:
+    """Answer ``name`` as a phrase (RFC 5322 §3.2.5): as it is, quoted, or in encoded words."""
+    if len(name) > _LONGEST_QUOTED or not _is_plain(name, _LONGEST_QUOTED):
+        return _encoded("a display name", name, before)
     if _ATOMS.fullmatch(name):
         return name
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -49,7 +49,9 @@ class ReservationIn(BaseModel):
     bcc: str | list[str] | None = None
     sender: str | None = Field(None, description="The From address, in place of MAILBATCH_SENDER.")
     reply_to: str | list[str] | None = None
-    headers: dict[str, str] | None = None
+    headers: dict[str, str | list[str]] | None = Field(
+        None, description="Further header fields, name to text; a list is several fields of that name."
+    )
     scheduled_at: datetime | None = Field(None, description="When it is due, with its zone; default: now.")
     expires_at: datetime | None = Field(None, description="After this it is not sent any more.")
     priority: int = Field(0, ge=-(2**31), lt=2**31, description="Higher goes first.")
