@@ -81,6 +81,11 @@ relays: $(VENV)/ready-to-test ## real SMTP servers as relays (needs npm, go, Deb
 clients: $(VENV)/ready-to-test ## openapi.json by redocly's rules; generated clients in TypeScript (npm) and Python; says what it skipped
 	$(PYTEST) tests/clients
 
+# Versions are pinned in tests/readers; they are installed into var/readers.
+.PHONY: readers
+readers: $(VENV)/ready-to-test ## composed mails as Node's mailparser reads them (needs node, npm); says what it skipped
+	$(PYTEST) tests/readers
+
 .PHONY: browser
 browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped
 	$(PYTEST) tests/browser

@@ -1,0 +1,106 @@
+"""Composed mails as mailparser reads them, the reader of many web mailers: the same people, texts, files and fields."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from email.header import decode_header, make_header
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from support.letters import ADDRESSES, HEADERS, composed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+INSTALLED = Path(__file__).parents[2] / "var" / "readers"
+PINS = ("package.json", "package-lock.json")
+SCRIPTS = ["山田 太郎", "Σωκράτης", "محمد", "अनुष्का", "Ólafur", "👩‍👩‍👧 & <co>", "ไทย", "=?utf-8?q?x?=", "x" * 300]
+
+
+@pytest.fixture(scope="session")
+def mailparser() -> Callable[[list[bytes]], list[dict[str, Any]]]:
+    """Reads mails by Node's mailparser, which is installed as package-lock.json says."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"needs {program}")
+    pins = [(HERE / name).read_bytes() for name in PINS]
+    INSTALLED.mkdir(parents=True, exist_ok=True)
+    done = INSTALLED / "installed"
+    if not done.exists() or done.read_bytes() != b"".join(pins):
+        for name, content in zip(PINS, pins, strict=True):
+            (INSTALLED / name).write_bytes(content)
+        argv = ["npm", "ci", "--no-audit", "--no-fund", "--silent", "--ignore-scripts"]
+        said = subprocess.run(argv, cwd=INSTALLED, capture_output=True, text=True, check=False)
+        if said.returncode:
+            pytest.skip(f"npm cannot install: {said.stderr.strip()[-200:]}")
+        done.write_bytes(b"".join(pins))
+
+    def read(mails: list[bytes]) -> list[dict[str, Any]]:
+        said = subprocess.run(
+            ["node", str(HERE / "read.js")],
+            input="".join(f"{base64.b64encode(mail).decode()}\n" for mail in mails),
+            capture_output=True,
+            text=True,
+            env={"NODE_PATH": str(INSTALLED / "node_modules"), "PATH": "/usr/local/bin:/usr/bin:/bin"},
+            check=True,
+        )
+        return [json.loads(line) for line in said.stdout.splitlines()]
+
+    return read
+
+
+def test_who_is_given_is_who_is_read(mailparser):
+    read = mailparser([composed(recipients=given).data for given in ADDRESSES])
+    for mail, expected in zip(read, ADDRESSES.values(), strict=True):
+        # It leaves out the quotes of some local parts, and a name that is the address; it decodes domains.
+        assert [(one["name"], _plain(one["address"])) for one in mail["to"]] == [
+            ("" if name == spec else name, _plain(spec)) for name, spec in expected
+        ]
+
+
+def test_texts_in_every_script_are_read_as_they_were_meant(mailparser):
+    fields = {"subject": "{{ name }}", "body_text": "Dear {{ name }}\n.\n", "body_html": "<p>{{ name }}</p>"}
+    read = mailparser([composed(**fields, context={"name": name}).data for name in SCRIPTS])
+    for mail, name in zip(read, SCRIPTS, strict=True):
+        assert mail["subject"] == name
+        assert mail["text"].replace("\r\n", "\n") == f"Dear {name}\n.\n"
+        assert mail["html"].startswith("<p>")
+
+
+def test_extra_fields_are_read_as_they_were_meant(mailparser):
+    read = mailparser([composed(headers=headers).data for headers, _ in HEADERS])
+    for mail, (_, expected) in zip(read, HEADERS, strict=True):
+        for name, values in expected.items():
+            lines = [one["line"] for one in mail["lines"] if one["key"] == name.lower()]
+            assert [_decoded(line.partition(":")[2]) for line in lines] == values
+
+
+def test_a_list_and_a_thread_are_understood(mailparser):
+    fields = {
+        "List-Unsubscribe": ["https://bücher.example/ä", "mailto:off@bücher.example"],
+        "List-Id": "Bücher, täglich <news.example.org>",
+        "References": [f"<{n}.{'c' * 90}@x.org>" for n in range(20)],
+        "In-Reply-To": "<19@x.org>",
+    }
+    [mail] = mailparser([composed(headers=fields).data])
+    found = mail["headers"]["list"]
+    assert found["unsubscribe"] == {"url": "https://xn--bcher-kva.example/%C3%A4", "mail": "off@xn--bcher-kva.example"}
+    assert (_decoded(found["id"]["name"]), found["id"]["id"]) == ("Bücher, täglich", "news.example.org")
+    assert mail["references"] == fields["References"]
+    assert mail["inReplyTo"] == "<19@x.org>"
+
+
+def _plain(spec: str) -> str:
+    local, _, domain = spec.replace('"', "").rpartition("@")
+    return f"{local}@{domain.encode('idna').decode()}"
+
+
+def _decoded(value: str) -> str:
+    """On one line, encoded words decoded: in fields that it does not know it leaves them."""
+    value = value.replace("\r\n", "").strip()
+    return str(make_header(decode_header(value))) if "=?utf-8?" in value else value
