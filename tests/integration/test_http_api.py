@@ -601,6 +601,17 @@ def test_a_template_name_of_any_length_is_refused_without_a_path_of_this_machine
             assert len(answer.text) < 1_000
 
 
+def test_an_act_on_something_with_a_strange_name_is_noted_all_the_same(api):
+    for strange in ("\ud800", "a\x00b"):
+        answer = api.client.post(
+            "/api/test-send",
+            content=json.dumps({"to": "me@example.com", "template": strange}),
+            headers={"Content-Type": "application/json"},
+        )
+        assert answer.status_code == 422, answer.text
+        assert api.get("/api/actions", limit=1)["items"][0]["action"] == "test-send"
+
+
 def test_a_pause_is_seen_and_ends(api):
     assert api.post("/api/pause") == {"paused": "ticks", "pause": "ticks"}
     assert api.post("/api/pause", {"all": True}) == {"paused": "all", "pause": "all"}

@@ -42,7 +42,7 @@ class SqlActions:
 
     def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
         """Write down what that came to; see the port."""
-        values = {"target": dict(target), "affected": affected, "outcome": storable(outcome)}
+        values = {"target": _storable(target), "affected": affected, "outcome": storable(outcome)}
         with writing(self.engine) as connection:
             connection.execute(sa.update(operator_actions).where(_o.id == note).values(values))
 
@@ -60,10 +60,15 @@ class SqlActions:
             "id": (own := uuid7()),
             "actor": storable(actor),
             "action": action,
-            "target": dict(target),
+            "target": _storable(target),
             "affected": affected,
             "outcome": storable(outcome),
         }
         with writing(self.engine) as connection:
             connection.execute(sa.insert(operator_actions).values(values))
         return own
+
+
+def _storable(target: Mapping[str, Any]) -> dict[str, Any]:
+    """``target`` as JSON can be stored: a filter or a template's name may hold any character."""
+    return {name: storable(value) if isinstance(value, str) else value for name, value in target.items()}
