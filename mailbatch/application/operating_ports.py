@@ -229,10 +229,13 @@ class Reports(Protocol):
         """Count. Exact at least up to 10,000 reservations in each state."""
 
     def runs(self, job: str, limit: int, before: Row | None = None) -> list[Row]:
-        """The last ``limit`` runs of ``job``, newest first; ``before``: those older than this row."""
+        """The last ``limit`` runs of ``job``, newest first; ``before``: those older than this row.
+
+        ``silent`` of each row: seconds since its last sign of life.
+        """
 
     def run(self, run_id: UUID) -> Row | None:
-        """One run."""
+        """One run, with ``silent`` as above."""
 
     def lane(self, run_id: UUID, lane: int) -> Row | None:
         """One helper of a run."""

@@ -6,13 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import Pause, public
+from mailbatch.domain.run import DEAD_AFTER, Pause, public
 
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Progress, Standing
     from mailbatch.application.operating_ports import Answer, Row
     from mailbatch.domain.circuit import Circuit
 
+RUNNING, SILENT = "running", "silent"
 COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
 """What a run counts, in the order in which it is told."""
 _VERBS = {Status.CANCELLED: "cancelled", Status.PENDING: "requeued", Status.SENT: "resolved"}
@@ -21,7 +22,13 @@ _VERBS = {Status.CANCELLED: "cancelled", Status.PENDING: "requeued", Status.SENT
 def of_run(row: Row) -> dict[str, Any]:
     """A run."""
     named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
-    return {name: round(row[name], 3) if isinstance(row[name], float) else row[name] for name in named}
+    found = {name: round(row[name], 3) if isinstance(row[name], float) else row[name] for name in named}
+    return {**found, "running": outcome_of(row) == RUNNING}
+
+
+def outcome_of(row: Row) -> str:
+    """How a run ended; ``running``, or ``silent`` if it has no end and has given no sign of life for too long."""
+    return row["outcome"] or (SILENT if (row["silent"] or 0.0) > DEAD_AFTER else RUNNING)
 
 
 def of_standing(standing: Standing) -> dict[str, Any]:

@@ -339,7 +339,7 @@ def test_runs_and_run_have_their_shape(shell, engine):
     [row] = shell.json("runs")
     assert list(row) == [
         *("run_id", "trigger", "outcome", "started_at", "finished_at", "duration"),
-        *("sent", "failed", "deferred", "in_doubt", "expired", "remaining"),
+        *("sent", "failed", "deferred", "in_doubt", "expired", "remaining", "running"),
     ]
     assert (row["run_id"], row["trigger"], row["outcome"], row["duration"]) == (run_id, "beat", "completed", 1.5)
     assert "7" in shell("runs")

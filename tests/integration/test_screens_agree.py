@@ -370,6 +370,7 @@ def test_all_screens_say_the_same_of(situation: Situation, screens: Callable[[Si
     assert _steady(api) == _steady(found)
     _is_running_everywhere(seen)
     _progress_is_the_same(seen, situation)
+    _runs_are_as_the_look_says(seen)
     _findings_stand_everywhere(seen)
     _next_run_is_the_same(seen)
     told = seen.explained()
@@ -407,6 +408,21 @@ def _progress_is_the_same(seen: Screens, situation: Situation) -> None:
     pace = r"\d/s(, .* to go)?", r"\d/s(, .* to go)?", r"\d+ a second"
     for screen, words in zip((seen.field("running"), seen.top.split("STARTED")[0], seen.page.text), pace, strict=True):
         assert bool(re.search(words, screen)) is (progress["rate"] is not None), screen
+
+
+def _runs_are_as_the_look_says(seen: Screens) -> None:
+    """A run that died is none that goes on, in any list of runs, also while nobody has closed its row."""
+    page = Browser(seen.world.api.client).open("/runs").text
+    for run in seen.world.api.get("/api/runs")["items"]:
+        goes_on = seen.found["running"] and run["run_id"] == seen.found["progress"]["run_id"]
+        assert run["running"] is goes_on
+        assert seen.world.api.get(f"/api/runs/{run['run_id']}")["running"] is goes_on
+        word = run["outcome"] or ("running" if goes_on else "silent")
+        [row] = [line for line in seen.say("runs")[1].splitlines() if line.startswith(run["run_id"])]
+        assert f" {word} " in row
+        assert f" {word} " in seen.top.split("OTHER")[1]
+        assert f" {word} " in page
+        assert f" {word} " in f" {Browser(seen.world.api.client).open('/runs/' + run['run_id']).text} "
 
 
 def _findings_stand_everywhere(seen: Screens) -> None:

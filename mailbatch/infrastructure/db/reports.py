@@ -34,6 +34,7 @@ _r = mail_reservations.c
 _CAP = 100_000
 """Rows of one state that are counted at most: a table of many millions must not make a status wait."""
 _PAGE = 500
+_RUNS = sa.select(batch_runs, seconds_since(batch_runs.c.heartbeat_at).label("silent"))
 # As literals, so that the partial indexes are seen to fit.
 _PENDING = _r.status == sa.literal_column("'pending'")
 _DUE = sa.and_(_PENDING, _r.due_at <= now())
@@ -73,9 +74,7 @@ class SqlReports:
     def runs(self, job: str, limit: int, before: Row | None = None) -> list[Row]:
         """Read the last runs; see the port."""
         c = batch_runs.c
-        statement = (
-            sa.select(batch_runs).where(c.job == job).order_by(c.started_at.desc(), c.run_id.desc()).limit(limit)
-        )
+        statement = _RUNS.where(c.job == job).order_by(c.started_at.desc(), c.run_id.desc()).limit(limit)
         if before is not None:
             last = sa.literal(before["started_at"], c.started_at.type), sa.literal(before["run_id"], c.run_id.type)
             statement = statement.where(sa.tuple_(c.started_at, c.run_id) < sa.tuple_(*last))
@@ -85,7 +84,7 @@ class SqlReports:
     def run(self, run_id: UUID) -> Row | None:
         """Read one run; see the port."""
         with reading(self.engine) as connection:
-            row = connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).mappings().first()
+            row = connection.execute(_RUNS.where(batch_runs.c.run_id == run_id)).mappings().first()
         return dict(row) if row is not None else None
 
     def lane(self, run_id: UUID, lane: int) -> Row | None:

@@ -9,7 +9,7 @@ import click
 from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
-from mailbatch.interfaces.documents import COUNTS, of_run
+from mailbatch.interfaces.documents import COUNTS, of_run, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,5 +70,4 @@ def _print_csv(errors: Iterable[ItemError]) -> None:
 
 def _cells(row: Row, zone: str) -> Sequence[str]:
     other = ", ".join(f"{row[name]} {name}" for name in COUNTS[1:] if row[name])
-    outcome = row["outcome"] or "running"
-    return [str(row["run_id"]), moment(row["started_at"], zone), outcome, str(row["sent"]), other]
+    return [str(row["run_id"]), moment(row["started_at"], zone), outcome_of(row), str(row["sent"]), other]

@@ -17,7 +17,7 @@ from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import clean, moment, span, width
 from mailbatch.interfaces.cli.status import next_run, pace
-from mailbatch.interfaces.documents import COUNTS
+from mailbatch.interfaces.documents import COUNTS, SILENT, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -168,12 +168,12 @@ def _row(run: Row, zone: str) -> str:
     seconds = run["duration"]
     rate = f"{run['sent'] / seconds:,.0f}/s" if seconds and run["sent"] else ""
     other = ", ".join(f"{run[name]:,} {name}" for name in COUNTS[1:] if run[name])
-    outcome = run["outcome"] or "running"
+    outcome = outcome_of(run)
     text = (
         f"{moment(run['started_at'], zone):<12} {outcome:<10} {'' if seconds is None else f'{seconds:.1f}':>8} "
         f"{run['sent']:>9,} {rate:>7}  {other}"
     )
-    return click.style(_cut(text), fg="red" if outcome == "failed" else None)
+    return click.style(_cut(text), fg="red" if outcome in {"failed", SILENT} else None)
 
 
 def _counted(counts: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.console import words
+from mailbatch.interfaces.documents import outcome_of
 from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import LoginNeeded, Role, csrf_token, gate_of, login_address
 from mailbatch.interfaces.http.problems import Problem, problem_of
@@ -172,7 +173,13 @@ def _environment() -> Environment:
         urlencode=partial(quote, safe="/", errors="replace"),
     )
     environment.globals.update(
-        plural=words.plural, tone=words.tone, by=words.trigger, static=address_of, states=list(Status), Pause=Pause
+        plural=words.plural,
+        outcome_of=outcome_of,
+        tone=words.tone,
+        by=words.trigger,
+        static=address_of,
+        states=list(Status),
+        Pause=Pause,
     )
     return environment
 

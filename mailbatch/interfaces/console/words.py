@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.schedule import Cron, Every
+from mailbatch.interfaces.documents import RUNNING, SILENT
 
 if TYPE_CHECKING:
     from mailbatch.domain.schedule import Schedule
@@ -20,7 +21,7 @@ _FEW = 10
 """Below so many of them, seconds are told with a decimal."""
 _TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
 _COMMAND = re.compile(r"`([^`]+)`")
-_BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST})
+_BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST, SILENT})
 
 
 def number(value: float | None) -> str:
@@ -72,9 +73,9 @@ def state(value: Any) -> str:
     return "put off" if value == "deferred" else str(value).replace("_", " ")
 
 
-def tone(outcome: str | None) -> str:
-    """In which colour an outcome of a run stands."""
-    if outcome is None:
+def tone(outcome: str) -> str:
+    """In which colour an outcome of a run stands, or that it goes on."""
+    if outcome == RUNNING:
         return "sending"
     if outcome in _BAD:
         return "failed"

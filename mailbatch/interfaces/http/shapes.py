@@ -240,11 +240,14 @@ class Run(BaseModel):
             "in_doubt": 0,
             "expired": 0,
             "remaining": 0,
+            "running": False,
         }
     )
     run_id: UUID
     trigger: Trigger
-    outcome: RunOutcome | None = Field(description="Null while it goes on.")
+    outcome: RunOutcome | None = Field(
+        description="Null while it goes on, and while nobody has closed the row of one that died."
+    )
     started_at: datetime
     finished_at: datetime | None
     duration: float | None = Field(description="Seconds.")
@@ -254,6 +257,7 @@ class Run(BaseModel):
     in_doubt: int
     expired: int
     remaining: int
+    running: bool = Field(description="It has no end, and has given a sign of life lately.")
 
 
 class RunPage(BaseModel):
