@@ -597,7 +597,7 @@ def read_settings() -> config.Settings:
         try:
             _ = value and read(value)
         except ValueError as error:
-            wrong.append(f"{config.PREFIX}{name.upper()}={config.mask_url(value)}: {error}")
+            wrong.append(f"{config.PREFIX}{name.upper()}={config.masked(name, value)}: {error}")
     if settings.webhook_url and not (find_spec("httpx2") and find_spec("standardwebhooks")):
         wrong.append(f"{config.PREFIX}WEBHOOK_URL: needs the extra `webhook`: pip install 'mailbatch[webhook]'")
     if settings.report_to and not settings.sender:

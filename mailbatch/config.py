@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.redaction import mask_url, one_line
 from mailbatch.domain.schedule import Cron, Every, Schedule
 from mailbatch.domain.schema_name import what_is_wrong
 from mailbatch.domain.settlement import OnDoubt
@@ -28,12 +29,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 PREFIX = "MAILBATCH_"
+_URLS = {"database_url", "redis_url", "broker_url", "result_backend", "smtp_url"}
 # To the last @, so that a password with unescaped signs, blanks among them, is hidden whole.
 _URL_PASSWORD = re.compile(r"(?<=://)([^:]*):.*@", re.DOTALL)
-# Misspelled ones too: that they are no parameters is told beside the URL.
-_SECRET_PARAMETER = re.compile(r"(?i)((?:pas+w?o?r?d?|pwd|secret|token|client_key)=)[^&]*")
-# What a log or a terminal would take for the end of the line, or for a command.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LONGEST_NAMESPACE = 64
 # No sign that means something to Redis (patterns, hash tags, ACLs) or to a shell, and none that parts a key's name.
 _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
@@ -64,10 +62,9 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-def mask_url(url: str) -> str:
-    """``url`` with its password, and any password in its query, hidden, and on one line whatever is in it."""
-    masked = _SECRET_PARAMETER.sub(r"\1***", _URL_PASSWORD.sub(r"\1:***@", url))
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", masked)
+def mask_text(text: str) -> str:
+    """``text``, the value of a setting that is no URL, on one line and without the password of a URL in it."""
+    return one_line(_URL_PASSWORD.sub(r"\1:***@", text))
 
 
 def _directory(path: Path | None) -> Path | None:
@@ -157,6 +154,7 @@ class Settings(BaseSettings):
         if url is not None and not url.startswith(schemes):
             raise ValueError("must begin with redis://, rediss:// or redis+socket://")
         if url is not None:
+            _host_of(url)
             _port_of(url)
             database = urlsplit(url).path.strip("/")
             if url.startswith(("redis://", "rediss://")) and database and not database.isdecimal():
@@ -176,7 +174,7 @@ class Settings(BaseSettings):
     @field_validator("smtp_url")
     @classmethod
     def _smtp(cls, url: str) -> str:
-        if not url.startswith(("smtp://", "smtps://")) or not urlsplit(url).hostname:
+        if not url.startswith(("smtp://", "smtps://")) or not _host_of(url):
             raise ValueError("must be smtp://user:pass@host:587?starttls=required or smtps://host:465")
         _port_of(url)
         for pair in urlsplit(url).query.split("&"):
@@ -190,7 +188,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_url")
     @classmethod
     def _webhook(cls, url: str | None) -> str | None:
-        if url is not None and (not url.startswith(("https://", "http://")) or not urlsplit(url).hostname):
+        if url is not None and (not url.startswith(("https://", "http://")) or not _host_of(url)):
             raise ValueError("must begin with https:// and name a host")
         return url
 
@@ -255,6 +253,14 @@ class Settings(BaseSettings):
     def strict(self) -> bool:
         """Whether the intent to send is committed just before the end of each body (docs/explanation/delivery.md)."""
         return self.on_doubt is OnDoubt.HOLD and self.window == 1
+
+
+def _host_of(url: str) -> str | None:
+    """The host; a URL that cannot be read is refused without urlsplit's own words, which quote the password."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        raise ValueError("has a host that cannot be read; write [, ], /, ?, # and @ in a password as %XX") from None
 
 
 def _port_of(url: str) -> None:
@@ -346,7 +352,7 @@ class Shown:
 def shown(settings: Settings) -> list[Shown]:
     """Every setting, in the order in which they are described."""
     return [
-        Shown(f"{PREFIX}{name.upper()}", _masked(name, getattr(settings, name)), _source(name, settings))
+        Shown(f"{PREFIX}{name.upper()}", masked(name, getattr(settings, name)), _source(name, settings))
         for name in Settings.model_fields
     ]
 
@@ -355,23 +361,27 @@ def _source(name: str, settings: Settings) -> str:
     return "environment" if name in settings.model_fields_set else "default"
 
 
-def _masked(name: str, value: Any) -> str | None:
+def masked(name: str, value: Any) -> str | None:
+    """The value of a setting as it may be shown to anybody."""
     if value is None:
         return None
     if isinstance(value, SecretStr):
         return "***"
     if isinstance(value, float):
         return f"{value:g}"
-    return _masked_hook(value) if name == "webhook_url" else mask_url(str(value))
+    if name == "webhook_url":
+        return _masked_hook(value)
+    return mask_url(str(value)) if name in _URLS else mask_text(str(value))
 
 
 def _masked_hook(url: str) -> str:
     """``url`` without its path, which is often the secret itself."""
     try:
         parts = urlsplit(url)
+        _ = parts.hostname, parts.port
     except ValueError:
         return "***"
-    return _CONTROL.sub("?", f"{parts.scheme}://{parts.hostname}/***") if parts.hostname else "***"
+    return one_line(f"{parts.scheme}://{parts.hostname}/***") if parts.hostname else "***"
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -397,7 +407,7 @@ def _line(error: ErrorDetails) -> str:
         return _what(error)
     name = str(error["loc"][0])
     field = Settings.model_fields[name]
-    shown = "***" if "SecretStr" in str(field.annotation) else _masked(name, str(error["input"]))
+    shown = "***" if "SecretStr" in str(field.annotation) else masked(name, str(error["input"]))
     return f"{PREFIX}{name.upper()}={shown}: {_what(error)}"
 
 

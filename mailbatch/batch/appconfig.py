@@ -12,8 +12,8 @@ from celery.utils.functional import maybe_list
 from celery.utils.imports import cwd_in_path
 
 from mailbatch import config
-from mailbatch.config import mask_url
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.redaction import mask_url, shown_name
 
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
@@ -103,7 +103,8 @@ def redis_url(url: str) -> str:
     known = (*_OPTIONS, _DATABASE.get(parts.scheme))
     if unknown := [name for name in query if name not in known and not name.startswith("ssl_")]:
         # At the first message it would be a TypeError.
-        raise SettingsError(f"{mask_url(url)}: Celery knows no option {unknown[0]} in the URL of its broker")
+        name = shown_name(parts.query, unknown[0])
+        raise SettingsError(f"{mask_url(url)}: Celery knows no option {name} in the URL of its broker")
     if parts.scheme == "unix":
         query["virtual_host"] = query.pop("db", "0")
         return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"

@@ -209,6 +209,16 @@ def test_a_wrong_password_is_tried_once_and_is_hopeless(mechanisms, tls, ca_file
     assert "ann@" not in caplog.text
 
 
+@pytest.mark.parametrize("line", ["535 5.7.8 not {}", "5x5 {}"])
+def test_a_relay_that_repeats_the_password_in_its_own_way_reveals_nothing(line, tls, ca_file, caplog):
+    caplog.set_level("DEBUG")
+    said = line.format(LOGIN[1].upper().encode().hex(":"))
+    with serve(tls, script={"auth": [say(said)]}, login=LOGIN) as server:
+        outcome = send_one(server, ca_file=ca_file, login=LOGIN)
+    assert isinstance(outcome, RelayFault)
+    assert LOGIN[1].upper().encode().hex(":") not in outcome.reason + caplog.text
+
+
 def test_a_login_that_is_not_possible_now_is_not_hopeless(tls, ca_file):
     with serve(tls, script={"auth": [say("454 4.7.0 not now")]}, login=LOGIN) as server:
         outcome = send_one(server, ca_file=ca_file, login=LOGIN)

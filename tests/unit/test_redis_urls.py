@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mailbatch.domain.errors import SettingsError
-from mailbatch.infrastructure.redis.client import TIMEOUT, connect, describe, place_of
+from mailbatch.domain.redaction import mask_url
+from mailbatch.infrastructure.redis.client import TIMEOUT, connect, place_of
 
 
 @pytest.mark.parametrize(
@@ -79,7 +80,7 @@ def test_what_is_no_redis_url_costs_one_line_without_the_password(url, why):
     ],
 )
 def test_a_url_is_shown_without_its_password(url, shown):
-    assert describe(url) == shown
+    assert mask_url(url) == shown
 
 
 def test_a_client_tells_its_place_without_secrets():

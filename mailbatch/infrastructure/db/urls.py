@@ -12,6 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
+from mailbatch.domain.redaction import shown_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -37,14 +39,15 @@ def read_parameters(text: str) -> Parameters:
     sqlite = text.startswith("sqlite")
     found = Parameters()
     given: dict[str, list[str]] = {}
-    for name, value in parse_qsl(text.partition("?")[2]):
+    query = text.partition("?")[2]
+    for name, value in parse_qsl(query):
         given.setdefault(name, []).append(value)
     for name, values in given.items():
         if name in _REPEATED and not sqlite:
             # SQLAlchemy reads hosts, as text or as lists.
             found.url[name] = tuple(values) if len(values) > 1 else values[0]
             continue
-        read = _reader(name, sqlite=sqlite)
+        read = _reader(name, query, sqlite=sqlite)
         if len(values) > 1:
             raise ValueError(f"{name} is given more than once")
         try:
@@ -62,13 +65,15 @@ def read_parameters(text: str) -> Parameters:
     return found
 
 
-def _reader(name: str, *, sqlite: bool) -> Callable[[str], Any]:
+def _reader(name: str, query: str, *, sqlite: bool) -> Callable[[str], Any]:
     if name in _SET_BY_US:
         raise ValueError(f"{name} cannot be set: {_SET_BY_US[name]}")
     known = _OF_POOL | (_OF_SQLITE if sqlite else _OF_POSTGRESQL)
     if name not in known and not sqlite:
         known |= _of_libpq()
     if name not in known:
+        if shown_name(query, name) != name:
+            raise ValueError("has a password that is not percent-encoded: write & as %26, # as %23, @ as %40")
         raise ValueError(f"{name} is no parameter of {'SQLite' if sqlite else 'PostgreSQL'}{_meant(name, known)}")
     return known[name]
 

@@ -1,4 +1,4 @@
-"""Redis clients that give up in time, and URLs that can be shown."""
+"""Redis clients that give up in time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.redaction import mask_url, shown_name
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
@@ -21,7 +22,6 @@ _HEALTH_CHECK = 25
 """Seconds after which an idle connection is tried with a PING before it is used."""
 _SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _FORMS = "redis://[user:password@]host:6379/0, rediss://…, unix:///path?db=0 or redis+socket:///path?virtual_host=0"
-_SECRET_QUERY = re.compile(r"([?&]password=)[^&#]*")
 
 
 def connect(url: str) -> redis.Redis:
@@ -46,20 +46,8 @@ def connect(url: str) -> redis.Redis:
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError, redis.RedisError) as error:
-        raise SettingsError(f"{describe(url)} is no Redis URL ({_reason(error)}); write {_FORMS}") from None
+        raise SettingsError(f"{mask_url(url)} is no Redis URL ({_reason(error, url)}); write {_FORMS}") from None
     return client
-
-
-def describe(url: str) -> str:
-    """``url`` with its password hidden, however badly it is written."""
-    shown = _SECRET_QUERY.sub(r"\1***", url)
-    before, scheme_end, rest = shown.rpartition("://") if shown.count("://") == 1 else ("", "", shown)
-    # A password may hold any character when somebody forgot to quote it: only the last @ is sure to end it.
-    userinfo, at, place = rest.rpartition("@")
-    if not at or userinfo.startswith("/"):
-        return shown
-    user, colon, _ = userinfo.partition(":") if scheme_end else ("", "", userinfo)
-    return f"{before}{scheme_end}{user if colon else ''}{colon}***@{place}"
 
 
 def place_of(client: redis.Redis) -> str:
@@ -121,10 +109,12 @@ def _query(parts: SplitResult) -> str:
     return urlencode(translated)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str) -> str:
     """What is wrong in few words. A parser's own text could quote the password (a "port" that is part of it)."""
     text = str(error)
     if isinstance(error, TypeError):
         found = re.search(r"unexpected keyword argument '(\w+)'", text)
-        return f"there is no option {found[1]}" if found else "an option has no use there"
-    return "its port is no number" if "ort could not be cast" in text else text
+        return f"there is no option {shown_name(url.partition('?')[2], found[1])}" if found else "an option has no use"
+    if "ort could not be cast" in text:
+        return "its port is no number"
+    return "its host cannot be read" if "does not appear" in text or "netloc" in text else text

@@ -8,6 +8,7 @@ import hmac
 from typing import Protocol
 
 from mailbatch.domain.outcome import Reply
+from mailbatch.domain.redaction import without_secrets
 from mailbatch.infrastructure.smtp.relay import RelayError
 
 _AUTHENTICATED = 235
@@ -34,13 +35,18 @@ def log_in(ask: Ask, offered: str, username: str, password: str) -> None:
     if not mechanisms:
         raise RelayError(f"no way to log in: the relay offers {' '.join(names) or 'no AUTH'}", hopeless=True)
     for mechanism in mechanisms:
-        reply = mechanism(ask, username, password)
+        try:
+            reply = mechanism(ask, username, password)
+        except RelayError as error:
+            # A reply that cannot be read is quoted.
+            said = without_secrets(str(error), username, password)
+            raise RelayError(said, hopeless=error.hopeless, reply=error.reply) from None
         if reply.code == _AUTHENTICATED:
             return
         if reply.code != _UNKNOWN_MECHANISM:
             break
-    said = Reply(reply.code, _without_secrets(reply.text, username, password))
-    raise RelayError(f"the login was refused: {said}", hopeless=reply.code >= _PERMANENT, reply=said)
+    refusal = Reply(reply.code, without_secrets(reply.text, username, password))
+    raise RelayError(f"the login was refused: {refusal}", hopeless=reply.code >= _PERMANENT, reply=refusal)
 
 
 def _plain(ask: Ask, username: str, password: str) -> Reply:
@@ -81,10 +87,3 @@ def _plain_response(username: str, password: str) -> str:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode("ascii")
-
-
-def _without_secrets(text: str, username: str, password: str) -> str:
-    """``text`` without what some relays repeat of a login."""
-    for secret in (_base64(_plain_response(username, password)), _base64(password), password):
-        text = text.replace(secret, "***")
-    return text
