@@ -14,10 +14,12 @@ from urllib.parse import unquote
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine, update
 from support.waiting import wait_until
 
 from mailbatch.config import PREFIX, Settings
-from mailbatch.infrastructure.db.tables import metadata
+from mailbatch.infrastructure.db.tables import mail_reservations, metadata
+from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect
 
 if TYPE_CHECKING:
@@ -98,6 +100,22 @@ def test_the_sqlite_insert_reserves(sqlite_url):
     assert recipients == "ann@example.com"
     assert scheduled == due
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}", scheduled)
+
+
+@pytest.mark.parametrize("state", ["pending", "sending", "sent", "cancelled"])
+def test_the_upsert_changes_what_is_pending_and_nothing_else(database_url, state):
+    (upsert,) = blocks(DOCS / "how-to" / "any-language.md", "sql", "Change it before it goes")
+    changed = upsert.replace("Tuesday", "Friday")
+    engine = create_engine(database_url)
+    with engine.begin() as connection:
+        ((first,),) = connection.exec_driver_sql(upsert).all()
+        lease = now() if state == "sending" else None
+        connection.execute(update(mail_reservations).values(status=state, lease_until=lease))
+        again = [row[0] for row in connection.exec_driver_sql(changed).all()]
+        ((body, found),) = connection.exec_driver_sql("SELECT body_text, status FROM mail_reservations").all()
+    engine.dispose()
+    assert again == ([first] if state == "pending" else [])
+    assert (body, found) == (f"It comes on {'Friday' if state == 'pending' else 'Tuesday'}.", state)
 
 
 def test_every_setting_is_described_and_none_that_does_not_exist():
@@ -193,7 +211,8 @@ def test_the_batch_of_ones_own_runs_as_written(sqlite_stack, redis_client):
     (sqlite_stack.folder / "celeryconfig.py").write_text(schedule, encoding="utf-8")
     path = unquote(sqlite_stack.database_url.removeprefix("sqlite:///"))
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE invoices (id text PRIMARY KEY, number text, email text, due_on text)")
+        (table,) = blocks(DOCS / "how-to" / "own-batch.md", "sql")
+        connection.execute(table)
         connection.executemany(
             "INSERT INTO invoices VALUES (?, ?, ?, ?)",
             [
