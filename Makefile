@@ -96,7 +96,7 @@ screenshots: $(VENV)/ready-to-browse ## docs/screenshots and the transcripts of 
 
 ##@ Measure it
 
-.PHONY: bench bench-quick bench-cpu bench-pages
+.PHONY: bench bench-quick bench-cpu bench-pages bench-large
 bench: $(VENV)/ready-to-test $(PEERS)/ready ## everything against its peers: docs/benchmarks.md (half an hour; leave the machine alone)
 	$(BIN)/python -m bench
 bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same on fewer mails, printed only (less than three minutes)
@@ -108,6 +108,8 @@ bench-cpu: $(VENV)/ready-to-test ## CPU a mail against the commit BASE, in turns
 bench-pages: $(VENV)/ready-to-test ## how long the console and the API take with a million mails: docs/on-call.md (ten minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.pages
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
+bench-large: $(VENV)/ready-to-test ## how long people and runs wait on a table of two years: docs/benchmarks.md (15 GB, half an hour)
+	PYTHONPATH=tests $(BIN)/python -m bench.large
 
 ##@ Make it
 

@@ -97,8 +97,8 @@ def main() -> int:
                 _open_console(stack)
                 return 0
             _fill(url)
-            serving = _serve(stack)
-            client = Client(_port(serving))
+            serving = serve(stack)
+            client = Client(port_of(serving))
             try:
                 slow = _pages(url, client, said.only)
             except AssertionError:
@@ -109,11 +109,11 @@ def main() -> int:
     return int(slow)
 
 
-def _serve(stack: Stack) -> ManagedProcess:
+def serve(stack: Stack) -> ManagedProcess:
     return stack.process("mailbatch", "serve", "--port", "0")
 
 
-def _port(serving: ManagedProcess) -> int:
+def port_of(serving: ManagedProcess) -> int:
     return int(serving.wait_for_log(r"mailbatch serves on http://\S+:(\d+)", 30)[1])
 
 
@@ -251,7 +251,7 @@ def _reserve(client: Client) -> None:
 
 def _open_console(stack: Stack) -> None:
     """Runs of 20,000 mails in turn without and with three open overviews, which ask every two seconds."""
-    port = _port(_serve(stack))
+    port = port_of(serve(stack))
     stack.worker("-c", "1")
     rates: dict[bool, list[float]] = {False: [], True: []}
     for turn in range(6):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mailbatch.application.operating_ports import LISTED_BY, Changed
+from mailbatch.application.operating_ports import LISTED_BY, PATIENCE, Changed
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
     from mailbatch.application.operating_ports import Answer, Interventions, Reservations, Row, Selection
@@ -68,7 +67,7 @@ def outcome_of(act: Act, answers: Sequence[Answer]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """How many would be changed; ``exact`` is false if there are more than were counted."""
+    """How many would be changed at least; ``exact`` is false if there may be more than were counted."""
 
     affects: int
     exact: bool
@@ -81,9 +80,9 @@ class PreviewBulk:
     reservations: Reservations
 
     def __call__(self, act: Act, which: Selection) -> Preview:
-        """Count them. Raises ``StateConflict`` if the act does not go with the filter's state."""
-        found = self.reservations.count(aimed(act, which), CAP)
-        return Preview(min(found, CAP), exact=found <= CAP)
+        """Count them for a moment. Raises ``StateConflict`` if the act does not go with the filter's state."""
+        found = self.reservations.estimate(aimed(act, which), CAP, PATIENCE)
+        return Preview(min(found.many, CAP), exact=found.exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +117,14 @@ class DoBulk:
 
         Each portion is a transaction. Raises ``StateConflict`` as ``PreviewBulk``.
         """
-        which = aimed(act, which)
+        return Changed.of(self._each(act, aimed(act, which)))
+
+    def _each(self, act: Act, which: Selection) -> Iterator[Answer]:
         each = DoEach(self.interventions)
-        changed, left = 0, Counter[Status]()
         after: Row | None = None
         while rows := self.reservations.select(which, LISTED_BY, after, PORTION):
-            for answer in each(act, [row["id"] for row in rows], STATES[act] & {which.status}):
-                changed += answer.changed
-                if not answer.changed and answer.status is not None:
-                    left[answer.status] += 1
+            yield from each(act, [row["id"] for row in rows], STATES[act] & {which.status})
             after = rows[-1]
-        return Changed(changed, left)
 
 
 def aimed(act: Act, which: Selection) -> Selection:

@@ -6,6 +6,7 @@ Every method may raise ``StoreError``. A ``Row`` has the names of the table's co
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -14,7 +15,7 @@ from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status, line_problems, time_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from uuid import UUID
@@ -61,6 +62,30 @@ class Intake(Protocol):
         """Store each that can be stored; for the others, in their places, the error that says why not."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found, newest first.
+
+    ``further`` is None, or the place (a row with ``LISTED_BY``) to which the search came before its time was up: behind
+    it there may be more.
+    """
+
+    rows: list[Row]
+    further: Row | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many there are at least; ``exact`` if there are no more."""
+
+    many: int
+    exact: bool
+
+
+PATIENCE = 0.6
+"""Seconds for which a person's question looks through mails: a second, with all that is around it."""
+
+
 class Reservations(Protocol):
     """All reservations, to store and to read."""
 
@@ -80,8 +105,21 @@ class Reservations(Protocol):
         says so.
         """
 
+    def search(
+        self,
+        which: Selection,
+        columns: Collection[str] | None,
+        after: Row | None,
+        limit: int,
+        within: float | None = None,
+    ) -> Found:
+        """Find them as ``select`` does, but look no longer than about ``within`` seconds (None: to the end)."""
+
     def count(self, which: Selection, cap: int) -> int:
         """How many ``which`` means; they are counted up to ``cap`` + 1."""
+
+    def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
+        """Count them as ``count`` does, but look no longer than about ``within`` seconds (None: to the end)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +187,31 @@ class Changed:
     changed: int
     left: Mapping[Status, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, answers: Iterable[Answer]) -> Changed:
+        """Count ``answers``; what there is no more is not counted."""
+        changed, left = 0, Counter[Status]()
+        for answer in answers:
+            changed += answer.changed
+            if not answer.changed and answer.status is not None:
+                left[answer.status] += 1
+        return cls(changed, left)
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """How many a page of a purge deleted; ``place`` is where the next page begins, None if there is none."""
+
+    count: int
+    place: tuple[Any, ...] | None
+
 
 class Interventions(Protocol):
-    """What operators do to reservations. Each is one transaction, and touches only rows in the state that it names."""
+    """What operators do to reservations. Each touches only rows in the state that it names.
+
+    By ids it is one transaction. What may concern a whole table is done in portions, each a transaction: if it breaks
+    off, some are done. Between them it leaves a run that is sending its share of the database.
+    """
 
     def cancel(self, ids: Sequence[UUID]) -> list[Answer]:
         """Pending to cancelled; an answer for each id, in order."""
@@ -177,8 +237,11 @@ class Interventions(Protocol):
         What was deleted is ``changed``, and its status is the one in which it was.
         """
 
-    def purge(self, older_than: float, limit: int) -> int:
-        """Delete up to ``limit`` reservations that were finished more than ``older_than`` seconds ago; how many."""
+    def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
+        """Delete up to ``limit`` reservations that were finished more than ``older_than`` seconds ago.
+
+        ``after`` is the page before this one. A page may have fewer, or none, and not be the last.
+        """
 
     def purge_runs(self, older_than: float) -> int:
         """Delete the reports of runs that ended so long ago, and their errors, which hold addresses; how many runs."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.operating_ports import Interventions
+    from mailbatch.application.operating_ports import Interventions, Purged
 
-PAGE = 1000
+PAGE = 500
 """Reservations deleted in one transaction: short enough that no lane has to wait for it."""
 
 
@@ -29,8 +29,10 @@ class Purge:
         """
         self.interventions.purge_runs(older_than)
         deleted = 0
-        while True:
-            count = self.interventions.purge(older_than, self.page)
-            deleted += count
-            if count < self.page or not go_on(deleted):
-                return deleted
+        page: Purged | None = None
+        while page is None or page.place is not None:
+            page = self.interventions.purge(older_than, self.page, page)
+            deleted += page.count
+            if page.count and not go_on(deleted):
+                break
+        return deleted

@@ -14,6 +14,7 @@ from support.backlogs import reserve, states
 from mailbatch.application import bulk
 from mailbatch.application.bulk import STATES, Act, DoBulk, DoEach, Preview, PreviewBulk
 from mailbatch.application.operating_ports import Answer, Selection
+from mailbatch.application.purge import Purge
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db import interventions
@@ -228,10 +229,10 @@ def test_purge_takes_what_is_finished_and_old_up_to_its_page(engine: Engine, dat
         connection.execute(sa.update(mail_reservations).where(_r.status == "failed").values(finished_at=now(-50)))
         finished = [status.value for status in FINISHED - {Status.FAILED}]
         connection.execute(sa.update(mail_reservations).where(_r.status.in_(finished)).values(finished_at=now(-5)))
-    desk = SqlInterventions(engine)
-    assert (desk.purge(60, 10), desk.purge(20, 10)) == (0, 1)
+    purge = Purge(interventions=SqlInterventions(engine), page=2)
+    assert (purge(60), purge(20)) == (0, 1)
     assert "failed" not in states(database_url)
-    assert (desk.purge(1, 2), desk.purge(1, 2), desk.purge(1, 2)) == (2, 1, 0)
+    assert (purge(1, lambda deleted: deleted < 2), purge(1), purge(1)) == (2, 1, 0)
     assert states(database_url) == {"pending": 1, "sending": 1, "in_doubt": 1}
 
 

@@ -23,7 +23,8 @@ from mailbatch.domain.run import Counts, ItemError, Trigger
 from mailbatch.infrastructure.db.actions import SqlActions
 from mailbatch.infrastructure.db.answers import LEFT, SqlAnswers
 from mailbatch.infrastructure.db.interventions import SqlInterventions
-from mailbatch.infrastructure.db.selecting import newest
+from mailbatch.infrastructure.db.priorities import levels
+from mailbatch.infrastructure.db.selecting import Look
 from mailbatch.infrastructure.db.tables import (
     api_answers,
     batch_runs,
@@ -256,6 +257,16 @@ def test_pages_show_each_reservation_once_the_newest_first(api):
     assert seen == ids_of(api.get("/api/reservations", limit=50))
 
 
+def test_a_page_of_a_search_that_ends_early_may_be_short_and_the_next_goes_on(api, monkeypatch):
+    monkeypatch.setattr("mailbatch.interfaces.http.asking.PATIENCE", 0.0)
+    monkeypatch.setattr("mailbatch.infrastructure.db.searching.FIRST", 3)
+    wanted, *_ = [api.reserve(1, recipients=to)[0] for to in ("zoe@example.com", *["ann@example.com"] * 6)]
+    pages = [api.get("/api/reservations", to="zoe@")]
+    while pages[-1]["next"]:
+        pages.append(api.get("/api/reservations", to="zoe@", cursor=pages[-1]["next"]))
+    assert [ids_of(page) for page in pages] == [[], [], [wanted]]
+
+
 def test_a_timed_list_goes_by_when_mails_were_finished(api):
     ids = api.reserve(6)
     now = datetime.now(UTC)
@@ -299,23 +310,11 @@ def test_a_run_lists_what_it_had_in_hand(api):
     assert set(ids_of(api.get("/api/reservations", run=str(run_id)))) == {sent, put_off, doubtful}
 
 
-@pytest.mark.parametrize(
-    "which",
-    [
-        Selection(),
-        Selection(status=Status.FAILED),
-        Selection(since=datetime(2026, 1, 1, tzinfo=UTC)),
-        Selection(status=Status.SENT, since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 1, 2, tzinfo=UTC)),
-        Selection(run_id=UUID(int=1)),
-    ],
-)
-def test_no_list_reads_or_sorts_the_whole_table(api, which):
-    after = {"id": UUID(int=1), "status": "sent", "created_at": datetime.now(UTC), "finished_at": datetime.now(UTC)}
+def plan_of(api, statement):
+    """How the database means to run ``statement``, if it need not sort or read a table whole."""
     with api.parts.engine.connect() as connection:
         dialect = connection.dialect
-        compiled = sa.select(newest(which, after, 50)).compile(
-            dialect=dialect, compile_kwargs={"render_postcompile": True}
-        )
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         if dialect.name == "postgresql":
             connection.exec_driver_sql(
                 "; ".join(f"SET LOCAL enable_{way} = off" for way in ("seqscan", "sort", "bitmapscan"))
@@ -326,10 +325,32 @@ def test_no_list_reads_or_sorts_the_whole_table(api, which):
         given = compiled.construct_params()
         given = {n: v if (b := compiled._bind_processors.get(n)) is None else b(v) for n, v in given.items()}
         parameters = given if dialect.name == "postgresql" else tuple(given[n] for n in compiled.positiontup)
-        plan = [row[-1] for row in connection.exec_driver_sql(explain + str(compiled), parameters)]
-    told = "\n".join(plan)
+        return "\n".join(row[-1] for row in connection.exec_driver_sql(explain + str(compiled), parameters))
+
+
+def test_priorities_are_looked_up_in_the_index_of_what_is_due(api):
+    told = plan_of(api, sa.select(levels("level").c.priority))
+    assert "ix_mail_reservations_due" in told
+    assert "ix_mail_reservations_status" not in told
+
+
+@pytest.mark.parametrize(
+    "which",
+    [
+        Selection(),
+        Selection(status=Status.FAILED),
+        Selection(tag="spring"),
+        Selection(to="ann"),
+        Selection(since=datetime(2026, 1, 1, tzinfo=UTC)),
+        Selection(status=Status.SENT, since=datetime(2026, 1, 1, tzinfo=UTC), until=datetime(2026, 1, 2, tzinfo=UTC)),
+        Selection(run_id=UUID(int=1)),
+    ],
+)
+def test_no_list_reads_or_sorts_the_whole_table(api, which):
+    look = Look(which, None, after=(datetime.now(UTC), UUID(int=1)), rows=50)
+    told = plan_of(api, look.page(("id",), 50))
     assert "mail_reservations" in told
-    if dialect.name == "postgresql":
+    if api.parts.engine.dialect.name == "postgresql":
         assert "Seq Scan on mail_reservations" not in told
         assert which.run_id or not re.search(r"->\s+Sort\b", told)
     else:

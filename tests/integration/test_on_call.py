@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,24 @@ def test_a_list_that_is_cut_says_how_many_there_are(say: Any, sqlite_url: str) -
     assert err == "the newest 2 of 3; --limit shows more\n"
     code, out, err = say("list", "--limit", "3")
     assert (code, len(out.splitlines()), err) == (0, 4, "")
+
+
+def test_a_search_that_ends_early_says_how_far_back_it_looked(
+    say: Any, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailbatch.infrastructure.db.searching.FIRST", 2)
+    for door in ("listing", "explain"):
+        monkeypatch.setattr(f"mailbatch.interfaces.cli.{door}.PATIENCE", 0.0)
+    reserve(sqlite_url, 5)
+    reserve(sqlite_url, 1, start=9, created_at=datetime.now(UTC) - timedelta(hours=1))
+    code, out, err = say("list", "--to", "to9@")
+    assert (code, out) == (0, "no reservations so far\n")
+    assert re.fullmatch(r"looked back as far as [\d-]+ \d\d:\d\d; --whole looks through all, --since .*\n", err)
+    code, out, err = say("list", "--to", "nobody@", "--whole")
+    assert (code, out, err) == (0, "no reservations\n", "")
+    assert len(json.loads(say("list", "--to", "example.org", "--json")[1])) == 6
+    code, _, err = say("explain", "--to", "nobody@")
+    assert (code, "mailbatch list --to nobody@ --whole" in err) == (1, True)
 
 
 def test_status_says_so_if_nothing_is_wrong(say: Any) -> None:

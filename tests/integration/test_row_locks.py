@@ -10,13 +10,14 @@ import pytest
 import sqlalchemy as sa
 from support.waiting import wait_until
 
+from mailbatch.application.purge import Purge
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.settlement import OnDoubt, settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
-from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.engine import connect, reading, writing
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import now
@@ -97,7 +98,7 @@ def test_purge_waits_for_nobody(postgres_url):
     with engine.begin() as connection:
         connection.execute(sa.select(_r.id).where(_r.id == ids[1]).with_for_update())
         with ThreadPoolExecutor(1) as thread:
-            assert thread.submit(SqlInterventions(engine).purge, 50, 10).result(20) == 2
+            assert thread.submit(Purge(interventions=SqlInterventions(engine)), 50).result(20) == 2
     with engine.begin() as connection:
         assert list(connection.execute(sa.select(_r.id)).scalars()) == [ids[1]]
     engine.dispose()
@@ -111,3 +112,12 @@ def test_a_database_host_that_vanishes_is_missed_within_half_a_minute(postgres_u
     engine.dispose()
     wanted = {"keepalives_idle": idle, "keepalives_interval": "5", "keepalives_count": "4", "tcp_user_timeout": "30000"}
     assert wanted.items() <= given.items()
+
+
+def test_what_only_reads_is_not_compiled_and_what_writes_is_as_the_database_has_it(postgres_url):
+    engine = connect(postgres_url)
+    with reading(engine) as connection:
+        assert connection.exec_driver_sql("SHOW jit").scalar_one() == "off"
+    with writing(engine) as connection:
+        assert connection.exec_driver_sql("SHOW jit").scalar_one() == "on"
+    engine.dispose()

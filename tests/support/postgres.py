@@ -50,12 +50,21 @@ class PostgresServer:
     """One cluster in a short temporary folder, reached by a Unix socket. ``durable=False`` trades fsync for speed.
 
     PostgreSQL refuses to run as root, so root runs it as ``postgres`` or ``nobody``. It ends with this process.
-    ``below`` is where the folder is made. ``like``: a running server whose standby this one is to be.
+    ``below`` is where the folder is made. ``like``: a running server whose standby this one is to be. ``buffers``: its
+    ``shared_buffers``.
     """
 
-    def __init__(self, *, durable: bool = True, below: Path | None = None, like: PostgresServer | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        durable: bool = True,
+        below: Path | None = None,
+        like: PostgresServer | None = None,
+        buffers: str = "64MB",
+    ) -> None:
         self._binaries = find_binaries()
         self._durable = durable
+        self._buffers = buffers
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir=below or "/tmp"))  # noqa: S108 - a socket's path must be short
         self._like = like
@@ -96,7 +105,7 @@ class PostgresServer:
         argv = [
             str(self._binaries / "postgres"),
             *("-D", str(self._data), "-k", str(self._folder), "-c", "listen_addresses="),
-            *("-c", "max_connections=200", "-c", "shared_buffers=64MB", "-c", "timezone=UTC"),
+            *("-c", "max_connections=200", "-c", f"shared_buffers={self._buffers}", "-c", "timezone=UTC"),
             *durability,
         ]
         with self.log.open("ab") as log:

@@ -17,6 +17,7 @@ from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.rescuing import goes_alone
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
@@ -198,12 +199,7 @@ def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
 @cache
 def _due_priorities(*, whole: bool) -> sa.Executable:
     """The priorities that have something due: the ``whole`` of them, or those below one."""
-    top = sa.select(sa.func.max(_r.priority).label("priority")).where(PENDING)
-    if not whole:
-        top = top.where(_r.priority < sa.bindparam("below", type_=sa.BigInteger))
-    level = top.cte("level", recursive=True)
-    lower = sa.select(sa.func.max(_r.priority)).where(PENDING, _r.priority < level.c.priority).scalar_subquery()
-    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
+    level = levels("level", None if whole else sa.bindparam("below", type_=sa.BigInteger))
     due = sa.exists().where(PENDING, _r.priority == level.c.priority, _r.due_at <= now())
     return sa.select(level.c.priority).where(level.c.priority.is_not(None), due)
 

@@ -90,7 +90,8 @@ def connect(url: str, schema: str | None = None) -> Engine:
         raw: Any = connection.connection.driver_connection
         if raw.read_only is not reads:
             raw.read_only = reads
-        if local := connection.info.get(_LOCAL):
+        beginning = connection.info[_LOCAL]
+        if local := beginning.reading if reads else beginning.writing:
             connection.exec_driver_sql(local)
 
     event.listen(engine, "connect", _read_any_time)

@@ -1,18 +1,23 @@
 """What operators do to reservations: the adapter of the port ``Interventions``.
 
-Each verb is one conditional statement, so that against a run in progress it wins or loses whole.
+Each verb is a conditional statement: against a run in progress each mail is changed whole, or is left as it is. What
+may concern a whole table is done in portions, each in a transaction of its own: so no lane waits long for a row, and
+no step of a run reads through a great many dead entries of an index.
 """
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.operating_ports import Answer, Changed
+from mailbatch.application.operating_ports import LISTED_BY, Answer, Changed, Purged, Selection
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
-from mailbatch.infrastructure.db.engine import writing
+from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import now, text_of
 
@@ -22,9 +27,20 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
+    from mailbatch.application.operating_ports import Row
+
 _r = mail_reservations.c
 _CHUNK = 500
-"""Ids of one statement: SQLite and PostgreSQL bound the number of parameters."""
+"""Ids of one statement, and rows of one portion: SQLite and PostgreSQL bound the number of parameters."""
+_MANY = 100
+"""Ids that are a portion of more, or as many."""
+_REST = 1.0
+"""How much of the time that a portion takes is left to a run afterwards."""
+_LONGEST_REST = 1.0
+"""Seconds."""
+_SENDING = sa.select(sa.exists().where(_r.status == sa.literal_column("'sending'"), _r.lease_until >= now()))
+_OLD: list[tuple[Status, Any]] = [(s, moment) for moment in (_r.finished_at, _r.created_at) for s in sorted(FINISHED)]
+"""What is purged, each a range of one index: each state by the time of its end, then what has no such time."""
 _OVERDUE = sa.and_(_r.expires_at.is_not(None), _r.expires_at <= now())
 _CANCEL: dict[str, Any] = {"status": Status.CANCELLED.value, "finished_at": now()}
 _REQUEUE: dict[str, Any] = {
@@ -55,7 +71,10 @@ class SqlInterventions:
 
     def cancel_tagged(self, tag: str) -> Changed:
         """Cancel what is still pending under a tag; see the port."""
-        return self._change_all(_r.tag == tag, _in([Status.PENDING]), _CANCEL)
+        cancelled = Changed.of(
+            self._change_all(Selection(tag=tag, status=Status.PENDING), _in([Status.PENDING]), _CANCEL)
+        )
+        return Changed(cancelled.changed, self._others(_r.tag == tag, Status.CANCELLED))
 
     def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[Answer]:
         """Send back to pending; see the port. Verdicts stay: who accepted it before does not get it again."""
@@ -65,12 +84,15 @@ class SqlInterventions:
         """Send back all in one state; see the port."""
         if status not in REQUEUABLE:
             raise ValueError(f"{status.value} reservations cannot be requeued")
-        return self._change_all(_in([status]), sa.not_(_OVERDUE), _REQUEUE)
+        fit = sa.and_(_in([status]), sa.not_(_OVERDUE))
+        return Changed.of(self._change_all(Selection(status=status), fit, _REQUEUE))
 
     def requeue_run(self, run_id: UUID) -> Changed:
         """Send back what a run failed; see the port."""
+        fit = sa.and_(_in([Status.FAILED]), sa.not_(_OVERDUE))
+        requeued = Changed.of(a for ids in self._of_errors(run_id) for a in self._change(ids, fit, _REQUEUE))
         of_run = _r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id))
-        return self._change_all(of_run, sa.and_(_in([Status.FAILED]), sa.not_(_OVERDUE)), _REQUEUE)
+        return Changed(requeued.changed, self._others(of_run, Status.PENDING))
 
     def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
         """Take reservations in doubt for sent; see the port."""
@@ -91,38 +113,90 @@ class SqlInterventions:
                 answers |= {row.id: Answer(row.id, changed=False, status=Status(row.status)) for row in left}
         return [answers.get(i) or Answer(i, changed=False, status=None) for i in ids]
 
-    def purge(self, older_than: float, limit: int) -> int:
-        """Delete a page of what is finished and old; see the port."""
-        until = now(-older_than)
-        # Nothing is finished before it is made: the second condition is what an index can answer.
-        old = sa.and_(sa.func.coalesce(_r.finished_at, _r.created_at) < until, _r.created_at < until)
-        # Whoever requeues some of them has them first.
-        page = sa.select(_r.id).where(_in(FINISHED), old).limit(limit).with_for_update(skip_locked=True)
-        with writing(self.engine) as connection:
-            done = connection.execute(sa.delete(mail_reservations).where(_r.id.in_(page), _in(FINISHED)))
-        return int(done.rowcount)
+    def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
+        """Delete a page of what is finished and old; see the port.
 
-    def purge_runs(self, older_than: float) -> int:
-        """Delete old reports; their errors and lanes go with them."""
-        with writing(self.engine) as connection:
-            done = connection.execute(sa.delete(batch_runs).where(batch_runs.c.finished_at < now(-older_than)))
-        return int(done.rowcount)
+        Each page begins where the last one ended: the entries of an index that are dead by then are not read again.
+        """
+        number, *last = after.place if after is not None and after.place is not None else (0,)
+        status, moment = _OLD[number]
+        old = [_r.status == sa.literal_column(f"'{status.value}'"), moment < now(-older_than)]
+        # What is finished has a time, unless it came so by a plain INSERT. The partial index is chosen by this.
+        old.append(_r.finished_at.is_(None) if moment is _r.created_at else moment.is_not(None))
+        if last:
+            key = (sa.literal(value, column.type) for value, column in zip(last, (moment, _r.id), strict=True))
+            old.append(sa.tuple_(moment, _r.id) > sa.tuple_(*key))
+        # Whoever requeues some of them has them first.
+        page = sa.select(_r.id).where(*old).order_by(moment, _r.id).limit(limit).with_for_update(skip_locked=True)
+        deletion = sa.delete(mail_reservations).where(_r.id.in_(page), _in(FINISHED)).returning(moment, _r.id)
+        with _giving_way(self.engine) as connection:
+            gone = connection.execute(deletion).all()
+        if len(gone) == limit:
+            # As text, for so both databases order ids.
+            return Purged(limit, (number, *max(map(tuple, gone), key=lambda row: (row[0], str(row[1])))))
+        return Purged(len(gone), (number + 1,) if number + 1 < len(_OLD) else None)
+
+    def purge_runs(self, older_than: float, limit: int = _CHUNK) -> int:
+        """Delete old reports; their errors and lanes go with them. See the port."""
+        runs, deleted, last = batch_runs.c, 0, None
+        while True:
+            old = sa.select(runs.run_id).where(runs.finished_at < now(-older_than)).order_by(runs.run_id).limit(limit)
+            if last is not None:
+                old = old.where(runs.run_id > last)
+            with _giving_way(self.engine) as connection:
+                ids = connection.execute(old).scalars().all()
+                connection.execute(sa.delete(batch_runs).where(runs.run_id.in_(ids)))
+            deleted += len(ids)
+            if len(ids) < limit:
+                return deleted
+            last = ids[-1]
 
     def _change(self, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]) -> list[Answer]:
         answers: dict[UUID, Answer] = {}
-        with writing(self.engine) as connection:
+        with writing(self.engine) if len(ids) < _MANY else _giving_way(self.engine) as connection:
             for chunk in _chunks(ids):
                 answers |= change(connection, chunk, condition, values)
         return [answers[reservation_id] for reservation_id in ids]
 
     def _change_all(
-        self, whole: sa.ColumnElement[bool], condition: sa.ColumnElement[bool], values: dict[str, Any]
-    ) -> Changed:
-        """Change what is of ``whole`` and meets ``condition``; count what is of ``whole`` and was left."""
-        left = sa.select(_r.status, sa.func.count()).where(whole, _r.status != values["status"]).group_by(_r.status)
-        with writing(self.engine) as connection:
-            done = connection.execute(_update(sa.and_(whole, condition)).values(values))
-            return Changed(int(done.rowcount), {Status(status): n for status, n in connection.execute(left)})
+        self, which: Selection, condition: sa.ColumnElement[bool], values: dict[str, Any]
+    ) -> Iterator[Answer]:
+        """Change all of ``which`` that is there now; what comes meanwhile is left."""
+        after: Row | None = None
+        stored = SqlReservations(self.engine)
+        while rows := stored.select(which, LISTED_BY, after, _CHUNK):
+            yield from self._change([row["id"] for row in rows], condition, values)
+            after = rows[-1]
+
+    def _of_errors(self, run_id: UUID) -> Iterator[Sequence[UUID]]:
+        """The reservations of a run's errors, a portion at a time; one may come more than once."""
+        c = run_errors.c
+        page = sa.select(c.item_index, c.reservation_id).where(c.run_id == run_id).order_by(c.item_index).limit(_CHUNK)
+        last = -1
+        while True:
+            with reading(self.engine) as connection:
+                rows = connection.execute(page.where(c.item_index > last)).all()
+            if not rows:
+                return
+            yield list(dict.fromkeys(row.reservation_id for row in rows if row.reservation_id is not None))
+            last = rows[-1].item_index
+
+    def _others(self, whole: sa.ColumnElement[bool], aim: Status) -> dict[Status, int]:
+        """How many of ``whole`` are in each other state than the one aimed at."""
+        left = sa.select(_r.status, sa.func.count()).where(whole, _r.status != aim.value).group_by(_r.status)
+        with reading(self.engine) as connection:
+            return {Status(status): n for status, n in connection.execute(left)}
+
+
+@contextmanager
+def _giving_way(engine: Engine) -> Iterator[Connection]:
+    """A transaction that changes many rows; after it a run that is sending has the database as long to itself."""
+    began = time.monotonic()
+    with writing(engine) as connection:
+        yield connection
+        sending = connection.scalar(_SENDING)
+    if sending:
+        time.sleep(min(_LONGEST_REST, _REST * (time.monotonic() - began)))
 
 
 def cancel(connection: Connection, reservation_id: UUID) -> Answer:

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import now
 
@@ -20,10 +21,7 @@ def oldest_due(*, expired: bool = False) -> Any:
     A mail whose time has passed is due no more, though it is pending until the next run marks it; with ``expired`` it
     counts as well.
     """
-    name = "waiting_level" if expired else "due_level"
-    level = sa.select(sa.func.max(_r.priority).label("priority")).where(_PENDING).cte(name, recursive=True)
-    lower = sa.select(sa.func.max(_r.priority)).where(_PENDING, _r.priority < level.c.priority).scalar_subquery()
-    level = level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))
+    level = levels("waiting_level" if expired else "due_level")
     first = sa.select(_r.due_at).where(_PENDING, _r.priority == level.c.priority, _r.due_at <= now())
     if not expired:
         first = first.where(sa.or_(_r.expires_at.is_(None), _r.expires_at > now()))

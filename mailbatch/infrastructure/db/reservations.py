@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.operating_ports import Stored
+from mailbatch.application.operating_ports import Counted, Found, Stored, moment_of
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
-from mailbatch.domain.reservation import MAIL_FIELDS
+from mailbatch.domain.reservation import MAIL_FIELDS, Status
 from mailbatch.infrastructure.db.answers import finish
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
-from mailbatch.infrastructure.db.selecting import counted, newest
+from mailbatch.infrastructure.db.searching import Looks
+from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.traces import keep
@@ -151,16 +152,64 @@ class SqlReservations:
 
     def select(self, which: Selection, columns: Collection[str] | None, after: Row | None, limit: int) -> list[Row]:
         """Read a page of reservations; see the port."""
-        keys = newest(which, after, limit)
-        wanted = [_r[name] for name in columns] if columns is not None else list(_r)
-        statement = sa.select(*wanted).join(keys, keys.c.id == _r.id).order_by(keys.c.moment.desc(), keys.c.id.desc())
-        with reading(self.engine) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+        return self.search(which, columns, after, limit).rows
+
+    def search(
+        self,
+        which: Selection,
+        columns: Collection[str] | None,
+        after: Row | None,
+        limit: int,
+        within: float | None = None,
+    ) -> Found:
+        """Read a page of reservations, or what of it is found ``within`` some seconds; see the port."""
+        looks = Looks(self.engine, which, within)
+        place = None if after is None else (moment_of(after, which), after["id"])
+        rows: list[Row] = []
+        while len(rows) < limit:
+            wanted = limit - len(rows)
+            look = looks.next(place, wanted)
+            if look is None:
+                return Found(rows, _behind(place))
+            found = looks.read(look.page(columns, wanted))
+            rows += [_row(row) for row in found if row[FITS]]
+            if not found or (len(found) < wanted and not found[-1][LAST]):
+                break
+            place = found[-1][MOMENT], found[-1][ID]
+        return Found(rows, None)
 
     def count(self, which: Selection, cap: int) -> int:
         """Count them up to a cap; see the port."""
-        with reading(self.engine) as connection:
-            return int(connection.execute(counted(which, cap)).scalar_one())
+        return self.estimate(which, cap).many
+
+    def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
+        """Count them up to a cap, or those that are found ``within`` some seconds; see the port."""
+        looks, many = Looks(self.engine, which, within), 0
+        place: tuple[Any, Any] | None = None
+        while (look := looks.next(place, cap + 1)) is not None:
+            found = looks.read(look.count())[0]
+            many += found["many"]
+            if many > cap:
+                return Counted(cap + 1, exact=False)
+            if found[ID] is None:
+                return Counted(many, exact=True)
+            place = found[MOMENT], found[ID]
+        return Counted(many, exact=False)
+
+
+def _row(found: Any) -> Row:
+    row = dict(found)
+    for name in (ID, MOMENT, FITS, LAST):
+        del row[name]
+    return row
+
+
+def _behind(place: tuple[Any, Any] | None) -> Row | None:
+    """A row that stands at ``place`` in a list, whatever its state is."""
+    if place is None:
+        return None
+    moment, own = place
+    return {"id": own, "status": Status.SENT.value, "created_at": moment, "finished_at": moment}
 
 
 class _NotAllNew(Exception):

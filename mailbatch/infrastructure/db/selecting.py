@@ -1,97 +1,226 @@
-"""Which rows a ``Selection`` means: for each state a range of one index, so that a list never sorts the table."""
+"""Which rows a ``Selection`` means, newest first, in looks that each read a bounded number of rows.
+
+An index gives the rows of a state, of a tag, of a time and of a run in order: they are read as far as they are shown.
+No index knows a part of the recipients or a reply: there a look compares row after row, and says at which row it ended,
+so that the next one goes on behind it. The time of one look does not depend on the size of the table.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.operating_ports import moment_of
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import Guid, now
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Row, Selection
+    from mailbatch.application.operating_ports import Selection
 
 _r = mail_reservations.c
+RARE = 10_000
+"""Up to so many rows that an index finds by a tag, or by a text, are read whole, whatever else is asked of them."""
+ID, MOMENT, FITS, LAST = "_id", "_moment", "_fits", "_last"
+"""What each row of a look bears beside its columns: its place, whether it is meant, whether it ends a full look."""
+_REFUSING = "45"
+_KNOWN = ("id", "status", "created_at", "finished_at", "tag", "recipients", "reply_code")
 
 
-def newest(which: Selection, after: Row | None, limit: int) -> sa.Subquery:
-    """The keys (``id``, ``moment``) of a page: of each state its newest, of these the newest."""
-    each = sa.union_all(*(_newest_of(which, status, after, limit) for status in _statuses(which))).subquery()
-    return sa.select(each.c.id, each.c.moment).order_by(each.c.moment.desc(), each.c.id.desc()).limit(limit).subquery()
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What ``which`` means behind ``after``, the time and the id of a row; ``rows`` are read at most.
 
+    ``few`` is that field of ``which`` (``tag`` or ``to``) by which alone an index finds ``RARE`` rows at most.
+    """
 
-def counted(which: Selection, cap: int) -> sa.Select[Any]:
-    """How many there are; counted up to one more than ``cap``."""
-    each = sa.union_all(
-        *(
-            sa.select(sa.select(_r.id).where(*_conditions(which, status)).limit(cap + 1).subquery())
-            for status in _statuses(which)
+    which: Selection
+    few: str | None
+    after: tuple[Any, Any] | None
+    rows: int
+
+    def page(self, columns: Collection[str] | None, limit: int) -> sa.Select[Any]:
+        """Select the first ``limit`` rows that fit, with ``columns`` (None: all), and the last of a look that is full.
+
+        Each has also ``ID``, ``MOMENT``, ``FITS`` and ``LAST``.
+        """
+        found = self._numbered()
+        meant = sa.or_(found.c.fits, found.c.number == self.rows)
+        keys = sa.select(found).where(meant).order_by(found.c.moment.desc(), found.c.id.desc()).limit(limit).subquery()
+        wanted = [_r[name] for name in columns] if columns is not None else list(_r)
+        last: sa.ColumnElement[bool] = keys.c.number == self.rows
+        place = (keys.c.id.label(ID), keys.c.moment.label(MOMENT), keys.c.fits.label(FITS), last.label(LAST))
+        page: sa.Select[Any] = sa.select(*wanted, *place)
+        return page.join(keys, keys.c.id == _r.id).order_by(keys.c.moment.desc(), keys.c.id.desc())
+
+    def count(self) -> sa.Select[Any]:
+        """Select how many fit, as ``many``, and the ``ID`` and ``MOMENT`` of the last row of a look that is full.
+
+        Where nothing is compared all that are read fit, and the place is NULL.
+        """
+        if not compares(self.which, self.few):
+            return self._count_all()
+        found = self._numbered()
+        full = found.c.number == self.rows
+        # PostgreSQL knows no maximum of UUIDs.
+        last = sa.func.max(sa.case((full, sa.cast(found.c.id, sa.Text))))
+        columns: tuple[sa.ColumnElement[Any], ...] = (
+            sa.func.count(sa.case((found.c.fits, 1))).label("many"),
+            sa.type_coerce(last, Guid).label(ID),
+            sa.func.max(sa.case((full, found.c.moment)), type_=found.c.moment.type).label(MOMENT),
         )
-    ).subquery()
-    return sa.select(sa.func.count()).select_from(sa.select(each.c.id).limit(cap + 1).subquery())
+        return sa.select(*columns)
+
+    def _count_all(self) -> sa.Select[Any]:
+        one: sa.Label[int] = sa.literal_column("1", sa.Integer).label("one")
+        # In the order of an index: else PostgreSQL may read the table, to its end if what is meant stands there.
+        ranges = [
+            sa.select(one).where(*s.where).order_by(s.moment.desc()).limit(self.rows).subquery()
+            for s in _sources(self.which, self.few)
+        ]
+        each = sa.union_all(*(sa.select(*some.c) for some in ranges)).subquery()
+        counted = sa.select(each.c.one).limit(self.rows).subquery()
+        columns: tuple[sa.ColumnElement[Any], ...] = (
+            sa.func.count().label("many"),
+            sa.null().label(ID),
+            sa.null().label(MOMENT),
+        )
+        return sa.select(*columns).select_from(counted)
+
+    def _numbered(self) -> sa.Subquery:
+        sources = [self._newest_of(source) for source in _sources(self.which, self.few)]
+        each = sa.union_all(*(sa.select(*s.c) for s in sources)).subquery() if len(sources) > 1 else sources[0]
+        order = each.c.moment.desc(), each.c.id.desc()
+        newest = sa.select(*each.c).order_by(*order).limit(self.rows).subquery()
+        number = sa.func.row_number().over(order_by=(newest.c.moment.desc(), newest.c.id.desc()))
+        return sa.select(*newest.c, number.label("number")).subquery()
+
+    def _newest_of(self, source: _Source) -> sa.Subquery:
+        where = list(source.where)
+        if self.after is not None:
+            key = zip(self.after, (source.moment, source.id), strict=True)
+            where.append(
+                sa.tuple_(source.moment, source.id) < sa.tuple_(*(sa.literal(value, of.type) for value, of in key))
+            )
+        columns = source.id.label("id"), source.moment.label("moment"), source.fits.label("fits")
+        return (
+            sa.select(*columns)
+            .where(*where)
+            .order_by(source.moment.desc(), source.id.desc())
+            .limit(self.rows)
+            .subquery()
+        )
+
+
+def compares(which: Selection, few: str | None) -> bool:
+    """Whether rows have to be compared, because no index knows which are meant."""
+    return any(source.compares for source in _sources(which, few))
+
+
+def among(which: Selection, field: str) -> sa.Select[Any]:
+    """Count what ``field`` of ``which`` alone means, up to one more than ``RARE``."""
+    found = sa.select(_r.id).where(_by(which, field)).limit(RARE + 1)
+    return sa.select(sa.func.count()).select_from(found.subquery())
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A range of one index in the order of ``moment`` and ``id``, and what of it is meant."""
+
+    where: list[sa.ColumnElement[bool]]
+    id: sa.ColumnElement[UUID]
+    moment: sa.ColumnElement[Any]
+    compared: list[sa.ColumnElement[bool]]
+
+    @property
+    def compares(self) -> bool:
+        return bool(self.compared)
+
+    @property
+    def fits(self) -> sa.ColumnElement[bool]:
+        return sa.func.coalesce(sa.and_(*self.compared), sa.false()) if self.compared else sa.true()
+
+
+def _sources(which: Selection, few: str | None) -> Iterator[_Source]:
+    if few is not None:
+        yield _of_few(which, few)
+    elif which.tag is not None and which.status is None and not which.timed:
+        yield _Source([_r.tag == which.tag], _r.id, _r.created_at, _compared(which, _r, tag=False))
+    else:
+        for status in _statuses(which):
+            yield _of_status(which, status)
+
+
+def _by(which: Selection, field: str) -> sa.ColumnElement[bool]:
+    return _r.tag == which.tag if field == "tag" else _r.recipients.icontains(which.to, autoescape=True)
+
+
+def _of_few(which: Selection, field: str) -> _Source:
+    # LIMIT keeps the planner from looking for them in another way.
+    few = sa.select(*(_r[name] for name in _KNOWN)).where(_by(which, field)).limit(RARE + 1).subquery()
+    moment: sa.ColumnElement[Any] = few.c.created_at
+    if which.timed:
+        moment = sa.case((few.c.status.in_(sorted(FINISHED)), few.c.finished_at), else_=few.c.created_at)
+    where = [*_timed(which, moment), *_compared(which, few.c)]
+    if which.status is not None:
+        where.append(few.c.status == which.status.value)
+    if which.timed:
+        where.append(moment.is_not(None))
+    return _Source(where, few.c.id, moment, [])
+
+
+def _of_status(which: Selection, status: Status) -> _Source:
+    moment = _r.finished_at if which.timed and status in FINISHED else _r.created_at
+    where = [_r.status == sa.literal_column(f"'{status.value}'"), *_timed(which, moment)]
+    if moment is _r.finished_at:
+        # So that the partial index is seen to fit.
+        where.append(moment.is_not(None))
+    if which.run_id is not None:
+        where += _of_run(which.run_id, status)
+    return _Source(where, _r.id, moment, _compared(which, _r))
 
 
 def _statuses(which: Selection) -> list[Status]:
     statuses = [which.status] if which.status else list(Status)
-    if which.reply is not None and which.reply[0] in "45" and len(statuses) > 1:
+    if which.reply is not None and which.reply[0] in _REFUSING and len(statuses) > 1:
         # What was sent, which is most, was not answered with these: it need not be looked through.
         statuses.remove(Status.SENT)
     return statuses
 
 
-def _newest_of(which: Selection, status: Status, after: Row | None, limit: int) -> sa.Select[Any]:
-    moment = _moment(which, status)
-    conditions = _conditions(which, status)
-    if after is not None:
-        last = sa.literal(moment_of(after, which), moment.type), sa.literal(after["id"], _r.id.type)
-        conditions.append(sa.tuple_(moment, _r.id) < sa.tuple_(*last))
-    keys = (
-        sa.select(_r.id, moment.label("moment"))
-        .where(*conditions)
-        .order_by(moment.desc(), _r.id.desc())
-        .limit(limit)
-        .subquery()
-    )
-    return sa.select(keys.c.id, keys.c.moment)
-
-
-def _moment(which: Selection, status: Status) -> sa.ColumnElement[Any]:
-    return _r.finished_at if which.timed and status in FINISHED else _r.created_at
-
-
-def _conditions(which: Selection, status: Status) -> list[sa.ColumnElement[bool]]:
-    conditions = [_r.status == sa.literal_column(f"'{status.value}'")]
-    moment = _moment(which, status)
-    if moment is _r.finished_at:
-        # So that the partial index is seen to fit.
-        conditions.append(moment.is_not(None))
-    if which.tag is not None:
-        conditions.append(_r.tag == which.tag)
-    if which.to is not None:
-        conditions.append(_r.recipients.icontains(which.to, autoescape=True))
+def _timed(which: Selection, moment: sa.ColumnElement[Any]) -> list[sa.ColumnElement[bool]]:
+    conditions = []
     if which.since is not None:
         conditions.append(moment >= which.since)
     if which.until is not None:
         conditions.append(moment < which.until)
-    if which.reply is not None:
-        conditions.append(_replied(which.reply))
-    if which.run_id is not None:
-        conditions += _of_run(which.run_id, status)
     return conditions
 
 
-def _replied(reply: str) -> sa.ColumnElement[bool]:
+def _compared(which: Selection, c: Any, *, tag: bool = True) -> list[sa.ColumnElement[bool]]:
+    conditions = []
+    if tag and which.tag is not None:
+        conditions.append(c.tag == which.tag)
+    if which.to is not None:
+        conditions.append(c.recipients.icontains(which.to, autoescape=True))
+    if which.reply is not None:
+        conditions.append(_replied(which.reply, c.reply_code))
+        if which.status is None and which.reply[0] in _REFUSING:
+            conditions.append(c.status != Status.SENT.value)
+    return conditions
+
+
+def _replied(reply: str, code: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
     if reply == "none":
-        return _r.reply_code.is_(None)
+        return code.is_(None)
     if reply.endswith("xx"):
         first = int(reply[0]) * 100
-        return _r.reply_code.between(first, first + 99)
-    return _r.reply_code == int(reply)
+        return code.between(first, first + 99)
+    return code == int(reply)
 
 
 def _of_run(run_id: UUID, status: Status) -> list[sa.ColumnElement[bool]]:

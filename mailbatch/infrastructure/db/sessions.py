@@ -7,7 +7,7 @@ SET once. All else is said in each BEGIN or by SET LOCAL, and that only where th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailbatch.domain.errors import StoreError
 
@@ -21,7 +21,9 @@ _ENCODING = "UTF8"
 _LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 # transaction_timeout is new in 17. An interval reads "100ms" as "2min" or "1d"; 0 is no limit.
 _SECONDS = ", ".join(f"extract(epoch FROM current_setting('{name}', true)::interval)::float8" for name in _LIMITS)
-_LOOK = f"SELECT current_setting('synchronous_commit'), {_SECONDS}"
+_LOOK = f"SELECT current_setting('synchronous_commit'), current_setting('jit', true), {_SECONDS}"
+_NO_JIT = "SET LOCAL jit = off"
+"""For what only reads: to compile such a statement takes longer (0.7 s) than to run it."""
 WITHOUT_LIMITS = (
     "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN "
     "('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
@@ -29,8 +31,15 @@ WITHOUT_LIMITS = (
 """For one transaction that may take as long as it does: a migration."""
 
 
-def settle_in(raw: psycopg.Connection[Any], place: str) -> str | None:
-    """Set what outlives a transaction; return what each transaction has to begin with, None for nothing.
+class Beginning(NamedTuple):
+    """What a transaction has to begin with, as SQL; None for nothing."""
+
+    writing: str | None
+    reading: str | None
+
+
+def settle_in(raw: psycopg.Connection[Any], place: str) -> Beginning:
+    """Set what outlives a transaction; return what each transaction has to begin with.
 
     Closes ``raw`` and raises ``StoreError`` if the database at ``place`` cannot hold every text.
     """
@@ -57,10 +66,11 @@ def _ensure_encoding(raw: psycopg.Connection[Any], place: str) -> None:
         )
 
 
-def _local(synchronous_commit: str, *limits: float | None) -> str | None:
-    """The defaults that break a promise, put right for one transaction."""
+def _local(synchronous_commit: str, jit: str | None, *limits: float | None) -> Beginning:
+    """The defaults that break a promise, or make somebody wait, put right for one transaction."""
     found = zip(_LIMITS, limits, strict=True)
     short = [f"SET LOCAL {name} = '{SHORTEST}s'" for name, seconds in found if seconds and seconds < SHORTEST]
     # Off: a crash of the server forgets commits, and with them what was sent.
     durable = ["SET LOCAL synchronous_commit = on"] if synchronous_commit == "off" else []
-    return "; ".join(short + durable) or None
+    quick = [_NO_JIT] if jit == "on" else []
+    return Beginning("; ".join(short + durable) or None, "; ".join(short + durable + quick) or None)

@@ -11,6 +11,7 @@ from mailbatch.application.ports import ClaimedMail
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.priorities import highest
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import Guid, Timestamp, now
@@ -65,11 +66,9 @@ class SqlUpcoming:
             priority = self._next_priority(priority)
 
     def _next_priority(self, below: int | None) -> int | None:
-        highest = sa.select(sa.func.max(_r.priority)).where(_PENDING)
-        if below is not None:
-            highest = highest.where(_r.priority < below)
+        lower = None if below is None else sa.literal(below, sa.BigInteger)
         with reading(self.engine) as connection:
-            found: int | None = connection.execute(highest).scalar_one()
+            found: int | None = connection.execute(highest(lower)).scalar_one()
         return found
 
     def _page(self, by: datetime | None, priority: int, after: Any, limit: int) -> list[Any]:

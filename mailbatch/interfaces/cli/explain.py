@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
 from mailbatch.interfaces.cli.opening import opened
-from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json, to_json
+from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, to_json
 from mailbatch.interfaces.cli.which import read_selection
 
 if TYPE_CHECKING:
@@ -50,13 +51,17 @@ def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json:
 
 
 def _newest(parts: Parts, to: str | None, limit: int) -> Sequence[Row]:
-    from mailbatch.application.inquire import ListReservations
-
-    listed = ListReservations(parts.reservations)
-    rows = list(listed(read_selection({"to": to}), limit, ("id", "recipients")))
-    if not rows:
+    columns = {*LISTED_BY, "recipients"}
+    found = parts.reservations.search(read_selection({"to": to}), columns, None, limit, PATIENCE)
+    if not found.rows and found.further:
+        back = moment(found.further["created_at"], parts.settings.timezone)
+        raise click.ClickException(
+            f"no reservation made since {back} has recipients that contain {to}; `mailbatch list --to {to} --whole` "
+            "looks through all"
+        )
+    if not found.rows:
         raise click.ClickException(f"there is no reservation whose recipients contain {to}")
-    return rows
+    return found.rows
 
 
 def _print(found: Explanation) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
 from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.opening import opened
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from mailbatch.application.operating_ports import Row, Selection
     from mailbatch.bootstrap import Parts
 
-_COUNTED = 100_000
-"""Reservations that are counted at most to say how many more there are."""
+_COUNTED, _COUNTED_WITHIN = 10_000, 0.2
+"""Reservations that are counted at most to say how many more there are, and the seconds for that."""
 _TROUBLED = frozenset({Status.FAILED, Status.IN_DOUBT, Status.EXPIRED})
 _LISTED = (
     "id",
@@ -50,24 +51,30 @@ _LISTED = (
 @click.command("list")
 @filter_options()
 @click.option("--limit", type=Count(), default=50, show_default=True)
+@click.option("--whole", is_flag=True, help="Look through all there are, however long that takes; --json always does.")
 @as_json
-def list_command(*, limit: int, as_json: bool, **given: Any) -> None:
+def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> None:
     """List reservations, newest first.
 
     With --status failed (or in_doubt, expired) the last error stands beside each. With --since, --until or --run
-    finished ones go by when they were finished.
+    finished ones go by when they were finished. A filter that no index answers, such as --to, is looked for during
+    about a second; the last line says how far back that came.
     """
     from mailbatch.application.inquire import ListReservations
 
     which = read_selection(given)
     with opened() as parts:
-        listed = ListReservations(parts.reservations)
         if as_json:
-            print_json_list(listed(which, limit))
+            print_json_list(ListReservations(parts.reservations)(which, limit))
             return
-        rows = list(listed(which, limit + 1, _LISTED))
-        _print_list(rows[:limit], parts.settings.timezone, troubled=which.status in _TROUBLED)
-        if len(rows) > limit:
+        columns = {*_LISTED, *LISTED_BY}
+        found = parts.reservations.search(which, columns, None, limit + 1, None if whole else PATIENCE)
+        rows = found.rows
+        _print_list(rows[:limit], parts.settings.timezone, troubled=which.status in _TROUBLED, so_far=found.further)
+        if found.further:
+            back = moment(found.further["created_at"], parts.settings.timezone)
+            click.echo(f"looked back as far as {back}; --whole looks through all, --since no further", err=True)
+        elif len(rows) > limit:
             # On stderr: whoever counts lines counts mails.
             click.echo(f"the newest {limit:,} of {_counted(parts, which)}; --limit shows more", err=True)
 
@@ -78,11 +85,11 @@ def _subject(row: Row) -> str:
 
 
 def _counted(parts: Parts, which: Selection) -> str:
-    many = parts.reservations.count(which, _COUNTED)
-    return f"{many:,}" if many <= _COUNTED else f"more than {_COUNTED:,}"
+    counted = parts.reservations.estimate(which, _COUNTED, _COUNTED_WITHIN)
+    return f"{counted.many:,}" if counted.exact else f"more than {min(counted.many, _COUNTED):,}"
 
 
-def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool) -> None:
+def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool, so_far: Row | None) -> None:
     columns = [("ID", "fixed"), ("STATUS", "fixed"), ("WHEN", "fixed"), ("TO", "text")]
     names = ["recipients"]
     if troubled:
@@ -99,7 +106,7 @@ def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool) -> None:
         shown = {**row, "subject": _subject(row)}
         return [str(row["id"]), *state, when, *(shown[name] or "" for name in names)]
 
-    print_table(columns, map(cells, rows), "no reservations")
+    print_table(columns, map(cells, rows), "no reservations so far" if so_far else "no reservations")
 
 
 @click.command

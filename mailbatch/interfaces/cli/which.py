@@ -72,9 +72,9 @@ def agreed(parts: Parts, act: Act, which: Selection, *, yes: bool) -> None:
     from mailbatch.application.bulk import PreviewBulk
 
     found = PreviewBulk(parts.reservations)(act, which)
-    if not found.affects:
+    if found.exact and not found.affects:
         return
-    many = f"{act.value} affects {'' if found.exact else 'more than '}{found.affects:,}"
+    many = f"{act.value} affects {found.affects:,}{'' if found.exact else ' or more'}"
     many += " reservation" if found.affects == 1 else " reservations"
     if not sys.stdin.isatty():
         raise click.ClickException(f"{many}, and there is nobody to ask; add --yes to do it")

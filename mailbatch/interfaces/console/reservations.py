@@ -20,7 +20,7 @@ from mailbatch.interfaces.console.asked import Filtered, from_form
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.documents import said
-from mailbatch.interfaces.http.asking import page_of, parts_of
+from mailbatch.interfaces.http.asking import parts_of, searched
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.reservations import act_on
@@ -36,13 +36,14 @@ router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=
 
 PAGE = 50
 _MOST_COUNTED = 10_000
+_COUNTED_WITHIN = 0.3
+"""Seconds."""
 _OLDEST_COUNTS = 10.0
 """Seconds: so old may be the counts beside the names of the states."""
 _COLUMNS = {
     *("id", "status", "recipients", "subject", "template", "tag", "attempts", "last_error", "reply_code", "reply_text"),
     *("due_at", "sent_at", "finished_at", "created_at"),
 }
-_KEY = ("id", "status", "created_at", "finished_at")
 _LONGEST_TEXT = 50_000
 """Characters of a body that the page shows."""
 MAIL_POLICY = (
@@ -66,11 +67,12 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
     rows: list[Row] = []
     following: str | None = None
     many: int | None = None
+    further: Row | None = None
     try:
         which, columns = asked.selection(), {*_COLUMNS, *LISTED_BY}
-        select = parts_of(request).reservations.select
-        rows, following = page_of(lambda after, most: select(which, columns, after, most), cursor, _KEY, PAGE)
-        many = None if cursor else len(rows) if following is None else _counted(parts_of(request), which)
+        rows, following, further = searched(parts_of(request), which, columns, cursor, PAGE)
+        if not cursor and not further:
+            many = len(rows) if following is None else _counted(parts_of(request), which)
     except InvalidReservation as error:
         problems = error.problems
     return show(
@@ -86,6 +88,7 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
         many=many,
         most=_MOST_COUNTED,
         next=asked.link("/reservations", cursor=following) if following else None,
+        further=further,
         later=cursor is not None,
         census=snapshots_of(request).now(at_most=_OLDEST_COUNTS).census,
         acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),
@@ -98,7 +101,8 @@ def _counted(parts: Parts, which: Selection) -> int | None:
         return None
     if which == Selection(status=which.status):
         return None
-    return parts.reservations.count(which, _MOST_COUNTED)
+    counted = parts.reservations.estimate(which, _MOST_COUNTED, _COUNTED_WITHIN)
+    return counted.many if counted.exact or counted.many > _MOST_COUNTED else None
 
 
 @router.post("/search")

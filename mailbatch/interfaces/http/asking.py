@@ -13,19 +13,20 @@ from uuid import UUID
 from fastapi import Depends, Query, Request
 
 from mailbatch.application.filters import read_filter
-from mailbatch.application.operating_ports import Selection
+from mailbatch.application.operating_ports import PATIENCE, Selection
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.moment import OddMoment
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
 from mailbatch.interfaces.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
 
 _LONGEST_CURSOR = 500
+_PLACE = ("id", "status", "created_at", "finished_at")
 _CUT = 36
 """Characters of a text in a cursor: those of an id."""
 _LAST_INDEX = 2**31 - 1
@@ -129,6 +130,22 @@ def page_of(
             raise
         raise _no_cursor() from error
     return rows[:limit], cursor_of(rows[limit - 1], *names) if len(rows) > limit else None
+
+
+def searched(
+    parts: Parts, which: Selection, columns: Collection[str], cursor: str | None, limit: int
+) -> tuple[list[Row], str | None, Row | None]:
+    """A page of a list of reservations, the cursor of the next one, and how far back it looked if its time was up."""
+    further: Row | None = None
+
+    def read(after: Row | None, most: int) -> list[Row]:
+        nonlocal further
+        found = parts.reservations.search(which, columns, after, most, PATIENCE)
+        further = found.further
+        return found.rows
+
+    rows, following = page_of(read, cursor, _PLACE, limit)
+    return rows, following or (cursor_of(further, *_PLACE) if further else None), further
 
 
 def _no_cursor() -> Problem:

@@ -21,7 +21,7 @@ from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.documents import of_answer, said
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, page_of, parts_of
+from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, parts_of, searched
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
@@ -38,7 +38,6 @@ router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 MOST = 500
 """Mails of one request."""
 LISTED = tuple(shapes.Listed.model_fields)
-_KEY = ("id", "status", "created_at", "finished_at")
 _ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 
@@ -160,12 +159,14 @@ def _result(result: Stored | MailbatchError, warning: str | None) -> dict[str, A
 def list_reservations(
     request: Request, _caller: Reader, which: Filter, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """Go on with the cursor in `next`. There is no total: counting millions would take longer than any page.
+    """Go on with the cursor in `next` until it is null. There is no total: counting millions would take too long.
+
+    No index knows `to`, `reply`, or `tag` with others: they are looked for during half a second. Then a page may hold
+    fewer than `limit`, or none, and `next` goes on where it ended.
 
     With `since`, `until` or `run` finished ones go by when they were finished, the last first.
     """
-    stored, columns = parts_of(request).reservations, {*LISTED, *LISTED_BY}
-    rows, following = page_of(lambda after, most: stored.select(which, columns, after, most), cursor, _KEY, limit)
+    rows, following, _ = searched(parts_of(request), which, {*LISTED, *LISTED_BY}, cursor, limit)
     return answer({"items": [{name: row[name] for name in LISTED} for row in rows], "next": following})
 
 

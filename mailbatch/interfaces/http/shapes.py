@@ -209,7 +209,7 @@ class BulkPreview(BaseModel):
 
     model_config = _shape({"affects": 1204, "exact": True, "confirm": "eyJhY3Qi…"})
     affects: int
-    exact: bool = Field(description="False: there are more than were counted.")
+    exact: bool = Field(description="False: there may be more than were counted.")
     confirm: str = Field(description="Send it with the same filter within five minutes to have it done.")
 
 
