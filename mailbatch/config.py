@@ -42,6 +42,8 @@ SHORTEST_TOKEN = 16
 _HIGHEST_PORT = 65_535
 # What Kubernetes sets for a Service that is called mailbatch.
 _OF_KUBERNETES = re.compile(rf"{PREFIX}(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT(?:_\d+_\w+)?)")
+# RFC 9110 §5.6.2.
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NEAR = 0.62
 """How similar a name behind the prefix is to a setting's, if it is most likely a slip."""
 _HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
@@ -121,6 +123,7 @@ class Settings(BaseSettings):
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     api_token: SecretStr | None = None
     api_read_token: SecretStr | None = None
+    user_header: str | None = None
     heartbeat_file: Annotated[Path | None, AfterValidator(_place)] = None
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "INFO"
@@ -202,6 +205,13 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError("must be base64 behind whsec_, or any text that does not begin so") from error
         return secret
+
+    @field_validator("user_header")
+    @classmethod
+    def _header(cls, name: str | None) -> str | None:
+        if name is not None and not _FIELD_NAME.fullmatch(name):
+            raise ValueError("must be the name of a header field, such as X-Forwarded-User")
+        return name
 
     @field_validator("timezone")
     @classmethod

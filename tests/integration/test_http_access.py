@@ -195,6 +195,20 @@ def test_beyond_so_many_requests_at_once_only_probes_are_served(locked, monkeypa
     assert locked.client.get("/api/actions").status_code == 200
 
 
+def test_an_act_is_noted_with_who_is_logged_in_at_the_proxy_where_that_is_said(sqlite_url):
+    settings = {"database_url": sqlite_url, "redis_url": "redis://127.0.0.1:1", "api_token": OPERATE}
+    names = {"X-User": "ann", "x-user": "Zoë\x9b".encode(), "Other": "eve"}
+    with Api({**settings, "user_header": "X-User"}, OPERATE) as api:
+        for name, value in names.items():
+            api.client.post("/api/pause", json={}, headers=[(name.encode(), value)])
+        assert api.client.post("/api/pause", json={}, headers={"X-User": "ann", "Authorization": ""}).status_code == 401
+        actors = [action["actor"] for action in api.get("/api/actions")["items"]]
+    assert actors == ["api:operate", "api:Zoë?", "api:ann"]
+    with Api(settings, OPERATE) as api:
+        api.client.post("/api/pause", json={}, headers={"X-User": "ann"})
+        assert api.get("/api/actions")["items"][0]["actor"] == "api:operate"
+
+
 def test_who_guesses_has_to_wait_and_with_the_right_token_too(locked):
     guesser = locked.asking("wrong")
     statuses = [guesser.get("/api/runs").status_code for _ in range(FAILURES + 1)]

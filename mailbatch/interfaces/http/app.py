@@ -55,6 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.gate = gate = Gate(
         settings.api_token.get_secret_value() if settings.api_token else None,
         settings.api_read_token.get_secret_value() if settings.api_read_token else None,
+        settings.user_header,
     )
     problems.handle(app)
     app.add_exception_handler(LoginNeeded, _to_login)

@@ -38,6 +38,7 @@ FAILURES, FAILURES_WITHIN = 10, 60.0
 _CLIENTS = 10_000
 """Clients whose failures are remembered at most."""
 _LONGEST_FORM = 2**20
+_LONGEST_NAME = 64
 
 
 class Role(StrEnum):
@@ -101,9 +102,13 @@ def _household(client: str) -> str:
 
 
 class Gate:
-    """Knows the tokens. Without any, everybody is let in as an operator: then only this machine is served."""
+    """Knows the tokens. Without any, everybody is let in as an operator: then only this machine is served.
 
-    def __init__(self, operate: str | None, read: str | None) -> None:
+    ``user_header`` is the field in which a proxy says who is logged in there. It lets nobody in.
+    """
+
+    def __init__(self, operate: str | None, read: str | None, user_header: str | None = None) -> None:
+        self.user_header = user_header
         self._tokens = [(role, t.encode()) for role, t in ((Role.OPERATE, operate), (Role.READ, read)) if t]
         self.open_house = not self._tokens
         self.patience = Patience()
@@ -175,12 +180,21 @@ def _known(
     gate = gate_of(request)
     through = "api" if request.url.path.startswith("/api/") else "console"
     if gate.open_house:
-        return Caller(Role.OPERATE, f"{through}:{Role.OPERATE}")
+        return Caller(Role.OPERATE, _actor(request, through, Role.OPERATE))
     if bearer is not None:
         role = gate.role_of(bearer.credentials, client_of(request))
-        return Caller(role, f"{through}:{role}") if role else None
+        return Caller(role, _actor(request, through, role)) if role else None
     role = gate.role_of_session(cookie) if cookie else None
-    return Caller(role, f"console:{role}", cookie) if role else None
+    return Caller(role, _actor(request, "console", role), cookie) if role else None
+
+
+def _actor(request: Request, through: str, role: Role) -> str:
+    """How the list of actions calls who asks: by the name that the proxy gives, else by what the token allows."""
+    header = gate_of(request).user_header
+    # Fields are read as ISO 8859-1; a name in another script comes in UTF-8.
+    name = request.headers.get(header, "").encode("latin-1").decode("utf-8", "replace") if header else ""
+    shown = "".join(c if c.isprintable() else "?" for c in name.strip())[:_LONGEST_NAME]
+    return f"{through}:{shown or role}"
 
 
 def _reader(caller: Annotated[Caller | None, Depends(_known)]) -> Caller:
