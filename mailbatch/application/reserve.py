@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mailbatch.application.compose import problems_of
+from mailbatch.domain.context import as_json
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, KeyConflict, MailbatchError
 from mailbatch.domain.reservation import Mail, Reservation, without_empty
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -74,8 +76,9 @@ class CheckDraft:
         Raises:
             InvalidReservation: with one line for each thing that is wrong.
         """
-        mail = without_empty(draft.mail)
-        problems = problems_of(mail, self.read_addresses, self.unwritable_headers, self.max_message_bytes)
+        problems = list[str]()
+        mail = _with_json(without_empty(draft.mail), problems)
+        problems += problems_of(mail, self.read_addresses, self.unwritable_headers, self.max_message_bytes)
         if self.source_problems is not None:
             problems += self.source_problems(mail)
         try:
@@ -94,6 +97,18 @@ class CheckDraft:
         if problems:
             raise InvalidReservation(problems)
         return reservation
+
+
+def _with_json(mail: Mail, problems: list[str]) -> Mail:
+    """Return ``mail`` with its context as JSON; what is wrong with it goes to ``problems``."""
+    if not isinstance(mail.context, Mapping):
+        return mail
+    try:
+        context = as_json(mail.context)
+    except InvalidReservation as error:
+        problems += error.problems
+        context = {}
+    return mail if context is mail.context else replace(mail, context=context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -592,7 +592,7 @@ def test_doctor_finds_nothing_wrong_where_nothing_is(shell, redis_url, smtp_sink
     shell.set("MAILBATCH_SMTP_URL", smtp_sink.url)
     found = shell.json("doctor")
     assert [(f["check"], f["ok"]) for f in found] == [
-        (check, True) for check in ("settings", "database", "redis", "celery", "smtp", "workers", "runs")
+        (check, True) for check in ("settings", "database", "redis", "celery", "smtp", "workers", "runs", "mails")
     ]
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +19,7 @@ from support.waiting import wait_until
 
 from mailbatch.client import cancel, reserve
 from mailbatch.domain.errors import InvalidReservation, KeyConflict
+from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.tables import mail_reservations
 
 if TYPE_CHECKING:
@@ -64,6 +68,68 @@ def test_what_is_committed_is_reserved(engine):
     assert row["id"] == reservation_id
     assert row["recipients"] == "Ada <ada@example.com>, bob@example.com"
     assert (row["body_html"], row["context"], row["status"]) == ("<p>Hi {{ name }}</p>", {"name": "Ada"}, "pending")
+
+
+class Size(Enum):
+    BIG = "big"
+
+
+def test_a_context_is_stored_as_json_by_one_rule(engine):
+    number = UUID("9f0c1a52-94f8-4f0e-8b5e-0a5b1f4b7c11")
+    context = {
+        "price": Decimal("19.90"),
+        "large": Decimal("1E+3"),
+        "day": date(2026, 12, 24),
+        "at": datetime(2026, 12, 24, 9, tzinfo=timezone(timedelta(hours=9))),
+        "hour": time(9, 30),
+        "id": number,
+        "size": Size.BIG,
+        "rows": [{"price": Decimal("0.10")}, (1, Decimal(2))],
+        "map": MappingProxyType({number: Decimal(1)}),
+        "ratio": 0.5,
+        "nothing": None,
+    }
+    with Session(engine) as session, session.begin():
+        reserve(session, **LETTER, context=context, key="k")
+        reserve(session, **LETTER, context=context, key="k")
+    with engine.connect() as connection:
+        stored = connection.execute(sa.select(mail_reservations.c.context)).scalar_one()
+    assert stored == {
+        "price": "19.90",
+        "large": "1000",
+        "day": "2026-12-24",
+        "at": "2026-12-24T09:00:00+09:00",
+        "hour": "09:30:00",
+        "id": str(number),
+        "size": "big",
+        "rows": [{"price": "0.10"}, [1, "2"]],
+        "map": {str(number): "1"},
+        "ratio": 0.5,
+        "nothing": None,
+    }
+
+
+def test_numbers_that_a_plain_insert_brings_are_the_same_on_both_databases(engine):
+    given = {
+        "1e2": 100,
+        "1.50e1": 15.0,
+        "0e5": 0,
+        "1E+16": 10**16,
+        "1e22": 10**22,
+        "19.90": 19.9,
+        "-0.0": 0.0,
+        "1.5e-7": 1.5e-7,
+        "12345678901234567890": 12345678901234567890,
+    }
+    with engine.begin() as connection:
+        columns = "(recipients, subject, body_text, context)"
+        numbers = f"('a@example.com', 's', 't', '{{\"n\": [{', '.join(given)}]}}')"
+        connection.exec_driver_sql(f"INSERT INTO mail_reservations {columns} VALUES {numbers}")  # noqa: S608 - our own
+    ours = connect(engine.url.render_as_string(hide_password=False))
+    with ours.connect() as connection:
+        read = connection.execute(sa.select(mail_reservations.c.context)).scalar_one()["n"]
+    ours.dispose()
+    assert [(type(one), str(one)) for one in read] == [(type(one), str(one)) for one in given.values()]
 
 
 def test_what_is_rolled_back_was_never_reserved(engine):

@@ -22,6 +22,7 @@ from support.tls import tls_before
 from support.waiting import wait_until
 
 from mailbatch.bootstrap import Parts
+from mailbatch.client import reserve
 from mailbatch.config import Settings
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.redis.client import connect as redis_at
@@ -63,6 +64,19 @@ def test_nothing_is_left_of_what_it_tries(doctor, database_url, redis_url):
     engine.dispose()
     with redis_at(redis_url) as client:
         assert list(client.scan_iter("*doctor*")) == []
+
+
+def test_the_waiting_mails_that_would_fail_are_counted(doctor, database_url):
+    engine = connect(database_url)
+    with engine.begin() as connection:
+        for body, nick in (("Dear {{ nick }}", None), ("Dear {{ nick or 'you' }}", None), ("Dear {{ nick }}", "Ann")):
+            reserve(connection, to="a@example.com", subject="s", text=body, context={"nick": nick})
+    engine.dispose()
+    found = doctor(DATABASE_URL=database_url)["mails"]
+    assert found["ok"]
+    assert found["found"].startswith("1 of 3 waiting mails cannot be rendered; ")
+    assert found["found"].endswith("body_text line 1: 'nick' is null")
+    assert "mailbatch preview" in found["advice"]
 
 
 def test_a_pool_of_one_connection_is_enough(doctor, postgres_url):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import time
 
@@ -187,8 +186,8 @@ HALF = "{% set h = 'a' * 4000000 %}{% set n = 'b' ~ 'a' * 2000000 %}{% set s = '
         TWO + "{{ [ns]|join(attribute='l') }}",
         TWO + "{{ ns }}",
         TWO + "{{ '{0.l}'.format(ns) }}",
-        TWO + "{{ {'x': a}.values() }}",
-        TWO + "{{ {'x': a}.items()|string }}",
+        TWO + "{{ {'x': a}.values()|list|tojson }}",
+        TWO + "{{ {'x': a}.items()|list|tojson }}",
         TWO + "{{ a is upper }}",
         TWO + "{% for x in [a, b] %}{{ loop.changed(x) }}{% endfor %}",
         TWO + "{{ {t: 1} }}",
@@ -213,7 +212,7 @@ def test_no_single_operation_takes_longer_than_its_share(source, monkeypatch):
     mail = Mail(recipients="a@b", subject="s", body_text=source, context={"pairs": pairs})
     if source.startswith(TWO):  # Without end is without end: fewer steps show it sooner.
         monkeypatch.setattr(Budget.__init__, "__defaults__", (100_000, 5.0))
-    with pytest.raises(CannotCompose, match=r"at once|steps|formats|more than|longer|not allowed|no texts|pairs"):
+    with pytest.raises(CannotCompose, match=r"at once|steps|formats|more than|longer|not allowed|no texts|pairs|is a "):
         Templates(None, 26_214_400)(mail)
     assert time.thread_time() - began < 5
     assert peak_kib() - before < 400_000
@@ -258,11 +257,11 @@ BIG = "{% set big = '<' * 200000 %}"
         BIG + "{% filter lower %}{% for i in range(100000) %}{{ big[:4000] }}{% endfor %}{% endfilter %}",
         "{% set big = 'y' * 99999 %}{% set t %}{% for i in range(90000) %}{{ big[i:i+4000] }}{% endfor %}{% endset %}",
         BIG + "{% for i in [1] recursive %}{% for j in range(100000) %}{{ big[:4000] }}{% endfor %}{% endfor %}",
-        BIG + "{% for i in range(100000) %}{{ [big] }}{% endfor %}",
+        BIG + "{% for i in range(100000) %}{{ [big]|tojson }}{% endfor %}",
         BIG
         + "{% set t %}{% for i in range(9999) %}{% autoescape i %}{{ big }}{% endautoescape %}{% endfor %}{% endset %}",
-        BIG + "{{ [big, [big], [[big]], [[[big]]]] }}",
-        "{{ [1]|batch(100000, [1]|batch(100000, 0)|list)|list }}",
+        BIG + "{{ [big, [big], [[big]], [[[big]]]]|tojson }}",
+        "{{ [1]|batch(100000, [1]|batch(100000, 0)|list)|list|tojson }}",
     ],
 )
 def test_what_escaping_or_writing_again_multiplies_is_counted(source):
@@ -299,9 +298,9 @@ def test_includes_are_steps(tmp_path):
 @pytest.mark.parametrize(
     "source",
     [
-        "{{ text }} {{ marks }} {{ number }} {{ ratio }} {{ yes }} {{ nothing }} {{ texts }} {{ table }} {{ long }}",
-        "{{ table.key }} {{ table['key'] }} {{ table.items() }} {{ table.get('no', marks) }} {{ rows[0].items }}",
-        "{{ '<' }} {{ 1 }} {{ none }} {{ ['<', 1.5] }} {{ marks|safe }} {{ marks|e }}{{ text if yes }}{{ long|upper }}",
+        "{{ text }} {{ marks }} {{ number }} {{ ratio }} {{ yes }} {{ nothing or 1 }} {{ texts|tojson }} {{ long }}",
+        "{{ table.key }} {{ table['key'] }} {{ table.items()|list|tojson }} {{ table.get('no', marks) }}",
+        "{{ '<' }} {{ 1 }} {{ [none, 1.5]|tojson }} {{ marks|safe }} {{ marks|e }}{{ text if yes }}{{ long|upper }}",
         "{% autoescape yes %}{{ marks }}{% endautoescape %}{% autoescape nothing %}{{ marks }}{% endautoescape %}",
         "{% autoescape false %}{{ marks }}{% endautoescape %}{% autoescape true %}{{ marks }}{% endautoescape %}",
         "{% for t in texts %}{{ loop.index }} {{ t }} {{ loop.last }}{% else %}-{% endfor %}{{ texts|join('<') }}",
@@ -323,7 +322,6 @@ def test_what_is_written_is_what_jinja2_writes(source, html):
         "nothing": None,
         "texts": ["a", "<b>"],
         "table": {"key": "<value>"},
-        "rows": [{"items": "<items>"}],
         "long": "é<" * 5000,
     }
     plain = Environment(autoescape=html, undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - as asked
@@ -331,8 +329,7 @@ def test_what_is_written_is_what_jinja2_writes(source, html):
     rendered = Templates(None, MOST)(mail)
     written = rendered.html if html else rendered.text
     expected = plain.from_string(source).render(context)
-    # A bound method's place in memory, which no two lookups share, is all that may differ.
-    assert re.sub("0x[0-9a-f]+", "", written or "") == re.sub("0x[0-9a-f]+", "", expected)
+    assert written == expected
 
 
 @pytest.mark.parametrize(
@@ -390,12 +387,13 @@ def test_there_is_no_way_out_of_the_box(source):
         ("{% macro bold(x) %}*{{ x }}*{% endmacro %}{{ bold(name) }}", "*Ann*"),
         ("{% set x %}a{{ name }}{% endset %}{{ x }}", "aAnn"),
         ("{{ users|map(attribute='name')|sort|first }} {{ [3, 1]|sum }} {{ items|length }}", "Cy 4 2"),
-        ("{{ 7 % 4 }} {{ 2 ** 10 }} {{ 2 * 3 + 1 }} {{ [1] + [2] }} {{ 'a' + 'b' }}", "3 1024 7 [1, 2] ab"),
+        ("{{ 7 % 4 }} {{ 2 ** 10 }} {{ 2 * 3 + 1 }} {{ ([1] + [2])|tojson }} {{ 'a' + 'b' }}", "3 1024 7 [1, 2] ab"),
         ("{{ missing|default('-') }} {{ 'a\nb'|indent(2) }} {{ items|tojson }}", '- a\n  b ["a", "b"]'),
         ("{{ 'the quick fox'|wordwrap(9) }} {{ 'the quick'|truncate(8, true, '', 0) }}", "the quick\nfox the quic"),
-        ("{{ [{'n': 2}, {'n': 3}]|sum(attribute='n') }} {{ [1, 2, 3]|batch(linecount=2)|list }}", "5 [[1, 2], [3]]"),
-        ("{{ [1]|slice(slices=1)|list }} {{ 9 is divisibleby(num=3) }} {{ 1 is in(seq=[]) }}", "[[1]] True False"),
-        ("{% for row in range(4)|batch(2) %}{{ row }}{% endfor %}", "[0, 1][2, 3]"),
+        ("{{ [{'n': 2}, {'n': 3}]|sum(attribute='n') }} {{ [1, 2]|batch(linecount=1)|map('sum')|join(',') }}", "5 1,2"),
+        ("{{ [1]|slice(slices=1)|list|tojson }} {{ 9 is divisibleby(num=3) }} {{ 1 is in(seq=[2]) }}",
+         "[[1]] True False"),
+        ("{% for row in range(4)|batch(2) %}{{ row|tojson }}{% endfor %}", "[0, 1][2, 3]"),
     ],
 )  # fmt: skip
 def test_what_mails_are_made_of_still_works(source, expected):

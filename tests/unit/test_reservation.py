@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -66,6 +67,27 @@ def test_what_no_database_stores_is_refused(name, text, said):
 )
 def test_a_context_must_be_json_that_can_be_stored(context):
     assert problems_of({"context": context})[0].startswith("context: ")
+
+
+@pytest.mark.parametrize(
+    ("context", "said"),
+    [
+        (
+            {"order": {"size": {1}}},
+            "context: 'order.size' is of the type set; give a text, a number, a list or a mapping",
+        ),
+        ({"a": [1, {"b": timedelta(1)}]}, "context: 'a[1].b' is of the type datetime.timedelta; "),
+        ({"raw": b"x"}, "context: 'raw' is of the type bytes; "),
+        ({"price": Decimal("NaN")}, "context: 'price' is NaN, which is no number in JSON; "),
+        ({"price": Decimal("1e999999999")}, "context: 'price' is 1E+999999999, which is no number in JSON; "),
+        ({"x": float("inf")}, "context: 'x' is inf, which is no number in JSON; "),
+        ({"a": {frozenset(): 1}}, "context: 'a (a key)' is of the type frozenset; "),
+        (["a"], "context: is list, not a JSON object"),
+    ],
+)
+def test_what_no_rule_makes_json_of_is_named_with_its_place(context, said):
+    assert problems_of({"context": context, "cc": "x"})[0].startswith(said)
+    assert problems_of({"context": context, "cc": "x"})[-1].startswith('cc: "x" is no address')
 
 
 def test_a_context_may_be_deep_but_not_endless():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _LARGEST = 2**53
 _LONGEST_CODE = 999
+_MOST_DIGITS = 4_300
+"""Digits that a number may have when it is written out."""
 _FORM = len("2026-12-01 09:00:00.000")
 
 
@@ -139,9 +142,26 @@ def _as_text(constant: str) -> str:
     return constant
 
 
-def _finite(digits: str) -> float | str:
-    value = float(digits)
-    return value if math.isfinite(value) else digits
+def _fraction(digits: str) -> float | int | str:
+    """Read a number with a point or an exponent; one that no float can hold is its text.
+
+    PostgreSQL writes 1e2 out as 100 when it stores it; here SQLite's text becomes the same number.
+    """
+    value = float(digits) + 0.0  # no -0.0, which PostgreSQL does not have
+    if not math.isfinite(value):
+        return digits
+    if ("e" in digits or "E" in digits) and _written_out(digits).lstrip("-").isdigit():
+        return int(_written_out(digits))
+    return value
 
 
-_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_as_text)
+def _written_out(digits: str) -> str:
+    """Write a finite number without its exponent, unless that is so small that nobody could hold the zeros."""
+    try:
+        number = Decimal(digits)
+    except InvalidOperation:
+        return digits
+    return format(number, "f") if abs(number.adjusted()) < _MOST_DIGITS else digits
+
+
+_JSON = json.JSONDecoder(parse_float=_fraction, parse_constant=_as_text)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from functools import partial, wraps
-from itertools import islice
+from itertools import chain, islice
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from jinja2.filters import FILTERS, make_attrgetter, make_multi_attrgetter
+from jinja2 import Undefined, pass_context, pass_environment
+from jinja2.filters import FILTERS, _GroupTuple, do_items, make_attrgetter, make_multi_attrgetter
 from jinja2.runtime import LoopContext
 from jinja2.tests import TESTS
 
@@ -35,9 +36,13 @@ from mailbatch.infrastructure.templates.budget import (
     small,
 )
 from mailbatch.infrastructure.templates.comparing import comparable, findable, hashable
+from mailbatch.infrastructure.templates.wording import as_text, ensure_formattable, null
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from jinja2 import Environment
+    from jinja2.runtime import Context
 
 _NANOSECONDS = 30
 """What a character costs at most where nothing else is said."""
@@ -48,14 +53,16 @@ _TEXT = dict.fromkeys(
     truncate upper xmlattr""".split(),  # noqa: SIM905 - read as prose, not as a column of quotes
     _NANOSECONDS,
 ) | {"indent": 150, "striptags": 250, "title": 500, "urlencode": 300, "wordcount": 250, "wordwrap": 600}
+# Of these the rest writes what it is given as a text.
+_NO_TEXT = frozenset({"filesizeformat", "float", "int", "tojson", "urlencode", "xmlattr"})
 # What compares values with each other; a character costs little each time, a value in a list more (``weigh``).
 _SORTING = {"dictsort": 5, "groupby": 10, "max": 20, "min": 20, "sort": 5, "unique": 20}
 _LIST = frozenset(
-    """abs attr batch count d default first items join last length list map random reject rejectattr reverse round
+    """abs attr batch count first items join last length list map random reject rejectattr reverse round
     select selectattr slice sum""".split()  # noqa: SIM905 - as above
 )
 # Given many values, these go through them one by one, and most make a list of all.
-_WALK = (_LIST | set(_SORTING)) - {"abs", "attr", "count", "d", "default", "first", "last", "length", "random", "round"}
+_WALK = (_LIST | set(_SORTING)) - {"abs", "attr", "count", "first", "last", "length", "random", "round"}
 _NANOSECONDS_OF_A_LINE = 5_000
 """What each line costs ``wordwrap`` beside its characters."""
 _NANOSECONDS_OF_A_METHOD = {"join": 10, "swapcase": 80, "title": 80}
@@ -64,16 +71,84 @@ _PRODUCT = frozenset({"lstrip", "rfind", "rindex", "rpartition", "rsplit", "rstr
 _LINE_END = r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]"
 _SPLIT = {"split": re.compile(r"\s+"), "rsplit": re.compile(r"\s+"), "splitlines": re.compile(_LINE_END)}
 _PADDING = frozenset({"center", "ljust", "rjust", "zfill"})
+TAKE_NULL = frozenset(
+    """attr d default float int items map reject rejectattr select selectattr tojson""".split()  # noqa: SIM905 - as above
+)
+"""Filters that may be given null; for all others it is what a missing variable is."""
 
 
 def measured_filters() -> dict[str, Callable[..., Any]]:
     """Return the filters by name."""
-    return {name: _measured(name, FILTERS[name]) for name in (*_TEXT, *_SORTING, *_LIST)}
+    measured = {name: _measured(name, _OWN.get(name, FILTERS[name])) for name in (*_TEXT, *_SORTING, *_LIST)}
+    return measured | {"d": default, "default": default}  # which makes nothing
 
 
 def measured_tests() -> dict[str, Any]:
     """Return the tests by name; each use is a step, because ``select`` uses one a hundred thousand times."""
-    return {name: _counted(name, function) for name, function in TESTS.items()}
+    own = {"defined": is_defined, "undefined": is_undefined}
+    return {name: _counted(name, own.get(name, function)) for name, function in TESTS.items()}
+
+
+def is_defined(value: Any) -> bool:
+    """Whether there is a value: null is none."""
+    return value is not None and not isinstance(value, Undefined)
+
+
+def is_undefined(value: Any) -> bool:
+    """Whether there is no value, or null."""
+    return not is_defined(value)
+
+
+def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:  # noqa: FBT001, FBT002 - Jinja2's signature
+    """Return ``value``, or ``default_value`` for null and what is missing; with ``boolean`` for all that is false."""
+    nothing = value is None or isinstance(value, Undefined) or (boolean and not value)
+    return default_value if nothing else value
+
+
+def items(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Return the pairs of a dict; of null, and of what is missing, none."""
+    return iter(()) if value is None else do_items(value)
+
+
+@pass_environment
+def attr(environment: Environment, obj: Any, name: str) -> Any:
+    """Return the attribute ``name`` of ``obj``, a method as well: the template may call it."""
+    sandbox: Any = environment
+    return sandbox.method(obj, name) if hasattr(obj, name) else sandbox.undefined(obj=obj, name=name)
+
+
+@pass_environment
+def groupby(
+    environment: Environment,
+    value: Iterable[Any],
+    attribute: str | int,
+    default: Any = None,
+    case_sensitive: bool = False,  # noqa: FBT001, FBT002 - Jinja2's signature
+) -> list[Any]:
+    """Group ``value``; ``default`` stands for an attribute that is null, too."""
+    if default is None:
+        return list(FILTERS["groupby"](environment, value, attribute, None, case_sensitive))
+    getter = make_attrgetter(environment, attribute, default=default)
+    pairs = [{"key": default if (key := getter(one)) is None else key, "value": one} for one in value]
+    grouped = FILTERS["groupby"](environment, pairs, "key", None, case_sensitive)
+    return [_GroupTuple(key, [pair["value"] for pair in group]) for key, group in grouped]
+
+
+@pass_context
+def map_(context: Context, value: Iterable[Any], *args: Any, **kwargs: Any) -> Iterator[Any]:
+    """Map ``value``; ``default`` stands for an attribute that is null, too."""
+    made: Iterator[Any] = FILTERS["map"](context, value, *args, **kwargs)
+    if args or (default := kwargs.get("default")) is None:
+        return made
+    return (default if one is None else one for one in made)
+
+
+_OWN: dict[str, Callable[..., Any]] = {
+    "attr": attr,
+    "groupby": groupby,
+    "items": items,
+    "map": map_,
+}
 
 
 def measured_format(text: str, method: Callable[..., str]) -> Callable[..., str]:
@@ -85,6 +160,13 @@ def measured_format(text: str, method: Callable[..., str]) -> Callable[..., str]
         return budget().check(method(*args, **kwargs))
 
     return measured
+
+
+def measure_formatting(left: Any, right: Any) -> None:
+    """Measure ``left % right``, and see that what a text is formatted with has a text."""
+    remained(left, right)
+    if isinstance(left, str):
+        ensure_formattable(left, right)
 
 
 def measure_method(method: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
@@ -180,9 +262,15 @@ def _measured(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     # Filters that Jinja2 hands its context, environment or evaluation context take that first.
     skip = 1 if hasattr(function, "jinja_pass_arg") else 0
     prepare = _preparation(name, skip)
+    says, takes_null = name in _TEXT and name not in _NO_TEXT, name in TAKE_NULL
 
     @wraps(function)
     def measured(*args: Any, **kwargs: Any) -> Any:
+        value = args[skip]
+        if says and value.__class__ is not str:
+            args = (*args[:skip], as_text(value, f"a value given to {name}"), *args[skip + 1 :])
+        elif value is None and not takes_null:
+            raise null(f"a value given to {name}")
         if len(args) != skip + 1 or kwargs or not small(args[skip]):
             args, kwargs = prepare(args, kwargs)
         made = function(*args, **kwargs)
@@ -260,7 +348,7 @@ _PLACES_OF_ATTRIBUTES = {
 def _attribute(name: str, rest: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the attribute that a filter asks each value for, or None. Its name has a bound."""
     place = _PLACES_OF_ATTRIBUTES[name]
-    attribute = rest[place] if len(rest) > place else kwargs.get("attribute")
+    attribute = rest[place] if len(rest) > place else kwargs.get("name" if name == "attr" else "attribute")
     if attribute is None:
         return None
     if isinstance(attribute, str) and len(attribute) > WIDEST:
@@ -275,7 +363,9 @@ def _joinable(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Given:
     attribute = _attribute("join", tuple(rest), kwargs)
     if attribute is not None:
         values = map(make_attrgetter(context.environment, attribute), values)
-    return (context, _joined(separator, values), separator), {}
+    said = [v if v.__class__ is str else as_text(v, "a value given to join") for v in gathered(values)]
+    as_text(separator, "the separator given to join")
+    return (context, _joined(separator, said), separator), {}
 
 
 def _joined(separator: Any, values: Iterable[Any] = (), *_: Any) -> list[Any]:
@@ -326,10 +416,26 @@ def _wordwrap(
 
 def _format(value: Any, *args: Any, **kwargs: Any) -> None:
     formatted(str(value), kwargs or args)
+    ensure_formattable(str(value), kwargs or args)
 
 
 def _replace(text: Any, old: Any, new: Any, *_: Any, **__: Any) -> None:
-    replaced(str(text), old, new)
+    replaced(str(text), as_text(old, "what replace looks for"), as_text(new, "what replace puts in"))
+
+
+def _urlencode(value: Any) -> None:
+    if isinstance(value, (dict, list, tuple)):
+        pairs = value.items() if isinstance(value, dict) else value
+        for part in chain.from_iterable(pairs):
+            as_text(part, "a value given to urlencode")
+    else:
+        as_text(value, "a value given to urlencode")
+
+
+def _xmlattr(value: Any, *_: Any, **__: Any) -> None:
+    for part in value.values() if isinstance(value, dict) else ():
+        if is_defined(part):
+            as_text(part, "a value given to xmlattr")
 
 
 def _batch(_value: Any, linecount: int, *_: Any, **__: Any) -> None:
@@ -375,5 +481,7 @@ _MEASURES: dict[str, Callable[..., None]] = {
     "sum": _sum,
     "tojson": _tojson,
     "trim": _trim,
+    "urlencode": _urlencode,
     "wordwrap": _wordwrap,
+    "xmlattr": _xmlattr,
 }

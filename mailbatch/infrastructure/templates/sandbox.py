@@ -14,14 +14,16 @@ Jinja2's own sandbox keeps templates from Python's internals, but bounds only ``
 from __future__ import annotations
 
 import re
+from functools import partial
 from types import BuiltinMethodType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jinja2 import StrictUndefined, TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator, operators
+from jinja2.filters import _GroupTuple
 from jinja2.runtime import LoopContext, markup_join, str_join
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import escape
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from markupsafe import Markup, escape
 
 from mailbatch.infrastructure.templates.budget import (
     WIDEST,
@@ -30,16 +32,18 @@ from mailbatch.infrastructure.templates.budget import (
     gathered,
     multiplied,
     raised,
-    remained,
     subtracted,
 )
 from mailbatch.infrastructure.templates.comparing import MAKERS_OF_DICTS, MOST_KEYS, among, compared, hashable, keyed
 from mailbatch.infrastructure.templates.filters import (
+    TAKE_NULL,
+    measure_formatting,
     measure_method,
     measured_filters,
     measured_format,
     measured_tests,
 )
+from mailbatch.infrastructure.templates.wording import as_text, null, number_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -67,21 +71,22 @@ _METHODS: dict[type, frozenset[str]] = {
     float: frozenset({"is_integer"}),
     dict: frozenset({"get", "items", "keys", "values"}),
     list: frozenset({"count", "index"}),
+    _GroupTuple: frozenset({"count", "grouper", "index", "list"}),
     tuple: frozenset({"count", "index"}),
 }
 _OPERATORS: dict[str, Callable[[Any, Any], None]] = {
     "+": added,
     "*": multiplied,
     "**": raised,
-    "%": remained,
+    "%": measure_formatting,
 }
 
 
-# What a dict has itself goes before its keys (``{{ item.items }}``), as everywhere in Jinja2.
-_OF_DICTS = frozenset(dir(dict))
 _OF_LOOPS = frozenset(name for name in dir(LoopContext) if not name.startswith("_"))
 _METHOD = (MethodType, BuiltinMethodType)
 _MARKS = re.compile("[&<>'\"]")
+_STEPS_OF_A_NAME = 6
+_LONGEST_NAME = 80
 
 
 class _Counting(CodeGenerator):
@@ -90,19 +95,44 @@ class _Counting(CodeGenerator):
     What nearly all values are, short texts, is written by code in place; Jinja2's own calls three functions for each.
     """
 
+    _called: nodes.Expr | None = None
+
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - Jinja2 names its visitors so
-        counted = nodes.EnvironmentAttribute("counted")
-        node.iter = nodes.Call(counted, [node.iter], [], None, None).set_lineno(node.lineno)
-        node.iter.set_environment(self.environment)
+        node.iter = self._own("counted", node.iter, nodes.Const(_name(node.iter)))
         super().visit_For(node, frame)
 
+    def visit_Filter(self, node: nodes.Filter, frame: Frame) -> None:  # noqa: N802 - as above
+        if node.node is not None and node.name not in TAKE_NULL:
+            node.node = self._own("given", node.node, nodes.Const(_name(node.node)))
+        super().visit_Filter(node, frame)
+
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: FBT001, FBT002, N802
-        if isinstance(node.node, nodes.EnvironmentAttribute):  # which no source can write, but methods here do
-            self.write(f"environment.{node.node.name}(")
-            self.visit(node.args[0], frame)
-            self.write(")")
-        else:
+        if not isinstance(node.node, nodes.EnvironmentAttribute):
+            self._called = node.node
             super().visit_Call(node, frame, forward_caller=forward_caller)
+        elif node.node.name == "given":  # in place, because nearly no value is null
+            self.write("(value if (value := (")
+            self.visit(node.args[0], frame)
+            self.write(")) is not None else environment.refuse_null(")
+            self.visit(node.args[1], frame)
+            self.write("))")
+        else:
+            self.write(f"environment.{node.node.name}(")
+            self._visit_all(node.args, frame, ")")
+
+    def _own(self, name: str, *args: nodes.Node) -> nodes.Expr:
+        """Return a call of the environment's method ``name``, which no source can write."""
+        call = nodes.Call(nodes.EnvironmentAttribute(name), list(args), [], None, None)
+        call.environment, call.lineno = self.environment, args[0].lineno
+        return call
+
+    def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - as above
+        if node is self._called:
+            self.write("environment.method(")
+            self.visit(node.node, frame)
+            self.write(f", {node.attr!r})")
+        else:
+            super().visit_Getattr(node, frame)
 
     def visit_Include(self, node: nodes.Include, frame: Frame) -> None:  # noqa: N802 - as above
         self.writeline("environment.include()")
@@ -121,14 +151,14 @@ class _Counting(CodeGenerator):
         self.write("(value if (value := (")
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: object) -> None:  # noqa: ARG002
-        plain = f")).__class__ is str and len(value) <= {LONG}"
+        plain, name = f")).__class__ is str and len(value) <= {LONG}", _name(node)
         if frame.eval_ctx.volatile:
             self.write(f"{plain} and not context.eval_ctx.autoescape else ")
-            self.write("environment.written(value, context.eval_ctx.autoescape))")
+            self.write(f"environment.written(value, context.eval_ctx.autoescape, {name!r}))")
         elif frame.eval_ctx.autoescape:
-            self.write(f"{plain} and not environment.marks(value) else environment.written(value, True))")
+            self.write(f"{plain} and not environment.marks(value) else environment.written(value, True, {name!r}))")
         else:
-            self.write(f"{plain} else environment.written(value, False))")
+            self.write(f"{plain} else environment.written(value, False, {name!r}))")
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802 - as above
         if isinstance(node.arg, nodes.Slice):
@@ -137,8 +167,9 @@ class _Counting(CodeGenerator):
             self.write(")")
         else:
             if not isinstance(node.arg, nodes.Const):
-                node.arg = self._hashable(node.arg)
-            super().visit_Getitem(node, frame)
+                node.arg = self._own("hashable", node.arg)
+            self.write("environment.method_or_item(" if node is self._called else "environment.getitem(")
+            self._visit_all([node.node, node.arg], frame, ")")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802 - as above
         sides = [node.expr, *(operand.expr for operand in node.ops)]
@@ -159,11 +190,11 @@ class _Counting(CodeGenerator):
                 self.write(")")
             self.write(")")
 
-    def _visit_all(self, parts: list[nodes.Expr], frame: Frame) -> None:
+    def _visit_all(self, parts: list[nodes.Expr], frame: Frame, end: str = "))") -> None:
         for part in parts:
             self.visit(part, frame)
             self.write(", ")
-        self.write("))")
+        self.write(end)
 
     def visit_Sub(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802 - as above
         if _is_short(node.left) or _is_short(node.right):
@@ -177,20 +208,12 @@ class _Counting(CodeGenerator):
         if len(odd) > MOST_KEYS:
             raise TemplateSyntaxError(f"has a dict of more than {MOST_KEYS} keys that are no texts", node.lineno)
         for item in odd:
-            item.key = self._hashable(item.key)
+            item.key = self._own("hashable", item.key)
         super().visit_Dict(node, frame)
-
-    def _hashable(self, key: nodes.Expr) -> nodes.Expr:
-        call = nodes.Call(nodes.EnvironmentAttribute("hashable"), [key], [], None, None)
-        call.set_environment(self.environment)
-        return call
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - as above
         self.write("environment.joined(context, (")
-        for part in node.nodes:
-            self.visit(part, frame)
-            self.write(", ")
-        self.write("))")
+        self._visit_all(node.nodes, frame, f"), {tuple(map(_name, node.nodes))!r})")
 
 
 def _is_short(node: nodes.Expr) -> bool:
@@ -200,6 +223,36 @@ def _is_short(node: nodes.Expr) -> bool:
 
 def _is_text(node: nodes.Expr) -> bool:
     return isinstance(node, nodes.Const) and isinstance(node.value, str)
+
+
+def _name(node: nodes.Node) -> str:
+    """Return by what name an error speaks of the value of ``node``."""
+    written = _as_written(node, _STEPS_OF_A_NAME)
+    return "a value" if written == "…" else f"'{written[:_LONGEST_NAME]}'"
+
+
+def _as_written(node: nodes.Node | None, steps: int) -> str:
+    """Return ``node`` as its source writes it, about; of a long chain no more than its last ``steps``."""
+    before = partial(_as_written, steps=steps - 1)
+    written = "…"
+    match node if steps else None:
+        case nodes.Name(name=name):
+            written = name
+        case nodes.Getattr(node=owner, attr=attribute):
+            written = f"{before(owner)}.{attribute}"
+        case nodes.Getitem(node=owner, arg=nodes.Const(value=key)):
+            written = f"{before(owner)}[{key!a}]"
+        case nodes.Getitem(node=owner):
+            written = f"{before(owner)}[…]"
+        case nodes.Filter(node=owner, name=name):
+            written = f"{before(owner)}|{name}"
+        case nodes.Call(node=nodes.EnvironmentAttribute(), args=[own, *_]):
+            written = _as_written(own, steps)
+        case nodes.Call(node=owner, args=args, kwargs=kwargs):
+            written = f"{before(owner)}({'…' if args or kwargs else ''})"
+        case nodes.Const(value=value):
+            written = "none" if value is None else ascii(value)
+    return written
 
 
 class _Buffer(list[str]):
@@ -212,6 +265,24 @@ class _Buffer(list[str]):
     def extend(self, pieces: Iterable[str]) -> None:
         for piece in pieces:
             self.append(piece)
+
+
+class _Formatter(SandboxedFormatter):
+    """What ``format`` of a text does with each field."""
+
+    def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, str]:
+        value, used = super().get_field(field_name, args, kwargs)
+        if value.__class__ is not str:
+            as_text(value, "a value that is formatted" if field_name.isdigit() else f"'{field_name}'")
+        return value, used
+
+
+class _MarkupFormatter(_Formatter, SandboxedEscapeFormatter):
+    """The same for markup."""
+
+
+def _hint(name: str) -> str:
+    return f"'{name}' is a method here, not a value; it has to be called: {name}()"
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -247,9 +318,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
         budget().room(sum(map(len, pieces)))
         return "".join(pieces)
 
-    def counted(self, values: Iterable[Any]) -> Iterator[Any]:
+    def counted(self, values: Iterable[Any], name: str = "a value") -> Iterator[Any]:
         """Let each turn of a loop be a step."""
         step = budget().step
+        if values is None:
+            raise null(name)
         for value in values:
             step()
             yield value
@@ -271,33 +344,66 @@ class Sandbox(ImmutableSandboxedEnvironment):
         """Let each include be as many steps as a call."""
         budget().step(CALL)
 
-    def written(self, value: Any, escaped: bool) -> str:  # noqa: FBT001 - called by generated code
-        """Answer ``value`` as it is written."""
-        if value.__class__ is int or value.__class__ is float:
+    def written(self, value: Any, escaped: bool, name: str) -> str:  # noqa: FBT001 - called by generated code
+        """Return ``value``, which the source calls ``name``, as it is written. Raises as ``as_text``."""
+        if value.__class__ is int:
             return str(value)
-        budget().weigh(value)
-        text = escape(value) if escaped else str(value)
+        if value.__class__ is float:
+            return number_text(value, name)
+        said = as_text(value, name)
+        budget().weigh(said)
+        text = escape(said) if escaped else str(said)
         budget().write(len(text))
         return text
 
+    def refuse_null(self, name: str) -> NoReturn:
+        """Raise what a filter raises for a null that the source calls ``name``."""
+        raise null(name)
+
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Answer ``obj.attribute``; the values of dicts, which most are, without looking for an attribute first."""
-        if obj.__class__ is dict and attribute not in _OF_DICTS:
+        """Return ``obj.attribute`` where it is not called: a method is none of a value's attributes there."""
+        if obj.__class__ is dict:
             try:
                 return obj[attribute]
             except KeyError:
-                return self.undefined(obj=obj, name=attribute)
+                hint = _hint(attribute) if attribute in _METHODS[dict] else None
+                return self.undefined(hint, obj=obj, name=attribute)
         if obj.__class__ is LoopContext and attribute in _OF_LOOPS:
             return getattr(obj, attribute)
+        return self._but_methods(super().getattr(obj, attribute), attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return ``obj[argument]`` where it is not called."""
+        if obj.__class__ is dict and argument.__class__ is str and argument in obj:
+            return obj[argument]
+        return self._but_methods(super().getitem(obj, argument), argument)
+
+    def _but_methods(self, found: Any, name: str) -> Any:
+        """Return ``found``; of a method that it is undefined, so that ``default`` and ``is defined`` see no value."""
+        return self.undefined(_hint(name), name=name) if found.__class__ in _METHOD else found
+
+    def method(self, obj: Any, attribute: str) -> Any:
+        """Return ``obj.attribute`` where it is called: a method goes before a key."""
+        if obj.__class__ is dict and attribute not in _METHODS[dict]:
+            return self.getattr(obj, attribute)
         return super().getattr(obj, attribute)
+
+    def method_or_item(self, obj: Any, argument: Any) -> Any:
+        """Return ``obj[argument]`` where it is called."""
+        is_method = obj.__class__ is dict and isinstance(argument, str) and argument in _METHODS[dict]
+        return self.method(obj, argument) if is_method else super().getitem(obj, argument)
 
     def weighed(self, value: Any) -> Any:
         """Return ``value`` if it may be spelled out."""
         budget().weigh(value)
         return value
 
-    def joined(self, context: Context, values: tuple[Any, ...]) -> str:
-        """Do what ``~`` does."""
+    def joined(self, context: Context, values: tuple[Any, ...], names: tuple[str, ...]) -> str:
+        """Do what ``~`` does with ``values``, which the source calls ``names``."""
+        for value in values:
+            if value.__class__ is not str:
+                values = tuple(map(as_text, values, names))
+                break
         budget().weigh(values)
         text: str = markup_join(values) if context.eval_ctx.autoescape else str_join(values)
         budget().made(text)
@@ -316,8 +422,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Measure ``format`` and ``format_map`` of a text, which are not called as other methods are."""
-        method = super().wrap_str_format(value)
-        return measured_format(value.__self__, method) if method is not None else None
+        if super().wrap_str_format(value) is None:
+            return None
+        text = value.__self__
+        formatter = _MarkupFormatter(self, escape=text.escape) if isinstance(text, Markup) else _Formatter(self)
+
+        def with_values(args: Any, kwargs: Any) -> str:
+            made: str = text.__class__(formatter.vformat(text, args, kwargs))
+            return made
+
+        method: Callable[..., str] = lambda *args, **kwargs: with_values(args, kwargs)  # noqa: E731 - one of two
+        if value.__name__ == "format_map":
+            method = lambda values: with_values((), values)  # noqa: E731
+        return measured_format(text, method)
 
     # The names are Jinja2's: a template's own keyword arguments must not collide with them.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805, PYI063

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 LONGEST = 10.0
 """Seconds for which a check may take; connects are given up after five."""
 _SMTP_TIMEOUT = 5.0
+_RENDERING = 4.0
+"""Seconds for which waiting mails are rendered, and that one of them may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,13 @@ class Finding:
 def doctor(*, as_json: bool) -> None:
     """Check settings, database, Redis, Celery, relay and workers, and say what to do. Exit code 1 if one is wrong.
 
-    Database and Redis are tried with all that a run does to them; nothing of it is left.
+    Database and Redis are tried with all that a run does to them; nothing of it is left. Waiting mails are rendered,
+    the newest first, for some seconds.
     """
     with opened(migrated=False, slips=False) as parts:
         findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _celery, _smtp, _workers)]
         if all(finding.ok for finding in findings if finding.check == "database"):
-            findings.append(_bounded(_runs, parts))
+            findings += [_bounded(check, parts) for check in (_runs, _mails)]
     if as_json:
         print_json(
             [{"check": f.check, "ok": f.ok is not False, "found": f.found, "advice": f.advice} for f in findings]
@@ -223,6 +227,24 @@ def _runs(parts: Parts) -> Finding:
     return Finding("runs", ok=False if bad else None, found="; ".join(f.what for f in found), advice=found[0].advice)
 
 
+def _mails(parts: Parts) -> Finding:
+    """How many of the waiting mails could not be rendered now."""
+    from mailbatch.application.waiting import RenderWaiting
+    from mailbatch.infrastructure.templates.apart import RenderApart
+
+    until = time.monotonic() + _RENDERING
+    render = RenderApart(parts.settings.template_dir, parts.settings.max_message_bytes, seconds=_RENDERING)
+    try:
+        looked = RenderWaiting(render=render, reservations=parts.reservations)(lambda: time.monotonic() > until)
+    finally:
+        render.close()
+    many = f"{looked.rendered} waiting mails" if looked.whole else f"the newest {looked.rendered} waiting mails"
+    if looked.broken:
+        found = f"{looked.broken} of {many} cannot be rendered; {looked.example}"
+        return Finding("mails", ok=None, found=found, advice=_ADVICE["mails"])
+    return Finding("mails", ok=True, found=f"{many} can be rendered" if looked.rendered else "none waits")
+
+
 def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
@@ -234,5 +256,6 @@ _ADVICE: dict[str, Any] = {
     "celery": "check MAILBATCH_BROKER_URL, MAILBATCH_RESULT_BACKEND and celeryconfig.py",
     "smtp": "check MAILBATCH_SMTP_URL and that the relay takes mail from this host",
     "runs": "see `mailbatch status`",
+    "mails": "`mailbatch preview ID` shows one; docs/reference/templates.md says what a template can write",
     "workers": "start one with `celery -A mailbatch worker -B`",
 }

@@ -1,0 +1,81 @@
+"""What a mail may say: which values have a text, and how numbers are written.
+
+A context is JSON, and templates run on Python: without this a customer reads ``Dear None`` or ``<built-in method …>``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
+from math import isfinite
+from typing import Any
+
+from jinja2 import TemplateRuntimeError, Undefined, UndefinedError
+from jinja2.runtime import LoopContext
+
+_NAMED_FIELD = re.compile(r"%\(([^)]*)\)")
+
+
+def null(what: str) -> UndefinedError:
+    """Return the error that a null raises where its text is asked for: the one of a missing variable."""
+    return UndefinedError(f"{what} is null")
+
+
+def as_text(value: Any, what: str) -> Any:
+    """Return ``value`` if it is a text or markup, else the text that a mail has for it; ``what`` is its name.
+
+    Numbers are written without an exponent.
+
+    Raises:
+        UndefinedError: for null and for what is missing.
+        TemplateRuntimeError: for a list, an object, a function and all else that has no text.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (float, Decimal)):
+        return number_text(value, what)
+    if value is None:
+        raise null(what)
+    if isinstance(value, (int, date, time, Undefined)):
+        return str(value)  # which raises for what is undefined
+    if hasattr(type(value), "__html__"):
+        return value
+    raise TemplateRuntimeError(f"{what} is {_kind(value)}")
+
+
+def number_text(value: float | Decimal, what: str) -> str:
+    """Return the digits of a number, without an exponent. Raises ``TemplateRuntimeError`` if it is not finite."""
+    text = str(value)
+    if text[-1].isdigit() and "e" not in text and "E" not in text:
+        return text
+    if not isfinite(value):
+        raise TemplateRuntimeError(f"{what} is {text}, not a number that can be written")
+    return format(Decimal(text), "f")
+
+
+def ensure_formattable(text: str, values: Any) -> None:
+    """See that each of ``values`` that ``text % values`` writes has a text."""
+    parts = values if isinstance(values, tuple) else (values,)
+    if isinstance(values, dict) and (names := _NAMED_FIELD.findall(text)):
+        parts = tuple(values[name] for name in names if name in values)
+    for part in parts:
+        kind = part.__class__
+        if kind is not str and kind is not int and not (kind is float and isfinite(part)):
+            as_text(part, "a value that is formatted")
+
+
+def _kind(value: Any) -> str:
+    """Say what ``value`` is, and how a template gets a text of it."""
+    if isinstance(value, LoopContext):
+        return "the loop itself; write loop.index"
+    if callable(value):
+        return "a function; call it, or write a value"
+    if isinstance(value, Mapping):
+        return "an object; write one of its values, or use |tojson"
+    if isinstance(value, bytes):
+        return "bytes, not text"
+    if isinstance(value, Iterable):
+        return "a list; loop over it, or use |join(', ')"
+    return f"a {type(value).__name__}, not a text or a number"
