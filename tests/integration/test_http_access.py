@@ -87,20 +87,16 @@ def test_probes_and_the_reference_need_no_token(locked):
         assert anonymous.get(path).status_code == 200, path
 
 
-def test_the_process_lives_while_every_thread_waits_for_a_database_that_hangs(locked, monkeypatch):
+def test_probes_are_answered_while_every_thread_waits_for_a_database_that_hangs(locked, monkeypatch):
     hangs, waiting = threading.Event(), threading.Semaphore(0)
-
-    def hang():
-        waiting.release()
-        hangs.wait(30)
-
-    monkeypatch.setattr(locked.parts, "ensure_migrated", hang)
-    askers = [threading.Thread(target=lambda: locked.asking().get("/readyz")) for _ in range(THREADS)]
+    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs, waiting))
+    askers = [threading.Thread(target=lambda: locked.asking(OPERATE).get("/api/runs")) for _ in range(THREADS)]
     for asker in askers:
         asker.start()
     try:
         assert all(waiting.acquire(timeout=20) for _ in askers)
-        assert httpx2.get(f"http://localhost:{locked.port}/healthz", timeout=10).json() == {"ok": True}
+        for path in ("/healthz", "/readyz"):
+            assert httpx2.get(f"http://localhost:{locked.port}{path}", timeout=10).json()["ok"], path
     finally:
         hangs.set()
         for asker in askers:
@@ -167,12 +163,13 @@ def test_whoever_drips_is_cut_off_and_whoever_waits_or_reads_slowly_is_not(locke
 
 
 class Hangs:
-    """Reports that come when ``leave`` is given."""
+    """Reports that come when ``leave`` is given; ``asked`` counts who waits for them."""
 
-    def __init__(self, leave):
-        self._leave = leave
+    def __init__(self, leave, asked=None):
+        self._leave, self._asked = leave, asked or threading.Semaphore(0)
 
     def runs(self, *_asked):
+        self._asked.release()
         self._leave.wait(30)
         return []
 

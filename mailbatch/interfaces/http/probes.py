@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,8 @@ from mailbatch.interfaces.http.asking import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mailbatch.bootstrap import Parts
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,17 +31,21 @@ async def healthz() -> Response:
 
 
 @router.get("/readyz")
-def readyz(request: Request, of: Annotated[Literal["database", "redis"] | None, Query()] = None) -> Response:
+async def readyz(request: Request, of: Annotated[Literal["database", "redis"] | None, Query()] = None) -> Response:
     """The database has its tables, and Redis answers; or the one of them that is asked for.
 
     Without Redis mails are reserved all the same, and the console says what is wrong. Why something is not ready is
     not told, for anybody may ask here.
     """
-    parts = parts_of(request)
-    checks: dict[str, Callable[[], object]] = {"database": parts.ensure_migrated, "redis": parts.ping_redis}
-    found = {name: _well(check) for name, check in checks.items() if of in {None, name}}
+    # In threads of the loop's own: requests that wait for a relay or a database may hold all that the routes have.
+    found = await asyncio.to_thread(_checked, parts_of(request), of)
     ready = all(found.values())
     return answer({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _checked(parts: Parts, of: str | None) -> dict[str, bool]:
+    checks: dict[str, Callable[[], object]] = {"database": parts.ensure_migrated, "redis": parts.ping_redis}
+    return {name: _well(check) for name, check in checks.items() if of in {None, name}}
 
 
 def _well(check: Callable[[], object]) -> bool:
