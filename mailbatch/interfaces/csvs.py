@@ -7,6 +7,8 @@ import io
 import re
 from typing import TYPE_CHECKING
 
+from mailbatch.interfaces.visible import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -35,5 +37,5 @@ def csv_line(cells: Sequence[str]) -> bytes:
 
 
 def safe(cell: str) -> str:
-    """``cell``, with an apostrophe before whatever might be run as a formula."""
-    return _FORMULA.sub("'", cell.replace("\x00", ""))
+    """``cell``, hidden characters as escapes, with an apostrophe before whatever might be run as a formula."""
+    return _FORMULA.sub("'", visible(cell))

@@ -15,6 +15,7 @@ from support.waiting import wait_until
 
 from mailbatch.infrastructure.redis.leash import leashed
 from mailbatch.interfaces.cli.inbox import file_name, read_journal
+from mailbatch.interfaces.visible import HIDDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +129,17 @@ def test_nothing_that_a_mail_holds_becomes_a_part_of_the_page(inbox):
         assert "<script" not in page
         assert "&lt;script&gt;" in page
     assert "<iframe sandbox srcdoc=" in inbox.page()
+
+
+def test_a_page_connects_to_nobody_and_holds_nothing_that_reorders_it(inbox):
+    hint = '<link rel="preconnect" href="https://tracker.example"><p>Hi</p>'
+    inbox.send(mail("a\u202eb", text="c\u2066d\x07", html=hint), "one@example.com")
+    inbox.end()
+    for page in (inbox.index(), inbox.page()):
+        assert not HIDDEN.search(page)
+        assert r"a\u202eb" in page
+    assert "Hi&lt;/p&gt;" in inbox.page()
+    assert "&lt;link" not in inbox.page()
     assert "default-src 'none'" in inbox.page()
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from mailbatch.interfaces.framed import without_hints
+from mailbatch.interfaces.visible import visible
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from email.message import EmailMessage
@@ -26,6 +29,7 @@ _FRAME = """\
 <html lang="en">
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="X-DNS-Prefetch-Control" content="off">
 <meta name="viewport" content="width=device-width">
 <title>{title}</title>
 <style>
@@ -77,13 +81,13 @@ def write_page(folder: Path, mail: Kept) -> None:
         body = _headers(message) + _bodies(message)
         title = str(message["Subject"] or "")
     except Exception as error:  # noqa: BLE001 - the parser breaks on odd mails in many ways; the file is there
-        title, body = _UNREADABLE, f"<p>This mail cannot be shown: {html.escape(str(error))}</p>"
-    recipients = html.escape(", ".join(mail.recipients))
+        title, body = _UNREADABLE, f"<p>This mail cannot be shown: {_text(str(error))}</p>"
+    recipients = _text(", ".join(mail.recipients))
     source = quote(f"../{mail.file}")
     top = (
         f'<p><a href="../{INDEX}">all mails</a> · <a href="{source}">source</a> ({mail.size:,} bytes)</p>\n'
-        f'<h1><bdi dir="auto">{html.escape(title)}</bdi></h1>\n'
-        f"<p>Envelope: from <code>{html.escape(mail.sender)}</code> to <code>{recipients}</code></p>\n"
+        f'<h1><bdi dir="auto">{_text(title)}</bdi></h1>\n'
+        f"<p>Envelope: from <code>{_text(mail.sender)}</code> to <code>{recipients}</code></p>\n"
     )
     _write(pages / _page_of(mail), title, top + body)
 
@@ -96,8 +100,8 @@ def _row(folder: Path, mail: Kept) -> str:
         subject = _UNREADABLE
     at = datetime.fromtimestamp(mail.at, UTC).strftime("%H:%M:%S")
     return (
-        f"<tr><td>{mail.n}<td>{html.escape(', '.join(mail.recipients))}"
-        f'<td><a href="{quote(f"{PAGES}/{_page_of(mail)}")}"><bdi dir="auto">{html.escape(subject) or "–"}</bdi></a>'
+        f"<tr><td>{mail.n}<td>{_text(', '.join(mail.recipients))}"
+        f'<td><a href="{quote(f"{PAGES}/{_page_of(mail)}")}"><bdi dir="auto">{_text(subject) or "–"}</bdi></a>'
         f"<td>{at}</tr>"
     )
 
@@ -113,7 +117,7 @@ def _read(folder: Path, mail: Kept) -> EmailMessage:
 
 def _headers(message: EmailMessage) -> str:
     rows = "".join(
-        f'<tr><th>{name}<td dir="auto">{html.escape(str(value))}</tr>\n'
+        f'<tr><th>{name}<td dir="auto">{_text(str(value))}</tr>\n'
         for name in _SHOWN
         for value in message.get_all(name, [])
     )
@@ -124,15 +128,20 @@ def _bodies(message: EmailMessage) -> str:
     shown = []
     if (page := message.get_body(("html",))) is not None:
         # Without any word in `sandbox` it may run nothing, send nothing and go nowhere.
-        shown.append(f'<h2>HTML</h2>\n<iframe sandbox srcdoc="{html.escape(page.get_content())}"></iframe>\n')
+        source = html.escape(without_hints(page.get_content()))
+        shown.append(f'<h2>HTML</h2>\n<iframe sandbox srcdoc="{source}"></iframe>\n')
     if (text := message.get_body(("plain",))) is not None:
-        shown.append(f"<h2>Text</h2>\n<pre>{html.escape(text.get_content())}</pre>\n")
+        shown.append(f"<h2>Text</h2>\n<pre>{_text(text.get_content())}</pre>\n")
     return "".join(shown)
+
+
+def _text(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _write(path: Path, title: str, body: str) -> None:
     """Write a page in one step, so that whoever reads it sees it whole."""
     unfinished = path.with_name(f".{path.name}.part")
-    page = _FRAME.format(title=html.escape(title), body=body)
+    page = _FRAME.format(title=_text(title), body=body)
     unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
     unfinished.replace(path)
