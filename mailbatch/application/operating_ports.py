@@ -95,6 +95,9 @@ class Reservations(Protocol):
     def get(self, reservation_id: UUID) -> Row | None:
         """One reservation with all its columns."""
 
+    def some(self, ids: Collection[UUID], columns: Collection[str]) -> Mapping[UUID, Row]:
+        """Those of ``ids`` that there are, with ``columns``."""
+
     def attempts(self, reservation_id: UUID) -> list[Row]:
         """Its tries that ended otherwise than accepted, oldest first."""
 
@@ -291,10 +294,11 @@ class Reports(Protocol):
     def census(self) -> Census:
         """Count. Exact at least up to 10,000 reservations in each state."""
 
-    def runs(self, job: str, limit: int, before: Row | None = None) -> list[Row]:
+    def runs(self, job: str, limit: int, before: Row | None = None, *, quiet: bool = True) -> list[Row]:
         """The last ``limit`` runs of ``job``, newest first; ``before``: those older than this row.
 
-        ``silent`` of each row: seconds since its last sign of life.
+        ``silent`` of each row: seconds since its last sign of life. Without ``quiet`` only those that are worth a look:
+        they dealt with a mail, left some, go on, or went wrong.
         """
 
     def run(self, run_id: UUID) -> Row | None:

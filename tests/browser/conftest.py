@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from browser.keys import TOKEN
 from support.chromium import ARGUMENTS, NEEDS, chromium
 from support.sink import Sink
 from support.stack import Stack
@@ -61,6 +62,18 @@ def stack(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
 @pytest.fixture
 def console(stack: Stack) -> str:
     """The address of its console."""
+    return serve(stack)
+
+
+@pytest.fixture
+def locked(stack: Stack) -> str:
+    """The address of one that wants a token: ``TOKEN``."""
+    stack.settings["API_TOKEN"] = TOKEN
+    return serve(stack)
+
+
+def serve(stack: Stack) -> str:
+    """Start a console; its address."""
     serving = stack.process("mailbatch", "serve", "--port", "0")
     found = serving.wait_for_log(r"mailbatch serves on (http://\S+)", 30)
     return found[1].replace("127.0.0.1", "localhost")

@@ -211,7 +211,8 @@ def _before(stack: Stack, camera: Camera, secretary: Secretary) -> None:
         idle="/", list_sent="/reservations?status=sent&since=1h", list_failed="/reservations?status=failed&since=1d",
         reservations="/reservations", waits=f"/reservations/{own}", plan="/schedule/plan", twice="/twice",
         runs="/runs", run=f"/runs/{busy}", schedule="/schedule", nobody="/twice?since=1h",
-        wrong="/reservations?reply=9xx", missing="/runs/00000000-0000-4000-8000-000000000000",
+        wrong="/reservations?reply=9xx", missing="/runs/00000000-0000-4000-8000-000000000000", nowhere="/nowhere",
+        reference="/docs", runs_all="/runs?every=1", tagged="/reservations?tag=newsletter",
         **{state: f"/reservations/{_one(stack, state)}" for state in ("sent", "failed", "cancelled", "expired")},
     )  # fmt: skip
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -25,6 +28,7 @@ from mailbatch.infrastructure.db.tables import (
 )
 from mailbatch.interfaces.console.reservations import PAGE
 from mailbatch.interfaces.console.snapshot import Kept
+from mailbatch.interfaces.visible import HIDDEN
 
 _r = mail_reservations.c
 
@@ -249,7 +253,7 @@ def test_an_address_that_was_searched_for_stands_in_no_link(browser, sqlite_url,
     assert "canary" not in str(page.answer.url).lower()
     assert not [link for link in page.links.values() if "canary" in link.lower()]
     assert "canary" not in caplog.text.lower()
-    page = browser.follow(page, "Pending 2")
+    page = browser.follow(page, "Pending")
     assert ids(page) == [str(one)], "the search goes along from tab to tab"
     assert "forgotten" in browser.open("/reservations?find=unknown", 410)
 
@@ -361,6 +365,254 @@ def test_the_plan_says_what_would_go_and_what_could_not(browser, sqlite_url):
     assert set(ids(page)) == {str(good), str(broken)}
     assert page.text.count("cannot go") == 1
     assert states(sqlite_url) == {"pending": 2}
+
+
+# --- what a list and a mail say ---
+
+
+def subjects(page):
+    """What stands in the column of subjects."""
+    return [
+        " ".join(re.sub(r"<a .*|<[^>]+>", "", cell, flags=re.DOTALL).split())
+        for cell in re.findall(r'<td class="subject">(.*?)</td>', page.html, re.DOTALL)
+    ]
+
+
+@pytest.fixture
+def shop(sqlite_url, redis_url, tmp_path):
+    """A console with a template, in Tokyo."""
+    folder = tmp_path / "templates" / "welcome"
+    folder.mkdir(parents=True)
+    (folder / "subject.txt").write_text("Welcome, {{ name }}!\n", encoding="utf-8")
+    (folder / "body.txt").write_text("{{ nobody }}", encoding="utf-8")
+    settings = {"database_url": sqlite_url, "redis_url": redis_url, "template_dir": folder.parent}
+    with Api({**settings, "timezone": "Asia/Tokyo", "smtp_url": "smtp://relay.example:25"}) as api:
+        yield Browser(api.client)
+
+
+def test_a_list_shows_the_subjects_that_readers_see(shop, sqlite_url):
+    spins = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    made = [
+        {"subject": "Dear {{ name }}", "context": {"name": "Zoë"}},
+        {"subject": None, "body_text": None, "template": "welcome", "context": {"name": "Ann"}},
+        {"subject": "Plain {x}"},
+        {"subject": "Dear {{ nobody }}"},
+        {"subject": spins},
+    ]
+    for n, columns in enumerate(made):
+        add(sqlite_url, created_at=now() - timedelta(minutes=n), **columns)
+    began = time.monotonic()
+    page = shop.open("/reservations")
+    assert subjects(page)[:4] == ["Dear Zoë", "Welcome, Ann!", "Plain {x}", "Dear {{ nobody }}"]
+    assert time.monotonic() - began < 10, "somebody's template is not waited for"
+
+
+def test_tabs_count_what_the_filter_means(on_either, database_url):
+    reserve(database_url, 7, tag="spring")
+    reserve(database_url, 5, start=7)
+    failed(database_url, tag="spring")
+    failed(database_url, finished_at=now() - timedelta(hours=3))
+    tabs = on_either.open("/reservations?tag=spring").links
+    assert {"Pending 7", "Failed 1", "Sent 0"} <= set(tabs)
+    assert {"Pending 12", "Failed 2"} <= set(on_either.open("/reservations").links)
+    assert "Failed 1" in on_either.open("/reservations?since=1h").links
+    assert "Failed" in on_either.open("/reservations?reply=5xx").links, "no number rather than one of something else"
+
+
+def test_quiet_runs_do_not_bury_the_others(on_either, database_url):
+    sent = add_run(database_url, sent=3, started_at=now() - timedelta(hours=2))
+    broke = add_run(database_url, outcome="failed", error="it broke", started_at=now() - timedelta(hours=3))
+    left = add_run(database_url, outcome="paused", remaining=9, started_at=now() - timedelta(hours=4))
+    quiet = [add_run(database_url, started_at=now() - timedelta(minutes=n)) for n in range(60)]
+    page = on_either.open("/runs")
+    seen = list(dict.fromkeys(re.findall(r'href="/runs/([0-9a-f-]{36})"', page.html)))
+    assert seen == [str(quiet[0]), str(sent), str(broke), str(left)]
+    assert "had nothing to do" in page
+    page = on_either.follow(page, "All")
+    assert str(sent) not in page.html
+    assert str(sent) in on_either.follow(page, "Older").html
+
+
+def test_an_error_names_whom_the_mail_was_for(on_either, database_url):
+    run_id = add_run(database_url, failed=2)
+    own, gone = failed(database_url, run_id=run_id, recipients="zoe@example.org"), uuid4()
+    with database(database_url) as connection:
+        for number, one in enumerate((own, gone), 1):
+            connection.execute(
+                sa.insert(run_errors).values(
+                    run_id=run_id, item_index=number, reservation_id=one, errors=["550 no such user"]
+                )
+            )
+    page = on_either.open(f"/runs/{run_id}")
+    assert "zoe@example.org" in page
+    assert f"{gone} deleted" in page
+    on_either.press(on_either.open(f"/reservations/{own}"), "Send again")
+    page = on_either.open("/schedule")
+    assert "zoe@example.org" in page
+    assert f"/reservations/{own}" in page.links.values()
+
+
+def test_a_page_knows_one_time_zone(shop, sqlite_url):
+    run_id = add_run(sqlite_url, outcome="failed", error="left alone until 2026-11-27 10:00:00 UTC")
+    pages = [
+        add(sqlite_url, scheduled_at=now() + timedelta(days=2)),
+        add(sqlite_url, status="sending", claim_no=1, lease_until=now() + timedelta(minutes=1), wire_at=now()),
+        add(sqlite_url, retry_at=now() + timedelta(hours=1), attempts=1, last_error="451 later"),
+        failed(sqlite_url),
+    ]
+    with database(sqlite_url) as connection:
+        connection.execute(
+            sa.insert(batch_schedule).values(
+                name="send-all", next_tick_at=now() + timedelta(minutes=2), last_tick_at=now()
+            )
+        )
+    add_circuit(sqlite_url)
+    addresses = [
+        "/",
+        "/reservations",
+        "/runs",
+        f"/runs/{run_id}",
+        "/schedule",
+        *(f"/reservations/{own}" for own in pages),
+    ]
+    for address in addresses:
+        page = shop.open(address)
+        assert "Times in Asia/Tokyo" in page, address
+        assert not re.findall(r".{40}\bUTC\b.{20}", page.html), address
+    due = (now() + timedelta(days=2)).astimezone(ZoneInfo("Asia/Tokyo"))
+    assert f"It is not due before {due:%b} {due.day}, " in shop.open(f"/reservations/{pages[0]}")
+
+
+def add_circuit(url):
+    """A relay that is left alone."""
+    with database(url) as connection:
+        connection.execute(
+            sa.insert(relay_circuits).values(
+                relay="relay.example:25", state="open", failures=3, reason="421 4.3.2 busy",
+                opened_at=now() - timedelta(minutes=1), open_until=now() + timedelta(hours=30),
+            )
+        )  # fmt: skip
+
+
+def test_a_mail_that_has_gone_is_not_said_to_be_going(browser, sqlite_url):
+    lease = {"lease_until": now() + timedelta(minutes=1)}
+    heads = {
+        "pending": "The mail, as it would go now",
+        "failed": "The mail, as it would go now",
+        "cancelled": "The mail, as it would go now",
+        "sent": "The mail, rendered again",
+        "sending": "The mail, rendered again",
+        "in_doubt": "The mail, rendered again",
+        "expired": "The mail that was not sent",
+    }
+    for status, head in heads.items():
+        page = browser.open(f"/reservations/{add(sqlite_url, status=status, **lease if status == 'sending' else {})}")
+        assert head in page, status
+        assert "would be now" not in page
+
+
+EVIL = "a\u202eb\u2066c\u200fd\u061ce\u200bf"
+
+
+def test_no_page_holds_a_character_that_reorders_it_or_that_nobody_sees(browser, api, sqlite_url):
+    run_id = add_run(sqlite_url, failed=1, outcome="failed", error=EVIL, host=EVIL)
+    said = {"last_error": EVIL, "reply_text": EVIL, "relay": EVIL, "message_id": f"<{EVIL}@x>"}
+    own = failed(
+        sqlite_url, run_id=run_id, recipients=f"{EVIL}\x07@example.org", subject=f"{EVIL}\x1b[2J", tag=EVIL,
+        body_text=f"{EVIL}\x0b", context={"x": EVIL}, headers={"X-A": EVIL}, sender=EVIL, **said,
+    )  # fmt: skip
+    with database(sqlite_url) as connection:
+        connection.execute(
+            sa.insert(run_errors).values(run_id=run_id, item_index=1, reservation_id=own, errors=[f"{EVIL}\x1b[1m"])
+        )
+        connection.execute(
+            sa.insert(mail_attempts).values(
+                reservation_id=own, claim_no=1, run_id=run_id, outcome="failed", reply_code=550, relay=EVIL,
+                reply_text=f"{EVIL}\x08", ended_at=now() - timedelta(seconds=1), verdicts={EVIL: {"kind": "rejected"}},
+            )
+        )  # fmt: skip
+    page = browser.open(f"/reservations?tag={quote(EVIL)}")
+    pages = ["/", "/reservations", f"/reservations/{own}", f"/runs/{run_id}", "/runs", "/schedule", "/schedule/plan"]
+    for address in (*pages, f"/bulk/requeue?status=failed&tag={quote(EVIL)}", f"/reservations?reply={quote(EVIL)}"):
+        answer = api.client.get(address)
+        assert not HIDDEN.search(answer.text), (address, ascii(HIDDEN.search(answer.text)))
+    assert ids(page) == [str(own)]
+    assert r"a\u202eb" in page
+    page = browser.press(page, "Show these")
+    assert ids(page) == [str(own)], "the field brings back what it held"
+    browser.press(browser.open(f"/bulk/requeue?status=failed&tag={quote(EVIL)}"), "Yes, requeue it")
+    assert states(sqlite_url) == {"pending": 1}
+    for address in (f"/runs/{run_id}/errors.csv", f"/api/runs/{run_id}/errors.csv"):
+        csv = api.client.get(address)
+        assert csv.headers["Content-Type"].startswith("text/csv")
+        assert r"a\u202eb" in csv.text
+        assert not HIDDEN.search(csv.text)
+
+
+def test_a_mail_that_is_looked_at_has_nobody_connect_to_strangers(browser, sqlite_url):
+    hint = '<link rel="preconnect" href="https://tracker.example"><p>Hi</p>'
+    own = add(sqlite_url, body_html=hint)
+    shown = browser.open(f"/reservations/{own}/html").answer
+    assert "<p>Hi</p>" in shown.text
+    assert "<link" not in shown.text
+    assert shown.headers["X-DNS-Prefetch-Control"] == "off"
+
+
+# --- what is wrong, and who comes in, look alike ---
+
+HTML = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+def test_whatever_a_browser_is_refused_is_a_page(api, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(type(api.parts.switch), "paused", broken)
+    cases = {
+        "/nonsense": 404, "/reservations/": 404, "/static/nothing.css": 404, "/runs/x/y/z": 404, "/schedule/pause": 405,
+        "/logout": 405, "/schedule": 500,
+    }  # fmt: skip
+    for address, status in cases.items():
+        answer = api.client.get(address, headers=HTML)
+        assert answer.status_code == status, address
+        assert answer.headers["Content-Type"].startswith("text/html"), address
+        page = Page(answer)
+        assert {"Overview", "Reservations"} <= set(page.links), address
+        assert answer.headers["X-Request-ID"] in page, address
+        assert "canary" not in page, address
+    assert "POST" in api.client.get("/schedule/pause", headers=HTML).headers["Allow"]
+    strange = api.client.get("/", headers={**HTML, "Host": "evil.example"})
+    assert (strange.status_code, strange.headers["Content-Type"]) == (421, "text/html; charset=utf-8")
+    elsewhere = api.client.post("/schedule/pause", headers={**HTML, "Origin": "https://evil.example"})
+    assert (elsewhere.status_code, elsewhere.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
+
+
+def test_whatever_a_program_is_refused_is_a_problem(api):
+    for address, accept in {
+        "/nonsense": "*/*",
+        "/api/nonsense": HTML["Accept"],
+        "/schedule/pause": "application/json",
+        "/static/nothing.css": "application/json, text/html;q=0.5",
+        "/metrics/x": "text/html;q=x",
+    }.items():
+        answer = api.client.get(address, headers={"Accept": accept})
+        assert answer.headers["Content-Type"] == "application/problem+json", address
+        assert answer.json()["request_id"], address
+
+
+def test_the_form_and_the_reference_look_like_every_page(locked):
+    browser = Browser(locked.asking())
+    login = browser.open("/login")
+    reference = browser.open("/docs")
+    style = next(a["href"] for tag, a in login.elements if a.get("rel") == "stylesheet")
+    assert style.startswith("/static/console.css")
+    assert style in reference.html
+    assert {"Overview", "Reservations", "Runs", "Schedule"} <= set(reference.links), "a way back"
+    assert "Overview" not in login.links
+    wrong = locked.asking().post("/login", data={"token": "wrong"})
+    assert (wrong.status_code, style in wrong.text) == (401, True)
+    browser.press(login, "Log in", token=OPERATE)
+    assert "Log out" in [form.label for form in browser.open("/docs").forms]
 
 
 # --- acting ---
@@ -497,6 +749,8 @@ def test_whoever_is_not_known_is_sent_to_the_form_and_back(locked):
     page = browser.press(page, "Log in", token=OPERATE)
     assert page.answer.url.path == "/runs"
     assert browser.press(page, "Log out").answer.url.path == "/login"
+    metrics = browser.client.get("/metrics", headers=HTML)
+    assert (metrics.status_code, metrics.headers["Location"]) == (303, "/login?next=/metrics")
 
 
 def test_a_page_whose_session_has_ended_goes_to_the_form_as_a_whole(locked):

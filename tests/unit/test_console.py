@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 
 import pytest
+from markupsafe import Markup
 
 pytest.importorskip("fastapi")
 
@@ -13,6 +16,9 @@ from mailbatch.interfaces.console import words
 from mailbatch.interfaces.console.chart import BARS, HEIGHT, draw
 from mailbatch.interfaces.console.screen import STATIC
 from mailbatch.interfaces.console.searches import Searches
+from mailbatch.interfaces.csvs import csv_line
+from mailbatch.interfaces.framed import without_hints
+from mailbatch.interfaces.visible import HIDDEN, visible
 
 NOON = datetime(2026, 11, 21, 12, 10, tzinfo=UTC)
 
@@ -58,6 +64,90 @@ def test_a_length_of_time_is_told_in_the_units_that_matter(seconds, told):
 
 def test_commands_in_a_sentence_are_set_as_code_and_the_rest_is_escaped():
     assert words.said("see `a <b>` & c") == "See <code>a &lt;b&gt;</code> &amp; c"
+
+
+# --- what nobody sees ---
+
+
+def test_whatever_unicode_calls_a_control_or_a_bidi_control_is_hidden_and_what_scripts_need_is_not():
+    signs = [chr(code) for code in range(0x110000)]
+    controls = {c for c in signs if unicodedata.category(c) == "Cc"} - {"\t", "\n", "\r"}
+    bidi = {*"\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"}
+    hidden = {c for c in signs if HIDDEN.search(c)}
+    assert controls | bidi <= hidden
+    assert not [c for c in hidden if c.isprintable()], "what is seen stays"
+    for text in ("क्\u200dष", "👩\u200d💻", "Straße", "שלום", "\u0604\u0661", "soft\u00adhyphen", "a\tb\r\nc"):
+        assert visible(text) == text
+    assert visible("\u202egpj.exe\r\x1b[2J") == r"\u202egpj.exe\r\x1b[2J"
+
+
+def test_a_page_writes_them_as_escapes_in_markup_too_and_a_field_keeps_them():
+    assert words.shown("a\u202eb") == r"a\u202eb"
+    assert words.shown(words.breakable("<a\x07@b>")) == r"&lt;a\x07<wbr>@b&gt;"
+    assert isinstance(words.shown(words.breakable("a\x07@b")), Markup)
+    assert words.shown(7) == 7
+    assert words.exact('"\u202e') == "&#34;&#8238;"
+
+
+def test_a_cell_of_a_csv_holds_none_of_them_and_no_formula():
+    cells = ("a\u202eb", "\u200b=1+1", "two\nlines", "\x00=1", "=1+1")
+    assert csv_line(cells).decode() == 'a\\u202eb,\\u200b=1+1,"two\nlines",\\x00=1,\'=1+1\r\n'
+
+
+def test_times_in_a_sentence_of_ours_are_those_of_the_page():
+    said = "It is not due before 2025-03-01 23:30:00 UTC, nor is 2025-99-01 10:00:00 UTC."
+    assert words.local(said, "Asia/Tokyo") == "It is not due before 2025-03-02 08:30, nor is 2025-99-01 10:00:00 UTC."
+    assert words.full(NOON, "Asia/Tokyo") == "2026-11-21 21:10:00 JST"
+
+
+# --- a mail in a frame ---
+
+HINTS = [
+    '<link rel="preconnect" href="https://a.example">',
+    "<LINK/rel=dns-prefetch href=//a.example>",
+    "<!--><link rel=preconnect href=//a.example>-->",
+    "<noscript><link\nrel=preload href=//a.example as=image></noscript>",
+    "<template shadowrootmode=open><link\frel=stylesheet href=//a.example></template>",
+    "<svg><title><link\trel=prefetch href=//a.example></title></svg>",
+    '<meta http-equiv="refresh" content="0;url=https://a.example">',
+    "<meta content=on http-equiv=x-dns-prefetch-control>",
+    '<iframe srcdoc="&lt;link rel=preconnect href=//a.example&gt;"></iframe>',
+    "<link",
+]
+
+
+class _First(HTMLParser):
+    """The attributes of each element; of two with one name the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(reversed(attrs))))
+
+
+@pytest.mark.parametrize("html", HINTS)
+def test_no_element_of_a_mail_has_a_browser_connect_to_strangers(html):
+    shown = without_hints(html)
+    assert not re.search(r"<link\b", shown, re.IGNORECASE)
+    reader = _First()
+    reader.feed(shown)
+    for tag, attributes in reader.found:
+        assert tag != "link"
+        assert tag != "meta" or attributes["http-equiv"] == ""
+        assert tag != "iframe" or attributes["srcdoc"] == ""
+
+
+def test_what_a_mail_looks_like_stays():
+    html = "<style>p { color: red }</style><p class=x>&lt;link&gt; <linkage> <metadata></p>"
+    assert without_hints(html) == html
+    assert 'name="viewport"' in without_hints('<meta name="viewport" content="width=device-width">')
+
+
+def test_no_column_of_a_table_is_without_a_name():
+    for template in (STATIC.parent / "templates").glob("*.html"):
+        assert not re.findall(r"<th>\s*</th>", template.read_text(encoding="utf-8")), template.name
 
 
 def test_searches_are_remembered_up_to_a_number_and_the_same_one_once():

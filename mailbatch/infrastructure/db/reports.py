@@ -11,6 +11,7 @@ from mailbatch.application.operating_ports import Census, ErrorGroup
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError
 from mailbatch.domain.settlement import Tally
+from mailbatch.domain.telling import COUNTED, QUIET
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.tables import (
@@ -39,6 +40,12 @@ _RUNS = sa.select(batch_runs, seconds_since(batch_runs.c.heartbeat_at).label("si
 _PENDING = _r.status == sa.literal_column("'pending'")
 _DUE = sa.and_(_PENDING, _r.due_at <= now())
 _OVERDUE = sa.and_(_DUE, _r.expires_at.is_not(None), _r.expires_at <= now())
+
+_WORTH_A_LOOK = sa.or_(
+    batch_runs.c.outcome.is_(None),
+    batch_runs.c.outcome.not_in(sorted(QUIET)),
+    *(batch_runs.c[name] > 0 for name in (*COUNTED, "remaining")),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +78,15 @@ class SqlReports:
             exact=all(found[name] <= self.cap for name in (*counted, "due")),
         )
 
-    def runs(self, job: str, limit: int, before: Row | None = None) -> list[Row]:
+    def runs(self, job: str, limit: int, before: Row | None = None, *, quiet: bool = True) -> list[Row]:
         """Read the last runs; see the port."""
         c = batch_runs.c
         statement = _RUNS.where(c.job == job).order_by(c.started_at.desc(), c.run_id.desc()).limit(limit)
         if before is not None:
             last = sa.literal(before["started_at"], c.started_at.type), sa.literal(before["run_id"], c.run_id.type)
             statement = statement.where(sa.tuple_(c.started_at, c.run_id) < sa.tuple_(*last))
+        if not quiet:
+            statement = statement.where(_WORTH_A_LOOK)
         with reading(self.engine) as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
 

@@ -143,6 +143,14 @@ class SqlReservations:
             row = connection.execute(sa.select(mail_reservations).where(_r.id == reservation_id)).mappings().first()
         return dict(row) if row is not None else None
 
+    def some(self, ids: Collection[UUID], columns: Collection[str]) -> dict[UUID, Row]:
+        """Read some reservations; see the port."""
+        if not ids:
+            return {}
+        statement = sa.select(_r.id, *(_r[name] for name in columns if name != "id")).where(_r.id.in_(ids))
+        with reading(self.engine) as connection:
+            return {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
+
     def attempts(self, reservation_id: UUID) -> list[Row]:
         """Read the tries of one reservation; see the port."""
         c = mail_attempts.c

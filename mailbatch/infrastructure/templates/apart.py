@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.compose import Rendered
 from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.templates import Templates, has_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mailbatch.domain.reservation import Mail
+    from mailbatch.application.compose import Renderer
 
 SECONDS = 10.0
 """What rendering one mail may take, by the clock on the wall."""
@@ -36,6 +37,8 @@ PATIENCE = 1.0
 """Seconds for which a mail that is only checked waits for its turn."""
 WAITING = 8
 """How many more may wait for that; who comes then is told to come again."""
+_NOTHING = Mail(recipients="", subject="{{ 1 }}", body_text=" ")
+"""What is rendered to see that a process has started."""
 LENGTH = struct.Struct(">Q")
 """What stands before each message between the processes: how many bytes it has."""
 
@@ -63,10 +66,23 @@ class RenderApart:
             CannotCompose: as ``Templates``, and with one line if it takes too long or ends its process.
             Busy: too many others are being rendered.
         """
+        return self._render(mail, self._seconds)
+
+    def within(self, seconds: float) -> Renderer:
+        """Return a renderer that gives each mail only so long, once a process has started."""
+
+        def render(mail: Mail) -> Rendered:
+            if has_tags(mail) and not self._idle:
+                self._render(_NOTHING, self._seconds)
+            return self._render(mail, seconds)
+
+        return render
+
+    def _render(self, mail: Mail, seconds: float) -> Rendered:
         if not has_tags(mail):
             return self._here(mail)
         with self._process(self._seconds) as process:
-            answer = process.ask("render", mail, self._seconds)
+            answer = process.ask("render", mail, seconds)
         if "errors" in answer:
             raise CannotCompose(answer["errors"])
         return Rendered(**answer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
@@ -19,17 +20,21 @@ from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.console.asked import Filtered, from_form
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
+from mailbatch.interfaces.console.snapshot import CAP
+from mailbatch.interfaces.console.subjects import subjects_of
+from mailbatch.interfaces.console.words import number
 from mailbatch.interfaces.documents import said
+from mailbatch.interfaces.framed import NO_LOOKUPS, POLICY, without_hints
 from mailbatch.interfaces.http.asking import parts_of, searched
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.reservations import act_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mailbatch.application.compose import Rendered
-    from mailbatch.application.operating_ports import Answer, Row
+    from mailbatch.application.operating_ports import Answer, Census, Row
     from mailbatch.bootstrap import Parts
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
@@ -46,10 +51,7 @@ _COLUMNS = {
 }
 _LONGEST_TEXT = 50_000
 """Characters of a body that the page shows."""
-MAIL_POLICY = (
-    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'self'"
-)
+MAIL_POLICY = f"sandbox; {POLICY}; frame-ancestors 'self'"
 """For a mail's HTML: no script, no form, nothing fetched (nobody abroad learns that it was looked at)."""
 _ACTS: dict[Status, tuple[Act, ...]] = {
     status: tuple(
@@ -58,21 +60,31 @@ _ACTS: dict[Status, tuple[Act, ...]] = {
     for status in Status
 }
 """What can be done in each state; what is cancelled is restored, which is the same as requeued."""
+_AGAIN = "The mail, rendered again"
+_HEADINGS = {
+    **dict.fromkeys((Status.PENDING, Status.FAILED, Status.CANCELLED), "The mail, as it would go now"),
+    Status.EXPIRED: "The mail that was not sent",
+}
+"""What stands over a mail. What has gone, or may have, was made by the templates of that time."""
 
 
 @router.get("")
 def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | None = None) -> Response:
     """A page of the list, newest first."""
+    parts = parts_of(request)
     problems: Sequence[str] = ()
     rows: list[Row] = []
     following: str | None = None
+    counts: Mapping[Status, int] | None = None
     many: int | None = None
     further: Row | None = None
+    census = snapshots_of(request).now(at_most=_OLDEST_COUNTS).census
     try:
         which, columns = asked.selection(), {*_COLUMNS, *LISTED_BY}
-        rows, following, further = searched(parts_of(request), which, columns, cursor, PAGE)
+        rows, following, further = searched(parts, which, columns, cursor, PAGE)
+        counts = _counts(parts, which, census)
         if not cursor and not further:
-            many = len(rows) if following is None else _counted(parts_of(request), which)
+            many = len(rows) if following is None else _many(which, counts)
     except InvalidReservation as error:
         problems = error.problems
     return show(
@@ -85,24 +97,52 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
         asked=asked,
         problems=problems,
         rows=rows,
+        subjects=subjects_of(parts, rows),
+        tabs=_tabs(counts, CAP if not problems and _is_plain(which) else _MOST_COUNTED),
         many=many,
         most=_MOST_COUNTED,
         next=asked.link("/reservations", cursor=following) if following else None,
         further=further,
         later=cursor is not None,
-        census=snapshots_of(request).now(at_most=_OLDEST_COUNTS).census,
         acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),
     )
 
 
-def _counted(parts: Parts, which: Selection) -> int | None:
-    """How many a filter means, where an index can tell. All of a state stand in its tab."""
+def _counts(parts: Parts, which: Selection, census: Census) -> Mapping[Status, int] | None:
+    """How many a filter means in each state, where that is quickly told."""
+    if _is_plain(which):
+        return census.counts
     if which.to is not None or (which.reply is not None and which.since is None):
         return None
-    if which == Selection(status=which.status):
+    counts, until = dict[Status, int](), time.monotonic() + _COUNTED_WITHIN
+    for status in Status:
+        left = max(until - time.monotonic(), _COUNTED_WITHIN / 10)
+        counted = parts.reservations.estimate(replace(which, status=status), _MOST_COUNTED, left)
+        if counted.exact or counted.many > _MOST_COUNTED:
+            counts[status] = counted.many
+    return counts
+
+
+def _tabs(counts: Mapping[Status, int] | None, most: int) -> Mapping[Status, str]:
+    """What stands beside the name of each state: how many there are, and a plus where ``most`` stands for more."""
+    return {
+        status: f"{number(most)}+" if count > most or count == CAP else number(count)
+        for status, count in (counts or {}).items()
+    }
+
+
+def _is_plain(which: Selection) -> bool:
+    """Whether nothing but a state is asked for."""
+    return which == Selection(status=which.status)
+
+
+def _many(which: Selection, counts: Mapping[Status, int] | None) -> int | None:
+    """How many a page that does not show them all stands for. All of a state stand in its tab."""
+    if counts is None or _is_plain(which):
         return None
-    counted = parts.reservations.estimate(which, _MOST_COUNTED, _COUNTED_WITHIN)
-    return counted.many if counted.exact or counted.many > _MOST_COUNTED else None
+    if which.status:
+        return counts.get(which.status)
+    return sum(counts.values()) if len(counts) == len(Status) else None
 
 
 @router.post("/search")
@@ -129,6 +169,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
         attempts=attempts,
         explained=parts.explain(reservation_id),
         preview=_preview(parts, reservation_id),
+        heading=_HEADINGS.get(status, _AGAIN),
         acts=_ACTS[status],
     )
 
@@ -139,7 +180,7 @@ def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Respons
     rendered = parts_of(request).preview.stored(reservation_id)
     if rendered.html is None:
         raise NotFound(f"reservation {reservation_id} has no HTML")
-    return Html(rendered.html, headers={"Content-Security-Policy": MAIL_POLICY})
+    return Html(without_hints(rendered.html), headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
 
 
 @router.post("/{reservation_id}/{act}")

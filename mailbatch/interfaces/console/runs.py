@@ -15,6 +15,7 @@ from mailbatch.interfaces.console.screen import Page, paused, show
 from mailbatch.interfaces.documents import COUNTS
 from mailbatch.interfaces.http.asking import page_of, parts_of
 from mailbatch.interfaces.http.auth import PageReader
+from mailbatch.interfaces.http.runs import export_errors
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
 
@@ -24,10 +25,13 @@ _KEY = ("started_at", "run_id")
 
 
 @router.get("")
-def listed(request: Request, caller: PageReader, cursor: str | None = None) -> Response:
-    """A page of the list, newest first."""
+def listed(
+    request: Request, caller: PageReader, cursor: str | None = None, *, every: Annotated[bool, Query()] = False
+) -> Response:
+    """A page of the list, newest first: ``every`` run, or those that are worth a look."""
     reports = parts_of(request).reports
-    rows, following = page_of(lambda before, most: reports.runs(NAME, most, before), cursor, _KEY, PAGE)
+    rows, following = page_of(lambda before, most: reports.runs(NAME, most, before, quiet=every), cursor, _KEY, PAGE)
+    last = reports.runs(NAME, 1)
     return show(
         request,
         caller,
@@ -38,15 +42,19 @@ def listed(request: Request, caller: PageReader, cursor: str | None = None) -> R
         counts=COUNTS,
         next=following,
         later=cursor is not None,
+        every=every,
+        quiet=last[0] if last and not every and cursor is None and last[:1] != rows[:1] else None,
     )
 
 
 @router.get("/{run_id}")
 def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:
     """One run: its counts, its errors by kind, and its items, a page of them."""
-    reports = parts_of(request).reports
+    parts = parts_of(request)
+    reports = parts.reports
     row, _ = ShowRun(reports)(run_id)
     items = list(islice(reports.errors(run_id, min(after, 2**31 - 1)), ITEMS + 1))
+    ids = {item.reservation_id for item in items if isinstance(item.reservation_id, UUID)}
     return show(
         request,
         caller,
@@ -57,6 +65,13 @@ def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int
         counts=COUNTS,
         groups=reports.error_groups(run_id),
         items=items[:ITEMS],
+        mails=parts.reservations.some(ids, {"recipients"}),
         next=items[ITEMS - 1].index if len(items) > ITEMS else None,
         after=after,
     )
+
+
+@router.get("/{run_id}/errors.csv")
+def export(request: Request, caller: PageReader, run_id: UUID) -> Response:
+    """All its errors, for a spreadsheet."""
+    return export_errors(request, caller, run_id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -24,8 +26,11 @@ from mailbatch.interfaces.http.runs import celery_of, ensure_worker
 from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from celery.result import AsyncResult
 
+    from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
 
 router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)
@@ -47,6 +52,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
     """The page."""
     parts = parts_of(request)
     snapshot = snapshots_of(request).now()
+    actions = parts.actions.list(_ACTIONS)
     return show(
         request,
         caller,
@@ -55,8 +61,18 @@ def schedule(request: Request, caller: PageReader) -> Response:
         paused=paused(request),
         now=snapshot,
         every=words.schedule(parts.settings.when),
-        actions=parts.actions.list(_ACTIONS),
+        actions=actions,
+        mails={str(own): row for own, row in parts.reservations.some(_ids(actions), {"recipients"}).items()},
     )
+
+
+def _ids(actions: Sequence[Row]) -> set[UUID]:
+    """The single reservations to which something was done."""
+    found = set()
+    for action in actions:
+        with suppress(ValueError):
+            found.add(UUID(str((action["target"] or {}).get("id"))))
+    return found
 
 
 @router.get("/plan")

@@ -57,15 +57,15 @@ class Page(APIRoute):
                 # A refresh from a page whose session has ended: the whole page goes to the form, not its middle.
                 return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": login_address(request)})
             except RequestValidationError:
-                return _error(request, Problem(HTTPStatus.NOT_FOUND, "there is nothing at this address"))
+                return error_page(request, Problem(HTTPStatus.NOT_FOUND, "there is nothing at this address"))
             except HTTPException as error:
-                return _error(request, error)
+                return error_page(request, error)
             except MailbatchError as error:
-                return _error(request, problem_of(error))
+                return error_page(request, problem_of(error))
             except Exception as error:
                 if any(kind.__module__.startswith(("redis.", "kombu.")) for kind in type(error).__mro__):
                     said = "Redis, or the broker, cannot be asked; check that it runs: `mailbatch doctor`"
-                    return _error(request, Problem(HTTPStatus.SERVICE_UNAVAILABLE, said))
+                    return error_page(request, Problem(HTTPStatus.SERVICE_UNAVAILABLE, said))
                 raise
 
         return handler
@@ -88,7 +88,7 @@ class Notice:
 
 
 def show(
-    request: Request, caller: Caller, template: str, status: HTTPStatus = HTTPStatus.OK, **values: Any
+    request: Request, caller: Caller | None, template: str, status: HTTPStatus = HTTPStatus.OK, **values: Any
 ) -> HTMLResponse:
     """The page of ``template``."""
     notice = _notice(request)
@@ -104,11 +104,14 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
     zone = parts.settings.timezone
     shared = {
         "moment": partial(words.moment, zone=zone),
+        "full": partial(words.full, zone=zone),
+        "local": partial(words.local, zone=zone),
         "zone": zone,
         "csrf": csrf_token(request, caller) if caller is not None else "",
         "operates": caller is not None and caller.role is Role.OPERATE,
         "session": caller is not None and caller.session is not None,
-        "path": request.url.path,
+        # Not the URL, of which a header is a part: that may be anything.
+        "path": request.scope["path"],
         "notice": None,
     }
     return _environment().get_template(template).render({**shared, **values})
@@ -140,7 +143,10 @@ def _notice(request: Request) -> Notice | None:
     return Notice(text, good=good)
 
 
-def _error(request: Request, error: HTTPException) -> Response:
+def error_page(request: Request, error: HTTPException) -> Response:
+    """A refusal as a person reads it, with a way back; whoever is not known is sent to the form."""
+    if error.status_code == HTTPStatus.UNAUTHORIZED:
+        return RedirectResponse(login_address(request), HTTPStatus.SEE_OTHER)
     members = error.members if isinstance(error, Problem) else {}
     html = render(
         request,
@@ -159,12 +165,15 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
+        finalize=words.shown,
         undefined=StrictUndefined,
     )
     environment.filters.update(
         number=words.number,
         said=words.said,
+        exact=words.exact,
         breakable=words.breakable,
+        prose=words.prose,
         span=words.span,
         ago=words.ago,
         words=words.state,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.interfaces.console import bulk, files, overview, reservations, runs, schedule, twice
+from mailbatch.interfaces.console import bulk, files, overview, reference, reservations, runs, schedule, twice
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -16,5 +16,6 @@ ROUTERS: list[APIRouter] = [
     runs.router,
     schedule.router,
     twice.router,
+    reference.router,
     files.router,
 ]

@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.schedule import Cron, Every
 from mailbatch.interfaces.documents import RUNNING, SILENT
+from mailbatch.interfaces.visible import HIDDEN, visible
 
 if TYPE_CHECKING:
     from mailbatch.domain.schedule import Schedule
@@ -20,6 +21,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _FEW = 10
 """Below so many of them, seconds are told with a decimal."""
 _TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b", re.ASCII)
 _COMMAND = re.compile(r"`([^`]+)`")
 _BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST, SILENT})
 
@@ -56,6 +58,23 @@ def moment(when: datetime | None, zone: str = "UTC") -> str:
     if local.date() == today.date():
         return f"{local:%H:%M:%S}"
     return f"{local:%b} {local.day}, {local:%H:%M:%S}" if local.year == today.year else f"{local:%Y-%m-%d %H:%M}"
+
+
+def full(when: datetime, zone: str = "UTC") -> str:
+    """A time with its date and its zone, for whoever points at one."""
+    return f"{when.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def local(text: str, zone: str = "UTC") -> str:
+    """A sentence of ours with its times, which are in UTC, as the page writes all times."""
+    return _MOMENT.sub(lambda found: moment(_utc(found[1]), zone) if _utc(found[1]) else found[0], text)
+
+
+def _utc(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def ago(when: datetime | None) -> str:
@@ -102,7 +121,26 @@ def breakable(text: str) -> Markup:
     return Markup(re.sub(r"(?=[@.])", "<wbr>", str(escape(text))))  # noqa: S704
 
 
+def shown(value: Any) -> Any:
+    """What stands on a page of any value: hidden characters as escapes, so that no row reorders or hides its page."""
+    if not isinstance(value, str) or not HIDDEN.search(value):
+        return value
+    # What is markup stays so: an escape has no sign that means something in HTML.
+    return Markup(visible(value)) if isinstance(value, Markup) else visible(value)  # noqa: S704
+
+
+def exact(value: str) -> Markup:
+    """The value of a form's field, which comes back as it was: hidden characters as references (HTML, 13.1.4)."""
+    # The text is escaped before anything is put into it.
+    return Markup(HIDDEN.sub(lambda found: f"&#{ord(found[0])};", str(escape(value))))  # noqa: S704
+
+
 def said(text: str) -> Markup:
     """A sentence of ours: beginning with a capital, its `commands` set as code."""
+    return prose(text[:1].upper() + text[1:])
+
+
+def prose(text: str) -> Markup:
+    """A text of ours with its `code` set as code."""
     # The text is escaped before anything is put round it.
-    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text[:1].upper() + text[1:]))))  # noqa: S704
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704

@@ -10,12 +10,12 @@ from fastapi import FastAPI
 from starlette.responses import RedirectResponse, Response
 
 from mailbatch.interfaces.console import site
+from mailbatch.interfaces.console.screen import error_page
 from mailbatch.interfaces.http import (
     bulk,
     login,
     metrics,
     operating,
-    pages,
     probes,
     problems,
     reference,
@@ -57,6 +57,7 @@ def create_app(parts: Parts) -> FastAPI:
         settings.api_read_token.get_secret_value() if settings.api_read_token else None,
         settings.user_header,
     )
+    app.state.error_page = error_page
     problems.handle(app)
     app.add_exception_handler(LoginNeeded, _to_login)
     app.add_middleware(Guard, gate=gate, body_limit=max(BODY_LIMIT, 2 * settings.max_message_bytes))
@@ -77,8 +78,6 @@ def _routers() -> list[APIRouter]:
         probes.router,
         metrics.router,
         login.router,
-        reference.router,
-        pages.router,
         *site.ROUTERS,
     ]
 

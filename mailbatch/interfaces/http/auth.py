@@ -219,6 +219,9 @@ Operator = Annotated[Caller, Depends(_operator)]
 
 # --- dependencies of pages ---------------------------------------------------------------------------------------
 
+PageVisitor = Annotated[Caller | None, Depends(_known)]
+"""Anybody, known or not."""
+
 
 def _page_reader(caller: Annotated[Caller | None, Depends(_known)]) -> Caller:
     if caller is None:

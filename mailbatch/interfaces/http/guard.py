@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 
 from mailbatch.domain.run import public
 from mailbatch.infrastructure.system.clock import new_id
-from mailbatch.interfaces.http.problems import Problem, response
+from mailbatch.interfaces.http.problems import Problem, told
 from mailbatch.interfaces.http.proxies import through_proxy
 
 if TYPE_CHECKING:
@@ -165,8 +165,7 @@ class _Exchange:
 
         try:
             if (problem := guard.refusal(self._scope, headers)) is not None:
-                said = response(problem.status_code, problem.detail, self._request_id, problem.headers)
-                await self._respond(said, receive)
+                await self._respond(told(Request(self._scope), problem), receive)
             else:
                 await guard.app(self._scope, bounded, self._sent)
         except ClientDisconnect:
@@ -176,7 +175,7 @@ class _Exchange:
             self._tell(error)
             if self._status:
                 raise
-            await self._respond(_broken(error, self._request_id), receive)
+            await self._respond(told(Request(self._scope), _broken(error, self._request_id)), receive)
         finally:
             took = (time.perf_counter() - self._began) * 1000
             level = logging.DEBUG if self._scope["path"] in _POLLED else logging.INFO
@@ -201,12 +200,12 @@ class _Exchange:
         log.error("request %s broke: %s: %s\n%s", self._request_id, type(error).__name__, public(str(error)), where)
 
 
-def _broken(error: Exception, request_id: str) -> Response:
+def _broken(error: Exception, request_id: str) -> Problem:
     if any(kind.__module__.startswith(("redis.", "kombu.")) for kind in type(error).__mro__):
         said = "Redis, or the broker, cannot be asked; check that it runs: `mailbatch doctor`"
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, said, request_id, {"Retry-After": "2"})
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "2"})
     said = f"mailbatch itself broke here; its log says more at request {request_id}"
-    return response(HTTPStatus.INTERNAL_SERVER_ERROR, said, request_id)
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, said)
 
 
 def _is_bearer(headers: Headers) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
+from mailbatch.interfaces.console.screen import Html, render
 from mailbatch.interfaces.http.auth import FormFields, PageReader, csrf_token, gate_of, log_in, log_out
-from mailbatch.interfaces.http.pages import page
 from mailbatch.interfaces.http.problems import Problem
 
 router = APIRouter(include_in_schema=False)
@@ -21,7 +20,7 @@ def login_form(request: Request, next: str = "/") -> Response:  # noqa: A002 - i
     """Show the form."""
     if gate_of(request).open_house:
         return RedirectResponse("/", HTTPStatus.SEE_OTHER)
-    return _form(next)
+    return _form(request, next)
 
 
 @router.post("/login")
@@ -32,8 +31,8 @@ def login(request: Request, fields: FormFields) -> Response:
     try:
         known = log_in(request, fields.get("token", [""])[0].strip(), answer)
     except Problem as problem:
-        return _form(target, problem.detail, HTTPStatus(problem.status_code), problem.headers)
-    return answer if known else _form(target, "This token is not known.", HTTPStatus.UNAUTHORIZED)
+        return _form(request, target, problem.detail, HTTPStatus(problem.status_code), problem.headers)
+    return answer if known else _form(request, target, "This token is not known.", HTTPStatus.UNAUTHORIZED)
 
 
 @router.post("/logout")
@@ -46,25 +45,14 @@ def logout(request: Request, caller: PageReader, fields: FormFields) -> Response
 
 
 def _form(
-    target: str, wrong: str = "", status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None
-) -> HTMLResponse:
-    said = f'<p role="alert" class="wrong">{escape(wrong[:1].upper() + wrong[1:])}</p>' if wrong else ""
-    body = f"""\
-<main class="narrow">
-<h1>mailbatch</h1>
-{said}
-<form method="post" action="/login">
-<input type="hidden" name="next" value="{escape(_here(target))}">
-<label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<button>Log in</button>
-</form>
-<p>It is what MAILBATCH_API_TOKEN holds, or to look only, MAILBATCH_API_READ_TOKEN.</p>
-</main>
-"""
-    answer = page("Log in", body, status)
-    answer.headers.update(headers or {})
-    return answer
+    request: Request,
+    target: str,
+    wrong: str = "",
+    status: HTTPStatus = HTTPStatus.OK,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    html = render(request, None, "login.html", title="Log in", next=_here(target), wrong=wrong)
+    return Html(html, status, dict(headers or {}))
 
 
 def _here(target: str) -> str:

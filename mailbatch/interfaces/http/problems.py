@@ -79,6 +79,40 @@ def response(
     return Response(body.encode("utf-8", "backslashreplace"), status, dict(headers or {}), MEDIA_TYPE)
 
 
+def told(request: Request, problem: HTTPException) -> Response:
+    """The problem as whoever asked can read it: a page for a browser, else a document."""
+    if wants_page(request):
+        page: Response = request.app.state.error_page(request, problem)
+        return page
+    members = problem.members if isinstance(problem, Problem) else {}
+    return response(problem.status_code, problem.detail, request_id(request), problem.headers, **members)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a browser asks, for what is not of the API: it prefers HTML to JSON (RFC 9110 §12.5.1)."""
+    if request.scope["path"].startswith("/api/"):
+        return False
+    html, others = 0.0, 0.0
+    for part in request.headers.get("accept", "").lower().split(","):
+        kind, _, parameters = part.partition(";")
+        if kind.strip() == "text/html":
+            html = _quality(parameters)
+        elif "json" in kind:
+            others = max(others, _quality(parameters))
+    return html > others
+
+
+def _quality(parameters: str) -> float:
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
 def handle(app: FastAPI) -> None:
     """Have every refusal of ``app`` answered as a problem; what is no refusal is the guard's."""
     app.add_exception_handler(HTTPException, _refused)
@@ -117,7 +151,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         # RFC 9110 §15.5.6: all that the address takes; the router knows only the first of its routes.
         headers["Allow"] = ", ".join(_methods(request))
     members = error.members if isinstance(error, Problem) else {}
-    return response(error.status_code, detail, request_id(request), headers, **members)
+    return told(request, Problem(HTTPStatus(error.status_code), detail, headers, **members))
 
 
 def _methods(request: Request) -> list[str]:
@@ -130,7 +164,7 @@ def _methods(request: Request) -> list[str]:
 async def _not_understood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     problems = [_line(e) for e in error.errors()]
-    return response(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems[:5]), request_id(request), problems=problems)
+    return told(request, Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems[:5]), problems=problems))
 
 
 async def _of_ours(request: Request, error: Exception) -> Response:

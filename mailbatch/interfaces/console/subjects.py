@@ -1,0 +1,81 @@
+"""The subjects of a list as their readers will see them: rendered, as far as that is quick."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from mailbatch.application.trial import Preview
+from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.reservation import Mail
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Row
+    from mailbatch.bootstrap import Parts
+
+SECONDS = 1.0
+"""For so long the subjects of a page are rendered at most: a page must not wait for somebody's template."""
+_AT_ONCE = 10
+"""Contexts that are read together; each may be a megabyte."""
+_NO_BODY = " "
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a list shows. ``rendered`` is false where it is a source, or the name of a template."""
+
+    text: str
+    rendered: bool
+
+
+def subjects_of(parts: Parts, rows: Sequence[Row]) -> Mapping[UUID, Subject]:
+    """Return the subject of each row, which has ``id``, ``subject`` and ``template``."""
+    found = {row["id"]: Subject(_source(row), rendered=not _is_source(row)) for row in rows}
+    sources = iter([row for row in rows if _is_source(row)])
+    preview = Preview(parts.render_apart.within(SECONDS), parts.reservations)
+    until = time.monotonic() + SECONDS
+    while (some := list(islice(sources, _AT_ONCE))) and time.monotonic() < until:
+        contexts = parts.reservations.some([row["id"] for row in some], {"context"})
+        for row, subject in _rendered(preview, some, contexts, until):
+            found[row["id"]] = Subject(subject, rendered=True)
+    return found
+
+
+def _rendered(
+    preview: Preview, rows: Sequence[Row], contexts: Mapping[UUID, Row], until: float
+) -> Iterator[tuple[Row, str]]:
+    for row in rows:
+        if row["id"] not in contexts or time.monotonic() > until:
+            return
+        try:
+            yield row, preview(_mail(row, contexts[row["id"]]["context"])).subject
+        except CannotCompose:
+            continue
+        except Busy:
+            return
+
+
+def _mail(row: Row, context: Any) -> Mail:
+    """Only its subject: bodies of its own keep those of its template from being rendered."""
+    return Mail(
+        recipients="",
+        subject=row["subject"],
+        template=row["template"],
+        context=context,
+        body_text=_NO_BODY,
+        body_html=_NO_BODY,
+    )
+
+
+def _is_source(row: Row) -> bool:
+    return "{" in row["subject"] if row["subject"] else bool(row["template"])
+
+
+def _source(row: Row) -> str:
+    return row["subject"] or (f"template {row['template']}" if row["template"] else "")
