@@ -219,7 +219,7 @@ def _header(pieces: Iterator[str]) -> list[str]:
 def _read_header(lines: list[str], own: Collection[str]) -> _Table:
     header = lines[0]
     if not header.strip("\r\n \ufeff"):
-        raise UnreadableFile("the file is empty; its first line must name the columns")
+        raise UnreadableFile("the file is empty, or its first line is, which must name the columns")
     if "\x00" in header or _UNDECODED.search(header):
         raise UnreadableFile("line 1: is not UTF-8; save the file as CSV in UTF-8")
     longest, torn = [""], None
