@@ -96,6 +96,9 @@ def reserve(
 
     A role that may not read what it has reserved (`mailbatch grants reserve`) gets the id of ``key`` without a
     comparison of the content.
+
+    ``context`` is stored as JSON: ``Decimal``, dates, times and UUIDs as text, enums as their value
+    (docs/reference/templates.md).
     """
     for name, when in (("at", at), ("expires", expires)):
         if when is not None and not isinstance(when, datetime):

@@ -108,7 +108,13 @@ def expressions(seed: int, most: int = MOST) -> Iterator[Expression]:
             made = make(name, values)
             doubled = DOUBLED if values.doubled else ""
             wrapped = chance.choice(
-                ["{{ (%s)|string|length }}", "{%% set z = (%s) %%}", "{%% if (%s) %%}{%% endif %%}"]
+                [
+                    "{{ (%s)|string|length }}",
+                    "{{ (%s)|tojson|length }}",
+                    "{{ (%s)|list|length }}",
+                    "{%% set z = (%s) %%}",
+                    "{%% if (%s) %%}{%% endif %%}",
+                ]
             )
             source = f"{doubled}{{% for i in [1] %}}{wrapped % made}{{% endfor %}}"
             yield Expression(source, values.context)

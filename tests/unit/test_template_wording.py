@@ -181,13 +181,26 @@ def test_what_is_no_text_number_date_or_markup_is_an_error_that_names_it(source,
         ("{{ 1e16 }} {{ 0.00001 }} {{ -2.5e-7 }} {{ 1.5e300 }}",
          "10000000000000000 0.00001 -0.00000025 15" + "0" * 299),
         ("{{ 1e16 ~ '' }} {{ [0.00001]|join }} {{ 1e16|string }}", "10000000000000000 0.00001 10000000000000000"),
-        ("{{ price * 2 }} {{ price|float + 0.5 }}", "19.9019.90 20.4"),
+        ("{{ price * 2 }} {{ price|float + 0.5 }} {{ -0.001|round(2) }} {{ -0.5 }}", "19.9019.90 20.4 0.0 -0.5"),
         ("{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.current }}", "aba"),
         ("{% for x in texts %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{% endfor %}", "1a2b"),
     ],
 )  # fmt: skip
 def test_null_is_as_a_missing_value_and_what_has_a_text_is_written(source, expected):
     assert render(source, price="19.90") == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{ nick > 3 }}", "TypeError: '>' not supported between instances of null and 'int'"),
+        ("{{ nick.upper() }}", "null has no attribute 'upper'"),
+        ("{{ 'a' + nick }}", 'TypeError: can only concatenate str (not "null") to str'),
+        ("{{ nick is even }}", "TypeError: unsupported operand type(s) for %: null and 'int'"),
+    ],
+)
+def test_the_error_of_an_operation_with_null_calls_it_null(source, said):
+    assert fault(source) == said
 
 
 def test_what_python_gives_directly_is_written_as_well():

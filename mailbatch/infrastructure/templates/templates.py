@@ -29,6 +29,7 @@ FILES = {"subject": "subject.txt", "body_text": "body.txt", "body_html": "body.h
 
 _TAG = re.compile(r"\{[{%#]")
 _NEEDS = re.compile("extends|include|import")
+_PYTHONS_NULL = re.compile(r"'NoneType'|^'None'(?= has no )|\bNoneType\b")
 _KEPT_SOURCES = 256
 _LONGEST_KEPT = 32_768
 _LONGEST_ERROR = 300
@@ -249,7 +250,7 @@ class Templates:
             case OSError():
                 return *_place(error, self.directory), _unreadable(error)
         why = str(error) if type(error).__module__.startswith(("jinja2", "mailbatch")) else _classed(error)
-        return *_place(error, self.directory), why
+        return *_place(error, self.directory), _PYTHONS_NULL.sub("null", why)
 
 
 def has_tags(mail: Mail) -> bool:

@@ -49,7 +49,7 @@ def number_text(value: float | Decimal, what: str) -> str:
     """Return the digits of a number, without an exponent. Raises ``TemplateRuntimeError`` if it is not finite."""
     text = str(value)
     if text[-1].isdigit() and "e" not in text and "E" not in text:
-        return text
+        return text if value or text[0] != "-" else text[1:]
     if not isfinite(value):
         raise TemplateRuntimeError(f"{what} is {text}, not a number that can be written")
     return format(Decimal(text), "f")
