@@ -110,5 +110,4 @@ def _of_pair(field: str, name: str | None, address: str) -> str:
 
 
 def _shown(value: Any) -> str:
-    shown = ascii(value[:_LONGEST_SHOWN]) if isinstance(value, str) else ascii(value)
-    return shown[:_LONGEST_SHOWN]
+    return (repr(value[:_LONGEST_SHOWN]) if isinstance(value, str) else repr(value))[:_LONGEST_SHOWN]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from email.header import decode_header, make_header
 from email.parser import BytesParser
 from email.policy import compat32, default
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.letters import ADDRESSES, HEADERS, composed
 
 from mailbatch.domain.errors import CannotCompose
-from mailbatch.infrastructure.mime.fields import unwritable
+from mailbatch.domain.reservation import header_problems
+from mailbatch.infrastructure.mime.fields import _GRAMMARS, unwritable
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -61,6 +65,55 @@ def test_encoded_words_stand_only_where_a_grammar_has_room_for_them(headers, exp
             assert "=?utf-8?" not in value
         elif "=?utf-8?" in value:
             assert "=?utf-8?" in bare
+
+
+PIECES = st.sampled_from(
+    [
+        *'<>()",;:@\\ \t',
+        "ü",
+        "=?utf-8?q?a=0Ab?=",
+        "=?utf-8?q?=C3=BC?=",
+        "https://",
+        "mailto:",
+        "a@x.org",
+        "bücher.example",
+        "<a@x.org>",
+        "%",
+        "x" * 500,
+        "\u2028",
+        "\x07",
+        "�",
+        "NO",
+        "\u200b",
+        "[",
+        "//",
+    ]
+)
+VALUES = st.lists(PIECES, max_size=6).map("".join) | st.text(max_size=20)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([*_GRAMMARS, "X-Free"]), VALUES | st.lists(VALUES, max_size=3))
+def test_any_value_is_written_within_its_grammar_or_refused_in_one_line(name, value):
+    values = value if isinstance(value, list) else [value]
+    if problems := list(header_problems({name: value})):
+        assert all(map(str.isprintable, problems))
+        return
+    if problems := unwritable({name: value}):
+        [line] = problems
+        assert line.startswith(f"headers: {name}: ")
+        assert line.isprintable()
+        assert len(line) < 1_000
+        return
+    message = composed(headers={name: value})
+    head = message.data.partition(b"\r\n\r\n")[0]
+    assert head.isascii() or message.envelope.smtputf8
+    fields = BytesParser(policy=compat32).parsebytes(message.data).get_all(name, [])
+    assert len(fields) <= max(len(values), 1)
+    # Nothing that is read into an angle bracket is an encoded word.
+    if name in {"references", "in-reply-to", "list-unsubscribe", "auto-submitted", "list-id"}:
+        for inner in re.findall("<([^<>]*)>", "".join(fields)):
+            assert "=?utf-8?" not in inner or "=?utf-8?" in "".join(values)
 
 
 def test_an_address_field_reads_back_as_addresses():

@@ -221,10 +221,8 @@ def _mistake(entry: str) -> str | None:
     for pattern, advice in _MISTAKES:
         if pattern.search(bare):
             return advice
-    if ";" in bare:
-        if all("@" in part for part in bare.split(";") if part.strip()):
-            return "put commas between addresses, not semicolons"
-        return "a name with a semicolon in it needs quotes"
+    if ";" in bare and all("@" in part for part in bare.split(";") if part.strip()):
+        return "put commas between addresses, not semicolons"
     if "@" not in bare and (found := _CURLY.search(bare)):
         return f'it has {found[0]} (U+{ord(found[0]):04X}); write straight quotes (") round a name'
     return None
@@ -255,8 +253,9 @@ def _not_together(pieces: Sequence[Piece]) -> str:
 
 def _example(name: str, addr_spec: str) -> str:
     """Show an address with a name in quotes, if it is short enough to be shown."""
-    shown = f': "{name.replace(chr(34), "")}" <{addr_spec}>'
-    return shown if len(shown) <= _LONGEST_SHOWN and shown.isprintable() and "\\" not in shown else ""
+    name = name.replace('"', "").replace("\\", "\\\\")
+    shown = f': "{name}" <{addr_spec}>'
+    return shown if len(shown) <= _LONGEST_SHOWN and shown.isprintable() else ""
 
 
 def _in_quotes(local: str, domain: str) -> str:
