@@ -1,17 +1,25 @@
 # syntax=docker/dockerfile:1
+# An image that cannot change under you: --build-arg BASE=python:3.12-slim-bookworm@sha256:…
 ARG PYTHON_VERSION=3.12
+ARG BASE=python:${PYTHON_VERSION}-slim-bookworm
 
-FROM python:${PYTHON_VERSION}-slim-bookworm AS build
+FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md CHANGELOG.md LICENSE NOTICE celeryconfig.py ./
+# What others made comes by the hashes of a lock file (`make lock`), and nothing else does.
+COPY deploy/image/build.txt deploy/image/requirements.txt ./
+RUN python -m venv /opt/build \
+    && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: --requirement build.txt \
+    && python -m venv /opt/mailbatch \
+    && /opt/mailbatch/bin/pip install --no-deps --require-hashes --only-binary :all: --requirement requirements.txt
+COPY pyproject.toml README.md CHANGELOG.md LICENSE NOTICE celeryconfig.py ./
 COPY migrations ./migrations
 COPY mailbatch ./mailbatch
-RUN pip wheel --no-deps --wheel-dir /wheels . \
-    && python -m venv /opt/mailbatch \
-    && /opt/mailbatch/bin/pip install --constraint constraints.txt "$(ls /wheels/mailbatch-*.whl)[postgres,http,webhook,monitor,otel]"
+RUN /opt/build/bin/pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+    && /opt/mailbatch/bin/pip install --no-deps --no-index /wheels/mailbatch-*.whl \
+    && /opt/mailbatch/bin/pip check
 
-FROM python:${PYTHON_VERSION}-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="mailbatch" org.opencontainers.image.licenses="MIT"
 RUN useradd --system --uid 10001 --user-group --create-home --home-dir /var/lib/mailbatch --shell /usr/sbin/nologin mailbatch
 COPY --from=build /opt/mailbatch /opt/mailbatch

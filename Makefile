@@ -126,6 +126,18 @@ constraints: ## ask each Python on the path anew for the newest versions that fi
 		command -v python3.$$minor >/dev/null && python3.$$minor -c '' 2>/dev/null && found="$$found python3.$$minor"; \
 	done; "$(PYTHON)" .ci/constraints.py $${found:-"$(PYTHON)"} >constraints.new && mv constraints.new constraints.txt
 
+# A tool of one day: in a venv of its own. Versions are those of constraints.txt, for every Python and machine.
+LOCK = var/lock/bin/uv pip compile --quiet --universal --python-version 3.11.4 --generate-hashes --no-header --no-annotate \
+	--constraint constraints.txt
+LOCKED = deploy/image
+.PHONY: lock
+lock: $(VENV)/made ## what the image is made of, with the hashes of its files, anew: deploy/image (after `make constraints`)
+	@test -x var/lock/bin/uv || { $(BIN)/python -m venv var/lock && var/lock/bin/python -m pip install --quiet uv; }
+	echo '# Made by `make lock`: do not edit.' | tee $(LOCKED)/build.txt >$(LOCKED)/requirements.txt
+	echo hatchling | $(LOCK) - >>$(LOCKED)/build.txt
+	$(LOCK) --extra postgres --extra http --extra webhook --extra monitor --extra otel pyproject.toml \
+		>>$(LOCKED)/requirements.txt
+
 .PHONY: clean
 clean: ## remove what was made: .venv, var, dist, caches
 	rm -rf $(VENV) $(PEERS) var dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from support.backlogs import reserve
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.inquire import ListReservations
@@ -15,6 +16,8 @@ from mailbatch.application.operating_ports import Answer, Selection, Stored
 from mailbatch.application.purge import Purge
 from mailbatch.domain.errors import KeyConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status
+from mailbatch.domain.retry import RetryPolicy
+from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.reports import SqlReports
@@ -347,6 +350,21 @@ def test_a_purge_that_is_told_to_stop_stops_after_its_page(store, desk, engine):
     for _ in range(5):
         in_state(engine, store, Status.SENT, created_at=now(-86400))
     assert Purge(interventions=desk, page=2)(60, lambda _n: False) == 2
+
+
+def test_what_remains_of_every_priority_is_due_and_has_not_expired_or_is_under_way(engine, database_url):
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    for priority, count in ((5, 2), (0, 3), (-7, 4)):
+        reserve(database_url, count, priority=priority)
+    reserve(database_url, 1, expires_at=TOMORROW)
+    reserve(database_url, 5, expires_at=past, priority=5)
+    reserve(database_url, 6, expires_at=past, scheduled_at=TOMORROW)
+    reserve(database_url, 7, scheduled_at=TOMORROW)
+    reserve(database_url, 2, status="sending", lease_until=TOMORROW)
+    reserve(database_url, 3, status="sent")
+    backlog = SqlBacklog(engine=engine, lease=60, retry=RetryPolicy(), message_id_domain="example.org")
+    assert backlog.remaining() == 2 + 3 + 4 + 1 + 2
+    assert SqlReports(engine).census().unsent == backlog.remaining()
 
 
 def test_counts_say_whether_they_are_exact(store, engine):

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -181,6 +182,37 @@ def test_what_the_image_is_built_from_reaches_the_builder():
     assert copied == kept
     for name in copied:
         assert (ROOT / name).exists(), name
+
+
+def test_the_image_installs_what_others_made_by_its_hash_and_ours_without_anything_else():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    installs = re.findall(r"pip (?:install|wheel) (.*?)(?: \\\\)?$", text, re.MULTILINE)
+    assert len(installs) == 4
+    for options in installs:
+        assert "--no-deps" in options, options
+        assert "--no-index" in options or "--require-hashes" in options, options
+
+
+def test_the_lock_file_of_the_image_has_a_hash_for_each_and_the_versions_that_were_tested():
+    tested = dict(
+        re.findall(r"^([a-z0-9._-]+)==(\S+?)(?: ;.*)?$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    )
+    locked: dict[str, str] = {}
+    for name in ("build", "requirements"):
+        text = (ROOT / "deploy" / "image" / f"{name}.txt").read_text("utf-8").replace("\\\n", " ")
+        for line in filter(None, (line.partition("#")[0].strip() for line in text.splitlines())):
+            found = re.fullmatch(r"([a-z0-9._-]+)==(\S+)(?: *;[^-]*?)?((?: +--hash=sha256:[0-9a-f]{64})+)", line)
+            assert found, line
+            locked[found[1]] = found[2]
+    assert {name: version for name, version in locked.items() if tested.get(name) != version} == {}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [
+        *project["dependencies"],
+        *(one for name in ("postgres", "http", "webhook", "monitor", "otel") for one in extras[name]),
+    ]
+    assert {re.split(r"[\[<>=; ]", one)[0] for one in wanted} - locked.keys() == set()
+    assert "hatchling" in locked
 
 
 # --- systemd ---

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mailbatch.infrastructure.db import claiming, rescuing, settling
-from mailbatch.infrastructure.db.claiming import PENDING, SENDING, UNEXPIRED
+from mailbatch.infrastructure.db.claiming import PENDING, SENDING
 from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import now
 
@@ -123,11 +124,20 @@ class SqlBacklog:
             return rescuing.resolve(connection, run_id, on_doubt, limit, self.retry, reserve)
 
     def remaining(self) -> int:
-        """Count what is due and unsent."""
-        due = sa.select(sa.func.count()).where(PENDING, _r.due_at <= now(), UNEXPIRED).scalar_subquery()
-        claimed = sa.select(sa.func.count()).where(SENDING).scalar_subquery()
+        """Count what is due and unsent.
+
+        What is due is a range of one index for each priority. That index does not know expiries: with them the count
+        would read each row (1.7 s for 225,000), so those whose time has passed are counted apart.
+        """
+        level = levels("level")
+        in_level = sa.select(sa.func.count()).where(PENDING, _r.priority == level.c.priority, _r.due_at <= now())
+        due = sa.select(sa.func.coalesce(sa.func.sum(in_level.scalar_subquery()), 0)).select_from(level)
+        overdue = sa.select(sa.func.count()).where(PENDING, _r.expires_at <= now(), _r.due_at <= now())
+        claimed = sa.select(sa.func.count()).where(SENDING)
+        counts = sa.select(*(some.scalar_subquery() for some in (due, overdue, claimed)))
         with reading(self.engine) as connection:
-            return int(connection.execute(sa.select(due + claimed)).scalar_one())
+            found = connection.execute(counts).one()
+        return max(0, int(found[0]) - int(found[1])) + int(found[2])
 
     def _claim(
         self,
