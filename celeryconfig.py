@@ -7,10 +7,15 @@ A ``celeryconfig.py`` in the working directory is laid over this one: its names 
 from mailbatch import config
 from mailbatch.batch.appconfig import redis_url
 from mailbatch.batch.schedule import BatchSchedule
-from mailbatch.domain.schedule import Cron
+from mailbatch.domain.schedule import Cron, RunAtStart
 
 _settings = config.load()
-_send_all = BatchSchedule(_settings.when, at_start=True, jitter=_settings.start_jitter)
+_send_all = BatchSchedule(
+    _settings.when,
+    at_start=_settings.runs_at_start,
+    missed=_settings.run_at_start is not RunAtStart.NO,
+    jitter=_settings.start_jitter,
+)
 _nightly = BatchSchedule(Cron("17 3 * * *", _settings.timezone))
 
 imports = ("mailbatch.batch.tasks",)

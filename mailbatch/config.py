@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.redaction import mask_url, one_line
-from mailbatch.domain.schedule import Cron, Every, Schedule
+from mailbatch.domain.schedule import Cron, Every, RunAtStart, Schedule
 from mailbatch.domain.schema_name import what_is_wrong
 from mailbatch.domain.settlement import OnDoubt
 
@@ -100,6 +100,7 @@ class Settings(BaseSettings):
     ehlo_name: str | None = None
     sender: str | None = None
     schedule: str = "300"
+    run_at_start: RunAtStart = RunAtStart.AUTO
     start_jitter: Seconds = 0
     page_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
     connections: Annotated[int, Field(ge=1, le=100)] = 4
@@ -253,6 +254,13 @@ class Settings(BaseSettings):
     def when(self) -> Schedule:
         """``schedule`` as a value, in the time zone of these settings."""
         return read_schedule(self.schedule, self.timezone)
+
+    @property
+    def runs_at_start(self) -> bool:
+        """Whether each start of a beat fires ``send-all``; a tick that was missed is another matter."""
+        if self.run_at_start is RunAtStart.AUTO:
+            return isinstance(self.when, Every)
+        return self.run_at_start is RunAtStart.YES
 
     @property
     def group_size(self) -> int:

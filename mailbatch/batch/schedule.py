@@ -6,13 +6,16 @@ from copy import copy
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from celery.schedules import BaseSchedule, schedstate
+from celery.schedules import BaseSchedule, crontab, schedstate
 
-from mailbatch.domain.schedule import Schedule, tick_expiry
+from mailbatch.domain.schedule import Cron, Schedule, tick_expiry
 from mailbatch.infrastructure.system.ticks import following, shortest_gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_SAME = timedelta(seconds=1)
+"""Ticks of a cron line are this far from each other at least."""
 
 
 def next_after(schedule: BaseSchedule, after: datetime) -> datetime:
@@ -33,11 +36,37 @@ def after_tick(schedule: BaseSchedule, due: datetime, now: datetime) -> datetime
     return behind_due if behind_due > now else next_after(schedule, now)
 
 
+def was_missed(
+    schedule: BaseSchedule, planned: datetime, last: datetime | None, now: datetime, delay: timedelta
+) -> bool:
+    """Whether a tick should have come by ``now``: the next is planned for ``planned``, the last one came at ``last``.
+
+    The plan may be that of another schedule, from before it was changed. So a cron line is asked whether one of its
+    own times has passed since ``last``. What was put off by ``delay`` at most, for the broker was away, is missed too.
+    """
+    if not _is_cron(schedule):
+        return planned <= now
+    if planned > now + delay or not is_stale(schedule, planned, now):
+        return False
+    return planned <= now if last is None else next_after(schedule, last) <= now
+
+
+def is_stale(schedule: BaseSchedule, planned: datetime, now: datetime) -> bool:
+    """Whether ``planned`` is over, or is no time of a cron line: then the schedule was changed meanwhile."""
+    return planned <= now or (_is_cron(schedule) and abs(next_after(schedule, now) - planned) >= _SAME)
+
+
+def _is_cron(schedule: BaseSchedule) -> bool:
+    when = schedule.when if isinstance(schedule, BatchSchedule) else schedule
+    return isinstance(when, Cron | crontab)
+
+
 class BatchSchedule(BaseSchedule):  # type: ignore[misc]
     """A ``domain.schedule.Schedule`` as Celery's beat knows schedules.
 
-    ``at_start``: a beat that starts ticks at once, and not an interval later, after a random time of up to
-    ``jitter`` seconds. Only ``DatabaseScheduler`` heeds these two.
+    ``at_start``: a beat that starts ticks at once, and not an interval later. ``missed``: it does so if a tick was
+    missed, or if the run of the last tick was cut off. Either waits a random time of up to ``jitter`` seconds. Only
+    ``DatabaseScheduler`` heeds these three.
     """
 
     def __init__(
@@ -45,6 +74,7 @@ class BatchSchedule(BaseSchedule):  # type: ignore[misc]
         when: Schedule,
         *,
         at_start: bool = False,
+        missed: bool = True,
         jitter: float = 0.0,
         nowfun: Callable[[], datetime] | None = None,
         app: Any = None,
@@ -52,6 +82,7 @@ class BatchSchedule(BaseSchedule):  # type: ignore[misc]
         super().__init__(nowfun=nowfun, app=app)
         self.when = when
         self.at_start = at_start
+        self.missed = missed
         self.jitter = jitter
 
     def tick_expiry(self) -> float:
@@ -72,19 +103,23 @@ class BatchSchedule(BaseSchedule):  # type: ignore[misc]
         return schedstate(is_due=True, next=(following(self.when, now) - now).total_seconds())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.when, self.at_start, self.jitter)
+        return _restored, self._values
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BatchSchedule):
             return NotImplemented
-        return (self.when, self.at_start, self.jitter) == (other.when, other.at_start, other.jitter)
+        return self._values == other._values
 
     def __hash__(self) -> int:
-        return hash((self.when, self.at_start, self.jitter))
+        return hash(self._values)
 
     def __repr__(self) -> str:
         return f"<{self.when}>"
 
+    @property
+    def _values(self) -> tuple[Schedule, bool, bool, float]:
+        return self.when, self.at_start, self.missed, self.jitter
 
-def _restored(when: Schedule, at_start: bool, jitter: float) -> BatchSchedule:  # noqa: FBT001 - only pickle calls it
-    return BatchSchedule(when, at_start=at_start, jitter=jitter)
+
+def _restored(when: Schedule, at_start: bool, missed: bool, jitter: float) -> BatchSchedule:  # noqa: FBT001 - only pickle calls it
+    return BatchSchedule(when, at_start=at_start, missed=missed, jitter=jitter)

@@ -21,10 +21,11 @@ from celery.schedules import BaseSchedule
 from celery.schedules import schedule as IntervalSchedule  # noqa: N812 - Celery spells a class so
 
 from mailbatch import config
-from mailbatch.batch.schedule import BatchSchedule, after_tick, next_after
+from mailbatch.batch.schedule import BatchSchedule, after_tick, is_stale, next_after, was_missed
 from mailbatch.batch.start import announce, back_off, check_database
 from mailbatch.batch.watchman import watch_in_beat
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.job_name import LONGEST_NAME, MUST_BE, is_job_name
 from mailbatch.domain.run import Pause, one_line
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.schedule import Slot, Timetable
@@ -39,8 +40,6 @@ FRESH = 10.0
 """Seconds after a tick within which a start needs none of its own."""
 RETRY = 5.0
 """Seconds after which a tick that the broker did not take is tried again."""
-_LONGEST_NAME = 200
-"""Characters of the name of an entry, which is a key in ``batch_schedule``."""
 _SHORTEST_SLEEP = 0.005
 
 
@@ -86,7 +85,7 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
             problem = one_line(f"{type(error).__name__}: {error}")
         if problem:
             log.error(
-                "the entry %s of beat_schedule is broken, it gets no ticks: %s", ascii(name)[:_LONGEST_NAME], problem
+                "the entry %s of beat_schedule is broken, it gets no ticks: %s", ascii(name)[:LONGEST_NAME], problem
             )
         else:
             self.schedule[name] = taken
@@ -170,9 +169,20 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         """When the first tick of this start is to be, if this is the start and the stored one does not do."""
         if entry.name in self._started:
             return None
-        self._started.add(entry.name)
-        if not _at_start(entry):
+        if _at_start(entry):
+            self._started.add(entry.name)
+            return self._tick_of_start(entry, slot, now)
+        # For what only makes up for ticks, a pause lasts until the resume: that is its start.
+        if slot is None or slot.next_tick_at is None or slot.paused is not Pause.NONE:
             return None
+        self._started.add(entry.name)
+        if not self._is_owed(entry, slot, now):
+            return next_after(entry.schedule, now) if is_stale(entry.schedule, slot.next_tick_at, now) else None
+        # Celery's own schedules have no jitter, and their tasks need not be jobs: the tick comes as it was planned.
+        return self._tick_of_start(entry, slot, now) if isinstance(entry.schedule, BatchSchedule) else None
+
+    def _tick_of_start(self, entry: ScheduleEntry, slot: Slot | None, now: datetime) -> datetime | None:
+        """When this start is to tick; None if that was just done, or is planned for sooner."""
         begin = now + timedelta(seconds=random.uniform(0, _jitter(entry)))  # noqa: S311 - spreads load, guards nothing
         last = slot.last_tick_at if slot else None
         self._rechecks[entry.name] = _Recheck(
@@ -182,9 +192,23 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         )
         if slot is None:
             return begin
-        fresh = last is not None and (now - last).total_seconds() < FRESH
         stored = slot.next_tick_at
-        return begin if not fresh and (stored is None or stored > begin or stored <= now) else None
+        return begin if not _is_fresh(slot, now) and (stored is None or stored > begin or stored <= now) else None
+
+    def _is_owed(self, entry: ScheduleEntry, slot: Slot, now: datetime) -> bool:
+        """Whether this start is to make up for a tick: one was missed, or the run of the last one was cut off."""
+        schedule = entry.schedule
+        if isinstance(schedule, BatchSchedule) and not schedule.missed:
+            return False
+        delay = timedelta(seconds=_jitter(entry) + RETRY)
+        if slot.next_tick_at and was_missed(schedule, slot.next_tick_at, slot.last_tick_at, now, delay):
+            log.info("a tick of %s was missed; it comes now", entry.name)
+            return True
+        cut_off = isinstance(schedule, BatchSchedule) and self._timetable.was_cut_off(entry.task)
+        if cut_off and not _is_fresh(slot, now):
+            log.info("the last run of %s did not come to its end; a tick comes now", entry.name)
+            return True
+        return False
 
     def _recheck(self, entry: ScheduleEntry, slot: Slot, now: datetime) -> datetime | None:
         """Ask for one more tick if nothing came of that of the start: a dead holder's lock was in the way."""
@@ -228,8 +252,8 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
 
 def _problem_of(entry: ScheduleEntry) -> str | None:
     """Why no beat could work with ``entry``: Celery takes many a thing that breaks at its first tick."""
-    if not isinstance(entry.name, str) or not entry.name.isprintable() or not 0 < len(entry.name) <= _LONGEST_NAME:
-        return f"its name must be 1 to {_LONGEST_NAME} printable characters"
+    if not isinstance(entry.name, str) or not is_job_name(entry.name):
+        return f"its name must be {MUST_BE}"
     if not isinstance(entry.task, str) or not entry.task:
         return "task must be the name of a task"
     if not isinstance(entry.schedule, BaseSchedule):
@@ -246,6 +270,10 @@ def _problem_of(entry: ScheduleEntry) -> str | None:
 
 def _at_start(entry: ScheduleEntry) -> bool:
     return isinstance(entry.schedule, BatchSchedule) and entry.schedule.at_start
+
+
+def _is_fresh(slot: Slot, now: datetime) -> bool:
+    return slot.last_tick_at is not None and (now - slot.last_tick_at).total_seconds() < FRESH
 
 
 def _jitter(entry: ScheduleEntry) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TypeAlias
 
 
@@ -22,6 +23,16 @@ class Cron:
 
 
 Schedule: TypeAlias = Every | Cron
+
+
+class RunAtStart(StrEnum):
+    """Whether the start of a beat ticks."""
+
+    AUTO = "auto"
+    """An interval ticks at each start, a cron line only if one of its ticks was missed."""
+    YES = "yes"
+    NO = "no"
+    """A start never ticks; a tick that was missed is left out."""
 
 
 def tick_expiry(interval: float) -> float:

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from celery import Celery
+from celery.schedules import crontab
 from kombu.exceptions import OperationalError
 from support.waiting import wait_until
 
@@ -19,9 +20,11 @@ from mailbatch.batch.scheduler import DatabaseScheduler
 from mailbatch.domain.run import Pause
 from mailbatch.domain.schedule import Cron, Every
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import Timetable
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
 from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.system.ticks import following
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,9 +67,9 @@ def beat(database_url: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAILBATCH_LOCK_TTL", "1")
     beats: list[Beat] = []
 
-    def start(when=None, *, at_start: bool = True, jitter: float = 0.0, name: str = JOB, extra=None, **options) -> Beat:
+    def start(when=None, *, at_start=True, missed=True, jitter=0.0, name: str = JOB, extra=None, **options) -> Beat:
         app = Celery("test", broker="memory://", set_as_current=False)
-        schedule = BatchSchedule(when or Every(300), at_start=at_start, jitter=jitter)
+        schedule = BatchSchedule(when or Every(300), at_start=at_start, missed=missed, jitter=jitter)
         entry = {"task": name, "schedule": schedule, "options": options}
         app.conf.beat_schedule = {**(extra or {}), name: entry}
         app.conf.result_expires = None
@@ -103,16 +106,16 @@ def seconds_to_next(engine: Engine) -> float:
     return (row[0] - row[1]).total_seconds()
 
 
-def add_run(engine: Engine, *, started: float, heartbeat: float, finished: float | None = None) -> None:
+def add_run(engine: Engine, *, started: float, heartbeat: float, finished: float | None = None, **more) -> None:
     with engine.begin() as connection:
         connection.execute(
             sa.insert(batch_runs).values(
                 run_id=uuid4(),
                 job=JOB,
-                trigger="beat",
                 started_at=now(started),
                 heartbeat_at=now(heartbeat),
                 finished_at=None if finished is None else now(finished),
+                **{"trigger": "beat", **more},
             )
         )
 
@@ -280,6 +283,133 @@ def test_a_cron_line_ticks_at_its_own_times(beat, engine):
     wait_until(lambda: cron.tick() and len(cron.sent) >= 2, 5, "two ticks")
     with engine.begin() as connection:
         assert connection.execute(sa.select(batch_schedule.c.next_tick_at)).scalar_one().microsecond == 0
+
+
+# --- a start of a cron line ---
+
+
+def a_time_long_ago() -> Cron:
+    """A line whose last time was about half a day ago, and whose next is as far ahead."""
+    return Cron(f"0 {(datetime.now(UTC).hour + 12) % 24} * * *")
+
+
+def of_cron(beat, when: Cron | None = None, **given) -> Beat:
+    return beat(when or a_time_long_ago(), at_start=False, **given)
+
+
+def plan(engine: Engine, *, last: float | None, planned: float | None) -> None:
+    """A slot that beats before have left, in hours from now; planned for the line's own time if for none."""
+    given = {
+        "last_tick_at": None if last is None else now(last * 3600),
+        "next_tick_at": following(a_time_long_ago(), datetime.now(UTC)) if planned is None else now(planned * 3600),
+    }
+    with engine.begin() as connection:
+        connection.execute(sa.insert(batch_schedule).values(name=JOB, **given))
+
+
+def next_is_the_lines_own(engine: Engine) -> bool:
+    with engine.begin() as connection:
+        row = connection.execute(sa.select(batch_schedule.c.next_tick_at, now())).one()
+    return row[0] == following(a_time_long_ago(), row[1])
+
+
+def test_a_cron_line_does_not_tick_because_a_beat_starts(beat, engine):
+    for _ in range(3):
+        only = of_cron(beat)
+        settle(only)
+        assert only.sent == []
+        assert next_is_the_lines_own(engine)
+
+
+@pytest.mark.parametrize("last", [None, -30])
+def test_a_cron_line_makes_up_once_for_ticks_that_nobody_was_there_for(beat, engine, last):
+    plan(engine, last=last, planned=-12.5)
+    for sent in ([JOB], []):
+        only = of_cron(beat)
+        settle(only)
+        assert only.sent == sent
+        assert next_is_the_lines_own(engine)
+
+
+def test_a_start_may_be_told_to_make_up_for_nothing(beat, engine):
+    plan(engine, last=-30, planned=-12.5)
+    only = of_cron(beat, missed=False)
+    settle(only)
+    assert only.sent == []
+    assert next_is_the_lines_own(engine)
+
+
+def test_an_interval_may_be_told_so_too(beat, engine):
+    plan(engine, last=-2, planned=-1)
+    only = beat(Every(300), at_start=False, missed=False)
+    settle(only)
+    assert only.sent == []
+    assert 299 < seconds_to_next(engine) <= 300
+
+
+@pytest.mark.parametrize("planned", [-0.01, 0.05])
+def test_what_an_interval_had_planned_is_no_tick_of_the_cron_line_in_its_place(beat, engine, planned):
+    plan(engine, last=-0.1, planned=planned)
+    only = of_cron(beat)
+    settle(only)
+    assert only.sent == []
+    assert next_is_the_lines_own(engine)
+
+
+def test_a_tick_that_the_broker_did_not_take_is_not_lost_at_a_start(beat, engine):
+    plan(engine, last=-30, planned=0.001)
+    only = of_cron(beat)
+    settle(only)
+    assert only.sent == [JOB]
+
+
+def test_a_line_that_comes_more_often_than_the_one_before_has_missed_nothing(beat, engine):
+    plan(engine, last=-120, planned=48)
+    only = of_cron(beat)
+    settle(only)
+    assert only.sent == []
+    assert next_is_the_lines_own(engine)
+
+
+@pytest.mark.parametrize(
+    ("run", "sent"),
+    [
+        ({"heartbeat": -30}, [JOB]),
+        ({"heartbeat": -30, "finished": -30, "outcome": "shutdown"}, [JOB]),
+        ({"heartbeat": -30, "finished": -20, "outcome": "failed", "error": DIED}, [JOB]),
+        ({"heartbeat": -30, "finished": -30, "outcome": "completed"}, []),
+        ({"heartbeat": -30, "finished": -30, "outcome": "revoked"}, []),
+        ({"heartbeat": -30, "finished": -30, "outcome": "shutdown", "trigger": "manual"}, []),
+    ],
+)
+def test_a_run_of_a_cron_line_that_was_cut_off_goes_on_at_the_start(beat, engine, run, sent):
+    plan(engine, last=-1, planned=None)
+    add_run(engine, started=-60, **run)
+    only = of_cron(beat)
+    settle(only)
+    assert only.sent == sent
+    assert next_is_the_lines_own(engine)
+
+
+def test_a_pause_holds_back_what_a_start_would_make_up_for_until_the_resume(beat, engine):
+    plan(engine, last=-30, planned=-12.5)
+    pause(engine, Pause.TICKS)
+    only = of_cron(beat)
+    settle(only)
+    assert only.sent == []
+    pause(engine, Pause.NONE)
+    settle(only)
+    assert only.sent == [JOB]
+
+
+def test_a_crontab_of_the_users_own_is_asked_for_its_own_times_as_well(beat, engine):
+    with engine.begin() as connection:
+        given = {"last_tick_at": now(-400), "next_tick_at": now(-100)}
+        connection.execute(sa.insert(batch_schedule).values(name="mine", **given))
+    hour = (datetime.now(UTC).hour + 12) % 24
+    only = beat(extra={"mine": {"task": "mine", "schedule": crontab(hour=hour, minute=0)}})
+    settle(only)
+    assert only.sent == [JOB]
 
 
 def test_a_tick_expires_by_the_clock_of_the_database(beat, engine):

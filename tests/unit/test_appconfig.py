@@ -27,8 +27,36 @@ def test_the_settings_say_when_and_with_what_jitter_after_a_start(tmp_path, monk
     monkeypatch.setenv("MAILBATCH_SCHEDULE", "30 */2 * * * *")
     monkeypatch.setenv("MAILBATCH_START_JITTER", "7")
     entry = load(tmp_path)["beat_schedule"]["send-all"]
-    assert entry["schedule"] == BatchSchedule(Cron("30 */2 * * * *"), at_start=True, jitter=7)
+    assert entry["schedule"] == BatchSchedule(Cron("30 */2 * * * *"), jitter=7)
     assert entry["options"]["expires"] == 110
+
+
+@pytest.mark.parametrize(
+    ("schedule", "said", "at_start", "missed"),
+    [
+        ("300", "", True, True),
+        ("300", "auto", True, True),
+        ("300", "no", False, False),
+        ("0 6 * * *", "", False, True),
+        ("0 6 * * *", "auto", False, True),
+        ("0 0 6 * * *", "auto", False, True),
+        ("0 6 * * *", "yes", True, True),
+        ("0 6 * * *", "no", False, False),
+    ],
+)
+def test_an_interval_ticks_at_a_start_and_a_cron_line_makes_up_unless_it_is_said_otherwise(
+    tmp_path, monkeypatch, schedule, said, at_start, missed
+):
+    monkeypatch.setenv("MAILBATCH_SCHEDULE", schedule)
+    monkeypatch.setenv("MAILBATCH_RUN_AT_START", said)
+    found = load(tmp_path)["beat_schedule"]["send-all"]["schedule"]
+    assert (found.at_start, found.missed) == (at_start, missed)
+
+
+def test_what_is_no_word_for_a_run_at_the_start_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_RUN_AT_START", "sometimes")
+    with pytest.raises(SettingsError, match=r"^MAILBATCH_RUN_AT_START=sometimes: must be 'auto', 'yes' or 'no'$"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(("schedule", "seconds"), [("300", 5), ("1", 1), ("*/2 * * * * *", 1), ("0 3 * * *", 5)])

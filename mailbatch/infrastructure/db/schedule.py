@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.domain.run import Pause
+from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
 from mailbatch.infrastructure.db.types import now
 
@@ -89,6 +90,21 @@ class Timetable:
         )
         with reading(self.engine) as connection:
             return bool(connection.execute(statement).scalar_one())
+
+    def was_cut_off(self, job: str) -> bool:
+        """Whether the newest run of ``job`` was begun by a tick, and its worker stopped or died in the middle of it."""
+        run = batch_runs.c
+        newest = (
+            sa.select(run.trigger, run.outcome, run.error)
+            .where(run.job == job)
+            .order_by(run.started_at.desc())
+            .limit(1)
+        )
+        with reading(self.engine) as connection:
+            row = connection.execute(newest).one_or_none()
+        if row is None or row.trigger != Trigger.BEAT:
+            return False
+        return row.outcome in {None, RunOutcome.SHUTDOWN, RunOutcome.LOCK_LOST} or row.error == DIED
 
     def _update(self, slot: Slot) -> sa.Update:
         table = batch_schedule.c
