@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status, line_problems, time_problems
+from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -231,6 +232,9 @@ class Interventions(Protocol):
     def requeue_run(self, run_id: UUID) -> Changed:
         """Those of the errors of a run which are failed now, to pending. ``left``: by the state they are in."""
 
+    def count_failed(self, run_id: UUID, cap: int) -> int:
+        """How many of the errors of a run are failed now; they are counted up to ``cap`` + 1."""
+
     def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
         """In doubt to sent; an answer for each id, in order."""
 
@@ -288,6 +292,15 @@ class ErrorGroup:
     example: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as its schedule knows it: ``next_tick_at`` is None where no beat starts it."""
+
+    name: str
+    pause: Pause = Pause.NONE
+    next_tick_at: datetime | None = None
+
+
 class Reports(Protocol):
     """What is known of runs and of the backlog as a whole."""
 
@@ -312,6 +325,9 @@ class Reports(Protocol):
 
     def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
         """The tries of a run that were not accepted, by what was said to them; the most frequent first."""
+
+    def jobs(self) -> list[Job]:
+        """Every job that has run, that a beat starts or that somebody has paused, by name."""
 
 
 # --- what was done, and what was answered ------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.application.bulk import CAP, Preview
 from mailbatch.domain.errors import NotFound, StateConflict
 from mailbatch.domain.reservation import REQUEUABLE
 
@@ -38,6 +39,15 @@ class RequeueRun:
 
     def __call__(self, run_id: UUID) -> Changed:
         """Requeue those of its errors that are failed now. Raises ``NotFound`` if there was no such run."""
+        self._ensure(run_id)
+        return self.interventions.requeue_run(run_id)
+
+    def preview(self, run_id: UUID) -> Preview:
+        """Say how many they are. Raises ``NotFound`` if there was no such run."""
+        self._ensure(run_id)
+        found = self.interventions.count_failed(run_id, CAP)
+        return Preview(min(found, CAP), exact=found <= CAP)
+
+    def _ensure(self, run_id: UUID) -> None:
         if self.reports.run(run_id) is None:
             raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
-        return self.interventions.requeue_run(run_id)

@@ -230,7 +230,7 @@ def _in_progress(stack: Stack, camera: Camera, secretary: Secretary) -> None:
     )  # fmt: skip
     camera.take("6-cancel", cancel, height=400)
     camera.take("7-requeue", requeue, height=440)
-    secretary.ask(6, "mailbatch cancel --tag newsletter")
+    secretary.ask(6, "mailbatch cancel --tag newsletter --yes")
     secretary.ask(7, "mailbatch requeue --status failed --reply 4xx --since 1h --yes")
 
 

@@ -113,8 +113,63 @@ def test_cancel_and_restore_by_a_filter(say, sqlite_url):
     reserve(sqlite_url, 2, start=3, tag="autumn")
     assert say("cancel", "--tag", "spring", "--since", "1h", "-y")[1] == "3 cancelled\n"
     assert say("restore", "--tag", "spring", "-y")[1] == "3 restored\n"
-    assert say("cancel", "--tag", "autumn") == (0, "2 cancelled\n", "")
+    assert say("cancel", "--tag", "autumn", "--yes") == (0, "2 cancelled\n", "")
     assert states(sqlite_url) == {"pending": 3, "cancelled": 2}
+
+
+def acts_that_asked_nobody(engine: Engine, sqlite_url: str) -> list[tuple[tuple[str, ...], int, int]]:
+    """Those that did so in the version before: command, how many it means, how many are left when its turn comes."""
+    run_id = uuid4()
+    ids = refused(engine, sqlite_url, [550, 550])
+    with engine.begin() as connection:
+        row = {"run_id": run_id, "job": "send-all", "trigger": "beat", "outcome": "completed"}
+        connection.execute(sa.insert(batch_runs).values(row))
+        failed = {"run_id": run_id, "item_index": 1, "reservation_id": ids[0], "errors": ["no"]}
+        connection.execute(sa.insert(run_errors).values(failed))
+    refused(engine, sqlite_url, [None], status="sent", finished_at=now(-900_000), created_at=now(-900_000))
+    reserve(sqlite_url, 3, start=20, tag="spring")
+    return [
+        (("cancel", "--tag", "spring"), 3, 3),
+        (("requeue", "--run", str(run_id)), 1, 1),
+        (("requeue", "--status", "failed"), 2, 1),
+        (("purge", "--older-than", "5"), 1, 1),
+    ]
+
+
+def test_who_is_there_is_asked_by_every_act_that_a_filter_means(say, engine, sqlite_url, terminal):
+    acts = acts_that_asked_nobody(engine, sqlite_url)
+    before = states(sqlite_url)
+    for command, meant, _ in acts:
+        terminal("n\n")
+        code, out, err = say(*command)
+        assert (code, out) == (1, ""), command
+        assert re.search(rf"^{command[0]} affects {meant} reservations?; go on\? \[y/N\]", err)
+        assert err.endswith("mailbatch: nothing was done\n")
+    assert states(sqlite_url) == before
+    assert noted(say) == []
+    for command, _, left in acts:
+        terminal("y\n")
+        code, out, err = say(*command)
+        assert (code, out.split()[0]) == (0, str(left)), command
+        assert f"affects {left} reservation" in err
+        assert "warning" not in err
+
+
+def test_where_nobody_is_there_they_go_on_for_now_with_a_warning_that_yes_will_be_needed(say, engine, sqlite_url):
+    acts = acts_that_asked_nobody(engine, sqlite_url)
+    for command, _, changed in acts:
+        code, out, err = say(*command)
+        assert (code, out.split()[0]) == (0, str(changed)), command
+        [line] = err.splitlines()
+        assert line.startswith("mailbatch: warning: ")
+        assert line.endswith("; add --yes now")
+    for command, _, _ in acts:
+        assert say(*command, "--yes")[2] == ""
+
+
+def test_a_retention_that_was_set_asks_nobody(say, terminal, monkeypatch):
+    monkeypatch.setenv("MAILBATCH_RETENTION_DAYS", "5")
+    assert say("purge") == (0, "0 deleted\n", "")
 
 
 def test_doubts_are_settled_by_a_filter_too(say, engine, sqlite_url):

@@ -91,8 +91,13 @@ class SqlInterventions:
         """Send back what a run failed; see the port."""
         fit = sa.and_(_in([Status.FAILED]), sa.not_(_OVERDUE))
         requeued = Changed.of(a for ids in self._of_errors(run_id) for a in self._change(ids, fit, _REQUEUE))
-        of_run = _r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id))
-        return Changed(requeued.changed, self._others(of_run, Status.PENDING))
+        return Changed(requeued.changed, self._others(_of_run(run_id), Status.PENDING))
+
+    def count_failed(self, run_id: UUID, cap: int) -> int:
+        """Count what a run failed; see the port."""
+        failed = sa.select(_r.id).where(_of_run(run_id), _in([Status.FAILED])).limit(cap + 1).subquery()
+        with reading(self.engine) as connection:
+            return int(connection.execute(sa.select(sa.func.count()).select_from(failed)).scalar_one())
 
     def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
         """Take reservations in doubt for sent; see the port."""
@@ -230,6 +235,10 @@ def _left_alone(reservation_id: UUID, row: Any, aim: Status) -> Answer:
     status = Status(text_of(row[1]))
     overdue = aim is Status.PENDING and status in REQUEUABLE and bool(row[2])
     return Answer(reservation_id, changed=False, status=status, overdue=overdue)
+
+
+def _of_run(run_id: UUID) -> sa.ColumnElement[bool]:
+    return _r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id))
 
 
 def _in(statuses: Iterable[Status]) -> sa.ColumnElement[bool]:

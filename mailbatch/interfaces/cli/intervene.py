@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.bulk import AIMS, STATES, Act, DoBulk, is_done
+from mailbatch.application.bulk import AIMS, STATES, Act, DoBulk, PreviewBulk, is_done
 from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.cli.acting import do_each, noted_act
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
-from mailbatch.interfaces.cli.which import agreed, filter_options, read_selection, yes
+from mailbatch.interfaces.cli.which import agreed, filter_options, read_selection, warn_of_yes, yes
 from mailbatch.interfaces.documents import of_answer
 from mailbatch.interfaces.noting import told
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
+    from mailbatch.application.bulk import Preview
     from mailbatch.application.operating_ports import Answer, Changed, Selection
     from mailbatch.bootstrap import Parts
 
@@ -40,16 +42,21 @@ _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
     """Cancel reservations. What this answers as cancelled is never sent.
 
-    Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none. By a filter other than
-    --tag alone it first says how many it affects, and asks.
+    Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none. By a filter it first says
+    how many it affects, and asks.
     """
     from mailbatch.application.cancel import CancelTagged
 
     if ids or _named(given) != ["tag"]:
         _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
         return
-    which = read_selection(given)
-    _act_on_all(Act.CANCEL, which, lambda parts: CancelTagged(parts.interventions)(given["tag"]), as_json=as_json)
+    tagged = _Bulk(
+        Act.CANCEL,
+        read_selection(given),
+        lambda parts: CancelTagged(parts.interventions)(given["tag"]),
+        alone=True,
+    )
+    tagged.do(yes=yes, as_json=as_json)
 
 
 @click.command
@@ -61,8 +68,8 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
     """Send reservations back to pending, with all their attempts before them.
 
     From failed, in_doubt and cancelled. Recipients that accepted the mail before do not get it again; one that is in
-    doubt may be a duplicate. --run alone means what failed in that run; by --status and more it first says how many
-    it affects, and asks.
+    doubt may be a duplicate. --run alone means what failed in that run. By a filter it first says how many it
+    affects, and asks.
     """
     from mailbatch.application.requeue import RequeueAll, RequeueRun
 
@@ -72,12 +79,21 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
         return
     which = read_selection(given)
 
-    def deed(parts: Parts) -> Changed:
-        if which.run_id is not None:
-            return RequeueRun(parts.interventions, parts.reports)(which.run_id)
-        return RequeueAll(parts.interventions)(Status(given["status"]))
+    def of_run(parts: Parts) -> RequeueRun:
+        return RequeueRun(parts.interventions, parts.reports)
 
-    _act_on_all(Act.REQUEUE, which, deed, as_json=as_json)
+    if (run_id := which.run_id) is not None:
+        bulk = _Bulk(
+            Act.REQUEUE,
+            which,
+            lambda parts: of_run(parts)(run_id),
+            lambda parts: of_run(parts).preview(run_id),
+            alone=True,
+        )
+    else:
+        status = Status(given["status"])
+        bulk = _Bulk(Act.REQUEUE, which, lambda parts: RequeueAll(parts.interventions)(status), alone=True)
+    bulk.do(yes=yes, as_json=as_json)
 
 
 @click.command
@@ -137,32 +153,44 @@ def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_
     if len(STATES[act]) > 1 and "status" not in named:
         raise click.UsageError(f"say which: by a filter, {act.value} needs --status")
     which = read_selection(given)
-
-    def deed(parts: Parts) -> Changed:
-        return DoBulk(parts.reservations, parts.interventions)(act, which)
-
-    _act_on_all(act, which, deed, lambda parts: agreed(parts, act, which, yes=yes), as_json=as_json)
+    bulk = _Bulk(act, which, lambda parts: DoBulk(parts.reservations, parts.interventions)(act, which))
+    bulk.do(yes=yes, as_json=as_json)
 
 
 def _named(given: dict[str, Any]) -> list[str]:
     return [name for name, value in given.items() if value is not None]
 
 
-def _act_on_all(
-    act: Act,
-    which: Selection,
-    deed: Callable[[Parts], Changed],
-    ask: Callable[[Parts], None] = lambda _parts: None,
-    *,
-    as_json: bool,
-) -> None:
-    with opened() as parts:
-        ask(parts)
-        # It is done in portions: if we are killed in the middle, some are changed.
-        with noted_act(parts, act.value, told(which)) as noting:
-            changed = deed(parts)
-            noting.affected = changed.changed
-    _tell_changed(changed, _DONE[act], as_json=as_json)
+@dataclass(frozen=True, slots=True)
+class _Bulk:
+    """One thing to all that a filter means. ``count`` says to how many, if not ``PreviewBulk``.
+
+    ``alone``: where nobody can be asked it is done all the same, in this version.
+    """
+
+    act: Act
+    which: Selection
+    deed: Callable[[Parts], Changed]
+    count: Callable[[Parts], Preview] | None = None
+    alone: bool = False
+
+    def do(self, *, yes: bool, as_json: bool) -> None:
+        """Do it, once that was agreed to, and tell what came of it."""
+        act = self.act.value
+        with opened() as parts:
+            asked = agreed(act, lambda: self._count(parts), yes=yes, alone=self.alone)
+            # It is done in portions: if we are killed in the middle, some are changed.
+            with noted_act(parts, act, told(self.which)) as noting:
+                changed = self.deed(parts)
+                noting.affected = changed.changed
+        _tell_changed(changed, _DONE[self.act], as_json=as_json)
+        if not asked:
+            warn_of_yes(act)
+
+    def _count(self, parts: Parts) -> Preview:
+        if self.count is not None:
+            return self.count(parts)
+        return PreviewBulk(parts.reservations)(self.act, self.which)
 
 
 def _act_on_ids(act: Act, ids: Sequence[UUID], *, as_json: bool) -> None:

@@ -15,9 +15,8 @@ from mailbatch.domain.reservation import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from mailbatch.application.bulk import Act
+    from mailbatch.application.bulk import Preview
     from mailbatch.application.operating_ports import Selection
-    from mailbatch.bootstrap import Parts
 
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask, whatever the filter means.")
 
@@ -61,22 +60,35 @@ def read_selection(given: dict[str, Any]) -> Selection:
         raise click.UsageError("; ".join(f"--{problem}" for problem in error.problems)) from error
 
 
-def agreed(parts: Parts, act: Act, which: Selection, *, yes: bool) -> None:
-    """Come back if ``act`` shall be done to all of ``which``: it was said by --yes, or is now.
+def agreed(act: str, count: Callable[[], Preview], *, yes: bool, alone: bool = False) -> bool:
+    """Whether ``act`` shall be done to all that ``count`` finds: it was said by --yes, or is now.
+
+    ``alone``: it may still be done where there is nobody to ask, as it was in earlier versions. Returns false then:
+    the caller does it, and says by ``warn_of_yes`` that this will end.
 
     Raises:
         click.ClickException: if it was declined, or if there is nobody to ask.
     """
     if yes:
-        return
-    from mailbatch.application.bulk import PreviewBulk
-
-    found = PreviewBulk(parts.reservations)(act, which)
+        return True
+    if alone and not sys.stdin.isatty():
+        return False
+    found = count()
     if found.exact and not found.affects:
-        return
-    many = f"{act.value} affects {found.affects:,}{'' if found.exact else ' or more'}"
+        return True
+    many = f"{act} affects {found.affects:,}{'' if found.exact else ' or more'}"
     many += " reservation" if found.affects == 1 else " reservations"
     if not sys.stdin.isatty():
         raise click.ClickException(f"{many}, and there is nobody to ask; add --yes to do it")
     if not click.confirm(f"{many}; go on?", err=True):
         raise click.ClickException("nothing was done")
+    return True
+
+
+def warn_of_yes(act: str) -> None:
+    """Say that the next version refuses what has just been done, because nobody could be asked."""
+    click.echo(
+        f"mailbatch: warning: without a terminal the next version refuses to {act} by a filter unless it has --yes; "
+        "add --yes now",
+        err=True,
+    )
