@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -39,6 +40,11 @@ class BatchApp(Celery):  # type: ignore[misc]
     ) -> None:
         super().__init__(*args, **options)
         self._identify = identify or _of_this_process
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery spells it so
+        """As Celery's."""
+        return self.subclass_with_self("mailbatch.batch.worker:BatchWorker")
 
     def send_task(self, name: str, *args: Any, headers: dict[str, Any] | None = None, **options: Any) -> AsyncResult:
         """As Celery's."""

@@ -49,6 +49,7 @@ LOOK_EVERY = 0.01
 
 _PREFIX = "mailbatch-board-"
 _STOPPING = "stopping"
+_ENDED = "-ended"
 _KEPT = 60.0
 """Seconds for which a revoke stays on the board after its task has left the list of active ones."""
 _REASON_WAIT = 0.6
@@ -161,9 +162,23 @@ def _know_the_parent(**_: Any) -> None:
 signals.worker_process_init.connect(_know_the_parent)
 
 
-def _forget_the_task(**_: Any) -> None:
-    if _child.parent is not None:
-        _child.forget()
+def has_ended(task_id: str) -> bool:
+    """Whether a task that ran in a pool child while its worker stopped has ended."""
+    return _is_posted(_file_of(task_id) + _ENDED)
+
+
+def _is_posted(name: str) -> bool:
+    board = os.environ.get(ENVIRONMENT)
+    return board is not None and os.path.exists(f"{board}/{name}")  # noqa: PTH110 - as above
+
+
+def _forget_the_task(task_id: str | None = None, **_: Any) -> None:
+    if _child.parent is None:
+        return
+    _child.forget()
+    if task_id is not None and _is_posted(_STOPPING):
+        # A worker that waits for its tasks in a signal handler reads no results.
+        _post(_file_of(task_id) + _ENDED)
 
 
 signals.task_postrun.connect(_forget_the_task)

@@ -4,24 +4,53 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from typing import Any
 
 from billiard import pool
 from celery import bootsteps, signals
+from celery.apps.worker import Worker
 from celery.platforms import set_pdeathsig
 from celery.worker import state
 
 from mailbatch import config
 from mailbatch.batch.start import announce, check_database, watch_until_reachable
+from mailbatch.batch.stopboard import has_ended
 
 log = logging.getLogger(__name__)
 
 GUARD_INTERVAL = 1.0
 """Seconds between two looks at the embedded beat."""
+SOFT_LOOK = 0.05
+"""Seconds between two looks whether the tasks have ended, in a soft shutdown."""
 LAST_RESULT_LOOKS = 20
 """How often, each 0.1 s, a pool child that is to end looks whether its last result was read."""
 
 _worker_pid: int | None = None
+
+
+class BatchWorker(Worker):  # type: ignore[misc]
+    """Celery's worker, but a soft shutdown, a second Ctrl-C say, takes no longer than the tasks do that still run."""
+
+    def wait_for_soft_shutdown(self) -> None:
+        """Wait until the running tasks have ended, ``worker_soft_shutdown_timeout`` seconds at most.
+
+        Celery sleeps for all that time: it waits in a signal handler, where it reads no result. So the tasks say on
+        the board that they have ended.
+        """
+        seconds = self.app.conf.worker_soft_shutdown_timeout
+        running = _running()
+        if not running or not seconds or self.app.conf.worker_enable_soft_shutdown_on_idle:
+            super().wait_for_soft_shutdown()
+            return
+        log.warning("soft shutdown: %d tasks have %g s to end", len(running), seconds)
+        until = time.monotonic() + seconds
+        while _running() and time.monotonic() < until:
+            time.sleep(SOFT_LOOK)
+
+
+def _running() -> list[str]:
+    return [request.id for request in tuple(state.active_requests) if not has_ended(request.id)]
 
 
 class StartChecks(bootsteps.Step):  # type: ignore[misc]

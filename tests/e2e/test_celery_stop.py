@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PROMISED = 0.5 * 3
 """Seconds from the worker's knowing to the task's stop, with a margin of three."""
+SOFT = 30.0
+"""Seconds of a soft shutdown, in celeryconfig.py; none may take as long where the tasks end sooner."""
 POOLS = ["prefork", "threads"]
 
 
@@ -164,6 +166,19 @@ def test_sigquit_is_known_before_the_soft_shutdown_has_waited(own, client):
     reason, at = tiny.stopped()
     assert reason == "shutdown"
     assert at - told < PROMISED
+    worker.wait_exit(SOFT / 2)
+
+
+def test_a_second_ctrl_c_waits_for_the_item_in_hand_and_no_longer(own, client):
+    worker = pool_worker(own, "prefork", "-B")
+    tiny = Tiny(client, own.folder, item=2)
+    worker.kill_group(signal.SIGINT)
+    worker.wait_for_log("Hitting Ctrl.C again will initiate cold shutdown")
+    worker.kill_group(signal.SIGINT)
+    assert tiny.stopped()[0] == "shutdown"
+    worker.wait_exit(SOFT / 2)
+    assert worker.members() == []
+    assert tiny.result.get(timeout=10)["outcome"] == "shutdown"
 
 
 def test_sigterm_to_the_group_under_remap_stops_it_between_two_items(own, client, monkeypatch):

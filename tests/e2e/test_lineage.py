@@ -376,6 +376,7 @@ def test_flower_stops_the_run_shows_how_far_it_was_and_knows_no_address(slowly, 
         assert row.finished_at - told < timedelta(seconds=SEEN)
         assert states(slowly.database_url) == {"sent": row.sent, "pending": 300 - row.sent}
         wait_until(lambda: ask("/api/tasks")[task]["state"] == "SUCCESS", 10, "Flower knows its end")
+        assert ask("/api/tasks")[task]["result"].startswith("{'outcome': 'revoked', ")
         # Nor a subject or a body: reserve_slow's are "Nº 7" and "Hello 7".
         assert not re.search(r"[\w-]+@example\.(?:org|com)|Nº|Hello", json.dumps(ask("/api/tasks"), ensure_ascii=False))
 

@@ -165,14 +165,7 @@ STOPS = [
     ),
     at(WAITING, "2a", "SIGTERM to the worker", signalled("worker", SIGTERM), doubled=0, doubtful=False),
     at(WAITING, "2b", "SIGTERM to the whole process group", signalled("group", SIGTERM), doubled=0, doubtful=False),
-    at(WAITING, "2c", "SIGQUIT to the worker", signalled("worker", SIGQUIT), doubtful=None, lasts=30.0, short=False),
-    at(
-        WAITING,
-        "2d",
-        "Ctrl-C twice",
-        signalled("group", SIGINT, SIGINT),
-        doubtful=None,
-        lasts=30.0,  # as SIGQUIT, if Celery finds the task still under way: a soft shutdown sleeps for all its time
-    ),
+    at(WAITING, "2c", "SIGQUIT to the worker", signalled("worker", SIGQUIT), doubtful=None, short=False),
+    at(WAITING, "2d", "Ctrl-C twice", signalled("group", SIGINT, SIGINT), doubtful=None),
 ]
 STRICT = [under_strict(fault) for fault in [*KILLS, *STOPS] if fault.row.endswith("/child") or fault.row == "1j"]

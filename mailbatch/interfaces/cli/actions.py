@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailbatch.interfaces.cli.numbers import Count
+from mailbatch.interfaces.cli.numbers import Count, hint_if_more
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
 
@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 def actions(*, limit: int, as_json: bool) -> None:
     """List what operators did, by command line, API and console, newest first. Looking is not noted."""
     with opened() as parts:
-        rows = parts.actions.list(limit)
+        rows = parts.actions.list(limit + 1)
         zone = parts.settings.timezone
     if as_json:
-        print_json(rows)
-        return
+        print_json(rows[:limit])
+    else:
+        _print(rows[:limit], zone)
+    hint_if_more(rows, limit)
+
+
+def _print(rows: Sequence[Row], zone: str) -> None:
     columns = [("WHEN", "fixed"), ("WHO", "text"), ("DID", "fixed"), ("TO", "text"), ("N", "number"), ("", "fixed")]
     print_table(columns, [_cells(row, zone) for row in rows], "nothing was done yet")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
+from mailbatch.interfaces.cli.numbers import hint_if_more
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, to_json
 from mailbatch.interfaces.cli.which import read_selection
@@ -40,11 +41,16 @@ def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json:
             else:
                 _print(found)
             return
-        rows = _newest(parts, to, limit)
-        explained = [parts.explain(row["id"]) for row in rows]
+        rows = _newest(parts, to, limit + 1)
+        explained = [parts.explain(row["id"]) for row in rows[:limit]]
     if as_json:
         print_json([_as_dict(found) for found in explained])
-        return
+    else:
+        _print_each(rows[:limit], explained)
+    hint_if_more(rows, limit)
+
+
+def _print_each(rows: Sequence[Row], explained: Sequence[Explanation]) -> None:
     for number, (row, found) in enumerate(zip(rows, explained, strict=True)):
         click.echo(("\n" if number else "") + clean(f"{row['id']} to {row['recipients']}"))
         _print(found)

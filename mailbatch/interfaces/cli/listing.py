@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,7 +66,10 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
     which = read_selection(given)
     with opened() as parts:
         if as_json:
-            print_json_list(ListReservations(parts.reservations)(which, limit))
+            every = ListReservations(parts.reservations)(which, limit + 1)
+            print_json_list(islice(every, limit))
+            if next(every, None) is not None:
+                _hint_of_more(parts, which, limit)
             return
         columns = {*_LISTED, *LISTED_BY}
         found = parts.reservations.search(which, columns, None, limit + 1, None if whole else PATIENCE)
@@ -75,8 +79,12 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
             back = moment(found.further["created_at"], parts.settings.timezone)
             click.echo(f"looked back as far as {back}; --whole looks through all, --since no further", err=True)
         elif len(rows) > limit:
-            # On stderr: whoever counts lines counts mails.
-            click.echo(f"the newest {limit:,} of {_counted(parts, which)}; --limit shows more", err=True)
+            _hint_of_more(parts, which, limit)
+
+
+def _hint_of_more(parts: Parts, which: Selection, limit: int) -> None:
+    # On stderr: whoever counts lines counts mails.
+    click.echo(f"the newest {limit:,} of {_counted(parts, which)}; --limit shows more", err=True)
 
 
 def _subject(row: Row) -> str:

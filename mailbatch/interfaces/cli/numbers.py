@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _MOST = 2**31 - 1
 
@@ -19,6 +22,15 @@ class Count(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Read it."""
         return min(int(super().convert(value, param, ctx)), _MOST)
+
+
+def hint_if_more(found: Sequence[Any], limit: int) -> None:
+    """Say on stderr that there is more than ``limit``, if that is so: ``found`` was asked for one more.
+
+    Not on stdout: whoever counts lines, or reads JSON, counts rows.
+    """
+    if len(found) > limit:
+        click.echo(f"the newest {limit:,}, and there are more; --limit shows more", err=True)
 
 
 class Amount(click.FloatRange):

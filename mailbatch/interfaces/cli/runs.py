@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailbatch.interfaces.cli.numbers import Count
+from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option
+from mailbatch.interfaces.cli.numbers import Count, hint_if_more
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
 from mailbatch.interfaces.documents import COUNTS, of_run, outcome_of
@@ -21,18 +22,25 @@ if TYPE_CHECKING:
 
 @click.command
 @click.option("--limit", type=Count(), default=20, show_default=True)
-@click.option("--job", default="send-all", show_default=True, help="Whose runs: send-all, purge, or one of your own.")
+@job_option("Whose runs")
 @as_json
 def runs(*, limit: int, job: str, as_json: bool) -> None:
     """List the last runs, newest first."""
     from mailbatch.application.inquire import ListRuns
 
     with opened() as parts:
-        rows = ListRuns(parts.reports)(job, limit)
+        rows = ListRuns(parts.reports)(job, limit + 1)
         zone = parts.settings.timezone
+        if not rows:
+            hint_if_unknown(parts, job)
     if as_json:
-        print_json([of_run(row) for row in rows])
-        return
+        print_json([of_run(row) for row in rows[:limit]])
+    else:
+        _print(rows[:limit], zone)
+    hint_if_more(rows, limit)
+
+
+def _print(rows: Sequence[Row], zone: str) -> None:
     columns = [("RUN", "fixed"), ("STARTED", "fixed"), ("OUTCOME", "fixed"), ("SENT", "number"), ("OTHER", "text")]
     print_table(columns, [_cells(row, zone) for row in rows], "no runs yet")
 
@@ -52,7 +60,7 @@ def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
         if as_csv:
             _print_csv(errors)
             return
-        report = {**of_run(row), "bound": row["bound"], "error": row["error"]}
+        report = {**of_run(row), "job": row["job"], "bound": row["bound"], "error": row["error"]}
         if as_json:
             print_json({**report, "errors": [error.text() for error in errors]})
             return

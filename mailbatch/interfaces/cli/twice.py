@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailbatch.interfaces.cli.numbers import Count
+from mailbatch.interfaces.cli.numbers import Count, hint_if_more
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mailbatch.application.operating_ports import Row
 
 
@@ -35,13 +37,18 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
     except InvalidReservation as error:
         raise click.UsageError(str(error)) from error
     with opened() as parts:
-        rows = ListTwice(parts.resent)(when, limit)
+        rows = ListTwice(parts.resent)(when, limit + 1)
         zone = parts.settings.timezone
     if as_json:
-        print_json(list(rows))
-        return
+        print_json(list(rows[:limit]))
+    else:
+        _print(rows[:limit], f"nobody, since {moment(when, zone)}", zone)
+    hint_if_more(rows, limit)
+
+
+def _print(rows: Sequence[Row], nobody: str, zone: str) -> None:
     columns = [("ID", "fixed"), ("DOUBT", "fixed"), ("SENT", "fixed"), ("TO", "text"), ("MESSAGE-ID", "whole")]
-    print_table(columns, [_cells(row, zone) for row in rows], f"nobody, since {moment(when, zone)}")
+    print_table(columns, [_cells(row, zone) for row in rows], nobody)
 
 
 def _cells(row: Row, zone: str) -> list[str]:
