@@ -369,6 +369,7 @@ class Parts:
             relay=self.relay.name,
             patience=self._patience,
             remaining=self._remaining,
+            sends=job == "send-all",
         )
 
     def standing(self, job: str) -> Standing:

@@ -145,8 +145,9 @@ def _is_of(shown: Mapping[str, Any], row: Row | None) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How a job and its backlog stand. ``look``: what goes on; ``progress``: of the run that goes on, None if none."""
+    """How ``job`` and the backlog stand. ``look``: what goes on; ``progress``: of the run that goes on, or None."""
 
+    job: str
     look: Look
     progress: Progress | None
     last_run: Row | None
@@ -191,8 +192,9 @@ class ShowStanding:
         look = self.watch.look(job)
         census = self.reports.census()
         return Standing(
+            job=job,
             look=look,
-            progress=self._progress(job, look, census.unsent) if look.running else None,
+            progress=self._progress(job, look, census.unsent if look.sends else 0) if look.running else None,
             last_run=next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None),
             census=census,
         )

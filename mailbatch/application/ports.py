@@ -326,6 +326,15 @@ class Runs(Protocol):
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         """How a run ended, or None."""
 
+    def tell_to_stop(self, run_id: UUID) -> bool:
+        """Tell a run that goes on to stop between two items, all its lanes; False if it has ended, or was told before.
+
+        It ends as ``revoked``.
+        """
+
+    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+        """The reason for which somebody told the run to stop; None if nobody has."""
+
 
 class Lanes(Protocol):
     """The helpers of a run. What they do is counted in the transaction that settles it: see ``Backlog.settle``."""

@@ -119,7 +119,7 @@ class Look:
     """What goes on with a job at one moment: every screen reads it here, so that no two of them differ.
 
     ``findings``: what is wrong, worst first. ``begins``: a run has just taken the lock and has no row yet.
-    ``redis_error``: why Redis cannot be asked, None if it can, or was not asked.
+    ``redis_error``: why Redis cannot be asked, None if it can, or was not asked. ``sends``: the job sends mail.
     """
 
     vitals: Vitals
@@ -129,6 +129,7 @@ class Look:
     findings: list[Finding]
     begins: bool = False
     redis_error: str | None = None
+    sends: bool = True
 
     @property
     def alive(self) -> bool:
@@ -152,7 +153,7 @@ class Look:
     @property
     def unanswered(self) -> float | None:
         """See the function of that name."""
-        return unanswered(self.vitals, self.patience)
+        return unanswered(self.vitals, self.patience) if self.sends else None
 
     @property
     def silence(self) -> float | None:
@@ -180,7 +181,8 @@ class Look:
 class Watch:
     """Look at a job, and tell what is wrong with it; whoever calls this is not its run, and may outlive it.
 
-    ``remaining`` counts what a run that died has left.
+    ``remaining`` counts what a run that died has left. ``sends``: the job sends mail; the backlog and the relay say
+    nothing of another one.
     """
 
     pulse: Pulse
@@ -191,6 +193,7 @@ class Watch:
     relay: str
     patience: Callable[[], Patience]
     remaining: Callable[[], int] = lambda: 0
+    sends: bool = True
 
     def __call__(self, job: str, *, close: bool = False) -> list[Finding]:
         """Return what is wrong with ``job``, worst first; see ``look``."""
@@ -222,6 +225,7 @@ class Watch:
             findings=[],
             begins=_begins(v, p, holder),
             redis_error=redis_error,
+            sends=self.sends,
         )
         look.findings.extend(
             [
@@ -229,9 +233,7 @@ class Watch:
                 *_redis(look),
                 *self._lock(job, holder, look),
                 *_beat(look),
-                *self._answers(job, v, p),
-                *_leases(look),
-                *_relay(look),
+                *(self._mail(job, look) if self.sends else ()),
             ]
         )
         look.findings.sort(key=lambda finding: finding.level is not Level.ERROR)
@@ -243,7 +245,7 @@ class Watch:
             yield _died(v, v.silent, f"run {v.open_run} of {job} is silent: its process died, or hangs")
         elif v.died is not None and not look.begins:
             yield _died(v, v.died, f"a run of {job} died without an end; its row is closed")
-        if nobody_runs(v, p) and look.pause is Pause.NONE:
+        if self.sends and nobody_runs(v, p) and look.pause is Pause.NONE:
             since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
             waits = v.oldest_waiting or 0.0
             # What has expired is due no more, and counts as waiting all the same: nobody has come for it.
@@ -256,6 +258,11 @@ class Watch:
                 advice="is a beat running, and a worker whose clock is right? "
                 "start one with `celery -A mailbatch worker -B`",
             )
+
+    def _mail(self, job: str, look: Look) -> Iterator[Finding]:
+        yield from self._answers(job, look.vitals, look.patience)
+        yield from _leases(look)
+        yield from _relay(look)
 
     def _lock(self, job: str, holder: Holder | None, look: Look) -> Iterator[Finding]:
         v, p = look.vitals, look.patience

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 5.0
 """Seconds between two signs of life of a run."""
 PAUSE_POLL = 0.5
-"""Seconds within which ``pause --all`` is seen."""
+"""Seconds within which ``pause --all`` and ``stop`` are seen."""
 STATUS_EVERY = 1.0
 
 
@@ -311,6 +311,7 @@ class _Run:
             self.every(job.lock_ttl / 3, job.lock.renew)
         self.every(HEARTBEAT, self._beat)
         self.every(PAUSE_POLL, self._look_for_pause)
+        self.every(PAUSE_POLL, self._listen)
         self.every(STATUS_EVERY, lambda: self._show(watch))
         self._show(watch)
 
@@ -328,6 +329,10 @@ class _Run:
     def _look_for_pause(self) -> None:
         if self._job.switch.paused(self._job.name) is Pause.ALL:
             self.stop.tell(RunOutcome.PAUSED)
+
+    def _listen(self) -> None:
+        if (reason := self._job.runs.told_to_stop(self.id)) is not None:
+            self.stop.tell(reason)
 
     def _show(self, watch: Callable[[Counts], None]) -> None:
         if self._job.status is not None:

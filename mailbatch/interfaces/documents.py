@@ -11,6 +11,7 @@ from mailbatch.domain.run import DEAD_AFTER, Pause, public
 if TYPE_CHECKING:
     from mailbatch.application.inquire import Progress, Standing
     from mailbatch.application.operating_ports import Answer, Row
+    from mailbatch.application.stop_run import Stopping
     from mailbatch.domain.circuit import Circuit
 
 RUNNING, SILENT = "running", "silent"
@@ -70,6 +71,11 @@ def of_progress(progress: Progress) -> dict[str, Any]:
 def of_pause(pause: Pause) -> dict[str, Any]:
     """What is paused: ``paused`` is false or a text; ``pause`` is always a text, which any generated client reads."""
     return {"paused": False if pause is Pause.NONE else pause.value, "pause": pause.value}
+
+
+def of_stopping(stopping: Stopping) -> dict[str, Any]:
+    """A run that was told to stop."""
+    return {"run_id": stopping.run_id, "job": stopping.job, "stopping": True, "alive": stopping.alive}
 
 
 def of_relay(circuit: Circuit) -> dict[str, Any]:

@@ -721,6 +721,33 @@ def test_pausing_is_said_on_every_page_until_somebody_resumes(browser, sqlite_ur
     assert [a["action"] for a in actions(sqlite_url)] == ["pause", "pause", "resume"]
 
 
+def test_another_job_is_paused_from_the_page_of_schedules_and_its_runs_are_listed(browser, sqlite_url):
+    run_id = uuid4()
+    with database(sqlite_url) as connection:
+        connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="remind overdue", trigger="beat"))
+    page = browser.press(browser.open("/schedule"), "Pause remind overdue")
+    assert "remind overdue is paused" in page
+    assert "The ticks are paused." not in page
+    page = browser.press(browser.open("/schedule"), "Resume remind overdue")
+    assert "Resumed" in page
+    page = browser.follow(browser.open("/runs"), "remind overdue")
+    assert f"/runs/{run_id}" in page.links.values()
+    assert {act["target"]["job"] for act in actions(sqlite_url)} == {"remind overdue"}
+
+
+def test_a_run_in_progress_is_stopped_from_its_page_and_one_that_has_ended_is_not(browser, sqlite_url):
+    run_id = uuid4()
+    with database(sqlite_url) as connection:
+        connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="remind", trigger="beat"))
+    before = browser.open(f"/runs/{run_id}")
+    assert "told to stop" in browser.press(before, "Stop this run")
+    with database(sqlite_url) as connection:
+        assert connection.execute(sa.select(batch_runs.c.stop)).scalar_one() == "revoked"
+        connection.execute(sa.update(batch_runs).values(outcome="revoked"))
+    assert "has ended: revoked" in browser.press(before, "Stop this run")
+    assert "Stop this run" not in browser.open(f"/runs/{run_id}")
+
+
 def test_a_second_run_is_not_asked_for_while_one_goes_on(api):
     browser, lock = Browser(api.client), api.parts.lock("send-all")
     page = browser.open("/schedule")

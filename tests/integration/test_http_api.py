@@ -641,6 +641,34 @@ def test_a_pause_is_seen_and_ends(api):
     assert api.get("/api/is-running")["paused"] is False
 
 
+def test_any_job_is_paused_and_looked_at_by_its_name(api):
+    name = "billing: täglich"
+    assert api.client.post("/api/pause", params={"job": name}, json={"all": True}).json()["paused"] == "all"
+    for address in ("/api/status", "/api/is-running"):
+        assert api.get(address, job=name)["paused"] == "all"
+        assert api.get(address)["paused"] is False
+    assert api.client.post("/api/resume", params={"job": name}).json()["paused"] is False
+    assert api.get("/api/runs", job=name)["items"] == []
+    for wrong in ("", "a\nb", "x" * 201):
+        api.get("/api/status", 422, job=wrong)
+    assert {act["target"]["job"] for act in api.get("/api/actions")["items"]} == {name}
+
+
+def test_one_run_is_stopped_by_its_id(api):
+    run_id = a_run(api)
+    told = {"run_id": str(run_id), "job": "send-all", "stopping": True, "alive": True}
+    for _ in range(2):
+        assert api.post(f"/api/runs/{run_id}/stop", status=202) == told
+    assert api.parts.runs.told_to_stop(run_id) == "revoked"
+    with api.parts.engine.begin() as connection:
+        connection.execute(sa.update(batch_runs).values(outcome="revoked"))
+    assert "has ended: revoked" in api.post(f"/api/runs/{run_id}/stop", status=409)["detail"]
+    api.post(f"/api/runs/{uuid4()}/stop", status=404)
+    assert api.get(f"/api/runs/{run_id}")["job"] == "send-all"
+    outcomes = [act["outcome"] for act in api.get("/api/actions")["items"] if act["action"] == "stop"]
+    assert outcomes == ["refused", "refused", "done", "done"]
+
+
 def test_the_status_is_told_without_redis_too_and_names_it(api, private_redis):
     with Api({**api.settings, "redis_url": private_redis.url}) as other:
         assert other.get("/api/status")["down"] == []

@@ -14,14 +14,14 @@ from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.retry import ALONE_AFTER, RetryPolicy
-from mailbatch.domain.run import Counts, Pause, Trigger
+from mailbatch.domain.run import Counts, Pause, RunOutcome, Trigger
 from mailbatch.domain.settlement import OnDoubt, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from mailbatch.domain.reply_kinds import Concern
-    from mailbatch.domain.run import ItemError, RunOutcome, RunReport
+    from mailbatch.domain.run import ItemError, RunReport
 
 
 @dataclass
@@ -292,6 +292,16 @@ class FakeRuns:
 
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         return self.rows[run_id]["outcome"]
+
+    def tell_to_stop(self, run_id: UUID) -> bool:
+        row = self.rows.get(run_id)
+        if row is None or row["outcome"] is not None or row.get("stop") is not None:
+            return False
+        row["stop"] = RunOutcome.REVOKED
+        return True
+
+    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+        return self.rows[run_id].get("stop")
 
 
 @dataclass

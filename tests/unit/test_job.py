@@ -9,7 +9,9 @@ from uuid import uuid4
 import pytest
 from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
 from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
+from support.waiting import wait_until
 
+from mailbatch.batch import job
 from mailbatch.batch.collecting import LAST_PATIENCE
 from mailbatch.batch.job import Job
 from mailbatch.batch.lanes import LaneRun
@@ -66,6 +68,11 @@ def test_a_run_is_a_row_and_a_report(world):
         "errors": [],
     }
     assert world.row["outcome"] is RunOutcome.COMPLETED
+
+
+def test_a_report_begins_with_the_outcome(world):
+    """Flower shows the beginning: of the state, which is SUCCESS whatever came of the run, nobody learns it."""
+    assert next(iter(world.job()().as_dict())) == "outcome"
 
 
 def test_the_loser_of_the_lock_is_skipped_with_a_line_and_without_a_row(world, caplog):
@@ -175,6 +182,23 @@ def test_pause_all_is_seen_while_the_run_works(world):
             seen.wait(0.01)
 
     assert world.job(work)().outcome is RunOutcome.PAUSED
+
+
+def test_a_run_that_is_told_to_stop_ends_as_revoked_and_no_other_does(world, monkeypatch):
+    monkeypatch.setattr(job, "PAUSE_POLL", 0.01)
+    waiting = threading.Event()
+
+    def work(run):
+        world.runs.tell_to_stop(uuid4())
+        waiting.wait(0.05)
+        assert run.stop.reason() is None
+        assert world.runs.tell_to_stop(run.id)
+        assert not world.runs.tell_to_stop(run.id)
+        wait_until(lambda: run.stop.reason() is not None, 5, "the run learns of it")
+
+    assert world.job(work)().outcome is RunOutcome.REVOKED
+    assert not world.runs.tell_to_stop(next(iter(world.runs.rows)))
+    assert world.job()().outcome is RunOutcome.COMPLETED
 
 
 @pytest.mark.parametrize(

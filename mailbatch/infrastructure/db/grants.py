@@ -51,7 +51,8 @@ _OPERATE: Mapping[str, tuple[str, ...]] = {
     "api_answers": _ALL,
     "batch_schedule": ("SELECT", "INSERT", "UPDATE"),
     "incidents": ("SELECT", "INSERT", "UPDATE"),
-    "batch_runs": ("SELECT", "DELETE"),
+    # `stop` writes one column.
+    "batch_runs": ("SELECT", "UPDATE", "DELETE"),
 }
 """Nothing but SELECT of a table that is not named here."""
 _SCHEMA = sa.text(

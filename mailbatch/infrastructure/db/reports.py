@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.operating_ports import Census, ErrorGroup
+from mailbatch.application.operating_ports import Census, ErrorGroup, Job
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import ItemError
+from mailbatch.domain.run import ItemError, Pause
 from mailbatch.domain.settlement import Tally
 from mailbatch.domain.telling import COUNTED, QUIET
 from mailbatch.infrastructure.db.engine import reading
@@ -17,6 +17,7 @@ from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.tables import (
     batch_lanes,
     batch_runs,
+    batch_schedule,
     mail_attempts,
     mail_reservations,
     run_errors,
@@ -139,6 +140,19 @@ class SqlReports:
         with reading(self.engine) as connection:
             rows = connection.execute(statement).all()
         return [ErrorGroup(row.outcome, row.reply_code, row.enhanced_code, row.n, row.example) for row in rows]
+
+    def jobs(self) -> list[Job]:
+        """Read the names from the schedule and, one step of the index for each, from the runs; see the port."""
+        b, s = batch_runs.c, batch_schedule.c
+        names = sa.select(sa.func.min(b.job).label("job")).cte("names", recursive=True)
+        behind = sa.select(sa.func.min(b.job)).where(b.job > names.c.job).scalar_subquery()
+        names = names.union_all(sa.select(behind).where(names.c.job.is_not(None)))
+        with reading(self.engine) as connection:
+            ran = connection.execute(sa.select(names.c.job).where(names.c.job.is_not(None))).scalars()
+            found = {name: Job(name) for name in ran}
+            for row in connection.execute(sa.select(s.name, s.paused, s.next_tick_at)):
+                found[row.name] = Job(row.name, Pause(row.paused), row.next_tick_at)
+        return [found[name] for name in sorted(found)]
 
     def _counted(self, condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> Any:
         rows: sa.Select[Any] = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.application.ports import OpenRun
-from mailbatch.domain.run import ItemError, Pause, RunOutcome
+from mailbatch.domain.run import STOPPED, ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reckoning import reckon
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
@@ -152,6 +152,21 @@ class SqlRuns:
         with reading(self.engine) as connection:
             outcome = connection.scalar(sa.select(_b.outcome).where(_b.run_id == run_id))
         return RunOutcome(outcome) if outcome else None
+
+    def tell_to_stop(self, run_id: UUID) -> bool:
+        """Write the reason where every lane looks."""
+        statement = sa.update(batch_runs).where(_b.run_id == run_id, _OPEN, _b.stop.is_(None))
+        with writing(self.engine) as connection:
+            return connection.execute(statement.values(stop=RunOutcome.REVOKED.value)).rowcount == 1
+
+    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+        """Read the reason; see the port. What lane 0 itself writes there, that nobody shall join any more, is none."""
+        with reading(self.engine) as connection:
+            told = connection.scalar(sa.select(_b.stop).where(_b.run_id == run_id))
+        if told is None or told in set(RunOutcome) - STOPPED:
+            return None
+        # Whatever somebody wrote there, it is a word to stop.
+        return RunOutcome(told) if told in STOPPED else RunOutcome.REVOKED
 
 
 def _lost_helpers(run: Any) -> sa.Select[bool]:

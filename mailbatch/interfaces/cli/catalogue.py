@@ -64,6 +64,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "send-all": Entry("send_all", "Send what is due, now.", "send-all"),
         "pause": Entry("pause", "Suspend the sending.", "pause --all"),
         "resume": Entry("pause", "Let the sending go on.", "resume"),
+        "stop": Entry("pause", "Stop one run.", "stop RUN_ID"),
     },
     "Set up": {
         "demo": Entry("demo", "See it all at work, with nothing to set up.", "demo --keep-running"),

@@ -1,44 +1,78 @@
-"""``mailbatch pause`` and ``mailbatch resume``."""
+"""``mailbatch pause``, ``resume`` and ``stop``."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.acting import noted_act
+from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.opening import opened
-from mailbatch.interfaces.cli.output import as_json, print_json
+from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.documents import of_stopping
 
-JOB = "send-all"
+if TYPE_CHECKING:
+    from uuid import UUID
 
 
 @click.command
 @click.option("--all", "everything", is_flag=True, help="Also stop the run in progress, and refuse calls by hand.")
+@job_option("What to suspend")
 @as_json
-def pause(*, everything: bool, as_json: bool) -> None:
-    """Suspend the sending: no tick starts a run, until `mailbatch resume`. It survives restarts."""
+def pause(*, everything: bool, job: str, as_json: bool) -> None:
+    """Suspend the sending, or another job: no tick starts a run, until `mailbatch resume`. It survives restarts."""
     from mailbatch.application.pause import PauseJob
 
     what = Pause.ALL if everything else Pause.TICKS
-    with opened() as parts, noted_act(parts, "pause", {"job": JOB, "what": what.value}):
-        paused = PauseJob(parts.switch)(JOB, everything=everything)
+    with opened() as parts:
+        hint_if_unknown(parts, job)
+        with noted_act(parts, "pause", {"job": job, "what": what.value}):
+            paused = PauseJob(parts.switch)(job, everything=everything)
+    ends = clean(f"`mailbatch resume{of_job(job)}`")
     if as_json:
         print_json({"paused": paused.value})
     elif everything:
-        click.echo("paused: the run in progress stops, and calls are refused, until `mailbatch resume`")
+        click.echo(f"paused: the run in progress stops, and calls are refused, until {ends}")
     else:
-        click.echo("paused: a run in progress finishes, calls by hand still run; `mailbatch resume` ends it")
+        click.echo(f"paused: a run in progress finishes, calls by hand still run; {ends} ends it")
 
 
 @click.command
+@job_option("What to let go on")
 @as_json
-def resume(*, as_json: bool) -> None:
-    """Let the sending go on, whatever was paused."""
+def resume(*, job: str, as_json: bool) -> None:
+    """Let the sending, or another job, go on, whatever was paused."""
     from mailbatch.application.pause import ResumeJob
 
-    with opened() as parts, noted_act(parts, "resume", {"job": JOB}):
-        ResumeJob(parts.switch)(JOB)
+    with opened() as parts:
+        hint_if_unknown(parts, job)
+        with noted_act(parts, "resume", {"job": job}):
+            ResumeJob(parts.switch)(job)
     if as_json:
         print_json({"paused": False})
     else:
         click.echo("resumed: the next tick starts a run")
+
+
+@click.command
+@click.argument("run_id", metavar="RUN_ID", type=click.UUID)
+@as_json
+def stop(*, run_id: UUID, as_json: bool) -> None:
+    """Stop one run, of any job, between two items: it ends as revoked, and what it did is kept.
+
+    The next tick starts another run, unless the job is paused first. `mailbatch runs` has the ids.
+    """
+    from mailbatch.application.stop_run import StopRun
+
+    with opened() as parts, noted_act(parts, "stop", {"run": str(run_id)}):
+        stopping = StopRun(parts.runs, parts.reports)(run_id)
+    if as_json:
+        print_json(of_stopping(stopping))
+        return
+    click.echo(clean(stopping.sentence))
+    if stopping.alive:
+        click.echo(
+            clean(f"the next tick starts another run; `mailbatch pause{of_job(stopping.job)}` keeps it from that")
+        )

@@ -75,7 +75,8 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     try:
         _wait(result, parts, show)
     except KeyboardInterrupt:
-        click.echo(f"the run goes on; to stop it: celery -A mailbatch control revoke {result.id}", err=True)
+        revoke = f"celery -A mailbatch control revoke {result.id}"
+        click.echo(f"the run goes on; to stop it: {revoke}, or mailbatch stop RUN_ID (see mailbatch runs)", err=True)
         raise
     return _report_of(result)
 

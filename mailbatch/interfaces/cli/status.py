@@ -9,6 +9,7 @@ import click
 from mailbatch.application.watch import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
+from mailbatch.interfaces.cli.jobs import SEND_ALL, hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
 from mailbatch.interfaces.documents import COUNTS, of_standing
@@ -18,20 +19,24 @@ if TYPE_CHECKING:
 
     from mailbatch.application.inquire import Progress, Standing
 
-JOB = "send-all"
 _PAUSED = {
     Pause.NONE: "",
-    Pause.TICKS: "ticks (calls by hand still run; `mailbatch resume` ends it)",
-    Pause.ALL: "all (nothing runs; `mailbatch resume` ends it)",
+    Pause.TICKS: "ticks (calls by hand still run; `mailbatch resume{}` ends it)",
+    Pause.ALL: "all (nothing runs; `mailbatch resume{}` ends it)",
 }
 
 
 @click.command
+@job_option("Which job")
 @as_json
-def status(*, as_json: bool) -> None:
-    """Show how things stand: pause, run in progress, backlog, last run, next run."""
+def status(*, job: str, as_json: bool) -> None:
+    """Show how things stand: pause, run in progress, backlog, last run, next run.
+
+    Of another job than send-all it shows what there is of that job, and no backlog and no relay.
+    """
     with opened() as parts:
-        standing = parts.standing(JOB)
+        hint_if_unknown(parts, job)
+        standing = parts.standing(job)
         zone = parts.settings.timezone
     if as_json:
         print_json(of_standing(standing))
@@ -40,27 +45,34 @@ def status(*, as_json: bool) -> None:
 
 
 def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
-    census, last = standing.census, standing.last_run
-    waiting = f"{census.due}"
-    if census.oldest_due_seconds is not None:
-        waiting += f", the oldest for {census.oldest_due_seconds:.0f} s"
-    if census.under_way:
-        waiting += f"; {census.under_way} under way"
-    states = ", ".join(f"{n} {state.value}" for state, n in census.counts.items() if n) or "none"
+    last = standing.last_run
     ended = (
         f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last) or 'nothing was due'}"
         if last
         else "none yet"
     )
     return [
-        ("paused", _PAUSED[standing.pause]),
+        ("paused", _PAUSED[standing.pause].format(of_job(standing.job))),
         ("running", running(standing)),
         ("next run", next_run(standing, zone)),
         ("last run", ended),
+        *(_mail(standing, zone) if standing.job == SEND_ALL else ()),
+        *_watched(standing),
+    ]
+
+
+def _mail(standing: Standing, zone: str) -> list[tuple[str, str]]:
+    census = standing.census
+    waiting = f"{census.due}"
+    if census.oldest_due_seconds is not None:
+        waiting += f", the oldest for {census.oldest_due_seconds:.0f} s"
+    if census.under_way:
+        waiting += f"; {census.under_way} under way"
+    states = ", ".join(f"{n} {state.value}" for state, n in census.counts.items() if n) or "none"
+    return [
         ("due", waiting),
         ("reservations", states if census.exact else f"{states} (at least)"),
         ("relay", _relay(standing, zone)),
-        *_watched(standing),
     ]
 
 
@@ -69,6 +81,8 @@ def running(standing: Standing) -> str:
     progress = standing.progress
     if progress is None:
         return "no"
+    if standing.job != SEND_ALL:
+        return _counted(progress.counts) or "yes"
     done = f"{progress.done:,} of {progress.whole:,}{'' if standing.census.exact else ' or more'}"
     counted = ", ".join(f"{n:,} {name}" for name, n in progress.counts.items() if n) or "just started"
     return f"{', '.join((done, *pace(progress, standing.look.silence)))} ({counted})"

@@ -10,12 +10,16 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from mailbatch.application.inquire import ShowRun
+from mailbatch.application.stop_run import StopRun
 from mailbatch.batch.send_all import NAME
-from mailbatch.interfaces.console.screen import Page, paused, show
+from mailbatch.domain.errors import StateConflict
+from mailbatch.interfaces.console.overview import snapshots_of
+from mailbatch.interfaces.console.screen import Page, done, paused, show
 from mailbatch.interfaces.documents import COUNTS
-from mailbatch.interfaces.http.asking import page_of, parts_of
-from mailbatch.interfaces.http.auth import PageReader
+from mailbatch.interfaces.http.asking import JobName, page_of, parts_of
+from mailbatch.interfaces.http.auth import PageOperator, PageReader
 from mailbatch.interfaces.http.runs import export_errors
+from mailbatch.interfaces.noting import noted
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
 
@@ -26,18 +30,25 @@ _KEY = ("started_at", "run_id")
 
 @router.get("")
 def listed(
-    request: Request, caller: PageReader, cursor: str | None = None, *, every: Annotated[bool, Query()] = False
+    request: Request,
+    caller: PageReader,
+    cursor: str | None = None,
+    job: JobName = NAME,
+    *,
+    every: Annotated[bool, Query()] = False,
 ) -> Response:
-    """A page of the list, newest first: ``every`` run, or those that are worth a look."""
+    """A page of the list of one job, newest first: ``every`` run, or those that are worth a look."""
     reports = parts_of(request).reports
-    rows, following = page_of(lambda before, most: reports.runs(NAME, most, before, quiet=every), cursor, _KEY, PAGE)
-    last = reports.runs(NAME, 1)
+    rows, following = page_of(lambda before, most: reports.runs(job, most, before, quiet=every), cursor, _KEY, PAGE)
+    last = reports.runs(job, 1)
     return show(
         request,
         caller,
         "runs.html",
         title="Runs",
         paused=paused(request),
+        job=job,
+        jobs=sorted({NAME, job, *(found.name for found in reports.jobs())}),
         rows=rows,
         counts=COUNTS,
         next=following,
@@ -45,6 +56,23 @@ def listed(
         every=every,
         quiet=last[0] if last and not every and cursor is None and last[:1] != rows[:1] else None,
     )
+
+
+@router.post("/{run_id}/stop")
+def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
+    """The button that stops one run."""
+    parts = parts_of(request)
+    address = f"/runs/{run_id}"
+    try:
+        with noted(parts.actions, caller, "stop", {"run": str(run_id)}):
+            stopping = StopRun(parts.runs, parts.reports)(run_id)
+    except StateConflict as error:
+        return done(request, address, f"{error}.", good=False)
+    snapshots_of(request).now.forget()
+    said = (
+        "It ends before its next item, as revoked." if stopping.alive else "Its process is silent: it died, or hangs."
+    )
+    return done(request, address, f"The run was told to stop. {said}")
 
 
 @router.get("/{run_id}")

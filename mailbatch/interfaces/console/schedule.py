@@ -19,7 +19,7 @@ from mailbatch.domain.run import Pause, RunOutcome, Trigger, one_line
 from mailbatch.interfaces.console import words
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
-from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.interfaces.http.asking import JobName, parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.runs import celery_of, ensure_worker
@@ -45,6 +45,10 @@ _SAID = {
     Pause.TICKS: "Paused: no tick starts a run. A run in progress finishes, and “Send now” still works.",
     Pause.ALL: "Stopped: a run in progress ends before its next mail, and nothing starts until you resume.",
 }
+_SAID_OF_OTHERS = {
+    Pause.TICKS: "{} is paused: no tick starts a run of it. A run in progress finishes.",
+    Pause.ALL: "{} is stopped: a run in progress ends before its next item, and none starts until you resume it.",
+}
 
 
 @router.get("")
@@ -63,6 +67,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
         every=words.schedule(parts.settings.when),
         actions=actions,
         mails={str(own): row for own, row in parts.reservations.some(_ids(actions), {"recipients"}).items()},
+        jobs=[job for job in parts.reports.jobs() if job.name != NAME],
     )
 
 
@@ -96,21 +101,21 @@ def _planned(parts: Parts) -> dict[str, Any]:
 
 
 @router.post("/pause")
-def pause(request: Request, caller: PageOperator, fields: FormFields) -> Response:
-    """Suspend the ticks, or everything."""
+def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobName = NAME) -> Response:
+    """Suspend the ticks of a job, or everything."""
     parts, everything = parts_of(request), fields.get("what") == ["all"]
     what = Pause.ALL if everything else Pause.TICKS
-    with noted(parts.actions, caller, "pause", {"job": NAME, "what": what.value}):
-        PauseJob(parts.switch)(NAME, everything=everything)
-    return _back(request, _SAID[what])
+    with noted(parts.actions, caller, "pause", {"job": job, "what": what.value}):
+        PauseJob(parts.switch)(job, everything=everything)
+    return _back(request, _SAID[what] if job == NAME else _SAID_OF_OTHERS[what].format(job))
 
 
 @router.post("/resume")
-def resume(request: Request, caller: PageOperator) -> Response:
-    """Let the sending go on."""
+def resume(request: Request, caller: PageOperator, job: JobName = NAME) -> Response:
+    """Let a job go on."""
     parts = parts_of(request)
-    with noted(parts.actions, caller, "resume", {"job": NAME}):
-        ResumeJob(parts.switch)(NAME)
+    with noted(parts.actions, caller, "resume", {"job": job}):
+        ResumeJob(parts.switch)(job)
     return _back(request, "Resumed: the next tick starts a run.")
 
 

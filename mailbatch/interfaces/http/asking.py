@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
+from pydantic import AfterValidator
 
 from mailbatch.application.filters import read_filter
 from mailbatch.application.operating_ports import PATIENCE, Selection
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.job_name import MUST_BE, is_job_name
 from mailbatch.domain.moment import OddMoment
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
 from mailbatch.interfaces.http.problems import Problem
@@ -217,6 +219,17 @@ _READ: dict[str, Callable[[Any], Any]] = {
 """How each part of a place in a list is read. Only ``finished_at`` may be null: not every mail is finished."""
 
 
+def _job(name: str) -> str:
+    if not is_job_name(name):
+        raise ValueError(f"must be {MUST_BE}")
+    return name
+
+
+JobName = Annotated[
+    str,
+    AfterValidator(_job),
+    Query(description="Which job: `send-all`, `purge`, or one of your own.", examples=["send-all"]),
+]
 Cursor = Annotated[
     str | None, Query(max_length=_LONGEST_CURSOR, description="`next` of the page before; without it, the first page.")
 ]

@@ -11,7 +11,7 @@ from mailbatch.domain.run import Pause
 from mailbatch.interfaces.documents import of_pause, of_standing
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Limit, page_of, parts_of
+from mailbatch.interfaces.http.asking import Cursor, JobName, Limit, page_of, parts_of
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.telling import ACTING, tells
 from mailbatch.interfaces.noting import noted
@@ -22,38 +22,39 @@ _KEY = ("at", "id")
 
 
 @router.get("/status", summary="How do things stand?", **tells(shapes.Standing))
-def status(request: Request, _caller: Reader) -> Response:
+def status(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at.
 
+    The backlog and the relay are told with every job, the warnings about them with `send-all` only.
     While Redis is away, `down` says so; a run in progress is known by its heartbeat all the same.
     """
-    return answer(of_standing(parts_of(request).standing(NAME)))
+    return answer(of_standing(parts_of(request).standing(job)))
 
 
 @router.get("/is-running", summary="Does a run go on?", **tells(shapes.Running))
-def is_running(request: Request, _caller: Reader) -> Response:
+def is_running(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     """Whether a run goes on, and which: by its heartbeat, as in `/api/status`. It needs no Redis."""
-    look = parts_of(request).watch(NAME).look(NAME)
+    look = parts_of(request).watch(job).look(job)
     return answer({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
 
 
-@router.post("/pause", summary="Suspend the sending", **tells(shapes.Paused, *ACTING))
-def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None) -> Response:
+@router.post("/pause", summary="Suspend the sending, or another job", **tells(shapes.Paused, *ACTING))
+def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None, job: JobName = NAME) -> Response:
     """No tick starts a run until `resume`; with `all` the run in progress stops too. Said twice it does no harm."""
     parts = parts_of(request)
     everything = body.all if body else False
     what = (Pause.ALL if everything else Pause.TICKS).value
-    with noted(parts.actions, caller, "pause", {"job": NAME, "what": what}):
-        paused = PauseJob(parts.switch)(NAME, everything=everything)
+    with noted(parts.actions, caller, "pause", {"job": job, "what": what}):
+        paused = PauseJob(parts.switch)(job, everything=everything)
     return answer(of_pause(paused))
 
 
-@router.post("/resume", summary="Let the sending go on", **tells(shapes.Paused, *ACTING[:1]))
-def resume(request: Request, caller: Operator) -> Response:
+@router.post("/resume", summary="Let the sending, or another job, go on", **tells(shapes.Paused, *ACTING[:1]))
+def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
     """Whatever was paused."""
     parts = parts_of(request)
-    with noted(parts.actions, caller, "resume", {"job": NAME}):
-        paused = ResumeJob(parts.switch)(NAME)
+    with noted(parts.actions, caller, "resume", {"job": job}):
+        paused = ResumeJob(parts.switch)(job)
     return answer(of_pause(paused))
 
 

@@ -12,15 +12,16 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from mailbatch.application.inquire import ShowRun
+from mailbatch.application.stop_run import StopRun
 from mailbatch.batch.calling import call_send_all, celery_app, workers
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.csvs import errors_as_csv
-from mailbatch.interfaces.documents import of_run
+from mailbatch.interfaces.documents import of_run, of_stopping
 from mailbatch.interfaces.http import shapes
 from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Limit, page_of, parts_of
+from mailbatch.interfaces.http.asking import Cursor, JobName, Limit, page_of, parts_of
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.problems import Problem
@@ -43,12 +44,11 @@ LONGEST_WAIT = 60.0
 _POLL = 0.1
 _FIRST_ERRORS = 100
 _KEY = ("started_at", "run_id")
-_Job = Annotated[str, Query(max_length=100, pattern=r"^[\w.-]+$", description="Whose runs.")]
 
 
 @router.get("/runs", summary="List runs, the newest first", **tells(shapes.RunPage))
 def list_runs(
-    request: Request, _caller: Reader, job: _Job = NAME, limit: Limit = 50, cursor: Cursor = None
+    request: Request, _caller: Reader, job: JobName = NAME, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Go on with the cursor in `next`."""
     reports = parts_of(request).reports
@@ -61,7 +61,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
     """Its errors by kind, and the first hundred in full."""
     parts = parts_of(request)
     row, errors = ShowRun(parts.reports)(run_id)
-    more = {name: row[name] for name in ("bound", "error", "host", "pid", "heartbeat_at")}
+    more = {name: row[name] for name in ("job", "bound", "error", "host", "pid", "heartbeat_at")}
     groups = [
         {"outcome": g.outcome, "reply_code": g.reply_code, "enhanced_code": g.enhanced_code, "count": g.count}
         | {"example": g.example}
@@ -99,6 +99,22 @@ def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
         media_type="text/csv",
         headers={"Content-Disposition": name},
     )
+
+
+@router.post(
+    "/runs/{run_id}/stop",
+    summary="Stop a run",
+    **tells(shapes.Stopping, *ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, status=HTTPStatus.ACCEPTED),
+)
+def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
+    """It ends between two items, as `revoked`, and what it did is kept; the next tick starts another.
+
+    Of any job, and without Redis. 409 if it has ended. Said twice it does no harm.
+    """
+    parts = parts_of(request)
+    with noted(parts.actions, caller, "stop", {"run": str(run_id)}):
+        stopping = StopRun(parts.runs, parts.reports)(run_id)
+    return answer(of_stopping(stopping), HTTPStatus.ACCEPTED)
 
 
 _NOW = tells(shapes.Report, *ACTING[:1], HTTPStatus.CONFLICT)

@@ -292,6 +292,7 @@ class RunFull(Run):
     """A run, with its errors by kind and the first of them."""
 
     model_config = _shape()
+    job: str
     bound: int
     error: str | None
     host: str | None
@@ -299,6 +300,16 @@ class RunFull(Run):
     heartbeat_at: datetime
     error_groups: list[ErrorGroup]
     errors: list[ItemError] = Field(description="The first hundred; the others are at /api/runs/{run_id}/errors.")
+
+
+class Stopping(BaseModel):
+    """A run that was told to stop."""
+
+    model_config = _shape({"run_id": _RUN, "job": "send-all", "stopping": True, "alive": True})
+    run_id: UUID
+    job: str
+    stopping: bool
+    alive: bool = Field(description="False: its process is silent; the next run takes over.")
 
 
 class ErrorPage(BaseModel):

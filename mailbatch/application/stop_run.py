@@ -1,0 +1,54 @@
+"""Tell one run to stop between two items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.errors import NotFound, StateConflict
+from mailbatch.domain.run import DEAD_AFTER
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Reports
+    from mailbatch.application.ports import Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A run that was told to stop. ``alive`` is false if its process is silent: it died, or hangs."""
+
+    run_id: UUID
+    job: str
+    alive: bool
+
+    @property
+    def sentence(self) -> str:
+        """What comes of it."""
+        if self.alive:
+            return f"run {self.run_id} of {self.job} was told to stop: it ends between two items, as revoked"
+        return (
+            f"run {self.run_id} of {self.job} was told to stop, but shows no sign of life: its process died, or hangs; "
+            "the next run takes over"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """Tell a run of any job to stop; needs no Redis and no Celery."""
+
+    runs: Runs
+    reports: Reports
+
+    def __call__(self, run_id: UUID) -> Stopping:
+        """Tell it; twice does no harm. Raises ``NotFound``, and ``StateConflict`` if it has ended."""
+        told = self.runs.tell_to_stop(run_id)
+        row = self.reports.run(run_id)
+        if row is None:
+            raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
+        if row["outcome"] is not None and not told:
+            raise StateConflict(f"run {run_id} has ended: {row['outcome']}")
+        newest = self.runs.open_run(row["job"])
+        silent = newest is not None and newest.run_id == run_id and newest.silent > DEAD_AFTER
+        return Stopping(run_id, row["job"], alive=not silent)

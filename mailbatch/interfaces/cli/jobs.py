@@ -1,0 +1,55 @@
+"""Of which job a command speaks: the option ``--job``, and a hint where nothing is known of a job of that name."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mailbatch.domain.job_name import MUST_BE, is_job_name
+from mailbatch.interfaces.cli.output import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.bootstrap import Parts
+
+SEND_ALL = "send-all"
+OURS = (SEND_ALL, "purge")
+
+
+class JobName(click.ParamType[str]):
+    """The name of a job; there may be no job of that name yet."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Read it."""
+        if not is_job_name(str(value)):
+            self.fail(f"{clean(str(value))!r}: a job's name is {MUST_BE}", param, ctx)
+        return str(value)
+
+
+def job_option(whose: str) -> Callable[[Any], Any]:
+    """Decorate a command with ``--job``; ``whose`` says what the command does with it."""
+    told = f"{whose}: send-all, purge, or one of your own."
+    return click.option("--job", type=JobName(), default=SEND_ALL, show_default=True, metavar="NAME", help=told)
+
+
+def hint_if_unknown(parts: Parts, job: str) -> None:
+    """Say on stderr that no job of this name has run or is planned, and what was probably meant."""
+    if job in OURS:
+        return
+    known = {*OURS, *(found.name for found in parts.reports.jobs())}
+    if job in known:
+        return
+    near = difflib.get_close_matches(job, sorted(known), n=1)
+    meant = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    click.echo(clean(f"mailbatch: no job {job} has run or is planned; {meant}"), err=True)
+
+
+def of_job(job: str) -> str:
+    """What to add to a command that is to speak of ``job``."""
+    return "" if job == SEND_ALL else f" --job {shlex.quote(job)}"
