@@ -44,8 +44,9 @@ def broken_in_a_line() -> Iterator[None]:
 def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[str, Any]:
     """Run ``job`` under the revoke and the shutdown of the worker; answer its report as JSON types.
 
-    ``job`` is made from the parts of this process, after the fork. Raises ``JobExecError`` when the job itself broke,
-    and ``CallRefused`` when the call is not for this worker.
+    The outcome comes first: Flower shows the beginning, and SUCCESS of a run that was revoked too. ``job`` is made from
+    the parts of this process, after the fork. Raises ``JobExecError`` when the job itself broke, and ``CallRefused``
+    when the call is not for this worker.
     """
     request = task.request
     # Asked at once, in the task's own thread: from here on a SIGTERM to this process is a word, not the end.
@@ -61,7 +62,7 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
         )
     finally:
         deliver_soon(parts)
-    return report.as_dict()
+    return {"outcome": report.outcome.value, **report.as_dict()}
 
 
 @cache

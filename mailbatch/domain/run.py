@@ -120,14 +120,11 @@ class RunReport:
     errors: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as ``send-all`` returns it: JSON types only, addresses masked, errors cut to size.
-
-        The outcome comes first: Flower shows the beginning of it, and SUCCESS of a run that was revoked too.
-        """
+        """The report as ``send-all`` returns it: JSON types only, addresses masked, errors cut to size."""
         return {
-            "outcome": self.outcome.value,
             "run_id": str(self.run_id) if self.run_id else None,
             "trigger": self.trigger.value,
+            "outcome": self.outcome.value,
             **asdict(self.counts),
             "remaining": self.remaining,
             "duration": round(self.duration, 3),

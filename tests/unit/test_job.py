@@ -70,11 +70,6 @@ def test_a_run_is_a_row_and_a_report(world):
     assert world.row["outcome"] is RunOutcome.COMPLETED
 
 
-def test_a_report_begins_with_the_outcome(world):
-    """Flower shows the beginning: of the state, which is SUCCESS whatever came of the run, nobody learns it."""
-    assert next(iter(world.job()().as_dict())) == "outcome"
-
-
 def test_the_loser_of_the_lock_is_skipped_with_a_line_and_without_a_row(world, caplog):
     caplog.set_level(logging.INFO)
     assert FakeLock(world.redis, "nightly", 30).acquire()
