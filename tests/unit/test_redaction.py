@@ -153,7 +153,7 @@ def test_a_password_that_a_relay_repeats_is_hidden_however_it_writes_it(way):
     assert len(shown) <= len("5.7.8 you said , go away") + (24 if "more" in way else 6)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=4), st.sampled_from(sorted(_ways("x"))))
 def test_any_password_of_some_length_is_hidden(password, way):
     said = _ways(password)[way]
