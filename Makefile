@@ -108,7 +108,7 @@ bench-cpu: $(VENV)/ready-to-test ## CPU a mail against the commit BASE, in turns
 bench-pages: $(VENV)/ready-to-test ## how long the console and the API take with a million mails: docs/on-call.md (ten minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.pages
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
-bench-large: $(VENV)/ready-to-test ## how long people and runs wait on a table of two years: docs/benchmarks.md (15 GB, half an hour)
+bench-large: $(VENV)/ready-to-test ## how long people and runs wait on a table of two years: docs/on-call.md (15 GB, half an hour)
 	PYTHONPATH=tests $(BIN)/python -m bench.large
 
 ##@ Make it

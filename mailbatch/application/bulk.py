@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.operating_ports import Answer, Interventions, Reservations, Row, Selection
 
-PORTION = 500
+PORTION = 200
 """Reservations of one transaction: few enough that no lane waits for it."""
 CAP = 100_000
 """How far a preview counts."""

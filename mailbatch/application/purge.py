@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.operating_ports import Interventions, Purged
 
-PAGE = 500
+PAGE = 200
 """Reservations deleted in one transaction: short enough that no lane has to wait for it."""
 
 

@@ -37,7 +37,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows that each transaction changed; a portion has three of them at most."""
-    monkeypatch.setattr(interventions, "_CHUNK", 3)
+    monkeypatch.setattr(interventions, "_PORTION", 3)
     changed: list[int] = []
     before: dict[Any, int] = {}
 
