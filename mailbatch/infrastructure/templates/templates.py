@@ -28,8 +28,8 @@ FILES = {"subject": "subject.txt", "body_text": "body.txt", "body_html": "body.h
 """The files of a named template, by the field of the mail whose place they take."""
 
 _TAG = re.compile(r"\{[{%#]")
-_NEEDS = re.compile("extends|include|import")
 _PYTHONS_NULL = re.compile(r"'NoneType'|^'None'(?= has no )|\bNoneType\b")
+_NEEDS = re.compile(r"\{%[-+]?\s*(?:extends|include|import|from)\b")
 _KEPT_SOURCES = 256
 _LONGEST_KEPT = 32_768
 _LONGEST_ERROR = 300
