@@ -39,6 +39,10 @@ WAITING = 8
 """How many more may wait for that; who comes then is told to come again."""
 _NOTHING = Mail(recipients="", subject="{{ 1 }}", body_text=" ")
 """What is rendered to see that a process has started."""
+KEPT_FOR = 1.0
+"""Seconds for which sources that can be compiled are not looked at again: lists of mails share theirs."""
+_KEPT = 256
+_LONGEST_KEPT = 32_768
 LENGTH = struct.Struct(">Q")
 """What stands before each message between the processes: how many bytes it has."""
 
@@ -55,6 +59,8 @@ class RenderApart:
         self._seconds = seconds
         self._here = Templates(directory, max_output_bytes)
         self._idle: list[_Process] = []
+        # Which sources can be compiled, and until when that need not be looked at again.
+        self._sound: dict[tuple[str | None, ...], float] = {}
         self._slots = threading.Semaphore(PROCESSES)
         self._places = threading.Semaphore(PROCESSES + WAITING)
         self._closed = False
@@ -94,7 +100,8 @@ class RenderApart:
         """
         if self._here.directory is None and not has_tags(replace(mail, template=None)):
             return self._here.problems(mail)  # which compiles nothing
-        if not has_tags(mail):
+        sources = (mail.template, mail.subject, mail.body_text, mail.body_html)
+        if not has_tags(mail) or self._sound.get(sources, 0.0) > time.monotonic():
             return []
         try:
             with self._process(PATIENCE) as process:
@@ -102,6 +109,10 @@ class RenderApart:
         except Busy:
             return []
         errors: list[str] = answer["errors"]
+        if not errors and sum(len(source or "") for source in sources) <= _LONGEST_KEPT:
+            if len(self._sound) >= _KEPT:
+                self._sound.clear()
+            self._sound[sources] = time.monotonic() + KEPT_FOR
         return errors
 
     def close(self) -> None:
