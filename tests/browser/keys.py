@@ -70,13 +70,13 @@ class Keys:
         return self
 
     def round(self) -> tuple[int, int]:
-        """How many stops Tab makes on this page until it leaves it, and how many there are to make."""
+        """How many stops Tab makes on this page, once round from wherever it is, and how many there are to make."""
         stops, seen = self.page.evaluate(_STOPS), set()
-        self.page.evaluate("document.activeElement.blur()")
         for _ in range(2 * stops + 10):
+            if len(seen) >= stops:
+                break
             self.page.keyboard.press("Tab")
             here = self.where()["number"]
-            if here == -1 or (seen and here == min(seen) and len(seen) > 1):
-                break
-            seen.add(here)
+            if here != -1:
+                seen.add(here)
         return len(seen), stops
