@@ -428,6 +428,8 @@ def test_quiet_runs_do_not_bury_the_others(on_either, database_url):
     seen = list(dict.fromkeys(re.findall(r'href="/runs/([0-9a-f-]{36})"', page.html)))
     assert seen == [str(quiet[0]), str(sent), str(broke), str(left)]
     assert "had nothing to do" in page
+    add_run(database_url, sent=1, started_at=now() + timedelta(seconds=1))
+    assert "had nothing to do" not in on_either.open("/runs")
     page = on_either.follow(page, "All")
     assert str(sent) not in page.html
     assert str(sent) in on_either.follow(page, "Older").html

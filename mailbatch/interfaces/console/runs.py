@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
@@ -20,6 +20,11 @@ from mailbatch.interfaces.http.asking import JobName, page_of, parts_of
 from mailbatch.interfaces.http.auth import PageOperator, PageReader
 from mailbatch.interfaces.http.runs import export_errors
 from mailbatch.interfaces.noting import noted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.application.operating_ports import Row
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
 
@@ -54,7 +59,7 @@ def listed(
         next=following,
         later=cursor is not None,
         every=every,
-        quiet=last[0] if last and not every and cursor is None and last[:1] != rows[:1] else None,
+        quiet=None if every or cursor else _hidden(last, rows),
     )
 
 
@@ -73,6 +78,12 @@ def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
         "It ends before its next item, as revoked." if stopping.alive else "Its process is silent: it died, or hangs."
     )
     return done(request, address, f"The run was told to stop. {said}")
+
+
+def _hidden(last: Sequence[Row], shown: Sequence[Row]) -> Row | None:
+    """The last run, if it is not the first of those that are shown."""
+    ids = [row["run_id"] for row in shown[:1]]
+    return next((row for row in last if row["run_id"] not in ids), None)
 
 
 @router.get("/{run_id}")
