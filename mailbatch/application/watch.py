@@ -120,6 +120,7 @@ class Look:
 
     ``findings``: what is wrong, worst first. ``begins``: a run has just taken the lock and has no row yet.
     ``redis_error``: why Redis cannot be asked, None if it can, or was not asked. ``sends``: the job sends mail.
+    ``held``: for how many seconds the lock is held, None if it is free.
     """
 
     vitals: Vitals
@@ -130,6 +131,7 @@ class Look:
     begins: bool = False
     redis_error: str | None = None
     sends: bool = True
+    held: float | None = None
 
     @property
     def alive(self) -> bool:
@@ -166,6 +168,15 @@ class Look:
         """When the next run begins."""
         v = self.vitals
         return NextRun(at=v.next_tick_at, left=v.next_tick, paused=self.pause is not Pause.NONE)
+
+    @property
+    def blocked(self) -> str | None:
+        """Why none can begin although none goes on: a process that was killed holds the lock; None if none does."""
+        if self.running or self.held is None:
+            return None
+        if (found := self.finding(FOREIGN_LOCK, IDLE_LOCK)) is not None:
+            return f"{found.what}; {found.advice}"
+        return f"no run shows a sign of life, but the lock is held for {self.held:.0f} s more; then one can begin"
 
     @property
     def down(self) -> list[str]:
@@ -226,6 +237,7 @@ class Watch:
             begins=_begins(v, p, holder),
             redis_error=redis_error,
             sends=self.sends,
+            held=holder.left if holder is not None else None,
         )
         look.findings.extend(
             [

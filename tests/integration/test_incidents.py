@@ -97,7 +97,7 @@ def test_an_incident_ends_and_what_comes_back_soon_is_the_same(tell, receiver, e
     assert rows(engine)[0].ended_at is not None
     tell([finding(since=120)])
     [row] = rows(engine)
-    assert (row.ended_at, len(receiver.seen)) == (None, 1)
+    assert (row.ended_at, row.told_at is not None, len(receiver.seen)) == (None, True, 1)
     tell([])
     shift(engine, ended_at=SAME + 1)
     tell([finding(since=90)])

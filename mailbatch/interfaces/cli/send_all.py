@@ -50,10 +50,12 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
         raise click.UsageError("--no-lock only goes with --here")
     with opened() as parts, _bar(parts, shown=not as_json) as show:
         report = _here(parts, show, lock=not no_lock) if here else _through_worker(parts, show)
+        skipped = report["outcome"] == RunOutcome.SKIPPED.value
+        blocked = parts.watch(JOB).look(JOB).blocked if skipped and not as_json else None
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        _print(report, blocked)
     if report["outcome"] not in _GOOD:
         click.get_current_context().exit(1)
 
@@ -174,9 +176,9 @@ def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]],
         )
 
 
-def _print(report: Mapping[str, Any]) -> None:
+def _print(report: Mapping[str, Any], blocked: str | None) -> None:
     if report["outcome"] == RunOutcome.SKIPPED.value:
-        click.echo("skipped: job is already running")
+        click.echo(f"skipped: {clean(blocked or 'job is already running')}")
         return
     if report["outcome"] == RunOutcome.PAUSED.value:
         left = f"; {report['remaining']} are due" if report["remaining"] else ""

@@ -124,7 +124,9 @@ def run_now(request: Request, caller: PageOperator) -> Response:
     """Send what is due; the page that follows says what came of it if that was quick."""
     parts = parts_of(request)
     if parts.lock(NAME).peek() is not None:
-        return _back(request, "A run is in progress already: job is already running.", good=False)
+        why = parts.watch(NAME).look(NAME).blocked
+        said = "A run is in progress already: job is already running" if why is None else why[:1].upper() + why[1:]
+        return _back(request, f"{said}.", good=False)
     try:
         ensure_worker(celery_of(request))
     except Problem as problem:

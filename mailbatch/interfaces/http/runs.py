@@ -185,8 +185,10 @@ def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
     """Raise the problem that names the run in progress, if there is one."""
     if not surely and parts.lock(NAME).peek() is None:
         return
-    running = parts.runs.open_run(NAME)
-    run_id = str(running.run_id) if running else None
+    look = parts.watch(NAME).look(NAME)
+    if look.blocked is not None:
+        raise Problem(HTTPStatus.CONFLICT, look.blocked, {"Retry-After": "30"}, run_id=None)
+    run_id = str(look.run_id) if look.run_id else None
     which = f"run {run_id}" if run_id else "another run, which has just begun or ended,"
     raise Problem(HTTPStatus.CONFLICT, f"job is already running: {which}", {"Retry-After": "5"}, run_id=run_id)
 
