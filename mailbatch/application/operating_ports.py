@@ -83,7 +83,7 @@ class Counted:
     exact: bool
 
 
-PATIENCE = 0.6
+PATIENCE = 0.5
 """Seconds for which a person's question looks through mails: a second, with all that is around it."""
 
 
