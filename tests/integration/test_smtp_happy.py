@@ -9,6 +9,7 @@ import pytest
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
+from support.letters import composed
 from support.mails import always, kinds, message, the_reply
 
 from mailbatch.domain.outcome import Kind, RelayFault
@@ -113,6 +114,15 @@ def test_addresses_beyond_ascii_go_out_by_smtputf8():
     assert kinds(outcome) == {"ünal@example.org": Kind.ACCEPTED}
     assert inbox.envelopes[0].rcpt_tos == ["ünal@example.org"]
     assert "SMTPUTF8" in inbox.envelopes[0].mail_options
+
+
+def test_quoted_and_long_local_parts_are_accepted():
+    given = ['"aaa..b"@docomo.example', '"a b,c"@example.org', f"bounces+{'v' * 100}@example.org"]
+    with aiosmtpd() as inbox:
+        (outcome,) = send(f"smtp://127.0.0.1:{inbox.port}", composed(recipients=", ".join(given)))
+    assert kinds(outcome) == dict.fromkeys(given, Kind.ACCEPTED)
+    # It reads them by Python's email, which leaves out quotes round dots.
+    assert inbox.envelopes[0].rcpt_tos == ["aaa..b@docomo.example", *given[1:]]
 
 
 def test_addresses_beyond_ascii_are_refused_where_it_is_not_offered():

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.letters import composed
 from support.mails import always, by_claim, kinds, message, the_reply
 
 from mailbatch.domain.outcome import Kind
@@ -111,6 +112,14 @@ def test_postfix_takes_every_mail(protocol, postfix):
     said = log.read_text()
     assert "improper command pipelining" not in said
     assert "status=bounced" not in said
+
+
+@needs_postfix
+def test_postfix_takes_quoted_and_long_local_parts(postfix):
+    given = ['"aaa..b"@docomo.example', '"a b,c"@example.org', f"bounces+{'v' * 100}@example.org", '".a"@example.org']
+    sent = composed(recipients=", ".join(given))
+    [outcome] = by_claim(SmtpTransport(SmtpRelay(host="127.0.0.1", port=postfix[0])).send([sent], always)).values()
+    assert kinds(outcome) == dict.fromkeys(given, Kind.ACCEPTED)
 
 
 @needs_postfix
