@@ -85,7 +85,7 @@ def test_whatever_the_defaults_are_a_mail_is_reserved_sent_and_looked_at(odd, sa
     assert (code, out.strip(), err) == (0, reservation_id, "(it was reserved before, under this key)\n")
     code, _, err = ask("reserve", *LETTER, "--key", "k", "--at", "2026-02-01T09:30:00.123457+01:00")
     assert code == 1
-    assert "differs in scheduled_at" in err
+    assert "differs in --at" in err
     report = json.loads(told("send-all", "--here", "--no-lock", "--json"))
     assert (report["outcome"], report["sent"], report["errors"]) == ("completed", 1, [])
     shown = json.loads(told("show", reservation_id, "--json"))
@@ -202,7 +202,7 @@ def test_a_key_is_known_again_over_a_connection_of_any_kind(postgres_server, pos
         first = reserve(session, **MAIL)
     with Session(engine) as session, session.begin():
         assert reserve(session, **MAIL) == first
-        with pytest.raises(KeyConflict, match="differs in subject, context, scheduled_at;"):
+        with pytest.raises(KeyConflict, match="differs in subject, context, at;"):
             reserve(session, **{**MAIL, "subject": "Grüsse", "context": {}, "at": datetime(2030, 1, 1, tzinfo=UTC)})
         assert cancel(session, first)
         assert cancel(session, first), "it is"
