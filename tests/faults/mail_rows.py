@@ -47,7 +47,7 @@ MAILS = [
         name="addresses that are none, and one that nobody can write",
         columns={
             "recipients": odd(
-                {2: "nobody", 5: "a@b@faults.example", 8: f"{'x' * 65}@faults.example", 11: "<>"},
+                {2: "nobody", 5: "a@b@faults.example", 8: f"{'x' * 255}@faults.example", 11: "<>"},
                 lambda i: f"7b-{i}@faults.example",
             )
         },

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 import httpx2
 import pytest
 from support.api import MAIL, OPERATE, READ, Api
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 from mailbatch.config import Settings
 from mailbatch.domain.errors import SettingsError
@@ -176,12 +176,12 @@ class Hangs:
 
 def test_beyond_so_many_requests_at_once_only_probes_are_served(locked, monkeypatch):
     monkeypatch.setattr(guard, "_MOST", 2)
-    hangs = threading.Event()
-    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs))
+    hangs, asked = threading.Event(), threading.Semaphore(0)
+    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs, asked))
     with ThreadPoolExecutor(2) as others:
         waiting = [others.submit(locked.asking(OPERATE).get, "/api/runs") for _ in range(2)]
         try:
-            wait_until(lambda: locked.client.get("/api/actions").status_code == 503, 20, "the server to be full")
+            assert all(asked.acquire(timeout=PATIENCE) for _ in waiting)
             refused = locked.client.get("/api/actions")
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
             assert refused.json()["detail"] == "2 requests are under way; ask again"
