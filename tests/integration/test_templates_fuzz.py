@@ -10,7 +10,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
 SEED = int(os.environ.get("FUZZ_SEED", "9"))
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "20"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "6"))
 """How long it looks; more is for whoever changes the sandbox."""
 SHARE = 3.0
 """Seconds of the processor: one for the operation by its estimate, and as much for measuring it and a slow machine."""
