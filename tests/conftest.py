@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import tempfile
 from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from support.postgres import PostgresServer
 from support.sink import Sink
 from support.stack import Stack
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
 
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
+
+# Every run tries the same examples, so that what fails here fails everywhere. HYPOTHESIS=other looks for others.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("other", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
 
 class Groups(LoadScopeScheduling):

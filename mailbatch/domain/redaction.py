@@ -172,8 +172,9 @@ def without_secrets(text: str, username: str, password: str) -> str:
     """``text`` without what a relay repeats of a login: as it was sent, decoded, or written in another way.
 
     Found are the password and the response of AUTH PLAIN, in upper or lower case, character by character as it is or
-    percent-encoded (RFC 3986), as an entity or escaped; in hexadecimal; and in base64, also within a longer text. A
-    password of up to three characters is hidden where it stands by itself, because it occurs in every text.
+    percent-encoded (RFC 3986), as an entity or escaped; in hexadecimal; and in base64, from five bytes on also within a
+    longer text. A password of up to three characters is hidden where it stands by itself, because it occurs in every
+    text.
     """
     if not password:
         return text
