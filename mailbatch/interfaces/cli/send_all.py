@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.domain.errors import StoreError
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.cli.acting import note_act, noted_act
 from mailbatch.interfaces.cli.opening import opened
@@ -18,6 +20,7 @@ from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
+    from uuid import UUID
 
     from celery.result import AsyncResult
 
@@ -27,6 +30,10 @@ JOB = "send-all"
 _POLL = 0.2
 _PATIENCE = 30.0
 """Seconds for which Redis may be away while we wait for a result."""
+_LOOK_EVERY = 5.0
+"""Seconds between two looks whether the run still shows signs of life."""
+_GRACE = 10.0
+"""Seconds for which a run may have ended before its result must be there."""
 _COURIER = 5.0
 """Seconds for which the end of the command waits for its report to be delivered."""
 _DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
@@ -72,10 +79,11 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
         raise click.ClickException(f"{found.nobody()}, or send from here with --here")
     # Noted before the run is waited for: whoever waits may go away.
     with noted_act(parts, "run-now", {}) as noting:
+        before = parts.status.get(JOB) or {}
         result = call_send_all(app, Trigger.MANUAL)
         noting.target, noting.outcome = {"task_id": result.id}, "queued"
     try:
-        _wait(result, parts, show)
+        _wait(result, parts, show, before.get("run_id"))
     except KeyboardInterrupt:
         revoke = f"celery -A mailbatch control revoke {result.id}"
         click.echo(f"the run goes on; to stop it: {revoke}, or mailbatch stop RUN_ID (see mailbatch runs)", err=True)
@@ -83,9 +91,13 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     return _report_of(result)
 
 
-def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> None:
-    """Wait for the result, however long the run is; a Redis that is away for a while is waited for too."""
+def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]], None], before: str | None) -> None:
+    """Wait for the result, however long the run is; a Redis that is away for a while is waited for too.
+
+    ``before``: the run that was shown before the call.
+    """
     last_seen = time.monotonic()
+    sight = Sight(lambda: parts.watch(JOB).look(JOB, lock=False).run_id, before)
     while True:
         try:
             if result.ready():
@@ -100,7 +112,49 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
             progress = parts.status.get(JOB)
             if progress and progress.get("state") == "running":
                 show(progress)
+                sight.shown(progress)
+            if run_id := sight.lost(last_seen):
+                raise click.ClickException(
+                    f"run {run_id} has ended without a result: its worker's process died, or hangs; "
+                    f"`mailbatch run {run_id}` shows what it sent, `mailbatch status` what goes on now"
+                )
         time.sleep(_POLL)
+
+
+@dataclass(slots=True)
+class Sight:
+    """Notices that the run that was called has gone: the result of a worker that was killed never comes.
+
+    ``going_on`` returns the run that shows signs of life, or None. ``before``: the run that was shown before the call.
+    Times are of a monotonic clock, in seconds.
+    """
+
+    going_on: Callable[[], UUID | None]
+    before: str | None = None
+    ours: str | None = None
+    looked: float = float("-inf")
+    gone_since: float | None = None
+
+    def shown(self, progress: Mapping[str, Any]) -> None:
+        """Take in which run goes on; ours is one that somebody called, and that is new."""
+        run_id, called = progress.get("run_id"), progress.get("trigger") == Trigger.MANUAL.value
+        if called and run_id not in {self.before, self.ours}:
+            self.ours, self.gone_since = run_id, None
+
+    def lost(self, now: float) -> str | None:
+        """Return the id of our run if it has shown no sign of life for a while."""
+        if self.ours is not None and now - self.looked >= _LOOK_EVERY:
+            self.looked = now
+            # A database that is away says nothing of the run, which waits for it too.
+            with suppress(StoreError):
+                self._look(now)
+        return self.ours if self.gone_since is not None and now - self.gone_since > _GRACE else None
+
+    def _look(self, now: float) -> None:
+        if str(self.going_on()) == self.ours:
+            self.gone_since = None
+        elif self.gone_since is None:
+            self.gone_since = now
 
 
 def _report_of(result: AsyncResult) -> dict[str, Any]:
