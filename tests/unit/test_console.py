@@ -12,10 +12,12 @@ from markupsafe import Markup
 
 pytest.importorskip("fastapi")
 
+from mailbatch.application.metrics import LAGS, Histogram
 from mailbatch.interfaces.console import words
 from mailbatch.interfaces.console.chart import BARS, HEIGHT, draw
 from mailbatch.interfaces.console.screen import STATIC
 from mailbatch.interfaces.console.searches import Searches
+from mailbatch.interfaces.console.snapshot import lag_told
 from mailbatch.interfaces.csvs import csv_line
 from mailbatch.interfaces.framed import without_hints
 from mailbatch.interfaces.visible import HIDDEN, visible
@@ -211,3 +213,20 @@ def test_every_colour_is_a_variable_that_both_themes_know():
     rules = css[css.index("* { box-sizing") :]
     assert re.findall(r"#[0-9a-fA-F]{3,8}\b", rules) == ["#fff"], "the paper on which a mail is shown"
     assert set(re.findall(r"var\(--([\w-]+)\)", rules)) <= set(palettes()["light"])
+
+
+@pytest.mark.parametrize(
+    ("late", "said"),
+    [
+        (0, ("half within 1.0 s", "nearly all (95 %) within 1.0 s")),
+        (10, ("half within 1.0 s", "more than 5 % took over 1 d")),
+        (60, ("more than half took over 1 d", "more than 5 % took over 1 d")),
+    ],
+)
+def test_mails_that_took_longer_than_is_measured_are_said_to_have_taken_longer(late, said):
+    counts = (*(100 - late if upper >= 1 else 0 for upper in LAGS), 100)
+    assert lag_told(Histogram(counts, 0.0)) == said
+
+
+def test_nothing_is_said_of_how_long_no_mails_took():
+    assert lag_told(Histogram((0,) * (len(LAGS) + 1), 0.0)) is None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mailbatch.application.inquire import Progress
-    from mailbatch.application.metrics import Figures, Histogram
+    from mailbatch.application.metrics import Histogram
     from mailbatch.application.next_run import NextRun
     from mailbatch.application.operating_ports import Census, Row
     from mailbatch.application.watch import Finding
@@ -129,21 +129,21 @@ def look_back(parts: Parts) -> Day:
         chart=chart.draw(runs, now, parts.settings.timezone),
         whole=len(runs) < MOST_RUNS or runs[-1]["started_at"] < now - timedelta(days=1),
         hour=hour,
-        lag=_lag(figures),
+        lag=lag_told(figures.lags),
         refusals=figures.refusals,
     )
 
 
-def _lag(figures: Figures) -> tuple[str, str] | None:
+def lag_told(lags: Histogram) -> tuple[str, str] | None:
+    """Return how long half and nearly all of the mails took from due to sent, each as a clause; None without mails."""
     from mailbatch.application.metrics import LAGS
     from mailbatch.interfaces.console.words import span
 
-    def within(histogram: Histogram, share: float) -> str:
-        wanted = histogram.counts[-1] * share
-        for count, upper in zip(histogram.counts, LAGS, strict=False):
+    def told(share: float, most: str, rest: str) -> str:
+        wanted = lags.counts[-1] * share
+        for count, upper in zip(lags.counts, LAGS, strict=False):
             if count >= wanted:
-                return span(upper)
-        return f"over {span(LAGS[-1])}"
+                return f"{most} within {span(upper)}"
+        return f"more than {rest} took over {span(LAGS[-1])}"
 
-    lags = figures.lags
-    return (within(lags, 0.5), within(lags, 0.95)) if lags.counts[-1] else None
+    return (told(0.5, "half", "half"), told(0.95, "nearly all (95 %)", "5 %")) if lags.counts[-1] else None
