@@ -297,7 +297,7 @@ def _sent(case: _Case) -> _Told:
         return Reason.SENT, said, "", {"sent_at": row["sent_at"]}
     said = f"It was taken{_on(row['sent_at'])} by {row['relay']}, which said: {reply}."
     facts = {"sent_at": row["sent_at"], "relay": row["relay"], "reply": reply, "run_id": row["run_id"]}
-    advice = f"what the relay did with it is in its log, under {row['message_id']}"
+    advice = f"what the relay did with it is in its log, under {_in_a_log(row)}"
     return Reason.SENT, said, advice, facts
 
 
@@ -327,11 +327,16 @@ def _in_doubt(case: _Case) -> _Told:
     said = f"It is in doubt{' since ' + _at(since) if since else ''}: it went out, and no verdict came back."
     again = _too_late(case) if case.overdue else f"`mailbatch requeue {row['id']}`"
     advice = (
-        f"look for {row['message_id']} in the relay's log; there: `mailbatch resolve {row['id']} --sent`, "
+        f"look for {_in_a_log(row)} in the relay's log; there: `mailbatch resolve {row['id']} --sent`, "
         f"not there: {again}"
     )
     facts = {"in_doubt_since": since, "message_id": row["message_id"], "run_id": row["run_id"], "relay": row["relay"]}
     return Reason.IN_DOUBT, said, advice, facts
+
+
+def _in_a_log(row: Row) -> str:
+    """What to look for in the relay's log: a row that somebody wrote as sent or in doubt may have no Message-ID."""
+    return str(row["message_id"] or "its recipients")
 
 
 def _too_late(case: _Case) -> str:

@@ -168,6 +168,13 @@ def test_a_doubt_that_an_operator_resolved_is_no_relays_word(world):
     assert "an operator has resolved a doubt so" in told.sentence
 
 
+def test_a_mail_without_a_message_id_is_looked_for_by_its_recipients(world):
+    doubt = world.explain(world.mail(status="in_doubt"))
+    assert doubt.advice.startswith("look for its recipients in the relay's log")
+    sent = {"status": "sent", "sent_at": now(-5), "relay": RELAY, "reply_code": 250}
+    assert world.explain(world.mail(**sent)).advice.endswith("under its recipients")
+
+
 def test_a_mail_in_doubt_says_since_when_and_what_to_do(world):
     mail = world.mail(status="in_doubt", wire_at=now(-500), message_id="<1@x>", attempts=1)
     told = world.explain(mail)
