@@ -92,6 +92,8 @@ class Camera:
         context = self._browser.new_context(base_url=self._url, viewport=window, color_scheme=scheme)
         page = context.new_page()
         page.goto(address)
+        if whole:  # a mail's frame below the window would stay empty
+            page.set_viewport_size({"width": width, "height": page.evaluate("document.body.scrollHeight")})
         page.wait_for_load_state("networkidle" if "<iframe" in page.content() else "load")
         page.screenshot(path=path, full_page=whole, animations="disabled")
         context.close()

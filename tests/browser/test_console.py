@@ -29,6 +29,15 @@ from mailbatch.infrastructure.db.tables import (
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs playwright: make browser installs it").expect
 NOW = datetime.now(UTC)
+JOBS = ("reports", "nightly-invoices", "a-long-name-of-a-job-that-somebody-gave-it-without-a-space")
+_LINES = "e => { const r = document.createRange(); r.selectNodeContents(e); return r.getClientRects().length; }"
+_CROWDED = """() => {
+  const boxes = [...document.querySelectorAll("main button, main .button")]
+    .filter(e => e.offsetHeight).map(e => [e.innerText, e.getBoundingClientRect()]);
+  return boxes.flatMap(([one, a], n) => boxes.slice(n + 1)
+    .filter(([, b]) => a.left < b.right + 4 && b.left < a.right + 4 && a.top < b.bottom + 4 && b.top < a.bottom + 4)
+    .map(([two]) => one + " and " + two));
+}"""
 
 
 def overdue(url):
@@ -301,8 +310,11 @@ def furnish(url, relay):
     reserve(url, 3, tag="spring", body_html='<p><a href="https://example.org">Hi</a></p>', context={"a": [1] * 900})
     lease = {"status": "sending", "claim_no": 1, "lease_until": NOW + timedelta(hours=1), "wire_at": NOW}
     reserve(url, 1, start=3, **lease)
+    for job in JOBS:
+        add_run(url, job=job)
     run_id = add_run(url, failed=2, deferred=1, in_doubt=1, expired=1, remaining=7, outcome="failed", error="it broke")
     add_run(url)
+    on = add_run(url, job=JOBS[0], outcome=None, finished_at=None, duration=None)
     for n, status in enumerate(("sent", "failed", "cancelled", "expired", "in_doubt"), 4):
         reserve(
             url, 1, start=n, status=status, finished_at=NOW, run_id=run_id, last_error="550 5.1.1 unknown", claim_no=2
@@ -324,6 +336,11 @@ def furnish(url, relay):
                     errors=["550 5.1.1 unknown"],
                 )
             )
+        ticks = [
+            {"name": job, "next_tick_at": NOW + timedelta(hours=1), "paused": paused}
+            for job, paused in zip(JOBS, ("none", "ticks", "all"), strict=True)
+        ]
+        connection.execute(sa.insert(batch_schedule), ticks)
         connection.execute(sa.insert(relay_circuits).values(circuit(relay)))
         connection.execute(
             sa.insert(operator_actions).values(
@@ -334,7 +351,15 @@ def furnish(url, relay):
     ones = {row.status: f"/reservations/{row.id}" for row in rows}
     return [
         *("/", "/reservations", "/reservations?status=failed&tag=spring", "/reservations?reply=9xx", *ones.values()),
-        *("/bulk/requeue?status=failed", "/bulk/delete?status=sent", "/runs", "/runs?every=1", f"/runs/{run_id}"),
+        *(
+            "/bulk/requeue?status=failed",
+            "/bulk/delete?status=sent",
+            "/runs",
+            "/runs?every=1",
+            f"/runs/{run_id}",
+            f"/runs/{on}",
+        ),
+        f"/runs?job={JOBS[1]}",
         *("/schedule", "/schedule/plan", "/twice", "/docs", "/nonsense", f"/reservations/{uuid4()}"),
     ]
 
@@ -399,9 +424,17 @@ def test_no_page_is_wider_than_a_phone(page, stack):
     reserve(
         stack.database_url, 2, recipients=f"{long}@{long}.example.org", tag=long, status="failed", last_error=long * 5
     )
+    with database(stack.database_url) as connection:
+        connection.execute(sa.insert(batch_schedule), [{"name": job} for job in JOBS])
+        deed = {"id": uuid4(), "at": NOW - timedelta(days=1), "actor": "console:operate", "action": "cancel"}
+        connection.execute(sa.insert(operator_actions).values(**deed, target={"tag": long}, outcome="done"))
+    running = add_run(stack.database_url, outcome=None, finished_at=None, duration=None)
     page.goto("/reservations")
     one = page.locator(".list .to a").first.get_attribute("href")
-    for address in ("/", "/reservations?status=failed&since=1h", one, "/runs", "/schedule", "/schedule/plan", "/twice"):
+    for address in (
+        *("/", "/reservations?status=failed&since=1h", one, "/runs", f"/runs/{running}", "/schedule"),
+        *("/schedule/plan", "/twice", "/docs"),
+    ):
         page.goto(address)
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wider == 0, address
@@ -410,6 +443,9 @@ def test_no_page_is_wider_than_a_phone(page, stack):
             ".filter(b => b.offsetHeight && b.offsetHeight < 44).length"
         )
         assert small == 0, f"{address}: buttons for thumbs"
+        assert page.evaluate(_CROWDED) == [], f"{address}: what touches a button is hit in its place"
+    page.goto("/schedule")
+    assert page.get_by_text("cancel", exact=True).evaluate(_LINES) == 1, "no word is cut"
 
 
 def test_it_is_dark_where_that_is_asked_for(page):

@@ -173,6 +173,7 @@ def _environment() -> Environment:
         said=words.said,
         exact=words.exact,
         breakable=words.breakable,
+        steps=words.steps,
         prose=words.prose,
         span=words.span,
         ago=words.ago,

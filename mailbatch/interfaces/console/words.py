@@ -41,13 +41,18 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return ""
     if seconds < _FEW:
-        return f"{seconds:.1f} s" if seconds else "0 s"
+        return _together(f"{seconds:.1f} s" if seconds else "0 s")
     whole = round(seconds)
     for size, name, part, small in ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s")):
         if whole >= size:
             rest = whole % size // part
-            return f"{whole // size} {name}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
+            return _together(f"{whole // size} {name}" + (f" {rest} {small}" if rest else ""))
+    return _together(f"{whole} s")
+
+
+def _together(text: str) -> str:
+    """No line ends between a number and its unit."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def moment(when: datetime | None, zone: str = "UTC") -> str:
@@ -119,6 +124,11 @@ def breakable(text: str) -> Markup:
     """An address, or several: a narrow column breaks it where eyes do, before its sign and its dots."""
     # The text is escaped before anything is put into it.
     return Markup(re.sub(r"(?=[@.])", "<wbr>", str(escape(text))))  # noqa: S704
+
+
+def steps(path: str) -> Markup:
+    """A path of the API: a narrow column breaks it before its slashes."""
+    return Markup(str(escape(path)).replace("/", "<wbr>/"))  # noqa: S704 - escaped, as above
 
 
 def shown(value: Any) -> Any:
