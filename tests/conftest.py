@@ -171,7 +171,15 @@ def sqlite_stack(sqlite_url: str, redis_url: str, smtp_sink: Sink, tmp_path: Pat
 def _logging_as_before() -> Iterator[None]:
     """A command that runs in the test's own process configures logging for all of it; the next test starts anew."""
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers = root.handlers[:]
+    levels = {logger: logger.level for logger in _loggers()}
     yield
     root.handlers[:] = handlers
-    root.setLevel(level)
+    for logger in _loggers():
+        if logger.level != (level := levels.get(logger, logging.NOTSET)):
+            logger.setLevel(level)
+
+
+def _loggers() -> list[logging.Logger]:
+    known = logging.root.manager.loggerDict.values()
+    return [logging.root, *(logger for logger in list(known) if isinstance(logger, logging.Logger))]
