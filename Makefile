@@ -31,9 +31,9 @@ dev: $(VENV)/ready-to-run ## the same, left running for playing with, and the co
 
 .PHONY: test
 test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
-	@# Each side has a Redis and a PostgreSQL of its own. They wait for a quarter of the time: four sides keep two cores busy.
-	$(PYTEST) --numprocesses 4 --dist loadfile tests/contract tests/integration
-	$(PYTEST) --numprocesses 4 --dist loadgroup tests/faults tests/e2e tests/smoke tests/clients/test_python.py
+	@# Each side has a Redis and a PostgreSQL of its own. They wait for a third of the time: three sides keep two cores busy.
+	$(PYTEST) --numprocesses 3 --dist loadfile tests/contract tests/integration
+	$(PYTEST) --numprocesses 3 --dist loadgroup tests/faults tests/e2e tests/smoke tests/clients/test_python.py
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests

@@ -26,6 +26,7 @@ from mailbatch.infrastructure.db.tables import (
     relay_circuits,
     run_errors,
 )
+from mailbatch.interfaces.console import subjects as subjects_on_pages
 from mailbatch.interfaces.console.reservations import PAGE
 from mailbatch.interfaces.console.snapshot import Kept
 from mailbatch.interfaces.visible import HIDDEN
@@ -390,21 +391,26 @@ def shop(sqlite_url, redis_url, tmp_path):
         yield Browser(api.client)
 
 
-def test_a_list_shows_the_subjects_that_readers_see(shop, sqlite_url):
-    spins = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+def test_a_list_shows_the_subjects_that_readers_see(shop, sqlite_url, monkeypatch):
+    monkeypatch.setattr(subjects_on_pages, "SECONDS", 30.0)  # the machine may be busy
     made = [
         {"subject": "Dear {{ name }}", "context": {"name": "Zoë"}},
         {"subject": None, "body_text": None, "template": "welcome", "context": {"name": "Ann"}},
         {"subject": "Plain {x}"},
         {"subject": "Dear {{ nobody }}"},
-        {"subject": spins},
     ]
     for n, columns in enumerate(made):
         add(sqlite_url, created_at=now() - timedelta(minutes=n), **columns)
-    began = time.monotonic()
     page = shop.open("/reservations")
-    assert subjects(page)[:4] == ["Dear Zoë", "Welcome, Ann!", "Plain {x}", "Dear {{ nobody }}"]
-    assert time.monotonic() - began < 10, "somebody's template is not waited for"
+    assert subjects(page) == ["Dear Zoë", "Welcome, Ann!", "Plain {x}", "Dear {{ nobody }}"]
+
+
+def test_a_list_does_not_wait_for_somebodys_template(shop, sqlite_url):
+    spins = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    add(sqlite_url, subject=spins)
+    began = time.monotonic()
+    assert subjects(shop.open("/reservations")) == [spins]
+    assert time.monotonic() - began < 10
 
 
 def test_tabs_count_what_the_filter_means(on_either, database_url):
