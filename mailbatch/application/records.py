@@ -90,8 +90,9 @@ def read_csv(
     try:
         yield from _read_table(lines, frozenset(map(_squeezed, context_columns)), say)
     finally:
-        # The file is the caller's, to close and to ask how far it is.
-        lines.detach()
+        # The file is the caller's, to close and to ask how far it is. Who stops early may have closed it before.
+        if not file.closed:
+            lines.detach()
 
 
 def read_jsonl(file: IO[bytes], context_columns: Collection[str] = ()) -> Iterator[Record | BadLine]:

@@ -113,7 +113,8 @@ def test_a_relay_that_hangs_up_on_early_commands_is_found_out(mode):
     with FaultServer({"dot": dot}, extensions=smtpfault.OFFERS[mode]) as server:
         outcomes = by_claim(transport_to(server, manners=manners, window=2).send(messages, always))
     accepted = [m for m in messages if kinds(outcomes[m.claim])["ann@example.org"] is Kind.ACCEPTED]
-    assert len(accepted) >= 10 if mode == "BDAT" else len(accepted) == 12
+    # It is found out at the second time; each time both mails of the window may be in doubt.
+    assert len(accepted) >= 8 if mode == "BDAT" else len(accepted) == 12
     assert not manners.looks_ahead
 
 

@@ -417,3 +417,11 @@ def test_a_line_without_an_end_is_passed_over(monkeypatch):
     assert reasons(found) == {1: ("the line has more than 1 MB",)}
     assert isinstance(found[1], Record)
     assert found[1].line == 2
+
+
+def test_who_stops_early_may_close_the_file_first():
+    file = io.BytesIO(b"recipients,subject,body_text\na@x.org,s,t\nb@x.org,s,t\n")
+    reading = read_csv(file)
+    next(reading)
+    file.close()
+    reading.close()
