@@ -25,19 +25,19 @@ from support.sink import Sink
 from support.stack import Stack
 
 from bench.pages import MILLION, Client, port_of, serve
-from mailbatch.application.bulk import Act, PreviewBulk
-from mailbatch.application.inquire import ListReservations
+from mailbatch.application.acting.bulk import Act, PreviewBulk
+from mailbatch.application.acting.purge import Purge
+from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.operating_ports import LISTED_BY, PATIENCE, Selection
-from mailbatch.application.purge import Purge
+from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.settlement import OnDoubt, settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.health_query import SqlPulse
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.migrate import upgrade
-from mailbatch.infrastructure.db.pulse import SqlPulse
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations

@@ -31,7 +31,7 @@ from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.redis import embedded
-from mailbatch.interfaces.http.asking import cursor_of
+from mailbatch.interfaces.http.request_params import cursor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

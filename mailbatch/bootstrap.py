@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from redis import Redis
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.compose import Compose, Renderer
-    from mailbatch.application.deliver_reports import Channel
-    from mailbatch.application.explain import Explain
-    from mailbatch.application.incidents import TellIncidents
-    from mailbatch.application.inquire import Standing
-    from mailbatch.application.leave_alone import RelayGuard
-    from mailbatch.application.metrics import Measure
+    from mailbatch.application.acting.reserve import CheckDraft
+    from mailbatch.application.looking.explain import Explain
+    from mailbatch.application.looking.inquire import Standing
+    from mailbatch.application.looking.metrics import Measure
+    from mailbatch.application.looking.preview import Preview, TrySending
+    from mailbatch.application.looking.watch import Patience, Watch
+    from mailbatch.application.notifying.deliver_reports import Channel
+    from mailbatch.application.notifying.incidents import TellIncidents
     from mailbatch.application.ports import RelayMemory
-    from mailbatch.application.reserve import CheckDraft
-    from mailbatch.application.send_due import SendDue
-    from mailbatch.application.trial import Preview, TrySending
-    from mailbatch.application.watch import Patience, Watch
+    from mailbatch.application.sending.circuit_breaker import RelayGuard
+    from mailbatch.application.sending.compose import Compose, Renderer
+    from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.db.actions import SqlActions
-    from mailbatch.infrastructure.db.answers import SqlAnswers
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.db.circuits import SqlCircuits
+    from mailbatch.infrastructure.db.duplicates import SqlResent
+    from mailbatch.infrastructure.db.idempotency import SqlAnswers
     from mailbatch.infrastructure.db.interventions import SqlInterventions
     from mailbatch.infrastructure.db.lanes import SqlLanes
     from mailbatch.infrastructure.db.reports import SqlReports
-    from mailbatch.infrastructure.db.resent import SqlResent
     from mailbatch.infrastructure.db.reservations import SqlReservations
     from mailbatch.infrastructure.db.run_reports import SqlOutbox
     from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.redis.lock import RedisLock
     from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
-    from mailbatch.infrastructure.smtp.protocol import Manners
+    from mailbatch.infrastructure.smtp.capabilities import Manners
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
     from mailbatch.infrastructure.templates.apart import RenderApart
@@ -196,7 +196,7 @@ class Parts:
     @property
     def tell_incidents(self) -> TellIncidents:
         """Tells what the watch finds and no run can tell."""
-        from mailbatch.application.incidents import TellIncidents
+        from mailbatch.application.notifying.incidents import TellIncidents
         from mailbatch.infrastructure.db.incidents import SqlIncidents
 
         return TellIncidents(SqlIncidents(self.engine), self.channels)
@@ -235,7 +235,7 @@ class Parts:
         return RenderApart(self.settings.template_dir, self.settings.max_message_bytes)
 
     def _compose(self, render: Renderer) -> Compose:
-        from mailbatch.application.compose import Compose
+        from mailbatch.application.sending.compose import Compose
         from mailbatch.infrastructure.mime.addresses import read_addresses
         from mailbatch.infrastructure.mime.compiled import CompiledWriter
 
@@ -253,7 +253,7 @@ class Parts:
     @property
     def transport(self) -> SmtpTransport:
         """A way to the relay, for one lane."""
-        from mailbatch.application.holding import SETTLE_EVERY
+        from mailbatch.application.sending.in_flight import SETTLE_EVERY
         from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
         s = self.settings
@@ -284,7 +284,7 @@ class Parts:
     @cached_property
     def _manners(self) -> Manners:
         """What this process has learned of the relay, and others before it."""
-        from mailbatch.infrastructure.smtp.protocol import Manners
+        from mailbatch.infrastructure.smtp.capabilities import Manners
 
         return Manners(memory=lambda: self._relay_memory)
 
@@ -297,8 +297,8 @@ class Parts:
     @property
     def send_due(self) -> SendDue:
         """One lane's work in a run."""
-        from mailbatch.application.send_due import SendDue
-        from mailbatch.application.watched import ComposeWatched
+        from mailbatch.application.sending.compose_watched import ComposeWatched
+        from mailbatch.application.sending.send_due import SendDue
         from mailbatch.infrastructure.system.watchdog import ProcessWatchdog
 
         s = self.settings
@@ -324,7 +324,7 @@ class Parts:
 
     def _traced(self, send_due: SendDue) -> SendDue:
         """``send_due`` with spans round its ports, where this process traces."""
-        from mailbatch.infrastructure.tracing.wanted import wanted
+        from mailbatch.infrastructure.tracing.enabled import wanted
 
         if not wanted():
             return send_due
@@ -344,9 +344,9 @@ class Parts:
     @property
     def relay_guard(self) -> RelayGuard:
         """Leaves the relay alone after it failed."""
-        from mailbatch.application.leave_alone import RelayGuard
+        from mailbatch.application.sending.circuit_breaker import RelayGuard
         from mailbatch.domain.circuit import CircuitPolicy
-        from mailbatch.infrastructure.system.ticks import shortest_gap
+        from mailbatch.infrastructure.cron import shortest_gap
 
         # Below the interval, so that each tick is a probe at least.
         longest = min(shortest_gap(self.settings.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
@@ -357,8 +357,8 @@ class Parts:
 
     def watch(self, job: str, *, lock: bool = True) -> Watch:
         """Looks at ``job`` from outside of its runs; without ``lock`` it asks no Redis."""
-        from mailbatch.application.watch import Watch
-        from mailbatch.infrastructure.db.pulse import SqlPulse
+        from mailbatch.application.looking.watch import Watch
+        from mailbatch.infrastructure.db.health_query import SqlPulse
 
         return Watch(
             pulse=SqlPulse(self.engine),
@@ -374,7 +374,7 @@ class Parts:
 
     def standing(self, job: str) -> Standing:
         """How ``job`` and its backlog stand now, Redis or not. Raises ``StoreError``."""
-        from mailbatch.application.inquire import ShowStanding
+        from mailbatch.application.looking.inquire import ShowStanding
 
         return ShowStanding(reports=self.reports, board=self.status, watch=self.watch(job))(job)
 
@@ -385,8 +385,8 @@ class Parts:
     @property
     def explain(self) -> Explain:
         """Says why a reservation has not gone yet, or what became of it."""
-        from mailbatch.application.explain import Explain
-        from mailbatch.infrastructure.db.pulse import SqlQueue
+        from mailbatch.application.looking.explain import Explain
+        from mailbatch.infrastructure.db.health_query import SqlQueue
 
         return Explain(
             reservations=self.reservations,
@@ -397,9 +397,9 @@ class Parts:
         )
 
     def _patience(self) -> Patience:
-        from mailbatch.application.next_run import GRACE
-        from mailbatch.application.watch import Patience
-        from mailbatch.infrastructure.system.ticks import back
+        from mailbatch.application.looking.next_run import GRACE
+        from mailbatch.application.looking.watch import Patience
+        from mailbatch.infrastructure.cron import back
 
         now = datetime.now(UTC)
         return Patience(
@@ -427,14 +427,14 @@ class Parts:
     @property
     def preview(self) -> Preview:
         """Renders mails to be looked at."""
-        from mailbatch.application.trial import Preview
+        from mailbatch.application.looking.preview import Preview
 
         return Preview(self.render_apart, self.reservations)
 
     @property
     def try_sending(self) -> TrySending:
         """Sends one mail past the backlog."""
-        from mailbatch.application.trial import TrySending
+        from mailbatch.application.looking.preview import TrySending
 
         domain = self._message_id_domain()
         return TrySending(
@@ -465,7 +465,7 @@ class Parts:
     @cached_property
     def answers(self) -> SqlAnswers:
         """Answers to requests with an idempotency key."""
-        from mailbatch.infrastructure.db.answers import SqlAnswers
+        from mailbatch.infrastructure.db.idempotency import SqlAnswers
 
         return SqlAnswers(self.engine)
 
@@ -479,7 +479,7 @@ class Parts:
     @cached_property
     def resent(self) -> SqlResent:
         """Mails that somebody may have got twice."""
-        from mailbatch.infrastructure.db.resent import SqlResent
+        from mailbatch.infrastructure.db.duplicates import SqlResent
 
         return SqlResent(self.engine)
 
@@ -499,7 +499,7 @@ class Parts:
     @cached_property
     def measure(self) -> Measure:
         """The figures for a monitoring system."""
-        from mailbatch.application.metrics import Measure
+        from mailbatch.application.looking.metrics import Measure
         from mailbatch.infrastructure.db.metrics import SqlMeasures
 
         watch = self.watch("send-all", lock=False)
@@ -516,7 +516,7 @@ class Parts:
         return self._check_draft(self.render_apart.problems)
 
     def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
-        from mailbatch.application.reserve import CheckDraft
+        from mailbatch.application.acting.reserve import CheckDraft
         from mailbatch.infrastructure.mime.addresses import read_addresses
         from mailbatch.infrastructure.mime.fields import unwritable
 

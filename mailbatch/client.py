@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.reserve import CheckDraft, Draft, Reserve, in_words_of
+from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, in_words_of
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status

@@ -18,10 +18,10 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.redaction import mask_url, one_line
 from mailbatch.domain.schedule import Cron, Every, RunAtStart, Schedule
 from mailbatch.domain.schema_name import what_is_wrong
-from mailbatch.domain.settlement import OnDoubt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 
 from bench.results import Row, Skipped
 from bench.watch import Watch
+from mailbatch.domain.lifecycle import OnDoubt, Settlement, settle
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.run import Trigger
-from mailbatch.domain.settlement import OnDoubt, Settlement, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.lifecycle import OnDoubt, Settlement
     from mailbatch.domain.message import Address, Claim, Message
     from mailbatch.domain.outcome import Outcome, Verdict
     from mailbatch.domain.relay_habits import RelayHabits
     from mailbatch.domain.reply_kinds import Concern
     from mailbatch.domain.reservation import Mail
     from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, RunReport, Trigger
-    from mailbatch.domain.settlement import OnDoubt, Settlement
 
 # --- sending -----------------------------------------------------------------------------------------------------
 

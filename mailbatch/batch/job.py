@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mailbatch.batch.collecting import ItemErrors, LastWords
+from mailbatch.batch.periodic_tasks import Upkeep
 from mailbatch.batch.stop import Stop
-from mailbatch.batch.upkeep import Upkeep
 from mailbatch.domain.errors import JobExecError, LockUnavailable, NotMigrated, RunFailed, StoreError
 from mailbatch.domain.run import (
     ALREADY_RUNNING,

@@ -10,8 +10,8 @@ import structlog
 
 from mailbatch.batch.collecting import ItemErrors, LastWords
 from mailbatch.batch.job import HEARTBEAT
+from mailbatch.batch.periodic_tasks import Upkeep
 from mailbatch.batch.stop import Stop
-from mailbatch.batch.upkeep import Upkeep
 from mailbatch.domain.errors import RunFailed
 from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger, one_line, public
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from mailbatch.application.purge import Purge
+from mailbatch.application.acting.purge import Purge
 from mailbatch.batch.job import Job, make_job
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.batch.app import ensure_same_database
-from mailbatch.batch.reporting import deliver_soon
+from mailbatch.batch.outbox_worker import deliver_soon
 from mailbatch.batch.stopboard import stop_reason
 from mailbatch.bootstrap import process_parts
 from mailbatch.domain.errors import CallRefused, JobExecError

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from celery.schedules import BaseSchedule, crontab, schedstate
 
 from mailbatch.domain.schedule import Cron, Schedule, tick_expiry
-from mailbatch.infrastructure.system.ticks import following, shortest_gap
+from mailbatch.infrastructure.cron import following, shortest_gap
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.ports import Clock, Lanes, Run
-    from mailbatch.application.send_due import SendDue
+    from mailbatch.application.sending.send_due import SendDue
     from mailbatch.bootstrap import Parts
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
-from mailbatch.application.watch import Level
+from mailbatch.application.looking.watch import Level
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.run import public
@@ -18,7 +18,7 @@ from mailbatch.domain.run import public
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mailbatch.application.watch import Finding
+    from mailbatch.application.looking.watch import Finding
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import DEAD_AFTER, Pause, public
 
 if TYPE_CHECKING:
-    from mailbatch.application.inquire import Progress, Standing
+    from mailbatch.application.acting.stop_run import Stopping
+    from mailbatch.application.looking.inquire import Progress, Standing
     from mailbatch.application.operating_ports import Answer, Row
-    from mailbatch.application.stop_run import Stopping
     from mailbatch.domain.circuit import Circuit
 
 RUNNING, SILENT = "running", "silent"

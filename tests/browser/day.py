@@ -16,7 +16,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from support.backlogs import database
 
-from mailbatch.domain.settlement import NO_VERDICT
+from mailbatch.domain.lifecycle import NO_VERDICT
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.tables import (
     batch_runs,

@@ -14,12 +14,12 @@ from support.fake_stores import FakeBacklog
 
 from mailbatch.application.ports import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.settlement import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect

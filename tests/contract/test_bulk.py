@@ -11,10 +11,10 @@ import pytest
 import sqlalchemy as sa
 from support.backlogs import reserve, states
 
-from mailbatch.application import bulk
-from mailbatch.application.bulk import STATES, Act, DoBulk, DoEach, Preview, PreviewBulk
+from mailbatch.application.acting import bulk
+from mailbatch.application.acting.bulk import STATES, Act, DoBulk, DoEach, Preview, PreviewBulk
+from mailbatch.application.acting.purge import Purge
 from mailbatch.application.operating_ports import Answer, Selection
-from mailbatch.application.purge import Purge
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db import interventions

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from support.backlogs import reserve, states
 
-from mailbatch.application.purge import Purge
+from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect

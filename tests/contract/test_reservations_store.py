@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from support.backlogs import reserve
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.inquire import ListReservations
+from mailbatch.application.acting.purge import Purge
+from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.operating_ports import Answer, Selection, Stored
-from mailbatch.application.purge import Purge
 from mailbatch.domain.errors import KeyConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status
 from mailbatch.domain.retry import RetryPolicy

@@ -9,10 +9,10 @@ import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeRuns
 
+from mailbatch.domain.lifecycle import OnDoubt, settle, uncomposable
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
-from mailbatch.domain.settlement import OnDoubt, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from mailbatch.application.bulk import Act, Preview, PreviewBulk
-from mailbatch.application.inquire import ListReservations
+from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
+from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.operating_ports import LISTED_BY, Counted, Selection, moment_of
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db import searching, selecting
@@ -134,7 +134,7 @@ def test_a_count_that_ends_early_says_that_there_may_be_more(store):
 
 
 def test_a_preview_that_came_to_nobody_in_its_time_does_not_promise_that_there_is_nobody(store, monkeypatch):
-    monkeypatch.setattr("mailbatch.application.bulk.PATIENCE", 0.0)
+    monkeypatch.setattr("mailbatch.application.acting.bulk.PATIENCE", 0.0)
     assert PreviewBulk(store)(Act.CANCEL, Selection(to="nobody")) == Preview(0, exact=False)
 
 

@@ -10,14 +10,14 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
+from mailbatch.application.looking.watch import Level, Patience, Watch
 from mailbatch.application.ports import Holder
-from mailbatch.application.watch import Level, Patience, Watch
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.pulse import SqlPulse
+from mailbatch.infrastructure.db.health_query import SqlPulse
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations

@@ -16,7 +16,7 @@ from support.smtpfault import FaultServer
 from support.stack import Stack
 from support.waiting import wait_until
 
-from mailbatch.application.metrics import Measure
+from mailbatch.application.looking.metrics import Measure
 from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.engine import connect as engine_for
 from mailbatch.infrastructure.db.interventions import SqlInterventions

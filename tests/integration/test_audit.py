@@ -17,14 +17,14 @@ from support.api import Api
 from support.backlogs import database, reserve, states
 from support.pages import Browser
 
-from mailbatch.application.bulk import AIMS, STATES, Act
+from mailbatch.application.acting.bulk import AIMS, STATES, Act
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db import engine as engines
 from mailbatch.infrastructure.db.actions import SqlActions
 from mailbatch.infrastructure.db.tables import mail_reservations, operator_actions
-from mailbatch.interfaces import noting
-from mailbatch.interfaces.noting import note, noted
+from mailbatch.interfaces import audit_log
+from mailbatch.interfaces.audit_log import note, noted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,9 +164,9 @@ class FreedByRefusals(logging.Handler):
 @pytest.fixture
 def freed(busy: Busy) -> Iterator[None]:
     handler = FreedByRefusals(busy)
-    noting.log.addHandler(handler)
+    audit_log.log.addHandler(handler)
     yield
-    noting.log.removeHandler(handler)
+    audit_log.log.removeHandler(handler)
 
 
 @pytest.mark.usefixtures("freed")
@@ -203,7 +203,7 @@ def test_so_is_what_is_noted_in_one_word(sqlite_url: str, busy: Busy, monkeypatc
 def test_a_note_that_is_never_taken_says_begun_and_the_log_says_the_rest(
     sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(noting, "KEPT_FOR", 0.2)
+    monkeypatch.setattr(audit_log, "KEPT_FOR", 0.2)
     with actions_of(sqlite_url, monkeypatch) as actions, noted(actions, Somebody(), "cancel", {"tag": "x"}):
         busy.take()
     busy.let_go()
@@ -231,7 +231,7 @@ def test_a_command_says_on_stderr_what_could_not_be_noted(
     say: Any, sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(engines, "BUSY_TIMEOUT", 0.05)
-    monkeypatch.setattr(noting, "KEPT_FOR", 0.2)
+    monkeypatch.setattr(audit_log, "KEPT_FOR", 0.2)
     end = SqlActions.end
 
     def taken_meanwhile(self: SqlActions, *words: Any) -> None:

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from support.chaos import Killed, Process, ShakyBacklog, ShakyRelay
 from support.fake_stores import FakeClock, FakeRun, FakeStop, plain_message
 
-from mailbatch.application.send_due import SendDue
+from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.errors import CannotCompose, RunFailed
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome, RunReport, Trigger
-from mailbatch.domain.settlement import OnDoubt
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions

@@ -17,7 +17,7 @@ from support.databases import make_older
 from support.strange import insert, quoted, reservation, stranger
 
 from mailbatch import client
-from mailbatch.application.records import read_csv, read_jsonl
+from mailbatch.application.acting.records import read_csv, read_jsonl
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings

@@ -21,7 +21,7 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Counts, ItemError, Trigger
 from mailbatch.infrastructure.db.actions import SqlActions
-from mailbatch.infrastructure.db.answers import LEFT, SqlAnswers
+from mailbatch.infrastructure.db.idempotency import LEFT, SqlAnswers
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.selecting import Look
@@ -258,7 +258,7 @@ def test_pages_show_each_reservation_once_the_newest_first(api):
 
 
 def test_a_page_of_a_search_that_ends_early_may_be_short_and_the_next_goes_on(api, monkeypatch):
-    monkeypatch.setattr("mailbatch.interfaces.http.asking.PATIENCE", 0.0)
+    monkeypatch.setattr("mailbatch.interfaces.http.request_params.PATIENCE", 0.0)
     monkeypatch.setattr("mailbatch.infrastructure.db.searching.FIRST", 3)
     wanted, *_ = [api.reserve(1, recipients=to)[0] for to in ("zoe@example.com", *["ann@example.com"] * 6)]
     pages = [api.get("/api/reservations", to="zoe@")]

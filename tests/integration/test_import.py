@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 import psutil
 import pytest
 
-from mailbatch.application.importing import Import, Imported
-from mailbatch.application.records import BadLine, read_csv, read_jsonl
+from mailbatch.application.acting.importing import Import, Imported
+from mailbatch.application.acting.records import BadLine, read_csv, read_jsonl
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.domain.errors import StoreError

@@ -15,8 +15,8 @@ from support.receiver import Receiver
 from support.sink import Sink
 from support.waiting import wait_until
 
-from mailbatch.application.incidents import TellIncidents
-from mailbatch.application.watch import Finding, Level
+from mailbatch.application.looking.watch import Finding, Level
+from mailbatch.application.notifying.incidents import TellIncidents
 from mailbatch.batch.watchman import Teller, Watchman, look_once
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings

@@ -13,10 +13,10 @@ from support.fake_stores import FakeRun, plain_message
 from support.fakes import FakeTransport, accepted
 from support.waiting import wait_until
 
-from mailbatch.application.send_due import SendDue
+from mailbatch.application.sending.send_due import SendDue
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, Trigger
-from mailbatch.domain.settlement import OnDoubt
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import upgrade

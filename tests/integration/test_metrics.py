@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 from support.backlogs import database, reserve
 
-from mailbatch.application.metrics import Measure
+from mailbatch.application.looking.metrics import Measure
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.metrics import SqlMeasures

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 from support.backlogs import database
 
-from mailbatch.application.metrics import Measure
+from mailbatch.application.looking.metrics import Measure
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports

@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 from support.waiting import wait_until
 
-from mailbatch.application.purge import Purge
+from mailbatch.application.acting.purge import Purge
+from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.settlement import OnDoubt, settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading, writing
 from mailbatch.infrastructure.db.interventions import SqlInterventions

@@ -21,9 +21,9 @@ from support.sink import Sink
 from support.waiting import wait_until
 
 from mailbatch import config
-from mailbatch.application import deliver_reports
-from mailbatch.application.deliver_reports import DeliverReports, NotDelivered
-from mailbatch.batch.reporting import deliver_soon
+from mailbatch.application.notifying import deliver_reports
+from mailbatch.application.notifying.deliver_reports import DeliverReports, NotDelivered
+from mailbatch.batch.outbox_worker import deliver_soon
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import SettingsError

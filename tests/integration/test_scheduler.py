@@ -19,12 +19,12 @@ from mailbatch.batch.schedule import BatchSchedule
 from mailbatch.batch.scheduler import DatabaseScheduler
 from mailbatch.domain.run import Pause
 from mailbatch.domain.schedule import Cron, Every
+from mailbatch.infrastructure.cron import following
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import Timetable
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
 from mailbatch.infrastructure.db.types import now
-from mailbatch.infrastructure.system.ticks import following
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,14 +15,14 @@ from support.api import Api
 from support.backlogs import database
 from support.pages import Browser, Page
 
-from mailbatch.application.watch import ALL_IS_WELL
+from mailbatch.application.looking.watch import ALL_IS_WELL
 from mailbatch.bootstrap import Parts
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, batch_schedule, mail_reservations, metadata
 from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect
-from mailbatch.interfaces.console.words import local
+from mailbatch.interfaces.console.formatting import local
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,7 +18,7 @@ from support.relay import Relay
 from support.waiting import wait_until
 
 from mailbatch import bootstrap
-from mailbatch.application.watch import ALL_IS_WELL, Finding
+from mailbatch.application.looking.watch import ALL_IS_WELL, Finding
 from mailbatch.batch.send_all import send_all
 from mailbatch.batch.watchman import look_once
 from mailbatch.bootstrap import Parts

@@ -12,7 +12,7 @@ from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, raw, say
 
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
-from mailbatch.infrastructure.smtp.protocol import MAILS_ON_ONE_CONNECTION, Manners
+from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION, Manners
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 

@@ -11,7 +11,7 @@ from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, HungUp, listen_in_silence, say
 
 from mailbatch.domain.outcome import Kind
-from mailbatch.infrastructure.smtp.protocol import Manners
+from mailbatch.infrastructure.smtp.capabilities import Manners
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 

@@ -11,7 +11,7 @@ from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, accept_then, drop, listen_in_silence, raw, reset, say, silence
 
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
-from mailbatch.infrastructure.smtp.protocol import Manners
+from mailbatch.infrastructure.smtp.capabilities import Manners
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 

@@ -19,7 +19,7 @@ from support.sink import Sink
 from support.strange import Doors, fill, insert, quoted, reservation, stranger
 
 from mailbatch import client
-from mailbatch.application.plan import PlanRun
+from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.waiting import wait_until
 
-from mailbatch.application.compose import Rendered
+from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.templates import Templates

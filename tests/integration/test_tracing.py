@@ -20,12 +20,12 @@ from support.smtpfault import FaultServer
 from support.stack import Stack
 
 from mailbatch import client
-from mailbatch.application.send_due import SendDue
+from mailbatch.application.sending.send_due import SendDue
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.infrastructure.db.tables import mail_traces
-from mailbatch.infrastructure.tracing import wanted as wanting
+from mailbatch.infrastructure.tracing import enabled as wanting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +175,7 @@ def test_who_does_not_trace_pays_nothing(sqlite_url, monkeypatch):
     monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
     program = (
         "import sys, mailbatch.client; from mailbatch.bootstrap import Parts, read_settings;"
-        "from mailbatch.application.send_due import SendDue;"
+        "from mailbatch.application.sending.send_due import SendDue;"
         "assert type(Parts(read_settings()).send_due) is SendDue;"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )

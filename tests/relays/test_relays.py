@@ -13,8 +13,8 @@ from support.mails import always, by_claim, kinds, message
 from support.waiting import wait_until
 
 from mailbatch.domain.outcome import Answered, Kind
+from mailbatch.infrastructure.smtp.capabilities import Manners
 from mailbatch.infrastructure.smtp.check import check
-from mailbatch.infrastructure.smtp.protocol import Manners
 from mailbatch.infrastructure.smtp.relay import Security, SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 

@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page, Without
 from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.lifecycle import OnDoubt, Settlement
 from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.retry import ALONE_AFTER, RetryPolicy
 from mailbatch.domain.run import Counts, Pause, RunOutcome, Trigger
-from mailbatch.domain.settlement import OnDoubt, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

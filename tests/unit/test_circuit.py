@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_stores import FakeCircuits, FakeClock
 
-from mailbatch.application.leave_alone import RelayGuard
+from mailbatch.application.sending.circuit_breaker import RelayGuard
 from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
 

@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 pytest.importorskip("fastapi")
 
-from mailbatch.application.metrics import LAGS, Histogram
-from mailbatch.interfaces.console import words
+from mailbatch.application.looking.metrics import LAGS, Histogram
+from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.chart import BARS, HEIGHT, draw
 from mailbatch.interfaces.console.screen import STATIC
 from mailbatch.interfaces.console.searches import Searches
@@ -61,15 +61,17 @@ def test_the_charts_hours_are_those_of_the_time_zone():
     [(0, "0 s"), (4.24, "4.2 s"), (59.6, "1 min"), (130, "2 min 10 s"), (11_100, "3 h 5 min"), (187_200, "2 d 4 h")],
 )
 def test_a_length_of_time_is_told_in_the_units_that_matter(seconds, told):
-    assert words.span(seconds) == told.replace(" ", "\N{NO-BREAK SPACE}"), "no line ends between a number and its unit"
+    assert formatting.span(seconds) == told.replace(" ", "\N{NO-BREAK SPACE}"), (
+        "no line ends between a number and its unit"
+    )
 
 
 def test_a_path_of_the_api_breaks_before_its_slashes():
-    assert words.steps("/api/<b>/{id}") == "<wbr>/api<wbr>/&lt;b&gt;<wbr>/{id}"
+    assert formatting.steps("/api/<b>/{id}") == "<wbr>/api<wbr>/&lt;b&gt;<wbr>/{id}"
 
 
 def test_commands_in_a_sentence_are_set_as_code_and_the_rest_is_escaped():
-    assert words.said("see `a <b>` & c") == "See <code>a &lt;b&gt;</code> &amp; c"
+    assert formatting.said("see `a <b>` & c") == "See <code>a &lt;b&gt;</code> &amp; c"
 
 
 # --- what nobody sees ---
@@ -88,11 +90,11 @@ def test_whatever_unicode_calls_a_control_or_a_bidi_control_is_hidden_and_what_s
 
 
 def test_a_page_writes_them_as_escapes_in_markup_too_and_a_field_keeps_them():
-    assert words.shown("a\u202eb") == r"a\u202eb"
-    assert words.shown(words.breakable("<a\x07@b>")) == r"&lt;a\x07<wbr>@b&gt;"
-    assert isinstance(words.shown(words.breakable("a\x07@b")), Markup)
-    assert words.shown(7) == 7
-    assert words.exact('"\u202e') == "&#34;&#8238;"
+    assert formatting.shown("a\u202eb") == r"a\u202eb"
+    assert formatting.shown(formatting.breakable("<a\x07@b>")) == r"&lt;a\x07<wbr>@b&gt;"
+    assert isinstance(formatting.shown(formatting.breakable("a\x07@b")), Markup)
+    assert formatting.shown(7) == 7
+    assert formatting.exact('"\u202e') == "&#34;&#8238;"
 
 
 def test_a_cell_of_a_csv_holds_none_of_them_and_no_formula():
@@ -102,8 +104,10 @@ def test_a_cell_of_a_csv_holds_none_of_them_and_no_formula():
 
 def test_times_in_a_sentence_of_ours_are_those_of_the_page():
     said = "It is not due before 2025-03-01 23:30:00 UTC, nor is 2025-99-01 10:00:00 UTC."
-    assert words.local(said, "Asia/Tokyo") == "It is not due before 2025-03-02 08:30, nor is 2025-99-01 10:00:00 UTC."
-    assert words.full(NOON, "Asia/Tokyo") == "2026-11-21 21:10:00 JST"
+    assert (
+        formatting.local(said, "Asia/Tokyo") == "It is not due before 2025-03-02 08:30, nor is 2025-99-01 10:00:00 UTC."
+    )
+    assert formatting.full(NOON, "Asia/Tokyo") == "2026-11-21 21:10:00 JST"
 
 
 # --- a mail in a frame ---

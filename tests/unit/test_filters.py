@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 import time_machine
 
-from mailbatch.application.bulk import Act
-from mailbatch.application.filters import read_filter
+from mailbatch.application.acting.bulk import Act
+from mailbatch.application.looking.filters import read_filter
 from mailbatch.application.operating_ports import Selection
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status

@@ -12,9 +12,9 @@ from uuid import UUID
 import jinja2
 import pytest
 
-from mailbatch.application import records
-from mailbatch.application.columns import COLUMNS, OWN, meant, variable
-from mailbatch.application.records import BadLine, Record, UnreadableFile, read_csv, read_jsonl
+from mailbatch.application.acting import records
+from mailbatch.application.acting.columns import COLUMNS, OWN, meant, variable
+from mailbatch.application.acting.records import BadLine, Record, UnreadableFile, read_csv, read_jsonl
 from mailbatch.domain.reservation import Mail
 
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.reserve import CheckDraft, Draft, in_words_of
+from mailbatch.application.acting.reserve import CheckDraft, Draft, in_words_of
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation, KeyConflict
 from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation

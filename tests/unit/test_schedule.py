@@ -12,7 +12,7 @@ from celery.schedules import schedule as interval
 
 from mailbatch.batch.schedule import BatchSchedule, after_tick, next_after
 from mailbatch.domain.schedule import Cron, Every
-from mailbatch.infrastructure.system.ticks import back, following, longest_gap, shortest_gap
+from mailbatch.infrastructure.cron import back, following, longest_gap, shortest_gap
 
 BERLIN = "Europe/Berlin"
 

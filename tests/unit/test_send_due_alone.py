@@ -6,12 +6,12 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeRun, plain_message
 from support.fakes import FakeTransport, relay_fault
 
-from mailbatch.application.send_due import SendDue
+from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.errors import RunFailed
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts
-from mailbatch.domain.settlement import OnDoubt
 
 
 class Killed(BaseException):

@@ -6,15 +6,15 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
-from mailbatch.application.leave_alone import RelayGuard
-from mailbatch.application.send_due import SendDue
+from mailbatch.application.sending.circuit_breaker import RelayGuard
+from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.circuit import CircuitPolicy, CircuitState
 from mailbatch.domain.errors import RunFailed
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, Trigger
-from mailbatch.domain.settlement import OnDoubt
 
 NAME = "fake:25"
 

@@ -8,17 +8,17 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered
 
-from mailbatch.application.leave_alone import RelayGuard
-from mailbatch.application.pace import LONGEST_NAP
-from mailbatch.application.send_due import SendDue
+from mailbatch.application.sending.circuit_breaker import RelayGuard
+from mailbatch.application.sending.pace import LONGEST_NAP
+from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.circuit import CircuitPolicy, CircuitState
 from mailbatch.domain.errors import RunFailed
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, RunOutcome, Trigger
-from mailbatch.domain.settlement import OnDoubt
 
 NAME = "fake:25"
 THROTTLED = (454, "4.7.0 Throttling failure: Maximum sending rate exceeded.")

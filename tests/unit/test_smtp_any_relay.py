@@ -12,8 +12,8 @@ import pytest
 from support.mails import message
 
 from mailbatch.domain.outcome import Answered, Kind
+from mailbatch.infrastructure.smtp.capabilities import Protocol
 from mailbatch.infrastructure.smtp.dialogue import Dialogue
-from mailbatch.infrastructure.smtp.protocol import Protocol
 from mailbatch.infrastructure.smtp.relay import RelayError
 
 if TYPE_CHECKING:

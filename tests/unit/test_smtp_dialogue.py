@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.mails import message
 
 from mailbatch.infrastructure.smtp.envelope import Offer, stuffed, unfit
-from mailbatch.infrastructure.smtp.wire import Backoff
+from mailbatch.infrastructure.smtp.pooled_connection import Backoff
 
 NOTHING = Offer()
 ALL = Offer.of({"size": "1000", "8bitmime": "", "smtputf8": ""})

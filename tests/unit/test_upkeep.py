@@ -8,7 +8,7 @@ import logging
 import structlog
 from support.waiting import wait_until
 
-from mailbatch.batch.upkeep import Upkeep
+from mailbatch.batch.periodic_tasks import Upkeep
 from mailbatch.infrastructure.system.logs import formatter
 
 
@@ -32,7 +32,7 @@ def test_a_deed_that_fails_comes_round_again_and_is_told_once_with_the_id_of_its
         raise ConnectionError("Redis is away")
 
     shown = Lines()
-    logger = logging.getLogger("mailbatch.batch.upkeep")
+    logger = logging.getLogger("mailbatch.batch.periodic_tasks")
     logger.addHandler(shown)
     try:
         with structlog.contextvars.bound_contextvars(run_id="r1"), Upkeep() as upkeep:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mailbatch.application.watch import Finding, Level
+from mailbatch.application.looking.watch import Finding, Level
 from mailbatch.batch.watchman import AGAIN, Watchman
 from mailbatch.domain.errors import StoreError
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.infrastructure.db import claiming, rescuing, settling
+from mailbatch.infrastructure.db import claiming, ended_leases, settling
 from mailbatch.infrastructure.db.claiming import PENDING, SENDING
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.priorities import levels
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
+    from mailbatch.domain.lifecycle import OnDoubt, Settlement
     from mailbatch.domain.message import Claim
     from mailbatch.domain.retry import RetryPolicy
-    from mailbatch.domain.settlement import OnDoubt, Settlement
 
 _r = mail_reservations.c
 
@@ -121,7 +121,7 @@ class SqlBacklog:
         """Judge the leases that have ended; see the port and docs/explanation/delivery.md."""
         with writing(self.engine) as connection:
             reserve = partial(claiming.reserve_indexes, connection, run_id)
-            return rescuing.resolve(connection, run_id, on_doubt, limit, self.retry, reserve)
+            return ended_leases.resolve(connection, run_id, on_doubt, limit, self.retry, reserve)
 
     def remaining(self) -> int:
         """Count what is due and unsent.

@@ -17,8 +17,8 @@ from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.infrastructure.db.ended_leases import goes_alone
 from mailbatch.infrastructure.db.priorities import levels
-from mailbatch.infrastructure.db.rescuing import goes_alone
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import MOST, Guid, Text, now, raised

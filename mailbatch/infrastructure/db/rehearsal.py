@@ -10,10 +10,10 @@ import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.lifecycle import Settlement, Tally
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import PRIORITIES, Status
 from mailbatch.domain.run import Trigger
-from mailbatch.domain.settlement import Settlement, Tally
 from mailbatch.infrastructure.db import grants, settling
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement, reserve_indexes
 from mailbatch.infrastructure.db.engine import place, rehearsing

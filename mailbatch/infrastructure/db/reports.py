@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.application.operating_ports import Census, ErrorGroup, Job
+from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError, Pause
-from mailbatch.domain.settlement import Tally
-from mailbatch.domain.telling import COUNTED, QUIET
+from mailbatch.domain.run_notification import COUNTED, QUIET
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.tables import (

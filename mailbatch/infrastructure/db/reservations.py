@@ -15,8 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from mailbatch.application.operating_ports import Counted, Found, Stored, moment_of
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Status
-from mailbatch.infrastructure.db.answers import finish
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
+from mailbatch.infrastructure.db.idempotency import finish
 from mailbatch.infrastructure.db.searching import Looks
 from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from mailbatch.application.ports import OpenRun
 from mailbatch.domain.run import STOPPED, ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.reckoning import reckon
+from mailbatch.infrastructure.db.reconcile import reckon
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, batch_schedule, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.tables import batch_lanes, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import JSON, Guid, now, raised, storable, upsert
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.types import TypeEngine
 
-    from mailbatch.domain.settlement import Settlement
+    from mailbatch.domain.lifecycle import Settlement
 
 _r = mail_reservations.c
 

@@ -24,7 +24,7 @@ from mailbatch.infrastructure.mime.words import FOLD, parameter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mailbatch.application.compose import Letter
+    from mailbatch.application.sending.compose import Letter
     from mailbatch.domain.attachment import Attachment
     from mailbatch.infrastructure.mime.bodies import Encoding
 

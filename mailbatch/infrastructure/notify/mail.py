@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from mailbatch.application.deliver_reports import NotDelivered
+from mailbatch.application.notifying.deliver_reports import NotDelivered
 from mailbatch.application.ports import ClaimedMail
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
 from mailbatch.domain.reservation import Mail
-from mailbatch.domain.telling import told
+from mailbatch.domain.run_notification import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mailbatch.application.deliver_reports import NotDelivered
-from mailbatch.domain.telling import is_incident, told
+from mailbatch.application.notifying.deliver_reports import NotDelivered
+from mailbatch.domain.run_notification import is_incident, told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mailbatch.infrastructure.smtp.capabilities import Protocol
 from mailbatch.infrastructure.smtp.connection import Connection
-from mailbatch.infrastructure.smtp.protocol import Protocol
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.relay import SmtpRelay

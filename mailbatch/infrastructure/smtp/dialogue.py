@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern, kind_of
+from mailbatch.infrastructure.smtp.capabilities import Protocol
 from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY, HungUp
 from mailbatch.infrastructure.smtp.envelope import Offer, commands, stuffed, unfit
 from mailbatch.infrastructure.smtp.outgoing import Outgoing
-from mailbatch.infrastructure.smtp.protocol import Protocol
 from mailbatch.infrastructure.smtp.relay import RelayError
 from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader, speaks_of_order
 from mailbatch.infrastructure.smtp.transaction import END, Transaction

@@ -12,7 +12,7 @@ from mailbatch.infrastructure.smtp.relay import RelayError
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
     from mailbatch.infrastructure.smtp.connection import Connection
-    from mailbatch.infrastructure.smtp.wire import Wire
+    from mailbatch.infrastructure.smtp.pooled_connection import Wire
 
 _SLOW = 2.0
 """Seconds of a phase after which a relay counts as slow."""

@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 from mailbatch.application.ports import Nap
 from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault, Reply
-from mailbatch.infrastructure.smtp.farewell import Farewells
-from mailbatch.infrastructure.smtp.opening import Bell, NoSlot
+from mailbatch.infrastructure.smtp.closing_connections import Farewells
+from mailbatch.infrastructure.smtp.connect_attempt import Bell, NoSlot
+from mailbatch.infrastructure.smtp.pooled_connection import Wire, hang_up, masked
 from mailbatch.infrastructure.smtp.relay import RelayError
-from mailbatch.infrastructure.smtp.wire import Wire, hang_up, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mailbatch.domain.message import Claim, Message
     from mailbatch.infrastructure.smtp.session import Session
-    from mailbatch.infrastructure.smtp.terms import Terms
+    from mailbatch.infrastructure.smtp.transport_config import Terms
 
 logger = logging.getLogger(__name__)
 

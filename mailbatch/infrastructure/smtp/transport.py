@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.stream import Stream
-from mailbatch.infrastructure.smtp.terms import Terms
+from mailbatch.infrastructure.smtp.transport_config import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence

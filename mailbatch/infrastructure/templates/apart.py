@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.application.compose import Rendered
+from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.templates import Templates, has_tags
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mailbatch.application.compose import Renderer
+    from mailbatch.application.sending.compose import Renderer
 
 SECONDS = 10.0
 """What rendering one mail may take, by the clock on the wall."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from jinja2 import TemplateNotFound, TemplateSyntaxError, nodes
 from jinja2.runtime import Context
 
-from mailbatch.application.compose import Rendered
+from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget, spending
 from mailbatch.infrastructure.templates.folder import LONGEST_NAME, Folder, is_template_name

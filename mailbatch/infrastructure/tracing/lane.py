@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from mailbatch.application.ports import Backlog, ClaimedMail, Composer, Cursor, Page, Run, Transport, Without
-    from mailbatch.application.send_due import SendDue
+    from mailbatch.application.sending.send_due import SendDue
+    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
-    from mailbatch.domain.settlement import Settlement
 
 log = logging.getLogger(__name__)
 

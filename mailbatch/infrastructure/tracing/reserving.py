@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.tracing.wanted import wanted
+from mailbatch.infrastructure.tracing.enabled import wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from mailbatch.interfaces.cli.numbers import Count, hint_if_more
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

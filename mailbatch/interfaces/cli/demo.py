@@ -231,7 +231,7 @@ def _last_words(stack: LocalStack) -> str:
 
 def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
     """Compare what became of the reservations, and what lies in ``inbox``, with what was expected; a line each."""
-    from mailbatch.application.inquire import ListReservations
+    from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.application.operating_ports import Selection
 
     counts = parts.reports.census().counts
@@ -263,7 +263,7 @@ def _tell_success(expected: Expected) -> None:
 
 
 def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
-    from mailbatch.application.inquire import ListReservations
+    from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.application.operating_ports import Selection
 
     us = _mailbatch()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.domain.errors import NotMigrated
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +218,7 @@ def _workers(parts: Parts) -> Finding:
 
 
 def _runs(parts: Parts) -> Finding:
-    from mailbatch.application.watch import ALL_IS_WELL, Level
+    from mailbatch.application.looking.watch import ALL_IS_WELL, Level
 
     found = parts.watch("send-all")("send-all")
     if not found:
@@ -229,7 +229,7 @@ def _runs(parts: Parts) -> Finding:
 
 def _mails(parts: Parts) -> Finding:
     """How many of the waiting mails could not be rendered now."""
-    from mailbatch.application.waiting import RenderWaiting
+    from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.infrastructure.templates.apart import RenderApart
 
     until = time.monotonic() + _RENDERING

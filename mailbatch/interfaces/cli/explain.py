@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
+from mailbatch.interfaces.cli.filter_options import read_selection
 from mailbatch.interfaces.cli.numbers import hint_if_more
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, to_json
-from mailbatch.interfaces.cli.which import read_selection
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from mailbatch.application.explain import Explanation
+    from mailbatch.application.looking.explain import Explanation
     from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.session import opened
 
 _DUTIES = ("reserve", "send", "operate", "read")
 

@@ -9,7 +9,7 @@ import click
 
 from mailbatch.infrastructure.system.heartbeat import age
 from mailbatch.interfaces.cli.numbers import Amount
-from mailbatch.interfaces.cli.opening import name_slips
+from mailbatch.interfaces.cli.session import name_slips
 
 VARIABLE = "MAILBATCH_HEARTBEAT_FILE"
 

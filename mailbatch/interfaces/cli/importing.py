@@ -9,14 +9,14 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from mailbatch.domain.errors import StoreError
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mailbatch.application.importing import Imported
-    from mailbatch.application.records import BadLine, Record
+    from mailbatch.application.acting.importing import Imported
+    from mailbatch.application.acting.records import BadLine, Record
     from mailbatch.bootstrap import Parts
 
 _REASONS_KEPT = 10_000
@@ -75,8 +75,8 @@ def _run(
     note: Callable[[BadLine], None],
     show: Callable[[int], None],
 ) -> Imported:
-    from mailbatch.application.importing import Import, Imported
-    from mailbatch.application.records import UnreadableFile
+    from mailbatch.application.acting.importing import Import, Imported
+    from mailbatch.application.acting.records import UnreadableFile
 
     last = Imported()
 
@@ -101,7 +101,7 @@ def _run(
 def _reader(
     file: Path, variables: tuple[str, ...], say: Callable[[str], None]
 ) -> Callable[[IO[bytes]], Iterator[Record | BadLine]]:
-    from mailbatch.application.records import read_csv, read_jsonl
+    from mailbatch.application.acting.records import read_csv, read_jsonl
 
     match file.suffix.lower():
         case ".csv":
@@ -117,7 +117,7 @@ def _warned(
     parts: Parts, records: Iterator[Record | BadLine], say: Callable[[str], None]
 ) -> Iterator[Record | BadLine]:
     """Yield ``records``; say once of each template that it is not checked here."""
-    from mailbatch.application.records import Record
+    from mailbatch.application.acting.records import Record
 
     told: set[str | None] = set()
     for record in records:

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.bulk import AIMS, STATES, Act, DoBulk, PreviewBulk, is_done
+from mailbatch.application.acting.bulk import AIMS, STATES, Act, DoBulk, PreviewBulk, is_done
 from mailbatch.domain.reservation import Status
-from mailbatch.interfaces.cli.acting import do_each, noted_act
-from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.audit_log import told
+from mailbatch.interfaces.cli.cli_audit import do_each, noted_act
+from mailbatch.interfaces.cli.filter_options import agreed, filter_options, read_selection, warn_of_yes, yes
 from mailbatch.interfaces.cli.output import as_json, print_json
-from mailbatch.interfaces.cli.which import agreed, filter_options, read_selection, warn_of_yes, yes
+from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.documents import of_answer
-from mailbatch.interfaces.noting import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from mailbatch.application.bulk import Preview
+    from mailbatch.application.acting.bulk import Preview
     from mailbatch.application.operating_ports import Answer, Changed, Selection
     from mailbatch.bootstrap import Parts
 
@@ -45,7 +45,7 @@ def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
     Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none. By a filter it first says
     how many it affects, and asks.
     """
-    from mailbatch.application.cancel import CancelTagged
+    from mailbatch.application.acting.cancel import CancelTagged
 
     if ids or _named(given) != ["tag"]:
         _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
@@ -71,7 +71,7 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
     doubt may be a duplicate. --run alone means what failed in that run. By a filter it first says how many it
     affects, and asks.
     """
-    from mailbatch.application.requeue import RequeueAll, RequeueRun
+    from mailbatch.application.acting.requeue import RequeueAll, RequeueRun
 
     named = [] if ids else _named(given)
     if named not in (["run"], ["status"]):

@@ -9,8 +9,8 @@ import click
 
 from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
 from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.cli.filter_options import filter_options, read_selection
 from mailbatch.interfaces.cli.numbers import Count
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import (
     WIDE,
     as_json,
@@ -22,7 +22,7 @@ from mailbatch.interfaces.cli.output import (
     to_json,
     width,
 )
-from mailbatch.interfaces.cli.which import filter_options, read_selection
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -61,7 +61,7 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
     finished ones go by when they were finished. A filter that no index answers, such as --to, is looked for during
     about a second; the last line says how far back that came.
     """
-    from mailbatch.application.inquire import ListReservations
+    from mailbatch.application.looking.inquire import ListReservations
 
     which = read_selection(given)
     with opened() as parts:
@@ -122,7 +122,7 @@ def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool, so_far: Row |
 @as_json
 def show(*, reservation_id: UUID, as_json: bool) -> None:
     """Show all that is known of one reservation, and its life: each try, by whom, and what the relay said."""
-    from mailbatch.application.inquire import ShowReservation
+    from mailbatch.application.looking.inquire import ShowReservation
 
     with opened() as parts:
         row, attempts = ShowReservation(parts.reservations)(reservation_id)

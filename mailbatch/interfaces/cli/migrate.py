@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mailbatch.domain.run import Pause
-from mailbatch.interfaces.cli.acting import noted_act
+from mailbatch.interfaces.cli.cli_audit import noted_act
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.documents import of_stopping
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @as_json
 def pause(*, everything: bool, job: str, as_json: bool) -> None:
     """Suspend the sending, or another job: no tick starts a run, until `mailbatch resume`. It survives restarts."""
-    from mailbatch.application.pause import PauseJob
+    from mailbatch.application.acting.pause import PauseJob
 
     what = Pause.ALL if everything else Pause.TICKS
     with opened() as parts:
@@ -44,7 +44,7 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
 @as_json
 def resume(*, job: str, as_json: bool) -> None:
     """Let the sending, or another job, go on, whatever was paused."""
-    from mailbatch.application.pause import ResumeJob
+    from mailbatch.application.acting.pause import ResumeJob
 
     with opened() as parts:
         hint_if_unknown(parts, job)
@@ -64,7 +64,7 @@ def stop(*, run_id: UUID, as_json: bool) -> None:
 
     The next tick starts another run, unless the job is paused first. `mailbatch runs` has the ids.
     """
-    from mailbatch.application.stop_run import StopRun
+    from mailbatch.application.acting.stop_run import StopRun
 
     with opened() as parts, noted_act(parts, "stop", {"run": str(run_id)}):
         stopping = StopRun(parts.runs, parts.reports)(run_id)

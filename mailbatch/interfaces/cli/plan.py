@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.interfaces.cli.numbers import Count
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_json, print_table
 from mailbatch.interfaces.cli.reserve import Moment
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from mailbatch.application.plan import Planned
+    from mailbatch.application.looking.plan import Planned
 
 JOB = "send-all"
 _FIRST = 10
@@ -32,7 +32,7 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
 
     Exits with 1 if some mail could not be composed.
     """
-    from mailbatch.application.plan import PlanRun
+    from mailbatch.application.looking.plan import PlanRun
 
     with opened() as parts:
         ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailbatch.interfaces.cli.acting import noted_act
+from mailbatch.interfaces.cli.cli_audit import noted_act
+from mailbatch.interfaces.cli.filter_options import agreed, warn_of_yes, yes
 from mailbatch.interfaces.cli.numbers import Amount
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, print_json
-from mailbatch.interfaces.cli.which import agreed, warn_of_yes, yes
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
-    from mailbatch.application.bulk import Preview
+    from mailbatch.application.acting.bulk import Preview
     from mailbatch.bootstrap import Parts
 
 _DAY = 86_400.0
@@ -34,7 +34,7 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
 
     With --older-than it first says how many it affects, and asks.
     """
-    from mailbatch.application.purge import Purge
+    from mailbatch.application.acting.purge import Purge
 
     with opened() as parts:
         days = parts.settings.retention_days if older_than is None else older_than
@@ -55,7 +55,7 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
 
 def _count(parts: Parts, days: float) -> Preview:
     """How many are so old; those of each state are counted by themselves."""
-    from mailbatch.application.bulk import Act, Preview, PreviewBulk
+    from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
     from mailbatch.application.operating_ports import Selection
     from mailbatch.domain.reservation import EARLIEST, FINISHED
 

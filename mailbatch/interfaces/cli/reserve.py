@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from mailbatch.domain.reservation import MAIL_FIELDS
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.session import opened
 
 OPTIONS = {
     **{name: f"--{name.replace('_', '-')}" for name in (*MAIL_FIELDS, "priority", "tag")},
@@ -32,7 +32,7 @@ class Moment(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read it; a time without a zone is refused."""
-        from mailbatch.application.records import read_time
+        from mailbatch.application.acting.records import read_time
         from mailbatch.domain.errors import InvalidReservation
 
         try:
@@ -74,7 +74,7 @@ class JsonObject(Text):
         """Read and parse it."""
         if isinstance(value, dict):
             return value
-        from mailbatch.application.records import read_object
+        from mailbatch.application.acting.records import read_object
         from mailbatch.domain.errors import InvalidReservation
 
         try:
@@ -106,7 +106,7 @@ def reserve(*, as_json: bool, **given: Any) -> None:
 
     Bodies, --context and --headers may be given as -, which reads stdin, or as @file.
     """
-    from mailbatch.application.reserve import Reserve, in_words_of
+    from mailbatch.application.acting.reserve import Reserve, in_words_of
 
     draft = _draft(given)
     with opened() as parts, in_words_of(OPTIONS), parts.reservations.intake() as intake:
@@ -122,7 +122,7 @@ def reserve(*, as_json: bool, **given: Any) -> None:
 
 
 def _draft(given: dict[str, Any]) -> Any:
-    from mailbatch.application.reserve import Draft
+    from mailbatch.application.acting.reserve import Draft
     from mailbatch.domain.reservation import Mail
 
     def listed(name: str) -> str | None:

@@ -8,8 +8,8 @@ import click
 
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option
 from mailbatch.interfaces.cli.numbers import Count, hint_if_more
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
+from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.documents import COUNTS, of_run, outcome_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @as_json
 def runs(*, limit: int, job: str, as_json: bool) -> None:
     """List the last runs, newest first."""
-    from mailbatch.application.inquire import ListRuns
+    from mailbatch.application.looking.inquire import ListRuns
 
     with opened() as parts:
         rows = ListRuns(parts.reports)(job, limit + 1)
@@ -51,7 +51,7 @@ def _print(rows: Sequence[Row], zone: str) -> None:
 @as_json
 def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
     """Show one run and the errors of its items, in full: addresses stand in them."""
-    from mailbatch.application.inquire import ShowRun
+    from mailbatch.application.looking.inquire import ShowRun
 
     if as_csv and as_json:
         raise click.UsageError("either --csv or --json")

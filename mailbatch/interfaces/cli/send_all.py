@@ -13,9 +13,9 @@ import click
 
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.run import RunOutcome, Trigger
-from mailbatch.interfaces.cli.acting import note_act, noted_act
-from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.cli_audit import note_act, noted_act
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -172,7 +172,7 @@ def _report_of(result: AsyncResult) -> dict[str, Any]:
 def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from mailbatch.batch.reporting import deliver_soon
+    from mailbatch.batch.outbox_worker import deliver_soon
     from mailbatch.batch.send_all import send_all
     from mailbatch.infrastructure.system.logs import configure
 

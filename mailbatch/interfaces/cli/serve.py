@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import click
 
-from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.session import opened
 
 log = logging.getLogger(__name__)
 

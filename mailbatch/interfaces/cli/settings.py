@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from mailbatch.interfaces.cli.opening import name_slips
 from mailbatch.interfaces.cli.output import as_json, print_json, print_table
+from mailbatch.interfaces.cli.session import name_slips
 from mailbatch.interfaces.cli.suggesting import SuggestingGroup
 
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.watch import ALL_IS_WELL, RELAY_AWAY
+from mailbatch.application.looking.watch import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.jobs import SEND_ALL, hint_if_unknown, job_option, of_job
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
+from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.documents import COUNTS, of_standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mailbatch.application.inquire import Progress, Standing
+    from mailbatch.application.looking.inquire import Progress, Standing
 
 _PAUSED = {
     Pause.NONE: "",

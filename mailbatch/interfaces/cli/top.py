@@ -14,15 +14,15 @@ import click
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.numbers import Amount
-from mailbatch.interfaces.cli.opening import opened
 from mailbatch.interfaces.cli.output import clean, moment, span, width
+from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.cli.status import next_run, pace
 from mailbatch.interfaces.documents import COUNTS, SILENT, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mailbatch.application.inquire import Progress, Standing
+    from mailbatch.application.looking.inquire import Progress, Standing
     from mailbatch.application.operating_ports import Row
     from mailbatch.bootstrap import Parts
 
@@ -62,7 +62,7 @@ class _Watch:
     """Asks how things stand, and remembers what it needs to tell a rate."""
 
     def __init__(self, parts: Parts) -> None:
-        from mailbatch.application.inquire import ListRuns
+        from mailbatch.application.looking.inquire import ListRuns
 
         self._parts = parts
         self._runs = ListRuns(parts.reports)
@@ -140,7 +140,7 @@ def _under_way(standing: Standing) -> str:
 
 def _warnings(standing: Standing) -> list[str]:
     """What the watch finds, each in a line."""
-    from mailbatch.application.watch import Level
+    from mailbatch.application.looking.watch import Level
 
     colours = {Level.ERROR: "red", Level.WARNING: "yellow"}
     return [click.style(_cut(clean(f"{f.level.value}: {f.what}")), fg=colours[f.level]) for f in standing.warnings]

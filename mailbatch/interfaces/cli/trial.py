@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.interfaces.cli.acting import noted_act
-from mailbatch.interfaces.cli.opening import opened
+from mailbatch.interfaces.cli.cli_audit import noted_act
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.reserve import OPTIONS, JsonObject, Text
+from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.compose import Rendered
-    from mailbatch.application.trial import Tried
+    from mailbatch.application.looking.preview import Tried
+    from mailbatch.application.sending.compose import Rendered
     from mailbatch.domain.reservation import Mail
 
 _PARTS = ("subject", "text", "html")
@@ -52,7 +52,7 @@ def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **g
     """
     if (reservation_id is None) is not any(value is not None for value in given.values()):
         raise click.UsageError("say what: either an ID, or --template, --subject, --text or --html")
-    from mailbatch.application.reserve import in_words_of
+    from mailbatch.application.acting.reserve import in_words_of
 
     with opened() as parts:
         if reservation_id is not None:
@@ -79,7 +79,7 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
 
     Nothing is stored, and nothing tries again. MAILBATCH_REDIRECT_ALL_TO is honoured. Exit code 1 if it was not taken.
     """
-    from mailbatch.application.reserve import in_words_of
+    from mailbatch.application.acting.reserve import in_words_of
 
     if all(given[name] is None for name in ("template", *_PARTS)):
         given |= {"subject": _SUBJECT, "text": _TEXT}

@@ -8,17 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from mailbatch.application.bulk import Act, DoBulk, PreviewBulk
-from mailbatch.application.filters import FIELDS
-from mailbatch.interfaces.console.asked import Filtered, from_form
+from mailbatch.application.acting.bulk import Act, DoBulk, PreviewBulk
+from mailbatch.application.looking.filters import FIELDS
+from mailbatch.interfaces.audit_log import noted, told
+from mailbatch.interfaces.console.filter_query import Filtered, from_form
+from mailbatch.interfaces.console.formatting import plural
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
-from mailbatch.interfaces.console.words import plural
-from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader, gate_of
 from mailbatch.interfaces.http.bulk import confirmed, token
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.noting import noted, told
+from mailbatch.interfaces.http.request_params import parts_of
 
 router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=Page)
 

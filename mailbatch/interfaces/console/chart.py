@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from mailbatch.interfaces.console.words import state
+from mailbatch.interfaces.console.formatting import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

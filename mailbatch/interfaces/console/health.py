@@ -5,17 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.watch import ALL_IS_WELL, NO_PROGRESS, NO_TICK, REDIS_AWAY, RELAY_AWAY, RELAY_REFUSES, Level
+from mailbatch.application.looking.watch import (
+    ALL_IS_WELL,
+    NO_PROGRESS,
+    NO_TICK,
+    REDIS_AWAY,
+    RELAY_AWAY,
+    RELAY_REFUSES,
+    Level,
+)
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.run import public
-from mailbatch.interfaces.console.words import moment, span
+from mailbatch.interfaces.console.formatting import moment, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mailbatch.application.next_run import NextRun
-    from mailbatch.application.watch import Finding
+    from mailbatch.application.looking.next_run import NextRun
+    from mailbatch.application.looking.watch import Finding
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.circuit import Circuit
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from mailbatch.interfaces.console.screen import Html, Page, render, show
 from mailbatch.interfaces.console.snapshot import Snapshots
-from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import PageReader
+from mailbatch.interfaces.http.request_params import parts_of
 
 if TYPE_CHECKING:
     from typing import Any

@@ -12,29 +12,29 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from mailbatch.application.bulk import AIMS, STATES, Act, is_done
-from mailbatch.application.inquire import ShowReservation
+from mailbatch.application.acting.bulk import AIMS, STATES, Act, is_done
+from mailbatch.application.looking.inquire import ShowReservation
 from mailbatch.application.operating_ports import LISTED_BY, Selection
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
-from mailbatch.interfaces.console.asked import Filtered, from_form
+from mailbatch.interfaces.console.filter_query import Filtered, from_form
+from mailbatch.interfaces.console.formatting import number
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.console.snapshot import CAP
 from mailbatch.interfaces.console.subjects import subjects_of
-from mailbatch.interfaces.console.words import number
 from mailbatch.interfaces.documents import said
 from mailbatch.interfaces.framed import NO_LOOKUPS, POLICY, without_hints
-from mailbatch.interfaces.http.asking import parts_of, searched
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.request_params import parts_of, searched
 from mailbatch.interfaces.http.reservations import act_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mailbatch.application.compose import Rendered
     from mailbatch.application.operating_ports import Answer, Census, Row
+    from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)

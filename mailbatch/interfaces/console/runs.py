@@ -9,17 +9,17 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from mailbatch.application.inquire import ShowRun
-from mailbatch.application.stop_run import StopRun
+from mailbatch.application.acting.stop_run import StopRun
+from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import StateConflict
+from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
 from mailbatch.interfaces.documents import COUNTS
-from mailbatch.interfaces.http.asking import JobName, page_of, parts_of
 from mailbatch.interfaces.http.auth import PageOperator, PageReader
+from mailbatch.interfaces.http.request_params import JobName, page_of, parts_of
 from mailbatch.interfaces.http.runs import export_errors
-from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,20 +10,20 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.inquire import DONE
-from mailbatch.application.pause import PauseJob, ResumeJob
-from mailbatch.application.plan import PlanRun
+from mailbatch.application.acting.pause import PauseJob, ResumeJob
+from mailbatch.application.looking.inquire import DONE
+from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.calling import call_send_all
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.run import Pause, RunOutcome, Trigger, one_line
-from mailbatch.interfaces.console import words
+from mailbatch.interfaces.audit_log import noted
+from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
-from mailbatch.interfaces.http.asking import JobName, parts_of
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.request_params import JobName, parts_of
 from mailbatch.interfaces.http.runs import celery_of, ensure_worker
-from mailbatch.interfaces.noting import noted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
         title="Schedule",
         paused=paused(request),
         now=snapshot,
-        every=words.schedule(parts.settings.when),
+        every=formatting.schedule(parts.settings.when),
         actions=actions,
         mails={str(own): row for own, row in parts.reservations.some(_ids(actions), {"recipients"}).items()},
         jobs=[job for job in parts.reports.jobs() if job.name != NAME],
@@ -150,8 +150,8 @@ def _came_to(result: AsyncResult) -> tuple[str, bool]:
         return f"The call failed: {one_line(str(report)) or type(report).__name__}", False
     if report["outcome"] == RunOutcome.PAUSED and not any(report[name] for name in DONE):
         return "Nothing was sent: it is paused. “Resume” ends that.", False
-    counted = ", ".join(f"{report[name]:,} {words.state(name)}" for name in DONE if report[name])
-    return f"The run is over, {words.state(report['outcome'])}: {counted or 'nothing was due'}.", True
+    counted = ", ".join(f"{report[name]:,} {formatting.state(name)}" for name in DONE if report[name])
+    return f"The run is over, {formatting.state(report['outcome'])}: {counted or 'nothing was due'}.", True
 
 
 def _back(request: Request, text: str, *, good: bool = True) -> Response:

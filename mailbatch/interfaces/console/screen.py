@@ -22,11 +22,11 @@ from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
-from mailbatch.interfaces.console import words
+from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.documents import outcome_of
-from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.auth import LoginNeeded, Role, csrf_token, gate_of, login_address
 from mailbatch.interfaces.http.problems import Problem, problem_of
+from mailbatch.interfaces.http.request_params import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -103,9 +103,9 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
     parts = parts_of(request)
     zone = parts.settings.timezone
     shared = {
-        "moment": partial(words.moment, zone=zone),
-        "full": partial(words.full, zone=zone),
-        "local": partial(words.local, zone=zone),
+        "moment": partial(formatting.moment, zone=zone),
+        "full": partial(formatting.full, zone=zone),
+        "local": partial(formatting.local, zone=zone),
         "zone": zone,
         "csrf": csrf_token(request, caller) if caller is not None else "",
         "operates": caller is not None and caller.role is Role.OPERATE,
@@ -165,28 +165,28 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
-        finalize=words.shown,
+        finalize=formatting.shown,
         undefined=StrictUndefined,
     )
     environment.filters.update(
-        number=words.number,
-        said=words.said,
-        exact=words.exact,
-        breakable=words.breakable,
-        steps=words.steps,
-        prose=words.prose,
-        span=words.span,
-        ago=words.ago,
-        words=words.state,
+        number=formatting.number,
+        said=formatting.said,
+        exact=formatting.exact,
+        breakable=formatting.breakable,
+        steps=formatting.steps,
+        prose=formatting.prose,
+        span=formatting.span,
+        ago=formatting.ago,
+        formatting=formatting.state,
         pretty=_pretty,
         # Jinja2's own takes no bytes that are no text.
         urlencode=partial(quote, safe="/", errors="replace"),
     )
     environment.globals.update(
-        plural=words.plural,
+        plural=formatting.plural,
         outcome_of=outcome_of,
-        tone=words.tone,
-        by=words.trigger,
+        tone=formatting.tone,
+        by=formatting.trigger,
         static=address_of,
         states=list(Status),
         Pause=Pause,

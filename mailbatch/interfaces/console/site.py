@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.interfaces.console import bulk, files, overview, reference, reservations, runs, schedule, twice
+from mailbatch.interfaces.console import bulk, duplicates, files, overview, reference, reservations, runs, schedule
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -15,7 +15,7 @@ ROUTERS: list[APIRouter] = [
     bulk.router,
     runs.router,
     schedule.router,
-    twice.router,
+    duplicates.router,
     reference.router,
     files.router,
 ]

@@ -17,11 +17,11 @@ from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mailbatch.application.inquire import Progress
-    from mailbatch.application.metrics import Histogram
-    from mailbatch.application.next_run import NextRun
+    from mailbatch.application.looking.inquire import Progress
+    from mailbatch.application.looking.metrics import Histogram
+    from mailbatch.application.looking.next_run import NextRun
+    from mailbatch.application.looking.watch import Finding
     from mailbatch.application.operating_ports import Census, Row
-    from mailbatch.application.watch import Finding
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import Pause
 
@@ -136,8 +136,8 @@ def look_back(parts: Parts) -> Day:
 
 def lag_told(lags: Histogram) -> tuple[str, str] | None:
     """Return how long half and nearly all of the mails took from due to sent, each as a clause; None without mails."""
-    from mailbatch.application.metrics import LAGS
-    from mailbatch.interfaces.console.words import span
+    from mailbatch.application.looking.metrics import LAGS
+    from mailbatch.interfaces.console.formatting import span
 
     def told(share: float, most: str, rest: str) -> str:
         wanted = lags.counts[-1] * share

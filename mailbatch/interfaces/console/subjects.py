@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mailbatch.application.trial import Preview
+from mailbatch.application.looking.preview import Preview
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
 

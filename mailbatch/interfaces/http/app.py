@@ -16,12 +16,12 @@ from mailbatch.interfaces.http import (
     login,
     metrics,
     operating,
+    preview,
     probes,
     problems,
     reference,
     reservations,
     runs,
-    trying,
 )
 from mailbatch.interfaces.http.auth import Gate, LoginNeeded, login_address
 from mailbatch.interfaces.http.guard import Guard
@@ -74,7 +74,7 @@ def _routers() -> list[APIRouter]:
         bulk.router,
         runs.router,
         operating.router,
-        trying.router,
+        preview.router,
         probes.router,
         metrics.router,
         login.router,

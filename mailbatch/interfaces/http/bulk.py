@@ -10,15 +10,15 @@ from fastapi import APIRouter, Request
 from itsdangerous import BadSignature, SignatureExpired
 from starlette.responses import Response
 
-from mailbatch.application.bulk import Act, DoBulk, PreviewBulk
-from mailbatch.application.filters import read_filter
-from mailbatch.interfaces.http import shapes
-from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.application.acting.bulk import Act, DoBulk, PreviewBulk
+from mailbatch.application.looking.filters import read_filter
+from mailbatch.interfaces.audit_log import noted, told
+from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
+from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import noted, told
+from mailbatch.interfaces.http.request_params import parts_of
+from mailbatch.interfaces.http.responses import answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ router = APIRouter(prefix="/api/bulk", tags=["reservations"])
 
 CONFIRM_WITHIN = 300
 """Seconds for which a preview may be confirmed."""
-_BOTH = tells(shapes.BulkDone, *ACTING, HTTPStatus.CONFLICT)
+_BOTH = tells(schemas.BulkDone, *ACTING, HTTPStatus.CONFLICT)
 _BOTH["responses"][200] = {
     "description": "Without `confirm` the preview, with it what was done.",
     "content": {
@@ -41,7 +41,7 @@ _BOTH["responses"][200] = {
 
 
 @router.post("/{act}", summary="Cancel, requeue, restore, resolve or delete many", **_BOTH)
-def bulk(request: Request, caller: Operator, act: Act, body: shapes.BulkIn) -> Response:
+def bulk(request: Request, caller: Operator, act: Act, body: schemas.BulkIn) -> Response:
     """First without `confirm`: nothing is done, the answer counts. Then with what it gave as `confirm`.
 
     `requeue` and `delete` want a `status` in the filter. Times such as `1h` count back from the preview.

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from mailbatch.application.metrics import DURATIONS, LAGS
+from mailbatch.application.looking.metrics import DURATIONS, LAGS
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.run import RunOutcome
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from mailbatch.application.metrics import Figures, Histogram, JobFigures, Measure
+    from mailbatch.application.looking.metrics import Figures, Histogram, JobFigures, Measure
     from mailbatch.application.operating_ports import Census
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -10,10 +10,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mailbatch.infrastructure.system.ticks import longest_gap
+from mailbatch.infrastructure.cron import longest_gap
 from mailbatch.interfaces.http.auth import Reader
 from mailbatch.interfaces.http.exposition import CONTENT_TYPE, Exposition
-from mailbatch.interfaces.http.telling import problems_of
+from mailbatch.interfaces.http.openapi import problems_of
 
 if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts

@@ -12,9 +12,9 @@ from fastapi import Depends, Header, Request
 from mailbatch.application.operating_ports import Begun, Given
 from mailbatch.domain.errors import StoreError
 from mailbatch.infrastructure.system.clock import new_id
-from mailbatch.interfaces.http.answers import text_answer, to_json
-from mailbatch.interfaces.http.asking import parts_of
 from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.request_params import parts_of
+from mailbatch.interfaces.http.responses import text_answer, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,23 +5,23 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.pause import PauseJob, ResumeJob
+from mailbatch.application.acting.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.run import Pause
+from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.documents import of_pause, of_standing
-from mailbatch.interfaces.http import shapes
-from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, JobName, Limit, page_of, parts_of
+from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
-from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import noted
+from mailbatch.interfaces.http.openapi import ACTING, tells
+from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, page_of, parts_of
+from mailbatch.interfaces.http.responses import answer
 
 router = APIRouter(prefix="/api", tags=["operating"])
 
 _KEY = ("at", "id")
 
 
-@router.get("/status", summary="How do things stand?", **tells(shapes.Standing))
+@router.get("/status", summary="How do things stand?", **tells(schemas.Standing))
 def status(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at.
 
@@ -31,15 +31,15 @@ def status(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     return answer(of_standing(parts_of(request).standing(job)))
 
 
-@router.get("/is-running", summary="Does a run go on?", **tells(shapes.Running))
+@router.get("/is-running", summary="Does a run go on?", **tells(schemas.Running))
 def is_running(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     """Whether a run goes on, and which: by its heartbeat, as in `/api/status`. It needs no Redis."""
     look = parts_of(request).watch(job).look(job)
     return answer({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
 
 
-@router.post("/pause", summary="Suspend the sending, or another job", **tells(shapes.Paused, *ACTING))
-def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None, job: JobName = NAME) -> Response:
+@router.post("/pause", summary="Suspend the sending, or another job", **tells(schemas.Paused, *ACTING))
+def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = None, job: JobName = NAME) -> Response:
     """No tick starts a run until `resume`; with `all` the run in progress stops too. Said twice it does no harm."""
     parts = parts_of(request)
     everything = body.all if body else False
@@ -49,7 +49,7 @@ def pause(request: Request, caller: Operator, body: shapes.PauseIn | None = None
     return answer(of_pause(paused))
 
 
-@router.post("/resume", summary="Let the sending, or another job, go on", **tells(shapes.Paused, *ACTING[:1]))
+@router.post("/resume", summary="Let the sending, or another job, go on", **tells(schemas.Paused, *ACTING[:1]))
 def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
     """Whatever was paused."""
     parts = parts_of(request)
@@ -58,7 +58,7 @@ def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
     return answer(of_pause(paused))
 
 
-@router.get("/actions", summary="Who did what?", **tells(shapes.ActionPage))
+@router.get("/actions", summary="Who did what?", **tells(schemas.ActionPage))
 def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """What operators did, by API, console and command line, the newest first."""
     acts = parts_of(request).actions

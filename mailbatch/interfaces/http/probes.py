@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from mailbatch.domain.errors import MailbatchError
-from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import parts_of
+from mailbatch.interfaces.http.request_params import parts_of
+from mailbatch.interfaces.http.responses import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

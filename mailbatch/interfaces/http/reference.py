@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from mailbatch.interfaces.http import shapes
+from mailbatch.interfaces.http import schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ _TAGS = {
     "operating": "How things stand; pause and resume; who did what.",
     "trying": "See a mail rendered, or send one to yourself.",
 }
-_UNNAMED = (shapes.ReservationIn, shapes.BulkDone, shapes.BulkPreview, shapes.ReservedMany, shapes.ProblemDocument)
+_UNNAMED = (schemas.ReservationIn, schemas.BulkDone, schemas.BulkPreview, schemas.ReservedMany, schemas.ProblemDocument)
 """Shapes that no route names as FastAPI wants it."""
 
 

@@ -11,22 +11,22 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.bulk import AIMS, Act, is_done
-from mailbatch.application.inquire import ShowReservation
+from mailbatch.application.acting.bulk import AIMS, Act, is_done
+from mailbatch.application.acting.records import read_draft
+from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
+from mailbatch.application.looking.inquire import ShowReservation
 from mailbatch.application.operating_ports import LISTED_BY, Stored
-from mailbatch.application.records import read_draft
-from mailbatch.application.reserve import Draft, Reserve, ReserveMany
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
 from mailbatch.infrastructure.tracing.reserving import reserving_for
+from mailbatch.interfaces.audit_log import do_noted
 from mailbatch.interfaces.documents import of_answer, said
-from mailbatch.interfaces.http import shapes
-from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, Filter, JsonBody, Limit, parts_of, searched
+from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
+from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import do_noted
+from mailbatch.interfaces.http.request_params import Cursor, Filter, JsonBody, Limit, parts_of, searched
+from mailbatch.interfaces.http.responses import answer
 
 if TYPE_CHECKING:
     from mailbatch.application.operating_ports import Answer, Intake
@@ -37,12 +37,12 @@ router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
 MOST = 500
 """Mails of one request."""
-LISTED = tuple(shapes.Listed.model_fields)
+LISTED = tuple(schemas.Listed.model_fields)
 _ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 
 _RESERVED = tells(
-    shapes.Reserved,
+    schemas.Reserved,
     *ACTING,
     HTTPStatus.CONFLICT,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -155,7 +155,7 @@ def _result(result: Stored | MailbatchError, warning: str | None) -> dict[str, A
     return {"problems": result.problems if isinstance(result, InvalidReservation) else [str(result)]}
 
 
-@router.get("", summary="List reservations, the newest first", **tells(shapes.ReservationPage))
+@router.get("", summary="List reservations, the newest first", **tells(schemas.ReservationPage))
 def list_reservations(
     request: Request, _caller: Reader, which: Filter, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
@@ -170,7 +170,7 @@ def list_reservations(
     return answer({"items": [{name: row[name] for name in LISTED} for row in rows], "next": following})
 
 
-@router.get("/{reservation_id}", summary="Show one, with its tries", **tells(shapes.Full, HTTPStatus.NOT_FOUND))
+@router.get("/{reservation_id}", summary="Show one, with its tries", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """All that is known of it; the accepted try stands on the reservation itself."""
     row, attempts = ShowReservation(parts_of(request).reservations)(reservation_id)
@@ -178,7 +178,7 @@ def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
 
 
 @router.get(
-    "/{reservation_id}/explain", summary="Why is it where it is?", **tells(shapes.Explained, HTTPStatus.NOT_FOUND)
+    "/{reservation_id}/explain", summary="Why is it where it is?", **tells(schemas.Explained, HTTPStatus.NOT_FOUND)
 )
 def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """Why it has not gone yet, or what became of it: a sentence, what to do, and the facts."""
@@ -186,13 +186,13 @@ def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response
     return answer({"id": told.pop("reservation_id"), **told})
 
 
-@router.post("/{reservation_id}/cancel", summary="Take it back", **tells(shapes.Changed, *_ONE))
+@router.post("/{reservation_id}/cancel", summary="Take it back", **tells(schemas.Changed, *_ONE))
 def cancel(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """What is answered as cancelled is never sent; 409 if it is too late."""
     return _act(request, caller, Act.CANCEL, reservation_id)
 
 
-@router.post("/{reservation_id}/requeue", summary="Send it again", **tells(shapes.Changed, *_ONE))
+@router.post("/{reservation_id}/requeue", summary="Send it again", **tells(schemas.Changed, *_ONE))
 def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From failed, in doubt or cancelled to pending, with all attempts before it.
 
@@ -201,19 +201,19 @@ def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Respons
     return _act(request, caller, Act.REQUEUE, reservation_id)
 
 
-@router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(shapes.Changed, *_ONE))
+@router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(schemas.Changed, *_ONE))
 def restore(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From cancelled to pending; it keeps its time if that is still to come."""
     return _act(request, caller, Act.RESTORE, reservation_id)
 
 
-@router.post("/{reservation_id}/resolve", summary="It did go out", **tells(shapes.Changed, *_ONE))
+@router.post("/{reservation_id}/resolve", summary="It did go out", **tells(schemas.Changed, *_ONE))
 def resolve(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """From in doubt to sent, because the recipient or the relay's log says so. To send it again, requeue it."""
     return _act(request, caller, Act.RESOLVE, reservation_id)
 
 
-@router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(shapes.Changed, *_ONE))
+@router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(schemas.Changed, *_ONE))
 def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """Sent, failed, cancelled and expired ones are removed with their tries. 409 for any other."""
     found, status = act_on(request, caller, Act.DELETE, reservation_id)

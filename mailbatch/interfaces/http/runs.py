@@ -11,22 +11,22 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from mailbatch.application.inquire import ShowRun
-from mailbatch.application.stop_run import StopRun
+from mailbatch.application.acting.stop_run import StopRun
+from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.calling import call_send_all, celery_app, workers
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.csvs import errors_as_csv
 from mailbatch.interfaces.documents import of_run, of_stopping
-from mailbatch.interfaces.http import shapes
-from mailbatch.interfaces.http.answers import answer
-from mailbatch.interfaces.http.asking import Cursor, JobName, Limit, page_of, parts_of
+from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
+from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.http.telling import ACTING, tells
-from mailbatch.interfaces.noting import noted
+from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, page_of, parts_of
+from mailbatch.interfaces.http.responses import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ _FIRST_ERRORS = 100
 _KEY = ("started_at", "run_id")
 
 
-@router.get("/runs", summary="List runs, the newest first", **tells(shapes.RunPage))
+@router.get("/runs", summary="List runs, the newest first", **tells(schemas.RunPage))
 def list_runs(
     request: Request, _caller: Reader, job: JobName = NAME, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
@@ -56,7 +56,7 @@ def list_runs(
     return answer({"items": [of_run(row) for row in rows], "next": following})
 
 
-@router.get("/runs/{run_id}", summary="Show a run, with its errors", **tells(shapes.RunFull, HTTPStatus.NOT_FOUND))
+@router.get("/runs/{run_id}", summary="Show a run, with its errors", **tells(schemas.RunFull, HTTPStatus.NOT_FOUND))
 def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
     """Its errors by kind, and the first hundred in full."""
     parts = parts_of(request)
@@ -71,7 +71,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
     return answer({**of_run(row), **more, "error_groups": groups, "errors": first})
 
 
-@router.get("/runs/{run_id}/errors", summary="All errors of a run", **tells(shapes.ErrorPage, HTTPStatus.NOT_FOUND))
+@router.get("/runs/{run_id}/errors", summary="All errors of a run", **tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND))
 def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """By their index, in full: addresses stand in them."""
     reports = parts_of(request).reports
@@ -85,7 +85,7 @@ def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 
     return answer({"items": [row["item"] for row in rows], "next": following})
 
 
-_CSV: dict[str, Any] = {**tells(shapes.ErrorPage, HTTPStatus.NOT_FOUND)}
+_CSV: dict[str, Any] = {**tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND)}
 _CSV["responses"][200] = {"description": "CSV in UTF-8.", "content": {"text/csv": {"schema": {"type": "string"}}}}
 
 
@@ -104,7 +104,7 @@ def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
 @router.post(
     "/runs/{run_id}/stop",
     summary="Stop a run",
-    **tells(shapes.Stopping, *ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, status=HTTPStatus.ACCEPTED),
+    **tells(schemas.Stopping, *ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, status=HTTPStatus.ACCEPTED),
 )
 def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
     """It ends between two items, as `revoked`, and what it did is kept; the next tick starts another.
@@ -117,8 +117,8 @@ def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
     return answer(of_stopping(stopping), HTTPStatus.ACCEPTED)
 
 
-_NOW = tells(shapes.Report, *ACTING[:1], HTTPStatus.CONFLICT)
-_NOW["responses"][202] = {"model": shapes.Queued, "description": "It is queued, or goes on."}
+_NOW = tells(schemas.Report, *ACTING[:1], HTTPStatus.CONFLICT)
+_NOW["responses"][202] = {"model": schemas.Queued, "description": "It is queued, or goes on."}
 
 
 @router.post("/run-now", summary="Send what is due, now", **_NOW)

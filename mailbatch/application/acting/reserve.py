@@ -1,0 +1,159 @@
+"""Reserve a mail: check it, and put it into the transaction of whoever asks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from mailbatch.application.sending.compose import problems_of
+from mailbatch.domain.context import as_json
+from mailbatch.domain.errors import CannotCompose, InvalidReservation, KeyConflict, MailbatchError
+from mailbatch.domain.reservation import Mail, Reservation, without_empty
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Intake, Reservations, Stored
+    from mailbatch.application.ports import AddressReader, HeaderCheck
+
+
+# A quoted text is the caller's own.
+_NAMES_A_COLUMN = re.compile(r"""^\w+(?=:| line )|"[^"]*"|(?<!\w)'[^']*'|\b(?:recipients|[a-z]+_[a-z]+)\b""")
+
+
+def renamed(line: str, names: Mapping[str, str]) -> str:
+    """Return ``line``, which speaks of columns, with their names in ``names`` in place of the table's."""
+    return _NAMES_A_COLUMN.sub(lambda found: names.get(found[0], found[0]), line)
+
+
+@contextmanager
+def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
+    """Let what is refused in the block be told in the caller's words: ``names`` has them, by column."""
+    try:
+        yield
+    except InvalidReservation as error:
+        raise InvalidReservation([renamed(problem, names) for problem in error.problems]) from None
+    except CannotCompose as error:
+        raise CannotCompose([renamed(line, names) for line in error.errors]) from None
+    except KeyConflict as error:
+        raise KeyConflict(renamed(str(error), names)) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A reservation as it was asked for, nothing of it checked; ``id=None`` asks for a new one."""
+
+    mail: Mail
+    id: UUID | None = None
+    scheduled_at: datetime | None = None
+    expires_at: datetime | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+    tag: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckDraft:
+    """Make a reservation of a draft, or tell all that is wrong with it at once.
+
+    ``source_problems`` tells what is wrong with the templates of a mail, whatever its context is.
+    """
+
+    new_id: Callable[[], UUID]
+    read_addresses: AddressReader
+    unwritable_headers: HeaderCheck
+    max_message_bytes: int
+    source_problems: Callable[[Mail], list[str]] | None = None
+
+    def __call__(self, draft: Draft) -> Reservation:
+        """Answer the reservation that is to be stored.
+
+        Raises:
+            InvalidReservation: with one line for each thing that is wrong.
+        """
+        problems = list[str]()
+        mail = _with_json(without_empty(draft.mail), problems)
+        problems += problems_of(mail, self.read_addresses, self.unwritable_headers, self.max_message_bytes)
+        if self.source_problems is not None:
+            problems += self.source_problems(mail)
+        try:
+            reservation = Reservation(
+                id=draft.id or self.new_id(),
+                mail=mail,
+                scheduled_at=draft.scheduled_at,
+                expires_at=draft.expires_at,
+                priority=draft.priority,
+                idempotency_key=draft.idempotency_key,
+                tag=draft.tag or None,
+            )
+        except InvalidReservation as error:
+            # Both look at the mail itself.
+            raise InvalidReservation(list(dict.fromkeys([*problems, *error.problems]))) from None
+        if problems:
+            raise InvalidReservation(problems)
+        return reservation
+
+
+def _with_json(mail: Mail, problems: list[str]) -> Mail:
+    """Return ``mail`` with its context as JSON; what is wrong with it goes to ``problems``."""
+    if not isinstance(mail.context, Mapping):
+        return mail
+    try:
+        context = as_json(mail.context)
+    except InvalidReservation as error:
+        problems += error.problems
+        context = {}
+    return mail if context is mail.context else replace(mail, context=context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserve:
+    """Store a mail that is to be sent. It is there when the transaction of ``intake`` is committed, not before."""
+
+    check: CheckDraft
+    intake: Intake
+
+    def __call__(self, draft: Draft) -> Stored:
+        """Check ``draft`` and store it; a key that was used before gives the reservation that it stored.
+
+        Raises:
+            InvalidReservation: with one line for each thing that is wrong.
+            KeyConflict: if its key stands for a reservation with other content.
+        """
+        return self.intake.add(self.check(draft))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveMany:
+    """Store each of many mails that can be stored, in one transaction, and tell of the others why not."""
+
+    check: CheckDraft
+    reservations: Reservations
+
+    def __call__(
+        self,
+        drafts: Sequence[Draft | MailbatchError],
+        seal: Callable[[Intake, Sequence[Stored | MailbatchError]], None] = lambda _intake, _results: None,
+    ) -> list[Stored | MailbatchError]:
+        """Answer each in its place; one that could not even be read is its error already.
+
+        ``seal`` is called with the answers before the transaction is committed. Raises ``StoreError``.
+        """
+        judged = [draft if isinstance(draft, MailbatchError) else self._judge(draft) for draft in drafts]
+        good = [reservation for reservation in judged if not isinstance(reservation, MailbatchError)]
+        with self.reservations.intake() as intake:
+            stored = iter(intake.add_many(good))
+            results = [r if isinstance(r, MailbatchError) else next(stored) for r in judged]
+            seal(intake, results)
+        return results
+
+    def _judge(self, draft: Draft) -> Reservation | InvalidReservation:
+        try:
+            return self.check(draft)
+        except InvalidReservation as error:
+            return error

@@ -1,0 +1,206 @@
+"""Ask what there is: reservations, runs and their errors, and how things stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from mailbatch.application.operating_ports import LISTED_BY
+from mailbatch.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from mailbatch.application.looking.next_run import NextRun
+    from mailbatch.application.looking.watch import Finding, Look, Watch
+    from mailbatch.application.operating_ports import Census, Reports, Reservations, Row, Selection
+    from mailbatch.application.ports import StatusBoard
+    from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.run import ItemError, Pause
+
+DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
+"""What may become of a mail in a run, in the order in which it is told."""
+
+_LIGHT_PAGE = 500
+_FULL_PAGE = 25
+"""Rows that are read at once with their bodies: each may have some megabytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListReservations:
+    """List reservations, newest first."""
+
+    reservations: Reservations
+
+    def __call__(self, which: Selection, limit: int, columns: Collection[str] | None = None) -> Iterator[Row]:
+        """Yield up to ``limit`` rows with ``columns`` (None: all), read page by page, so that memory stays flat."""
+        after: Row | None = None
+        page = _FULL_PAGE if columns is None else _LIGHT_PAGE
+        if columns is not None:
+            columns = {*LISTED_BY, *columns}
+        while limit > 0:
+            rows = self.reservations.select(which, columns, after, min(page, limit))
+            yield from rows
+            limit -= len(rows)
+            if len(rows) < page:
+                return
+            after = rows[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowReservation:
+    """Show all that is known of one reservation."""
+
+    reservations: Reservations
+
+    def __call__(self, reservation_id: UUID) -> tuple[Row, list[Row]]:
+        """Answer the reservation and its tries, oldest first. Raises ``NotFound``."""
+        row = self.reservations.get(reservation_id)
+        if row is None:
+            raise NotFound(f"no reservation {reservation_id}")
+        return row, self.reservations.attempts(reservation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ListRuns:
+    """List the runs of a job, newest first."""
+
+    reports: Reports
+
+    def __call__(self, job: str, limit: int) -> list[Row]:
+        """Answer the last ``limit`` runs of ``job``."""
+        return self.reports.runs(job, limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ShowRun:
+    """Show one run and the errors of its items, in full."""
+
+    reports: Reports
+
+    def __call__(self, run_id: UUID) -> tuple[Row, Iterator[ItemError]]:
+        """Answer the run's row and its errors. Raises ``NotFound``."""
+        row = self.reports.run(run_id)
+        if row is None:
+            raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
+        return row, self.reports.errors(run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the run is that goes on. ``counts``: what became of how many mails; ``elapsed`` in seconds.
+
+    ``unsent`` mails are due or under way. ``rate`` in mails a second since the run began, and ``left``, the seconds
+    that it still takes at that rate, are None where they say nothing: at its beginning, or while nobody is answered.
+    """
+
+    run_id: UUID | None
+    trigger: str | None
+    counts: Mapping[str, int]
+    elapsed: float
+    unsent: int
+    rate: float | None
+    left: float | None
+
+    @property
+    def done(self) -> int:
+        """Mails that the run has dealt with."""
+        return sum(self.counts.values())
+
+    @property
+    def whole(self) -> int:
+        """Mails that it has dealt with, and those that are due or under way."""
+        return self.done + self.unsent
+
+
+def progress_of(look: Look, row: Row | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
+    """Return the progress of the run that goes on.
+
+    Its row, written every five seconds, knows it; what the board shows of the same run is newer.
+    """
+    if shown is not None and _is_of(shown, row):
+        source, elapsed = shown, float(shown.get("elapsed") or 0.0)
+    else:
+        source, elapsed = row or {}, look.vitals.run_age or 0.0
+    counts = {name: int(source.get(name) or 0) for name in DONE}
+    done = sum(counts.values())
+    rate = done / elapsed if done and elapsed > 0 and look.silence is None else None
+    begun = source.get("run_id")
+    return Progress(
+        run_id=look.run_id or (UUID(str(begun)) if begun else None),
+        trigger=row["trigger"] if row is not None else None,
+        counts=counts,
+        elapsed=max(0.0, elapsed),
+        unsent=unsent,
+        rate=rate,
+        left=unsent / rate if rate else None,
+    )
+
+
+def _is_of(shown: Mapping[str, Any], row: Row | None) -> bool:
+    """Whether the board shows the run of ``row``, and not one before it. Who has just begun has no row."""
+    return shown.get("state") != "finished" if row is None else str(shown.get("run_id")) == str(row["run_id"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How ``job`` and the backlog stand. ``look``: what goes on; ``progress``: of the run that goes on, or None."""
+
+    job: str
+    look: Look
+    progress: Progress | None
+    last_run: Row | None
+    census: Census
+
+    @property
+    def pause(self) -> Pause:
+        """What an operator has suspended."""
+        return self.look.pause
+
+    @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self.look.running
+
+    @property
+    def next_run(self) -> NextRun:
+        """When the next run begins."""
+        return self.look.next_run
+
+    @property
+    def relay(self) -> Circuit:
+        """What is known of the relay."""
+        return self.look.circuit
+
+    @property
+    def warnings(self) -> Sequence[Finding]:
+        """What is wrong, worst first."""
+        return self.look.findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowStanding:
+    """Tell how a job and its backlog stand, also while Redis is away."""
+
+    reports: Reports
+    board: StatusBoard
+    watch: Watch
+
+    def __call__(self, job: str) -> Standing:
+        """Return how ``job`` stands. Raises ``StoreError``."""
+        look = self.watch.look(job)
+        census = self.reports.census()
+        return Standing(
+            job=job,
+            look=look,
+            progress=self._progress(job, look, census.unsent if look.sends else 0) if look.running else None,
+            last_run=next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None),
+            census=census,
+        )
+
+    def _progress(self, job: str, look: Look, unsent: int) -> Progress:
+        row = self.reports.run(look.run_id) if look.run_id is not None else None
+        # A Redis that does not answer costs seconds each time it is asked: once is enough.
+        shown = self.board.get(job) if not look.down else None
+        return progress_of(look, row, shown, unsent)

@@ -1,0 +1,98 @@
+"""Try a mail: see it rendered, or send it once to an operator, without a reservation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
+from mailbatch.domain.message import Claim
+from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.domain.run import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from mailbatch.application.operating_ports import Reservations
+    from mailbatch.application.ports import Composer, Transport
+    from mailbatch.application.sending.compose import Rendered, Renderer
+    from mailbatch.domain.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """Render a mail that somebody thinks of, or one that is reserved."""
+
+    render: Renderer
+    reservations: Reservations
+
+    def __call__(self, mail: Mail) -> Rendered:
+        """Answer its parts. Raises ``CannotCompose`` with one line for each that fails."""
+        try:
+            return self.render(mail)
+        except (CannotCompose, Busy):
+            raise
+        except Exception as error:
+            # A template may break in any way; it is the template that is wrong.
+            said = one_line(f"{type(error).__name__}: {error}")[:300]
+            raise CannotCompose([f"cannot be rendered: {said}"]) from error
+
+    def stored(self, reservation_id: UUID) -> Rendered:
+        """Answer the parts of a reservation as they would be now. Raises ``NotFound`` and ``CannotCompose``."""
+        row = self.reservations.get(reservation_id)
+        if row is None:
+            raise NotFound(f"no reservation {reservation_id}")
+        return self(Mail(**{name: row[name] for name in MAIL_FIELDS}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """What the relay made of a mail, and its words.
+
+    ``outcome``: ``sent``, ``deferred``, ``failed``, ``in_doubt`` or ``relay_fault``.
+    """
+
+    outcome: str
+    relay: str | None
+    reply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrySending:
+    """Send one mail at once, straight to the relay. Nothing of it is stored, and nothing tries again.
+
+    ``permit`` says how long somebody waits for a connection, where all that the relay may have are taken.
+    """
+
+    compose: Composer
+    transport: Transport
+    permit: Callable[[], bool]
+    new_id: Callable[[], UUID]
+    message_id: Callable[[UUID], str]
+
+    def __call__(self, mail: Mail) -> Tried:
+        """Answer what came of it. Raises ``InvalidReservation`` and ``CannotCompose``."""
+        if problems := list(mail.problems()):
+            raise InvalidReservation(problems)
+        own = self.new_id()
+        claimed = ClaimedMail(
+            claim=Claim(own, 1), index=1, mail=mail, message_id=self.message_id(own), attempts=0, earlier={}
+        )
+        message = self.compose(claimed)
+        [outcome] = [o for o in self.transport.send([message], self.permit) if o is not None]
+        return _tried(outcome)
+
+
+_NAMES = {Kind.ACCEPTED: "sent", Kind.DEFERRED: "deferred", Kind.REJECTED: "failed", Kind.NO_VERDICT: "in_doubt"}
+
+
+def _tried(outcome: Outcome) -> Tried:
+    if isinstance(outcome, Answered):
+        worst = max(outcome.verdicts.values(), key=lambda verdict: list(Kind).index(verdict.kind))
+        return Tried(outcome=_NAMES[worst.kind], relay=outcome.relay, reply=str(worst.reply))
+    if isinstance(outcome, RelayFault):
+        return Tried(outcome="relay_fault", relay=outcome.relay, reply=outcome.reason)
+    return Tried(outcome="relay_fault", relay=None, reply="no connection to the relay was free in time")

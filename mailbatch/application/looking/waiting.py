@@ -1,0 +1,65 @@
+"""Render the mails that wait, so that somebody hears of those that would fail before their time comes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mailbatch.application.operating_ports import LISTED_BY, Selection
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from mailbatch.application.operating_ports import Reservations, Row
+    from mailbatch.application.sending.compose import Renderer
+
+_PAGE = 50
+"""Rows that are read at once with their bodies: each may have some megabytes."""
+_COLUMNS = LISTED_BY | set(MAIL_FIELDS)
+_WAITING = Selection(status=Status.PENDING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """``rendered`` mails, of which ``broken`` failed; ``example`` tells one of them. ``whole``: these are all."""
+
+    rendered: int
+    broken: int
+    example: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderWaiting:
+    """Render what waits, the newest first."""
+
+    render: Renderer
+    reservations: Reservations
+
+    def __call__(self, enough: Callable[[], bool]) -> Looked:
+        """Go on until there is no more, or ``enough``, which is asked before each mail. Raises ``StoreError``."""
+        rendered = broken = 0
+        example = ""
+        for row in self._rows():
+            if enough():
+                return Looked(rendered=rendered, broken=broken, example=example, whole=False)
+            rendered += 1
+            if fault := self._fault(row):
+                broken += 1
+                example = example or f"{row['id']}: {fault}"
+        return Looked(rendered=rendered, broken=broken, example=example, whole=True)
+
+    def _rows(self) -> Iterator[Row]:
+        after: Row | None = None
+        while rows := self.reservations.select(_WAITING, _COLUMNS, after, _PAGE):
+            yield from rows
+            after = rows[-1]
+
+    def _fault(self, row: Row) -> str | None:
+        try:
+            self.render(Mail(**{name: row[name] for name in MAIL_FIELDS}))
+        except CannotCompose as error:
+            return error.errors[0]
+        return None

@@ -1,0 +1,102 @@
+"""Deliver the reports of runs to those who asked for them: at least once, under the same id, and never in the way."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mailbatch.domain.run import public
+from mailbatch.domain.run_notification import RETRIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 5
+"""Few enough that all of them may hang, and none is given to another before its turn has come."""
+
+
+class NotDelivered(Exception):
+    """A report did not arrive; the text says why, without any secret. ``final``: asking again is of no use."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final
+
+
+@dataclass(frozen=True, slots=True)
+class DueReport:
+    """A report on its way. ``attempts``: how often it was tried before."""
+
+    run_id: UUID
+    channel: str
+    attempts: int
+    report: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The same for each try, so that a receiver can tell a repetition."""
+        return f"run_{self.run_id}"
+
+
+class Outbox(Protocol):
+    """The reports that are to be delivered; they are put there when a run is closed. May raise ``StoreError``."""
+
+    def take(self, limit: int) -> Sequence[DueReport]:
+        """Up to ``limit`` reports whose time has come; for a while nobody else is given them."""
+
+    def delivered(self, one: DueReport) -> None:
+        """Note that it has arrived."""
+
+    def failed(self, one: DueReport, reason: str, retry_in: float | None) -> None:
+        """Note why it has not, and when to try again (None: never)."""
+
+    def next_in(self) -> float | None:
+        """Seconds until the next is due, None if there is none."""
+
+
+class Channel(Protocol):
+    """A way to somebody."""
+
+    def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
+        """Deliver ``report``, of a run or an incident, or raise ``NotDelivered`` within some seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverReports:
+    """Try once to deliver each report whose time has come."""
+
+    outbox: Outbox
+    channels: Mapping[str, Channel]
+
+    def __call__(self) -> float | None:
+        """Answer the seconds until the next try, None if nothing is left to deliver."""
+        for one in self.outbox.take(AT_ONCE):
+            try:
+                self._deliver(one)
+            except NotDelivered as error:
+                wait = None if error.final or one.attempts >= len(RETRIES) else RETRIES[max(one.attempts, 0)]
+                again = "it is given up" if wait is None else f"next try in {wait:g} s"
+                log.warning(
+                    "the report of run %s was not delivered by %s: %s; %s", one.run_id, one.channel, error, again
+                )
+                self.outbox.failed(one, str(error), wait)
+            else:
+                self.outbox.delivered(one)
+        return self.outbox.next_in()
+
+    def _deliver(self, one: DueReport) -> None:
+        channel = self.channels.get(one.channel)
+        if channel is None:
+            raise NotDelivered(f"there is no {one.channel} any more", final=True)
+        try:
+            channel(one.id, one.report)
+        except NotDelivered:
+            raise
+        except Exception as error:
+            # A fault of ours in a channel must cost neither the others nor the retries.
+            log.exception("%s broke", one.channel)
+            raise NotDelivered(public(f"{type(error).__name__}: {error}")) from error

@@ -1,0 +1,119 @@
+"""Signs of life of a job and its backlog, in one statement that reads a handful of index entries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from mailbatch.application.looking.watch import Vitals
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.oldest import oldest_due
+from mailbatch.infrastructure.db.runs import DIED
+from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.types import now, seconds_since
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.application.operating_ports import Row
+
+_r = mail_reservations.c
+_a = mail_attempts.c
+_b = batch_runs.c
+_PENDING = _r.status == sa.literal_column("'pending'")
+_SENDING = _r.status == sa.literal_column("'sending'")
+_LATELY = 5
+"""Runs among which the last sign of life is looked for: one that began earlier may live longer."""
+_MOST = 10_000
+"""Claims that are counted at most."""
+_AHEAD = 60.0
+"""Seconds by which an answer may lie ahead: the clock of a database may be set back."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlPulse:
+    """The port ``Pulse`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def vitals(self, job: str, ended_for: float) -> Vitals:
+        """Feel for signs of life; see the port."""
+        newest = sa.select(batch_runs).where(_b.job == job).order_by(_b.started_at.desc())
+        last, lately = newest.limit(1).cte("last"), newest.limit(_LATELY).cte("lately")
+        silent = (
+            sa.select(
+                _b.run_id,
+                seconds_since(_b.started_at).label("age"),
+                seconds_since(_b.heartbeat_at).label("silent"),
+            )
+            .where(_b.job == job, _b.outcome.is_(None))
+            .order_by(_b.heartbeat_at.desc())
+            .limit(1)
+            .cte("silent")
+        )
+        ended = (
+            sa.select(_r.lease_until)
+            .where(_SENDING, _r.lease_until < now(-ended_for))
+            .order_by(_r.lease_until)
+            .limit(_MOST)
+            .cte("ended")
+        )
+        under_way = sa.select(_r.lease_until).where(_SENDING, _r.lease_until >= now()).limit(_MOST).subquery()
+        since = seconds_since
+        slot = sa.select(batch_schedule).where(batch_schedule.c.name == job).cte("slot")
+        statement = sa.select(
+            now().label("now"),
+            sa.select(since(oldest_due())).scalar_subquery().label("oldest_due"),
+            sa.select(since(oldest_due(expired=True))).scalar_subquery().label("oldest_waiting"),
+            sa.select(since(sa.func.max(lately.c.heartbeat_at))).scalar_subquery().label("last_sign"),
+            sa.select(since(slot.c.last_tick_at)).scalar_subquery().label("last_tick"),
+            sa.select(-since(slot.c.next_tick_at)).scalar_subquery().label("next_tick"),
+            sa.select(slot.c.next_tick_at).scalar_subquery().label("next_tick_at"),
+            sa.select(silent.c.run_id).scalar_subquery().label("open_run"),
+            sa.select(silent.c.age).scalar_subquery().label("run_age"),
+            sa.select(silent.c.silent).scalar_subquery().label("silent"),
+            sa.select(since(last.c.finished_at)).where(last.c.error == DIED).scalar_subquery().label("died"),
+            sa.select(sa.func.count()).select_from(under_way).scalar_subquery().label("under_way"),
+            sa.select(since(sa.func.max(_answers().c.at))).scalar_subquery().label("answered"),
+            sa.select(sa.func.count()).select_from(ended).scalar_subquery().label("ended"),
+            sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
+        )
+        with reading(self.engine) as connection:
+            return Vitals(**connection.execute(statement).mappings().one())
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQueue:
+    """The port ``Queue`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def ahead(self, row: Row, most: int) -> int:
+        """Count who goes first, by priority, due time and id; see the port."""
+        key = sa.tuple_(sa.literal(row["due_at"], _r.due_at.type), sa.literal(row["id"], _r.id.type))
+        due = sa.and_(_PENDING, _r.due_at <= now(), sa.or_(_r.expires_at.is_(None), _r.expires_at > now()))
+        higher = sa.select(_r.id).where(due, _r.priority > row["priority"]).limit(most)
+        earlier = sa.select(_r.id).where(due, _r.priority == row["priority"], sa.tuple_(_r.due_at, _r.id) < key)
+        counts = [
+            sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
+            for some in (higher, earlier.limit(most))
+        ]
+        with reading(self.engine) as connection:
+            return min(most, int(connection.execute(sa.select(counts[0] + counts[1])).scalar_one()))
+
+
+def _answers() -> sa.Subquery:
+    """When the last answers were written, by their kind: the end of the range that an index has for each.
+
+    What was cancelled, expired or left without a verdict is no answer. A time that lies ahead was not written by us.
+    """
+    sent = sa.select(sa.func.max(_r.finished_at).label("at")).where(
+        _r.status == sa.literal_column("'sent'"), _r.finished_at.is_not(None), _r.finished_at <= now(_AHEAD)
+    )
+    refused = [
+        sa.select(sa.func.max(_a.ended_at)).where(_a.outcome == outcome, _a.ended_at <= now(_AHEAD))
+        for outcome in ("failed", "deferred")
+    ]
+    return sa.union_all(sent, *refused).subquery()

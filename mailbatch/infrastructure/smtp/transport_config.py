@@ -1,0 +1,38 @@
+"""The terms on which mails go to a relay: how many connections, how much on each, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mailbatch.infrastructure.smtp.capabilities import Manners
+
+if TYPE_CHECKING:
+    from mailbatch.application.ports import Slots
+    from mailbatch.infrastructure.smtp.relay import SmtpRelay
+
+
+@dataclass(frozen=True)
+class Terms:
+    """To ``relay``, with up to ``window`` mails in flight on each of up to ``connections`` connections.
+
+    How many of the window a relay lets us use is for its extensions to say, see ``protocol``; what is in flight when a
+    connection breaks has no verdict, so the window is also the bound of what may go out twice.
+    ``manners`` keeps what was learnt of the relay: give the same to all transports of a process.
+    ``byte_budget``: bytes of mails in flight beyond which no further one is taken (a single one always is).
+    ``mails_per_connection``: after so many a connection is closed and opened anew; 0 for no limit.
+    ``idle_seconds``: so it is after so long without a mail, because the relay may be about to close it; 0 for never.
+    ``breath``: seconds without an outcome after which None comes in place of one, so that whoever waits can see to what
+    came before; 0 for never.
+    ``slots``: who says how many connections there may be in all, if there is a limit.
+    """
+
+    relay: SmtpRelay
+    connections: int = 4
+    window: int = 32
+    byte_budget: int = 4 * 2**20
+    mails_per_connection: int = 0
+    idle_seconds: float = 60.0
+    breath: float = 0.0
+    manners: Manners = field(default_factory=Manners)
+    slots: Slots | None = None

@@ -1,0 +1,56 @@
+"""``mailbatch twice``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mailbatch.interfaces.cli.numbers import Count, hint_if_more
+from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
+from mailbatch.interfaces.cli.session import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.application.operating_ports import Row
+
+
+@click.command
+@click.option("--since", default="1d", show_default=True, help="A time, or how long ago: 15m, 1h, 2d.")
+@click.option("--limit", type=Count(), default=50, show_default=True)
+@as_json
+def twice(*, since: str, limit: int, as_json: bool) -> None:
+    """List who may have got a mail twice.
+
+    It went out once without a verdict (a crash, a lost reply) and then again. Both bear the same Message-ID:
+    the relay's log tells whether there were two.
+    """
+    from datetime import UTC, datetime
+
+    from mailbatch.application.looking.duplicates import ListTwice
+    from mailbatch.application.looking.filters import read_moment
+    from mailbatch.domain.errors import InvalidReservation
+
+    try:
+        when = read_moment("--since", since, datetime.now(UTC))
+    except InvalidReservation as error:
+        raise click.UsageError(str(error)) from error
+    with opened() as parts:
+        rows = ListTwice(parts.resent)(when, limit + 1)
+        zone = parts.settings.timezone
+    if as_json:
+        print_json(list(rows[:limit]))
+    else:
+        _print(rows[:limit], f"nobody, since {moment(when, zone)}", zone)
+    hint_if_more(rows, limit)
+
+
+def _print(rows: Sequence[Row], nobody: str, zone: str) -> None:
+    columns = [("ID", "fixed"), ("DOUBT", "fixed"), ("SENT", "fixed"), ("TO", "text"), ("MESSAGE-ID", "whole")]
+    print_table(columns, [_cells(row, zone) for row in rows], nobody)
+
+
+def _cells(row: Row, zone: str) -> list[str]:
+    times = [moment(row[name], zone) for name in ("doubt_at", "sent_at")]
+    return [str(row["reservation_id"]), *times, row["recipients"], row["message_id"] or ""]

@@ -1,0 +1,37 @@
+"""``/twice``: who may have got a mail twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from mailbatch.application.looking.duplicates import ListTwice
+from mailbatch.application.looking.filters import read_moment
+from mailbatch.interfaces.console.screen import Page, paused, show
+from mailbatch.interfaces.http.auth import PageReader
+from mailbatch.interfaces.http.request_params import parts_of
+
+router = APIRouter(prefix="/twice", include_in_schema=False, route_class=Page)
+
+SINCE = "1d"
+MOST = 200
+
+
+@router.get("")
+def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response:
+    """The page."""
+    when = read_moment("since", since, datetime.now(UTC))
+    return show(
+        request,
+        caller,
+        "twice.html",
+        title="Twice?",
+        paused=paused(request),
+        rows=ListTwice(parts_of(request).resent)(when, MOST),
+        since=when,
+        asked=since,
+        most=MOST,
+        on_doubt=parts_of(request).settings.on_doubt.value,
+    )

@@ -1,0 +1,85 @@
+"""The filter of a list as links and forms carry it: everything in the open but a part of an address."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode
+
+from fastapi import Depends, Request
+
+from mailbatch.application.looking.filters import FIELDS, read_filter
+from mailbatch.interfaces.console.searches import Searches
+from mailbatch.interfaces.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mailbatch.application.operating_ports import Selection
+
+_LONGEST = 500
+"""Characters of a search: they are remembered, and whoever may look may search."""
+OPEN = tuple(name for name in FIELDS if name != "to")
+"""The fields that a link may show; ``to`` goes as ``find``, under which its text is remembered here."""
+
+
+class Asked:
+    """A filter as it was given: ``given`` by the names of ``FIELDS``."""
+
+    def __init__(self, given: Mapping[str, str], find: str | None) -> None:
+        self.given = {name: given[name].strip() for name in FIELDS if given.get(name, "").strip()}
+        self.find = find
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """All fields; what was not given is empty."""
+        return {name: self.given.get(name, "") for name in FIELDS}
+
+    def selection(self, now: datetime | None = None) -> Selection:
+        """Which reservations are meant. Raises ``InvalidReservation``."""
+        return read_filter(self.given, now or datetime.now(UTC))
+
+    def link(self, path: str, **other: str | None) -> str:
+        """``path`` with this filter, and ``other`` in place of what it says; None leaves a field out."""
+        shown = {name: self.given[name] for name in OPEN if name in self.given}
+        if self.find is not None:
+            shown["find"] = self.find
+        shown |= {name: value for name, value in other.items() if value}
+        shown = {name: value for name, value in shown.items() if name not in other or other[name]}
+        return f"{path}?{urlencode(shown, errors='replace')}" if shown else path
+
+
+def searches_of(request: Request) -> Searches:
+    """What was searched for in this application."""
+    state = request.app.state
+    if getattr(state, "searches", None) is None:
+        state.searches = Searches()
+    found: Searches = state.searches
+    return found
+
+
+def _from_query(request: Request) -> Asked:
+    query = {name: request.query_params.get(name, "") for name in OPEN}
+    find = request.query_params.get("find") or None
+    if find is not None:
+        text = searches_of(request).find(find)
+        if text is None:
+            raise Problem(
+                HTTPStatus.GONE, "this search is forgotten, for addresses are kept out of links; search again"
+            )
+        query["to"] = text
+    return Asked(query, find)
+
+
+def from_form(request: Request, fields: Mapping[str, list[str]]) -> Asked:
+    """The filter that a form sent; its part of an address is remembered."""
+    given = {name: fields.get(name, [""])[0] for name in FIELDS}
+    text = given["to"].strip()
+    if len(text) > _LONGEST:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"to: has {len(text)} characters; {_LONGEST} are enough")
+    return Asked(given, searches_of(request).keep(text) if text else None)
+
+
+Filtered = Annotated[Asked, Depends(_from_query)]
+"""The filter in the address of a page."""

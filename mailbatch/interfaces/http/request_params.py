@@ -1,0 +1,240 @@
+"""What routes ask of a request: the parts, a filter, a place in a list, a body in JSON."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from uuid import UUID
+
+from fastapi import Depends, Query, Request
+from pydantic import AfterValidator
+
+from mailbatch.application.looking.filters import read_filter
+from mailbatch.application.operating_ports import PATIENCE, Selection
+from mailbatch.domain.errors import StoreError
+from mailbatch.domain.job_name import MUST_BE, is_job_name
+from mailbatch.domain.moment import OddMoment
+from mailbatch.domain.reservation import EARLIEST, LATEST, Status
+from mailbatch.interfaces.http.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from mailbatch.application.operating_ports import Row
+    from mailbatch.bootstrap import Parts
+
+_LONGEST_CURSOR = 500
+_PLACE = ("id", "status", "created_at", "finished_at")
+_CUT = 36
+"""Characters of a text in a cursor: those of an id."""
+_LAST_INDEX = 2**31 - 1
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of this process; their database must have its tables."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+def selection(
+    status: Annotated[str | None, Query(description="One state.", examples=["failed"])] = None,
+    tag: Annotated[str | None, Query(description="Exactly this tag.", examples=["spring"])] = None,
+    to: Annotated[str | None, Query(description="Part of the recipients' text, in any case.")] = None,
+    since: Annotated[
+        str | None,
+        Query(
+            description="ISO 8601 with its zone, or how long ago (`15m`, `1h`, `2d`): when a finished one was "
+            "finished, when any other was made.",
+            examples=["1h"],
+        ),
+    ] = None,
+    until: Annotated[str | None, Query(description="As `since`; that moment itself is not meant.")] = None,
+    reply: Annotated[
+        str | None, Query(description="What the relay said last: `4xx`, `5xx`, `550`, or `none`.", examples=["4xx"])
+    ] = None,
+    run: Annotated[str | None, Query(description="What this run had in hand last, or put off.")] = None,
+) -> Selection:
+    """The filter of a list."""
+    given = {"status": status, "tag": tag, "to": to, "since": since, "until": until, "reply": reply, "run": run}
+    return read_filter(given, datetime.now(UTC))
+
+
+Filter = Annotated[Selection, Depends(selection)]
+
+
+async def json_body(request: Request) -> Any:
+    """The body as JSON; numbers that JSON does not know are refused."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
+    try:
+        return json.loads(await request.body(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, f"the body is no JSON: {error}") from error
+
+
+JsonBody = Annotated[Any, Depends(json_body)]
+
+
+# --- places in lists ---
+
+
+def cursor_of(row: Mapping[str, Any], *names: str) -> str:
+    """A place in a list, behind ``row``: opaque, for nobody shall build one."""
+    values = [_place(row[name]) for name in names]
+    return (
+        base64.urlsafe_b64encode(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")).decode().rstrip("=")
+    )
+
+
+def _place(value: Any) -> Any:
+    if isinstance(value, OddMoment) and value.stored is not None:
+        stored = value.stored
+        # A text that others wrote may be long: cut, it sorts before itself, and the list goes on behind its like.
+        return {"hex": stored[:_CUT].hex()} if isinstance(stored, bytes) else {"stored": _cut(stored)}
+    return value.isoformat() if isinstance(value, datetime) else value and _cut(str(value))
+
+
+def _cut(value: Any) -> Any:
+    return value[:_CUT] if isinstance(value, str) else value
+
+
+def row_of(cursor: str | None, *names: str) -> Row | None:
+    """The row behind which the list goes on. Raises ``Problem`` for what is no cursor of ours."""
+    if not cursor:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        values = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
+        return {name: _READ[name](value) for name, value in zip(names, _listed(values), strict=True)}
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise _no_cursor() from error
+
+
+def page_of(
+    read: Callable[[Row | None, int], Iterable[Row]], cursor: str | None, names: Sequence[str], limit: int
+) -> tuple[list[Row], str | None]:
+    """A page of at most ``limit`` rows, and the cursor of the next one; None at the end.
+
+    ``read`` takes the row behind which it begins, and how many rows it returns at most. ``names`` are the columns by
+    which the list is sorted. Raises ``Problem`` for what is no cursor of ours.
+    """
+    after = row_of(cursor, *names)
+    try:
+        rows = list(read(after, limit + 1))
+    except StoreError as error:
+        # SQLite holds any value in place of a moment, PostgreSQL does not read it: this cursor is not from here.
+        if error.transient or after is None or not any(isinstance(value, OddMoment) for value in after.values()):
+            raise
+        raise _no_cursor() from error
+    return rows[:limit], cursor_of(rows[limit - 1], *names) if len(rows) > limit else None
+
+
+def searched(
+    parts: Parts, which: Selection, columns: Collection[str], cursor: str | None, limit: int
+) -> tuple[list[Row], str | None, Row | None]:
+    """A page of a list of reservations, the cursor of the next one, and how far back it looked if its time was up."""
+    further: Row | None = None
+
+    def read(after: Row | None, most: int) -> list[Row]:
+        nonlocal further
+        found = parts.reservations.search(which, columns, after, most, PATIENCE)
+        further = found.further
+        return found.rows
+
+    rows, following = page_of(read, cursor, _PLACE, limit)
+    return rows, following or (cursor_of(further, *_PLACE) if further else None), further
+
+
+def _no_cursor() -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: take it from `next` of the page before")
+
+
+def _listed(values: Any) -> list[Any]:
+    if not isinstance(values, list):
+        raise TypeError(values)
+    return values
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _id(value: Any) -> UUID | str:
+    """On SQLite an id may be any text."""
+    text = _text(value)
+    try:
+        return UUID(text)
+    except ValueError:
+        return text
+
+
+def _index(value: Any) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(value)
+    return min(int(text), _LAST_INDEX)
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, dict):
+        return _odd_moment(**value)
+    when = datetime.fromisoformat(_text(value))
+    if when.tzinfo is None or not EARLIEST <= when < LATEST:
+        raise ValueError(value)
+    # PostgreSQL takes no offset above 16 hours.
+    return when.astimezone(UTC)
+
+
+def _odd_moment(*, hex: str | None = None, stored: Any = None) -> OddMoment:  # noqa: A002 - its name in a cursor
+    """What a database holds in place of a moment: bytes, a text, or a number that SQLite can hold."""
+    if hex is not None and stored is None:
+        return OddMoment.near(EARLIEST, bytes.fromhex(hex))
+    is_number = type(stored) in {int, float} and -(2**63) <= stored < 2**63
+    if hex is not None or not (is_number or isinstance(stored, str)):
+        raise ValueError(stored)
+    return OddMoment.near(EARLIEST, stored)
+
+
+def _moment_or_none(value: Any) -> datetime | None:
+    return None if value is None else _moment(value)
+
+
+_READ: dict[str, Callable[[Any], Any]] = {
+    "after": _index,
+    "at": _moment,
+    "created_at": _moment,
+    "finished_at": _moment_or_none,
+    "id": _id,
+    "run_id": _id,
+    "started_at": _moment,
+    "status": Status,
+}
+"""How each part of a place in a list is read. Only ``finished_at`` may be null: not every mail is finished."""
+
+
+def _job(name: str) -> str:
+    if not is_job_name(name):
+        raise ValueError(f"must be {MUST_BE}")
+    return name
+
+
+JobName = Annotated[
+    str,
+    AfterValidator(_job),
+    Query(description="Which job: `send-all`, `purge`, or one of your own.", examples=["send-all"]),
+]
+Cursor = Annotated[
+    str | None, Query(max_length=_LONGEST_CURSOR, description="`next` of the page before; without it, the first page.")
+]
+Limit = Annotated[int, Query(ge=1, le=500, description="Rows of a page.")]
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number that JSON knows")
