@@ -28,11 +28,12 @@ from bench.pages import MILLION, Client, port_of, serve
 from mailbatch.application.acting.bulk import Act, PreviewBulk
 from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
-from mailbatch.application.operating_ports import LISTED_BY, PATIENCE, Selection
+from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.selection import LISTED_BY, Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.health_query import SqlPulse

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.watch import Patience, Watch
     from mailbatch.application.notifying.deliver_reports import Channel
     from mailbatch.application.notifying.incidents import TellIncidents
-    from mailbatch.application.ports import RelayMemory
+    from mailbatch.application.ports.sending import RelayMemory
     from mailbatch.application.sending.circuit_breaker import RelayGuard
     from mailbatch.application.sending.compose import Compose, Renderer
     from mailbatch.application.sending.send_due import SendDue

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bench import corpus
 from bench.results import Row, Skipped
-from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Mail
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from bench.sizes import Sizes
-    from mailbatch.application.ports import ClaimedMail
+    from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.outcome import Outcome
 
 SECTION = "no-ops"

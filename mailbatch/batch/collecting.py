@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.ports import Clock, Runs
+    from mailbatch.application.ports.runs import Runs
+    from mailbatch.application.ports.system import Clock
     from mailbatch.domain.run import ItemError
 
 log = logging.getLogger(__name__)

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.ports import Clock, Lock, Run, Runs, StatusBoard, Switch
+    from mailbatch.application.ports.runs import Lock, Run, Runs, StatusBoard, Switch
+    from mailbatch.application.ports.system import Clock
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.ports import Lanes, Runs
+    from mailbatch.application.ports.runs import Lanes, Runs
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError, RunOutcome
 

@@ -9,7 +9,7 @@ from mailbatch.application.acting.purge import Purge
 from mailbatch.batch.job import Job, make_job
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports import Run
+    from mailbatch.application.ports.runs import Run
     from mailbatch.bootstrap import Parts
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.ports import Clock, Lanes, Run
+    from mailbatch.application.ports.runs import Lanes, Run
+    from mailbatch.application.ports.system import Clock
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.bootstrap import Parts
 

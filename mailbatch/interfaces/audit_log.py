@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.acting.bulk import Act
-    from mailbatch.application.operating_ports import Actions, Answer, Interventions, Selection
+    from mailbatch.application.ports.operating import Actions
+    from mailbatch.application.ports.stores import Interventions
+    from mailbatch.domain.change import Answer
+    from mailbatch.domain.selection import Selection
 
 log = logging.getLogger(__name__)
 

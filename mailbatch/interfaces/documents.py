@@ -11,7 +11,8 @@ from mailbatch.domain.run import DEAD_AFTER, Pause, public
 if TYPE_CHECKING:
     from mailbatch.application.acting.stop_run import Stopping
     from mailbatch.application.looking.inquire import Progress, Standing
-    from mailbatch.application.operating_ports import Answer, Row
+    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.change import Answer
     from mailbatch.domain.circuit import Circuit
 
 RUNNING, SILENT = "running", "silent"

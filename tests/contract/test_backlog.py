@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeBacklog
 
-from mailbatch.application.ports import DoubtsResolved, Page, Without
+from mailbatch.domain.claimed import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
 from mailbatch.domain.message import Claim

@@ -14,9 +14,10 @@ from support.backlogs import reserve, states
 from mailbatch.application.acting import bulk
 from mailbatch.application.acting.bulk import STATES, Act, DoBulk, DoEach, Preview, PreviewBulk
 from mailbatch.application.acting.purge import Purge
-from mailbatch.application.operating_ports import Answer, Selection
+from mailbatch.domain.change import Answer
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions

@@ -19,7 +19,7 @@ from mailbatch.infrastructure.db.types import now
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mailbatch.application.ports import Circuits
+    from mailbatch.application.ports.sending import Circuits
 
 R = "relay.example:25"
 

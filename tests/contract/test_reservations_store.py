@@ -13,10 +13,12 @@ from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
-from mailbatch.application.operating_ports import Answer, Selection, Stored
+from mailbatch.application.ports.stores import Stored
+from mailbatch.domain.change import Answer
 from mailbatch.domain.errors import KeyConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
 from mailbatch.application.looking.inquire import ListReservations
-from mailbatch.application.operating_ports import LISTED_BY, Counted, Selection, moment_of
 from mailbatch.domain.reservation import FINISHED, Status
+from mailbatch.domain.selection import LISTED_BY, Counted, Selection, moment_of
 from mailbatch.infrastructure.db import searching, selecting
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.reservations import SqlReservations
@@ -22,7 +22,7 @@ from mailbatch.infrastructure.db.tables import mail_reservations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 MANY = 90
 START = datetime(2026, 3, 1, tzinfo=UTC)

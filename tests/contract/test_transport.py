@@ -18,7 +18,7 @@ from mailbatch.infrastructure.smtp.transport import SmtpTransport
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports import Transport
+    from mailbatch.application.ports.sending import Transport
 
 REFUSED = Reply(550, "5.1.1 no such user")
 DEFERRED = Reply(451, "4.7.1 try later")

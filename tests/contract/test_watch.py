@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from mailbatch.application.looking.watch import Level, Patience, Watch
-from mailbatch.application.ports import Holder
+from mailbatch.application.ports.runs import Holder
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause

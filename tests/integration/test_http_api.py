@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from support.api import MAIL, Api
 from support.waiting import wait_until
 
-from mailbatch.application.operating_ports import Selection
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Counts, ItemError, Trigger
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.actions import SqlActions
 from mailbatch.infrastructure.db.idempotency import LEFT, SqlAnswers
 from mailbatch.infrastructure.db.interventions import SqlInterventions

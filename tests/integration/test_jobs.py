@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mailbatch.application.ports import Run
+    from mailbatch.application.ports.runs import Run
 
 OWN = "remind-overdue"
 NAMES = [OWN, "billing: täglich 'erinnern'"]

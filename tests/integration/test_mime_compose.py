@@ -10,8 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from mailbatch.application.ports import ClaimedMail
 from mailbatch.application.sending.compose import Compose
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Mail

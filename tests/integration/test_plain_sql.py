@@ -9,13 +9,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from mailbatch.application.operating_ports import Selection
-from mailbatch.application.ports import Claimed, Page
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
+from mailbatch.domain.claimed import Claimed, Page
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Trigger
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.reports import SqlReports

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from random import Random
     from uuid import UUID
 
-    from mailbatch.application.ports import Backlog
+    from mailbatch.application.ports.sending import Backlog
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, OpenRun, Page, Without
 from mailbatch.domain.circuit import Circuit, CircuitState
+from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.lifecycle import OnDoubt, Settlement
 from mailbatch.domain.message import Claim, Envelope, Message
@@ -20,6 +20,7 @@ from mailbatch.domain.run import Counts, Pause, RunOutcome, Trigger
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from mailbatch.application.ports.runs import OpenRun
     from mailbatch.domain.reply_kinds import Concern
     from mailbatch.domain.run import ItemError, RunReport
 

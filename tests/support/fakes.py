@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from mailbatch.application.ports import Holder, Nap
+from mailbatch.application.ports.runs import Holder
+from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from mailbatch.application.ports import ClaimedMail
 from mailbatch.application.sending.compose import Compose
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.message import Claim, Message
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from mailbatch.application.ports import ClaimedMail
 from mailbatch.application.sending.compose import Compose, Letter, Rendered, problems_of
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict

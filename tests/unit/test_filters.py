@@ -10,9 +10,9 @@ import time_machine
 
 from mailbatch.application.acting.bulk import Act
 from mailbatch.application.looking.filters import read_filter
-from mailbatch.application.operating_ports import Selection
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.http.auth import Gate
 from mailbatch.interfaces.http.bulk import CONFIRM_WITHIN, confirmed, token
 from mailbatch.interfaces.http.problems import Problem

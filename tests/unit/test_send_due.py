@@ -6,9 +6,9 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
-from mailbatch.application.ports import Claimed
 from mailbatch.application.sending.lane import within_budget
 from mailbatch.application.sending.send_due import SendDue
+from mailbatch.domain.claimed import Claimed
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Reply, Verdict

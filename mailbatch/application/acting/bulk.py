@@ -6,15 +6,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mailbatch.application.operating_ports import LISTED_BY, PATIENCE, Changed
+from mailbatch.application.ports.stores import PATIENCE
+from mailbatch.domain.change import Changed
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
+from mailbatch.domain.selection import LISTED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Answer, Interventions, Reservations, Row, Selection
+    from mailbatch.application.ports.stores import Interventions, Reservations, Row
+    from mailbatch.domain.change import Answer
+    from mailbatch.domain.selection import Selection
 
 PORTION = 200
 """Reservations of one transaction: few enough that no lane waits for it."""

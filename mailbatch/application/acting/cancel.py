@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mailbatch.application.operating_ports import Changed, Interventions
+    from mailbatch.application.ports.stores import Interventions
+    from mailbatch.domain.change import Changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mailbatch.application.acting.records import BadLine
-from mailbatch.application.operating_ports import Stored
+from mailbatch.application.ports.stores import Stored
 from mailbatch.domain.errors import InvalidReservation
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.records import Record
     from mailbatch.application.acting.reserve import CheckDraft
-    from mailbatch.application.operating_ports import Intake, Reservations
+    from mailbatch.application.ports.stores import Intake, Reservations
     from mailbatch.domain.reservation import Reservation
 
 BATCH = 500

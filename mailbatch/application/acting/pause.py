@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports import Switch
+    from mailbatch.application.ports.runs import Switch
 
 
 @dataclass(frozen=True, slots=True)

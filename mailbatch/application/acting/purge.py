@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.operating_ports import Interventions, Purged
+    from mailbatch.application.ports.stores import Interventions
+    from mailbatch.domain.change import Purged
 
 PAGE = 200
 """Reservations deleted in one transaction: short enough that no lane has to wait for it."""

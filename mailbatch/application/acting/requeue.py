@@ -12,7 +12,9 @@ from mailbatch.domain.reservation import REQUEUABLE
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Changed, Interventions, Reports
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.stores import Interventions
+    from mailbatch.domain.change import Changed
     from mailbatch.domain.reservation import Status
 
 

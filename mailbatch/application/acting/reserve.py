@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Intake, Reservations, Stored
-    from mailbatch.application.ports import AddressReader, HeaderCheck
+    from mailbatch.application.ports.stores import Intake, Reservations, Stored
+    from mailbatch.application.ports.system import AddressReader, HeaderCheck
 
 
 # A quoted text is the caller's own.

@@ -11,8 +11,8 @@ from mailbatch.domain.run import DEAD_AFTER
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Reports
-    from mailbatch.application.ports import Runs
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 
 class Resent(Protocol):

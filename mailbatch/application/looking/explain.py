@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.application.looking.watch import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
-from mailbatch.application.ports import ClaimedMail
 from mailbatch.domain.circuit import CircuitState
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.watch import Look, Watch
-    from mailbatch.application.operating_ports import Reports, Reservations, Row
-    from mailbatch.application.ports import Composer
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.sending import Composer
+    from mailbatch.application.ports.stores import Reservations, Row
 
 MOST_AHEAD = 10_000
 """Mails that are counted at most to tell how many go first."""

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from mailbatch.application.acting.records import read_time
-from mailbatch.application.operating_ports import Selection
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from mailbatch.application.operating_ports import LISTED_BY
 from mailbatch.domain.errors import NotFound
+from mailbatch.domain.selection import LISTED_BY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from mailbatch.application.looking.next_run import NextRun
     from mailbatch.application.looking.watch import Finding, Look, Watch
-    from mailbatch.application.operating_ports import Census, Reports, Reservations, Row, Selection
-    from mailbatch.application.ports import StatusBoard
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.runs import StatusBoard
+    from mailbatch.application.ports.stores import Reservations, Row
+    from mailbatch.domain.census import Census
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.run import ItemError, Pause
+    from mailbatch.domain.selection import Selection
 
 DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
 """What may become of a mail in a run, in the order in which it is told."""

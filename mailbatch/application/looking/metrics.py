@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from mailbatch.application.operating_ports import Census, Reports
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.domain.census import Census
 
 DURATIONS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 150.0, 300.0, 600.0, 1800.0, 3600.0)
 """Upper ends, in seconds, of the classes into which runs are counted by their duration."""

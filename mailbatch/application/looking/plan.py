@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from mailbatch.application.operating_ports import Reports
-    from mailbatch.application.ports import ClaimedMail, Composer
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.sending import Composer
+    from mailbatch.domain.claimed import ClaimedMail
 
 _RUNS_TO_JUDGE_BY = 20
 _ENOUGH_TO_JUDGE = 50

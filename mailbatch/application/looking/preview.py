@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Reservations
-    from mailbatch.application.ports import Composer, Transport
+    from mailbatch.application.ports.sending import Composer, Transport
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.application.sending.compose import Rendered, Renderer
     from mailbatch.domain.outcome import Outcome
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.operating_ports import LISTED_BY, Selection
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
+from mailbatch.domain.selection import LISTED_BY, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mailbatch.application.operating_ports import Reservations, Row
+    from mailbatch.application.ports.stores import Reservations, Row
     from mailbatch.application.sending.compose import Renderer
 
 _PAGE = 50

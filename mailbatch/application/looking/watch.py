@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports import Circuits, Driver, Holder, Runs, Switch
+    from mailbatch.application.ports.runs import Driver, Holder, Runs, Switch
+    from mailbatch.application.ports.sending import Circuits
     from mailbatch.domain.circuit import Circuit
 
 

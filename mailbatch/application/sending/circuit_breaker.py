@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from uuid import UUID
 
-    from mailbatch.application.ports import Circuits
+    from mailbatch.application.ports.sending import Circuits
 
 log = logging.getLogger(__name__)
 

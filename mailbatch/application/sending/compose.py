@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from mailbatch.application.ports import AddressReader, ClaimedMail, HeaderCheck
+    from mailbatch.application.ports.system import AddressReader, HeaderCheck
     from mailbatch.domain.attachment import Attachment
+    from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
 

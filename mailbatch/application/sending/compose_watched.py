@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.errors import CannotCompose
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports import ClaimedMail, Composer, Watchdog
+    from mailbatch.application.ports.sending import Composer, Watchdog
+    from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.message import Message
 
 

@@ -14,7 +14,10 @@ from mailbatch.domain.run import Counts, ItemError, one_line, public
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from mailbatch.application.ports import Backlog, Claimed, Clock, Run
+    from mailbatch.application.ports.runs import Run
+    from mailbatch.application.ports.sending import Backlog
+    from mailbatch.application.ports.system import Clock
+    from mailbatch.domain.claimed import Claimed
     from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.message import Claim
     from mailbatch.domain.outcome import Verdict

@@ -7,13 +7,13 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mailbatch.application.ports import Without
 from mailbatch.application.sending.complaints import Complaint, Complaints
 from mailbatch.application.sending.in_flight import named
 from mailbatch.application.sending.pace import Pace
 from mailbatch.application.sending.refusals import Finding, Refusals, group_of
 from mailbatch.application.sending.relay_failures import Strikes
 from mailbatch.domain.circuit import PROBES_ALONE, Circuit, Outage
+from mailbatch.domain.claimed import Without
 from mailbatch.domain.lifecycle import Tally, put_back, settle
 from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern, hinted, kind_of, of_the_relay, repeats
@@ -23,10 +23,11 @@ from mailbatch.domain.run import ItemError, one_line, public
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.ports import ClaimedMail, Run
+    from mailbatch.application.ports.runs import Run
     from mailbatch.application.sending.in_flight import Held, Ticket
     from mailbatch.application.sending.refusals import Group
     from mailbatch.application.sending.send_due import SendDue
+    from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.outcome import Outcome
 

@@ -12,10 +12,11 @@ from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from mailbatch.application.ports import Nap, Page
+from mailbatch.application.ports.sending import Nap
 from mailbatch.application.sending.in_flight import Held
 from mailbatch.application.sending.judge import Judge
 from mailbatch.application.sending.pace import LONGEST_NAP
+from mailbatch.domain.claimed import Page
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.lifecycle import NO_VERDICT, released, set_aside_for, uncomposable
 from mailbatch.domain.run import Counts, ItemError, one_line
@@ -23,9 +24,10 @@ from mailbatch.domain.run import Counts, ItemError, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Run, Without
+    from mailbatch.application.ports.runs import Run
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, Without
     from mailbatch.domain.message import Claim, Message
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.ports import Clock
+    from mailbatch.application.ports.system import Clock
 
 
 class Strikes:

@@ -11,7 +11,9 @@ from mailbatch.domain.run import Trigger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports import Backlog, Clock, Composer, Run, Slots, Transport, Watchdog
+    from mailbatch.application.ports.runs import Run
+    from mailbatch.application.ports.sending import Backlog, Composer, Slots, Transport, Watchdog
+    from mailbatch.application.ports.system import Clock
     from mailbatch.application.sending.circuit_breaker import RelayGuard
     from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.retry import RetryPolicy

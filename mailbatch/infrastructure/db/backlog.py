@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
+    from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
     from mailbatch.domain.lifecycle import OnDoubt, Settlement
     from mailbatch.domain.message import Claim
     from mailbatch.domain.retry import RetryPolicy

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from mailbatch.application.ports import Claimed, ClaimedMail, Cursor, Page
+from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.sql.compiler import SQLCompiler
 
-    from mailbatch.application.ports import Without
+    from mailbatch.domain.claimed import Without
 
 INLINE_BYTES = 4 * 1024 * 1024
 """Bytes of mails that come with their claims, for a whole group; a mail above its share of it is loaded later."""

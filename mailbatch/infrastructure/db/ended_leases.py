@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.ports import DoubtsResolved
+from mailbatch.domain.claimed import DoubtsResolved
 from mailbatch.domain.lifecycle import CRASHED, NO_VERDICT, OnDoubt, set_aside_for
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import ALONE_AFTER

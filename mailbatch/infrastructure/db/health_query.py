@@ -17,7 +17,7 @@ from mailbatch.infrastructure.db.types import now, seconds_since
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 _r = mail_reservations.c
 _a = mail_attempts.c

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.operating_ports import Begun, Given
+from mailbatch.application.ports.operating import Begun, Given
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import api_answers
 from mailbatch.infrastructure.db.types import now

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.operating_ports import LISTED_BY, Answer, Changed, Purged, Selection
+from mailbatch.domain.change import Answer, Changed, Purged
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
+from mailbatch.domain.selection import LISTED_BY, Selection
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 _r = mail_reservations.c
 _CHUNK = 500

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.operating_ports import Census, ErrorGroup, Job
+from mailbatch.domain.census import Census, ErrorGroup, Job
 from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError, Pause
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 _r = mail_reservations.c
 _CAP = 100_000

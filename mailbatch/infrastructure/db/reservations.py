@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.operating_ports import Counted, Found, Stored, moment_of
+from mailbatch.application.ports.stores import Found, Stored
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Status
+from mailbatch.domain.selection import Counted, moment_of
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.idempotency import finish
 from mailbatch.infrastructure.db.searching import Looks
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.operating_ports import Row, Selection
+    from mailbatch.application.ports.stores import Row
     from mailbatch.domain.reservation import Reservation
+    from mailbatch.domain.selection import Selection
 
 _r = mail_reservations.c
 _WRITTEN = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.ports import OpenRun
+from mailbatch.application.ports.runs import OpenRun
 from mailbatch.domain.run import STOPPED, ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reconcile import reckon

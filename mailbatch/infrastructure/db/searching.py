@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.operating_ports import Selection
+    from mailbatch.domain.selection import Selection
 
 AT_ONCE = 0.15
 """Seconds that one look may take."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Selection
+    from mailbatch.domain.selection import Selection
 
 _r = mail_reservations.c
 RARE = 10_000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 from mailbatch.infrastructure.db.engine import reading

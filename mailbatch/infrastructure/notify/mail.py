@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from mailbatch.application.notifying.deliver_reports import NotDelivered
-from mailbatch.application.ports import ClaimedMail
+from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
@@ -17,7 +17,7 @@ from mailbatch.domain.run_notification import told
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from mailbatch.application.ports import Composer, Transport
+    from mailbatch.application.ports.sending import Composer, Transport
     from mailbatch.domain.outcome import Outcome
 
 

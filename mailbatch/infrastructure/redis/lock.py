@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from redis import RedisError
 
-from mailbatch.application.ports import Holder
+from mailbatch.application.ports.runs import Holder
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.infrastructure.redis.client import place_of

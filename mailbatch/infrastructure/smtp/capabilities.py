@@ -12,7 +12,7 @@ from mailbatch.domain.relay_habits import RelayHabits
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
-    from mailbatch.application.ports import RelayMemory
+    from mailbatch.application.ports.sending import RelayMemory
 
 _ENOUGH = 2
 """Sessions lost in a dialogue that never worked, before it is given up."""

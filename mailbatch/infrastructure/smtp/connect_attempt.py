@@ -15,7 +15,7 @@ from mailbatch.infrastructure.smtp.relay import RelayError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports import Slots
+    from mailbatch.application.ports.sending import Slots
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
 
 

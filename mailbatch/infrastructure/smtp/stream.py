@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
-from mailbatch.application.ports import Nap
+from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault, Reply
 from mailbatch.infrastructure.smtp.closing_connections import Farewells
 from mailbatch.infrastructure.smtp.connect_attempt import Bell, NoSlot

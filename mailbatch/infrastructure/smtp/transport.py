@@ -11,7 +11,7 @@ from mailbatch.infrastructure.smtp.transport_config import Terms
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from mailbatch.application.ports import Nap
+    from mailbatch.application.ports.sending import Nap
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
 

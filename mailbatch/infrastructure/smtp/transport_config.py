@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mailbatch.infrastructure.smtp.capabilities import Manners
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports import Slots
+    from mailbatch.application.ports.sending import Slots
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mailbatch.application.ports import Nap
+from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Answered, Kind, RelayFault
 from mailbatch.domain.run import public
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, Tracer
 
-    from mailbatch.application.ports import Backlog, ClaimedMail, Composer, Cursor, Page, Run, Transport, Without
+    from mailbatch.application.ports.runs import Run
+    from mailbatch.application.ports.sending import Backlog, Composer, Transport
     from mailbatch.application.sending.send_due import SendDue
+    from mailbatch.domain.claimed import ClaimedMail, Cursor, Page, Without
     from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome

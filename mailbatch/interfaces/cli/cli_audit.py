@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.acting.bulk import Act
-    from mailbatch.application.operating_ports import Answer
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.change import Answer
     from mailbatch.interfaces.audit_log import Deed
 
 LOGIN = Path("/proc/self/loginuid")

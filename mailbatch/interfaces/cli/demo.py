@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from mailbatch.application.operating_ports import Census
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.census import Census
 
 JOB = "send-all"
 FILES = ("reservations.csv", "reservations.jsonl")
@@ -232,7 +232,7 @@ def _last_words(stack: LocalStack) -> str:
 def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
     """Compare what became of the reservations, and what lies in ``inbox``, with what was expected; a line each."""
     from mailbatch.application.looking.inquire import ListReservations
-    from mailbatch.application.operating_ports import Selection
+    from mailbatch.domain.selection import Selection
 
     counts = parts.reports.census().counts
     mails = list(read_journal(inbox))
@@ -264,7 +264,7 @@ def _tell_success(expected: Expected) -> None:
 
 def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
     from mailbatch.application.looking.inquire import ListReservations
-    from mailbatch.application.operating_ports import Selection
+    from mailbatch.domain.selection import Selection
 
     us = _mailbatch()
     failed = next(ListReservations(parts.reservations)(Selection(status=Status.FAILED), 1, ("id",)), None)

@@ -13,7 +13,7 @@ from mailbatch.interfaces.cli.session import opened
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 
 @click.command

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
+from mailbatch.application.ports.stores import PATIENCE
+from mailbatch.domain.selection import LISTED_BY
 from mailbatch.interfaces.cli.filter_options import read_selection
 from mailbatch.interfaces.cli.numbers import hint_if_more
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, to_json
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.explain import Explanation
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from mailbatch.application.acting.bulk import Preview
-    from mailbatch.application.operating_ports import Selection
+    from mailbatch.domain.selection import Selection
 
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask, whatever the filter means.")
 

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.acting.bulk import Preview
-    from mailbatch.application.operating_ports import Answer, Changed, Selection
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.change import Answer, Changed
+    from mailbatch.domain.selection import Selection
 
 _DONE = {
     Act.CANCEL: "cancelled",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.operating_ports import LISTED_BY, PATIENCE
+from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import LISTED_BY
 from mailbatch.interfaces.cli.filter_options import filter_options, read_selection
 from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.output import (
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Row, Selection
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.selection import Selection
 
 _COUNTED, _COUNTED_WITHIN = 10_000, 0.2
 """Reservations that are counted at most to say how many more there are, and the seconds for that."""

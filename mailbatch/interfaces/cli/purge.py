@@ -56,8 +56,8 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
 def _count(parts: Parts, days: float) -> Preview:
     """How many are so old; those of each state are counted by themselves."""
     from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
-    from mailbatch.application.operating_ports import Selection
     from mailbatch.domain.reservation import EARLIEST, FINISHED
+    from mailbatch.domain.selection import Selection
 
     now = datetime.now(UTC)
     until = now - timedelta(days=days) if days < (now - EARLIEST).days else EARLIEST

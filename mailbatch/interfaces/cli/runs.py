@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.domain.run import ItemError
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mailbatch.application.looking.inquire import Progress, Standing
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
 JOB = "send-all"

@@ -12,7 +12,7 @@ from mailbatch.interfaces.console.formatting import state
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 BARS = 48
 """Half hours of a day."""

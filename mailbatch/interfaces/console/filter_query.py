@@ -16,7 +16,7 @@ from mailbatch.interfaces.http.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mailbatch.application.operating_ports import Selection
+    from mailbatch.domain.selection import Selection
 
 _LONGEST = 500
 """Characters of a search: they are remembered, and whoever may look may search."""

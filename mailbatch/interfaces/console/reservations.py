@@ -14,9 +14,9 @@ from starlette.responses import RedirectResponse, Response
 
 from mailbatch.application.acting.bulk import AIMS, STATES, Act, is_done
 from mailbatch.application.looking.inquire import ShowReservation
-from mailbatch.application.operating_ports import LISTED_BY, Selection
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import LISTED_BY, Selection
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
 from mailbatch.interfaces.console.formatting import number
 from mailbatch.interfaces.console.overview import snapshots_of
@@ -33,9 +33,11 @@ from mailbatch.interfaces.http.reservations import act_on
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mailbatch.application.operating_ports import Answer, Census, Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.census import Census
+    from mailbatch.domain.change import Answer
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
 

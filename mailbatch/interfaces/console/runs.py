@@ -24,7 +24,7 @@ from mailbatch.interfaces.http.runs import export_errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
 router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mailbatch.application.operating_ports import Selection
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.console import chart
 from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_redis, of_relay, of_runs
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.metrics import Histogram
     from mailbatch.application.looking.next_run import NextRun
     from mailbatch.application.looking.watch import Finding
-    from mailbatch.application.operating_ports import Census, Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.census import Census
     from mailbatch.domain.run import Pause
 
 FRESH, FRESH_DAY = 1.5, 15.0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
     from uuid import UUID
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
 SECONDS = 1.0

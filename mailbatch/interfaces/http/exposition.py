@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from mailbatch.application.looking.metrics import Figures, Histogram, JobFigures, Measure
-    from mailbatch.application.operating_ports import Census
+    from mailbatch.domain.census import Census
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FRESH = 10.0

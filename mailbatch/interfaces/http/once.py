@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from mailbatch.application.operating_ports import Begun, Given
+from mailbatch.application.ports.operating import Begun, Given
 from mailbatch.domain.errors import StoreError
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from mailbatch.application.operating_ports import Answers, Intake
+    from mailbatch.application.ports.operating import Answers
+    from mailbatch.application.ports.stores import Intake
 
 log = logging.getLogger(__name__)
 

@@ -14,17 +14,18 @@ from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
 from mailbatch.application.looking.filters import read_filter
-from mailbatch.application.operating_ports import PATIENCE, Selection
+from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import MUST_BE, is_job_name
 from mailbatch.domain.moment import OddMoment
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
+from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.http.problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
 _LONGEST_CURSOR = 500

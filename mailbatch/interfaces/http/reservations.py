@@ -15,8 +15,9 @@ from mailbatch.application.acting.bulk import AIMS, Act, is_done
 from mailbatch.application.acting.records import read_draft
 from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
 from mailbatch.application.looking.inquire import ShowReservation
-from mailbatch.application.operating_ports import LISTED_BY, Stored
+from mailbatch.application.ports.stores import Stored
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
+from mailbatch.domain.selection import LISTED_BY
 from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.audit_log import do_noted
 from mailbatch.interfaces.documents import of_answer, said
@@ -29,8 +30,9 @@ from mailbatch.interfaces.http.request_params import Cursor, Filter, JsonBody, L
 from mailbatch.interfaces.http.responses import answer
 
 if TYPE_CHECKING:
-    from mailbatch.application.operating_ports import Answer, Intake
+    from mailbatch.application.ports.stores import Intake
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.change import Answer
     from mailbatch.domain.reservation import Status
 
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
 
-    from mailbatch.application.operating_ports import Row
+    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
 

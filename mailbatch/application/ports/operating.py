@@ -1,0 +1,64 @@
+"""Ports of the operators' doors: the audit log and idempotency keys. Each method may raise ``StoreError``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from mailbatch.application.ports.stores import Row
+
+
+class Actions(Protocol):
+    """What operators did, and through which door. It holds ids and filters, never contents or addresses."""
+
+    def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write down what ``actor`` (``api:operate``, ``console:operate``, ``cli:<user>``) did just now."""
+
+    def begin(self, actor: str, action: str, target: Mapping[str, Any]) -> UUID:
+        """Write down what ``actor`` is about to do, as ``begun``; answer the id of the note."""
+
+    def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write down what that came to."""
+
+    def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
+        """What was done last, newest first; ``before``: what is older than this row (``at`` and ``id``)."""
+
+
+class Begun(Enum):
+    """Where a request stands that bears an idempotency key."""
+
+    NEW = auto()
+    """It is ours to do; the next one with this key is told to wait until it is done or abandoned."""
+    IN_PROGRESS = auto()
+    OTHER = auto()
+    """The key was used before for another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that was given before, as JSON text."""
+
+    status: int
+    answer: str
+
+
+class Answers(Protocol):
+    """Answers to requests that bore an idempotency key, for a day.
+
+    ``owner`` is whoever works on a request, a new one for each: one that was slow, and taken for left, must neither do
+    it a second time nor touch what its successor does.
+    """
+
+    def begin(self, key: str, owner: str, request: str) -> Begun | Given:
+        """Begin ``request`` (a digest) under ``key``; one that was begun and left a while ago may begin anew."""
+
+    def finish(self, key: str, owner: str, status: int, answer: str) -> None:
+        """Store the answer, if the request is still ``owner``'s."""
+
+    def abandon(self, key: str, owner: str) -> None:
+        """Forget a request of ``owner``'s that came to nothing."""

@@ -1,0 +1,189 @@
+"""Ports of a run: its rows, its helpers, its lock, its pause, its status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mailbatch.domain.run import Pause
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, RunReport, Trigger
+
+
+class StopToken(Protocol):
+    """Says whether the run must stop, and why. Cheap enough to be asked before each mail."""
+
+    def reason(self) -> RunOutcome | None:
+        """One of ``STOPPED``, or None to go on. Once it has given a reason it keeps to it."""
+
+
+class Run(Protocol):
+    """A run in progress, as the work that it does sees it."""
+
+    @property
+    def id(self) -> UUID:
+        """The run's id."""
+
+    @property
+    def trigger(self) -> Trigger:
+        """Who started it."""
+
+    @property
+    def stop(self) -> StopToken:
+        """What is asked before each item."""
+
+    def every(self, seconds: float, deed: Callable[[], None]) -> None:
+        """Do ``deed`` every so many seconds, in a thread of its own, until the run ends."""
+
+    def count(self, counts: Counts) -> None:
+        """Add to what the run has done."""
+
+    def elsewhere(self, counts: Counts) -> None:
+        """Say what other lanes of this run have done so far, in all."""
+
+    def item_error(self, error: ItemError) -> None:
+        """Collect what went wrong with an item; it never stops the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run whose row says that it has not ended. ``silent``: seconds since its last heartbeat."""
+
+    run_id: UUID
+    started_at: datetime
+    silent: float
+
+
+class Runs(Protocol):
+    """The rows that tell of runs: ``batch_runs`` and ``run_errors``."""
+
+    def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
+        """Write the row of a run that begins now."""
+
+    def beat(self, run_id: UUID, counts: Counts) -> None:
+        """Say that the run lives, and how far it is."""
+
+    def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
+        """Append item errors, in full."""
+
+    def close(self, job: str, report: RunReport, error: str | None) -> None:
+        """Write how the run ended; an ``error`` of the run itself stands beside its items' errors."""
+
+    def open_run(self, job: str) -> OpenRun | None:
+        """The newest run of ``job`` that has not ended."""
+
+    def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
+        """Close, as failed, runs of ``job`` without a heartbeat for ``silent`` seconds.
+
+        ``remaining`` counts what they left undone; it is asked only if there are any.
+        """
+
+    def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
+        """The first item errors of a run, of all its lanes, by index."""
+
+    def outcome_of(self, run_id: UUID) -> RunOutcome | None:
+        """How a run ended, or None."""
+
+    def tell_to_stop(self, run_id: UUID) -> bool:
+        """Tell a run that goes on to stop between two items, all its lanes; False if it has ended, or was told before.
+
+        It ends as ``revoked``.
+        """
+
+    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+        """The reason for which somebody told the run to stop; None if nobody has."""
+
+
+class Lanes(Protocol):
+    """The helpers of a run. What they do is counted in the transaction that settles it: see ``Backlog.settle``."""
+
+    def join(self, run_id: UUID, lane: int) -> bool:
+        """Take part in a run that goes on; False if it has ended, was told to stop, or that lane is taken."""
+
+    def beat(self, run_id: UUID, lane: int) -> None:
+        """Say that the lane lives."""
+
+    def leave(self, run_id: UUID, lane: int, error: str | None) -> None:
+        """Say that the lane has ended, and whether something made it."""
+
+    def living(self, run_id: UUID, silent: float) -> int:
+        """How many helpers have not left, and were heard of within ``silent`` seconds."""
+
+    def seal(self, run_id: UUID, silent: float) -> bool:
+        """Let nobody join any more; False, and nothing is changed, while a helper is ``living``."""
+
+    def counts(self, run_id: UUID) -> Counts:
+        """What all helpers have settled so far."""
+
+    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+        """Tell every lane of the run to stop; the first reason stays."""
+
+    def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
+        """Why a helper must stop: it was told to, the run has ended, or lane 0 was silent for ``silent`` seconds."""
+
+
+class Switch(Protocol):
+    """The pause of a job; it survives restarts."""
+
+    def paused(self, job: str) -> Pause:
+        """What is suspended now."""
+
+    def set(self, job: str, pause: Pause) -> None:
+        """Suspend, or go on."""
+
+
+class Lock(Protocol):
+    """Mutual exclusion with an owner token, a time to live and renewal."""
+
+    def acquire(self) -> bool:
+        """Take the lock if it is free. Raises ``LockUnavailable`` when that cannot be found out."""
+
+    def renew(self) -> None:
+        """Prolong it; from then on ``held`` tells the truth for another time to live."""
+
+    def held(self) -> bool:
+        """Whether it is surely still ours. Asks nobody."""
+
+    def release(self) -> None:
+        """Give it back if it is still ours; never raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds the lock of a job, as ``host:pid``, and for how many seconds (``math.inf``: a key set by hand).
+
+    ``elsewhere`` describes the database on which the holder works, if it is another one than ours.
+    """
+
+    owner: str
+    left: float
+    elsewhere: str | None = None
+
+
+class Driver(Protocol):
+    """Knows whether anybody drives a job now: the holder of its lock."""
+
+    @property
+    def key(self) -> str:
+        """Where the lock stands, for who must delete it by hand."""
+
+    def peek(self) -> float | None:
+        """Seconds for which a run on our database still holds it, None if none does. Raises ``LockUnavailable``."""
+
+    def holder(self) -> Holder | None:
+        """Who holds it, on whatever database; None if nobody does. Raises ``LockUnavailable``."""
+
+
+class StatusBoard(Protocol):
+    """Where a running job shows its progress; what is missing is idle."""
+
+    def put(self, job: str, progress: Mapping[str, Any]) -> None:
+        """Show ``progress``; never raises: a run does not end because nobody can watch it."""
+
+    def get(self, job: str) -> dict[str, Any] | None:
+        """What ``job`` shows, or None."""

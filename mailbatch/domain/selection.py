@@ -1,0 +1,69 @@
+"""Which reservations a list, a count or a bulk change means."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import FINISHED, Status, line_problems, time_problems
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.reservation import Status
+
+
+REPLY = re.compile(r"[245]xx|[245]\d\d|none", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which reservations are meant; what is None does not matter.
+
+    ``to``: a part of the recipients' text. ``since`` and ``until`` (exclusive) bound when a finished one was finished,
+    and when any other was made. ``reply``: what the relay said last, as a class (``4xx``), a code, or ``none``.
+    ``run_id``: what that run had in hand last, or put off.
+    """
+
+    status: Status | None = None
+    tag: str | None = None
+    to: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    reply: str | None = None
+    run_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if self.reply is not None and not REPLY.fullmatch(self.reply):
+            raise InvalidReservation([f"reply: {self.reply!r} is none of 2xx, 4xx, 5xx, a code such as 550, or none"])
+        problems = [*line_problems("tag", self.tag), *line_problems("to", self.to)]
+        for name in ("since", "until"):
+            problems += time_problems(name, getattr(self, name))
+        if problems:
+            raise InvalidReservation(problems)
+
+    @property
+    def timed(self) -> bool:
+        """Whether finished ones go by when they were finished, in place of when they were made."""
+        return self.since is not None or self.until is not None or self.run_id is not None
+
+
+def moment_of(row: Row, which: Selection) -> Any:
+    """The time by which ``row`` stands in a list of ``which``."""
+    return row["finished_at"] if which.timed and row["status"] in FINISHED else row["created_at"]
+
+
+LISTED_BY = frozenset({"id", "status", "created_at", "finished_at"})
+"""The columns of a row behind which a list can go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many there are at least; ``exact`` if there are no more."""
+
+    many: int
+    exact: bool
