@@ -30,13 +30,13 @@ from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.lifecycle import OnDoubt, settle
-from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import LISTED_BY, Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.health_query import SqlPulse
+from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.reports import SqlReports
@@ -136,7 +136,7 @@ def _questions(engine: Engine) -> Iterator[tuple[str, Callable[[], object]]]:
     store, reports = SqlReservations(engine), SqlReports(engine)
     yield "remaining", backlog.remaining
     yield "status", reports.census
-    yield "signs of life", lambda: SqlPulse(engine).vitals("send-all", 60)
+    yield "signs of life", lambda: SqlHealthQuery(engine).health("send-all", 60)
     day = datetime.now(UTC) - timedelta(days=1)
     filters = [
         {},
@@ -235,7 +235,7 @@ def _run(engine: Engine, ended: Callable[[], bool]) -> tuple[float, float]:
     while page.claimed and time.perf_counter() - began < 20 and not ended():
         verdicts = [
             settle(
-                Answered(c.claim, "relay:25", _YES),
+                Replied(c.claim, "relay:25", _YES),
                 attempts=1,
                 earlier={},
                 retry=_RETRY,
@@ -245,11 +245,11 @@ def _run(engine: Engine, ended: Callable[[], bool]) -> tuple[float, float]:
             for c in page.claimed
         ]
         step = time.perf_counter()
-        held, page = backlog.turn_over(run_id, 0, verdicts, page.cursor, GROUP)
+        held, page = backlog.settle_and_claim(run_id, 0, verdicts, page.cursor, GROUP)
         worst = max(worst, time.perf_counter() - step)
         sent += len(held)
     rate = sent / (time.perf_counter() - began)
-    backlog.give_up_strays(run_id, 0, ())
+    backlog.release_orphans(run_id, 0, ())
     return rate, worst
 
 

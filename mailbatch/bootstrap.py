@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.reserve import CheckDraft
     from mailbatch.application.looking.explain import Explain
-    from mailbatch.application.looking.inquire import Standing
+    from mailbatch.application.looking.inquire import JobStatus
     from mailbatch.application.looking.metrics import Measure
     from mailbatch.application.looking.preview import Preview, TrySending
     from mailbatch.application.looking.watch import Patience, Watch
     from mailbatch.application.notifying.deliver_reports import Channel
     from mailbatch.application.notifying.incidents import TellIncidents
     from mailbatch.application.ports.sending import RelayMemory
-    from mailbatch.application.sending.circuit_breaker import RelayGuard
+    from mailbatch.application.sending.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.compose import Compose, Renderer
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.database import DatabaseIdentity
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.actions import SqlActions
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.db.circuits import SqlCircuits
-    from mailbatch.infrastructure.db.duplicates import SqlResent
-    from mailbatch.infrastructure.db.idempotency import SqlAnswers
+    from mailbatch.infrastructure.db.duplicates import SqlDuplicates
+    from mailbatch.infrastructure.db.idempotency import SqlIdempotencyKeys
     from mailbatch.infrastructure.db.interventions import SqlInterventions
     from mailbatch.infrastructure.db.lanes import SqlLanes
     from mailbatch.infrastructure.db.reports import SqlReports
     from mailbatch.infrastructure.db.reservations import SqlReservations
     from mailbatch.infrastructure.db.run_reports import SqlOutbox
-    from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
+    from mailbatch.infrastructure.db.runs import SqlPauseStore, SqlRuns
     from mailbatch.infrastructure.db.upcoming import SqlUpcoming
     from mailbatch.infrastructure.redis.keys import Keys
     from mailbatch.infrastructure.redis.lock import RedisLock
     from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.redis.status import RedisStatusBoard
-    from mailbatch.infrastructure.smtp.capabilities import Manners
+    from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
     from mailbatch.infrastructure.smtp.transport import SmtpTransport
     from mailbatch.infrastructure.templates.apart import RenderApart
@@ -149,11 +149,11 @@ class Parts:
         return SqlLanes(self.engine)
 
     @cached_property
-    def switch(self) -> SqlSwitch:
+    def pause_store(self) -> SqlPauseStore:
         """The pause of jobs."""
-        from mailbatch.infrastructure.db.runs import SqlSwitch
+        from mailbatch.infrastructure.db.runs import SqlPauseStore
 
-        return SqlSwitch(self.engine)
+        return SqlPauseStore(self.engine)
 
     @cached_property
     def status(self) -> RedisStatusBoard:
@@ -262,7 +262,7 @@ class Parts:
             connections=s.connections,
             window=s.window,
             breath=SETTLE_EVERY,
-            manners=self._manners,
+            capabilities=self._manners,
             slots=self.slots,
         )
 
@@ -282,11 +282,11 @@ class Parts:
         return {} if count is None else {self.relay.name: count}
 
     @cached_property
-    def _manners(self) -> Manners:
+    def _manners(self) -> RelayCapabilities:
         """What this process has learned of the relay, and others before it."""
-        from mailbatch.infrastructure.smtp.capabilities import Manners
+        from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 
-        return Manners(memory=lambda: self._relay_memory)
+        return RelayCapabilities(memory=lambda: self._relay_memory)
 
     @cached_property
     def _relay_memory(self) -> RelayMemory:
@@ -316,7 +316,7 @@ class Parts:
             lease=s.lease,
             strict=s.strict,
             relay_faults=s.connections * FAULTS_OF_A_CONNECTION,
-            guard=self.relay_guard,
+            guard=self.circuit_breaker,
             slots=self.slots,
             watchdog=watchdog,
         )
@@ -324,9 +324,9 @@ class Parts:
 
     def _traced(self, send_due: SendDue) -> SendDue:
         """``send_due`` with spans round its ports, where this process traces."""
-        from mailbatch.infrastructure.tracing.enabled import wanted
+        from mailbatch.infrastructure.tracing.enabled import enabled
 
-        if not wanted():
+        if not enabled():
             return send_due
         from mailbatch.infrastructure.db.traces import headers_of
         from mailbatch.infrastructure.tracing.lane import traced
@@ -342,28 +342,28 @@ class Parts:
         return SqlCircuits(self.engine)
 
     @property
-    def relay_guard(self) -> RelayGuard:
+    def circuit_breaker(self) -> CircuitBreaker:
         """Leaves the relay alone after it failed."""
-        from mailbatch.application.sending.circuit_breaker import RelayGuard
+        from mailbatch.application.sending.circuit_breaker import CircuitBreaker
         from mailbatch.domain.circuit import CircuitPolicy
         from mailbatch.infrastructure.cron import shortest_gap
 
         # Below the interval, so that each tick is a probe at least.
         longest = min(shortest_gap(self.settings.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
         policy = CircuitPolicy(min(FIRST_REST, longest), longest, self.settings.retry_backoff_max)
-        return RelayGuard(circuits=self.circuits, relay=self.relay.name, policy=policy, jitter=random.random)
+        return CircuitBreaker(circuits=self.circuits, relay=self.relay.name, policy=policy, jitter=random.random)
 
     # --- operating ---
 
     def watch(self, job: str, *, lock: bool = True) -> Watch:
         """Looks at ``job`` from outside of its runs; without ``lock`` it asks no Redis."""
         from mailbatch.application.looking.watch import Watch
-        from mailbatch.infrastructure.db.health_query import SqlPulse
+        from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 
         return Watch(
-            pulse=SqlPulse(self.engine),
+            health_query=SqlHealthQuery(self.engine),
             runs=self.runs,
-            switch=self.switch,
+            pause_store=self.pause_store,
             driver=self.lock(job) if lock else None,
             circuits=self.circuits,
             relay=self.relay.name,
@@ -372,11 +372,11 @@ class Parts:
             sends=job == "send-all",
         )
 
-    def standing(self, job: str) -> Standing:
+    def standing(self, job: str) -> JobStatus:
         """How ``job`` and its backlog stand now, Redis or not. Raises ``StoreError``."""
-        from mailbatch.application.looking.inquire import ShowStanding
+        from mailbatch.application.looking.inquire import ShowJobStatus
 
-        return ShowStanding(reports=self.reports, board=self.status, watch=self.watch(job))(job)
+        return ShowJobStatus(reports=self.reports, board=self.status, watch=self.watch(job))(job)
 
     def _remaining(self) -> int:
         # Not its method: whoever only looks needs no backlog.
@@ -463,11 +463,11 @@ class Parts:
         return SqlActions(self.engine)
 
     @cached_property
-    def answers(self) -> SqlAnswers:
+    def answers(self) -> SqlIdempotencyKeys:
         """Answers to requests with an idempotency key."""
-        from mailbatch.infrastructure.db.idempotency import SqlAnswers
+        from mailbatch.infrastructure.db.idempotency import SqlIdempotencyKeys
 
-        return SqlAnswers(self.engine)
+        return SqlIdempotencyKeys(self.engine)
 
     @cached_property
     def reports(self) -> SqlReports:
@@ -477,11 +477,11 @@ class Parts:
         return SqlReports(self.engine)
 
     @cached_property
-    def resent(self) -> SqlResent:
+    def resent(self) -> SqlDuplicates:
         """Mails that somebody may have got twice."""
-        from mailbatch.infrastructure.db.duplicates import SqlResent
+        from mailbatch.infrastructure.db.duplicates import SqlDuplicates
 
-        return SqlResent(self.engine)
+        return SqlDuplicates(self.engine)
 
     def due_up_to(self, most: int) -> int:
         """How many reservations are due, counted up to ``most``. Raises ``StoreError``."""

@@ -12,7 +12,7 @@ from bench.results import Row, Skipped
 from bench.watch import Watch
 from mailbatch.batch.job import make_job
 from mailbatch.domain.message import Envelope, Message
-from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.run import Trigger
 from mailbatch.infrastructure.redis.client import connect
 
@@ -36,12 +36,12 @@ class Nowhere:
         self,
         messages: Iterable[Message],
         permit: Callable[[], bool],
-        last_look: object = None,  # noqa: ARG002 - the port's
+        commit_intent: object = None,  # noqa: ARG002 - the port's
     ) -> Generator[Outcome, None, None]:
         """See the port ``Transport``."""
         for message in messages:
             permit()
-            yield Answered(message.claim, "nowhere", dict.fromkeys(message.envelope.recipients, _ACCEPTED))
+            yield Replied(message.claim, "nowhere", dict.fromkeys(message.envelope.recipients, _ACCEPTED))
 
 
 def nothing(claimed: ClaimedMail) -> Message:

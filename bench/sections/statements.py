@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from bench.results import Row, Skipped
 from bench.watch import Watch
 from mailbatch.domain.lifecycle import OnDoubt, Settlement, settle
-from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.run import Trigger
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _bill(bed: Bed, made: AbstractContextManager[str], name: str, group: int, ro
             page = backlog.claim(run_id, 0, cursor, group)
             while page.claimed:
                 answers = [_accepted(parts, one.claim) for one in page.claimed]
-                held, page = timed("both", lambda: backlog.turn_over(run_id, 0, answers, page.cursor, group))  # noqa: B023
+                held, page = timed("both", lambda: backlog.settle_and_claim(run_id, 0, answers, page.cursor, group))  # noqa: B023
                 together += len(held)
     if apart + together != rows:
         raise AssertionError(f"{rows} rows were due, {apart} and {together} were settled")
@@ -117,5 +117,5 @@ def _open_run(parts: Parts) -> UUID:
 
 def _accepted(parts: Parts, claim: Claim) -> Settlement:
     verdicts = {"customer@mail.example": Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 Ok"))}
-    outcome = Answered(claim, "127.0.0.1:25", verdicts)
+    outcome = Replied(claim, "127.0.0.1:25", verdicts)
     return settle(outcome, attempts=0, earlier={}, retry=parts.retry, on_doubt=OnDoubt.RESEND, jitter=0.5)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from bench.pacing import paced
 from bench.results import Row, Skipped
 from bench.sinks import BDAT, PIPELINING, OwnSink, PostfixSink
-from mailbatch.domain.outcome import Answered, Kind
+from mailbatch.domain.outcome import Kind, Replied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -102,7 +102,7 @@ def _ours(
     def send() -> None:
         outcomes = transport.send(iter(messages), lambda: True)
         taken = sum(
-            isinstance(o, Answered) and all(v.kind is Kind.ACCEPTED for v in o.verdicts.values()) for o in outcomes
+            isinstance(o, Replied) and all(v.kind is Kind.ACCEPTED for v in o.verdicts.values()) for o in outcomes
         )
         if taken != len(messages):
             raise AssertionError(f"{len(messages)} mails were sent, {taken} were accepted")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from mailbatch.batch.collecting import ItemErrors, LastWords
-from mailbatch.batch.periodic_tasks import Upkeep
+from mailbatch.batch.periodic_tasks import PeriodicTasks
 from mailbatch.batch.stop import Stop
 from mailbatch.domain.errors import JobExecError, LockUnavailable, NotMigrated, RunFailed, StoreError
 from mailbatch.domain.run import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.ports.runs import Lock, Run, Runs, StatusBoard, Switch
+    from mailbatch.application.ports.runs import Lock, PauseStore, Run, Runs, StatusBoard
     from mailbatch.application.ports.system import Clock
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
@@ -64,7 +64,7 @@ class Job:
     name: str
     work: Callable[[Run], None]
     runs: Runs
-    switch: Switch
+    pause_store: PauseStore
     lock: Lock | None
     lock_ttl: float
     status: StatusBoard | None
@@ -91,7 +91,7 @@ class Job:
         began = self.clock.monotonic()
         try:
             self.ensure_migrated()
-            pause = self.switch.paused(self.name)
+            pause = self.pause_store.paused(self.name)
         except (StoreError, NotMigrated) as error:
             raise JobExecError(one_line(str(error))) from error
         if not self._may_start(pause, trigger):
@@ -235,7 +235,7 @@ def make_job(
         name=name,
         work=work,
         runs=parts.runs,
-        switch=parts.switch,
+        pause_store=parts.pause_store,
         lock=parts.lock(name) if lock else None,
         lock_ttl=parts.settings.lock_ttl,
         status=parts.status if lock else None,
@@ -276,7 +276,7 @@ class _Run:
         self._counts = Counts()
         self._elsewhere = Counts()
         self.first_errors: list[str] = []
-        self.upkeep = Upkeep()
+        self.upkeep = PeriodicTasks()
         self.stop = Stop(interrupted, self._lock_lost, self._timed_out)
         self.errors = ItemErrors(job.runs, run_id)
         self._guard = threading.Lock()
@@ -328,7 +328,7 @@ class _Run:
         self._job.runs.beat(self.id, self.total)
 
     def _look_for_pause(self) -> None:
-        if self._job.switch.paused(self._job.name) is Pause.ALL:
+        if self._job.pause_store.paused(self._job.name) is Pause.ALL:
             self.stop.tell(RunOutcome.PAUSED)
 
     def _listen(self) -> None:

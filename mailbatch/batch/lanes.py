@@ -10,7 +10,7 @@ import structlog
 
 from mailbatch.batch.collecting import ItemErrors, LastWords
 from mailbatch.batch.job import HEARTBEAT
-from mailbatch.batch.periodic_tasks import Upkeep
+from mailbatch.batch.periodic_tasks import PeriodicTasks
 from mailbatch.batch.stop import Stop
 from mailbatch.domain.errors import RunFailed
 from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger, one_line, public
@@ -72,7 +72,7 @@ class LaneRun:
     ) -> None:
         self.id = run_id
         self.counts = Counts()
-        self.upkeep = Upkeep()
+        self.upkeep = PeriodicTasks()
         self.stop = Stop(interrupted)
         self._lane = lane
         self._lanes = lanes

@@ -19,7 +19,7 @@ PATIENCE = 330.0
 """Seconds that the thread waits for the next try; what is due later waits for the next run, in whatever process."""
 
 
-class Courier:
+class OutboxWorker:
     """At most one thread that delivers what is in the outbox. What a crash leaves there goes after the next run."""
 
     def __init__(self, deliver: DeliverReports) -> None:
@@ -60,13 +60,13 @@ class Courier:
             return None
 
 
-_couriers: WeakKeyDictionary[Parts, Courier] = WeakKeyDictionary()
+_couriers: WeakKeyDictionary[Parts, OutboxWorker] = WeakKeyDictionary()
 
 
-def deliver_soon(parts: Parts) -> Courier | None:
+def deliver_soon(parts: Parts) -> OutboxWorker | None:
     """Deliver what waits in the outbox, beside whatever comes next; None if nobody wants reports."""
     if not parts.channels:
         return None
-    courier = _couriers.setdefault(parts, Courier(DeliverReports(parts.outbox, parts.channels)))
+    courier = _couriers.setdefault(parts, OutboxWorker(DeliverReports(parts.outbox, parts.channels)))
     courier.call()
     return courier

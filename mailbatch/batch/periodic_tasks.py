@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Upkeep:
+class PeriodicTasks:
     """Threads that renew, beat and show, until the ``with`` block ends.
 
     They are apart so that a database that hangs does not let the lock run out, nor a Redis that hangs the leases.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ChangeResult:
     """What became of one reservation that was to be changed.
 
     ``status`` is the one in which it is now, None if there is no such reservation. ``overdue`` says that it was left
@@ -35,7 +35,7 @@ class Changed:
     left: Mapping[Status, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, answers: Iterable[Answer]) -> Changed:
+    def of(cls, answers: Iterable[ChangeResult]) -> Changed:
         """Count ``answers``; what there is no more is not counted."""
         changed, left = 0, Counter[Status]()
         for answer in answers:

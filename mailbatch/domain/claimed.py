@@ -65,7 +65,7 @@ class Page:
 class DoubtsResolved:
     """What became of leases that ended. ``released`` had nothing on the wire; the others may have gone out.
 
-    ``doubtful`` names these others, each with an item index of the run that resolves them; ``set_aside`` likewise
+    ``doubtful`` names these others, each with an item index of the run that resolves them; ``quarantined`` likewise
     names those that failed because they kill whoever takes them.
     """
 
@@ -73,7 +73,7 @@ class DoubtsResolved:
     resent: int = 0
     held: int = 0
     doubtful: Sequence[tuple[int, UUID]] = ()
-    set_aside: Sequence[tuple[int, UUID]] = ()
+    quarantined: Sequence[tuple[int, UUID]] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ CRASHED = "crashed"
 """The outcome of an attempt whose sender died before anything of it was on the wire."""
 
 
-def set_aside_for(deaths: int) -> str:
+def quarantine_reason(deaths: int) -> str:
     """Why a mail fails that kills whoever takes it."""
     return f"set aside: {deaths} senders in a row died while they held it, the last of them with nothing else at hand"
 
@@ -86,7 +86,7 @@ def settle(
             return released(claim)
         case RelayFault(claim, relay, reason):
             return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,))
-        case Answered(claim, relay, verdicts):
+        case Replied(claim, relay, verdicts):
             together = {**earlier, **verdicts} if earlier else verdicts
             if all(v.kind is Kind.ACCEPTED for v in together.values()):
                 reply = next(iter(together.values())).reply

@@ -55,7 +55,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class Replied:
     """The dialogue for one mail went so far that it counts: a verdict for each recipient of its envelope."""
 
     claim: Claim
@@ -92,4 +92,4 @@ class NotSent:
     claim: Claim
 
 
-Outcome: TypeAlias = Answered | RelayFault | NotSent
+Outcome: TypeAlias = Replied | RelayFault | NotSent

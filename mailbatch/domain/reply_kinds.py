@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.outcome import Kind
 
 if TYPE_CHECKING:
-    from mailbatch.domain.outcome import Answered, Reply
+    from mailbatch.domain.outcome import Replied, Reply
 
 
 class Concern(StrEnum):
@@ -421,7 +421,7 @@ def repeats(reply: Reply, reason: str) -> bool:
     return _words(reason).endswith(_words(reply.text))
 
 
-def of_the_relay(answered: Answered) -> tuple[Reply, ReplyKind] | None:
+def of_the_relay(answered: Replied) -> tuple[Reply, ReplyKind] | None:
     """What the relay said of itself, if it took the mail for nobody and said such a thing to any recipient.
 
     A reply of a kind that ``holds`` goes before one of the relay's rate, and that before any other.

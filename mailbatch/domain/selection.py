@@ -10,10 +10,10 @@ from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import FINISHED, Status, line_problems, time_problems
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.domain.reservation import Status
 
 
@@ -52,7 +52,7 @@ class Selection:
         return self.since is not None or self.until is not None or self.run_id is not None
 
 
-def moment_of(row: Row, which: Selection) -> Any:
+def moment_of(row: Mapping[str, Any], which: Selection) -> Any:
     """The time by which ``row`` stands in a list of ``which``."""
     return row["finished_at"] if which.timed and row["status"] in FINISHED else row["created_at"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mailbatch.application.acting.bulk import Act
     from mailbatch.application.ports.operating import Actions
     from mailbatch.application.ports.stores import Interventions
-    from mailbatch.domain.change import Answer
+    from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.selection import Selection
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def noted(actions: Actions, caller: Caller, action: str, target: dict[str, Any])
 
 def do_noted(
     interventions: Interventions, actions: Actions, caller: Caller, act: Act, ids: Sequence[UUID]
-) -> list[Answer]:
+) -> list[ChangeResult]:
     """Do ``act`` to single reservations, whoever asks; return what became of each, in order, which is noted as well."""
     named = [str(own) for own in ids[:_IDS_NOTED]]
     target: dict[str, Any] = {"id": named[0]} if len(ids) == 1 else {"ids": named, "of": len(ids)}

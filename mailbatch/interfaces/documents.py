@@ -10,9 +10,9 @@ from mailbatch.domain.run import DEAD_AFTER, Pause, public
 
 if TYPE_CHECKING:
     from mailbatch.application.acting.stop_run import Stopping
-    from mailbatch.application.looking.inquire import Progress, Standing
+    from mailbatch.application.looking.inquire import JobStatus, Progress
     from mailbatch.application.ports.stores import Row
-    from mailbatch.domain.change import Answer
+    from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
 
 RUNNING, SILENT = "running", "silent"
@@ -33,7 +33,7 @@ def outcome_of(row: Row) -> str:
     return row["outcome"] or (SILENT if (row["silent"] or 0.0) > DEAD_AFTER else RUNNING)
 
 
-def of_standing(standing: Standing) -> dict[str, Any]:
+def of_standing(standing: JobStatus) -> dict[str, Any]:
     """How things stand."""
     census = standing.census
     return {
@@ -85,14 +85,14 @@ def of_relay(circuit: Circuit) -> dict[str, Any]:
     return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
 
 
-def of_answer(answer: Answer, aim: Status, verb: str | None = None) -> dict[str, Any]:
+def of_answer(answer: ChangeResult, aim: Status, verb: str | None = None) -> dict[str, Any]:
     """What became of a reservation that was to come into the state ``aim``."""
     status = answer.status.value if answer.status else None
     told = said(answer, aim, verb)
     return {"id": answer.reservation_id, "done": answer.status is aim, "status": status, "answer": told}
 
 
-def said(answer: Answer, aim: Status, verb: str | None = None) -> str:
+def said(answer: ChangeResult, aim: Status, verb: str | None = None) -> str:
     """The same in words. ``verb``: what it is called, if there are several ways into that state."""
     verb = verb or _VERBS[aim]
     if answer.changed:

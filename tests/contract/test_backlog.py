@@ -16,7 +16,7 @@ from mailbatch.domain.claimed import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
@@ -130,7 +130,7 @@ def claim_one(world) -> tuple[UUID, Claim]:
 
 def outcome(claim: Claim, *verdicts: Verdict, attempts: int = 0, on_doubt: OnDoubt = OnDoubt.RESEND) -> Settlement:
     answers = {f"to{i}@example.org": v for i, v in enumerate(verdicts)}
-    answered = Answered(claim, "relay:25", answers)
+    answered = Replied(claim, "relay:25", answers)
     return settle(answered, attempts=attempts, earlier={}, retry=RETRY, on_doubt=on_doubt, jitter=0.5)
 
 
@@ -222,7 +222,7 @@ def test_a_group_is_settled_and_the_next_one_claimed_together(world):
     page = world.backlog.claim(run, 0, None, 1)
     done = page.claimed[0].claim
     stale = Claim(second, 7)
-    held, following = world.backlog.turn_over(run, 0, [outcome(done, YES), outcome(stale, YES)], page.cursor, 1)
+    held, following = world.backlog.settle_and_claim(run, 0, [outcome(done, YES), outcome(stale, YES)], page.cursor, 1)
     assert held == {done}
     assert [(one.claim.reservation_id, one.index) for one in following.claimed] == [(second, 2)]
     assert (world.row(first).status, world.row(second).status) == (Status.SENT, Status.SENDING)
@@ -232,7 +232,7 @@ def test_what_cannot_be_claimed_for_is_not_settled_either(sql):
     mail, _ = sql.reserve(due=-9), sql.reserve(due=-8)
     run, claim = claim_one(sql)
     with pytest.raises(StoreError, match="has no row in batch_runs"):
-        sql.backlog.turn_over(uuid4(), 0, [outcome(claim, YES)], None, 1)
+        sql.backlog.settle_and_claim(uuid4(), 0, [outcome(claim, YES)], None, 1)
     assert sql.row(mail).status == "sending"
     assert sql.backlog.settle(run, 0, [outcome(claim, YES)]) == {claim}
 
@@ -333,7 +333,7 @@ def test_groups_that_are_put_back_are_passed_over_and_the_others_are_claimed(wor
     without = Without(frozenset({"letter"}), frozenset({"sale"}))
     page = world.backlog.claim(run, 0, None, 2, without)
     assert [c.claim.reservation_id for c in page.claimed] == others[:2]
-    _, page = world.backlog.turn_over(run, 0, [], page.cursor, 9, without)
+    _, page = world.backlog.settle_and_claim(run, 0, [], page.cursor, 9, without)
     assert [c.claim.reservation_id for c in page.claimed] == others[2:]
     assert [c.mail.tag for c in page.claimed] == ["reset", None]
     page = world.backlog.claim(run, 0, None, 9)
@@ -346,11 +346,11 @@ def test_claims_whose_answer_was_lost_are_given_back_and_what_is_held_or_another
     mine = {world.backlog.claim(run, 0, None, 1).claimed[0].claim}
     world.backlog.claim(run, 0, None, 1)  # of which nobody heard
     world.backlog.claim(run, 1, None, 1)
-    assert world.backlog.give_up_strays(run, 0, mine) == 1
+    assert world.backlog.release_orphans(run, 0, mine) == 1
     assert [world.row(mail).status for mail in (held, stray, elsewhere)] == ["sending", "pending", "sending"]
     row = world.row(stray)
     assert (row.lease_until, row.wire_at, row.attempts) == (None, None, 0)
-    assert world.backlog.give_up_strays(run, 0, mine) == 0
+    assert world.backlog.release_orphans(run, 0, mine) == 0
 
 
 def test_a_lease_that_ended_before_the_wire_goes_back_untouched(world):
@@ -385,10 +385,10 @@ def four_lives(world):
 def dies(world, mail: UUID, *, alone: bool = False, on_wire: bool = True) -> DoubtsResolved:
     """Somebody takes the mail and dies of it; the next run judges the claim."""
     run = world.run()
-    page = world.backlog.claim_alone(run, 0) if alone else world.backlog.claim(run, 0, None, 5)
+    page = world.backlog.claim_isolated(run, 0) if alone else world.backlog.claim(run, 0, None, 5)
     assert [one.claim.reservation_id for one in page.claimed] == [mail]
     if alone and on_wire:
-        world.backlog.intend(run, [page.claimed[0].claim])
+        world.backlog.commit_intent(run, [page.claimed[0].claim])
     if not alone and not on_wire:
         world.forget_wire(mail)
     world.end_lease(mail)
@@ -405,10 +405,10 @@ def test_a_mail_with_which_two_senders_died_in_a_row_is_passed_over_and_goes_alo
     page = world.backlog.claim(world.run(), 0, None, 5)
     assert (page.claimed, page.left) == ([], True)
     run = world.run()
-    [alone] = world.backlog.claim_alone(run, 0).claimed
+    [alone] = world.backlog.claim_isolated(run, 0).claimed
     assert alone.claim.reservation_id == mail
     assert world.row(mail).wire_at is None
-    assert world.backlog.claim_alone(run, 0).claimed == []
+    assert world.backlog.claim_isolated(run, 0).claimed == []
     assert world.backlog.settle(run, 0, [outcome(alone.claim, YES)]) == {alone.claim}
     assert world.row(mail).status == Status.SENT
 
@@ -422,7 +422,7 @@ def test_of_those_that_go_alone_the_one_with_which_fewer_senders_died_goes_first
     for _ in range(2):
         dies(world, bystander, on_wire=False)
     run = world.run()
-    order = [world.backlog.claim_alone(run, 0).claimed[0].claim.reservation_id for _ in range(2)]
+    order = [world.backlog.claim_isolated(run, 0).claimed[0].claim.reservation_id for _ in range(2)]
     assert order == [bystander, poison]
 
 
@@ -446,7 +446,7 @@ def test_a_poison_mail_that_may_have_been_on_the_wire_each_time_ends_in_doubt(wo
     dies(world, mail)
     resolved = dies(world, mail, alone=True)
     assert (resolved.held, world.row(mail).status, world.row(mail).attempts) == (1, Status.IN_DOUBT, 3)
-    assert world.backlog.claim_alone(world.run(), 0).claimed == []
+    assert world.backlog.claim_isolated(world.run(), 0).claimed == []
 
 
 def test_a_poison_mail_that_kills_before_the_wire_fails_and_says_why(world):
@@ -455,9 +455,9 @@ def test_a_poison_mail_that_kills_before_the_wire_fails_and_says_why(world):
     resolved = dies(world, mail, on_wire=False)
     assert (resolved.released, world.row(mail).attempts) == (1, 0)  # it may have been another's fault
     resolved = dies(world, mail, alone=True, on_wire=False)
-    assert (resolved.released, list(resolved.set_aside)) == (0, [(1, mail)])
+    assert (resolved.released, list(resolved.quarantined)) == (0, [(1, mail)])
     assert (world.row(mail).status, world.row(mail).attempts) == (Status.FAILED, 1)
-    assert world.backlog.claim_alone(world.run(), 0).claimed == []
+    assert world.backlog.claim_isolated(world.run(), 0).claimed == []
 
 
 def test_each_death_of_a_sender_is_an_attempt_that_show_tells(sql):
@@ -526,10 +526,10 @@ def test_a_strict_claim_is_on_the_wire_only_once_it_is_intended(world):
     run = world.run()
     first, second = (one.claim for one in world.backlog.claim(run, 0, None, 2).claimed)
     assert [world.row(mail).wire_at for mail in (intended, begun)] == [None, None]
-    assert world.backlog.intend(run, [first]) == {first}
+    assert world.backlog.commit_intent(run, [first]) == {first}
     world.end_lease(intended)
     world.end_lease(begun)
-    assert world.backlog.intend(run, [second]) == set()
+    assert world.backlog.commit_intent(run, [second]) == set()
     resolved = world.backlog.resolve_doubts(world.run(), OnDoubt.HOLD, 10)
     assert (resolved.released, resolved.held) == (1, 1)
     assert (world.row(intended).status, world.row(begun).status) == (Status.IN_DOUBT, Status.PENDING)
@@ -539,12 +539,12 @@ def test_nothing_is_intended_that_does_not_hold_or_in_a_run_that_must_stop(world
     world = strict(world)
     mail = world.reserve()
     run, claim = claim_one(world)
-    assert world.backlog.intend(run, [Claim(mail, claim.claim_no + 1)]) == set()
+    assert world.backlog.commit_intent(run, [Claim(mail, claim.claim_no + 1)]) == set()
     world.tell_to_stop(run)
-    assert world.backlog.intend(run, [claim]) == set()
+    assert world.backlog.commit_intent(run, [claim]) == set()
     assert world.row(mail).wire_at is None
     assert world.backlog.settle(run, 0, [released(claim)]) == {claim}
-    assert world.backlog.intend(run, [claim]) == set()
+    assert world.backlog.commit_intent(run, [claim]) == set()
 
 
 def test_renewal_prolongs_this_lanes_leases_and_revives_none(world):

@@ -14,7 +14,7 @@ from support.backlogs import reserve, states
 from mailbatch.application.acting import bulk
 from mailbatch.application.acting.bulk import STATES, Act, DoBulk, DoEach, Preview, PreviewBulk
 from mailbatch.application.acting.purge import Purge
-from mailbatch.domain.change import Answer
+from mailbatch.domain.change import ChangeResult
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.selection import Selection
@@ -162,7 +162,7 @@ def test_single_mails_are_changed_in_their_states_only(act: Act, engine: Engine,
         (own,) = put(database_url, status)
         fits = status in STATES[act]
         first, second, again = DoEach(SqlInterventions(engine))(act, [nobody, own, own])
-        assert first == Answer(nobody, changed=False, status=None)
+        assert first == ChangeResult(nobody, changed=False, status=None)
         assert second.changed is fits
         assert second.status is (ENDS.get(act, status) if fits else status)
         assert again == second
@@ -178,7 +178,7 @@ def test_what_has_expired_is_not_requeued_and_counts_as_left(status: Status, eng
     put(database_url, status, expires_at=future)
     put(database_url, status)
     [answer] = DoEach(SqlInterventions(engine))(Act.REQUEUE, late)
-    assert answer == Answer(late[0], changed=False, status=status, overdue=True)
+    assert answer == ChangeResult(late[0], changed=False, status=status, overdue=True)
     done = DoBulk(SqlReservations(engine), SqlInterventions(engine))(Act.REQUEUE, Selection(status=status))
     assert (done.changed, done.left) == (2, {status: 1})
     [pending] = DoEach(SqlInterventions(engine))(Act.CANCEL, late)

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.ports.stores import Stored
-from mailbatch.domain.change import Answer
+from mailbatch.domain.change import ChangeResult
 from mailbatch.domain.errors import KeyConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status
 from mailbatch.domain.retry import RetryPolicy
@@ -225,12 +225,12 @@ def test_a_pending_reservation_is_cancelled_and_others_are_told_apart(store, des
     pending, sending = add(store).reservation_id, in_state(engine, store, Status.SENDING)
     sent, unknown = in_state(engine, store, Status.SENT), uuid4()
     assert desk.cancel([pending, sending, sent, unknown]) == [
-        Answer(pending, changed=True, status=Status.CANCELLED),
-        Answer(sending, changed=False, status=Status.SENDING),
-        Answer(sent, changed=False, status=Status.SENT),
-        Answer(unknown, changed=False, status=None),
+        ChangeResult(pending, changed=True, status=Status.CANCELLED),
+        ChangeResult(sending, changed=False, status=Status.SENDING),
+        ChangeResult(sent, changed=False, status=Status.SENT),
+        ChangeResult(unknown, changed=False, status=None),
     ]
-    assert desk.cancel([pending]) == [Answer(pending, changed=False, status=Status.CANCELLED)]
+    assert desk.cancel([pending]) == [ChangeResult(pending, changed=False, status=Status.CANCELLED)]
     assert store.get(pending)["finished_at"] is not None
 
 
@@ -262,7 +262,7 @@ def test_a_requeued_reservation_is_due_now_with_all_its_attempts_before_it(store
         engine, store, status, attempts=5, last_error="550 no", finished_at=now(), wire_at=now(), verdicts=verdicts
     )
     change(engine, reservation_id, scheduled_at=now(-86400))
-    assert desk.requeue([reservation_id]) == [Answer(reservation_id, changed=True, status=Status.PENDING)]
+    assert desk.requeue([reservation_id]) == [ChangeResult(reservation_id, changed=True, status=Status.PENDING)]
     row = store.get(reservation_id)
     assert row["status"] == "pending"
     assert row["attempts"] == 0
@@ -286,12 +286,12 @@ def test_what_was_cancelled_before_its_time_keeps_its_time(store, desk):
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING, Status.SENT, Status.EXPIRED])
 def test_other_states_are_not_requeued(store, desk, engine, status):
     reservation_id = in_state(engine, store, status)
-    assert desk.requeue([reservation_id]) == [Answer(reservation_id, changed=False, status=status)]
+    assert desk.requeue([reservation_id]) == [ChangeResult(reservation_id, changed=False, status=status)]
 
 
 def test_what_has_expired_meanwhile_is_left_alone_and_says_so(store, desk, engine):
     reservation_id = in_state(engine, store, Status.FAILED, expires_at=now(-1))
-    answer = Answer(reservation_id, changed=False, status=Status.FAILED, overdue=True)
+    answer = ChangeResult(reservation_id, changed=False, status=Status.FAILED, overdue=True)
     assert desk.requeue([reservation_id]) == [answer]
     changed = desk.requeue_all(Status.FAILED)
     assert (changed.changed, changed.left) == (0, {Status.FAILED: 1})
@@ -324,11 +324,11 @@ def test_what_one_run_failed_is_requeued_if_it_is_failed_still(store, desk, engi
 
 def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, desk, engine):
     doubt, failed = in_state(engine, store, Status.IN_DOUBT), in_state(engine, store, Status.FAILED)
-    assert desk.resolve([doubt]) == [Answer(doubt, changed=True, status=Status.SENT)]
+    assert desk.resolve([doubt]) == [ChangeResult(doubt, changed=True, status=Status.SENT)]
     row = store.get(doubt)
     assert row["sent_at"] is not None
     assert row["finished_at"] is not None
-    assert desk.resolve([failed]) == [Answer(failed, changed=False, status=Status.FAILED)]
+    assert desk.resolve([failed]) == [ChangeResult(failed, changed=False, status=Status.FAILED)]
 
 
 # --- purging and counting ---

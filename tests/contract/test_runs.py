@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from support.fake_stores import FakeRuns
 
 from mailbatch.domain.lifecycle import OnDoubt, settle, uncomposable
-from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
 from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -140,7 +140,7 @@ def test_a_killed_runs_counts_and_errors_are_what_it_did_and_not_its_last_word(e
         Verdict(Kind.DEFERRED, Reply(451, "4.7.1 later")),
     ]
     claimed = backlog.claim(dead, 0, None, 5).claimed
-    answers = [Answered(c.claim, "relay:25", {"to@example.org": v}) for c, v in zip(claimed, said, strict=True)]
+    answers = [Replied(c.claim, "relay:25", {"to@example.org": v}) for c, v in zip(claimed, said, strict=True)]
     given = {"attempts": 0, "earlier": {}, "retry": retry, "on_doubt": OnDoubt.HOLD, "jitter": 0.5}
     backlog.settle(dead, 0, [settle(answer, **given) for answer in answers])
     backlog.resolve_doubts(dead, OnDoubt.HOLD, 10)

@@ -11,7 +11,7 @@ from support import smtpfault
 from support.fakes import FakeTransport, answered, relay_fault
 from support.mails import always, by_claim, kinds, message
 
-from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -48,7 +48,7 @@ def scripted(message):
     verdicts = {"refuse": Verdict(Kind.REJECTED, REFUSED), "defer": Verdict(Kind.DEFERRED, DEFERRED)}
     accepted = Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 queued"))
     pairs = zip(message.envelope.recipients, names, strict=True)
-    return Answered(message.claim, "fake:25", {to: verdicts.get(name, accepted) for to, name in pairs})
+    return Replied(message.claim, "fake:25", {to: verdicts.get(name, accepted) for to, name in pairs})
 
 
 def dot(session):
@@ -80,7 +80,7 @@ def world(request):
 
 def _said(message):
     outcome = scripted(message)
-    return {verdict.kind for verdict in outcome.verdicts.values()} if isinstance(outcome, Answered) else set()
+    return {verdict.kind for verdict in outcome.verdicts.values()} if isinstance(outcome, Replied) else set()
 
 
 def send(world, messages, permit=always):
@@ -96,7 +96,7 @@ def test_each_message_has_one_outcome(world):
     messages = [message(f"{name}@example.org") for name in names]
     outcomes = send(world, messages)
     assert outcomes.keys() == {m.claim for m in messages}
-    accepted = sum(isinstance(o, Answered) and Kind.ACCEPTED in kinds(o).values() for o in outcomes.values())
+    accepted = sum(isinstance(o, Replied) and Kind.ACCEPTED in kinds(o).values() for o in outcomes.values())
     assert accepted <= world.taken()
     assert accepted == world.taken() == 5 or not world.alone
 
@@ -164,7 +164,7 @@ def test_a_permit_withdrawn_in_the_middle_stops_what_is_not_yet_on_the_wire(worl
         outcomes[outcome.claim] = outcome
         if len(outcomes) == 10:
             stop.set()
-    answered = sum(isinstance(o, Answered) for o in outcomes.values())
+    answered = sum(isinstance(o, Replied) for o in outcomes.values())
     assert outcomes.keys() == {m.claim for m in messages}
     assert 10 <= answered <= 10 + world.held
     assert world.taken() == answered
@@ -174,12 +174,12 @@ def test_the_last_look_is_asked_once_for_each_mail_before_it_is_taken(world):
     messages = [message(f"{name}@example.org") for name in ["ann", "vanish"] * 5]
     looked = []
 
-    def last_look(claims):
+    def commit_intent(claims):
         assert world.taken() <= len(looked)
         looked.extend(claims)
         return set(claims)
 
-    outcomes = by_claim(world.strict.send(messages, always, last_look))
+    outcomes = by_claim(world.strict.send(messages, always, commit_intent))
     assert sorted(looked, key=str) == sorted((m.claim for m in messages), key=str)
     said = [kinds(outcomes[m.claim]).popitem()[1] for m in messages]
     assert said == [Kind.ACCEPTED, Kind.NO_VERDICT] * 5
@@ -189,7 +189,7 @@ def test_what_the_last_look_does_not_answer_is_not_sent(world):
     messages = [message() for _ in range(6)]
     wanted = {m.claim for m in messages[:3]}
     outcomes = by_claim(world.strict.send(messages, always, wanted.intersection))
-    sent = {claim for claim, outcome in outcomes.items() if isinstance(outcome, Answered)}
+    sent = {claim for claim, outcome in outcomes.items() if isinstance(outcome, Replied)}
     assert sent == wanted
     assert [outcomes[m.claim] for m in messages[3:]] == [NotSent(m.claim) for m in messages[3:]]
     assert world.taken() == 3

@@ -17,9 +17,9 @@ from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.health_query import SqlPulse
+from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.reports import SqlReports
-from mailbatch.infrastructure.db.runs import SqlRuns, SqlSwitch
+from mailbatch.infrastructure.db.runs import SqlPauseStore, SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
@@ -53,9 +53,9 @@ class World:
     @property
     def watch(self) -> Watch:
         return Watch(
-            pulse=SqlPulse(self.engine),
+            pulse=SqlHealthQuery(self.engine),
             runs=SqlRuns(self.engine),
-            switch=SqlSwitch(self.engine),
+            pause_store=SqlPauseStore(self.engine),
             driver=self.driver,
             circuits=SqlCircuits(self.engine),
             relay=RELAY,
@@ -124,7 +124,7 @@ def test_mail_that_is_late_for_less_than_two_intervals_is_no_finding(world):
 @pytest.mark.parametrize("pause", [Pause.TICKS, Pause.ALL])
 def test_a_pause_is_no_missing_run(world, pause):
     world.mail(due=700)
-    SqlSwitch(world.engine).set(JOB, pause)
+    SqlPauseStore(world.engine).set(JOB, pause)
     assert world.names() == []
 
 
@@ -202,9 +202,9 @@ def test_a_tick_that_is_late_is_an_error_only_where_nobody_else_starts_runs(worl
         world.run(beat=run, outcome="completed", finished_at=now(-run))
     [found] = world.watch(JOB)
     assert (found.name, found.level) == ("no_tick", level)
-    SqlSwitch(world.engine).set(JOB, Pause.TICKS)
+    SqlPauseStore(world.engine).set(JOB, Pause.TICKS)
     assert world.names() == []
-    SqlSwitch(world.engine).set(JOB, Pause.NONE)
+    SqlPauseStore(world.engine).set(JOB, Pause.NONE)
     assert world.names() == [], "a pause has ended, and beat is only about to see it"
 
 
@@ -305,11 +305,11 @@ def test_every_number_of_what_is_due_means_the_same(world):
     """A mail whose time has passed is due no more, but it has waited for a run that never came."""
     world.mail(due=700, expires_at=now(-600))
     world.mail(due=50, priority=4)
-    census, vitals = SqlReports(world.engine).census(), SqlPulse(world.engine).vitals(JOB, 0.0)
+    census, health = SqlReports(world.engine).census(), SqlHealthQuery(world.engine).health(JOB, 0.0)
     assert (census.due, census.under_way) == (1, 0)
     assert 49 < census.oldest_due_seconds < 60
-    assert 49 < vitals.oldest_due < 60
-    assert 699 < vitals.oldest_waiting < 710
+    assert 49 < health.oldest_due < 60
+    assert 699 < health.oldest_waiting < 710
     [found] = world.watch(JOB)
     assert (found.name, found.level) == ("no_run", Level.ERROR)
     world.change(mail_reservations, priority=0, expires_at=now(-10))

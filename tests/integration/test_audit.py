@@ -126,7 +126,7 @@ class Busy:
     def take(self) -> None:
         self._other.execute("BEGIN IMMEDIATE")
 
-    def let_go(self) -> None:
+    def discard(self) -> None:
         self._other.execute("ROLLBACK")
         self._other.close()
 
@@ -158,7 +158,7 @@ class FreedByRefusals(logging.Handler):
         assert "kept, and tried again" in record.getMessage()
         self._busy.refusals += 1
         if self._busy.refusals == 3:
-            self._busy.let_go()
+            self._busy.discard()
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ def test_a_note_that_is_never_taken_says_begun_and_the_log_says_the_rest(
     monkeypatch.setattr(audit_log, "KEPT_FOR", 0.2)
     with actions_of(sqlite_url, monkeypatch) as actions, noted(actions, Somebody(), "cancel", {"tag": "x"}):
         busy.take()
-    busy.let_go()
+    busy.discard()
     assert noted_of(sqlite_url) == [("cli", "begun", None, {"tag": "x"})]
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert "the list of actions says `begun` of cancel {'tag': 'x'} by cli:ann, which is done: database" in line
@@ -220,7 +220,7 @@ def test_a_command_that_cannot_be_noted_does_nothing_and_says_so(
     own = put(sqlite_url, Status.PENDING)
     busy.take()
     code, _, err = say(*(word.format(own=own) for word in command))
-    busy.let_go()
+    busy.discard()
     assert code == 1
     assert "database is locked" in err
     assert states(sqlite_url) == {"pending": 1}
@@ -243,7 +243,7 @@ def test_a_command_says_on_stderr_what_could_not_be_noted(
     monkeypatch.setattr(SqlActions, "end", taken_meanwhile)
     own = put(sqlite_url, Status.PENDING)
     assert say("cancel", str(own))[0] == 0
-    busy.let_go()
+    busy.discard()
     with database(sqlite_url) as connection:
         assert connection.scalar(sa.select(mail_reservations.c.status)) == "cancelled"
     assert noted_of(sqlite_url)[0][1] == "begun"

@@ -575,7 +575,7 @@ def test_whatever_a_browser_is_refused_is_a_page(api, monkeypatch):
     def broken(*_):
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(type(api.parts.switch), "paused", broken)
+    monkeypatch.setattr(type(api.parts.pause_store), "paused", broken)
     cases = {
         "/nonsense": 404, "/reservations/": 404, "/static/nothing.css": 404, "/runs/x/y/z": 404, "/schedule/pause": 405,
         "/logout": 405, "/schedule": 500,

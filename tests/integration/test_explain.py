@@ -81,7 +81,7 @@ def test_what_was_put_off_tells_the_relays_words(world):
 
 @pytest.mark.parametrize(("pause", "what"), [(Pause.TICKS, "the ticks"), (Pause.ALL, "all sending")])
 def test_a_pause(world, pause, what):
-    world.parts.switch.set("send-all", pause)
+    world.parts.pause_store.set("send-all", pause)
     told = world.explain(world.mail())
     assert (told.reason, told.sentence) == ("paused", f"It is due, but an operator has paused {what}.")
     assert "resume" in told.advice

@@ -21,7 +21,7 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Counts, ItemError, Trigger
 from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.actions import SqlActions
-from mailbatch.infrastructure.db.idempotency import LEFT, SqlAnswers
+from mailbatch.infrastructure.db.idempotency import LEFT, SqlIdempotencyKeys
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.selecting import Look
@@ -194,7 +194,7 @@ def test_while_a_request_is_worked_on_its_key_waits_and_what_was_left_may_begin_
 
 
 def test_reserving_needs_no_second_transaction_for_its_answer(api, monkeypatch):
-    class CutOff(SqlAnswers):
+    class CutOff(SqlIdempotencyKeys):
         def finish(self, key, owner, status, answer):
             raise StoreError("the process died here", transient=True)
 
@@ -222,7 +222,7 @@ def test_an_answer_is_remembered_only_with_what_it_tells_of(api):
 def test_who_was_slow_and_taken_for_left_reserves_nothing_beside_its_twin(api, monkeypatch):
     twins = []
 
-    class Slow(SqlAnswers):
+    class Slow(SqlIdempotencyKeys):
         def begin(self, *asked):
             begun = super().begin(*asked)
             if not twins:

@@ -15,7 +15,7 @@ from mailbatch.batch.send_all import NAME, send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.domain.run import Pause, RunOutcome, RunReport, Trigger
-from mailbatch.infrastructure.db.runs import SqlSwitch
+from mailbatch.infrastructure.db.runs import SqlPauseStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ def parts(database_url: str, relay: Relay) -> Iterator[Parts]:
     made.close()
 
 
-class Looks(SqlSwitch):
+class Looks(SqlPauseStore):
     """The pause as it is stored, and what was seen of it."""
 
     seen: ClassVar[list[Pause]] = []
@@ -81,7 +81,7 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 ) -> None:
     """Beat's guards have let the tick through, and no run looks whether it is to stop."""
     monkeypatch.setattr(job, "PAUSE_POLL", 3600)
-    parts.switch.set(NAME, pause)
+    parts.pause_store.set(NAME, pause)
     assert run(parts, trigger).outcome is RunOutcome.PAUSED
     assert states(database_url) == {"pending": MAILS}
     assert relay.accepted() == []
@@ -89,7 +89,7 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 
 @pytest.mark.parametrize("trigger", [Trigger.MANUAL, Trigger.API])
 def test_a_pause_of_the_ticks_is_none_for_calls_by_hand(trigger: Trigger, parts: Parts, database_url: str) -> None:
-    parts.switch.set(NAME, Pause.TICKS)
+    parts.pause_store.set(NAME, Pause.TICKS)
     assert run(parts, trigger).outcome is RunOutcome.COMPLETED
     assert states(database_url) == {"sent": MAILS}
 
@@ -104,7 +104,7 @@ def test_a_run_in_progress_stops_although_it_was_allowed_to_start(
     thread = threading.Thread(target=run, args=(parts, trigger), daemon=True)
     thread.start()
     relay.wait_held()
-    parts.switch.set(NAME, Pause.ALL)
+    parts.pause_store.set(NAME, Pause.ALL)
     looks.wait_for(Pause.ALL)
     relay.release()
     thread.join(30)
@@ -119,7 +119,7 @@ def test_a_run_in_progress_does_not_mind_a_pause_of_the_ticks(
     thread = threading.Thread(target=run, args=(parts, Trigger.BEAT), daemon=True)
     thread.start()
     relay.wait_held()
-    parts.switch.set(NAME, Pause.TICKS)
+    parts.pause_store.set(NAME, Pause.TICKS)
     looks.wait_for(Pause.TICKS)
     relay.release()
     thread.join(30)

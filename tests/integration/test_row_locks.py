@@ -13,7 +13,7 @@ from support.waiting import wait_until
 from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Answered, Kind, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -57,7 +57,7 @@ def test_a_late_verdict_and_a_requeue_of_the_same_mails_do_not_lock_each_other_o
     first, middle, last = in_doubt(engine, 3)
     verdicts = [
         settle(
-            Answered(Claim(i, 1), "relay:25", _YES),
+            Replied(Claim(i, 1), "relay:25", _YES),
             attempts=1,
             earlier={},
             retry=retry,

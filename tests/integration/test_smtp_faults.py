@@ -24,7 +24,7 @@ from support.smtpfault import (
     silence,
 )
 
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -278,7 +278,7 @@ def test_a_failure_to_reset_ends_the_connection_without_harm():
 def test_a_fresh_connection_that_ends_is_not_tried_for_ever():
     with FaultServer({"mail": [None, drop, drop]}) as server:
         outcomes = list(SmtpTransport(relay_of(server), connections=1).send([message(), message()], always))
-    assert [type(outcome) for outcome in outcomes] == [Answered, RelayFault]
+    assert [type(outcome) for outcome in outcomes] == [Replied, RelayFault]
     assert len(server.sessions) == 2
 
 

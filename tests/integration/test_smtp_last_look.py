@@ -22,10 +22,10 @@ def mode(request, monkeypatch):
     return request.param
 
 
-def send(server, messages, last_look, **settings):
+def send(server, messages, commit_intent, **settings):
     relay = SmtpRelay(host="127.0.0.1", port=server.port, timeout=10, data_timeout=10)
     transport = SmtpTransport(relay, window=1, **settings)
-    return by_claim(transport.send(messages, always, last_look))
+    return by_claim(transport.send(messages, always, commit_intent))
 
 
 def bodies_in(server):
@@ -37,7 +37,7 @@ def bodies_in(server):
 def test_at_the_last_look_the_relay_has_the_body_and_not_its_end(connections):
     looked = []
 
-    def last_look(claims):
+    def commit_intent(claims):
         wait_until(lambda: bodies_in(server) >= len(claims), 10, "the relay has read the body")
         assert not [a for a in server.journal for claim in claims if str(claim.reservation_id).encode() in a.data]
         looked.extend(claims)
@@ -45,7 +45,7 @@ def test_at_the_last_look_the_relay_has_the_body_and_not_its_end(connections):
 
     messages = [message(body=BODY) for _ in range(8)]
     with FaultServer() as server:
-        outcomes = send(server, messages, last_look, connections=connections)
+        outcomes = send(server, messages, commit_intent, connections=connections)
     assert sorted(looked, key=str) == sorted((m.claim for m in messages), key=str)
     assert all(kinds(outcome) == {"ann@example.org": Kind.ACCEPTED} for outcome in outcomes.values())
     assert sorted(a.data for a in server.journal) == sorted(m.data for m in messages)
@@ -66,7 +66,7 @@ def test_what_it_does_not_answer_is_withdrawn():
 
 @pytest.mark.parametrize("how", [drop, reset, say("421 4.3.2 closing"), say("250 2.0.0 queued")])
 def test_a_relay_lost_before_the_last_look_is_over_took_nothing(how):
-    def last_look(claims):
+    def commit_intent(claims):
         wait_until(
             lambda: any(session.said for session in server.sessions) or not server.open_sessions,
             10,
@@ -76,7 +76,7 @@ def test_a_relay_lost_before_the_last_look_is_over_took_nothing(how):
 
     one = message(body=BODY)
     with FaultServer({"body": [after_reading(len(one.data), how)]}) as server:
-        outcome = send(server, [one], last_look)[one.claim]
+        outcome = send(server, [one], commit_intent)[one.claim]
     assert isinstance(outcome, RelayFault), outcome
     assert server.journal == []
 
@@ -98,11 +98,11 @@ def test_a_mail_that_is_refused_before_its_body_needs_no_look():
 
 
 def test_an_error_of_the_last_look_ends_the_stream_with_nothing_taken():
-    def last_look(claims):
+    def commit_intent(claims):
         raise RuntimeError("the database is gone")
 
     with FaultServer() as server:
         with pytest.raises(RuntimeError, match="the database is gone"):
-            send(server, [message(body=BODY)], last_look)
+            send(server, [message(body=BODY)], commit_intent)
         server.wait_for(lambda: server.open_sessions == 0)
     assert server.journal == []

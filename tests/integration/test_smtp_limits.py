@@ -11,8 +11,8 @@ from support.fakes import FakeRelayMemory
 from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, raw, say
 
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
-from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION, Manners
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION, RelayCapabilities
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -32,7 +32,7 @@ def transport_to(server, **settings):
 
 def all_accepted(outcomes, messages, server):
     assert outcomes.keys() == {m.claim for m in messages}
-    assert [o for o in outcomes.values() if not isinstance(o, Answered)] == []
+    assert [o for o in outcomes.values() if not isinstance(o, Replied)] == []
     assert {kind for o in outcomes.values() for kind in kinds(o).values()} == {Kind.ACCEPTED}
     assert sorted(a.data for a in server.journal) == sorted(m.data for m in messages)
 
@@ -66,11 +66,11 @@ def after(most, action):
 def test_a_relay_that_takes_so_many_mails_on_a_connection_gets_no_more(mode, step, most, stays, reply):
     messages = [message() for _ in range(60)]
     action = raw(f"{reply}\r\n".encode()) if stays else part(reply)
-    manners = Manners()
+    capabilities = RelayCapabilities()
     with FaultServer({step: after(most, action)}, extensions=smtpfault.OFFERS[mode]) as server:
-        outcomes = by_claim(transport_to(server, connections=4, manners=manners).send(messages, always))
+        outcomes = by_claim(transport_to(server, connections=4, capabilities=capabilities).send(messages, always))
     all_accepted(outcomes, messages, server)
-    assert manners.mails_per_connection == most
+    assert capabilities.mails_per_connection == most
     # Each of the connections that were open when it was learned may have carried too many: the one that is refused, and
     # what was sent before that reply (with PIPELINING the next MAIL goes with the body, with BDAT up to 32 mails).
     wasted = 4 * {"DATA": 1, "PIPELINING": 2, "BDAT": 32}[mode]
@@ -84,11 +84,15 @@ def test_the_limit_is_known_to_the_next_process(mode, reply):
     with FaultServer({"mail": after(3, part(reply))}, extensions=smtpfault.OFFERS[mode]) as server:
         first = [message() for _ in range(12)]
         outcomes = by_claim(
-            transport_to(server, connections=2, manners=Manners(memory=lambda: memory)).send(first, always)
+            transport_to(server, connections=2, capabilities=RelayCapabilities(memory=lambda: memory)).send(
+                first, always
+            )
         )
         before = server.verbs.count("MAIL")
         then = [message() for _ in range(12)]
-        outcomes |= by_claim(transport_to(server, manners=Manners(memory=lambda: memory)).send(then, always))
+        outcomes |= by_claim(
+            transport_to(server, capabilities=RelayCapabilities(memory=lambda: memory)).send(then, always)
+        )
     all_accepted(outcomes, [*first, *then], server)
     assert server.verbs.count("MAIL") - before == 12
     assert memory.habits.mails == 3
@@ -97,11 +101,11 @@ def test_the_limit_is_known_to_the_next_process(mode, reply):
 @pytest.mark.parametrize("mode", ["DATA", "PIPELINING"])
 def test_a_relay_that_hangs_up_after_so_many_mails_without_a_word_is_understood(mode):
     messages = [message() for _ in range(60)]
-    manners = Manners()
+    capabilities = RelayCapabilities()
     with FaultServer({"mail": after(5, drop)}, extensions=smtpfault.OFFERS[mode]) as server:
-        outcomes = by_claim(transport_to(server, connections=2, manners=manners).send(messages, always))
+        outcomes = by_claim(transport_to(server, connections=2, capabilities=capabilities).send(messages, always))
     all_accepted(outcomes, messages, server)
-    assert manners.mails_per_connection == 5
+    assert capabilities.mails_per_connection == 5
 
 
 class Door:

@@ -15,7 +15,7 @@ from support.smtpfault import FaultServer, drop, listen_in_silence, say
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.config import Settings
 from mailbatch.domain.errors import SettingsError
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.infrastructure.smtp import ehlo_name
 from mailbatch.infrastructure.smtp.relay import Security, SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
@@ -83,7 +83,7 @@ def test_a_name_of_which_no_address_greets_us_says_what_was_heard(addresses):
 def test_a_relay_that_refuses_ehlo_is_greeted_by_helo(code):
     with FaultServer({"ehlo": say(f"{code} 5.5.1 what is EHLO?")}, helo="250 old.example") as server:
         outcome = send_one(relay_of(server))
-    assert isinstance(outcome, Answered)
+    assert isinstance(outcome, Replied)
     assert [verb.upper() for verb in server.verbs] == ["EHLO", "HELO", "MAIL", "RCPT", "DATA", "QUIT"]
     assert server.journal[0].options == ""
 

@@ -11,7 +11,7 @@ from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, HungUp, listen_in_silence, say
 
 from mailbatch.domain.outcome import Kind
-from mailbatch.infrastructure.smtp.capabilities import Manners
+from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -65,13 +65,13 @@ OUT_OF_ORDER = [
 @pytest.mark.parametrize("reply", OUT_OF_ORDER)
 @pytest.mark.parametrize("connections", [1, 4])
 def test_what_a_relay_says_to_commands_that_came_early_is_no_verdict(mode, reply, connections, caplog):
-    manners = Manners()
+    capabilities = RelayCapabilities()
     messages = [message() for _ in range(30)]
     script = {"dot": refuses_what_came_early(reply)}
     with FaultServer(script, extensions=smtpfault.OFFERS[mode]) as server:
-        transport = transport_to(server, manners=manners, connections=connections)
+        transport = transport_to(server, capabilities=capabilities, connections=connections)
         outcomes = by_claim(transport.send(messages, always))
-        assert not manners.looks_ahead
+        assert not capabilities.looks_ahead
         said = len(server.commands)
         again = by_claim(transport.send(more := [message() for _ in range(10)], always))
     assert [kinds(outcomes[m.claim]) for m in messages] == [{"ann@example.org": Kind.ACCEPTED}] * 30
@@ -89,13 +89,13 @@ def test_a_sender_whom_a_relay_refuses_is_refused_and_slows_no_other_mail_down(m
     def mail(session):
         say(reply)(session) if "bad" in session.command else session.ordinary()
 
-    manners = Manners()
+    capabilities = RelayCapabilities()
     messages = [message(sender=f"{'bad' if n % 5 == 3 else 'good'}@example.org") for n in range(40)]
     with FaultServer({"mail": mail}, extensions=smtpfault.OFFERS[mode]) as server:
-        outcomes = by_claim(transport_to(server, manners=manners, window=8).send(messages, always))
+        outcomes = by_claim(transport_to(server, capabilities=capabilities, window=8).send(messages, always))
     for n, one in enumerate(messages):
         assert kinds(outcomes[one.claim]) == {"ann@example.org": Kind.REJECTED if n % 5 == 3 else Kind.ACCEPTED}
-    assert manners.looks_ahead
+    assert capabilities.looks_ahead
     assert caplog.text == ""
     assert len(server.sessions) == 1
 
@@ -108,23 +108,31 @@ def test_a_relay_that_hangs_up_on_early_commands_is_found_out(mode):
         if early:
             raise HungUp
 
-    manners = Manners()
+    capabilities = RelayCapabilities()
     messages = [message() for _ in range(12)]
     with FaultServer({"dot": dot}, extensions=smtpfault.OFFERS[mode]) as server:
-        outcomes = by_claim(transport_to(server, manners=manners, window=2).send(messages, always))
+        outcomes = by_claim(transport_to(server, capabilities=capabilities, window=2).send(messages, always))
     accepted = [m for m in messages if kinds(outcomes[m.claim])["ann@example.org"] is Kind.ACCEPTED]
     # It is found out at the second time; each time both mails of the window may be in doubt.
     assert len(accepted) >= 8 if mode == "BDAT" else len(accepted) == 12
-    assert not manners.looks_ahead
+    assert not capabilities.looks_ahead
 
 
 def test_what_one_process_learned_the_next_one_knows():
     memory = FakeRelayMemory()
     script = {"dot": refuses_what_came_early("503 5.5.1 too early")}
     with FaultServer(script, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
-        list(transport_to(server, manners=Manners(memory=lambda: memory)).send([message() for _ in range(5)], always))
+        list(
+            transport_to(server, capabilities=RelayCapabilities(memory=lambda: memory)).send(
+                [message() for _ in range(5)], always
+            )
+        )
         before = len(server.commands)
-        list(transport_to(server, manners=Manners(memory=lambda: memory)).send([message() for _ in range(5)], always))
+        list(
+            transport_to(server, capabilities=RelayCapabilities(memory=lambda: memory)).send(
+                [message() for _ in range(5)], always
+            )
+        )
     assert not memory.habits.takes_ahead
     assert [command[:4].upper() for _, command in server.commands[before:]] == [
         "EHLO",
@@ -170,10 +178,12 @@ def test_no_line_of_a_body_is_a_command_at_a_relay_that_does_not_swallow_a_refus
     messages = [message(f"{'refused' if n % 7 == 0 else 'ann'}{n}@x.org", body=HOSTILE) for n in range(60)]
     with FaultServer({"rcpt": rcpt}, extensions=smtpfault.OFFERS["BDAT"]) as server:
         outcomes = by_claim(
-            transport_to(server, connections=4, manners=Manners(memory=lambda: memory)).send(messages, always)
+            transport_to(server, connections=4, capabilities=RelayCapabilities(memory=lambda: memory)).send(
+                messages, always
+            )
         )
         trials = server.verbs.count("BDAT")
-        list(transport_to(server, manners=Manners(memory=lambda: memory)).send([message()], always))
+        list(transport_to(server, capabilities=RelayCapabilities(memory=lambda: memory)).send([message()], always))
     for n, one in enumerate(messages):
         (kind,) = kinds(outcomes[one.claim]).values()
         assert kind is (Kind.REJECTED if n % 7 == 0 else Kind.ACCEPTED)
@@ -199,13 +209,13 @@ def test_a_relay_that_shows_only_later_that_it_reads_chunks_as_commands_puts_no_
                 listen_in_silence(session)
 
     original_say = smtpfault.Session.say
-    manners = Manners()
+    capabilities = RelayCapabilities()
     body = b"one line\r\n" * 10
     messages = [message(f"{'refused' if n == 20 else 'ann'}{n}@x.org", body=body) for n in range(60)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(smtpfault.Session, "say", say_and_count)
         with FaultServer({"rcpt": rcpt}, extensions=smtpfault.OFFERS["BDAT"]) as server:
-            outcomes = by_claim(transport_to(server, manners=manners, window=16).send(messages, always))
+            outcomes = by_claim(transport_to(server, capabilities=capabilities, window=16).send(messages, always))
     for n, one in enumerate(messages):
         assert kinds(outcomes[one.claim]) == {
             f"{'refused' if n == 20 else 'ann'}{n}@x.org": (Kind.REJECTED if n == 20 else Kind.ACCEPTED)
@@ -219,14 +229,14 @@ def test_a_relay_that_hangs_up_on_the_trial_is_spoken_to_without_bdat(monkeypatc
         raise HungUp
 
     monkeypatch.setattr(smtpfault.Session, "swallow_trial", hang_up)
-    manners = Manners()
+    capabilities = RelayCapabilities()
     with FaultServer(extensions=smtpfault.OFFERS["BDAT"]) as server:
         outcomes = list(
-            transport_to(server, connections=2, manners=manners).send([message() for _ in range(9)], always)
+            transport_to(server, connections=2, capabilities=capabilities).send([message() for _ in range(9)], always)
         )
-        list(transport_to(server, manners=manners).send([message()], always))
+        list(transport_to(server, capabilities=capabilities).send([message()], always))
         before = len(server.sessions)
-        list(transport_to(server, manners=manners).send([message()], always))
+        list(transport_to(server, capabilities=capabilities).send([message()], always))
         assert len(server.sessions) == before + 1
     assert [kinds(outcome) for outcome in outcomes] == [{"ann@example.org": Kind.ACCEPTED}] * 9
     assert "BDAT" not in server.verbs
@@ -237,7 +247,11 @@ def test_a_relay_that_swallows_is_tried_once(caplog):
     with FaultServer({"rcpt": rcpt}, extensions=smtpfault.OFFERS["BDAT"]) as server:
         for _ in range(3):
             messages = [message(f"{'refused' if n % 7 == 0 else 'ann'}{n}@x.org") for n in range(60)]
-            list(transport_to(server, connections=4, manners=Manners(memory=lambda: memory)).send(messages, always))
+            list(
+                transport_to(server, connections=4, capabilities=RelayCapabilities(memory=lambda: memory)).send(
+                    messages, always
+                )
+            )
     assert len(server.trials) == 1
     assert memory.habits.swallows
     assert "DATA" not in server.verbs

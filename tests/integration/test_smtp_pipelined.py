@@ -10,8 +10,8 @@ from support import smtpfault
 from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, accept_then, drop, listen_in_silence, raw, reset, say, silence
 
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
-from mailbatch.infrastructure.smtp.capabilities import Manners
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -42,7 +42,7 @@ def only_what_is_known(outcomes, messages, server, window, broken=1):
     unknown = 0
     for one in messages:
         outcome = outcomes[one.claim]
-        said = set(kinds(outcome).values()) if isinstance(outcome, Answered) else set()
+        said = set(kinds(outcome).values()) if isinstance(outcome, Replied) else set()
         unknown += Kind.NO_VERDICT in said
         if Kind.NO_VERDICT not in said:
             assert (Kind.ACCEPTED in said) == (one.data in taken), outcome
@@ -141,11 +141,11 @@ def test_full_buffers_on_both_sides_do_not_lock_up(mode):
     ],
 )
 def test_a_relay_that_chokes_is_spoken_to_more_slowly(mode, step, answer, verb, caplog):
-    manners = Manners()
+    capabilities = RelayCapabilities()
     messages = [message() for _ in range(5)]
     with FaultServer({step: [say(answer)]}, extensions=smtpfault.OFFERS[mode]) as server, caplog.at_level(logging.INFO):
-        outcomes = by_claim(transport_to(server, manners=manners).send(messages, always))
-        again = list(transport_to(server, manners=manners).send([message()], always))
+        outcomes = by_claim(transport_to(server, capabilities=capabilities).send(messages, always))
+        again = list(transport_to(server, capabilities=capabilities).send([message()], always))
     assert [kinds(outcomes[m.claim])["ann@example.org"] for m in messages] == [Kind.ACCEPTED] * 5
     assert kinds(again[0])["ann@example.org"] is Kind.ACCEPTED
     assert server.verbs.count("BDAT") <= 1

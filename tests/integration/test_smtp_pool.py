@@ -17,7 +17,7 @@ from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, say
 from support.waiting import wait_until
 
-from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -233,7 +233,7 @@ def test_a_relay_that_lets_no_more_connections_in_gets_all_over_the_first(caplog
 def test_success_ends_the_waiting():
     with FaultServer({"connect": [drop, drop]}) as server:
         outcomes = list(transport_to(server).send([message() for _ in range(10)], always))
-    assert [type(outcome) for outcome in outcomes] == [RelayFault] * 2 + [Answered] * 8
+    assert [type(outcome) for outcome in outcomes] == [RelayFault] * 2 + [Replied] * 8
 
 
 def test_a_withdrawn_permit_cuts_the_waiting_short():

@@ -15,7 +15,7 @@ from support.letters import composed
 from support.mails import always, by_claim, kinds, message, the_reply
 
 from mailbatch.domain.outcome import Kind
-from mailbatch.infrastructure.smtp.capabilities import Manners, Protocol
+from mailbatch.infrastructure.smtp.capabilities import DialogueMode, RelayCapabilities
 from mailbatch.infrastructure.smtp.check import check
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
@@ -100,13 +100,13 @@ def _wait_for(port, seconds=10.0):
 
 
 @needs_postfix
-@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("protocol", DialogueMode)
 def test_postfix_takes_every_mail(protocol, postfix):
     port, log = postfix
     body = b".dot\r\n..\r\n" + (b"x" * 70 + b"\r\n") * 30
     messages = [message(f"ann{n}@example.org", "bob@example.net", body=body) for n in range(400)]
     relay = SmtpRelay(host="127.0.0.1", port=port)
-    transport = SmtpTransport(relay, connections=2, manners=Manners(protocol))
+    transport = SmtpTransport(relay, connections=2, capabilities=RelayCapabilities(protocol))
     outcomes = by_claim(transport.send(messages, always))
     assert {kind for outcome in outcomes.values() for kind in kinds(outcome).values()} == {Kind.ACCEPTED}
     said = log.read_text()

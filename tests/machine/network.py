@@ -37,7 +37,7 @@ class Network:
         """The words that start a command inside of it."""
         return ("ip", "netns", "exec", self.name)
 
-    def wire(self, dial: Callable[[], socket.socket]) -> Wire:
+    def wire(self, dial: Callable[[], socket.socket]) -> PooledConnection:
         """Lay a wire; at our end of it whoever comes is joined with what ``dial`` reaches."""
         self._wires += 1
         ours, theirs, net = f"{self.name}a{self._wires}", f"{self.name}b{self._wires}", f"198.18.{self._wires}"
@@ -50,11 +50,11 @@ class Network:
         threading.Thread(target=ferry.serve_forever, daemon=True).start()
         self._exits.callback(ferry.server_close)
         self._exits.callback(ferry.shutdown)
-        return Wire(self.name, theirs, f"{net}.1", ferry.server_address[1])
+        return PooledConnection(self.name, theirs, f"{net}.1", ferry.server_address[1])
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class PooledConnection:
     """The way from inside the namespace to ``host`` and ``port``."""
 
     namespace: str

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from faults.house import House
-    from machine.network import Network, Wire
+    from machine.network import Network, PooledConnection
 
 AWAY = 20.0
 MAILS = 200
@@ -27,7 +27,7 @@ def unix(path: Path) -> socket.socket:
     return connection
 
 
-def wired(network: Network, house: House) -> tuple[dict[str, Wire], dict[str, object]]:
+def wired(network: Network, house: House) -> tuple[dict[str, PooledConnection], dict[str, object]]:
     """A wire to each server, and the settings that lead over them."""
     assert house.postgres is not None
     postgres, redis = house.postgres.folder, house.redis.log.parent

@@ -12,8 +12,8 @@ from support.fakes import FakeRelayMemory
 from support.mails import always, by_claim, kinds, message
 from support.waiting import wait_until
 
-from mailbatch.domain.outcome import Answered, Kind
-from mailbatch.infrastructure.smtp.capabilities import Manners
+from mailbatch.domain.outcome import Kind, Replied
+from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 from mailbatch.infrastructure.smtp.check import check
 from mailbatch.infrastructure.smtp.relay import Security, SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
@@ -72,15 +72,15 @@ def test_each_mail_is_taken_once_and_as_it_was(server: Relay) -> None:
     print(check(relay_of(server)))  # noqa: T201 (shown by `make relays`)
     memory = FakeRelayMemory()
     messages = mails(server)
-    transport = SmtpTransport(relay_of(server), connections=4, manners=Manners(memory=lambda: memory))
+    transport = SmtpTransport(relay_of(server), connections=4, capabilities=RelayCapabilities(memory=lambda: memory))
     told(server, by_claim(transport.send(messages, always)), messages)
-    manners = Manners(memory=lambda: memory)
-    manners.recall()
+    capabilities = RelayCapabilities(memory=lambda: memory)
+    capabilities.recall()
     print(f"{server.name}: learned {memory.habits}")  # noqa: T201
     assert server.speaks.partition(",")[0] == (
         memory.habits.dialogue or ("BDAT" if memory.habits.swallows else server.speaks.partition(",")[0])
     )
-    assert manners.looks_ahead == ("nothing ahead" not in server.speaks)
+    assert capabilities.looks_ahead == ("nothing ahead" not in server.speaks)
 
 
 def test_a_server_that_is_killed_loses_nothing_that_it_accepted(server: Relay) -> None:
@@ -100,7 +100,7 @@ def test_a_server_that_is_killed_loses_nothing_that_it_accepted(server: Relay) -
         left = messages
         while left:
             outcomes |= by_claim(transport.send(left, always))
-            left = [m for m in left if not isinstance(outcomes[m.claim], Answered)]
+            left = [m for m in left if not isinstance(outcomes[m.claim], Replied)]
         killing.result(60)
     doubtful = {
         m.data.replace(b"\r\n", b"\n") for m in messages if Kind.NO_VERDICT in kinds(outcomes[m.claim]).values()

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.errors import StoreError
-from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,7 +89,7 @@ class ShakyRelay:
         self,
         messages: Iterable[Message],
         permit: Callable[[], bool],
-        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Iterator[Outcome]:
         """Send; see the port."""
         source = iter(messages)
@@ -102,18 +102,18 @@ class ShakyRelay:
                     yield NotSent(message.claim)
             if not wire:
                 return
-            yield self._end(wire.pop(self._dice.randrange(len(wire))), last_look)
+            yield self._end(wire.pop(self._dice.randrange(len(wire))), commit_intent)
 
-    def _end(self, message: Message, last_look: Callable[[Sequence[Claim]], set[Claim]] | None) -> Outcome:
+    def _end(self, message: Message, commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None) -> Outcome:
         self._process.live()
         if self._dice.random() < 0.06:
             return RelayFault(message.claim, "dice:25", "it hung up", in_dialogue=self._dice.random() < 0.5)
-        if last_look is not None and message.claim not in last_look([message.claim]):
+        if commit_intent is not None and message.claim not in commit_intent([message.claim]):
             return NotSent(message.claim)
         self.ended.add(message.claim)
         said = self._said(message)
         self._process.live()
-        return Answered(message.claim, "dice:25", said)
+        return Replied(message.claim, "dice:25", said)
 
     def _said(self, message: Message) -> dict[str, Verdict]:
         if self._dice.random() < 0.06:

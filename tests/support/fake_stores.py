@@ -101,7 +101,7 @@ class FakeBacklog:
         cursor = Cursor(last.priority, last.due_at, last.id) if last else None
         return Page(page, cursor, left=bool(ahead) and not due)
 
-    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+    def claim_isolated(self, run_id: UUID, lane: int) -> Page:
         self._check("claim")
         suspects = [r for r in self._due() if r.deaths >= ALONE_AFTER]
         due = sorted(suspects, key=lambda r: (-r.priority, r.claim_no, r.due_at, r.id))[:1]
@@ -117,7 +117,7 @@ class FakeBacklog:
             row.lease_until, row.wire_at = self.clock.now + self.lease, None if strict else self.clock.now
         return [self._claimed(row, index) for index, row in enumerate(due, first)]
 
-    def turn_over(
+    def settle_and_claim(
         self,
         run_id: UUID,
         lane: int,
@@ -151,7 +151,7 @@ class FakeBacklog:
                 held.add(s.claim)  # the answer to its commit was lost
         return held
 
-    def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+    def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
         self._check("intend")
         held = set()
         for claim in claims if run_id not in self.stopped else ():
@@ -162,7 +162,7 @@ class FakeBacklog:
                 held.add(claim)
         return held
 
-    def give_up_strays(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+    def release_orphans(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
         self._check("give_up_strays")
         mine = [r for r in self.rows.values() if r.status is Status.SENDING and (r.run_id, r.lane) == (run_id, lane)]
         strays = [row for row in mine if Claim(row.id, row.claim_no) not in held]
@@ -188,7 +188,7 @@ class FakeBacklog:
         self._check("resolve_doubts")
         released = resent = held = 0
         doubtful: list[tuple[int, UUID]] = []
-        set_aside: list[tuple[int, UUID]] = []
+        quarantined: list[tuple[int, UUID]] = []
         sending = [r for r in self.rows.values() if r.status is Status.SENDING and (r.run_id, r.lane) != (run_id, 0)]
         ended = [r for r in sending if (r.lease_until or 0) <= self.clock.now]
         for row in ended[:limit]:
@@ -201,7 +201,7 @@ class FakeBacklog:
                     released += 1
                 else:
                     self.claimed[run_id] = self.claimed.get(run_id, 0) + 1
-                    set_aside.append((self.claimed[run_id], row.id))
+                    quarantined.append((self.claimed[run_id], row.id))
                 continue
             row.attempts += 1
             self.claimed[run_id] = self.claimed.get(run_id, 0) + 1
@@ -210,7 +210,7 @@ class FakeBacklog:
                 row.status, held = Status.IN_DOUBT, held + 1
             else:
                 row.status, resent = Status.PENDING, resent + 1
-        return DoubtsResolved(released, resent, held, doubtful, set_aside)
+        return DoubtsResolved(released, resent, held, doubtful, quarantined)
 
     def remaining(self) -> int:
         self._check("remaining")
@@ -360,7 +360,7 @@ class FakeCircuits:
 
 @dataclass
 class FakeSwitch:
-    """The port ``Switch``."""
+    """The port ``PauseStore``."""
 
     pause: Pause = Pause.NONE
 

@@ -13,7 +13,7 @@ from mailbatch.application.ports.runs import Holder
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
-from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.relay_habits import RelayHabits
 
 if TYPE_CHECKING:
@@ -196,14 +196,14 @@ class FakeTransport:
         self,
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
-        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Iterator[Outcome]:
         self.closed = False
         try:
             for message in messages:
                 if isinstance(message, Nap):
                     self._sleep(message.seconds)
-                elif permit() and (last_look is None or last_look([message.claim])):
+                elif permit() and (commit_intent is None or commit_intent([message.claim])):
                     self.messages.append(message)
                     yield self._script(message)
                 else:
@@ -212,15 +212,15 @@ class FakeTransport:
             self.closed = True
 
 
-def accepted(message: Message) -> Answered:
+def accepted(message: Message) -> Replied:
     """The relay took it, for all."""
     return answered(message, Kind.ACCEPTED, 250, "2.0.0 queued")
 
 
-def answered(message: Message, kind: Kind, code: int, text: str) -> Answered:
+def answered(message: Message, kind: Kind, code: int, text: str) -> Replied:
     """The relay said the same of each recipient."""
     verdict = Verdict(kind, Reply(code, text))
-    return Answered(message.claim, "fake:25", dict.fromkeys(message.envelope.recipients, verdict))
+    return Replied(message.claim, "fake:25", dict.fromkeys(message.envelope.recipients, verdict))
 
 
 def relay_fault(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from mailbatch.domain.message import Claim, Envelope, Message
-from mailbatch.domain.outcome import Answered
+from mailbatch.domain.outcome import Replied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,13 +35,13 @@ def always() -> bool:
 
 def kinds(outcome: Outcome) -> dict[str, Kind]:
     """What was said of each recipient."""
-    assert isinstance(outcome, Answered), outcome
+    assert isinstance(outcome, Replied), outcome
     return {recipient: verdict.kind for recipient, verdict in outcome.verdicts.items()}
 
 
 def the_reply(outcome: Outcome) -> Reply:
     """The one reply that all recipients got."""
-    assert isinstance(outcome, Answered), outcome
+    assert isinstance(outcome, Replied), outcome
     replies = {verdict.reply for verdict in outcome.verdicts.values()}
     assert len(replies) == 1
     return replies.pop()

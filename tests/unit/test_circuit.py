@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_stores import FakeCircuits, FakeClock
 
-from mailbatch.application.sending.circuit_breaker import RelayGuard
+from mailbatch.application.sending.circuit_breaker import CircuitBreaker
 from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
 
@@ -65,7 +65,7 @@ def outage(reason):
 
 
 def guard(circuits):
-    return RelayGuard(circuits=circuits, relay="r:25", policy=POLICY, jitter=lambda: 1.0)
+    return CircuitBreaker(circuits=circuits, relay="r:25", policy=POLICY, jitter=lambda: 1.0)
 
 
 def test_the_way_of_a_circuit_from_well_to_well(circuits):

@@ -17,7 +17,7 @@ def test_the_contracts_of_the_house_are_kept():
 
 
 def test_the_domain_is_the_standard_library_alone():
-    rooms = "errors, message, outcome, reservation, retry, run, schedule, settlement"
+    rooms = "errors, message, outcome, reservation, retry, run, schedule, lifecycle"
     code = (
         f"import sys; from mailbatch.domain import {rooms}\n"
         "print({m.partition('.')[0] for m in sys.modules if not m.startswith('_')}"

@@ -24,7 +24,7 @@ class World:
         self.clock = FakeClock()
         self.redis = FakeRedisServer()
         self.runs = FakeRuns(self.clock)
-        self.switch = FakeSwitch()
+        self.pause_store = FakeSwitch()
         self.status = FakeStatusBoard(self.redis)
 
     def job(self, work=lambda run: None, **kwargs) -> Job:
@@ -35,7 +35,7 @@ class World:
             "status": self.status,
             **kwargs,
         }
-        return Job(work=work, runs=self.runs, switch=self.switch, clock=self.clock, new_id=uuid4, **given)
+        return Job(work=work, runs=self.runs, pause_store=self.pause_store, clock=self.clock, new_id=uuid4, **given)
 
     @property
     def row(self):
@@ -170,7 +170,7 @@ def test_pause_all_is_seen_while_the_run_works(world):
     seen = threading.Event()
 
     def work(run):
-        world.switch.pause = Pause.ALL
+        world.pause_store.pause = Pause.ALL
         for _ in range(1000):
             if run.stop.reason() is not None:
                 return
@@ -207,13 +207,13 @@ def test_a_run_that_is_told_to_stop_ends_as_revoked_and_no_other_does(world, mon
     ],
 )
 def test_a_pause_holds_back_ticks_or_everything(world, pause, trigger, outcome):
-    world.switch.pause = pause
+    world.pause_store.pause = pause
     assert world.job()(trigger).outcome is outcome
     assert world.row["outcome"] is outcome
 
 
 def test_a_call_that_was_paused_from_the_start_says_what_remains(world):
-    world.switch.pause = Pause.ALL
+    world.pause_store.pause = Pause.ALL
     assert world.job(remaining=lambda: 7)().remaining == 7
 
 

@@ -295,10 +295,10 @@ def test_a_lane_that_outslept_its_lease_waits_for_what_is_on_the_wire_before_it_
     class Sleeper(FakeTransport):
         """Sleeps with a mail on the wire to which nothing is said until the stream of mails ends."""
 
-        def send(self, messages, permit, last_look=None):
+        def send(self, messages, permit, commit_intent=None):
             messages = iter(messages)
             if self.messages:
-                yield from super().send(messages, permit, last_look)
+                yield from super().send(messages, permit, commit_intent)
                 return
             self.messages.append(slow := next(messages))
             backlog.clock.now += 2 * backlog.lease
@@ -407,9 +407,9 @@ def test_a_transport_torn_down_in_strict_mode_leaves_only_what_was_intended_in_d
     ids = [backlog.reserve(due=-9 + i) for i in range(3)]
 
     class Torn(FakeTransport):
-        def send(self, messages, permit, last_look=None):
+        def send(self, messages, permit, commit_intent=None):
             first, _second = next(messages).claim, next(messages).claim
-            last_look([first])
+            commit_intent([first])
             raise KeyboardInterrupt
             yield
 
@@ -440,7 +440,7 @@ def test_at_the_end_verdicts_do_not_wait_for_a_mail_that_hangs(backlog):
     class Hanging(FakeTransport):
         """Answers all mails but one, and to that one nothing for minutes."""
 
-        def send(self, messages, permit, last_look=None):
+        def send(self, messages, permit, commit_intent=None):
             *quick, slow = list(messages)
             yield from map(accepted, quick)
             seen.append(states(backlog).count(Status.SENT))
@@ -533,8 +533,8 @@ class Deaf(FakeBacklog):
 
     lost: set[str]
 
-    def turn_over(self, *args):
-        done = super().turn_over(*args)
+    def settle_and_claim(self, *args):
+        done = super().settle_and_claim(*args)
         self._lose("turn_over")
         return done
 

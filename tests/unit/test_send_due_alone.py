@@ -25,10 +25,10 @@ class CountingTransport(FakeTransport):
         super().__init__(script)
         self.streams, self.late = [], []
 
-    def send(self, messages, permit, last_look=None):
+    def send(self, messages, permit, commit_intent=None):
         before = len(self.messages)
-        self.late.append(last_look is not None)
-        yield from super().send(messages, permit, last_look)
+        self.late.append(commit_intent is not None)
+        yield from super().send(messages, permit, commit_intent)
         self.streams.append(len(self.messages) - before)
 
 

@@ -8,13 +8,13 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered
 
-from mailbatch.application.sending.circuit_breaker import RelayGuard
+from mailbatch.application.sending.circuit_breaker import CircuitBreaker
 from mailbatch.application.sending.pace import LONGEST_NAP
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.circuit import CircuitPolicy, CircuitState
 from mailbatch.domain.errors import RunFailed
 from mailbatch.domain.lifecycle import OnDoubt
-from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
@@ -52,7 +52,7 @@ class World:
             on_doubt=OnDoubt.RESEND,
             page_size=10,
             lease=self.backlog.lease,
-            guard=RelayGuard(
+            guard=CircuitBreaker(
                 circuits=self.circuits, relay=NAME, policy=CircuitPolicy(first=100, longest=250), jitter=lambda: 1.0
             ),
             **{"group_size": 4, **given},
@@ -237,7 +237,7 @@ def test_it_pays_also_if_it_is_answered_last_of_all(world):
     ids = world.reserve(4)
 
     class Slow(FakeTransport):
-        def send(self, messages, permit, last_look=None):
+        def send(self, messages, permit, commit_intent=None):
             first, *others = [m for m in messages if permit()]
             yield from map(accepted, others)
             yield said(FULL)(first)
@@ -485,7 +485,7 @@ def test_a_refusal_does_not_wait_for_longer_while_another_mail_hangs(world):
     class Hanging(FakeTransport):
         """Refuses one mail, and says nothing to the other one for a while."""
 
-        def send(self, messages, permit, last_look=None):
+        def send(self, messages, permit, commit_intent=None):
             first, slow = list(messages)
             yield said(PROHIBITED)(first)
             for _ in range(12):
@@ -514,7 +514,7 @@ def test_700_recipients_at_a_relay_that_takes_100_a_transaction_all_get_it_in_on
             Verdict(Kind.ACCEPTED, Reply(250, "ok")),
             Verdict(Kind.DEFERRED, Reply(452, "4.5.3 too many recipients")),
         )
-        return Answered(message.claim, NAME, {**dict.fromkeys(to[:100], yes), **dict.fromkeys(to[100:], no)})
+        return Replied(message.claim, NAME, {**dict.fromkeys(to[:100], yes), **dict.fromkeys(to[100:], no)})
 
     run = world.run(script)
     assert run.counts == Counts(sent=1)
@@ -533,7 +533,7 @@ def test_who_accepted_it_is_not_forgotten_though_another_one_heard_that_the_rela
         got.extend(one for one in to if one.startswith("a") or len(to) == 1)
         no = Verdict(Kind.DEFERRED, Reply(*reply))
         yes = Verdict(Kind.ACCEPTED, Reply(250, "ok"))
-        return Answered(message.claim, NAME, {one: yes if one in got else no for one in to})
+        return Replied(message.claim, NAME, {one: yes if one in got else no for one in to})
 
     assert world.run(script).counts == Counts(sent=1)
     assert got == ["a@example.org", "b@example.org"]
@@ -543,7 +543,7 @@ def test_a_recipient_who_is_put_off_alone_in_the_end_costs_the_attempt(world):
     (mail,) = world.reserve(1, recipients="a@example.org, b@example.org")
 
     def script(message):
-        return Answered(
+        return Replied(
             message.claim,
             NAME,
             {

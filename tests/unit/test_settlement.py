@@ -8,7 +8,7 @@ import pytest
 
 from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, settle
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Answered, Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 
@@ -28,7 +28,7 @@ def judged(
 ) -> Settlement:
     answers = {f"to{i}@example.org": v for i, v in enumerate(verdicts)}
     return settle(
-        Answered(CLAIM, "relay:25", answers),
+        Replied(CLAIM, "relay:25", answers),
         attempts=attempts,
         earlier=earlier or {},
         retry=RetryPolicy(max_attempts=3, backoff=60, backoff_max=3600),

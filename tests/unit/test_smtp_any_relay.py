@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.mails import message
 
-from mailbatch.domain.outcome import Answered, Kind
-from mailbatch.infrastructure.smtp.capabilities import Protocol
+from mailbatch.domain.outcome import Kind, Replied
+from mailbatch.infrastructure.smtp.capabilities import DialogueMode
 from mailbatch.infrastructure.smtp.dialogue import Dialogue
 from mailbatch.infrastructure.smtp.relay import RelayError
 
@@ -193,12 +193,12 @@ def converse(chance: random.Random, dialogue: Dialogue, relay: Relay, messages: 
     return []
 
 
-@pytest.mark.parametrize("protocol", Protocol)
+@pytest.mark.parametrize("protocol", DialogueMode)
 @pytest.mark.parametrize("seeds", [range(at, at + 150) for at in (0, 150, 300)], ids=str)
 def test_whatever_a_relay_does_no_verdict_is_wrong(protocol, seeds):
     for seed in seeds:
         chance = random.Random(f"{protocol}{seed}")  # noqa: S311 - to be drawn again
-        held_back = protocol < Protocol.BDAT and chance.random() < 0.2
+        held_back = protocol < DialogueMode.BDAT and chance.random() < 0.2
         window = 1 if held_back else chance.choice([1, 2, 8, 32])
         messages = [
             message(
@@ -222,7 +222,7 @@ def judge(
     seed: int, messages: Sequence[Message], outcomes: dict[UUID, Outcome], untouched: set[UUID], relay: Relay
 ) -> None:
     """Hold what we say against what the relay took."""
-    said = [v.reply for o in outcomes.values() if isinstance(o, Answered) for v in o.verdicts.values()]
+    said = [v.reply for o in outcomes.values() if isinstance(o, Replied) for v in o.verdicts.values()]
     assert not [reply for reply in said if "pipelined" in reply.text], f"seed {seed}: refused for what came early"
     assert outcomes.keys() | untouched == {m.claim.reservation_id for m in messages}, seed
     assert not outcomes.keys() & untouched, seed
@@ -232,7 +232,7 @@ def judge(
     for one in messages:
         outcome, by = outcomes.get(one.claim.reservation_id), taken.get(one.data, [])
         assert set(by) <= set(one.envelope.recipients), f"seed {seed}: taken for another's recipients"
-        if not isinstance(outcome, Answered):
+        if not isinstance(outcome, Replied):
             assert not by, f"seed {seed}: taken, and said to be untouched"
             continue
         for recipient, verdict in outcome.verdicts.items():

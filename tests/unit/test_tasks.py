@@ -63,7 +63,7 @@ def job_of(work):
             name="nightly",
             work=work,
             runs=FakeRuns(clock),
-            switch=FakeSwitch(),
+            pause_store=FakeSwitch(),
             lock=None,
             lock_ttl=30,
             status=None,

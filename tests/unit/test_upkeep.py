@@ -8,7 +8,7 @@ import logging
 import structlog
 from support.waiting import wait_until
 
-from mailbatch.batch.periodic_tasks import Upkeep
+from mailbatch.batch.periodic_tasks import PeriodicTasks
 from mailbatch.infrastructure.system.logs import formatter
 
 
@@ -35,7 +35,7 @@ def test_a_deed_that_fails_comes_round_again_and_is_told_once_with_the_id_of_its
     logger = logging.getLogger("mailbatch.batch.periodic_tasks")
     logger.addHandler(shown)
     try:
-        with structlog.contextvars.bound_contextvars(run_id="r1"), Upkeep() as upkeep:
+        with structlog.contextvars.bound_contextvars(run_id="r1"), PeriodicTasks() as upkeep:
             upkeep.every(0.001, renew)
             wait_until(lambda: len(tries) >= 3, 5, "three tries")
     finally:

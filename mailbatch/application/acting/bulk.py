@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.ports.stores import Interventions, Reservations, Row
-    from mailbatch.domain.change import Answer
+    from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.selection import Selection
 
 PORTION = 200
@@ -55,7 +55,7 @@ AIMS: dict[Act, Status] = {
 """The state into which an act brings a reservation; what is deleted has none."""
 
 
-def is_done(act: Act, answer: Answer) -> bool:
+def is_done(act: Act, answer: ChangeResult) -> bool:
     """Whether ``act`` counts as done: the reservation was changed, or is already in the state at which the act aims.
 
     The one rule for every door: an act may be repeated. What is deleted already is not found.
@@ -63,7 +63,7 @@ def is_done(act: Act, answer: Answer) -> bool:
     return answer.changed or (act in AIMS and answer.status is AIMS[act])
 
 
-def outcome_of(act: Act, answers: Sequence[Answer]) -> str:
+def outcome_of(act: Act, answers: Sequence[ChangeResult]) -> str:
     """How ``act`` on single reservations is noted: ``done``, ``done in part`` or ``refused``."""
     done = sum(is_done(act, answer) for answer in answers)
     return "done" if done == len(answers) else "done in part" if done else "refused"
@@ -95,7 +95,7 @@ class DoEach:
 
     interventions: Interventions
 
-    def __call__(self, act: Act, ids: Sequence[UUID], states: Collection[Status] | None = None) -> list[Answer]:
+    def __call__(self, act: Act, ids: Sequence[UUID], states: Collection[Status] | None = None) -> list[ChangeResult]:
         """Return what became of each of ``ids``, in order. ``states`` narrows those in which they are changed."""
         states = STATES[act] if states is None else states
         match act:
@@ -123,7 +123,7 @@ class DoBulk:
         """
         return Changed.of(self._each(act, aimed(act, which)))
 
-    def _each(self, act: Act, which: Selection) -> Iterator[Answer]:
+    def _each(self, act: Act, which: Selection) -> Iterator[ChangeResult]:
         each = DoEach(self.interventions)
         after: Row | None = None
         while rows := self.reservations.select(which, LISTED_BY, after, PORTION):

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports.runs import Switch
+    from mailbatch.application.ports.runs import PauseStore
 
 
 @dataclass(frozen=True, slots=True)
 class PauseJob:
     """Suspend the ticks of a job, or everything that it does."""
 
-    switch: Switch
+    pause_store: PauseStore
 
     def __call__(self, job: str, *, everything: bool = False) -> Pause:
         """Suspend ``job``: its ticks, or with ``everything`` also the run in progress and calls by hand."""
         pause = Pause.ALL if everything else Pause.TICKS
-        self.switch.set(job, pause)
+        self.pause_store.set(job, pause)
         return pause
 
 
@@ -28,9 +28,9 @@ class PauseJob:
 class ResumeJob:
     """Let a job go on."""
 
-    switch: Switch
+    pause_store: PauseStore
 
     def __call__(self, job: str) -> Pause:
         """End any pause of ``job``."""
-        self.switch.set(job, Pause.NONE)
+        self.pause_store.set(job, Pause.NONE)
         return Pause.NONE

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Row
 
 
-class Resent(Protocol):
+class Duplicates(Protocol):
     """Knows which mails went out again after a try that ended without a verdict. May raise ``StoreError``."""
 
     def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
@@ -24,10 +24,10 @@ class Resent(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ListTwice:
+class ListDuplicates:
     """List the mails that somebody may have got twice. There are no others: see docs/explanation/delivery.md."""
 
-    resent: Resent
+    resent: Duplicates
 
     def __call__(self, since: datetime | None, limit: int) -> Sequence[Row]:
         """Answer up to ``limit`` of them, the last first."""

@@ -82,7 +82,7 @@ class _Case:
     @property
     def now(self) -> datetime:
         """By the database's clock."""
-        return self.look.vitals.now
+        return self.look.health.now
 
     @property
     def overdue(self) -> bool:
@@ -261,7 +261,7 @@ def _without_a_run(look: Look, before: str) -> tuple[Reason, str, str]:
     for name, reason in _HINDRANCES.items():
         if (found := look.finding(name)) is not None:
             return reason, f"It is due, but {found.what}.", found.advice
-    v, next_run = look.vitals, look.next_run
+    v, next_run = look.health, look.next_run
     if look.finding(NO_RUN) is not None:
         since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
         said = f"It is due, but no run has {since}: beat or worker is not there."

@@ -125,7 +125,7 @@ def progress_of(look: Look, row: Row | None, shown: Mapping[str, Any] | None, un
     if shown is not None and _is_of(shown, row):
         source, elapsed = shown, float(shown.get("elapsed") or 0.0)
     else:
-        source, elapsed = row or {}, look.vitals.run_age or 0.0
+        source, elapsed = row or {}, look.health.run_age or 0.0
     counts = {name: int(source.get(name) or 0) for name in DONE}
     done = sum(counts.values())
     rate = done / elapsed if done and elapsed > 0 and look.silence is None else None
@@ -147,7 +147,7 @@ def _is_of(shown: Mapping[str, Any], row: Row | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class JobStatus:
     """How ``job`` and the backlog stand. ``look``: what goes on; ``progress``: of the run that goes on, or None."""
 
     job: str
@@ -183,18 +183,18 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowStanding:
+class ShowJobStatus:
     """Tell how a job and its backlog stand, also while Redis is away."""
 
     reports: Reports
     board: StatusBoard
     watch: Watch
 
-    def __call__(self, job: str) -> Standing:
+    def __call__(self, job: str) -> JobStatus:
         """Return how ``job`` stands. Raises ``StoreError``."""
         look = self.watch.look(job)
         census = self.reports.census()
-        return Standing(
+        return JobStatus(
             job=job,
             look=look,
             progress=self._progress(job, look, census.unsent if look.sends else 0) if look.running else None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 from mailbatch.domain.run import one_line
 
@@ -90,7 +90,7 @@ _NAMES = {Kind.ACCEPTED: "sent", Kind.DEFERRED: "deferred", Kind.REJECTED: "fail
 
 
 def _tried(outcome: Outcome) -> Tried:
-    if isinstance(outcome, Answered):
+    if isinstance(outcome, Replied):
         worst = max(outcome.verdicts.values(), key=lambda verdict: list(Kind).index(verdict.kind))
         return Tried(outcome=_NAMES[worst.kind], relay=outcome.relay, reply=str(worst.reply))
     if isinstance(outcome, RelayFault):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports.runs import Driver, Holder, Runs, Switch
+    from mailbatch.application.ports.runs import Driver, Holder, PauseStore, Runs
     from mailbatch.application.ports.sending import Circuits
     from mailbatch.domain.circuit import Circuit
 
@@ -63,7 +63,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vitals:
+class HealthSnapshot:
     """The signs of life of a job and its backlog, at ``now`` by the database's clock; ages in seconds.
 
     ``last_sign``: since a run began, beat or ended. ``silent``: since the newest run without an end has beaten.
@@ -92,10 +92,10 @@ class Vitals:
     oldest_ended: float | None = None
 
 
-class Pulse(Protocol):
+class HealthQuery(Protocol):
     """Feels for signs of life."""
 
-    def vitals(self, job: str, ended_for: float) -> Vitals:
+    def health(self, job: str, ended_for: float) -> HealthSnapshot:
         """Those of ``job``; counts leases that have been over for ``ended_for`` seconds. May raise ``StoreError``."""
 
 
@@ -124,7 +124,7 @@ class Look:
     ``held``: for how many seconds the lock is held, None if it is free.
     """
 
-    vitals: Vitals
+    health: HealthSnapshot
     patience: Patience
     pause: Pause
     circuit: Circuit
@@ -137,7 +137,7 @@ class Look:
     @property
     def alive(self) -> bool:
         """Whether a run shows signs of life."""
-        return is_alive(self.vitals, self.patience)
+        return is_alive(self.health, self.patience)
 
     @property
     def running(self) -> bool:
@@ -151,12 +151,12 @@ class Look:
     @property
     def run_id(self) -> UUID | None:
         """The run that goes on; None if there is none, or it has no row yet."""
-        return self.vitals.open_run if self.alive else None
+        return self.health.open_run if self.alive else None
 
     @property
     def unanswered(self) -> float | None:
         """See the function of that name."""
-        return unanswered(self.vitals, self.patience) if self.sends else None
+        return unanswered(self.health, self.patience) if self.sends else None
 
     @property
     def silence(self) -> float | None:
@@ -167,7 +167,7 @@ class Look:
     @property
     def next_run(self) -> NextRun:
         """When the next run begins."""
-        v = self.vitals
+        v = self.health
         return NextRun(at=v.next_tick_at, left=v.next_tick, paused=self.pause is not Pause.NONE)
 
     @property
@@ -197,9 +197,9 @@ class Watch:
     nothing of another one.
     """
 
-    pulse: Pulse
+    health_query: HealthQuery
     runs: Runs
-    switch: Switch
+    pause_store: PauseStore
     driver: Driver | None
     circuits: Circuits
     relay: str
@@ -213,7 +213,7 @@ class Watch:
 
     def unanswered(self, job: str) -> float | None:
         """Seconds for which nobody was answered; see the function of that name. Raises ``StoreError``."""
-        return unanswered(self.pulse.vitals(job, 0.0), self.patience())
+        return unanswered(self.health_query.health(job, 0.0), self.patience())
 
     def look(self, job: str, *, close: bool = False, lock: bool = True) -> Look:
         """Return what goes on with ``job``. With ``close``, runs that died are closed as failed.
@@ -225,14 +225,14 @@ class Watch:
         p = self.patience()
         # Before the database: a run takes the lock first and writes its row then.
         holder, redis_error = self._holder() if lock else (None, None)
-        v = self.pulse.vitals(job, ended_for=2 * p.lease)
+        v = self.health_query.health(job, ended_for=2 * p.lease)
         if close and v.silent is not None and v.silent > p.dead_after + p.lock_ttl:
             # Not sooner: it may be a database that was away. After this time its lock is gone as well.
             self.runs.close_dead(job, p.dead_after + p.lock_ttl, self.remaining)
         look = Look(
-            vitals=v,
+            health=v,
             patience=p,
-            pause=self.switch.paused(job),
+            pause=self.pause_store.paused(job),
             circuit=self.circuits.look(self.relay),
             findings=[],
             begins=_begins(v, p, holder),
@@ -253,7 +253,7 @@ class Watch:
         return look
 
     def _runs(self, job: str, look: Look) -> Iterator[Finding]:
-        v, p = look.vitals, look.patience
+        v, p = look.health, look.patience
         if v.silent is not None and v.silent > p.dead_after:
             yield _died(v, v.silent, f"run {v.open_run} of {job} is silent: its process died, or hangs")
         elif v.died is not None and not look.begins:
@@ -273,12 +273,12 @@ class Watch:
             )
 
     def _mail(self, job: str, look: Look) -> Iterator[Finding]:
-        yield from self._answers(job, look.vitals, look.patience)
+        yield from self._answers(job, look.health, look.patience)
         yield from _leases(look)
         yield from _relay(look)
 
     def _lock(self, job: str, holder: Holder | None, look: Look) -> Iterator[Finding]:
-        v, p = look.vitals, look.patience
+        v, p = look.health, look.patience
         if self.driver is None or holder is None:
             pass
         elif holder.elsewhere is not None:
@@ -301,7 +301,7 @@ class Watch:
                 f"{self.driver.key}",
             )
 
-    def _answers(self, job: str, v: Vitals, p: Patience) -> Iterator[Finding]:
+    def _answers(self, job: str, v: HealthSnapshot, p: Patience) -> Iterator[Finding]:
         seconds = unanswered(v, p)
         if seconds is not None and seconds > p.unanswered:
             mails = "1 mail is under way" if v.under_way == 1 else f"{v.under_way} mails are under way"
@@ -336,7 +336,7 @@ def _redis(look: Look) -> Iterator[Finding]:
 
 
 def _beat(look: Look) -> Iterator[Finding]:
-    late, v, p = look.next_run.late, look.vitals, look.patience
+    late, v, p = look.next_run.late, look.health, look.patience
     if late is not None:
         # Runs that somebody else starts, a cron job say, need no beat.
         stuck = late > p.stuck and _longer(v.last_sign, p.quiet)
@@ -350,7 +350,7 @@ def _beat(look: Look) -> Iterator[Finding]:
 
 
 def _leases(look: Look) -> Iterator[Finding]:
-    v, p = look.vitals, look.patience
+    v, p = look.health, look.patience
     if v.ended:
         paused = look.pause is not Pause.NONE
         why = "it is paused, `mailbatch resume` ends that" if paused else "why is there none?"
@@ -393,7 +393,7 @@ def _start(look: Look) -> str:
     return "after `mailbatch resume` `mailbatch send-all`" if look.pause is Pause.ALL else "`mailbatch send-all`"
 
 
-def _begins(v: Vitals, p: Patience, holder: Holder | None) -> bool:
+def _begins(v: HealthSnapshot, p: Patience, holder: Holder | None) -> bool:
     """Whether a run has just taken the lock and has no row yet.
 
     Whoever holds the lock for longer without one has ended, was killed, or is no run of ours. An open row is that of
@@ -406,12 +406,12 @@ def _begins(v: Vitals, p: Patience, holder: Holder | None) -> bool:
     return held < min(BEGINNING, p.lock_ttl / 3) and (v.last_sign is None or v.last_sign > held)
 
 
-def is_alive(v: Vitals, p: Patience) -> bool:
+def is_alive(v: HealthSnapshot, p: Patience) -> bool:
     """Whether a run goes on, by its heartbeat."""
     return v.silent is not None and v.silent <= p.dead_after
 
 
-def unanswered(v: Vitals, p: Patience) -> float | None:
+def unanswered(v: HealthSnapshot, p: Patience) -> float | None:
     """Seconds for which a run that goes on has had mails to send and got no answer to any; None if that is not so.
 
     Mails that are due count like those under way: between two tries all of them may be given back. An answer is what
@@ -424,7 +424,7 @@ def unanswered(v: Vitals, p: Patience) -> float | None:
     return min(v.run_age or 0.0, math.inf if v.answered is None else v.answered)
 
 
-def nobody_runs(v: Vitals, p: Patience) -> bool:
+def nobody_runs(v: HealthSnapshot, p: Patience) -> bool:
     """Whether mail has been waiting for two intervals and no run has begun as long."""
     waits = v.oldest_waiting is not None and v.oldest_waiting > p.quiet
     # After a pause, say: a beat has planned the first tick, and has not had the time for two.
@@ -432,7 +432,7 @@ def nobody_runs(v: Vitals, p: Patience) -> bool:
     return waits and not begins and _longer(v.last_sign, p.quiet)
 
 
-def _died(v: Vitals, seconds: float, what: str) -> Finding:
+def _died(v: HealthSnapshot, seconds: float, what: str) -> Finding:
     return Finding(
         name=RUN_DIED,
         level=Level.ERROR,
@@ -447,7 +447,7 @@ def _longer(seconds: float | None, than: float) -> bool:
     return seconds is None or seconds > than
 
 
-def _ago(v: Vitals, seconds: float | None) -> datetime | None:
+def _ago(v: HealthSnapshot, seconds: float | None) -> datetime | None:
     if seconds is None or math.isinf(seconds):
         return None
     # A row may say that it is older than time itself.

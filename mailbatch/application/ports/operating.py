@@ -29,7 +29,7 @@ class Actions(Protocol):
         """What was done last, newest first; ``before``: what is older than this row (``at`` and ``id``)."""
 
 
-class Begun(Enum):
+class RequestState(Enum):
     """Where a request stands that bears an idempotency key."""
 
     NEW = auto()
@@ -40,21 +40,21 @@ class Begun(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class StoredResponse:
     """An answer that was given before, as JSON text."""
 
     status: int
     answer: str
 
 
-class Answers(Protocol):
+class IdempotencyKeys(Protocol):
     """Answers to requests that bore an idempotency key, for a day.
 
     ``owner`` is whoever works on a request, a new one for each: one that was slow, and taken for left, must neither do
     it a second time nor touch what its successor does.
     """
 
-    def begin(self, key: str, owner: str, request: str) -> Begun | Given:
+    def begin(self, key: str, owner: str, request: str) -> RequestState | StoredResponse:
         """Begin ``request`` (a digest) under ``key``; one that was begun and left a while ago may begin anew."""
 
     def finish(self, key: str, owner: str, status: int, answer: str) -> None:

@@ -127,7 +127,7 @@ class Lanes(Protocol):
         """Why a helper must stop: it was told to, the run has ended, or lane 0 was silent for ``silent`` seconds."""
 
 
-class Switch(Protocol):
+class PauseStore(Protocol):
     """The pause of a job; it survives restarts."""
 
     def paused(self, job: str) -> Pause:

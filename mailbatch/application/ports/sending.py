@@ -27,10 +27,10 @@ class Backlog(Protocol):
         Those of the groups ``without`` are passed over.
         """
 
-    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+    def claim_isolated(self, run_id: UUID, lane: int) -> Page:
         """Claim one of those that ``claim`` passes over because senders died with them.
 
-        Nothing of it is on the wire before ``intend`` says so.
+        Nothing of it is on the wire before ``commit_intent`` says so.
         """
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
@@ -39,7 +39,7 @@ class Backlog(Protocol):
     def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
         """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
 
-    def turn_over(
+    def settle_and_claim(
         self,
         run_id: UUID,
         lane: int,
@@ -50,13 +50,13 @@ class Backlog(Protocol):
     ) -> tuple[set[Claim], Page]:
         """``settle`` and ``claim`` together: both are done, or neither."""
 
-    def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+    def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
         """Note that the last bytes of ``claims`` go out now; answer those that still hold, in a run that goes on.
 
         Only for a strict lane, whose claims say nothing of the wire: see docs/explanation/delivery.md.
         """
 
-    def give_up_strays(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+    def release_orphans(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
         """Release claims of this lane that are none of ``held``: those whose commit was done but never answered.
 
         Nothing of them was on the wire, for nobody knew of them. Answers how many there were.
@@ -128,15 +128,16 @@ class Transport(Protocol):
     that it touched; nothing is raised for it. While no outcome comes it may give None, about every second, so that the
     caller can see to what it has so far.
 
-    With ``last_look`` a mail's last bytes are held back until that has answered its claim: it is asked when everything
-    before them has gone out, for all mails that are so far. A mail that it does not answer is not sent.
+    With ``commit_intent`` a mail's last bytes are held back until that callback has returned its claim. The callback
+    is called when everything before them has gone out, with all mails that are so far. A mail that it does not return
+    is not sent.
     """
 
     def send(
         self,
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
-        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
         """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from uuid import UUID
 
-    from mailbatch.domain.change import Answer, Changed, Purged
+    from mailbatch.domain.change import Changed, ChangeResult, Purged
     from mailbatch.domain.errors import MailbatchError
     from mailbatch.domain.reservation import Reservation, Status
     from mailbatch.domain.selection import Counted, Selection
@@ -44,7 +44,7 @@ class Intake(Protocol):
         """
 
     def remember(self, key: str, owner: str, status: int, answer: str) -> None:
-        """Store the answer to the request that ``owner`` began under ``key`` (see ``Answers``): both are kept, or none.
+        """Store the response to the request that ``owner`` began under ``key``: both are kept, or none.
 
         Raises ``StateConflict`` if it is not ``owner``'s any more: then nothing of this transaction must be kept.
         """
@@ -114,13 +114,13 @@ class Interventions(Protocol):
     off, some are done. Between them it leaves a run that is sending its share of the database.
     """
 
-    def cancel(self, ids: Sequence[UUID]) -> list[Answer]:
+    def cancel(self, ids: Sequence[UUID]) -> list[ChangeResult]:
         """Pending to cancelled; an answer for each id, in order."""
 
     def cancel_tagged(self, tag: str) -> Changed:
         """Pending to cancelled, all with this tag."""
 
-    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[Answer]:
+    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[ChangeResult]:
         """Those in ``states`` to pending, with all attempts before them; an answer for each id, in order."""
 
     def requeue_all(self, status: Status) -> Changed:
@@ -132,10 +132,10 @@ class Interventions(Protocol):
     def count_failed(self, run_id: UUID, cap: int) -> int:
         """How many of the errors of a run are failed now; they are counted up to ``cap`` + 1."""
 
-    def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
+    def resolve(self, ids: Sequence[UUID]) -> list[ChangeResult]:
         """In doubt to sent; an answer for each id, in order."""
 
-    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[Answer]:
+    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[ChangeResult]:
         """Delete those in ``states``, which must be finished ones, with their tries; an answer for each id, in order.
 
         What was deleted is ``changed``, and its status is the one in which it was.

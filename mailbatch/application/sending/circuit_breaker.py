@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelayGuard:
+class CircuitBreaker:
     """The circuit of one relay, as a lane asks it and tells it.
 
     Nothing here may keep mail from going: a database that cannot say anything of the circuit counts as a closed one.

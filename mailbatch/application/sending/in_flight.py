@@ -33,7 +33,7 @@ _TOLD = frozenset({Tally.FAILED, Tally.DEFERRED, Tally.IN_DOUBT})
 
 
 @dataclass(slots=True)
-class Ticket:
+class InFlightMail:
     """What a lane knows of a claim that it holds."""
 
     index: int
@@ -44,11 +44,11 @@ class Ticket:
     on_wire: bool = False
 
 
-class Held:
+class InFlight:
     """The claims of a lane, and the answers to them that are not written yet. ``lease`` in seconds."""
 
     def __init__(self, backlog: Backlog, clock: Clock, lease: float, run: Run, lane: int) -> None:
-        self.tickets: dict[Claim, Ticket] = {}
+        self.tickets: dict[Claim, InFlightMail] = {}
         self.answers: list[Settlement] = []
         self._since = 0.0
         self._backlog = backlog
@@ -57,11 +57,11 @@ class Held:
         self._run = run
         self._lane = lane
 
-    def take_in(self, claimed: Iterable[Claimed]) -> None:
+    def add(self, claimed: Iterable[Claimed]) -> None:
         """Hold what was claimed."""
-        self.tickets |= {c.claim: Ticket(c.index) for c in claimed}
+        self.tickets |= {c.claim: InFlightMail(c.index) for c in claimed}
 
-    def let_go(self, claims: Iterable[Claim]) -> None:
+    def discard(self, claims: Iterable[Claim]) -> None:
         """Hold no more what another run has taken meanwhile."""
         for claim in claims:
             self.tickets.pop(claim, None)

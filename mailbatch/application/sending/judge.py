@@ -11,11 +11,11 @@ from mailbatch.application.sending.complaints import Complaint, Complaints
 from mailbatch.application.sending.in_flight import named
 from mailbatch.application.sending.pace import Pace
 from mailbatch.application.sending.refusals import Finding, Refusals, group_of
-from mailbatch.application.sending.relay_failures import Strikes
+from mailbatch.application.sending.relay_failures import ConsecutiveFailures
 from mailbatch.domain.circuit import PROBES_ALONE, Circuit, Outage
 from mailbatch.domain.claimed import Without
 from mailbatch.domain.lifecycle import Tally, put_back, settle
-from mailbatch.domain.outcome import Answered, Kind, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern, hinted, kind_of, of_the_relay, repeats
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import ItemError, one_line, public
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.ports.runs import Run
-    from mailbatch.application.sending.in_flight import Held, Ticket
+    from mailbatch.application.sending.in_flight import InFlight, InFlightMail
     from mailbatch.application.sending.refusals import Group
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.claimed import ClaimedMail
@@ -49,7 +49,7 @@ class Judge:
     ``answered``: the relay let a mail in. ``without``: groups of mails that are put back in this run.
     """
 
-    def __init__(self, use: SendDue, run: Run, held: Held, probed: Circuit | None) -> None:
+    def __init__(self, use: SendDue, run: Run, held: InFlight, probed: Circuit | None) -> None:
         self.outage: Outage | None = None
         self.again = False
         self.answered = False
@@ -66,7 +66,7 @@ class Judge:
         self._held = held
         self._probed = probed
         self._accepted_to = 0
-        self._strikes = Strikes(
+        self._strikes = ConsecutiveFailures(
             use.clock, most=use.relay_faults, patience=use.relay_patience, most_doubts=2 * use.group_size
         )
         self._faults: Counter[UUID] = Counter()
@@ -98,7 +98,7 @@ class Judge:
         ticket = self._held.tickets[outcome.claim]
         ticket.on_wire = False
         match outcome:
-            case Answered():
+            case Replied():
                 self._any_answer = True
                 self._hear(outcome, ticket)
             case RelayFault():
@@ -140,7 +140,7 @@ class Judge:
 
     # --- answers -------------------------------------------------------------------------------------------------
 
-    def _settled(self, outcome: Outcome, ticket: Ticket) -> Settlement:
+    def _settled(self, outcome: Outcome, ticket: InFlightMail) -> Settlement:
         """What becomes of a mail if the outcome is its own."""
         return settle(
             outcome,
@@ -151,7 +151,7 @@ class Judge:
             jitter=self._use.jitter(),
         )
 
-    def _hear(self, answered: Answered, ticket: Ticket) -> None:
+    def _hear(self, answered: Replied, ticket: InFlightMail) -> None:
         settlement = self._settled(answered, ticket)
         if settlement.status is Status.SENT:
             self._accept(ticket, answered.claim.reservation_id)
@@ -169,7 +169,7 @@ class Judge:
             self.again = self.again or settlement.tally is Tally.RELEASED
             self._other(answered, ticket)
 
-    def _other(self, answered: Answered, ticket: Ticket) -> None:
+    def _other(self, answered: Replied, ticket: InFlightMail) -> None:
         """An answer ends the faults in a row, unless the relay fell silent."""
         if (silence := answered.silence) is not None:
             if self._strikes.doubt() or self._probed:
@@ -184,7 +184,7 @@ class Judge:
         self.answered = True
         self._strikes.answered()
 
-    def _accept(self, ticket: Ticket, mail: UUID) -> None:
+    def _accept(self, ticket: InFlightMail, mail: UUID) -> None:
         self._is_well()
         self.pace.accepted(self._use.clock.monotonic())
         index = ticket.index
@@ -198,7 +198,7 @@ class Judge:
 
     # --- too fast ------------------------------------------------------------------------------------------------
 
-    def _throttle(self, answered: Answered, ticket: Ticket, reply: Reply) -> None:
+    def _throttle(self, answered: Replied, ticket: InFlightMail, reply: Reply) -> None:
         """The mail goes again at once, and more slowly, without an attempt."""
         mail = answered.claim.reservation_id
         heard = self._throttles.setdefault(mail, [])
@@ -218,13 +218,13 @@ class Judge:
             settlement = replace(settlement, retry_in=0.0)  # Behind the others that are due.
         self._held.answer(settlement)
 
-    def _slow_down(self, answered: Answered, ticket: Ticket) -> None:
+    def _slow_down(self, answered: Replied, ticket: InFlightMail) -> None:
         for verdict in answered.verdicts.values():
             if verdict.kind is Kind.DEFERRED and kind_of(verdict.reply).concern is Concern.RATE:
                 self._cut(ticket, verdict.reply)
                 return
 
-    def _cut(self, ticket: Ticket, reply: Reply) -> bool:
+    def _cut(self, ticket: InFlightMail, reply: Reply) -> bool:
         cuts = self.pace.cuts
         given_up = self.pace.throttled(ticket.index, self.handed_to, self._use.clock.monotonic(), hinted(reply))
         if self.pace.cuts > cuts:
@@ -235,7 +235,7 @@ class Judge:
 
     # --- it takes no mail at all ---------------------------------------------------------------------------------
 
-    def _complain(self, answered: Answered, ticket: Ticket, reply: Reply) -> None:
+    def _complain(self, answered: Replied, ticket: InFlightMail, reply: Reply) -> None:
         claim = answered.claim
         as_its_own = self._as_deferral(answered, ticket)
         if self._stands_alone(claim.reservation_id):
@@ -268,17 +268,17 @@ class Judge:
             self._known = guard.look() if guard is not None else Circuit(relay="")
         return mail in self._known.suspects
 
-    def _as_deferral(self, answered: Answered, ticket: Ticket) -> Settlement:
+    def _as_deferral(self, answered: Replied, ticket: InFlightMail) -> Settlement:
         """As for any 4xx: whoever refused for good may have meant the account, not this mail."""
         deferred = {
             to: Verdict(Kind.DEFERRED, v.reply) if v.kind is Kind.REJECTED and kind_of(v.reply).holds else v
             for to, v in answered.verdicts.items()
         }
-        return self._settled(Answered(answered.claim, answered.relay, deferred), ticket)
+        return self._settled(Replied(answered.claim, answered.relay, deferred), ticket)
 
     # --- refused for good ----------------------------------------------------------------------------------------
 
-    def _refuse(self, answered: Answered, ticket: Ticket, settlement: Settlement) -> None:
+    def _refuse(self, answered: Replied, ticket: InFlightMail, settlement: Settlement) -> None:
         """5xx that no table knows. The verdict waits, because others may hear the same."""
         reply, mail = next(iter(answered.verdicts.values())).reply, answered.claim.reservation_id
         if self._probed is not None and repeats(reply, self._probed.reason or ""):
@@ -298,19 +298,19 @@ class Judge:
                 self._put_back(self._refusals.take(reply, group), answered, reply)
                 self._set_apart(group, ticket, mail, reply)
 
-    def _still_refuses(self, answered: Answered, ticket: Ticket, reply: Reply) -> None:
-        deferral = Answered(answered.claim, answered.relay, {"": Verdict(Kind.DEFERRED, reply)})
+    def _still_refuses(self, answered: Replied, ticket: InFlightMail, reply: Reply) -> None:
+        deferral = Replied(answered.claim, answered.relay, {"": Verdict(Kind.DEFERRED, reply)})
         alone = self._stands_alone(answered.claim.reservation_id)
         (self.paid if alone else self.heard).add(answered.claim.reservation_id)
         self._held.answer(self._settled(deferral, ticket) if alone else put_back(answered.claim, answered.relay, reply))
         self.outage = Outage.of_reply(answered.relay, reply, why="it refuses every mail")
 
-    def _put_back(self, settlements: list[Settlement], answered: Answered, reply: Reply) -> None:
+    def _put_back(self, settlements: list[Settlement], answered: Replied, reply: Reply) -> None:
         for s in settlements:
             self._held.answer(put_back(s.claim, answered.relay, reply))
             self.heard.add(s.claim.reservation_id)
 
-    def _set_apart(self, group: Group, ticket: Ticket, mail: UUID, reply: Reply) -> None:
+    def _set_apart(self, group: Group, ticket: InFlightMail, mail: UUID, reply: Reply) -> None:
         """Send no more of a group in this run, whose mails are all refused alike."""
         if not isinstance(group, tuple):
             return
@@ -327,7 +327,7 @@ class Judge:
 
     # --- faults --------------------------------------------------------------------------------------------------
 
-    def _blame(self, fault: RelayFault, ticket: Ticket) -> None:
+    def _blame(self, fault: RelayFault, ticket: InFlightMail) -> None:
         """A relay fault costs its mail nothing, until the mail itself looks like the cause."""
         log.info("given back: %s", public(fault.reason), extra=named(fault.claim))
         if fault.in_dialogue:
@@ -343,13 +343,13 @@ class Judge:
         outcome: Outcome = fault
         if fault.in_dialogue and self._faults[mail] >= FAULTS_OF_ONE_MAIL:
             reply = Reply(421, f"the relay broke {FAULTS_OF_ONE_MAIL} times in this mail's dialogue: {fault.reason}")
-            outcome = Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
+            outcome = Replied(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
         self._held.answer(self._settled(outcome, ticket))
 
-    def _is_said_of_the_relay(self, fault: RelayFault, ticket: Ticket, reply: Reply) -> bool:
+    def _is_said_of_the_relay(self, fault: RelayFault, ticket: InFlightMail, reply: Reply) -> bool:
         """Judge a fault whose reply says that we are too fast, or may not send at all; False if it says neither."""
         kind = kind_of(reply)
-        said = Answered(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
+        said = Replied(fault.claim, fault.relay, {"": Verdict(Kind.DEFERRED, reply)})
         if kind.concern is Concern.RATE:
             self._throttle(said, ticket, reply)
         elif kind.concern in _OF_US and fault.in_dialogue:

@@ -13,12 +13,12 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from mailbatch.application.ports.sending import Nap
-from mailbatch.application.sending.in_flight import Held
+from mailbatch.application.sending.in_flight import InFlight
 from mailbatch.application.sending.judge import Judge
 from mailbatch.application.sending.pace import LONGEST_NAP
 from mailbatch.domain.claimed import Page
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.lifecycle import NO_VERDICT, released, set_aside_for, uncomposable
+from mailbatch.domain.lifecycle import NO_VERDICT, quarantine_reason, released, uncomposable
 from mailbatch.domain.run import Counts, ItemError, one_line
 
 if TYPE_CHECKING:
@@ -57,14 +57,14 @@ class Lane:
         self.strict = use.strict
         self.alone = False
         self.left = False
-        self.held = Held(use.backlog, use.clock, use.lease, run, lane)
+        self.held = InFlight(use.backlog, use.clock, use.lease, run, lane)
         self.lease_ends = float("inf")
         self.overslept = False
         self.drained = False
         self.judge = Judge(use, run, self.held, probed)
         self.pace = self.judge.pace
         self.broken: RunFailed | None = None
-        self.may_have_strays = False
+        self.may_have_orphans = False
 
     # --- the stream ---
 
@@ -89,7 +89,7 @@ class Lane:
             unwritten = self.held.give_back()
             self.broken = self.broken or unwritten
             if unwritten is None:
-                self.give_up_strays()
+                self.release_orphans()
         if self.broken is not None:
             raise self.broken
         if (outage := self.judge.outage) is not None:
@@ -101,8 +101,8 @@ class Lane:
         """Go through the backlog once; answer whether there is reason for another pass: mails that were given back."""
         self.overslept = self.drained = False
         self.judge.begin_pass()
-        last_look = self.last_look if self.strict else None
-        with closing(self.use.transport.send(self.messages(), self.may_send, last_look)) as outcomes:
+        commit_intent = self.commit_intent if self.strict else None
+        with closing(self.use.transport.send(self.messages(), self.may_send, commit_intent)) as outcomes:
             for outcome in outcomes:
                 if outcome is None:
                     self.judge.look_at_the_time()
@@ -163,7 +163,7 @@ class Lane:
             loaded = {mail.claim: mail for mail in self.use.backlog.load(fat)} if fat else {}
             mails = deque(mail for c in part if (mail := c.mail or loaded.pop(c.claim, None)) is not None)
             taken = {mail.claim for mail in mails}
-            self.held.let_go(c.claim for c in part if c.claim not in taken)
+            self.held.discard(c.claim for c in part if c.claim not in taken)
             while mails:
                 yield mails.popleft()
 
@@ -194,7 +194,7 @@ class Lane:
             if from_head := cursor is None:
                 at_head = self.use.clock.monotonic()
                 self.held.flush()
-                self.give_up_strays()
+                self.release_orphans()
                 self.tidy()
             page = self.claim(cursor)
             if page.claimed:
@@ -244,17 +244,17 @@ class Lane:
         try:
             page = self._turned_over(cursor) or self._claimed(cursor)
         except StoreError:
-            self.may_have_strays = True
+            self.may_have_orphans = True
             raise
         ends = asked + self.use.lease * LEASE_SHARE
         self.lease_ends = min(self.lease_ends, ends) if self.held.tickets else ends
-        self.held.take_in(page.claimed)
+        self.held.add(page.claimed)
         return page
 
     def _claimed(self, cursor: Cursor | None) -> Page:
         backlog = self.use.backlog
         if self.alone:
-            return backlog.claim_alone(self.run.id, self.lane)
+            return backlog.claim_isolated(self.run.id, self.lane)
         return backlog.claim(self.run.id, self.lane, cursor, self._most(), *self._without())
 
     def _most(self) -> int:
@@ -268,27 +268,27 @@ class Lane:
         if not (answers := self.held.answers):
             return None
         try:
-            written, page = self.use.backlog.turn_over(
+            written, page = self.use.backlog.settle_and_claim(
                 self.run.id, self.lane, answers, cursor, self._most(), *self._without()
             )
         except StoreError as error:
             log.warning("verdicts go before the next group: %s", error)
-            self.may_have_strays = True
+            self.may_have_orphans = True
             self.held.flush()
-            self.give_up_strays()
+            self.release_orphans()
             return None
         self.held.settled(written)
         return page
 
-    def give_up_strays(self) -> None:
+    def release_orphans(self) -> None:
         """Release what a claim took that was done although its answer was lost; the lease would be renewed for ever.
 
         Asked again at each return to the head: a commit may be on its way for as long as the connection dies.
         """
-        if not self.may_have_strays:
+        if not self.may_have_orphans:
             return
         try:
-            strays = self.use.backlog.give_up_strays(self.run.id, self.lane, self.held.tickets.keys())
+            strays = self.use.backlog.release_orphans(self.run.id, self.lane, self.held.tickets.keys())
         except StoreError as error:
             log.warning("claims without an answer are not looked for now: %s", error)
             return
@@ -309,12 +309,12 @@ class Lane:
                 break
         while True:
             doubts = self.use.backlog.resolve_doubts(self.run.id, self.use.on_doubt, size)
-            self.run.count(Counts(failed=len(doubts.set_aside), in_doubt=doubts.resent + doubts.held))
+            self.run.count(Counts(failed=len(doubts.quarantined), in_doubt=doubts.resent + doubts.held))
             for index, reservation_id in doubts.doubtful:
                 self.run.item_error(ItemError(index, reservation_id, (NO_VERDICT,)))
-            for index, reservation_id in doubts.set_aside:
-                self.run.item_error(ItemError(index, reservation_id, (set_aside_for(self.use.retry.deaths),)))
-            judged = doubts.released + doubts.resent + doubts.held + len(doubts.set_aside)
+            for index, reservation_id in doubts.quarantined:
+                self.run.item_error(ItemError(index, reservation_id, (quarantine_reason(self.use.retry.deaths),)))
+            judged = doubts.released + doubts.resent + doubts.held + len(doubts.quarantined)
             if judged:
                 log.warning(
                     "leases of a sender that died were resolved: %d had nothing on the wire, %d in doubt are sent "
@@ -322,7 +322,7 @@ class Lane:
                     doubts.released,
                     doubts.resent,
                     doubts.held,
-                    len(doubts.set_aside),
+                    len(doubts.quarantined),
                 )
             if judged < size:
                 return
@@ -357,7 +357,7 @@ class Lane:
         """
         return not self.must_stop() and self.use.clock.monotonic() < self.lease_ends
 
-    def last_look(self, claims: Sequence[Claim]) -> set[Claim]:
+    def commit_intent(self, claims: Sequence[Claim]) -> set[Claim]:
         """Say which mails' last bytes may go out, and commit before that they will.
 
         What is cut off before this was not sent; what is cut off after it is in doubt. A doubt about the commit itself
@@ -365,7 +365,7 @@ class Lane:
         """
         try:
             self.held.flush()  # what is not settled is in doubt too
-            granted = self.use.backlog.intend(self.run.id, claims) if self.may_send() else set()
+            granted = self.use.backlog.commit_intent(self.run.id, claims) if self.may_send() else set()
         except RunFailed as error:
             self.broken = error
             return set()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.system import Clock
 
 
-class Strikes:
+class ConsecutiveFailures:
     """Counts what goes wrong since the relay last answered a mail.
 
     ``most`` faults are enough, and so are fewer that go on for ``patience`` seconds; but not if all of them happened in

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.runs import Run
     from mailbatch.application.ports.sending import Backlog, Composer, Slots, Transport, Watchdog
     from mailbatch.application.ports.system import Clock
-    from mailbatch.application.sending.circuit_breaker import RelayGuard
+    from mailbatch.application.sending.circuit_breaker import CircuitBreaker
     from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.retry import RetryPolicy
 
@@ -40,7 +40,7 @@ class SendDue:
     strict: bool = False
     relay_faults: int = 16
     relay_patience: float = 5.0
-    guard: RelayGuard | None = None
+    guard: CircuitBreaker | None = None
     slots: Slots | None = None
     watchdog: Watchdog | None = None
 

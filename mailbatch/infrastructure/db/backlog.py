@@ -37,7 +37,8 @@ _r = mail_reservations.c
 class SqlBacklog:
     """The port ``Backlog`` on PostgreSQL and SQLite. ``lease`` and ``max_lateness`` in seconds (0: none).
 
-    With ``strict`` a claim does not say that its mail may be on the wire; ``intend`` does, just before its last bytes.
+    With ``strict`` a claim does not say that its mail may be on the wire: ``commit_intent`` says it, just before the
+    mail's last bytes.
     """
 
     engine: Engine
@@ -52,7 +53,7 @@ class SqlBacklog:
         with writing(self.engine) as connection:
             return self._claim(connection, run_id, lane, after, limit, without)
 
-    def turn_over(
+    def settle_and_claim(
         self,
         run_id: UUID,
         lane: int,
@@ -66,7 +67,7 @@ class SqlBacklog:
             held = settling.settle(connection, run_id, lane, settlements)
             return held, self._claim(connection, run_id, lane, after, limit, without)
 
-    def claim_alone(self, run_id: UUID, lane: int) -> Page:
+    def claim_isolated(self, run_id: UUID, lane: int) -> Page:
         """Take one that is passed over by ``claim``; see the port."""
         given = {"lease": self.lease, "id_domain": self.message_id_domain, "early": False}
         with writing(self.engine) as connection:
@@ -84,15 +85,15 @@ class SqlBacklog:
         with writing(self.engine) as connection:
             return settling.settle(connection, run_id, lane, settlements)
 
-    def intend(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+    def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
         """Commit that the last bytes of ``claims`` go out now; see the port."""
         with writing(self.engine) as connection:
-            return claiming.intend(connection, run_id, claims)
+            return claiming.commit_intent(connection, run_id, claims)
 
-    def give_up_strays(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+    def release_orphans(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
         """Send back what this lane has claimed and knows nothing of; see the port."""
         with writing(self.engine) as connection:
-            return claiming.give_up_strays(connection, run_id, lane, held)
+            return claiming.release_orphans(connection, run_id, lane, held)
 
     def renew(self, run_id: UUID, lane: int) -> None:
         """Prolong the leases of a lane. A lease that has ended is not revived: another run may judge it already."""

@@ -17,7 +17,7 @@ from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
-from mailbatch.infrastructure.db.ended_leases import goes_alone
+from mailbatch.infrastructure.db.ended_leases import must_be_isolated
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
@@ -150,13 +150,13 @@ def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
     return int(claimed) - count + 1
 
 
-def intend(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
+def commit_intent(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
     """Note that the last bytes of ``claims`` go out now; answer those for which they may."""
     pairs = [(claim.reservation_id, claim.claim_no) for claim in claims]
     return {Claim(*row) for row in connection.execute(_intend(), {"the_run": run_id, "claims": pairs})}
 
 
-def give_up_strays(connection: Connection, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
+def release_orphans(connection: Connection, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
     """Send back to pending what the lane has claimed beside ``held``; answer how many there were."""
     mine = sa.select(_r.id, _r.claim_no).where(SENDING, _r.run_id == run_id, _r.lane == lane)
     rows = connection.execute(mine.with_for_update(skip_locked=True)).all()
@@ -213,7 +213,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
     due = sa.select(_r.id).where(
         PENDING, _r.priority == sa.bindparam("of_priority", type_=sa.Integer), _r.due_at <= now(), UNEXPIRED
     )
-    due = due.where(goes_alone() if alone else sa.not_(goes_alone()))
+    due = due.where(must_be_isolated() if alone else sa.not_(must_be_isolated()))
     if without:
         due = due.where(_of_no_group())
     if behind:

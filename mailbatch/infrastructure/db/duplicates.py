@@ -1,4 +1,4 @@
-"""Mails that went out again after a try without a verdict: the adapter of the port ``Resent``."""
+"""Mails that went out again after a try without a verdict: the adapter of the port ``Duplicates``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PORTION = 500
 
 
 @dataclass(frozen=True, slots=True)
-class SqlResent:
-    """The port ``Resent`` on PostgreSQL and SQLite."""
+class SqlDuplicates:
+    """The port ``Duplicates`` on PostgreSQL and SQLite."""
 
     engine: Engine
 

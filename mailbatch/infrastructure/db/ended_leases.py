@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.domain.claimed import DoubtsResolved
-from mailbatch.domain.lifecycle import CRASHED, NO_VERDICT, OnDoubt, set_aside_for
+from mailbatch.domain.lifecycle import CRASHED, NO_VERDICT, OnDoubt, quarantine_reason
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import ALONE_AFTER
 from mailbatch.infrastructure.db.settling import record_attempts
@@ -41,7 +41,7 @@ def ended_badly(claims: int) -> sa.ScalarSelect[int]:
     return sa.select(sa.func.count()).where(last).correlate(mail_reservations).scalar_subquery()
 
 
-def goes_alone() -> sa.ColumnElement[bool]:
+def must_be_isolated() -> sa.ColumnElement[bool]:
     """Whether a pending reservation is to be sent with nothing beside it. Of most rows no attempt is looked up."""
     return sa.and_(_r.claim_no >= ALONE_AFTER, ended_badly(ALONE_AFTER) >= ALONE_AFTER)
 
@@ -69,7 +69,7 @@ def resolve(
     poison = sa.and_(untouched, ended_badly(retry.deaths) >= retry.deaths - 1)
     used_up = raised(_r.attempts, 1) >= retry.max_attempts
     held = sa.true() if on_doubt is OnDoubt.HOLD else used_up
-    aside = set_aside_for(retry.deaths)
+    aside = quarantine_reason(retry.deaths)
     update = (
         sa.update(mail_reservations)
         .where(_r.id.in_(ended))
@@ -95,7 +95,7 @@ def resolve(
         resent=len(doubtful) - kept,
         held=kept,
         doubtful=indexed[: len(doubtful)],
-        set_aside=indexed[len(doubtful) :],
+        quarantined=indexed[len(doubtful) :],
     )
 
 

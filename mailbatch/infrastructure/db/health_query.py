@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.application.looking.watch import Vitals
+from mailbatch.application.looking.watch import HealthSnapshot
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.runs import DIED
@@ -33,12 +33,12 @@ _AHEAD = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class SqlPulse:
+class SqlHealthQuery:
     """The port ``Pulse`` on PostgreSQL and SQLite."""
 
     engine: Engine
 
-    def vitals(self, job: str, ended_for: float) -> Vitals:
+    def health(self, job: str, ended_for: float) -> HealthSnapshot:
         """Feel for signs of life; see the port."""
         newest = sa.select(batch_runs).where(_b.job == job).order_by(_b.started_at.desc())
         last, lately = newest.limit(1).cte("last"), newest.limit(_LATELY).cte("lately")
@@ -81,7 +81,7 @@ class SqlPulse:
             sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
         )
         with reading(self.engine) as connection:
-            return Vitals(**connection.execute(statement).mappings().one())
+            return HealthSnapshot(**connection.execute(statement).mappings().one())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Answers to requests that bore an idempotency key: the adapter of the port ``Answers``."""
+"""Answers to requests that bore an idempotency key: the adapter of the port ``IdempotencyKeys``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.ports.operating import Begun, Given
+from mailbatch.application.ports.operating import RequestState, StoredResponse
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import api_answers
 from mailbatch.infrastructure.db.types import now
@@ -29,28 +29,35 @@ _a = api_answers.c
 
 
 @dataclass(frozen=True, slots=True)
-class SqlAnswers:
-    """The port ``Answers`` on PostgreSQL and SQLite. While a request is worked on, its owner stands in ``answer``."""
+class SqlIdempotencyKeys:
+    """The port ``IdempotencyKeys`` on PostgreSQL and SQLite.
+
+    While a request is worked on, the column ``answer`` holds its owner.
+    """
 
     engine: Engine
 
-    def begin(self, key: str, owner: str, request: str) -> Begun | Given:
+    def begin(self, key: str, owner: str, request: str) -> RequestState | StoredResponse:
         """Begin a request, or find what became of it; see the port."""
         old = sa.or_(_a.created_at < now(-KEPT), sa.and_(_a.status.is_(None), _a.created_at < now(-LEFT)))
         with writing(self.engine) as connection:
             connection.execute(sa.delete(api_answers).where(_a.created_at < now(-LEFT), old))
             insert = _insert(connection).values(key=key, request=request, answer=owner).returning(_a.key)
             if connection.execute(insert).scalar_one_or_none() is not None:
-                return Begun.NEW
+                return RequestState.NEW
             row = connection.execute(sa.select(api_answers).where(_a.key == key)).one_or_none()
         if row is None:
-            return Begun.IN_PROGRESS
+            return RequestState.IN_PROGRESS
         if row.request != request:
-            return Begun.OTHER
+            return RequestState.OTHER
         if row.status is None:
-            return Begun.IN_PROGRESS
+            return RequestState.IN_PROGRESS
         # What somebody else wrote there cannot be answered.
-        return Given(row.status, row.answer) if row.status in _STATUSES and row.answer is not None else Begun.OTHER
+        return (
+            StoredResponse(row.status, row.answer)
+            if row.status in _STATUSES and row.answer is not None
+            else RequestState.OTHER
+        )
 
     def finish(self, key: str, owner: str, status: int, answer: str) -> None:
         """Store the answer; see the port."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.change import Answer, Changed, Purged
+from mailbatch.domain.change import Changed, ChangeResult, Purged
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
 from mailbatch.domain.selection import LISTED_BY, Selection
 from mailbatch.infrastructure.db.engine import reading, writing
@@ -68,7 +68,7 @@ class SqlInterventions:
 
     engine: Engine
 
-    def cancel(self, ids: Sequence[UUID]) -> list[Answer]:
+    def cancel(self, ids: Sequence[UUID]) -> list[ChangeResult]:
         """Cancel what is still pending; see the port."""
         return self._change(ids, _in([Status.PENDING]), _CANCEL)
 
@@ -79,7 +79,7 @@ class SqlInterventions:
         )
         return Changed(cancelled.changed, self._others(_r.tag == tag, Status.CANCELLED))
 
-    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[Answer]:
+    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[ChangeResult]:
         """Send back to pending; see the port. Verdicts stay: who accepted it before does not get it again."""
         return self._change(ids, sa.and_(_in(states), sa.not_(_OVERDUE)), _REQUEUE)
 
@@ -102,24 +102,24 @@ class SqlInterventions:
         with reading(self.engine) as connection:
             return int(connection.execute(sa.select(sa.func.count()).select_from(failed)).scalar_one())
 
-    def resolve(self, ids: Sequence[UUID]) -> list[Answer]:
+    def resolve(self, ids: Sequence[UUID]) -> list[ChangeResult]:
         """Take reservations in doubt for sent; see the port."""
         return self._change(ids, _in([Status.IN_DOUBT]), _RESOLVE)
 
-    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[Answer]:
+    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[ChangeResult]:
         """Delete what is finished; see the port."""
-        answers: dict[UUID, Answer] = {}
+        answers: dict[UUID, ChangeResult] = {}
         meant = _in(FINISHED.intersection(states))
         statement = sa.delete(mail_reservations).where(meant).returning(_r.id, _r.status)
         with writing(self.engine) as connection:
             for chunk in _chunks(ids):
                 in_order = sa.select(_r.id).where(_r.id.in_(chunk), meant).order_by(_r.id).with_for_update()
                 gone = connection.execute(statement.where(_r.id.in_(in_order)))
-                answers |= {row.id: Answer(row.id, changed=True, status=Status(row.status)) for row in gone}
+                answers |= {row.id: ChangeResult(row.id, changed=True, status=Status(row.status)) for row in gone}
                 rest = set(chunk) - set(answers)
                 left = connection.execute(sa.select(_r.id, _r.status).where(_r.id.in_(rest))) if rest else ()
-                answers |= {row.id: Answer(row.id, changed=False, status=Status(row.status)) for row in left}
-        return [answers.get(i) or Answer(i, changed=False, status=None) for i in ids]
+                answers |= {row.id: ChangeResult(row.id, changed=False, status=Status(row.status)) for row in left}
+        return [answers.get(i) or ChangeResult(i, changed=False, status=None) for i in ids]
 
     def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
         """Delete a page of what is finished and old; see the port.
@@ -159,8 +159,10 @@ class SqlInterventions:
                 return deleted
             last = ids[-1]
 
-    def _change(self, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]) -> list[Answer]:
-        answers: dict[UUID, Answer] = {}
+    def _change(
+        self, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]
+    ) -> list[ChangeResult]:
+        answers: dict[UUID, ChangeResult] = {}
         with writing(self.engine) if len(ids) < _MANY else _giving_way(self.engine) as connection:
             for chunk in _chunks(ids):
                 answers |= change(connection, chunk, condition, values)
@@ -168,7 +170,7 @@ class SqlInterventions:
 
     def _change_all(
         self, which: Selection, condition: sa.ColumnElement[bool], values: dict[str, Any]
-    ) -> Iterator[Answer]:
+    ) -> Iterator[ChangeResult]:
         """Change all of ``which`` that is there now; what comes meanwhile is left."""
         after: Row | None = None
         stored = SqlReservations(self.engine)
@@ -208,14 +210,14 @@ def _giving_way(engine: Engine) -> Iterator[Connection]:
         time.sleep(min(_LONGEST_REST, _REST * (time.monotonic() - began)))
 
 
-def cancel(connection: Connection, reservation_id: UUID) -> Answer:
+def cancel(connection: Connection, reservation_id: UUID) -> ChangeResult:
     """Cancel one reservation, if it is still pending, in the transaction of ``connection``."""
     return change(connection, [reservation_id], _in([Status.PENDING]), _CANCEL)[reservation_id]
 
 
 def change(
     connection: Connection, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]
-) -> dict[UUID, Answer]:
+) -> dict[UUID, ChangeResult]:
     """Change those of ``ids`` that meet ``condition``, and tell of the others in which state they are."""
     statement = _update(sa.and_(_r.id.in_(ids), condition)).values(values).returning(_r.id)
     changed = set(connection.execute(statement).scalars())
@@ -223,7 +225,8 @@ def change(
     found = {row[0]: row for row in connection.execute(rest)} if len(changed) < len(set(ids)) else {}
     now_in = Status(values["status"])
     return {
-        i: Answer(i, changed=True, status=now_in) if i in changed else _left_alone(i, found.get(i), now_in) for i in ids
+        i: ChangeResult(i, changed=True, status=now_in) if i in changed else _left_alone(i, found.get(i), now_in)
+        for i in ids
     }
 
 
@@ -233,12 +236,12 @@ def _update(condition: sa.ColumnElement[bool]) -> sa.Update:
     return sa.update(mail_reservations).where(_r.id.in_(in_order))
 
 
-def _left_alone(reservation_id: UUID, row: Any, aim: Status) -> Answer:
+def _left_alone(reservation_id: UUID, row: Any, aim: Status) -> ChangeResult:
     if row is None:
-        return Answer(reservation_id, changed=False, status=None)
+        return ChangeResult(reservation_id, changed=False, status=None)
     status = Status(text_of(row[1]))
     overdue = aim is Status.PENDING and status in REQUEUABLE and bool(row[2])
-    return Answer(reservation_id, changed=False, status=status, overdue=overdue)
+    return ChangeResult(reservation_id, changed=False, status=status, overdue=overdue)
 
 
 def _of_run(run_id: UUID) -> sa.ColumnElement[bool]:

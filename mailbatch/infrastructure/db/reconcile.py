@@ -20,7 +20,7 @@ _r, _a, _b, _e = mail_reservations.c, mail_attempts.c, batch_runs.c, run_errors.
 _TOLD = ("failed", "deferred", "in_doubt")
 
 
-def reckon(connection: Connection, run: Any) -> Any:
+def reconcile(connection: Connection, run: Any) -> Any:
     """Complete the counts and the item errors of ``run``, a row of ``batch_runs``; answer the row as it is then.
 
     A count only rises: what was deleted or corrected since was counted when it was done.

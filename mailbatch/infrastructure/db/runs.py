@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from mailbatch.application.ports.runs import OpenRun
 from mailbatch.domain.run import STOPPED, ItemError, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.reconcile import reckon
+from mailbatch.infrastructure.db.reconcile import reconcile
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, batch_schedule, run_errors
 from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
@@ -97,7 +97,7 @@ class SqlRuns:
             ).one_or_none()
             # A run that failed may have done what it had no answer to; a helper that died took its last words along.
             if row is not None and (report.outcome is RunOutcome.FAILED or connection.scalar(_lost_helpers(row))):
-                reckon(connection, row)
+                reconcile(connection, row)
             if report.run_id is not None:
                 announce(connection, job, report.run_id, report.as_dict(), self.channels)
 
@@ -127,7 +127,7 @@ class SqlRuns:
             .returning(batch_runs)
         )
         with writing(self.engine) as connection:
-            dead = [reckon(connection, row) for row in connection.execute(statement).all()]
+            dead = [reconcile(connection, row) for row in connection.execute(statement).all()]
             for row in dead:
                 announce(connection, job, row.run_id, report_of_dead(row), self.channels)
         return [row.run_id for row in dead]
@@ -174,8 +174,8 @@ def _lost_helpers(run: Any) -> sa.Select[bool]:
 
 
 @dataclass(frozen=True, slots=True)
-class SqlSwitch:
-    """The port ``Switch``: the pause stands beside the job's schedule."""
+class SqlPauseStore:
+    """The port ``PauseStore``: the pause stands beside the job's schedule."""
 
     engine: Engine
 

@@ -10,7 +10,7 @@ from mailbatch.application.notifying.deliver_reports import NotDelivered
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.run_notification import told
 
@@ -58,7 +58,7 @@ class ReportByMail:
 
 def _judge(outcome: Outcome) -> None:
     match outcome:
-        case Answered(_, relay, verdicts):
+        case Replied(_, relay, verdicts):
             refused = [v for v in verdicts.values() if v.kind is not Kind.ACCEPTED]
             if refused:
                 final = all(v.kind is Kind.REJECTED for v in refused)

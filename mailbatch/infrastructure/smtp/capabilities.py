@@ -25,7 +25,7 @@ MAILS_ON_ONE_CONNECTION = "mails on one connection"
 logger = logging.getLogger(__name__)
 
 
-class Protocol(IntEnum):
+class DialogueMode(IntEnum):
     """The dialogues, from the slowest to the fastest."""
 
     DATA = 0
@@ -36,7 +36,7 @@ class Protocol(IntEnum):
     """Whole mails, one behind the other, without waiting for replies (RFC 3030 and RFC 2920)."""
 
     @classmethod
-    def offered(cls, features: Container[str]) -> Protocol:
+    def offered(cls, features: Container[str]) -> DialogueMode:
         """The fastest that a relay with these extensions (in small letters) understands."""
         if "pipelining" not in features:
             return cls.DATA
@@ -47,32 +47,34 @@ _AHEAD = "ahead"
 """What is proven by a mail that was taken although its commands came before the mail before was answered."""
 
 
-class Manners:
+class RelayCapabilities:
     """What was learned of a relay. All connections of a process to it share one, ``memory`` all processes.
 
     ``memory`` is made when it is first asked. It forgets after a while (see ``RelayMemory``), so that a relay that was
     mended is fast again. Without one it is kept as long as the process lives.
     """
 
-    def __init__(self, best: Protocol = Protocol.BDAT, *, memory: Callable[[], RelayMemory] | None = None) -> None:
+    def __init__(
+        self, best: DialogueMode = DialogueMode.BDAT, *, memory: Callable[[], RelayMemory] | None = None
+    ) -> None:
         self._best = best
         self._memory = memory
         self._habits = RelayHabits()
         self._is_noted = True
-        self._proven: set[Protocol | str] = set()
+        self._proven: set[DialogueMode | str] = set()
         self._suspicions = 0
         self._ends = self._ended_after = 0
 
     # --- what it comes to -----------------------------------------------------------------------------------------
 
-    def choose(self, features: Container[str]) -> Protocol:
+    def choose(self, features: Container[str]) -> DialogueMode:
         """The dialogue for a new connection. BDAT only if the relay was seen to swallow a chunk that it refused."""
         fastest = self._fastest(features)
-        return min(fastest, Protocol.PIPELINING) if self.must_show_that_it_swallows(features) else fastest
+        return min(fastest, DialogueMode.PIPELINING) if self.must_show_that_it_swallows(features) else fastest
 
     def must_show_that_it_swallows(self, features: Container[str]) -> bool:
         """Whether BDAT would be the dialogue, if only the relay were known to swallow a chunk that it refuses."""
-        return self._fastest(features) is Protocol.BDAT and not self._habits.swallows
+        return self._fastest(features) is DialogueMode.BDAT and not self._habits.swallows
 
     @property
     def looks_ahead(self) -> bool:
@@ -84,13 +86,13 @@ class Manners:
         """How many mails the relay takes on one connection, 0 for no limit."""
         return self._habits.mails
 
-    def _fastest(self, features: Container[str]) -> Protocol:
-        mastered = Protocol.__members__.get(self._habits.dialogue or "", self._best)
-        return min(mastered, self._best, Protocol.offered(features))
+    def _fastest(self, features: Container[str]) -> DialogueMode:
+        mastered = DialogueMode.__members__.get(self._habits.dialogue or "", self._best)
+        return min(mastered, self._best, DialogueMode.offered(features))
 
     # --- what is learned ------------------------------------------------------------------------------------------
 
-    def prove(self, protocol: Protocol, *, ahead: bool) -> None:
+    def prove(self, protocol: DialogueMode, *, ahead: bool) -> None:
         """A mail was answered in it; ``ahead``: one was taken whose commands came before that."""
         self._proven.add(protocol)
         if ahead:
@@ -100,7 +102,7 @@ class Manners:
         """The relay read a chunk that it refused."""
         self._learn(swallows=True)
 
-    def suspect(self, protocol: Protocol, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
+    def suspect(self, protocol: DialogueMode, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
         """A session broke in it. Before any mail was answered in it, the dialogue itself may be why.
 
         ``likely``: what came was not what a relay says that merely goes away. ``ahead``: a mail was in flight whose
@@ -115,11 +117,11 @@ class Manners:
             else:
                 self.step_down(protocol, relay, reason)
 
-    def step_down(self, protocol: Protocol, relay: str, reason: str) -> None:
+    def step_down(self, protocol: DialogueMode, relay: str, reason: str) -> None:
         """Use a slower one than ``protocol`` from now on."""
-        if protocol is Protocol.DATA or self._fastest(_EVERYTHING) < protocol:
+        if protocol is DialogueMode.DATA or self._fastest(_EVERYTHING) < protocol:
             return
-        slower = Protocol(protocol - 1)
+        slower = DialogueMode(protocol - 1)
         self._suspicions = 0
         self._learn(dialogue=slower.name, swallows=False, reason=reason)
         logger.warning("%s: offers %s but chokes on it, %s from now on: %s", relay, protocol.name, slower.name, reason)

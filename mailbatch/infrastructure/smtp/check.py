@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.capabilities import Protocol
+from mailbatch.infrastructure.smtp.capabilities import DialogueMode
 from mailbatch.infrastructure.smtp.connection import Connection
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def check(relay: SmtpRelay) -> str:
     found = [
         connection.tls_version or "not encrypted",
         "no login" if relay.username is None else "login accepted",
-        f"speaks {Protocol.offered(connection.esmtp_features).name}",
+        f"speaks {DialogueMode.offered(connection.esmtp_features).name}",
         f"offers {_offered(connection.esmtp_features)}",
     ]
     connection.hang_up()

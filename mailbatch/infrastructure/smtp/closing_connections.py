@@ -11,16 +11,16 @@ from mailbatch.infrastructure.smtp.pooled_connection import hang_up
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.connection import Connection
-    from mailbatch.infrastructure.smtp.transport_config import Terms
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 _PATIENCE = 1.0
 """Seconds to wait for the answer to QUIT."""
 
 
-class Farewells:
+class ClosingConnections:
     """The connections that have said QUIT. They are closed by what the relay does next, or after a second."""
 
-    def __init__(self, poll: select.poll, terms: Terms) -> None:
+    def __init__(self, poll: select.poll, terms: TransportConfig) -> None:
         self._poll = poll
         self._terms = terms
         self._leaving: dict[int, tuple[Connection, float]] = {}

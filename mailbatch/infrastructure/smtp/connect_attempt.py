@@ -23,7 +23,7 @@ class NoSlot(RelayError):
     """The relay has as many connections as it may have."""
 
 
-class Bell:
+class Waker:
     """Wakes who polls ``ear``, from any thread."""
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class Bell:
         self._hammer.close()
 
 
-class Opening:
-    """A connection that is being opened; ``bell`` rings when ``done``. It may be aborted, and must be joined."""
+class ConnectAttempt:
+    """A connection that is being opened; ``waker`` rings when ``done``. It may be aborted, and must be joined."""
 
     def __init__(
-        self, relay: SmtpRelay, slots: Slots | None, bell: Bell, try_out: Callable[[Connection], None]
+        self, relay: SmtpRelay, slots: Slots | None, waker: Waker, try_out: Callable[[Connection], None]
     ) -> None:
         self.connection = Connection(relay)
         self.error: BaseException | None = None
@@ -60,7 +60,7 @@ class Opening:
         self.done = False
         self.aborted = False
         self._slots = slots
-        self._bell = bell
+        self._bell = waker
         self._try_out = try_out
         # The run's id, which the owner's log lines carry, belongs on this thread's too.
         run = contextvars.copy_context().run

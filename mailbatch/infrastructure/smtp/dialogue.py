@@ -10,11 +10,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import Answered, Kind, Outcome, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import Kind, Outcome, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern, kind_of
-from mailbatch.infrastructure.smtp.capabilities import Protocol
+from mailbatch.infrastructure.smtp.capabilities import DialogueMode
 from mailbatch.infrastructure.smtp.connection import CLOSING, OK, START_BODY, HungUp
-from mailbatch.infrastructure.smtp.envelope import Offer, commands, stuffed, unfit
+from mailbatch.infrastructure.smtp.envelope import Offer, commands, permanent_refusal, stuffed
 from mailbatch.infrastructure.smtp.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.relay import RelayError
 from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader, speaks_of_order
@@ -39,11 +39,11 @@ _OF_ADDRESS = "2.1."
 """How the text of a good answer to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
 
-class Choked(RelayError):
+class ProtocolViolation(RelayError):
     """What came can only be explained by a relay that does not master what it offers."""
 
 
-class Unswallowed(Choked):
+class Unswallowed(ProtocolViolation):
     """The relay refused a chunk (RFC 3030) and read its bytes as commands."""
 
 
@@ -66,7 +66,7 @@ class Dialogue:
         self,
         relay: str,
         features: Mapping[str, str],
-        protocol: Protocol,
+        protocol: DialogueMode,
         window: int,
         *,
         held_back: bool = False,
@@ -158,16 +158,16 @@ class Dialogue:
 
     def begin(self, message: Message) -> None:
         """Queue the first bytes of ``message``, or settle it at once if this relay can never take it."""
-        if (refusal := unfit(message, self._offer)) is not None:
+        if (refusal := permanent_refusal(message, self._offer)) is not None:
             verdicts = dict.fromkeys(message.envelope.recipients, Verdict(Kind.REJECTED, refusal))
-            self._done.append((message, Answered(message.claim, self._relay, verdicts)))
+            self._done.append((message, Replied(message.claim, self._relay, verdicts)))
             return
         if not self._flight:
             self.progress += 1
         lines = commands(message, self._offer)
         # A failed transaction may stay open (RFC 3030 §3), and how those in flight end is not known yet: with RSET
         # before it the next mail can never be added to what is left of the last one.
-        has_reset = self._spoiled or (self.protocol is Protocol.BDAT and bool(self._flight))
+        has_reset = self._spoiled or (self.protocol is DialogueMode.BDAT and bool(self._flight))
         if has_reset:
             lines.insert(0, b"RSET\r\n")
         self._spoiled = False
@@ -176,14 +176,14 @@ class Dialogue:
         one = Transaction(message, lines, has_reset, self.out.queued, is_ahead=bool(self._flight))
         self.begun += 1
         self._flight.append(one)
-        if self.protocol is Protocol.BDAT:
+        if self.protocol is DialogueMode.BDAT:
             lines.append(b"BDAT %d LAST\r\n" % len(message.data))
             self.out.queue(b"".join(lines))
             self.out.queue(message.data)
             one.asked, one.legit, one.end = len(lines), one.start + 1, self.out.queued
             return
         lines.append(b"DATA\r\n")
-        if self.protocol is Protocol.PIPELINING:
+        if self.protocol is DialogueMode.PIPELINING:
             self.out.queue(b"".join(lines))
             one.asked, one.legit = len(lines), one.start + 1
         else:
@@ -282,7 +282,7 @@ class Dialogue:
                     break
                 self._take(reply)
         except GarbledReply as error:
-            raise Choked(f"{error} (answer to {self._awaited()})") from error
+            raise ProtocolViolation(f"{error} (answer to {self._awaited()})") from error
         if replies and self.unswallowed is None and not self._is_asking():
             raise self._unasked("")
 
@@ -292,7 +292,7 @@ class Dialogue:
         if not left or one.refused or not self.finished:
             return False
         if one.end is None:
-            if self.protocol is not Protocol.PIPELINING or self.out.handed <= one.start:
+            if self.protocol is not DialogueMode.PIPELINING or self.out.handed <= one.start:
                 return False
             if self._replies.read_well(left, START_BODY) is None:
                 return False
@@ -351,7 +351,7 @@ class Dialogue:
             self._mail(one, reply)
         elif position <= len(one.message.envelope.recipients):
             self._rcpt(one, one.message.envelope.recipients[position - 1], reply)
-        elif one.answered > len(one.commands) or self.protocol is Protocol.BDAT:
+        elif one.answered > len(one.commands) or self.protocol is DialogueMode.BDAT:
             self._final(one, reply)
         else:
             self._data(one, reply)
@@ -371,7 +371,7 @@ class Dialogue:
         self.closing = RelayError(f"the relay is closing (at {one.question(1)}): {said}", reply=said)
         if is_limit:
             self.limit, self.limited = kind, one.message
-        if self.protocol is not Protocol.BDAT or (len(self._flight) == 1 and one.answered == one.asked):
+        if self.protocol is not DialogueMode.BDAT or (len(self._flight) == 1 and one.answered == one.asked):
             raise self.closing
 
     def _reset(self, one: Transaction, reply: RawReply) -> None:
@@ -418,7 +418,7 @@ class Dialogue:
         elif one.is_ahead:
             self.ahead_is_taken = True
         one.well = not one.closing
-        if one.unwanted and self.protocol is Protocol.DATA:
+        if one.unwanted and self.protocol is DialogueMode.DATA:
             self._finish(one)
         else:
             self._go_on(one)
@@ -429,14 +429,14 @@ class Dialogue:
             one.confused |= self._is_out_of_order(reply, _NEVER_OF_RECIPIENT)
         if self._tells_apart is None:
             self._rcpt_text = reply.cooked().text
-        if self.protocol is Protocol.DATA and one.hopeless and one.asked == len(one.commands) - 1:
+        if self.protocol is DialogueMode.DATA and one.hopeless and one.asked == len(one.commands) - 1:
             self._spoiled = True
             self._finish(one)
             return
         self._go_on(one)
 
     def _go_on(self, one: Transaction) -> None:
-        if self.protocol is Protocol.DATA and one.asked < len(one.commands):
+        if self.protocol is DialogueMode.DATA and one.asked < len(one.commands):
             self._ask_next(one)
 
     def _data(self, one: Transaction, reply: RawReply) -> None:
@@ -453,17 +453,17 @@ class Dialogue:
     def _final(self, one: Transaction, reply: RawReply) -> None:
         """The answer to the end of the body, or to BDAT."""
         if reply.code != OK:
-            self.chunk_was_refused = self.protocol is Protocol.BDAT
+            self.chunk_was_refused = self.protocol is DialogueMode.BDAT
         if one.hopeless:
-            if reply.code == OK and self.protocol is Protocol.BDAT and one.unwanted:
+            if reply.code == OK and self.protocol is DialogueMode.BDAT and one.unwanted:
                 one.refused.clear()  # nobody can know for whom it took it
-                raise Choked(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
+                raise ProtocolViolation(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
             self._finish(one)
         elif reply.code == OK:
             self._accept(one, reply.cooked())
         else:
             verdict = _verdict(END, reply)
-            if self.protocol is Protocol.BDAT:
+            if self.protocol is DialogueMode.BDAT:
                 self._spoiled = True
                 if self._is_out_of_order(reply, _OUT_OF_ORDER):
                     self._lost_thread(one, verdict)
@@ -473,7 +473,7 @@ class Dialogue:
         if reply.text.startswith(_OF_ADDRESS):
             if self._tells_apart:
                 # Somewhere before there was a reply too many, and this is the answer to RCPT.
-                raise Choked(f"the answer to {END} is one to an address: {reply}")
+                raise ProtocolViolation(f"the answer to {END} is one to an address: {reply}")
         elif self._tells_apart is None:
             self._tells_apart = self._rcpt_text.startswith(_OF_ADDRESS)
         self.chunk_was_refused = False
@@ -481,7 +481,7 @@ class Dialogue:
 
     def _is_out_of_order(self, reply: RawReply, codes: Container[int]) -> bool:
         """Whether the relay says that commands came out of order, and nothing of the mail: by a code, or its text."""
-        return self.protocol is not Protocol.DATA and (reply.code in codes or speaks_of_order(reply))
+        return self.protocol is not DialogueMode.DATA and (reply.code in codes or speaks_of_order(reply))
 
     def _never_of_sender(self, one: Transaction) -> Container[int]:
         """The codes to MAIL that are no verdict on its sender."""
@@ -498,7 +498,7 @@ class Dialogue:
         self._flight.popleft()
         if self._has_fat:
             self._look_whether_it_may_begin()
-        if one.hopeless and self.protocol is not Protocol.DATA and one.asked <= len(one.commands):
+        if one.hopeless and self.protocol is not DialogueMode.DATA and one.asked <= len(one.commands):
             self._spoiled = True
         if self.closing is not None and (verdict is None or verdict.kind is not Kind.ACCEPTED):
             self._give_back(one, self.closing)
@@ -514,7 +514,7 @@ class Dialogue:
         if self.finished == 1:
             self._trust()
         verdicts = one.verdicts(verdict) if verdict is not None else one.refused
-        self._done.append((one.message, Answered(one.message.claim, self._relay, verdicts)))
+        self._done.append((one.message, Replied(one.message.claim, self._relay, verdicts)))
 
     def _send_again(self, one: Transaction) -> None:
         """The relay lost the thread: it did not take this mail, and said nothing of it."""
@@ -537,10 +537,10 @@ class Dialogue:
         """The relay has answered a mail: it understands what it offers."""
         if not self._may_look_ahead:
             return
-        if self.protocol is Protocol.BDAT:
+        if self.protocol is DialogueMode.BDAT:
             self._depth = self._window
             self.batch = (self._window + 7) // 8
-        self.looks_ahead = self.protocol is Protocol.PIPELINING and self._window > 1
+        self.looks_ahead = self.protocol is DialogueMode.PIPELINING and self._window > 1
 
     # --- when it breaks ------------------------------------------------------------------------------------------
 
@@ -556,10 +556,10 @@ class Dialogue:
             elif one.hopeless and one.confused:
                 self._send_again(one)
             elif one.hopeless:
-                self._settle(one, Answered(one.message.claim, self._relay, one.refused))
+                self._settle(one, Replied(one.message.claim, self._relay, one.refused))
             elif one.end is not None and self.out.handed >= one.end:
                 verdict = Verdict(Kind.NO_VERDICT, Reply(0, str(error)))
-                self._settle(one, Answered(one.message.claim, self._relay, one.verdicts(verdict)))
+                self._settle(one, Replied(one.message.claim, self._relay, one.verdicts(verdict)))
             elif one.well:
                 self._settle(one, self._fault(one.message, error, in_dialogue=True))
             else:
@@ -593,4 +593,4 @@ def _verdict(doing: str, reply: RawReply) -> Verdict:
         case 5:
             return Verdict(Kind.REJECTED, reply.cooked())
         case _:
-            raise Choked(f"the answer to {doing} means nothing: {reply.cooked()}")
+            raise ProtocolViolation(f"the answer to {doing} means nothing: {reply.cooked()}")

@@ -61,7 +61,7 @@ def stuffed(data: bytes) -> bytes:
     return b"." + data if data.startswith(b".") else data
 
 
-def unfit(message: Message, offer: Offer) -> Reply | None:
+def permanent_refusal(message: Message, offer: Offer) -> Reply | None:
     """Why this relay can never take ``message``, as the reply that it would give; known before anything is sent."""
     return _malformed(message) or _beyond(message, offer)
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Outcome, RelayFault
 from mailbatch.domain.reply_kinds import Concern, concern_of
-from mailbatch.infrastructure.smtp.capabilities import Protocol
-from mailbatch.infrastructure.smtp.connect_attempt import NoSlot, Opening
+from mailbatch.infrastructure.smtp.capabilities import DialogueMode
+from mailbatch.infrastructure.smtp.connect_attempt import ConnectAttempt, NoSlot
 from mailbatch.infrastructure.smtp.connection import HungUp
-from mailbatch.infrastructure.smtp.dialogue import Choked, Dialogue
+from mailbatch.infrastructure.smtp.dialogue import Dialogue, ProtocolViolation
 from mailbatch.infrastructure.smtp.relay import RelayError
 from mailbatch.infrastructure.smtp.session import Session
 
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
-    from mailbatch.infrastructure.smtp.connect_attempt import Bell
+    from mailbatch.infrastructure.smtp.connect_attempt import Waker
     from mailbatch.infrastructure.smtp.connection import Connection
-    from mailbatch.infrastructure.smtp.transport_config import Terms
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 logger = logging.getLogger(__name__)
 
@@ -47,13 +47,13 @@ class Backoff:
         self._next = self._first
 
 
-class Wire:
+class PooledConnection:
     """One of the connections of a transport; it comes and goes, the wire stays."""
 
-    def __init__(self, terms: Terms, *, held_back: bool) -> None:
+    def __init__(self, terms: TransportConfig, *, held_back: bool) -> None:
         self.terms = terms
         self.session: Session | None = None
-        self.opening: Opening | None = None
+        self.opening: ConnectAttempt | None = None
         self.rests_until = 0.0
         """Nothing is opened before; on the monotonic clock."""
         self._held_back = held_back
@@ -63,7 +63,7 @@ class Wire:
     @property
     def most_mails(self) -> int:
         """How many mails a connection may carry, by the settings and by what the relay said; 0 for no limit."""
-        limits = self.terms.mails_per_connection, self.terms.manners.mails_per_connection
+        limits = self.terms.mails_per_connection, self.terms.capabilities.mails_per_connection
         return min(filter(None, limits), default=0)
 
     @property
@@ -71,27 +71,29 @@ class Wire:
         """Whether there is no connection, and none in the making."""
         return self.session is None and self.opening is None
 
-    def open(self, bell: Bell) -> None:
-        """Begin to open a connection; ``bell`` rings when ``opened`` is to be called."""
-        self.opening = Opening(self.terms.relay, self.terms.slots, bell, self._try_out).start()
+    def open(self, waker: Waker) -> None:
+        """Begin to open a connection; ``waker`` rings when ``opened`` is to be called."""
+        self.opening = ConnectAttempt(self.terms.relay, self.terms.slots, waker, self._try_out).start()
 
     def _try_out(self, connection: Connection) -> None:
         """Find out, in the opening's thread, whether a new connection may be spoken to in BDAT: see ADR 11."""
-        manners = self.terms.manners
-        if self._held_back or not manners.must_show_that_it_swallows(connection.esmtp_features):
+        capabilities = self.terms.capabilities
+        if self._held_back or not capabilities.must_show_that_it_swallows(connection.esmtp_features):
             return
         match connection.swallows():
             case True:
-                manners.swallows()
+                capabilities.swallows()
                 return
             case False:
-                manners.step_down(Protocol.BDAT, self.terms.relay.name, "it reads a chunk that it refused as commands")
+                capabilities.step_down(
+                    DialogueMode.BDAT, self.terms.relay.name, "it reads a chunk that it refused as commands"
+                )
             case None:
                 reason = "it hung up on a chunk that it had to refuse"
-                manners.suspect(Protocol.BDAT, self.terms.relay.name, reason, likely=False)
+                capabilities.suspect(DialogueMode.BDAT, self.terms.relay.name, reason, likely=False)
         connection.open()
 
-    def opened(self, opening: Opening) -> Session | RelayError:
+    def opened(self, opening: ConnectAttempt) -> Session | RelayError:
         """Take over the connection that was being opened, or answer why it is none."""
         self.opening = None
         opening.join(1.0)  # it has said that it is done: the thread ends now
@@ -99,8 +101,8 @@ class Wire:
         if error is None:
             try:
                 self.session = self._session(opening.connection)
-            except RelayError as unfit:
-                error = unfit
+            except RelayError as permanent_refusal:
+                error = permanent_refusal
                 hang_up(opening.connection, self.terms)
             else:
                 return self.session
@@ -118,17 +120,17 @@ class Wire:
 
     def _session(self, connection: Connection) -> Session:
         features, name = connection.esmtp_features, self.terms.relay.name
-        protocol = self.terms.manners.choose(features)
+        protocol = self.terms.capabilities.choose(features)
         if self._held_back:
             # With the last look between a body and its end BDAT takes as many round trips, and more care.
-            protocol = min(protocol, Protocol.PIPELINING)
+            protocol = min(protocol, DialogueMode.PIPELINING)
         dialogue = Dialogue(
             name,
             features,
             protocol,
             self.terms.window,
             held_back=self._held_back,
-            may_look_ahead=self.terms.manners.looks_ahead,
+            may_look_ahead=self.terms.capabilities.looks_ahead,
         )
         session = Session(self, connection, dialogue)
         logger.debug("%s: connected (%s, %s)", name, connection.tls_version or "in clear", protocol.name)
@@ -141,7 +143,7 @@ class Wire:
     def works(self, session: Session) -> None:
         """A mail was answered."""
         self._backoff.reset()
-        self.terms.manners.prove(session.dialogue.protocol, ahead=session.dialogue.ahead_is_taken)
+        self.terms.capabilities.prove(session.dialogue.protocol, ahead=session.dialogue.ahead_is_taken)
 
     def drop(self, session: Session) -> None:
         """Close the connection as it is."""
@@ -170,17 +172,19 @@ class Wire:
         if _is_over_its_mails(dialogue.closing or error):
             limit = dialogue.limit.name if dialogue.limit is not None else None
             reason = masked(str(dialogue.closing or error))
-            self.terms.manners.ended(dialogue.finished, limit, idle=dialogue.idle, reason=reason)
+            self.terms.capabilities.ended(dialogue.finished, limit, idle=dialogue.idle, reason=reason)
         ahead = dialogue.ahead_is_doubtful
         untouched = dialogue.lost(error)
         error = dialogue.closing or error
         if dialogue.unswallowed is not None:
-            self.terms.manners.step_down(Protocol.BDAT, name, masked(str(dialogue.unswallowed)))
+            self.terms.capabilities.step_down(DialogueMode.BDAT, name, masked(str(dialogue.unswallowed)))
         elif dialogue.chunk_was_refused and not dialogue.idle_at_loss:
-            self.terms.manners.step_down(Protocol.BDAT, name, f"after it refused a chunk, {masked(str(error))}")
+            self.terms.capabilities.step_down(
+                DialogueMode.BDAT, name, f"after it refused a chunk, {masked(str(error))}"
+            )
         elif not dialogue.idle_at_loss and dialogue.limit is None:
-            likely = isinstance(error, Choked)
-            self.terms.manners.suspect(dialogue.protocol, name, masked(str(error)), likely=likely, ahead=ahead)
+            likely = isinstance(error, ProtocolViolation)
+            self.terms.capabilities.suspect(dialogue.protocol, name, masked(str(error)), likely=likely, ahead=ahead)
         if dialogue.confused is not None:
             self._step_down(dialogue)
         elif untouched and not dialogue.finished and not (others and dialogue.limit is not None):
@@ -200,7 +204,7 @@ class Wire:
 
     def _step_down(self, dialogue: Dialogue) -> None:
         reason = masked(dialogue.confused or "")
-        self.terms.manners.step_down(dialogue.protocol, self.terms.relay.name, reason)
+        self.terms.capabilities.step_down(dialogue.protocol, self.terms.relay.name, reason)
 
 
 def _is_over_its_mails(error: RelayError) -> bool:
@@ -210,7 +214,7 @@ def _is_over_its_mails(error: RelayError) -> bool:
     return concern_of(error.reply) not in {Concern.RATE, Concern.QUOTA, Concern.ACCOUNT}
 
 
-def hang_up(connection: Connection, terms: Terms) -> None:
+def hang_up(connection: Connection, terms: TransportConfig) -> None:
     """Close it, and let others have its slot."""
     connection.close()
     if terms.slots is not None:

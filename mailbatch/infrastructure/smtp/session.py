@@ -6,13 +6,13 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.dialogue import Choked, Dialogue
+from mailbatch.infrastructure.smtp.dialogue import Dialogue, ProtocolViolation
 from mailbatch.infrastructure.smtp.relay import RelayError
 
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
     from mailbatch.infrastructure.smtp.connection import Connection
-    from mailbatch.infrastructure.smtp.pooled_connection import Wire
+    from mailbatch.infrastructure.smtp.pooled_connection import PooledConnection
 
 _SLOW = 2.0
 """Seconds of a phase after which a relay counts as slow."""
@@ -20,7 +20,7 @@ _LAST_WORDS = 5.0
 """Seconds for a relay that is about to hang up."""
 
 
-class Late(Choked):
+class PhaseTimeout(ProtocolViolation):
     """The relay took longer than a phase may take."""
 
 
@@ -30,7 +30,7 @@ class Session:
     ``since`` is when the phase began that goes on, or the last one ended.
     """
 
-    def __init__(self, wire: Wire, connection: Connection, dialogue: Dialogue) -> None:
+    def __init__(self, wire: PooledConnection, connection: Connection, dialogue: Dialogue) -> None:
         self.wire = wire
         self.connection = connection
         self.dialogue = dialogue
@@ -118,7 +118,7 @@ class Session:
         if self.dialogue.is_ending:
             allowed = min(allowed, _LAST_WORDS)
         if now >= self.since + allowed:
-            raise Late(f"{phase.doing} took longer than {allowed:g} s")
+            raise PhaseTimeout(f"{phase.doing} took longer than {allowed:g} s")
         return self.since + allowed
 
     def _note(self) -> None:

@@ -14,10 +14,10 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 from mailbatch.application.ports.sending import Nap
-from mailbatch.domain.outcome import Answered, NotSent, Outcome, RelayFault, Reply
-from mailbatch.infrastructure.smtp.closing_connections import Farewells
-from mailbatch.infrastructure.smtp.connect_attempt import Bell, NoSlot
-from mailbatch.infrastructure.smtp.pooled_connection import Wire, hang_up, masked
+from mailbatch.domain.outcome import NotSent, Outcome, RelayFault, Replied, Reply
+from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
+from mailbatch.infrastructure.smtp.connect_attempt import NoSlot, Waker
+from mailbatch.infrastructure.smtp.pooled_connection import PooledConnection, hang_up, masked
 from mailbatch.infrastructure.smtp.relay import RelayError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.message import Claim, Message
     from mailbatch.infrastructure.smtp.session import Session
-    from mailbatch.infrastructure.smtp.transport_config import Terms
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +46,18 @@ class Stream:
 
     def __init__(
         self,
-        terms: Terms,
+        terms: TransportConfig,
         permit: Callable[[], bool],
-        last_look: Callable[[Sequence[Claim]], set[Claim]] | None,
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None,
     ) -> None:
         self._terms = terms
         self._permit = permit
-        self._last_look = last_look
-        self._wires = [Wire(terms, held_back=last_look is not None) for _ in range(terms.connections)]
+        self._last_look = commit_intent
+        self._wires = [PooledConnection(terms, held_back=commit_intent is not None) for _ in range(terms.connections)]
         self._poll = select.poll()
         self._by_fd: dict[int, Session] = {}
-        self._farewells = Farewells(self._poll, terms)
-        self._bell: Bell | None = None
+        self._farewells = ClosingConnections(self._poll, terms)
+        self._bell: Waker | None = None
         self._ready: deque[Message] = deque()
         self._outcomes: list[Outcome] = []
         self._pauses_until = 0.0
@@ -73,7 +73,7 @@ class Stream:
 
     def run(self, messages: Iterable[Message | Nap]) -> Iterator[Outcome | None]:
         """Pull, send, answer; see ``SmtpTransport.send``."""
-        self._terms.manners.recall()
+        self._terms.capabilities.recall()
         source = iter(messages)
         more = True
         failure: Exception | None = None
@@ -115,7 +115,7 @@ class Stream:
                 hang_up(opening.connection, self._terms)
         if self._bell is not None:
             self._bell.close()
-        self._terms.manners.note()
+        self._terms.capabilities.note()
 
     # --- which mail, on which wire -------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class Stream:
                 best, least, since = session, load, session.since
         return best
 
-    def _openable(self) -> list[Wire]:
+    def _openable(self) -> list[PooledConnection]:
         """The wires that may open a connection now.
 
         Until the relay let us in once, one connection has to do: a refused password is not tried on all of them.
@@ -219,7 +219,7 @@ class Stream:
                 self._refuse()
                 return True
             if self._bell is None:
-                self._bell = Bell()
+                self._bell = Waker()
                 self._poll.register(self._bell.ear, select.POLLIN)
             wire.open(self._bell)
             self._tick_by(time.monotonic() + _ASK_WHILE_OPENING)
@@ -296,13 +296,13 @@ class Stream:
         """See what the relay says to a mail now that its commands came in time: the same, if it spoke of the mail."""
         if (early := self._doubts.pop(message.claim, None)) is None:
             return
-        manners = self._terms.manners
-        if isinstance(outcome, Answered) and any(v.reply.code != early.code for v in outcome.verdicts.values()):
-            manners.send_nothing_ahead(self._terms.relay.name, masked(str(early)))
-            manners.note()
+        capabilities = self._terms.capabilities
+        if isinstance(outcome, Replied) and any(v.reply.code != early.code for v in outcome.verdicts.values()):
+            capabilities.send_nothing_ahead(self._terms.relay.name, masked(str(early)))
+            capabilities.note()
         if not self._doubts:
             for session in self._by_fd.values():
-                session.dialogue.look_ahead(allowed=manners.looks_ahead)
+                session.dialogue.look_ahead(allowed=capabilities.looks_ahead)
 
     def _lose(self, session: Session, error: RelayError) -> None:
         self._forget(session)
@@ -315,7 +315,7 @@ class Stream:
             other.most_mails = other.wire.most_mails
         if session.dialogue.early:
             self._send_alone(session)
-        self._terms.manners.note()
+        self._terms.capabilities.note()
         for message, outcome in done:
             self._done(message, outcome)
             if isinstance(outcome, RelayFault):
@@ -409,7 +409,7 @@ class Stream:
             found = wire.opened(opening)
             if not isinstance(found, RelayError):
                 self._reached = True
-                self._terms.manners.note()
+                self._terms.capabilities.note()
                 if self._doubts:
                     found.dialogue.look_ahead(allowed=False)
                 self._by_fd[found.fd] = found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.stream import Stream
-from mailbatch.infrastructure.smtp.transport_config import Terms
+from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SmtpTransport(Terms):
+class SmtpTransport(TransportConfig):
     """A ``Transport`` on these terms."""
 
     def send(
         self,
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
-        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
         """Send ``messages``; everything that is asked is asked in the caller's thread.
 
         Connections open when there is something for them, and close when this iterator ends or is closed. Closing it
         ends dialogues where they stand: who wants all outcomes lets ``messages`` end instead. If pulling ``messages``
-        raises, what is in flight comes out first, then the error. ``last_look`` goes with ``window`` 1.
+        raises, what is in flight comes out first, then the error. ``commit_intent`` goes with ``window`` 1.
         """
-        stream = Stream(self, permit, last_look)
+        stream = Stream(self, permit, commit_intent)
         try:
             yield from stream.run(messages)
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.capabilities import Manners
+from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 
 if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Slots
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Terms:
+class TransportConfig:
     """To ``relay``, with up to ``window`` mails in flight on each of up to ``connections`` connections.
 
     How many of the window a relay lets us use is for its extensions to say, see ``protocol``; what is in flight when a
     connection breaks has no verdict, so the window is also the bound of what may go out twice.
-    ``manners`` keeps what was learnt of the relay: give the same to all transports of a process.
+    ``capabilities`` keeps what was learnt of the relay: give the same to all transports of a process.
     ``byte_budget``: bytes of mails in flight beyond which no further one is taken (a single one always is).
     ``mails_per_connection``: after so many a connection is closed and opened anew; 0 for no limit.
     ``idle_seconds``: so it is after so long without a mail, because the relay may be about to close it; 0 for never.
@@ -34,5 +34,5 @@ class Terms:
     mails_per_connection: int = 0
     idle_seconds: float = 60.0
     breath: float = 0.0
-    manners: Manners = field(default_factory=Manners)
+    capabilities: RelayCapabilities = field(default_factory=RelayCapabilities)
     slots: Slots | None = None

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 _ASKING = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER")
 
 
-def wanted() -> bool:
+def enabled() -> bool:
     """Whether OpenTelemetry's own variables ask for traces, or somebody has set them up in this process."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none":
         return False

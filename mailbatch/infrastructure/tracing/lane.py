@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.outcome import Answered, Kind, RelayFault
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.run import public
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ class _TracedBacklog:
     def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
         return self._claimed(lambda: self._inner.claim(run_id, lane, after, limit, without))
 
-    def claim_alone(self, run_id: UUID, lane: int) -> Page:
-        return self._claimed(lambda: self._inner.claim_alone(run_id, lane))
+    def claim_isolated(self, run_id: UUID, lane: int) -> Page:
+        return self._claimed(lambda: self._inner.claim_isolated(run_id, lane))
 
     def _claimed(self, claim: Callable[[], Page]) -> Page:
         with self._mails.group("mailbatch.claim") as (span, began):
@@ -135,7 +135,7 @@ class _TracedBacklog:
         self._mails.settled(settlements, began)
         return held
 
-    def turn_over(
+    def settle_and_claim(
         self,
         run_id: UUID,
         lane: int,
@@ -145,7 +145,7 @@ class _TracedBacklog:
         without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
         with self._mails.group("mailbatch.settle_and_claim") as (span, began):
-            held, page = self._inner.turn_over(run_id, lane, settlements, after, limit, without)
+            held, page = self._inner.settle_and_claim(run_id, lane, settlements, after, limit, without)
             span.set_attribute("mailbatch.settled", len(settlements))
             span.set_attribute("mailbatch.claimed", len(page.claimed))
         self._mails.settled(settlements, began)
@@ -187,7 +187,7 @@ class _TracedTransport:
         self,
         messages: Iterable[Message | Nap],
         permit: Callable[[], bool],
-        last_look: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
         away: dict[Claim, Span] = {}
 
@@ -197,7 +197,7 @@ class _TracedTransport:
                     away[message.claim] = self._mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
                 yield message
 
-        outcomes = self._inner.send(leaving(), permit, last_look)
+        outcomes = self._inner.send(leaving(), permit, commit_intent)
         try:
             for outcome in outcomes:
                 if outcome is not None and (span := away.pop(outcome.claim, None)) is not None:
@@ -235,7 +235,7 @@ class _TracedSendDue:
 
 def _tell(span: Span, outcome: Outcome) -> None:
     match outcome:
-        case Answered(_, relay, verdicts):
+        case Replied(_, relay, verdicts):
             span.set_attribute("server.address", relay)
             worst = next((v for v in verdicts.values() if v.kind is not Kind.ACCEPTED), None)
             verdict = worst or next(iter(verdicts.values()))

@@ -6,7 +6,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.tracing.enabled import wanted
+from mailbatch.infrastructure.tracing.enabled import enabled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ def reserving() -> Iterator[Mapping[str, str] | None]:
 @contextmanager
 def reserving_for(asked: Mapping[str, str]) -> Iterator[Mapping[str, str] | None]:
     """The same in the trace that the headers of a request name, if it is recorded there, and this process traces."""
-    if "traceparent" not in asked or not wanted():
+    if "traceparent" not in asked or not enabled():
         yield None
         return
     from opentelemetry import trace

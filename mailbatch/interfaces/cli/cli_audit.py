@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.bulk import Act
     from mailbatch.bootstrap import Parts
-    from mailbatch.domain.change import Answer
+    from mailbatch.domain.change import ChangeResult
     from mailbatch.interfaces.audit_log import Deed
 
 LOGIN = Path("/proc/self/loginuid")
@@ -41,7 +41,7 @@ def noted_act(parts: Parts, action: str, target: dict[str, Any]) -> AbstractCont
     return noted(parts.actions, _Person(f"cli:{_user()}"), action, target)
 
 
-def do_each(parts: Parts, act: Act, ids: Sequence[UUID]) -> list[Answer]:
+def do_each(parts: Parts, act: Act, ids: Sequence[UUID]) -> list[ChangeResult]:
     """Do ``act`` to single reservations, noted as done here; return what became of each, in order."""
     return do_noted(parts.interventions, parts.actions, _Person(f"cli:{_user()}"), act, ids)
 

@@ -28,7 +28,7 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from mailbatch.application.looking.duplicates import ListTwice
+    from mailbatch.application.looking.duplicates import ListDuplicates
     from mailbatch.application.looking.filters import read_moment
     from mailbatch.domain.errors import InvalidReservation
 
@@ -37,7 +37,7 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
     except InvalidReservation as error:
         raise click.UsageError(str(error)) from error
     with opened() as parts:
-        rows = ListTwice(parts.resent)(when, limit + 1)
+        rows = ListDuplicates(parts.resent)(when, limit + 1)
         zone = parts.settings.timezone
     if as_json:
         print_json(list(rows[:limit]))

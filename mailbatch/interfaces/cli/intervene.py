@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.bulk import Preview
     from mailbatch.bootstrap import Parts
-    from mailbatch.domain.change import Answer, Changed
+    from mailbatch.domain.change import Changed, ChangeResult
     from mailbatch.domain.selection import Selection
 
 _DONE = {
@@ -224,7 +224,7 @@ def _resolve_one(reservation_id: UUID, *, as_json: bool) -> None:
 # --- what came of it ---
 
 
-def _as_document(act: Act, answer: Answer) -> dict[str, Any]:
+def _as_document(act: Act, answer: ChangeResult) -> dict[str, Any]:
     """What became of one. ``status`` of a deleted one is that in which it was."""
     if act is not Act.DELETE:
         return of_answer(answer, AIMS[act], _DONE[act])

@@ -29,7 +29,7 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
     with opened() as parts:
         hint_if_unknown(parts, job)
         with noted_act(parts, "pause", {"job": job, "what": what.value}):
-            paused = PauseJob(parts.switch)(job, everything=everything)
+            paused = PauseJob(parts.pause_store)(job, everything=everything)
     ends = clean(f"`mailbatch resume{of_job(job)}`")
     if as_json:
         print_json({"paused": paused.value})
@@ -49,7 +49,7 @@ def resume(*, job: str, as_json: bool) -> None:
     with opened() as parts:
         hint_if_unknown(parts, job)
         with noted_act(parts, "resume", {"job": job}):
-            ResumeJob(parts.switch)(job)
+            ResumeJob(parts.pause_store)(job)
     if as_json:
         print_json({"paused": False})
     else:

@@ -17,7 +17,7 @@ from mailbatch.interfaces.documents import COUNTS, of_standing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mailbatch.application.looking.inquire import Progress, Standing
+    from mailbatch.application.looking.inquire import JobStatus, Progress
 
 _PAUSED = {
     Pause.NONE: "",
@@ -44,7 +44,7 @@ def status(*, job: str, as_json: bool) -> None:
         print_fields(_as_lines(standing, zone))
 
 
-def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
+def _as_lines(standing: JobStatus, zone: str) -> list[tuple[str, str]]:
     last = standing.last_run
     ended = (
         f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last) or 'nothing was due'}"
@@ -61,7 +61,7 @@ def _as_lines(standing: Standing, zone: str) -> list[tuple[str, str]]:
     ]
 
 
-def _mail(standing: Standing, zone: str) -> list[tuple[str, str]]:
+def _mail(standing: JobStatus, zone: str) -> list[tuple[str, str]]:
     census = standing.census
     waiting = f"{census.due}"
     if census.oldest_due_seconds is not None:
@@ -76,7 +76,7 @@ def _mail(standing: Standing, zone: str) -> list[tuple[str, str]]:
     ]
 
 
-def running(standing: Standing) -> str:
+def running(standing: JobStatus) -> str:
     """How far the run is that goes on, at what rate, and how long it still takes."""
     progress = standing.progress
     if progress is None:
@@ -98,18 +98,18 @@ def pace(progress: Progress, silence: float | None) -> Iterator[str]:
         yield f"{span(progress.left)} to go"
 
 
-def next_run(standing: Standing, zone: str) -> str:
+def next_run(standing: JobStatus, zone: str) -> str:
     """When the next run begins, as far as that is known."""
     return standing.next_run.told(lambda when: moment(when, zone))
 
 
-def _watched(standing: Standing) -> list[tuple[str, str]]:
+def _watched(standing: JobStatus) -> list[tuple[str, str]]:
     """What is wrong. That the relay is away stands in its own line."""
     found = [(f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != RELAY_AWAY]
     return found if standing.warnings else [("watch", ALL_IS_WELL)]
 
 
-def _relay(standing: Standing, zone: str) -> str:
+def _relay(standing: JobStatus, zone: str) -> str:
     circuit = standing.relay
     if circuit.state is CircuitState.CLOSED:
         return f"{circuit.relay}, {'not known to be away' if standing.look.silence is None else 'silent'}"

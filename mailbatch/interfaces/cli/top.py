@@ -22,7 +22,7 @@ from mailbatch.interfaces.documents import COUNTS, SILENT, outcome_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mailbatch.application.looking.inquire import Progress, Standing
+    from mailbatch.application.looking.inquire import JobStatus, Progress
     from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
@@ -98,7 +98,7 @@ class _Watch:
     def _title(self) -> str:
         return click.style(f"mailbatch  {time.strftime('%H:%M:%S')}", bold=True)
 
-    def _running(self, standing: Standing, zone: str) -> list[str]:
+    def _running(self, standing: JobStatus, zone: str) -> list[str]:
         if standing.progress is None:
             self._seen = None
             verb = "at" if standing.next_run.planned and not standing.next_run.due_now else "is"
@@ -134,11 +134,11 @@ def _paused(pause: Pause) -> str:
     return "" if pause is Pause.NONE else click.style(f"  paused: {pause.value}", fg="yellow", bold=True)
 
 
-def _under_way(standing: Standing) -> str:
+def _under_way(standing: JobStatus) -> str:
     return f"{standing.census.under_way:,} under way" if standing.census.under_way else ""
 
 
-def _warnings(standing: Standing) -> list[str]:
+def _warnings(standing: JobStatus) -> list[str]:
     """What the watch finds, each in a line."""
     from mailbatch.application.looking.watch import Level
 
@@ -146,7 +146,7 @@ def _warnings(standing: Standing) -> list[str]:
     return [click.style(_cut(clean(f"{f.level.value}: {f.what}")), fg=colours[f.level]) for f in standing.warnings]
 
 
-def _backlog(standing: Standing) -> list[str]:
+def _backlog(standing: JobStatus) -> list[str]:
     census = standing.census
     oldest = census.oldest_due_seconds
     due = f"{census.due:,} due" + (f", the oldest for {span(oldest)}" if oldest else "")

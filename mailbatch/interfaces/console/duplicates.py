@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.looking.duplicates import ListTwice
+from mailbatch.application.looking.duplicates import ListDuplicates
 from mailbatch.application.looking.filters import read_moment
 from mailbatch.interfaces.console.screen import Page, paused, show
 from mailbatch.interfaces.http.auth import PageReader
@@ -29,7 +29,7 @@ def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response
         "twice.html",
         title="Twice?",
         paused=paused(request),
-        rows=ListTwice(parts_of(request).resent)(when, MOST),
+        rows=ListDuplicates(parts_of(request).resent)(when, MOST),
         since=when,
         asked=since,
         most=MOST,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
-    from mailbatch.domain.change import Answer
+    from mailbatch.domain.change import ChangeResult
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
 
@@ -202,7 +202,7 @@ def press(
     return done(request, f"/reservations/{reservation_id}", _said(verb, found), good=well)
 
 
-def _said(act: Act, found: Answer) -> str:
+def _said(act: Act, found: ChangeResult) -> str:
     if act is Act.DELETE:
         return f"Not deleted: it is {found.status}; only finished ones are."
     text = said(found, AIMS[act])

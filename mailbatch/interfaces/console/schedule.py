@@ -106,7 +106,7 @@ def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobNa
     parts, everything = parts_of(request), fields.get("what") == ["all"]
     what = Pause.ALL if everything else Pause.TICKS
     with noted(parts.actions, caller, "pause", {"job": job, "what": what.value}):
-        PauseJob(parts.switch)(job, everything=everything)
+        PauseJob(parts.pause_store)(job, everything=everything)
     return _back(request, _SAID[what] if job == NAME else _SAID_OF_OTHERS[what].format(job))
 
 
@@ -115,7 +115,7 @@ def resume(request: Request, caller: PageOperator, job: JobName = NAME) -> Respo
     """Let a job go on."""
     parts = parts_of(request)
     with noted(parts.actions, caller, "resume", {"job": job}):
-        ResumeJob(parts.switch)(job)
+        ResumeJob(parts.pause_store)(job)
     return _back(request, "Resumed: the next tick starts a run.")
 
 

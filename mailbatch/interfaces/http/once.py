@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from mailbatch.application.ports.operating import Begun, Given
+from mailbatch.application.ports.operating import RequestState, StoredResponse
 from mailbatch.domain.errors import StoreError
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from mailbatch.application.ports.operating import Answers
+    from mailbatch.application.ports.operating import IdempotencyKeys
     from mailbatch.application.ports.stores import Intake
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ REPLAYED = {"Idempotency-Replayed": "true"}
 class Once:
     """One request, which may bear a key. Only what was done is remembered: a refusal may be asked for again."""
 
-    def __init__(self, answers: Answers, key: str | None, digest: str) -> None:
+    def __init__(self, answers: IdempotencyKeys, key: str | None, digest: str) -> None:
         self._answers, self._key, self._digest = answers, key, digest
         self._owner = str(new_id())
         self._sealed = False
@@ -60,15 +60,15 @@ class Once:
             intake.remember(self._key, self._owner, status, to_json(value))
             self._sealed = True
 
-    def _begin(self, key: str) -> Given | None:
+    def _begin(self, key: str) -> StoredResponse | None:
         match self._answers.begin(key, self._owner, self._digest):
-            case Begun.IN_PROGRESS:
+            case RequestState.IN_PROGRESS:
                 said = "a request with this Idempotency-Key is being worked on; ask again"
                 raise Problem(HTTPStatus.CONFLICT, said, {"Retry-After": "1"})
-            case Begun.OTHER:
+            case RequestState.OTHER:
                 said = "this Idempotency-Key was used for another request; use a new one for each"
                 raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, said)
-            case Given() as given:
+            case StoredResponse() as given:
                 return given
             case _:
                 return None

@@ -45,7 +45,7 @@ def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = Non
     everything = body.all if body else False
     what = (Pause.ALL if everything else Pause.TICKS).value
     with noted(parts.actions, caller, "pause", {"job": job, "what": what}):
-        paused = PauseJob(parts.switch)(job, everything=everything)
+        paused = PauseJob(parts.pause_store)(job, everything=everything)
     return answer(of_pause(paused))
 
 
@@ -54,7 +54,7 @@ def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
     """Whatever was paused."""
     parts = parts_of(request)
     with noted(parts.actions, caller, "resume", {"job": job}):
-        paused = ResumeJob(parts.switch)(job)
+        paused = ResumeJob(parts.pause_store)(job)
     return answer(of_pause(paused))
 
 

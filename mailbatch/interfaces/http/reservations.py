@@ -32,7 +32,7 @@ from mailbatch.interfaces.http.responses import answer
 if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Intake
     from mailbatch.bootstrap import Parts
-    from mailbatch.domain.change import Answer
+    from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.reservation import Status
 
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])
@@ -224,7 +224,7 @@ def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response
     return answer({"id": reservation_id, "done": True, "status": status.value, "answer": "deleted"})
 
 
-def act_on(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> tuple[Answer, Status]:
+def act_on(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> tuple[ChangeResult, Status]:
     """Do ``act`` to one reservation, and note it; what became of it, and its state. Raises ``NotFound``."""
     parts = parts_of(request)
     (found,) = do_noted(parts.interventions, parts.actions, caller, act, [reservation_id])
