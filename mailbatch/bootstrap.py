@@ -29,14 +29,15 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.inquire import JobStatus
     from mailbatch.application.looking.metrics import Measure
     from mailbatch.application.looking.preview import Preview, TrySending
-    from mailbatch.application.looking.watch import Patience, Watch
-    from mailbatch.application.notifying.deliver_reports import Channel
+    from mailbatch.application.looking.watch import Watch
     from mailbatch.application.notifying.incidents import TellIncidents
+    from mailbatch.application.ports.notifying import Channel
     from mailbatch.application.ports.sending import RelayMemory
     from mailbatch.application.sending.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.compose import Compose, Renderer
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.database import DatabaseIdentity
+    from mailbatch.domain.health import Patience
     from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.db.actions import SqlActions
     from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -398,7 +399,7 @@ class Parts:
 
     def _patience(self) -> Patience:
         from mailbatch.application.looking.next_run import GRACE
-        from mailbatch.application.looking.watch import Patience
+        from mailbatch.domain.health import Patience
         from mailbatch.infrastructure.cron import back
 
         now = datetime.now(UTC)

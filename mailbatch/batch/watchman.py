@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
 
-from mailbatch.application.looking.watch import Level
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import MailbatchError
+from mailbatch.domain.finding import Level
 from mailbatch.domain.run import public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from mailbatch.application.looking.watch import Finding
+    from mailbatch.domain.finding import Finding
 
 log = logging.getLogger(__name__)
 

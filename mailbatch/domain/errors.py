@@ -81,3 +81,11 @@ class JobExecError(MailbatchError):
 
 class CallRefused(JobExecError):
     """A call that this worker does not take: for another database, or with a trigger that is none. Nothing was done."""
+
+
+class NotDelivered(Exception):
+    """A report did not arrive; the text says why, without any secret. ``final``: asking again is of no use."""
+
+    def __init__(self, reason: str, *, final: bool = False) -> None:
+        super().__init__(reason)
+        self.final = final

@@ -153,6 +153,14 @@ class Reservation:
             raise InvalidReservation(problems)
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a reservation is now: ``new`` is false when its idempotency key had stored it before."""
+
+    reservation_id: UUID
+    new: bool
+
+
 def text_problems(name: str, text: str | None) -> Iterator[str]:
     """Yield what makes ``text`` impossible to store or to encode: NUL and lone surrogates."""
     if text is None:

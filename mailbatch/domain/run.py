@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
     from uuid import UUID
 
 REPORTED_ERRORS = 100
@@ -158,3 +159,12 @@ def public(error: str) -> str:
 def crash_bound(lanes: int, connections: int, window: int, *, strict: bool = False) -> int:
     """How many mails one crash may leave in doubt at most: a group on the wire and a group ahead, for each lane."""
     return lanes * connections if strict else lanes * 2 * connections * window
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A run whose row says that it has not ended. ``silent``: seconds since its last heartbeat."""
+
+    run_id: UUID
+    started_at: datetime
+    silent: float

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.run import RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
 COUNTED = ("sent", "failed", "deferred", "in_doubt", "expired")
 QUIET = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value, RunOutcome.PAUSED.value})
@@ -44,3 +46,18 @@ def told(report: Mapping[str, Any]) -> str:
         lines.append("…")
     lines.append(f"mailbatch run {report['run_id']}")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class DueReport:
+    """A report on its way. ``attempts``: how often it was tried before."""
+
+    run_id: UUID
+    channel: str
+    attempts: int
+    report: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The same for each try, so that a receiver can tell a repetition."""
+        return f"run_{self.run_id}"

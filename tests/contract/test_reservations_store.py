@@ -13,10 +13,9 @@ from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
-from mailbatch.application.ports.stores import Stored
 from mailbatch.domain.change import ChangeResult
 from mailbatch.domain.errors import KeyConflict
-from mailbatch.domain.reservation import Mail, Reservation, Status
+from mailbatch.domain.reservation import Mail, Reservation, Status, Stored
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog

@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
-from mailbatch.application.looking.watch import Level, Patience, Watch
-from mailbatch.application.ports.runs import Holder
+from mailbatch.application.looking.watch import Watch
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.finding import Level
+from mailbatch.domain.health import Patience
+from mailbatch.domain.lock import Holder
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.circuits import SqlCircuits
@@ -53,7 +55,7 @@ class World:
     @property
     def watch(self) -> Watch:
         return Watch(
-            pulse=SqlHealthQuery(self.engine),
+            health_query=SqlHealthQuery(self.engine),
             runs=SqlRuns(self.engine),
             pause_store=SqlPauseStore(self.engine),
             driver=self.driver,

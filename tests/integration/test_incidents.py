@@ -15,11 +15,11 @@ from support.receiver import Receiver
 from support.sink import Sink
 from support.waiting import wait_until
 
-from mailbatch.application.looking.watch import Finding, Level
 from mailbatch.application.notifying.incidents import TellIncidents
 from mailbatch.batch.watchman import Teller, Watchman, look_once
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
+from mailbatch.domain.finding import Finding, Level
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.incidents import FIRM, SAME, SqlIncidents
 from mailbatch.infrastructure.db.tables import incidents

@@ -14,7 +14,7 @@ from support.api import Api
 from support.backlogs import reserve
 from support.pages import Browser
 
-from mailbatch.application.looking.watch import ALL_IS_WELL
+from mailbatch.domain.finding import ALL_IS_WELL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,11 +22,11 @@ from support.waiting import wait_until
 
 from mailbatch import config
 from mailbatch.application.notifying import deliver_reports
-from mailbatch.application.notifying.deliver_reports import DeliverReports, NotDelivered
+from mailbatch.application.notifying.deliver_reports import DeliverReports
 from mailbatch.batch.outbox_worker import deliver_soon
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
-from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.errors import NotDelivered, SettingsError
 from mailbatch.domain.run import Counts, RunOutcome, RunReport, Trigger
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.run_reports import SqlOutbox

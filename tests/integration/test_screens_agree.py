@@ -15,8 +15,8 @@ from support.api import Api
 from support.backlogs import database
 from support.pages import Browser, Page
 
-from mailbatch.application.looking.watch import ALL_IS_WELL
 from mailbatch.bootstrap import Parts
+from mailbatch.domain.finding import ALL_IS_WELL
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, batch_schedule, mail_reservations, metadata

@@ -18,11 +18,11 @@ from support.relay import Relay
 from support.waiting import wait_until
 
 from mailbatch import bootstrap
-from mailbatch.application.looking.watch import ALL_IS_WELL, Finding
 from mailbatch.batch.send_all import send_all
 from mailbatch.batch.watchman import look_once
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
+from mailbatch.domain.finding import ALL_IS_WELL, Finding
 from mailbatch.domain.run import Trigger
 from mailbatch.infrastructure.db.tables import mail_reservations
 

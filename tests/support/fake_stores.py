@@ -20,9 +20,8 @@ from mailbatch.domain.run import Counts, Pause, RunOutcome, Trigger
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from mailbatch.application.ports.runs import OpenRun
     from mailbatch.domain.reply_kinds import Concern
-    from mailbatch.domain.run import ItemError, RunReport
+    from mailbatch.domain.run import ItemError, OpenRun, RunReport
 
 
 @dataclass

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from mailbatch.application.ports.runs import Holder
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.lock import Holder
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.relay_habits import RelayHabits
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 pytest.importorskip("fastapi")
 
-from mailbatch.application.looking.metrics import LAGS, Histogram
+from mailbatch.domain.figures import LAGS, Histogram
 from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.chart import BARS, HEIGHT, draw
 from mailbatch.interfaces.console.screen import STATIC

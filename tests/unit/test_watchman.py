@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from mailbatch.application.looking.watch import Finding, Level
 from mailbatch.batch.watchman import AGAIN, Watchman
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.finding import Finding, Level
 
 
 class Place:

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mailbatch.application.acting.records import BadLine
-from mailbatch.application.ports.stores import Stored
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

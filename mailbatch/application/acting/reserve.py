@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Intake, Reservations, Stored
+    from mailbatch.application.ports.stores import Intake, Reservations
     from mailbatch.application.ports.system import AddressReader, HeaderCheck
+    from mailbatch.domain.reservation import Stored
 
 
 # A quoted text is the caller's own.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from mailbatch.application.looking.watch import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, NotFound
+from mailbatch.domain.finding import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
 from mailbatch.domain.run import Pause
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.watch import Look, Watch
-    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.reports import Queue, Reports
     from mailbatch.application.ports.sending import Composer
     from mailbatch.application.ports.stores import Reservations, Row
 
@@ -50,13 +50,6 @@ class Reason(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     IN_DOUBT = "in_doubt"
-
-
-class Queue(Protocol):
-    """Knows who goes first."""
-
-    def ahead(self, row: Row, most: int) -> int:
-        """How many due reservations go before ``row``, counted up to ``most``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from mailbatch.application.looking.next_run import NextRun
-    from mailbatch.application.looking.watch import Finding, Look, Watch
+    from mailbatch.application.looking.watch import Look, Watch
     from mailbatch.application.ports.reports import Reports
     from mailbatch.application.ports.runs import StatusBoard
     from mailbatch.application.ports.stores import Reservations, Row
     from mailbatch.domain.census import Census
     from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.finding import Finding
     from mailbatch.domain.run import ItemError, Pause
     from mailbatch.domain.selection import Selection
 

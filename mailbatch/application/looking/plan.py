@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from email.policy import default
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.run import RunOutcome
@@ -14,23 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.claimed import ClaimedMail
 
 _RUNS_TO_JUDGE_BY = 20
 _ENOUGH_TO_JUDGE = 50
 """Mails that a run must have sent before its rate says something."""
-
-
-class Upcoming(Protocol):
-    """What is to be sent, in the order in which a run would; nothing is claimed. May raise ``StoreError``."""
-
-    def count(self, by: datetime | None) -> tuple[int, bool]:
-        """How many are due by then (None: now), and whether the count is exact: it is up to its cap."""
-
-    def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
-        """The first ``limit`` of them, read page by page."""
 
 
 _LONGEST_HEAD = 65_536

@@ -5,12 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mailbatch.application.looking.next_run import NextRun
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.finding import (
+    FOREIGN_LOCK,
+    IDLE_LOCK,
+    LEASES_ENDED,
+    NO_PROGRESS,
+    NO_RUN,
+    NO_TICK,
+    REDIS_AWAY,
+    RELAY_AWAY,
+    RELAY_REFUSES,
+    RUN_DIED,
+    Finding,
+    Level,
+)
+from mailbatch.domain.health import is_alive, longer, nobody_runs, unanswered
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.reservation import EARLIEST
 from mailbatch.domain.run import Pause, public
@@ -20,18 +34,14 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports.runs import Driver, Holder, PauseStore, Runs
+    from mailbatch.application.ports.reports import HealthQuery
+    from mailbatch.application.ports.runs import Driver, PauseStore, Runs
     from mailbatch.application.ports.sending import Circuits
     from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.health import HealthSnapshot, Patience
+    from mailbatch.domain.lock import Holder
 
 
-ALL_IS_WELL = "nothing is overdue, stuck or left behind"
-"""What is said when a look finds nothing wrong."""
-NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES = "no_progress", "relay_away", "relay_refuses"
-"""The names of the findings that are about the relay."""
-RUN_DIED, NO_RUN, NO_TICK, LEASES_ENDED = "run_died", "no_run", "no_tick", "leases_ended"
-REDIS_AWAY, IDLE_LOCK, FOREIGN_LOCK = "redis_away", "lock_without_run", "lock_of_another_database"
-"""The names of those about what keeps a run from beginning."""
 _TO_DO = {
     Concern.QUOTA: "wait until it counts anew, or ask the relay's provider for more",
     Concern.ACCOUNT: "log in at the relay's provider and look why, and check user and password in MAILBATCH_SMTP_URL",
@@ -40,79 +50,6 @@ _TO_DO = {
 """What helps where a relay takes no mail until somebody acts or a time is over, by what its refusal speaks of."""
 BEGINNING = 5.0
 """Seconds within which a run that has taken the lock writes its row."""
-
-
-class Level(StrEnum):
-    """How bad a finding is."""
-
-    ERROR = "error"
-    """Mail does not go, or the record is wrong: somebody must act, unless the next run mends it."""
-    WARNING = "warning"
-    """Something to know; it may pass by itself."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What is wrong, since when, and what to do about it. ``name`` is the same each time it is found."""
-
-    name: str
-    level: Level
-    what: str
-    since: datetime | None
-    advice: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthSnapshot:
-    """The signs of life of a job and its backlog, at ``now`` by the database's clock; ages in seconds.
-
-    ``last_sign``: since a run began, beat or ended. ``silent``: since the newest run without an end has beaten.
-    ``last_tick``: since beat has ticked; ``next_tick``: until it means to, negative when that is over;
-    ``next_tick_at`` is the same as a point in time.
-    ``oldest_waiting``: as ``oldest_due``, mails included whose time has passed and which no run has marked yet.
-    ``run_age``: since the run began that has beaten last and has no end. ``died``: since a run that nobody ended was
-    closed, if none has begun since. ``under_way``: mails in claims whose lease lasts, up to 10,000; ``answered``: since
-    an answer to any mail was written. ``ended``: leases over for longer than was asked for.
-    """
-
-    now: datetime
-    oldest_due: float | None = None
-    oldest_waiting: float | None = None
-    last_sign: float | None = None
-    last_tick: float | None = None
-    next_tick: float | None = None
-    next_tick_at: datetime | None = None
-    open_run: UUID | None = None
-    run_age: float | None = None
-    silent: float | None = None
-    died: float | None = None
-    under_way: int = 0
-    answered: float | None = None
-    ended: int = 0
-    oldest_ended: float | None = None
-
-
-class HealthQuery(Protocol):
-    """Feels for signs of life."""
-
-    def health(self, job: str, ended_for: float) -> HealthSnapshot:
-        """Those of ``job``; counts leases that have been over for ``ended_for`` seconds. May raise ``StoreError``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long each thing may take, in seconds, before something is said.
-
-    ``quiet``: as long as two ticks take. ``dead_after``: silence of a run. ``unanswered``: a run that has mails under
-    way and gets no answer to any; from ``stuck`` on that is an error.
-    """
-
-    quiet: float
-    dead_after: float
-    lock_ttl: float
-    lease: float
-    unanswered: float = 25.0
-    stuck: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,7 +227,7 @@ class Watch:
                 since=None,
                 advice="two installations share this Redis: give each a MAILBATCH_NAMESPACE of its own",
             )
-        elif not look.begins and _longer(v.last_sign, p.dead_after + p.lock_ttl):
+        elif not look.begins and longer(v.last_sign, p.dead_after + p.lock_ttl):
             never = ", and never ends" if math.isinf(holder.left) else ""
             yield Finding(
                 name=IDLE_LOCK,
@@ -339,7 +276,7 @@ def _beat(look: Look) -> Iterator[Finding]:
     late, v, p = look.next_run.late, look.health, look.patience
     if late is not None:
         # Runs that somebody else starts, a cron job say, need no beat.
-        stuck = late > p.stuck and _longer(v.last_sign, p.quiet)
+        stuck = late > p.stuck and longer(v.last_sign, p.quiet)
         yield Finding(
             name=NO_TICK,
             level=Level.ERROR if stuck else Level.WARNING,
@@ -406,32 +343,6 @@ def _begins(v: HealthSnapshot, p: Patience, holder: Holder | None) -> bool:
     return held < min(BEGINNING, p.lock_ttl / 3) and (v.last_sign is None or v.last_sign > held)
 
 
-def is_alive(v: HealthSnapshot, p: Patience) -> bool:
-    """Whether a run goes on, by its heartbeat."""
-    return v.silent is not None and v.silent <= p.dead_after
-
-
-def unanswered(v: HealthSnapshot, p: Patience) -> float | None:
-    """Seconds for which a run that goes on has had mails to send and got no answer to any; None if that is not so.
-
-    Mails that are due count like those under way: between two tries all of them may be given back. An answer is what
-    was written of a mail: sent, failed or put off. Where the relay is silent (it hangs, it never greets, its name is
-    not resolved), refuses each connection, or says 421 to each, there is none. Counted from the begin of the run at
-    the earliest.
-    """
-    if not is_alive(v, p) or not (v.under_way or v.oldest_due is not None):
-        return None
-    return min(v.run_age or 0.0, math.inf if v.answered is None else v.answered)
-
-
-def nobody_runs(v: HealthSnapshot, p: Patience) -> bool:
-    """Whether mail has been waiting for two intervals and no run has begun as long."""
-    waits = v.oldest_waiting is not None and v.oldest_waiting > p.quiet
-    # After a pause, say: a beat has planned the first tick, and has not had the time for two.
-    begins = v.next_tick is not None and v.next_tick > 0 and _longer(v.last_tick, p.quiet)
-    return waits and not begins and _longer(v.last_sign, p.quiet)
-
-
 def _died(v: HealthSnapshot, seconds: float, what: str) -> Finding:
     return Finding(
         name=RUN_DIED,
@@ -440,11 +351,6 @@ def _died(v: HealthSnapshot, seconds: float, what: str) -> Finding:
         since=_ago(v, seconds),
         advice="look for a kill or an out-of-memory in the worker's and the system's log; the next run takes over",
     )
-
-
-def _longer(seconds: float | None, than: float) -> bool:
-    """Whether it is longer ago; what never was is."""
-    return seconds is None or seconds > than
 
 
 def _ago(v: HealthSnapshot, seconds: float | None) -> datetime | None:

@@ -4,65 +4,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
+from mailbatch.domain.errors import NotDelivered
 from mailbatch.domain.run import public
 from mailbatch.domain.run_notification import RETRIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from uuid import UUID
+    from collections.abc import Mapping
+
+    from mailbatch.application.ports.notifying import Channel, Outbox
+    from mailbatch.domain.run_notification import DueReport
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 5
 """Few enough that all of them may hang, and none is given to another before its turn has come."""
-
-
-class NotDelivered(Exception):
-    """A report did not arrive; the text says why, without any secret. ``final``: asking again is of no use."""
-
-    def __init__(self, reason: str, *, final: bool = False) -> None:
-        super().__init__(reason)
-        self.final = final
-
-
-@dataclass(frozen=True, slots=True)
-class DueReport:
-    """A report on its way. ``attempts``: how often it was tried before."""
-
-    run_id: UUID
-    channel: str
-    attempts: int
-    report: Mapping[str, Any]
-
-    @property
-    def id(self) -> str:
-        """The same for each try, so that a receiver can tell a repetition."""
-        return f"run_{self.run_id}"
-
-
-class Outbox(Protocol):
-    """The reports that are to be delivered; they are put there when a run is closed. May raise ``StoreError``."""
-
-    def take(self, limit: int) -> Sequence[DueReport]:
-        """Up to ``limit`` reports whose time has come; for a while nobody else is given them."""
-
-    def delivered(self, one: DueReport) -> None:
-        """Note that it has arrived."""
-
-    def failed(self, one: DueReport, reason: str, retry_in: float | None) -> None:
-        """Note why it has not, and when to try again (None: never)."""
-
-    def next_in(self) -> float | None:
-        """Seconds until the next is due, None if there is none."""
-
-
-class Channel(Protocol):
-    """A way to somebody."""
-
-    def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
-        """Deliver ``report``, of a run or an incident, or raise ``NotDelivered`` within some seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -11,6 +9,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.idempotency import RequestState, StoredResponse
 
 
 class Actions(Protocol):
@@ -27,24 +26,6 @@ class Actions(Protocol):
 
     def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
         """What was done last, newest first; ``before``: what is older than this row (``at`` and ``id``)."""
-
-
-class RequestState(Enum):
-    """Where a request stands that bears an idempotency key."""
-
-    NEW = auto()
-    """It is ours to do; the next one with this key is told to wait until it is done or abandoned."""
-    IN_PROGRESS = auto()
-    OTHER = auto()
-    """The key was used before for another request."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredResponse:
-    """An answer that was given before, as JSON text."""
-
-    status: int
-    answer: str
 
 
 class IdempotencyKeys(Protocol):

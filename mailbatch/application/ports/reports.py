@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from mailbatch.application.ports.stores import Row
     from mailbatch.domain.census import Census, ErrorGroup, Job
+    from mailbatch.domain.claimed import ClaimedMail
+    from mailbatch.domain.figures import Figures
+    from mailbatch.domain.health import HealthSnapshot
     from mailbatch.domain.run import ItemError
 
 
@@ -40,3 +44,45 @@ class Reports(Protocol):
 
     def jobs(self) -> list[Job]:
         """Every job that has run, that a beat starts or that somebody has paused, by name."""
+
+
+class Measures(Protocol):
+    """Reads the figures. Every read is bounded: a table of many millions must not make a scrape wait."""
+
+    def figures(self) -> Figures:
+        """The figures now. May raise ``StoreError``."""
+
+
+class HealthQuery(Protocol):
+    """Feels for signs of life."""
+
+    def health(self, job: str, ended_for: float) -> HealthSnapshot:
+        """Those of ``job``; counts leases that have been over for ``ended_for`` seconds. May raise ``StoreError``."""
+
+
+class Queue(Protocol):
+    """Knows who goes first."""
+
+    def ahead(self, row: Row, most: int) -> int:
+        """How many due reservations go before ``row``, counted up to ``most``."""
+
+
+class Upcoming(Protocol):
+    """What is to be sent, in the order in which a run would; nothing is claimed. May raise ``StoreError``."""
+
+    def count(self, by: datetime | None) -> tuple[int, bool]:
+        """How many are due by then (None: now), and whether the count is exact: it is up to its cap."""
+
+    def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
+        """The first ``limit`` of them, read page by page."""
+
+
+class Duplicates(Protocol):
+    """Knows which mails went out again after a try that ended without a verdict. May raise ``StoreError``."""
+
+    def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
+        """Those whose doubtful try ended at or after ``since``, the last first; each once, by the last such try.
+
+        A row has ``reservation_id``, ``recipients``, ``message_id``, ``doubt_at``, ``doubt_relay``, ``doubt_run_id``,
+        ``sent_at`` (when it went out again, with a verdict or without), ``relay``, ``reply_text`` and ``run_id``.
+        """

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.domain.run import Counts, ItemError, Pause, RunOutcome, RunReport, Trigger
+    from mailbatch.domain.lock import Holder
+    from mailbatch.domain.run import Counts, ItemError, OpenRun, Pause, RunOutcome, RunReport, Trigger
 
 
 class StopToken(Protocol):
@@ -48,15 +47,6 @@ class Run(Protocol):
 
     def item_error(self, error: ItemError) -> None:
         """Collect what went wrong with an item; it never stops the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenRun:
-    """A run whose row says that it has not ended. ``silent``: seconds since its last heartbeat."""
-
-    run_id: UUID
-    started_at: datetime
-    silent: float
 
 
 class Runs(Protocol):
@@ -151,18 +141,6 @@ class Lock(Protocol):
 
     def release(self) -> None:
         """Give it back if it is still ours; never raises."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Who holds the lock of a job, as ``host:pid``, and for how many seconds (``math.inf``: a key set by hand).
-
-    ``elsewhere`` describes the database on which the holder works, if it is another one than ours.
-    """
-
-    owner: str
-    left: float
-    elsewhere: str | None = None
 
 
 class Driver(Protocol):

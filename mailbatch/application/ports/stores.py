@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.change import Changed, ChangeResult, Purged
     from mailbatch.domain.errors import MailbatchError
-    from mailbatch.domain.reservation import Reservation, Status
+    from mailbatch.domain.reservation import Reservation, Status, Stored
     from mailbatch.domain.selection import Counted, Selection
 
 
@@ -23,14 +23,6 @@ Row: TypeAlias = "Mapping[str, Any]"
 
 PATIENCE = 0.5
 """Seconds for which a person's question looks through mails: a second, with all that is around it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """Where a reservation is now: ``new`` is false when its idempotency key had stored it before."""
-
-    reservation_id: UUID
-    new: bool
 
 
 class Intake(Protocol):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.ports.operating import RequestState, StoredResponse
+from mailbatch.domain.idempotency import RequestState, StoredResponse
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import api_answers
 from mailbatch.infrastructure.db.types import now

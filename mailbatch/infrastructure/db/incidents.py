@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.application.notifying.incidents import Incident
+from mailbatch.domain.incident import Incident
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import incidents
 from mailbatch.infrastructure.db.types import now, seconds_since, storable, upsert
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.looking.watch import Finding
+    from mailbatch.domain.finding import Finding
 
 _i = incidents.c
 FIRM = 60.0

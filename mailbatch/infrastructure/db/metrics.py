@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.looking.metrics import (
-    DURATIONS,
-    LAGS,
-    RECENT,
-    CircuitFigures,
-    Figures,
-    Histogram,
-    JobFigures,
-)
+from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.tables import (

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.ports.stores import Found, Stored
+from mailbatch.application.ports.stores import Found
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
-from mailbatch.domain.reservation import MAIL_FIELDS, Status
+from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
 from mailbatch.domain.selection import Counted, moment_of
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.idempotency import finish

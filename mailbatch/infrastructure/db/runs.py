@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.application.ports.runs import OpenRun
-from mailbatch.domain.run import STOPPED, ItemError, Pause, RunOutcome
+from mailbatch.domain.run import STOPPED, ItemError, OpenRun, Pause, RunOutcome
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reconcile import reconcile
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead

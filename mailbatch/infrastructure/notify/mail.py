@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
-from mailbatch.application.notifying.deliver_reports import NotDelivered
 from mailbatch.domain.claimed import ClaimedMail
-from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.errors import CannotCompose, NotDelivered
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.reservation import Mail

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mailbatch.application.notifying.deliver_reports import NotDelivered
+from mailbatch.domain.errors import NotDelivered
 from mailbatch.domain.run_notification import is_incident, told
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 from redis import RedisError
 
-from mailbatch.application.ports.runs import Holder
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.lock import Holder
 from mailbatch.infrastructure.redis.client import place_of
 
 if TYPE_CHECKING:

@@ -218,7 +218,7 @@ def _workers(parts: Parts) -> Finding:
 
 
 def _runs(parts: Parts) -> Finding:
-    from mailbatch.application.looking.watch import ALL_IS_WELL, Level
+    from mailbatch.domain.finding import ALL_IS_WELL, Level
 
     found = parts.watch("send-all")("send-all")
     if not found:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.looking.watch import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.circuit import CircuitState
+from mailbatch.domain.finding import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.run import Pause, public
 from mailbatch.interfaces.cli.jobs import SEND_ALL, hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span

@@ -140,7 +140,7 @@ def _under_way(standing: JobStatus) -> str:
 
 def _warnings(standing: JobStatus) -> list[str]:
     """What the watch finds, each in a line."""
-    from mailbatch.application.looking.watch import Level
+    from mailbatch.domain.finding import Level
 
     colours = {Level.ERROR: "red", Level.WARNING: "yellow"}
     return [click.style(_cut(clean(f"{f.level.value}: {f.what}")), fg=colours[f.level]) for f in standing.warnings]

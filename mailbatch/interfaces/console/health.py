@@ -5,17 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.looking.watch import (
-    ALL_IS_WELL,
-    NO_PROGRESS,
-    NO_TICK,
-    REDIS_AWAY,
-    RELAY_AWAY,
-    RELAY_REFUSES,
-    Level,
-)
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
+from mailbatch.domain.finding import ALL_IS_WELL, NO_PROGRESS, NO_TICK, REDIS_AWAY, RELAY_AWAY, RELAY_REFUSES, Level
 from mailbatch.domain.run import public
 from mailbatch.interfaces.console.formatting import moment, span
 
@@ -23,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailbatch.application.looking.next_run import NextRun
-    from mailbatch.application.looking.watch import Finding
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.finding import Finding
 
 _OTHERS = {
     NO_PROGRESS: "the relay",

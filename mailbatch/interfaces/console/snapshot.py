@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mailbatch.application.looking.inquire import Progress
-    from mailbatch.application.looking.metrics import Histogram
     from mailbatch.application.looking.next_run import NextRun
-    from mailbatch.application.looking.watch import Finding
     from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
+    from mailbatch.domain.figures import Histogram
+    from mailbatch.domain.finding import Finding
     from mailbatch.domain.run import Pause
 
 FRESH, FRESH_DAY = 1.5, 15.0
@@ -137,7 +137,7 @@ def look_back(parts: Parts) -> Day:
 
 def lag_told(lags: Histogram) -> tuple[str, str] | None:
     """Return how long half and nearly all of the mails took from due to sent, each as a clause; None without mails."""
-    from mailbatch.application.looking.metrics import LAGS
+    from mailbatch.domain.figures import LAGS
     from mailbatch.interfaces.console.formatting import span
 
     def told(share: float, most: str, rest: str) -> str:

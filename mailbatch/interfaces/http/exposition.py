@@ -20,8 +20,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from mailbatch.application.looking.metrics import DURATIONS, LAGS
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.figures import DURATIONS, LAGS
 from mailbatch.domain.run import RunOutcome
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from mailbatch.application.looking.metrics import Figures, Histogram, JobFigures, Measure
+    from mailbatch.application.looking.metrics import Measure
     from mailbatch.domain.census import Census
+    from mailbatch.domain.figures import Figures, Histogram, JobFigures
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FRESH = 10.0

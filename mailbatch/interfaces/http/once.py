@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from mailbatch.application.ports.operating import RequestState, StoredResponse
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.idempotency import RequestState, StoredResponse
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of

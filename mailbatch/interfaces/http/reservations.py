@@ -15,8 +15,8 @@ from mailbatch.application.acting.bulk import AIMS, Act, is_done
 from mailbatch.application.acting.records import read_draft
 from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
 from mailbatch.application.looking.inquire import ShowReservation
-from mailbatch.application.ports.stores import Stored
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
+from mailbatch.domain.reservation import Stored
 from mailbatch.domain.selection import LISTED_BY
 from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.audit_log import do_noted

@@ -1,0 +1,17 @@
+"""Who holds the lock of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Who holds the lock of a job, as ``host:pid``, and for how many seconds (``math.inf``: a key set by hand).
+
+    ``elsewhere`` describes the database on which the holder works, if it is another one than ours.
+    """
+
+    owner: str
+    left: float
+    elsewhere: str | None = None
