@@ -34,7 +34,7 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
     mails = claimed(sizes.solo)
     few = max(1, sizes.solo // 10)
     with bed.parts("sqlite:///unused.db") as parts:
-        compose = parts.compose
+        compose = parts.sending.compose
         letters = _letters(compose, mails)
         for mail in mails[:200]:
             compose(mail)

@@ -59,7 +59,7 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
 def _mails(bed: Bed, name: str, mails: int, **parts_of_ours: Any) -> Row:
     """One run in this process: claimed, loaded, (composed,) settled, reported."""
     with bed.database(mails) as url, bed.parts(url) as parts, Watch(bed.postgres_pid) as database:
-        send_due = replace(parts.send_due, transport=Nowhere(), **parts_of_ours)
+        send_due = replace(parts.sending.send_due, transport=Nowhere(), **parts_of_ours)
         job = make_job(parts, "send-all", lambda run: send_due(run, lane=0), lock=False)
         cpu = time.process_time()
         report = job(Trigger.MANUAL)

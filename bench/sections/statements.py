@@ -50,7 +50,7 @@ def _bill(bed: Bed, made: AbstractContextManager[str], name: str, group: int, ro
         return answer
 
     with made as url, bed.parts(url) as parts:
-        run_id, backlog, cursor, apart = _open_run(parts), parts.backlog, None, 0
+        run_id, backlog, cursor, apart = _open_run(parts), parts.sending.backlog, None, 0
         while apart < rows // 2:
             page = timed("claim", lambda: backlog.claim(run_id, 0, cursor, group))  # noqa: B023 - called at once
             answers = [_accepted(parts, one.claim) for one in page.claimed]
@@ -85,7 +85,7 @@ def _walk(bed: Bed, backlog: int) -> Row:
         run_id, cursor = _open_run(parts), None
         while True:
             began = time.monotonic()
-            page = parts.backlog.claim(run_id, 0, cursor, PAGE)
+            page = parts.sending.backlog.claim(run_id, 0, cursor, PAGE)
             took = time.monotonic() - began
             if len(page.claimed) == PAGE:
                 latencies.append(took)
@@ -111,11 +111,11 @@ def _walk(bed: Bed, backlog: int) -> Row:
 
 def _open_run(parts: Parts) -> UUID:
     run_id = uuid4()
-    parts.runs.open(run_id, "bench", Trigger.MANUAL, 0)
+    parts.stores.runs.open(run_id, "bench", Trigger.MANUAL, 0)
     return run_id
 
 
 def _accepted(parts: Parts, claim: Claim) -> Settlement:
     verdicts = {"customer@mail.example": Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 Ok"))}
     outcome = Replied(claim, "127.0.0.1:25", verdicts)
-    return settle(outcome, attempts=0, earlier={}, retry=parts.retry, on_doubt=OnDoubt.RESEND, jitter=0.5)
+    return settle(outcome, attempts=0, earlier={}, retry=parts.sending.retry, on_doubt=OnDoubt.RESEND, jitter=0.5)

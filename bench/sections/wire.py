@@ -58,7 +58,7 @@ def composed(bed: Bed, count: int) -> list[Message]:
 
     # Composing is another section's business: a few mails, taken in turn.
     with bed.parts(NO_DATABASE) as parts:
-        made = [parts.compose(mail) for mail in claimed(min(count, 200))]
+        made = [parts.sending.compose(mail) for mail in claimed(min(count, 200))]
     return [made[i % len(made)] for i in range(count)]
 
 
@@ -108,7 +108,7 @@ def _ours(
             raise AssertionError(f"{len(messages)} mails were sent, {taken} were accepted")
 
     with bed.parts(NO_DATABASE, smtp_url=sink.url, connections=CONNECTIONS) as parts:
-        transport = parts.transport
+        transport = parts.sending.transport
         return _timed(sink, name, messages, rtt, send)
 
 

@@ -38,15 +38,15 @@ def send_lane(
     A helper that is stopped for itself (its worker shuts down) gives back what it holds, and the others go on.
     """
     with structlog.contextvars.bound_contextvars(job=NAME, run_id=str(run_id), lane=lane):
-        if not parts.lanes.join(run_id, lane):
+        if not parts.stores.lanes.join(run_id, lane):
             log.info("the run needs no helper any more")
             return {"joined": False}
-        run = LaneRun(run_id, lane, parts.runs, parts.lanes, interrupted)
+        run = LaneRun(run_id, lane, parts.stores.runs, parts.stores.lanes, interrupted)
         error: str | None = None
         try:
             with run.upkeep:
                 run.keep_up()
-                parts.send_due(run, lane=lane)
+                parts.sending.send_due(run, lane=lane)
         except RunFailed as failure:
             error = one_line(str(failure))
             log.error("lane ended: %s", public(error))  # noqa: TRY400 - one line says it all
@@ -56,7 +56,7 @@ def send_lane(
         finally:
             last = LastWords(parts.clock)
             last.say(run.errors.write, None, "item errors are missing from the report of the run")
-            leave = partial(parts.lanes.leave, run_id, lane, error)
+            leave = partial(parts.stores.lanes.leave, run_id, lane, error)
             last.say(leave, None, "the end of the lane could not be written")
         log.info("lane left: %d sent, %d failed, %d deferred", run.counts.sent, run.counts.failed, run.counts.deferred)
         return {"joined": True, "sent": run.counts.sent, "failed": run.counts.failed, "deferred": run.counts.deferred}

@@ -65,8 +65,8 @@ _couriers: WeakKeyDictionary[Parts, OutboxWorker] = WeakKeyDictionary()
 
 def deliver_soon(parts: Parts) -> OutboxWorker | None:
     """Deliver what waits in the outbox, beside whatever comes next; None if nobody wants reports."""
-    if not parts.channels:
+    if not parts.notifying.channels:
         return None
-    courier = _couriers.setdefault(parts, OutboxWorker(DeliverReports(parts.outbox, parts.channels)))
+    courier = _couriers.setdefault(parts, OutboxWorker(DeliverReports(parts.stores.outbox, parts.notifying.channels)))
     courier.call()
     return courier

@@ -34,7 +34,7 @@ class PurgeBatch:
 def purge(parts: Parts) -> Job:
     """The job ``purge``; while RETENTION_DAYS is 0 it keeps everything."""
     days = parts.settings.retention_days
-    work = PurgeBatch(Purge(interventions=parts.interventions), days * DAY) if days else _keep_everything
+    work = PurgeBatch(Purge(interventions=parts.stores.interventions), days * DAY) if days else _keep_everything
     return make_job(parts, NAME, work)
 
 

@@ -123,12 +123,12 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
     s = parts.settings
     helpers = s.lanes - 1 if call_helper is not None else 0
     batch = SendMailBatch(
-        send_due=parts.send_due,
-        lanes=parts.lanes,
+        send_due=parts.sending.send_due,
+        lanes=parts.stores.lanes,
         clock=parts.clock,
         helpers=helpers,
         call_helper=call_helper,
-        due=lambda: parts.due_up_to((helpers + 1) * s.group_size),
+        due=lambda: parts.sending.due_up_to((helpers + 1) * s.group_size),
         group_size=s.group_size,
     )
     return make_job(
@@ -136,7 +136,7 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
         NAME,
         batch,
         lock=lock,
-        remaining=parts.backlog.remaining,
+        remaining=parts.sending.backlog.remaining,
         timeout=s.run_timeout,
         bound=crash_bound(helpers + 1, s.connections, s.window, strict=s.strict),
     )

@@ -116,7 +116,7 @@ class Teller:
     def _work(self, parts: Parts, findings: Sequence[Finding]) -> None:
         # Its connections end with it, for processes are forked here.
         try:
-            parts.tell_incidents(findings)
+            parts.notifying.tell_incidents(findings)
             self._failing = False
         except MailbatchError as error:
             if not self._failing:
@@ -132,7 +132,7 @@ def look_once() -> list[Finding]:
     """What is wrong now; runs that died are closed. Its connections end with it, for processes are forked here."""
     parts = Parts(read_settings())
     try:
-        return parts.watch(JOB)(JOB, close=True)
+        return parts.operating.watch(JOB)(JOB, close=True)
     finally:
         parts.close()
 

@@ -376,7 +376,7 @@ def test_the_help_of_each_command_gives_an_example_that_it_understands(say, name
 
 
 def test_a_test_mail_does_not_wait_for_ever_for_a_connection_that_others_have(say, tmp_path, monkeypatch, redis_url):
-    monkeypatch.setattr("mailbatch.bootstrap.WAIT_FOR_SLOT", 0.3)
+    monkeypatch.setattr("mailbatch.bootstrap.sending.WAIT_FOR_SLOT", 0.3)
     monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
     monkeypatch.setenv("MAILBATCH_RELAY_CONNECTIONS", "1")
     with Relay(tmp_path / "relay") as relay, connect_redis(redis_url) as client:

@@ -133,7 +133,8 @@ def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
         )
         connection.execute(
             sa.insert(relay_circuits).values(
-                relay=api.parts.relay.name, state="open", failures=3, reason="421 4.3.2 busy for ann@example.org",
+                relay=api.parts.sending.relay.name, state="open", failures=3,
+                reason="421 4.3.2 busy for ann@example.org",
                 opened_at=now(), open_until=now() + timedelta(minutes=1),
             )
         )  # fmt: skip
@@ -158,7 +159,7 @@ def test_a_run_in_progress_shows_its_progress_and_a_button_that_stops_it(browser
     lock = api.parts.lock("send-all")
     assert lock.acquire()
     try:
-        api.parts.status.put("send-all", shown)
+        api.parts.status_board.put("send-all", shown)
         page = browser.open("/")
         assert ("progress", "100", "70") in [(t, a.get("max"), a.get("value")) for t, a in page.elements]
         assert "70 of 100 · 10 a second · about 3.0 s to go" in page
@@ -575,7 +576,7 @@ def test_whatever_a_browser_is_refused_is_a_page(api, monkeypatch):
     def broken(*_):
         raise RuntimeError("canary")
 
-    monkeypatch.setattr(type(api.parts.pause_store), "paused", broken)
+    monkeypatch.setattr(type(api.parts.stores.pauses), "paused", broken)
     cases = {
         "/nonsense": 404, "/reservations/": 404, "/static/nothing.css": 404, "/runs/x/y/z": 404, "/schedule/pause": 405,
         "/logout": 405, "/schedule": 500,

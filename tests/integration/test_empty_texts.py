@@ -93,8 +93,10 @@ def composed(parts: Parts, **columns: str) -> tuple[str, str]:
     row = reservation(Status.PENDING, **columns)
     with stranger(str(parts.engine.url)).begin() as connection:
         assert insert(connection, "mail_reservations", row)
-    (found,) = [one for one in parts.upcoming.mails(None, 10) if one.claim.reservation_id == UUID(row["id"].strip("'"))]
-    data = b"".join(parts.compose(found).data.splitlines(keepends=True)).decode()
+    (found,) = [
+        one for one in parts.stores.upcoming.mails(None, 10) if one.claim.reservation_id == UUID(row["id"].strip("'"))
+    ]
+    data = b"".join(parts.sending.compose(found).data.splitlines(keepends=True)).decode()
     subject = next((line for line in data.splitlines() if line.startswith("Subject:")), "")
     return subject.removeprefix("Subject:").strip(), data
 
@@ -164,9 +166,9 @@ def test_an_import_stores_nothing_for_an_empty_text(sqlite_url, smtp_sink, templ
         fields = ", ".join(f'"{name}": ""' for name in NOTHING)
         line = f'{{"recipients": "ann@example.org", "subject": "s", "body_text": "t", {fields}}}'
         found = list(read_jsonl(io.BytesIO(line.encode())))
-    with opened(sqlite_url, smtp_sink, templates) as parts, parts.reservations.intake() as intake:
+    with opened(sqlite_url, smtp_sink, templates) as parts, parts.stores.reservations.intake() as intake:
         for record in found:
-            intake.add(parts.check_draft(record.draft))
+            intake.add(parts.operating.check_draft(record.draft))
     assert stored(sqlite_url) == dict.fromkeys(NOTHING)
 
 

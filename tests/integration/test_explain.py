@@ -52,7 +52,7 @@ class World:
             connection.execute(sa.insert(table).values(row))
 
     def explain(self, reservation_id: UUID) -> Explanation:
-        return self.parts.explain(reservation_id)
+        return self.parts.operating.explain(reservation_id)
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def test_what_was_put_off_tells_the_relays_words(world):
 
 @pytest.mark.parametrize(("pause", "what"), [(Pause.TICKS, "the ticks"), (Pause.ALL, "all sending")])
 def test_a_pause(world, pause, what):
-    world.parts.pause_store.set("send-all", pause)
+    world.parts.stores.pauses.set("send-all", pause)
     told = world.explain(world.mail())
     assert (told.reason, told.sentence) == ("paused", f"It is due, but an operator has paused {what}.")
     assert "resume" in told.advice
 
 
 def test_a_relay_that_is_left_alone(world):
-    world.parts.circuits.open(RELAY, "connection refused", 600)
+    world.parts.stores.circuits.open(RELAY, "connection refused", 600)
     told = world.explain(world.mail())
     assert told.reason == "relay_away"
     assert f"the relay {RELAY} is left alone until" in told.sentence

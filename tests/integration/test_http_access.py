@@ -89,7 +89,7 @@ def test_probes_and_the_reference_need_no_token(locked):
 
 def test_probes_are_answered_while_every_thread_waits_for_a_database_that_hangs(locked, monkeypatch):
     hangs, waiting = threading.Event(), threading.Semaphore(0)
-    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs, waiting))
+    monkeypatch.setattr(locked.parts.stores, "reports", Hangs(hangs, waiting))
     askers = [threading.Thread(target=lambda: locked.asking(OPERATE).get("/api/runs")) for _ in range(THREADS)]
     for asker in askers:
         asker.start()
@@ -151,7 +151,7 @@ def test_whoever_drips_is_cut_off_and_whoever_waits_or_reads_slowly_is_not(locke
     assert read > 10**7
 
     hangs = threading.Event()
-    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs))
+    monkeypatch.setattr(locked.parts.stores, "reports", Hangs(hangs))
     client = locked.asking(OPERATE)
     threading.Timer(1.0, hangs.set).start()
     assert client.get("/api/runs").status_code == 200
@@ -177,7 +177,7 @@ class Hangs:
 def test_beyond_so_many_requests_at_once_only_probes_are_served(locked, monkeypatch):
     monkeypatch.setattr(guard, "_MOST", 2)
     hangs, asked = threading.Event(), threading.Semaphore(0)
-    monkeypatch.setitem(vars(locked.parts), "reports", Hangs(hangs, asked))
+    monkeypatch.setattr(locked.parts.stores, "reports", Hangs(hangs, asked))
     with ThreadPoolExecutor(2) as others:
         waiting = [others.submit(locked.asking(OPERATE).get, "/api/runs") for _ in range(2)]
         try:

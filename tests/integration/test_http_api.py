@@ -198,7 +198,7 @@ def test_reserving_needs_no_second_transaction_for_its_answer(api, monkeypatch):
         def finish(self, key, owner, status, answer):
             raise StoreError("the process died here", transient=True)
 
-    monkeypatch.setitem(vars(api.parts), "answers", CutOff(api.parts.engine))
+    monkeypatch.setattr(api.parts.stores, "idempotency_keys", CutOff(api.parts.engine))
     for mails, status in ((MAIL, 201), ([MAIL, MAIL], 200)):
         key = {"Idempotency-Key": f"k-{status}"}
         first = api.post("/api/reservations", mails, status, **key)
@@ -206,10 +206,10 @@ def test_reserving_needs_no_second_transaction_for_its_answer(api, monkeypatch):
 
 
 def test_an_answer_is_remembered_only_with_what_it_tells_of(api):
-    api.parts.answers.begin("k-5", "owner", "digest")
+    api.parts.stores.idempotency_keys.begin("k-5", "owner", "digest")
 
     def cut_off():
-        with api.parts.reservations.intake() as intake:
+        with api.parts.stores.reservations.intake() as intake:
             intake.remember("k-5", "owner", 201, "{}")
             raise ZeroDivisionError
 
@@ -234,7 +234,7 @@ def test_who_was_slow_and_taken_for_left_reserves_nothing_beside_its_twin(api, m
             return begun
 
     key_6 = {"Idempotency-Key": "k-6"}
-    monkeypatch.setitem(vars(api.parts), "answers", Slow(api.parts.engine))
+    monkeypatch.setattr(api.parts.stores, "idempotency_keys", Slow(api.parts.engine))
     problem = api.post("/api/reservations", [MAIL, MAIL], 409, **key_6)
     assert "begun anew" in problem["detail"]
     assert len(api.get("/api/reservations")["items"]) == 2
@@ -306,7 +306,7 @@ def test_a_run_lists_what_it_had_in_hand(api):
     put(api, [put_off], run_id=run_id)
     put(api, [other], status="sent", run_id=uuid4(), finished_at=datetime.now(UTC))
     put(api, [doubtful], status="in_doubt", run_id=run_id)
-    api.parts.runs.errors(run_id, [ItemError(2, UUID(put_off), ("451 not now",))])
+    api.parts.stores.runs.errors(run_id, [ItemError(2, UUID(put_off), ("451 not now",))])
     assert set(ids_of(api.get("/api/reservations", run=str(run_id)))) == {sent, put_off, doubtful}
 
 
@@ -535,15 +535,15 @@ def test_an_act_that_does_not_go_with_the_state_is_refused(api):
 
 def a_run(api, *, job="send-all"):
     run_id = uuid4()
-    api.parts.runs.open(run_id, job, Trigger.BEAT, 256)
+    api.parts.stores.runs.open(run_id, job, Trigger.BEAT, 256)
     return run_id
 
 
 def test_runs_are_listed_and_shown_with_their_errors(api):
     ids = [str(a_run(api)) for _ in range(3)]
-    api.parts.runs.beat(UUID(ids[2]), Counts(sent=2, failed=1))
+    api.parts.stores.runs.beat(UUID(ids[2]), Counts(sent=2, failed=1))
     (mail,) = api.reserve()
-    api.parts.runs.errors(UUID(ids[2]), [ItemError(n, UUID(mail), (f"550 no {n}",)) for n in range(1, 6)])
+    api.parts.stores.runs.errors(UUID(ids[2]), [ItemError(n, UUID(mail), (f"550 no {n}",)) for n in range(1, 6)])
     with api.parts.engine.begin() as connection:
         connection.execute(
             sa.insert(mail_attempts).values(
@@ -576,7 +576,7 @@ def test_a_spreadsheet_runs_nothing_of_an_exported_error(api):
     run_id = a_run(api)
     harmful = ('=HYPERLINK("http://evil")', "+1", "-1", "@SUM(A1)", " =1", "\uff1d1", "550 no;=1", '550 no; "=1"')
     texts = (*harmful, '550 said "no", really', "550 5.1.1 no; a-b = c")
-    api.parts.runs.errors(run_id, [ItemError(n, uuid4(), (text,)) for n, text in enumerate(texts, 1)])
+    api.parts.stores.runs.errors(run_id, [ItemError(n, uuid4(), (text,)) for n, text in enumerate(texts, 1)])
     answer = api.client.get(f"/api/runs/{run_id}/errors.csv")
     cells = [row[2] for row in list(csv.reader(answer.text.splitlines()))[1:]]
     assert answer.headers["Content-Type"].startswith("text/csv")
@@ -659,7 +659,7 @@ def test_one_run_is_stopped_by_its_id(api):
     told = {"run_id": str(run_id), "job": "send-all", "stopping": True, "alive": True}
     for _ in range(2):
         assert api.post(f"/api/runs/{run_id}/stop", status=202) == told
-    assert api.parts.runs.told_to_stop(run_id) == "revoked"
+    assert api.parts.stores.runs.told_to_stop(run_id) == "revoked"
     with api.parts.engine.begin() as connection:
         connection.execute(sa.update(batch_runs).values(outcome="revoked"))
     assert "has ended: revoked" in api.post(f"/api/runs/{run_id}/stop", status=409)["detail"]
@@ -731,7 +731,7 @@ def test_an_act_on_many_that_breaks_off_is_noted_with_what_it_was(api, monkeypat
                 raise StoreError("the database went away", transient=True)
             return super().cancel(ids)
 
-    monkeypatch.setitem(vars(api.parts), "interventions", Away(api.parts.engine))
+    monkeypatch.setattr(api.parts.stores, "interventions", Away(api.parts.engine))
     wanted = {"filter": {"tag": "spring"}}
     wanted["confirm"] = api.post("/api/bulk/cancel", wanted)["confirm"]
     api.post("/api/bulk/cancel", wanted, 503)
@@ -749,7 +749,7 @@ def test_an_act_is_noted_before_it_is_done(api, monkeypatch):
             seen.append([(item["action"], item["outcome"]) for item in api.get("/api/actions")["items"]])
             return super().cancel(ids)
 
-    monkeypatch.setitem(vars(api.parts), "interventions", Looking(api.parts.engine))
+    monkeypatch.setattr(api.parts.stores, "interventions", Looking(api.parts.engine))
     api.post(f"/api/reservations/{mail}/cancel")
     assert seen == [[("cancel", "begun")]]
     assert [item["outcome"] for item in api.get("/api/actions")["items"]] == ["done"]
@@ -762,7 +762,7 @@ def test_nothing_is_done_that_cannot_be_noted(api, monkeypatch):
         def begin(self, actor, action, target):
             raise StoreError("disk full", transient=True)
 
-    monkeypatch.setitem(vars(api.parts), "actions", Full(api.parts.engine))
+    monkeypatch.setattr(api.parts.stores, "actions", Full(api.parts.engine))
     api.post(f"/api/reservations/{mail}/cancel", status=503)
     assert api.get(f"/api/reservations/{mail}")["status"] == "pending"
 

@@ -192,7 +192,7 @@ def test_it_reaches_operators_by_mail_too(sqlite_url, redis_url, tmp_path):
         given = {"smtp_url": sink.url, "sender": "shop@example.com", "report_to": "on-call@example.org"}
         parts = Parts(Settings(database_url=sqlite_url, redis_url=redis_url, **given))
         for _ in range(2):
-            parts.tell_incidents(parts.watch("send-all")("send-all"))
+            parts.notifying.tell_incidents(parts.operating.watch("send-all")("send-all"))
         parts.close()
         [mail] = sink.accepted()
         raw = sink.raw(mail)

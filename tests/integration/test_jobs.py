@@ -153,10 +153,10 @@ def test_what_can_be_no_jobs_name_is_refused_in_a_line(say, command, name):
 def test_the_jobs_are_those_that_ran_are_planned_or_paused(parts, database_url):
     for name in ("b", "a", "b", "c"):
         a_job(parts, name=name)()
-    parts.pause_store.set("d", Pause.ALL)
+    parts.stores.pauses.set("d", Pause.ALL)
     with database(database_url) as connection:
         connection.execute(sa.insert(batch_schedule).values(name="a", next_tick_at=now(60)))
-    found = parts.reports.jobs()
+    found = parts.stores.reports.jobs()
     assert [job.name for job in found] == ["a", "b", "c", "d"]
     assert [job.pause for job in found] == [Pause.NONE] * 3 + [Pause.ALL]
     assert [job.next_tick_at is None for job in found] == [False, True, True, True]

@@ -59,7 +59,7 @@ class Looks(SqlPauseStore):
 def looks(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Looks:
     found = Looks(parts.engine)
     found.seen.clear()
-    monkeypatch.setitem(vars(parts), "switch", found)
+    monkeypatch.setattr(parts.stores, "pauses", found)
     return found
 
 
@@ -81,7 +81,7 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 ) -> None:
     """Beat's guards have let the tick through, and no run looks whether it is to stop."""
     monkeypatch.setattr(job, "PAUSE_POLL", 3600)
-    parts.pause_store.set(NAME, pause)
+    parts.stores.pauses.set(NAME, pause)
     assert run(parts, trigger).outcome is RunOutcome.PAUSED
     assert states(database_url) == {"pending": MAILS}
     assert relay.accepted() == []
@@ -89,7 +89,7 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 
 @pytest.mark.parametrize("trigger", [Trigger.MANUAL, Trigger.API])
 def test_a_pause_of_the_ticks_is_none_for_calls_by_hand(trigger: Trigger, parts: Parts, database_url: str) -> None:
-    parts.pause_store.set(NAME, Pause.TICKS)
+    parts.stores.pauses.set(NAME, Pause.TICKS)
     assert run(parts, trigger).outcome is RunOutcome.COMPLETED
     assert states(database_url) == {"sent": MAILS}
 
@@ -104,7 +104,7 @@ def test_a_run_in_progress_stops_although_it_was_allowed_to_start(
     thread = threading.Thread(target=run, args=(parts, trigger), daemon=True)
     thread.start()
     relay.wait_held()
-    parts.pause_store.set(NAME, Pause.ALL)
+    parts.stores.pauses.set(NAME, Pause.ALL)
     looks.wait_for(Pause.ALL)
     relay.release()
     thread.join(30)
@@ -119,7 +119,7 @@ def test_a_run_in_progress_does_not_mind_a_pause_of_the_ticks(
     thread = threading.Thread(target=run, args=(parts, Trigger.BEAT), daemon=True)
     thread.start()
     relay.wait_held()
-    parts.pause_store.set(NAME, Pause.TICKS)
+    parts.stores.pauses.set(NAME, Pause.TICKS)
     looks.wait_for(Pause.TICKS)
     relay.release()
     thread.join(30)

@@ -187,7 +187,7 @@ def test_json_that_python_cannot_read_holds_up_no_other_mail(engine, value):
     assert None in contexts
     assert len(SqlReservations(engine).select(Selection(), None, None, 10)) == 2
     mail = next(m for m in (first, second) if m.mail.context is not None)
-    compose = Parts(Settings(database_url=str(engine.url), sender="s@example.com")).compose
+    compose = Parts(Settings(database_url=str(engine.url), sender="s@example.com")).sending.compose
     if isinstance(mail.mail.context, str):
         with pytest.raises(CannotCompose):
             compose(mail)

@@ -24,14 +24,14 @@ from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
 
 parts = Parts(read_settings())
-compose = parts.compose
+compose = parts.sending.compose
 
 def poisonous(mail):
     if mail.mail.subject == "poison":
         os.kill(os.getpid(), signal.SIGKILL)
     return compose(mail)
 
-parts.__dict__["compose"] = poisonous
+parts.sending.__dict__["compose"] = poisonous
 print(send_all(parts, lock=False)().as_dict())
 """
 

@@ -53,19 +53,19 @@ def test_three_ticks_without_a_relay_and_a_fourth_with_it_send_everything_once(p
     assert "Connection refused" in second["errors"][0]
     pass_time(sqlite_url)
     assert "the relay is away" in tick(parts)["errors"][0]
-    assert parts.circuits.look(name).failures == 2
+    assert parts.stores.circuits.look(name).failures == 2
     smtp_sink.start()
     pass_time(sqlite_url)
     fourth = tick(parts)
     assert (fourth["outcome"], fourth["sent"]) == ("completed", 200)
     assert states(sqlite_url) == {"sent": 200}
     assert len({mail.message_id for mail in smtp_sink.wait_for(200)}) == len(smtp_sink.accepted()) == 200
-    assert parts.circuits.look(name).state == "closed"
+    assert parts.stores.circuits.look(name).state == "closed"
 
 
 def test_a_run_by_hand_probes_a_relay_that_ticks_leave_alone(parts, sqlite_url, smtp_sink):
     reserve(sqlite_url, 3)
-    parts.circuits.open(parts.relay.name, "421 too busy", 3600)
+    parts.stores.circuits.open(parts.sending.relay.name, "421 too busy", 3600)
     assert tick(parts)["sent"] == 0
     assert tick(parts, Trigger.MANUAL)["sent"] == 3
     assert tick(parts)["outcome"] == "completed"

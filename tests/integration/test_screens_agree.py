@@ -15,7 +15,7 @@ from support.api import Api
 from support.backlogs import database
 from support.pages import Browser, Page
 
-from mailbatch.bootstrap import Parts
+from mailbatch.bootstrap.operating import Operating
 from mailbatch.domain.finding import ALL_IS_WELL
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.run import Pause
@@ -74,10 +74,10 @@ class World:
         self.redis.set(self.api.parts.keys.lock(JOB), value, px=int(left * 1000) if left else None)
 
     def board(self, run_id: UUID, sent: int, elapsed: float = 10.0, state: str = "running") -> None:
-        self.api.parts.status.put(JOB, {"run_id": run_id, "sent": sent, "elapsed": elapsed, "state": state})
+        self.api.parts.status_board.put(JOB, {"run_id": run_id, "sent": sent, "elapsed": elapsed, "state": state})
 
     def circuit(self, seconds: float, concern: Concern | None = None) -> None:
-        self.api.parts.circuits.open(RELAY, "421 4.3.2 busy", seconds, concern)
+        self.api.parts.stores.circuits.open(RELAY, "421 4.3.2 busy", seconds, concern)
 
 
 @dataclass(frozen=True)
@@ -359,8 +359,8 @@ def screens(
             monkeypatch.setenv(f"MAILBATCH_{name}", value)
         monkeypatch.setenv("COLUMNS", "400")
         # One process that renders is enough for all commands.
-        renderer = world.api.parts.render_apart
-        monkeypatch.setattr(Parts, "render_apart", property(lambda _parts: renderer))
+        renderer = world.api.parts.operating.render_apart
+        monkeypatch.setattr(Operating, "render_apart", property(lambda _operating: renderer))
         return Screens(world, say, situation.build(world))
 
     return look

@@ -17,10 +17,9 @@ from support.pages import Browser
 from support.relay import Relay
 from support.waiting import wait_until
 
-from mailbatch import bootstrap
 from mailbatch.batch.send_all import send_all
 from mailbatch.batch.watchman import look_once
-from mailbatch.bootstrap import Parts
+from mailbatch.bootstrap import Parts, operating
 from mailbatch.config import Settings
 from mailbatch.domain.finding import ALL_IS_WELL, Finding
 from mailbatch.domain.run import Trigger
@@ -47,7 +46,7 @@ def place(
     say: Any, sqlite_url: str, redis_url: str, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Any, Api]]:
     """Commands and a server on one database, one Redis and that relay."""
-    monkeypatch.setattr(bootstrap, "UNANSWERED", PATIENCE)
+    monkeypatch.setattr(operating, "UNANSWERED", PATIENCE)
     # The run must not give up while a busy machine looks at every screen.
     url = f"{relay.url}?timeout=300"
     given = {"database_url": sqlite_url, "redis_url": redis_url, "smtp_url": url, "sender": "s@example.com"}

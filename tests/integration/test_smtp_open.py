@@ -101,7 +101,7 @@ def test_a_relay_is_greeted_by_the_name_that_is_set(monkeypatch):
     for settings, expected in (({}, "batch7.example.com"), ({"ehlo_name": "mail.example.org"}, "mail.example.org")):
         with FaultServer() as server:
             parts = Parts(Settings(smtp_url=f"smtp://127.0.0.1:{server.port}", **settings))
-            send_one(replace(parts.relay, timeout=5))
+            send_one(replace(parts.sending.relay, timeout=5))
             parts.close()
         assert server.commands[0][1].split() == ["ehlo", expected]
 
@@ -112,7 +112,7 @@ def test_a_host_without_a_domain_is_greeted_by_its_address(name, monkeypatch):
     assert ehlo_name.host_name() is None
     with FaultServer() as server:
         parts = Parts(Settings(smtp_url=f"smtp://127.0.0.1:{server.port}"))
-        send_one(replace(parts.relay, timeout=5))
+        send_one(replace(parts.sending.relay, timeout=5))
         parts.close()
     assert server.commands[0][1].split() == ["ehlo", "[127.0.0.1]"]
 

@@ -127,7 +127,7 @@ def sent_beside(parts: Parts, url: str, **columns: str) -> dict[str, Any]:
     report = send_all(parts, lock=False)()
     assert report.outcome == "completed"
     assert status_of(url, [good["id"].strip("'")]) == ["sent"]
-    row = parts.reservations.get(UUID(strange["id"].strip("'")))
+    row = parts.stores.reservations.get(UUID(strange["id"].strip("'")))
     assert row is not None
     return dict(row)
 
@@ -315,5 +315,7 @@ def test_a_subject_of_megabytes_holds_up_no_plan(parts, database_url):
     with stranger(database_url).begin() as connection:
         row = reservation(Status.PENDING, subject=quoted("Hello " * 400_000))
         assert insert(connection, "mail_reservations", row)
-    (planned,) = PlanRun(upcoming=parts.upcoming, compose=parts.compose, reports=parts.reports)(None, 10)
+    (planned,) = PlanRun(upcoming=parts.stores.upcoming, compose=parts.sending.compose, reports=parts.stores.reports)(
+        None, 10
+    )
     assert (planned.errors, planned.subject) == ((), "Hello " * 400_000)

@@ -176,7 +176,7 @@ def test_who_does_not_trace_pays_nothing(sqlite_url, monkeypatch):
     program = (
         "import sys, mailbatch.client; from mailbatch.bootstrap import Parts, read_settings;"
         "from mailbatch.application.sending.send_due import SendDue;"
-        "assert type(Parts(read_settings()).send_due) is SendDue;"
+        "assert type(Parts(read_settings()).sending.send_due) is SendDue;"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -187,7 +187,7 @@ def test_who_asks_for_traces_without_the_extra_is_told_in_a_line(monkeypatch, ca
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr(wanting, "find_spec", lambda _name: None)
     wanting._installed.cache_clear()
-    assert [type(parts.send_due), type(parts.send_due)] == [SendDue, SendDue]
+    assert [type(parts.sending.send_due), type(parts.sending.send_due)] == [SendDue, SendDue]
     wanting._installed.cache_clear()
     (line,) = caplog.messages
     assert line.endswith("pip install 'mailbatch[otel]'")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def actions(*, limit: int, as_json: bool) -> None:
     """List what operators did, by command line, API and console, newest first. Looking is not noted."""
     with opened() as parts:
-        rows = parts.actions.list(limit + 1)
+        rows = parts.stores.actions.list(limit + 1)
         zone = parts.settings.timezone
     if as_json:
         print_json(rows[:limit])

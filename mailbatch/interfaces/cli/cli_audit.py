@@ -33,17 +33,17 @@ class _Person:
 
 def note_act(parts: Parts, action: str, target: dict[str, Any], affected: int | None, outcome: str = "done") -> None:
     """Note what is done here, whether or not that can be noted: ids and filters, never contents or addresses."""
-    note(parts.actions, _Person(f"cli:{_user()}"), action, target, affected, outcome)
+    note(parts.stores.actions, _Person(f"cli:{_user()}"), action, target, affected, outcome)
 
 
 def noted_act(parts: Parts, action: str, target: dict[str, Any]) -> AbstractContextManager[Deed]:
     """Note what is about to be done here, and at its end what came of it. Nothing is done that cannot be noted."""
-    return noted(parts.actions, _Person(f"cli:{_user()}"), action, target)
+    return noted(parts.stores.actions, _Person(f"cli:{_user()}"), action, target)
 
 
 def do_each(parts: Parts, act: Act, ids: Sequence[UUID]) -> list[ChangeResult]:
     """Do ``act`` to single reservations, noted as done here; return what became of each, in order."""
-    return do_noted(parts.interventions, parts.actions, _Person(f"cli:{_user()}"), act, ids)
+    return do_noted(parts.stores.interventions, parts.stores.actions, _Person(f"cli:{_user()}"), act, ids)
 
 
 def _user() -> str:

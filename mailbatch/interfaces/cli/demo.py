@@ -193,7 +193,7 @@ def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
         while True:
             _check_alive(stack)
             try:
-                census, idle = parts.reports.census(), _is_idle(parts)
+                census, idle = parts.stores.reports.census(), _is_idle(parts)
             except StoreError as error:
                 if not error.transient:
                     raise
@@ -211,7 +211,7 @@ def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
 
 def _is_idle(parts: Parts) -> bool:
     """Whether there was a run, and none goes on."""
-    runs = parts.reports.runs(JOB, 2)
+    runs = parts.stores.reports.runs(JOB, 2)
     return bool(runs) and all(run["outcome"] is not None for run in runs)
 
 
@@ -234,13 +234,15 @@ def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) 
     from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.domain.selection import Selection
 
-    counts = parts.reports.census().counts
+    counts = parts.stores.reports.census().counts
     mails = list(read_journal(inbox))
     deliveries = [(mail.message_id, recipient) for mail in mails for recipient in mail.recipients]
     ids = {mail.message_id for mail in mails}
-    sent = ListReservations(parts.reservations)(Selection(status=Status.SENT), expected.reserved, ("message_id",))
+    sent = ListReservations(parts.stores.reservations)(
+        Selection(status=Status.SENT), expected.reserved, ("message_id",)
+    )
     lost = sum(row["message_id"] not in ids for row in sent)
-    deferred = sum(run["deferred"] for run in parts.reports.runs(JOB, 100))
+    deferred = sum(run["deferred"] for run in parts.stores.reports.runs(JOB, 100))
     compared = [
         ("reserved", sum(counts.values()), expected.reserved),
         ("lines left out", unreadable, expected.unreadable),
@@ -267,8 +269,8 @@ def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
     from mailbatch.domain.selection import Selection
 
     us = _mailbatch()
-    failed = next(ListReservations(parts.reservations)(Selection(status=Status.FAILED), 1, ("id",)), None)
-    run = parts.reports.runs(JOB, 100)[-1]["run_id"]
+    failed = next(ListReservations(parts.stores.reservations)(Selection(status=Status.FAILED), 1, ("id",)), None)
+    run = parts.stores.reports.runs(JOB, 100)[-1]["run_id"]
     click.echo(f"Read the mails    {(stack.inbox / INDEX).as_uri()}")
     click.echo(f"                  {_near(stack.inbox)}/*.eml, listed in {JOURNAL}")
     click.echo(f"The worker's log  {_near(stack.worker_log)}")

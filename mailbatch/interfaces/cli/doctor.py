@@ -187,7 +187,7 @@ def _smtp(parts: Parts) -> Finding:
     from mailbatch.infrastructure.smtp.check import check
     from mailbatch.infrastructure.smtp.relay import RelayError
 
-    relay = replace(parts.relay, timeout=min(parts.relay.timeout, _SMTP_TIMEOUT))
+    relay = replace(parts.sending.relay, timeout=min(parts.sending.relay.timeout, _SMTP_TIMEOUT))
     try:
         return Finding("smtp", ok=True, found=check(relay))
     except RelayError as error:
@@ -220,7 +220,7 @@ def _workers(parts: Parts) -> Finding:
 def _runs(parts: Parts) -> Finding:
     from mailbatch.domain.finding import ALL_IS_WELL, Level
 
-    found = parts.watch("send-all")("send-all")
+    found = parts.operating.watch("send-all")("send-all")
     if not found:
         return Finding("runs", ok=True, found=ALL_IS_WELL)
     bad = any(finding.level is Level.ERROR for finding in found)
@@ -235,7 +235,7 @@ def _mails(parts: Parts) -> Finding:
     until = time.monotonic() + _RENDERING
     render = RenderApart(parts.settings.template_dir, parts.settings.max_message_bytes, seconds=_RENDERING)
     try:
-        looked = RenderWaiting(render=render, reservations=parts.reservations)(lambda: time.monotonic() > until)
+        looked = RenderWaiting(render=render, reservations=parts.stores.reservations)(lambda: time.monotonic() > until)
     finally:
         render.close()
     many = f"{looked.rendered} waiting mails" if looked.whole else f"the newest {looked.rendered} waiting mails"

@@ -37,7 +37,7 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
     except InvalidReservation as error:
         raise click.UsageError(str(error)) from error
     with opened() as parts:
-        rows = ListDuplicates(parts.resent)(when, limit + 1)
+        rows = ListDuplicates(parts.stores.duplicates)(when, limit + 1)
         zone = parts.settings.timezone
     if as_json:
         print_json(list(rows[:limit]))

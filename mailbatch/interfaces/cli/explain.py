@@ -36,14 +36,14 @@ def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json:
         raise click.UsageError("say which: either an ID or --to, a part of an address")
     with opened() as parts:
         if reservation_id is not None:
-            found = parts.explain(reservation_id)
+            found = parts.operating.explain(reservation_id)
             if as_json:
                 print_json(_as_dict(found))
             else:
                 _print(found)
             return
         rows = _newest(parts, to, limit + 1)
-        explained = [parts.explain(row["id"]) for row in rows[:limit]]
+        explained = [parts.operating.explain(row["id"]) for row in rows[:limit]]
     if as_json:
         print_json([_as_dict(found) for found in explained])
     else:
@@ -59,7 +59,7 @@ def _print_each(rows: Sequence[Row], explained: Sequence[Explanation]) -> None:
 
 def _newest(parts: Parts, to: str | None, limit: int) -> Sequence[Row]:
     columns = {*LISTED_BY, "recipients"}
-    found = parts.reservations.search(read_selection({"to": to}), columns, None, limit, PATIENCE)
+    found = parts.stores.reservations.search(read_selection({"to": to}), columns, None, limit, PATIENCE)
     if not found.rows and found.further:
         back = moment(found.further["created_at"], parts.settings.timezone)
         raise click.ClickException(

@@ -86,7 +86,7 @@ def _run(
         if stream.seekable():  # a pipe does not tell where it is
             show(stream.tell())
 
-    importing = Import(check=parts.check_draft, reservations=parts.reservations)
+    importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations)
     try:
         return importing(read(stream), strict=strict, on_bad=note, on_progress=advance)
     except UnreadableFile as error:
@@ -123,7 +123,7 @@ def _warned(
     for record in records:
         if isinstance(record, Record) and record.draft.mail.template not in told and len(told) < _WARNINGS:
             told.add(record.draft.mail.template)
-            if warning := parts.unchecked_template(record.draft.mail):
+            if warning := parts.operating.unchecked_template(record.draft.mail):
                 say(warning)
         yield record
 

@@ -54,7 +54,7 @@ def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
     tagged = _Bulk(
         Act.CANCEL,
         read_selection(given),
-        lambda parts: CancelTagged(parts.interventions)(given["tag"]),
+        lambda parts: CancelTagged(parts.stores.interventions)(given["tag"]),
         alone=True,
     )
     tagged.do(yes=yes, as_json=as_json)
@@ -81,7 +81,7 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
     which = read_selection(given)
 
     def of_run(parts: Parts) -> RequeueRun:
-        return RequeueRun(parts.interventions, parts.reports)
+        return RequeueRun(parts.stores.interventions, parts.stores.reports)
 
     if (run_id := which.run_id) is not None:
         bulk = _Bulk(
@@ -93,7 +93,7 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
         )
     else:
         status = Status(given["status"])
-        bulk = _Bulk(Act.REQUEUE, which, lambda parts: RequeueAll(parts.interventions)(status), alone=True)
+        bulk = _Bulk(Act.REQUEUE, which, lambda parts: RequeueAll(parts.stores.interventions)(status), alone=True)
     bulk.do(yes=yes, as_json=as_json)
 
 
@@ -154,7 +154,7 @@ def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_
     if len(STATES[act]) > 1 and "status" not in named:
         raise click.UsageError(f"say which: by a filter, {act.value} needs --status")
     which = read_selection(given)
-    bulk = _Bulk(act, which, lambda parts: DoBulk(parts.reservations, parts.interventions)(act, which))
+    bulk = _Bulk(act, which, lambda parts: DoBulk(parts.stores.reservations, parts.stores.interventions)(act, which))
     bulk.do(yes=yes, as_json=as_json)
 
 
@@ -191,7 +191,7 @@ class _Bulk:
     def _count(self, parts: Parts) -> Preview:
         if self.count is not None:
             return self.count(parts)
-        return PreviewBulk(parts.reservations)(self.act, self.which)
+        return PreviewBulk(parts.stores.reservations)(self.act, self.which)
 
 
 def _act_on_ids(act: Act, ids: Sequence[UUID], *, as_json: bool) -> None:

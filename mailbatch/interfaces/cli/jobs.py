@@ -42,7 +42,7 @@ def hint_if_unknown(parts: Parts, job: str) -> None:
     """Say on stderr that no job of this name has run or is planned, and what was probably meant."""
     if job in OURS:
         return
-    known = {*OURS, *(found.name for found in parts.reports.jobs())}
+    known = {*OURS, *(found.name for found in parts.stores.reports.jobs())}
     if job in known:
         return
     near = difflib.get_close_matches(job, sorted(known), n=1)

@@ -68,13 +68,13 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
     which = read_selection(given)
     with opened() as parts:
         if as_json:
-            every = ListReservations(parts.reservations)(which, limit + 1)
+            every = ListReservations(parts.stores.reservations)(which, limit + 1)
             print_json_list(islice(every, limit))
             if next(every, None) is not None:
                 _hint_of_more(parts, which, limit)
             return
         columns = {*_LISTED, *LISTED_BY}
-        found = parts.reservations.search(which, columns, None, limit + 1, None if whole else PATIENCE)
+        found = parts.stores.reservations.search(which, columns, None, limit + 1, None if whole else PATIENCE)
         rows = found.rows
         _print_list(rows[:limit], parts.settings.timezone, troubled=which.status in _TROUBLED, so_far=found.further)
         if found.further:
@@ -95,7 +95,7 @@ def _subject(row: Row) -> str:
 
 
 def _counted(parts: Parts, which: Selection) -> str:
-    counted = parts.reservations.estimate(which, _COUNTED, _COUNTED_WITHIN)
+    counted = parts.stores.reservations.estimate(which, _COUNTED, _COUNTED_WITHIN)
     return f"{counted.many:,}" if counted.exact else f"more than {min(counted.many, _COUNTED):,}"
 
 
@@ -127,7 +127,7 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     from mailbatch.application.looking.inquire import ShowReservation
 
     with opened() as parts:
-        row, attempts = ShowReservation(parts.reservations)(reservation_id)
+        row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
     if as_json:
         print_json({**row, "mail_attempts": attempts})
         return

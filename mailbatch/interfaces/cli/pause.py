@@ -29,7 +29,7 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
     with opened() as parts:
         hint_if_unknown(parts, job)
         with noted_act(parts, "pause", {"job": job, "what": what.value}):
-            paused = PauseJob(parts.pause_store)(job, everything=everything)
+            paused = PauseJob(parts.stores.pauses)(job, everything=everything)
     ends = clean(f"`mailbatch resume{of_job(job)}`")
     if as_json:
         print_json({"paused": paused.value})
@@ -49,7 +49,7 @@ def resume(*, job: str, as_json: bool) -> None:
     with opened() as parts:
         hint_if_unknown(parts, job)
         with noted_act(parts, "resume", {"job": job}):
-            ResumeJob(parts.pause_store)(job)
+            ResumeJob(parts.stores.pauses)(job)
     if as_json:
         print_json({"paused": False})
     else:
@@ -67,7 +67,7 @@ def stop(*, run_id: UUID, as_json: bool) -> None:
     from mailbatch.application.acting.stop_run import StopRun
 
     with opened() as parts, noted_act(parts, "stop", {"run": str(run_id)}):
-        stopping = StopRun(parts.runs, parts.reports)(run_id)
+        stopping = StopRun(parts.stores.runs, parts.stores.reports)(run_id)
     if as_json:
         print_json(of_stopping(stopping))
         return

@@ -35,9 +35,11 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
     from mailbatch.application.looking.plan import PlanRun
 
     with opened() as parts:
-        ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)
-        when = by or parts.watch(JOB, lock=False).look(JOB).next_run.to_come
-        due, exact = parts.upcoming.count(when)
+        ask = PlanRun(
+            upcoming=parts.stores.upcoming, compose=parts.operating.compose_apart, reports=parts.stores.reports
+        )
+        when = by or parts.operating.watch(JOB, lock=False).look(JOB).next_run.to_come
+        due, exact = parts.stores.upcoming.count(when)
         rate = ask.rate(JOB)
         zone = parts.settings.timezone
         found = _Found()

@@ -44,7 +44,7 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
             )
         asked = older_than is None or agreed("purge", lambda: _count(parts, days), yes=yes, alone=True)
         with noted_act(parts, "purge", {"older_than_days": days}) as noting:
-            noting.affected = deleted = Purge(interventions=parts.interventions)(days * _DAY)
+            noting.affected = deleted = Purge(interventions=parts.stores.interventions)(days * _DAY)
     if as_json:
         print_json({"deleted": deleted})
     else:
@@ -61,6 +61,6 @@ def _count(parts: Parts, days: float) -> Preview:
 
     now = datetime.now(UTC)
     until = now - timedelta(days=days) if days < (now - EARLIEST).days else EARLIEST
-    preview = PreviewBulk(parts.reservations)
+    preview = PreviewBulk(parts.stores.reservations)
     found = [preview(Act.DELETE, Selection(status=status, until=until)) for status in sorted(FINISHED)]
     return Preview(sum(one.affects for one in found), exact=all(one.exact for one in found))

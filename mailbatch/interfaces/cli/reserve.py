@@ -109,9 +109,9 @@ def reserve(*, as_json: bool, **given: Any) -> None:
     from mailbatch.application.acting.reserve import Reserve, in_words_of
 
     draft = _draft(given)
-    with opened() as parts, in_words_of(OPTIONS), parts.reservations.intake() as intake:
-        stored = Reserve(check=parts.check_draft, intake=intake)(draft)
-    if warning := parts.unchecked_template(draft.mail):
+    with opened() as parts, in_words_of(OPTIONS), parts.stores.reservations.intake() as intake:
+        stored = Reserve(check=parts.operating.check_draft, intake=intake)(draft)
+    if warning := parts.operating.unchecked_template(draft.mail):
         click.echo(f"mailbatch: {clean(warning)}", err=True)
     if as_json:
         print_json({"id": stored.reservation_id, "new": stored.new})

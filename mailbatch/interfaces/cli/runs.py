@@ -29,7 +29,7 @@ def runs(*, limit: int, job: str, as_json: bool) -> None:
     from mailbatch.application.looking.inquire import ListRuns
 
     with opened() as parts:
-        rows = ListRuns(parts.reports)(job, limit + 1)
+        rows = ListRuns(parts.stores.reports)(job, limit + 1)
         zone = parts.settings.timezone
         if not rows:
             hint_if_unknown(parts, job)
@@ -56,7 +56,7 @@ def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
     if as_csv and as_json:
         raise click.UsageError("either --csv or --json")
     with opened() as parts:
-        row, errors = ShowRun(parts.reports)(run_id)
+        row, errors = ShowRun(parts.stores.reports)(run_id)
         if as_csv:
             _print_csv(errors)
             return

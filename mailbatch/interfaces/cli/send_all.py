@@ -58,7 +58,7 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
     with opened() as parts, _bar(parts, shown=not as_json) as show:
         report = _here(parts, show, lock=not no_lock) if here else _through_worker(parts, show)
         skipped = report["outcome"] == RunOutcome.SKIPPED.value
-        blocked = parts.watch(JOB).look(JOB).blocked if skipped and not as_json else None
+        blocked = parts.operating.watch(JOB).look(JOB).blocked if skipped and not as_json else None
     if as_json:
         print_json(report)
     else:
@@ -79,7 +79,7 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
         raise click.ClickException(f"{found.nobody()}, or send from here with --here")
     # Noted before the run is waited for: whoever waits may go away.
     with noted_act(parts, "run-now", {}) as noting:
-        before = parts.status.get(JOB) or {}
+        before = parts.status_board.get(JOB) or {}
         result = call_send_all(app, Trigger.MANUAL)
         noting.target, noting.outcome = {"task_id": result.id}, "queued"
     try:
@@ -97,7 +97,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
     ``before``: the run that was shown before the call.
     """
     last_seen = time.monotonic()
-    sight = Sight(lambda: parts.watch(JOB).look(JOB, lock=False).run_id, before)
+    sight = Sight(lambda: parts.operating.watch(JOB).look(JOB, lock=False).run_id, before)
     while True:
         try:
             if result.ready():
@@ -109,7 +109,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
                 ) from error
         else:
             last_seen = time.monotonic()
-            progress = parts.status.get(JOB)
+            progress = parts.status_board.get(JOB)
             if progress and progress.get("state") == "running":
                 show(progress)
                 sight.shown(progress)
@@ -224,7 +224,7 @@ def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]],
         yield lambda _progress: None
         return
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("waiting", total=max(1, parts.reports.census().unsent))
+        task = bar.add_task("waiting", total=max(1, parts.stores.reports.census().unsent))
         yield lambda progress: bar.update(
             task, description="sending", completed=sum(progress.get(name, 0) for name in _DONE)
         )

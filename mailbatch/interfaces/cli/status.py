@@ -36,7 +36,7 @@ def status(*, job: str, as_json: bool) -> None:
     """
     with opened() as parts:
         hint_if_unknown(parts, job)
-        standing = parts.standing(job)
+        standing = parts.operating.job_status(job)
         zone = parts.settings.timezone
     if as_json:
         print_json(of_standing(standing))

@@ -65,7 +65,7 @@ class _Watch:
         from mailbatch.application.looking.inquire import ListRuns
 
         self._parts = parts
-        self._runs = ListRuns(parts.reports)
+        self._runs = ListRuns(parts.stores.reports)
         self._seen: tuple[str, float, int] | None = None
 
     def frame(self) -> list[str]:
@@ -80,7 +80,7 @@ class _Watch:
     def look(self) -> list[str]:
         """One screen; raises what says that the database cannot be asked."""
         zone = self._parts.settings.timezone
-        standing = self._parts.standing(JOB)
+        standing = self._parts.operating.job_status(JOB)
         runs = self._runs(JOB, _RUNS)
         return [
             self._title + _paused(standing.pause),
@@ -126,7 +126,7 @@ class _Watch:
             return []
         from mailbatch.domain.run import public
 
-        found = self._parts.runs.first_errors(last["run_id"], _ERRORS)
+        found = self._parts.stores.runs.first_errors(last["run_id"], _ERRORS)
         return ["", f"first errors of {last['run_id']}", *(_cut(clean(public(e.text()))) for e in found)]
 
 

@@ -56,10 +56,10 @@ def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **g
 
     with opened() as parts:
         if reservation_id is not None:
-            rendered = parts.preview.stored(reservation_id)
+            rendered = parts.operating.preview.stored(reservation_id)
         else:
             with in_words_of(OPTIONS):
-                rendered = parts.preview(_mail("", given))
+                rendered = parts.operating.preview(_mail("", given))
     shown = {name: getattr(rendered, name) for name in _PARTS}
     if as_json:
         print_json(shown if only is None else {only: shown[only]})
@@ -88,7 +88,7 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
     with opened() as parts:
         with noted_act(parts, "test-send", {"template": given["template"]} if given["template"] else {}) as noting:
             with in_words_of(OPTIONS):
-                tried = parts.try_sending(_mail(to, given))
+                tried = parts.operating.try_sending(_mail(to, given))
             noting.affected, noting.outcome = 1, tried.outcome
         elsewhere = parts.settings.redirect_all_to
     if as_json:

@@ -35,7 +35,7 @@ _Act = Annotated[Act, Path()]
 @router.get("/{act}")
 def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) -> Response:
     """To how many it would be done. Nothing is done yet."""
-    found = PreviewBulk(parts_of(request).reservations)(act, asked.selection())
+    found = PreviewBulk(parts_of(request).stores.reservations)(act, asked.selection())
     return show(
         request,
         caller,
@@ -61,8 +61,8 @@ def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) ->
             raise
         return done(request, again, "That was too long ago: look at the number again.", good=False)
     parts, which = parts_of(request), asked.selection(when)
-    with noted(parts.actions, caller, act.value, told(which)) as deed:
-        changed = DoBulk(parts.reservations, parts.interventions)(act, which)
+    with noted(parts.stores.actions, caller, act.value, told(which)) as deed:
+        changed = DoBulk(parts.stores.reservations, parts.stores.interventions)(act, which)
         deed.affected = changed.changed
     snapshots_of(request).now.forget()
     left = ", ".join(f"{n:,} {status.value.replace('_', ' ')}" for status, n in changed.left.items())

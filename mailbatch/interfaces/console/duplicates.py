@@ -29,7 +29,7 @@ def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response
         "twice.html",
         title="Twice?",
         paused=paused(request),
-        rows=ListDuplicates(parts_of(request).resent)(when, MOST),
+        rows=ListDuplicates(parts_of(request).stores.duplicates)(when, MOST),
         since=when,
         asked=since,
         most=MOST,

@@ -119,7 +119,7 @@ def _counts(parts: Parts, which: Selection, census: Census) -> Mapping[Status, i
     counts, until = dict[Status, int](), time.monotonic() + _COUNTED_WITHIN
     for status in Status:
         left = max(until - time.monotonic(), _COUNTED_WITHIN / 10)
-        counted = parts.reservations.estimate(replace(which, status=status), _MOST_COUNTED, left)
+        counted = parts.stores.reservations.estimate(replace(which, status=status), _MOST_COUNTED, left)
         if counted.exact or counted.many > _MOST_COUNTED:
             counts[status] = counted.many
     return counts
@@ -159,7 +159,7 @@ def search(request: Request, caller: PageReader, fields: FormFields) -> Response
 def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
     """The life of one mail: why it is where it is, what was said to it, how it looks, what can be done."""
     parts = parts_of(request)
-    row, attempts = ShowReservation(parts.reservations)(reservation_id)
+    row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
     status = Status(row["status"])
     return show(
         request,
@@ -169,7 +169,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
         paused=paused(request),
         row=row,
         attempts=attempts,
-        explained=parts.explain(reservation_id),
+        explained=parts.operating.explain(reservation_id),
         preview=_preview(parts, reservation_id),
         heading=_HEADINGS.get(status, _AGAIN),
         acts=_ACTS[status],
@@ -179,7 +179,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
 @router.get("/{reservation_id}/html")
 def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Response:
     """Its HTML as it would be now, under a policy of its own; shown in a frame."""
-    rendered = parts_of(request).preview.stored(reservation_id)
+    rendered = parts_of(request).operating.preview.stored(reservation_id)
     if rendered.html is None:
         raise NotFound(f"reservation {reservation_id} has no HTML")
     return Html(without_hints(rendered.html), headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
@@ -223,6 +223,6 @@ class _Shown:
 
 def _preview(parts: Parts, reservation_id: UUID) -> _Shown:
     try:
-        return _Shown(parts.preview.stored(reservation_id))
+        return _Shown(parts.operating.preview.stored(reservation_id))
     except CannotCompose as error:
         return _Shown(None, error.errors)

@@ -43,7 +43,7 @@ def listed(
     every: Annotated[bool, Query()] = False,
 ) -> Response:
     """A page of the list of one job, newest first: ``every`` run, or those that are worth a look."""
-    reports = parts_of(request).reports
+    reports = parts_of(request).stores.reports
     rows, following = page_of(lambda before, most: reports.runs(job, most, before, quiet=every), cursor, _KEY, PAGE)
     last = reports.runs(job, 1)
     return show(
@@ -69,8 +69,8 @@ def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
     parts = parts_of(request)
     address = f"/runs/{run_id}"
     try:
-        with noted(parts.actions, caller, "stop", {"run": str(run_id)}):
-            stopping = StopRun(parts.runs, parts.reports)(run_id)
+        with noted(parts.stores.actions, caller, "stop", {"run": str(run_id)}):
+            stopping = StopRun(parts.stores.runs, parts.stores.reports)(run_id)
     except StateConflict as error:
         return done(request, address, f"{error}.", good=False)
     snapshots_of(request).now.forget()
@@ -90,7 +90,7 @@ def _hidden(last: Sequence[Row], shown: Sequence[Row]) -> Row | None:
 def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:
     """One run: its counts, its errors by kind, and its items, a page of them."""
     parts = parts_of(request)
-    reports = parts.reports
+    reports = parts.stores.reports
     row, _ = ShowRun(reports)(run_id)
     items = list(islice(reports.errors(run_id, min(after, 2**31 - 1)), ITEMS + 1))
     ids = {item.reservation_id for item in items if isinstance(item.reservation_id, UUID)}
@@ -104,7 +104,7 @@ def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int
         counts=COUNTS,
         groups=reports.error_groups(run_id),
         items=items[:ITEMS],
-        mails=parts.reservations.some(ids, {"recipients"}),
+        mails=parts.stores.reservations.some(ids, {"recipients"}),
         next=items[ITEMS - 1].index if len(items) > ITEMS else None,
         after=after,
     )

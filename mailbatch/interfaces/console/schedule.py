@@ -56,7 +56,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
     """The page."""
     parts = parts_of(request)
     snapshot = snapshots_of(request).now()
-    actions = parts.actions.list(_ACTIONS)
+    actions = parts.stores.actions.list(_ACTIONS)
     return show(
         request,
         caller,
@@ -66,8 +66,8 @@ def schedule(request: Request, caller: PageReader) -> Response:
         now=snapshot,
         every=formatting.schedule(parts.settings.when),
         actions=actions,
-        mails={str(own): row for own, row in parts.reservations.some(_ids(actions), {"recipients"}).items()},
-        jobs=[job for job in parts.reports.jobs() if job.name != NAME],
+        mails={str(own): row for own, row in parts.stores.reservations.some(_ids(actions), {"recipients"}).items()},
+        jobs=[job for job in parts.stores.reports.jobs() if job.name != NAME],
     )
 
 
@@ -88,9 +88,9 @@ def plan(request: Request, caller: PageReader) -> Response:
 
 
 def _planned(parts: Parts) -> dict[str, Any]:
-    ask = PlanRun(upcoming=parts.upcoming, compose=parts.compose_apart, reports=parts.reports)
-    by = parts.watch(NAME, lock=False).look(NAME).next_run.to_come
-    due, exact = parts.upcoming.count(by)
+    ask = PlanRun(upcoming=parts.stores.upcoming, compose=parts.operating.compose_apart, reports=parts.stores.reports)
+    by = parts.operating.watch(NAME, lock=False).look(NAME).next_run.to_come
+    due, exact = parts.stores.upcoming.count(by)
     rate = ask.rate(NAME)
     until, found = time.monotonic() + _PLAN_SECONDS, []
     for one in ask(by, _PLANNED):
@@ -105,8 +105,8 @@ def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobNa
     """Suspend the ticks of a job, or everything."""
     parts, everything = parts_of(request), fields.get("what") == ["all"]
     what = Pause.ALL if everything else Pause.TICKS
-    with noted(parts.actions, caller, "pause", {"job": job, "what": what.value}):
-        PauseJob(parts.pause_store)(job, everything=everything)
+    with noted(parts.stores.actions, caller, "pause", {"job": job, "what": what.value}):
+        PauseJob(parts.stores.pauses)(job, everything=everything)
     return _back(request, _SAID[what] if job == NAME else _SAID_OF_OTHERS[what].format(job))
 
 
@@ -114,8 +114,8 @@ def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobNa
 def resume(request: Request, caller: PageOperator, job: JobName = NAME) -> Response:
     """Let a job go on."""
     parts = parts_of(request)
-    with noted(parts.actions, caller, "resume", {"job": job}):
-        ResumeJob(parts.pause_store)(job)
+    with noted(parts.stores.actions, caller, "resume", {"job": job}):
+        ResumeJob(parts.stores.pauses)(job)
     return _back(request, "Resumed: the next tick starts a run.")
 
 
@@ -124,14 +124,14 @@ def run_now(request: Request, caller: PageOperator) -> Response:
     """Send what is due; the page that follows says what came of it if that was quick."""
     parts = parts_of(request)
     if parts.lock(NAME).peek() is not None:
-        why = parts.watch(NAME).look(NAME).blocked
+        why = parts.operating.watch(NAME).look(NAME).blocked
         said = "A run is in progress already: job is already running" if why is None else why[:1].upper() + why[1:]
         return _back(request, f"{said}.", good=False)
     try:
         ensure_worker(celery_of(request))
     except Problem as problem:
         return _back(request, str(problem.detail), good=False)
-    with noted(parts.actions, caller, "run-now", {}) as deed:
+    with noted(parts.stores.actions, caller, "run-now", {}) as deed:
         result = call_send_all(celery_of(request), Trigger.API)
         deed.target = {"task_id": result.id}
     said, good = _came_to(result)

@@ -119,7 +119,7 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
 
 def paused(request: Request) -> Pause:
     """What is suspended now; each whole page says so."""
-    return parts_of(request).pause_store.paused(NAME)
+    return parts_of(request).stores.pauses.paused(NAME)
 
 
 def done(request: Request, target: str, text: str, *, good: bool = True) -> Response:

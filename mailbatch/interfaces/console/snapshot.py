@@ -95,7 +95,7 @@ class Snapshots:
 
 def look(parts: Parts) -> Now:
     """How things stand now, as every other screen says it. Raises ``StoreError``."""
-    standing = parts.standing(NAME)
+    standing = parts.operating.job_status(NAME)
     look = standing.look
     return Now(
         at=datetime.now(UTC),
@@ -120,11 +120,12 @@ def look(parts: Parts) -> Now:
 def look_back(parts: Parts) -> Day:
     """What was. Raises ``StoreError``."""
     now = datetime.now(UTC)
-    runs = parts.reports.runs(NAME, MOST_RUNS)
-    figures = parts.measure.measures.figures()
+    runs = parts.stores.reports.runs(NAME, MOST_RUNS)
+    figures = parts.operating.measure.measures.figures()
     since = now - timedelta(hours=1)
     hour = {
-        s.value: parts.reservations.count(Selection(status=s, since=since), CAP) for s in (Status.SENT, Status.FAILED)
+        s.value: parts.stores.reservations.count(Selection(status=s, since=since), CAP)
+        for s in (Status.SENT, Status.FAILED)
     }
     return Day(
         chart=chart.draw(runs, now, parts.settings.timezone),

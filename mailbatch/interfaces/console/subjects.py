@@ -38,10 +38,10 @@ def subjects_of(parts: Parts, rows: Sequence[Row]) -> Mapping[UUID, Subject]:
     """Return the subject of each row, which has ``id``, ``subject`` and ``template``."""
     found = {row["id"]: Subject(_source(row), rendered=not _is_source(row)) for row in rows}
     sources = iter([row for row in rows if _is_source(row)])
-    preview = Preview(parts.render_apart.within(SECONDS), parts.reservations)
+    preview = Preview(parts.operating.render_apart.within(SECONDS), parts.stores.reservations)
     until = time.monotonic() + SECONDS
     while (some := list(islice(sources, _AT_ONCE))) and time.monotonic() < until:
-        contexts = parts.reservations.some([row["id"] for row in some], {"context"})
+        contexts = parts.stores.reservations.some([row["id"] for row in some], {"context"})
         for row, subject in _rendered(preview, some, contexts, until):
             found[row["id"]] = Subject(subject, rendered=True)
     return found

@@ -49,13 +49,13 @@ def bulk(request: Request, caller: Operator, act: Act, body: schemas.BulkIn) -> 
     parts, given = parts_of(request), body.filter.model_dump(exclude_none=True)
     if body.confirm is None:
         which = read_filter(given, datetime.now(UTC))
-        preview = PreviewBulk(parts.reservations)(act, which)
+        preview = PreviewBulk(parts.stores.reservations)(act, which)
         return answer(
             {"affects": preview.affects, "exact": preview.exact, "confirm": token(gate_of(request), act, given)}
         )
     which = read_filter(given, confirmed(gate_of(request), body.confirm, act, given))
-    with noted(parts.actions, caller, act.value, told(which)) as deed:
-        done = DoBulk(parts.reservations, parts.interventions)(act, which)
+    with noted(parts.stores.actions, caller, act.value, told(which)) as deed:
+        done = DoBulk(parts.stores.reservations, parts.stores.interventions)(act, which)
         deed.affected = done.changed
     return answer({"changed": done.changed, "left": {status.value: n for status, n in done.left.items()}})
 

@@ -39,5 +39,8 @@ def exposition(parts: Parts) -> Exposition:
     """The text of the metrics of ``parts``."""
     interval = longest_gap(parts.settings.when, datetime.now(UTC))
     return Exposition(
-        parts.measure, version=version("mailbatch"), interval=interval, connections=parts.relay_connections
+        parts.operating.measure,
+        version=version("mailbatch"),
+        interval=interval,
+        connections=parts.sending.relay_connections,
     )

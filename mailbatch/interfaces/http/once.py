@@ -97,7 +97,7 @@ async def _once(
     if idempotency_key is not None:
         target = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
         digest = sha256(target + await request.body()).hexdigest()
-    return Once(parts_of(request).answers, idempotency_key, digest)
+    return Once(parts_of(request).stores.idempotency_keys, idempotency_key, digest)
 
 
 OnceOnly = Annotated[Once, Depends(_once)]

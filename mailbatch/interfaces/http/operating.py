@@ -28,13 +28,13 @@ def status(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     The backlog and the relay are told with every job, the warnings about them with `send-all` only.
     While Redis is away, `down` says so; a run in progress is known by its heartbeat all the same.
     """
-    return answer(of_standing(parts_of(request).standing(job)))
+    return answer(of_standing(parts_of(request).operating.job_status(job)))
 
 
 @router.get("/is-running", summary="Does a run go on?", **tells(schemas.Running))
 def is_running(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
     """Whether a run goes on, and which: by its heartbeat, as in `/api/status`. It needs no Redis."""
-    look = parts_of(request).watch(job).look(job)
+    look = parts_of(request).operating.watch(job).look(job)
     return answer({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
 
 
@@ -44,8 +44,8 @@ def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = Non
     parts = parts_of(request)
     everything = body.all if body else False
     what = (Pause.ALL if everything else Pause.TICKS).value
-    with noted(parts.actions, caller, "pause", {"job": job, "what": what}):
-        paused = PauseJob(parts.pause_store)(job, everything=everything)
+    with noted(parts.stores.actions, caller, "pause", {"job": job, "what": what}):
+        paused = PauseJob(parts.stores.pauses)(job, everything=everything)
     return answer(of_pause(paused))
 
 
@@ -53,14 +53,14 @@ def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = Non
 def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
     """Whatever was paused."""
     parts = parts_of(request)
-    with noted(parts.actions, caller, "resume", {"job": job}):
-        paused = ResumeJob(parts.pause_store)(job)
+    with noted(parts.stores.actions, caller, "resume", {"job": job}):
+        paused = ResumeJob(parts.stores.pauses)(job)
     return answer(of_pause(paused))
 
 
 @router.get("/actions", summary="Who did what?", **tells(schemas.ActionPage))
 def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """What operators did, by API, console and command line, the newest first."""
-    acts = parts_of(request).actions
+    acts = parts_of(request).stores.actions
     rows, following = page_of(lambda before, most: acts.list(most, before), cursor, _KEY, limit)
     return answer({"items": rows, "next": following})

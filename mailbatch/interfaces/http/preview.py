@@ -25,7 +25,7 @@ router = APIRouter(prefix="/api", tags=["trying"])
 @router.post("/preview", summary="Render a mail", **tells(schemas.Rendered, *ACTING))
 def preview(request: Request, _caller: Operator, body: schemas.PreviewIn) -> Response:
     """A template, or sources, with a context. 422 names each part that fails, with its line."""
-    return _shown(parts_of(request).preview(Mail(recipients="", **body.model_dump())))
+    return _shown(parts_of(request).operating.preview(Mail(recipients="", **body.model_dump())))
 
 
 @router.get(
@@ -36,16 +36,16 @@ def preview(request: Request, _caller: Operator, body: schemas.PreviewIn) -> Res
 )
 def preview_stored(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """As its templates would make it now."""
-    return _shown(parts_of(request).preview.stored(reservation_id))
+    return _shown(parts_of(request).operating.preview.stored(reservation_id))
 
 
 @router.post("/test-send", summary="Send one mail to yourself", **tells(schemas.Tried, *ACTING))
 def test_send(request: Request, caller: Operator, body: schemas.TrialIn) -> Response:
     """Straight to the relay, at once; nothing is stored, and nothing tries again. REDIRECT_ALL_TO is honoured."""
     parts = parts_of(request)
-    with noted(parts.actions, caller, "test-send", {"template": body.template} if body.template else {}) as deed:
+    with noted(parts.stores.actions, caller, "test-send", {"template": body.template} if body.template else {}) as deed:
         with in_words_of({"recipients": "to"}):
-            tried = parts.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
+            tried = parts.operating.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
         deed.affected, deed.outcome = 1, tried.outcome
     return answer(asdict(tried))
 

@@ -143,7 +143,7 @@ def searched(
 
     def read(after: Row | None, most: int) -> list[Row]:
         nonlocal further
-        found = parts.reservations.search(which, columns, after, most, PATIENCE)
+        found = parts.stores.reservations.search(which, columns, after, most, PATIENCE)
         further = found.further
         return found.rows
 

@@ -111,11 +111,11 @@ _Trace = Mapping[str, str] | None
 
 def _reserve_one(parts: Parts, body: Any, once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     draft = read_draft(body)
-    with parts.reservations.intake() as intake:
-        stored = Reserve(check=parts.check_draft_apart, intake=intake)(draft)
+    with parts.stores.reservations.intake() as intake:
+        stored = Reserve(check=parts.operating.check_draft_apart, intake=intake)(draft)
         _keep_trace(intake, [stored], trace)
         status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
-        result = _result(stored, parts.unchecked_template(draft.mail))
+        result = _result(stored, parts.operating.unchecked_template(draft.mail))
         once.seal(intake, status, result)
     return status, result
 
@@ -126,8 +126,10 @@ def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly, trace: _Trace) 
         once.seal(intake, HTTPStatus.OK, _results(results, warnings))
 
     drafts = [_read(item) for item in body]
-    warnings = [parts.unchecked_template(draft.mail) if isinstance(draft, Draft) else None for draft in drafts]
-    results = ReserveMany(check=parts.check_draft_apart, reservations=parts.reservations)(drafts, seal)
+    warnings = [
+        parts.operating.unchecked_template(draft.mail) if isinstance(draft, Draft) else None for draft in drafts
+    ]
+    results = ReserveMany(check=parts.operating.check_draft_apart, reservations=parts.stores.reservations)(drafts, seal)
     return HTTPStatus.OK, _results(results, warnings)
 
 
@@ -175,7 +177,7 @@ def list_reservations(
 @router.get("/{reservation_id}", summary="Show one, with its tries", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """All that is known of it; the accepted try stands on the reservation itself."""
-    row, attempts = ShowReservation(parts_of(request).reservations)(reservation_id)
+    row, attempts = ShowReservation(parts_of(request).stores.reservations)(reservation_id)
     return answer({**row, "mail_attempts": attempts})
 
 
@@ -184,7 +186,7 @@ def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
 )
 def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """Why it has not gone yet, or what became of it: a sentence, what to do, and the facts."""
-    told = asdict(parts_of(request).explain(reservation_id))
+    told = asdict(parts_of(request).operating.explain(reservation_id))
     return answer({"id": told.pop("reservation_id"), **told})
 
 
@@ -227,7 +229,7 @@ def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response
 def act_on(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> tuple[ChangeResult, Status]:
     """Do ``act`` to one reservation, and note it; what became of it, and its state. Raises ``NotFound``."""
     parts = parts_of(request)
-    (found,) = do_noted(parts.interventions, parts.actions, caller, act, [reservation_id])
+    (found,) = do_noted(parts.stores.interventions, parts.stores.actions, caller, act, [reservation_id])
     if found.status is None:
         raise NotFound(f"no reservation {reservation_id}")
     return found, found.status

@@ -51,7 +51,7 @@ def list_runs(
     request: Request, _caller: Reader, job: JobName = NAME, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Go on with the cursor in `next`."""
-    reports = parts_of(request).reports
+    reports = parts_of(request).stores.reports
     rows, following = page_of(lambda before, most: reports.runs(job, most, before), cursor, _KEY, limit)
     return answer({"items": [of_run(row) for row in rows], "next": following})
 
@@ -60,12 +60,12 @@ def list_runs(
 def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
     """Its errors by kind, and the first hundred in full."""
     parts = parts_of(request)
-    row, errors = ShowRun(parts.reports)(run_id)
+    row, errors = ShowRun(parts.stores.reports)(run_id)
     more = {name: row[name] for name in ("job", "bound", "error", "host", "pid", "heartbeat_at")}
     groups = [
         {"outcome": g.outcome, "reply_code": g.reply_code, "enhanced_code": g.enhanced_code, "count": g.count}
         | {"example": g.example}
-        for g in parts.reports.error_groups(run_id)
+        for g in parts.stores.reports.error_groups(run_id)
     ]
     first = [_item(error) for error in islice(errors, _FIRST_ERRORS)]
     return answer({**of_run(row), **more, "error_groups": groups, "errors": first})
@@ -74,7 +74,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
 @router.get("/runs/{run_id}/errors", summary="All errors of a run", **tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND))
 def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """By their index, in full: addresses stand in them."""
-    reports = parts_of(request).reports
+    reports = parts_of(request).stores.reports
     _ensure_run(parts_of(request), run_id)
 
     def read(last: Row | None, most: int) -> list[Row]:
@@ -95,7 +95,7 @@ def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
     _ensure_run(parts_of(request), run_id)
     name = f'attachment; filename="run-{run_id}-errors.csv"'
     return StreamingResponse(
-        errors_as_csv(parts_of(request).reports.errors(run_id)),
+        errors_as_csv(parts_of(request).stores.reports.errors(run_id)),
         media_type="text/csv",
         headers={"Content-Disposition": name},
     )
@@ -112,8 +112,8 @@ def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
     Of any job, and without Redis. 409 if it has ended. Said twice it does no harm.
     """
     parts = parts_of(request)
-    with noted(parts.actions, caller, "stop", {"run": str(run_id)}):
-        stopping = StopRun(parts.runs, parts.reports)(run_id)
+    with noted(parts.stores.actions, caller, "stop", {"run": str(run_id)}):
+        stopping = StopRun(parts.stores.runs, parts.stores.reports)(run_id)
     return answer(of_stopping(stopping), HTTPStatus.ACCEPTED)
 
 
@@ -137,7 +137,7 @@ def run_now(
     def deed() -> tuple[int, Any]:
         _refuse_second(parts)
         ensure_worker(celery_of(request))
-        with noted(parts.actions, caller, "run-now", {}) as noting:
+        with noted(parts.stores.actions, caller, "run-now", {}) as noting:
             result = call_send_all(celery_of(request), Trigger.API)
             noting.target = {"task_id": result.id}
             status, value = _outcome(parts, result, wait, request.app.state.stopping)
@@ -185,7 +185,7 @@ def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
     """Raise the problem that names the run in progress, if there is one."""
     if not surely and parts.lock(NAME).peek() is None:
         return
-    look = parts.watch(NAME).look(NAME)
+    look = parts.operating.watch(NAME).look(NAME)
     if look.blocked is not None:
         raise Problem(HTTPStatus.CONFLICT, look.blocked, {"Retry-After": "30"}, run_id=None)
     run_id = str(look.run_id) if look.run_id else None
@@ -194,7 +194,7 @@ def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
 
 
 def _ensure_run(parts: Parts, run_id: UUID) -> None:
-    if parts.reports.run(run_id) is None:
+    if parts.stores.reports.run(run_id) is None:
         raise NotFound(f"no run {run_id}")
 
 

@@ -66,7 +66,7 @@ def watchman_of(parts: Parts, every: float = EVERY) -> Watchman:
 
     A run that died is closed by others, whose role in the database may do so.
     """
-    return Watchman(lambda: parts.watch(NAME)(NAME), every=every, tell=Teller(lambda: Parts(parts.settings)))
+    return Watchman(lambda: parts.operating.watch(NAME)(NAME), every=every, tell=Teller(lambda: Parts(parts.settings)))
 
 
 def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:

@@ -1,0 +1,52 @@
+"""What reports runs and incidents to people: the channels that are set, and who uses them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailbatch.application.notifying.incidents import TellIncidents
+    from mailbatch.application.ports.notifying import Channel
+    from mailbatch.bootstrap.connections import Connections
+    from mailbatch.bootstrap.sending import Sending
+    from mailbatch.config import Settings
+
+
+def channel_names(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the channels that are set. Rows of the outbox name them."""
+    set_by = {"webhook": settings.webhook_url, "mail": settings.report_to}
+    return tuple(name for name, value in set_by.items() if value)
+
+
+class Notifying:
+    """The channels for the reports of runs and incidents."""
+
+    def __init__(self, connections: Connections, sending: Sending) -> None:
+        self._connections = connections
+        self._sending = sending
+
+    @cached_property
+    def channels(self) -> dict[str, Channel]:
+        """Each channel that is set, by its name."""
+        s = self._connections.settings
+        found: dict[str, Channel] = {}
+        if s.webhook_url:
+            from mailbatch.infrastructure.notify.webhook import Webhook
+
+            secret = s.webhook_secret.get_secret_value() if s.webhook_secret else None
+            found["webhook"] = Webhook(s.webhook_url, secret)
+        if s.report_to:
+            from mailbatch.bootstrap.sending import permit_for_a_while
+            from mailbatch.infrastructure.notify.mail import ReportByMail
+
+            sending = self._sending
+            found["mail"] = ReportByMail(s.report_to, sending.compose, lambda: sending.transport, permit_for_a_while)
+        return found
+
+    @property
+    def tell_incidents(self) -> TellIncidents:
+        """Reports the incidents that the watch finds and that no run can report."""
+        from mailbatch.application.notifying.incidents import TellIncidents
+
+        return TellIncidents(self._connections.stores.incidents, self.channels)

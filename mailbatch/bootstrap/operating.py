@@ -1,0 +1,191 @@
+"""What lets people look and act: the watch, explanations, previews, figures, and checks of new reservations."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while
+from mailbatch.config import PREFIX
+from mailbatch.domain.run import DEAD_AFTER
+from mailbatch.infrastructure.system.clock import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.application.acting.reserve import CheckDraft
+    from mailbatch.application.looking.explain import Explain
+    from mailbatch.application.looking.inquire import JobStatus
+    from mailbatch.application.looking.metrics import Measure
+    from mailbatch.application.looking.preview import Preview, TrySending
+    from mailbatch.application.looking.watch import Watch
+    from mailbatch.application.sending.compose import Compose
+    from mailbatch.bootstrap.connections import Connections
+    from mailbatch.bootstrap.sending import Sending
+    from mailbatch.domain.health import Patience
+    from mailbatch.domain.reservation import Mail
+    from mailbatch.infrastructure.templates.apart import RenderApart
+
+UNANSWERED = 25.0
+"""Seconds for which a run may get no answer to any mail. The watch looks every 30: so it is said within a minute."""
+
+
+class Operating:
+    """Makes the use cases of operators, for one process.
+
+    What stands beside runs in a server, or reads what strangers wrote, renders in a process that can be killed
+    (``…_apart``); commands may render in their own.
+    """
+
+    def __init__(self, connections: Connections, sending: Sending) -> None:
+        self._connections = connections
+        self._settings = connections.settings
+        self._sending = sending
+
+    # --- runs ---
+
+    def watch(self, job: str, *, lock: bool = True) -> Watch:
+        """Return what looks at ``job`` from outside of its runs; without ``lock`` it does not ask Redis."""
+        from mailbatch.application.looking.watch import Watch
+
+        stores = self._connections.stores
+        return Watch(
+            health_query=stores.health,
+            runs=stores.runs,
+            pause_store=stores.pauses,
+            driver=self._connections.lock(job) if lock else None,
+            circuits=stores.circuits,
+            relay=self._sending.relay.name,
+            patience=self._patience,
+            remaining=self._remaining,
+            sends=job == "send-all",
+        )
+
+    def _remaining(self) -> int:
+        # Not the bound method: most looks need no backlog.
+        return self._sending.backlog.remaining()
+
+    def _patience(self) -> Patience:
+        from mailbatch.application.looking.next_run import GRACE
+        from mailbatch.domain.health import Patience
+        from mailbatch.infrastructure.cron import back
+
+        now, s = datetime.now(UTC), self._settings
+        return Patience(
+            quiet=(now - back(s.when, now, 2)).total_seconds() + GRACE,
+            dead_after=DEAD_AFTER,
+            lock_ttl=s.lock_ttl,
+            lease=s.lease,
+            unanswered=UNANSWERED,
+        )
+
+    def job_status(self, job: str) -> JobStatus:
+        """Return how ``job`` and its backlog stand now, with Redis or without. Raises ``StoreError``."""
+        from mailbatch.application.looking.inquire import ShowJobStatus
+
+        connections = self._connections
+        show = ShowJobStatus(reports=connections.stores.reports, board=connections.status_board, watch=self.watch(job))
+        return show(job)
+
+    @cached_property
+    def measure(self) -> Measure:
+        """The figures for a monitoring system."""
+        from mailbatch.application.looking.metrics import Measure
+
+        stores, watch = self._connections.stores, self.watch("send-all", lock=False)
+        return Measure(stores.reports, stores.measures, lambda: watch.unanswered("send-all"))
+
+    # --- mails ---
+
+    @cached_property
+    def render_apart(self) -> RenderApart:
+        """Renders mails in processes that can be killed."""
+        from mailbatch.infrastructure.templates.apart import RenderApart
+
+        return RenderApart(self._settings.template_dir, self._settings.max_message_bytes)
+
+    @cached_property
+    def compose_apart(self) -> Compose:
+        """Makes messages of mails that are only looked at."""
+        return make_compose(self._settings, self.render_apart)
+
+    @property
+    def explain(self) -> Explain:
+        """Says why a reservation has not been sent yet, or what became of it."""
+        from mailbatch.application.looking.explain import Explain
+
+        stores = self._connections.stores
+        return Explain(
+            reservations=stores.reservations,
+            reports=stores.reports,
+            queue=stores.queue,
+            watch=self.watch("send-all"),
+            compose=self.compose_apart,
+        )
+
+    @property
+    def preview(self) -> Preview:
+        """Renders mails for people to look at."""
+        from mailbatch.application.looking.preview import Preview
+
+        return Preview(self.render_apart, self._connections.stores.reservations)
+
+    @property
+    def try_sending(self) -> TrySending:
+        """Sends one mail past the backlog."""
+        from mailbatch.application.looking.preview import TrySending
+
+        domain = message_id_domain(self._settings.sender)
+        return TrySending(
+            compose=self.compose_apart,
+            transport=self._sending.transport,
+            permit=permit_for_a_while(),
+            new_id=new_id,
+            message_id=lambda own: f"<{own}@{domain}>",
+        )
+
+    # --- new reservations ---
+
+    @cached_property
+    def check_draft(self) -> CheckDraft:
+        """Makes reservations of drafts. Compiles templates in this process: for commands."""
+        return self._check_draft(self._source_problems)
+
+    @cached_property
+    def check_draft_apart(self) -> CheckDraft:
+        """Makes reservations of drafts. Compiles templates in a process that can be killed: for servers."""
+        return self._check_draft(self.render_apart.problems)
+
+    def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
+        from mailbatch.application.acting.reserve import CheckDraft
+        from mailbatch.infrastructure.mime.addresses import read_addresses
+        from mailbatch.infrastructure.mime.fields import unwritable
+
+        return CheckDraft(
+            new_id=new_id,
+            read_addresses=read_addresses,
+            unwritable_headers=unwritable,
+            max_message_bytes=self._settings.max_message_bytes,
+            source_problems=source_problems,
+        )
+
+    def _source_problems(self, mail: Mail) -> list[str]:
+        # Most mails need no template engine, and it takes a while to import.
+        if mail.template is None and not any(s and "{" in s for s in (mail.subject, mail.body_text, mail.body_html)):
+            return []
+        return self._sending.templates.problems(mail)
+
+    def unchecked_template(self, mail: Mail) -> str | None:
+        """Return a warning if the template of ``mail`` is not checked here; else None."""
+        if not mail.template or self._settings.template_dir is not None:
+            return None
+        return (
+            f"template {mail.template}: is not checked, because {PREFIX}TEMPLATE_DIR is not set here; "
+            "the worker must have it"
+        )
+
+    def close(self) -> None:
+        """End the processes that render."""
+        if "render_apart" in self.__dict__:
+            self.render_apart.close()

@@ -1,0 +1,231 @@
+"""What sends mails: the backlog, the composer, the transport to the relay, and the work of a lane over them."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.application.ports.sending import RelayMemory
+    from mailbatch.application.sending.circuit_breaker import CircuitBreaker
+    from mailbatch.application.sending.compose import Compose, Renderer
+    from mailbatch.application.sending.send_due import SendDue
+    from mailbatch.bootstrap.connections import Connections
+    from mailbatch.config import Settings
+    from mailbatch.infrastructure.db.backlog import SqlBacklog
+    from mailbatch.infrastructure.redis.slots import RedisSlots
+    from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
+    from mailbatch.infrastructure.smtp.relay import SmtpRelay
+    from mailbatch.infrastructure.smtp.transport import SmtpTransport
+    from mailbatch.infrastructure.templates.templates import Templates
+
+RELAY_FAULTS_OF_A_CONNECTION = 4
+"""How many relay faults in a row, for each connection of a lane, end the run."""
+FIRST_REST = 10.0
+"""Seconds for which a relay is left alone when it failed for the first time."""
+LONGEST_REST = 1800.0
+"""Seconds after which a relay is probed again at the latest, where ticks are far apart."""
+WAIT_FOR_SLOT = 60.0
+"""Seconds for which a mail outside of a run waits for one of the connections that the relay may have."""
+
+
+class Sending:
+    """Makes what sends mails, for one process. ``transport`` and ``send_due`` are made anew each time: one a lane."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._settings = connections.settings
+
+    @cached_property
+    def relay(self) -> SmtpRelay:
+        """The relay that takes the mails."""
+        from mailbatch.infrastructure.smtp.ehlo_name import host_name
+        from mailbatch.infrastructure.smtp.relay import parse_smtp_url
+
+        s = self._settings
+        return replace(parse_smtp_url(s.smtp_url), local_hostname=s.ehlo_name or host_name())
+
+    @cached_property
+    def retry(self) -> RetryPolicy:
+        """When a deferred mail is tried again."""
+        s = self._settings
+        return RetryPolicy(s.max_attempts, s.retry_backoff, s.retry_backoff_max)
+
+    @cached_property
+    def backlog(self) -> SqlBacklog:
+        """The reservations that are due."""
+        from mailbatch.infrastructure.db.backlog import SqlBacklog
+
+        s = self._settings
+        return SqlBacklog(
+            engine=self._connections.engine,
+            lease=s.lease,
+            retry=self.retry,
+            message_id_domain=message_id_domain(s.sender),
+            max_lateness=s.max_lateness,
+            strict=s.strict,
+        )
+
+    def due_up_to(self, most: int) -> int:
+        """Count the reservations that are due, up to ``most``. Raises ``StoreError``."""
+        from mailbatch.infrastructure.db.upcoming import SqlUpcoming
+
+        return SqlUpcoming(self._connections.engine, most).count(None)[0]
+
+    # --- composing ---
+
+    @cached_property
+    def templates(self) -> Templates:
+        """The templates, rendered in this process."""
+        from mailbatch.infrastructure.templates.templates import Templates
+
+        return Templates(self._settings.template_dir, self._settings.max_message_bytes, look_again=1.0)
+
+    @cached_property
+    def compose(self) -> Compose:
+        """Makes messages of mails, in this process."""
+        return make_compose(self._settings, self.templates)
+
+    # --- the relay ---
+
+    @property
+    def transport(self) -> SmtpTransport:
+        """A way to the relay, for one lane."""
+        from mailbatch.application.sending.in_flight import SETTLE_EVERY
+        from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+        s = self._settings
+        return SmtpTransport(
+            self.relay,
+            connections=s.connections,
+            window=s.window,
+            breath=SETTLE_EVERY,
+            capabilities=self._capabilities,
+            slots=self.slots,
+        )
+
+    @cached_property
+    def _capabilities(self) -> RelayCapabilities:
+        """What this process, and others before it, have learned about the relay."""
+        from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
+
+        return RelayCapabilities(memory=lambda: self._relay_memory)
+
+    @cached_property
+    def _relay_memory(self) -> RelayMemory:
+        from mailbatch.infrastructure.redis.relay_memory import RedisRelayMemory
+
+        return RedisRelayMemory(self._connections.redis, self._connections.keys.habits(self.relay.name))
+
+    @cached_property
+    def slots(self) -> RedisSlots | None:
+        """Counts the connections to the relay of all lanes and hosts; None where they have no limit."""
+        s = self._settings
+        if not s.relay_connections:
+            return None
+        from mailbatch.infrastructure.redis.slots import RedisSlots
+
+        key = self._connections.keys.connections(self.relay.name)
+        return RedisSlots(self._connections.redis, key, s.relay_connections, s.lock_ttl)
+
+    def relay_connections(self) -> dict[str, int]:
+        """Return the number of connections of all lanes and hosts, by relay; nothing where they are not counted."""
+        count = self.slots.count() if self.slots is not None else None
+        return {} if count is None else {self.relay.name: count}
+
+    @property
+    def circuit_breaker(self) -> CircuitBreaker:
+        """Leaves the relay alone after it failed."""
+        from mailbatch.application.sending.circuit_breaker import CircuitBreaker
+        from mailbatch.domain.circuit import CircuitPolicy
+        from mailbatch.infrastructure.cron import shortest_gap
+
+        s = self._settings
+        # Below the interval, so that each tick is a probe at least.
+        longest = min(shortest_gap(s.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
+        policy = CircuitPolicy(min(FIRST_REST, longest), longest, s.retry_backoff_max)
+        circuits = self._connections.stores.circuits
+        return CircuitBreaker(circuits=circuits, relay=self.relay.name, policy=policy, jitter=random.random)
+
+    # --- the work of a lane ---
+
+    @property
+    def send_due(self) -> SendDue:
+        """One lane's work in a run."""
+        from mailbatch.application.sending.compose_watched import ComposeWatched
+        from mailbatch.application.sending.send_due import SendDue
+        from mailbatch.infrastructure.system.watchdog import ProcessWatchdog
+
+        s = self._settings
+        watchdog = ProcessWatchdog(s.database_url)
+        send_due = SendDue(
+            backlog=self.backlog,
+            compose=ComposeWatched(self.compose, watchdog),
+            transport=self.transport,
+            clock=self._connections.clock,
+            jitter=random.random,
+            retry=self.retry,
+            on_doubt=s.on_doubt,
+            group_size=s.group_size,
+            page_size=s.page_size,
+            lease=s.lease,
+            strict=s.strict,
+            relay_faults=s.connections * RELAY_FAULTS_OF_A_CONNECTION,
+            guard=self.circuit_breaker,
+            slots=self.slots,
+            watchdog=watchdog,
+        )
+        return self._traced(send_due)
+
+    def _traced(self, send_due: SendDue) -> SendDue:
+        """Return ``send_due`` with spans around its ports if this process traces."""
+        from mailbatch.infrastructure.tracing.enabled import enabled
+
+        if not enabled():
+            return send_due
+        from mailbatch.infrastructure.db.traces import headers_of
+        from mailbatch.infrastructure.tracing.lane import traced
+        from mailbatch.infrastructure.tracing.provider import tracer
+
+        return traced(send_due, tracer(), lambda ids: headers_of(self._connections.engine, ids))
+
+
+def make_compose(settings: Settings, render: Renderer) -> Compose:
+    """Return what makes messages of mails, whose templates ``render`` renders."""
+    from mailbatch.application.sending.compose import Compose
+    from mailbatch.infrastructure.mime.addresses import read_addresses
+    from mailbatch.infrastructure.mime.compiled import CompiledWriter
+
+    return Compose(
+        read_addresses=read_addresses,
+        render=render,
+        write=CompiledWriter(),
+        now=lambda: datetime.now(UTC),
+        max_bytes=settings.max_message_bytes,
+        sender=settings.sender,
+        redirect_all_to=settings.redirect_all_to,
+    )
+
+
+def message_id_domain(sender: str | None) -> str:
+    """Return the right side of every Message-ID: the sender's domain.
+
+    It is not this host's name, which tells strangers about the host and costs a DNS query.
+    """
+    from mailbatch.infrastructure.mime.addresses import read_addresses
+
+    return read_addresses(sender)[0].domain if sender else "mailbatch.invalid"
+
+
+def permit_for_a_while() -> Callable[[], bool]:
+    """Return a permit to send that ends after ``WAIT_FOR_SLOT`` seconds."""
+    ends = time.monotonic() + WAIT_FOR_SLOT
+    return lambda: time.monotonic() < ends
