@@ -32,7 +32,7 @@ def _configured() -> BatchApp:
         {
             "mailbatch.batch.worker:StartChecks",
             "mailbatch.batch.worker:BeatGuard",
-            "mailbatch.batch.stopboard:StopBoard",
+            "mailbatch.batch.stop.worker:StopBoard",
             "mailbatch.batch.heartbeat:WorkerHeartbeat",
             "mailbatch.batch.watchman:WorkerWatch",
         }

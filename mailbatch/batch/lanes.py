@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mailbatch.batch.collecting import ItemErrors, LastWords
+from mailbatch.batch.ending import FinalWrites
+from mailbatch.batch.item_errors import ItemErrors
 from mailbatch.batch.job import HEARTBEAT
 from mailbatch.batch.periodic_tasks import PeriodicTasks
-from mailbatch.batch.stop import Stop
+from mailbatch.batch.stop.stop_token import CombinedStopToken
 from mailbatch.domain.errors import RunFailed
 from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger, one_line, public
 
@@ -44,7 +45,7 @@ def send_lane(
         run = LaneRun(run_id, lane, parts.stores.runs, parts.stores.lanes, interrupted)
         error: str | None = None
         try:
-            with run.upkeep:
+            with run.periodic_tasks:
                 run.keep_up()
                 parts.sending.send_due(run, lane=lane)
         except RunFailed as failure:
@@ -54,10 +55,10 @@ def send_lane(
             error = f"{type(failure).__name__}: {one_line(str(failure))}"
             raise
         finally:
-            last = LastWords(parts.clock)
-            last.say(run.errors.write, None, "item errors are missing from the report of the run")
+            final = FinalWrites(parts.clock)
+            final.write_with_deadline(run.errors.write, None, "item errors are missing from the report of the run")
             leave = partial(parts.stores.lanes.leave, run_id, lane, error)
-            last.say(leave, None, "the end of the lane could not be written")
+            final.write_with_deadline(leave, None, "the end of the lane could not be written")
         log.info("lane left: %d sent, %d failed, %d deferred", run.counts.sent, run.counts.failed, run.counts.deferred)
         return {"joined": True, "sent": run.counts.sent, "failed": run.counts.failed, "deferred": run.counts.deferred}
 
@@ -72,21 +73,21 @@ class LaneRun:
     ) -> None:
         self.id = run_id
         self.counts = Counts()
-        self.upkeep = PeriodicTasks()
-        self.stop = Stop(interrupted)
+        self.periodic_tasks = PeriodicTasks()
+        self.stop = CombinedStopToken(interrupted)
         self._lane = lane
         self._lanes = lanes
         self.errors = ItemErrors(runs, run_id)
 
-    def every(self, seconds: float, deed: Callable[[], None]) -> None:
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
         """As in the port."""
-        self.upkeep.every(seconds, deed)
+        self.periodic_tasks.every(seconds, callback)
 
     def count(self, counts: Counts) -> None:
         """For this lane's own answer; the run's counts are in the database already."""
         self.counts += counts
 
-    def elsewhere(self, counts: Counts) -> None:
+    def set_helper_counts(self, counts: Counts) -> None:
         """A helper has no helpers."""
 
     def item_error(self, error: ItemError) -> None:
@@ -104,4 +105,4 @@ class LaneRun:
 
     def _listen(self) -> None:
         if (reason := self._lanes.must_stop(self.id, DEAD_AFTER)) is not None:
-            self.stop.tell(reason)
+            self.stop.request_stop(reason)

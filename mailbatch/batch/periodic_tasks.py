@@ -1,4 +1,4 @@
-"""What must be done every few seconds while a run works: each deed in a thread of its own."""
+"""Calls callbacks every few seconds while a run works, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_JOIN_TIMEOUT = 2.0
+"""Seconds for which the end of a run waits for each callback: one may hang in a dead connection."""
+
 
 class PeriodicTasks:
-    """Threads that renew, beat and show, until the ``with`` block ends.
+    """Threads that renew locks, write heartbeats and show progress until the ``with`` block ends.
 
-    They are apart so that a database that hangs does not let the lock run out, nor a Redis that hangs the leases.
-    A deed that fails is logged once for each outage and tried again at its next turn; what must happen when it keeps
-    failing is for the deed itself to know (a lock that cannot be renewed is lost).
+    Each callback has its own thread, so that a database that hangs does not let the lock expire, nor a Redis that hangs
+    the leases. A callback that fails is logged once for each outage, and called again at its next turn. A callback that
+    must react when it keeps failing does so itself (a lock that cannot be renewed is lost).
     """
 
     def __init__(self) -> None:
         self._over = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def every(self, seconds: float, deed: Callable[[], None]) -> None:
-        """Do ``deed`` every so many seconds, the first time after as many."""
-        name = f"upkeep-{getattr(deed, '__name__', 'deed')}"
-        # A new thread knows nothing of the run that it serves, unless it is given it: its log lines carry the run's id.
-        keep = copy_context().run
-        thread = threading.Thread(target=keep, args=(self._keep, seconds, deed), name=name, daemon=True)
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` every so many seconds, for the first time after as many."""
+        name = f"every-{seconds:g}-s-{getattr(callback, '__name__', 'callback')}"
+        # A new thread has an empty context. With a copy of ours its log lines carry the run's id.
+        in_context = copy_context().run
+        thread = threading.Thread(target=in_context, args=(self._repeat, seconds, callback), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _keep(self, seconds: float, deed: Callable[[], None]) -> None:
+    def _repeat(self, seconds: float, callback: Callable[[], None]) -> None:
         failing = False
         while not self._over.wait(seconds):
             try:
-                deed()
-            except Exception as error:  # noqa: BLE001 - the run goes on; the deed comes round again
+                callback()
+            except Exception as error:  # noqa: BLE001 - the run goes on, and the callback is called again
                 if not failing:
                     log.warning("upkeep failed, will be tried again: %s", public(f"{type(error).__name__}: {error}"))
                 failing = True
@@ -54,5 +57,4 @@ class PeriodicTasks:
     def __exit__(self, *_exc: object) -> None:
         self._over.set()
         for thread in self._threads:
-            # A deed that hangs in a dead connection must not hold up the end of the run.
-            thread.join(timeout=2.0)
+            thread.join(timeout=_JOIN_TIMEOUT)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.batch.app import ensure_same_database
 from mailbatch.batch.outbox_worker import deliver_soon
-from mailbatch.batch.stopboard import stop_reason
+from mailbatch.batch.stop.task import stop_reason
 from mailbatch.bootstrap import process_parts
 from mailbatch.domain.errors import CallRefused, JobExecError
 from mailbatch.domain.run import Trigger
@@ -58,7 +58,7 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
         made = job(parts)
         _keep_what_is_loaded()
         report = made(
-            by, interrupted=lambda: stop_reason(request), watch=lambda counts: _show(task.app, request, counts)
+            by, interrupted=lambda: stop_reason(request), on_progress=lambda counts: _show(task.app, request, counts)
         )
     finally:
         deliver_soon(parts)

@@ -93,7 +93,7 @@ class SendMailBatch:
         """Also nobody whose call a worker takes at this moment: what it sent would be in no run's counts."""
         if not self._nobody_works(run) or not self.lanes.seal(run.id, DEAD_AFTER):
             return False
-        run.elsewhere(self.lanes.counts(run.id))
+        run.set_helper_counts(self.lanes.counts(run.id))
         return True
 
     def _wait(self, run: Run, over: Callable[[Run], bool]) -> None:
@@ -112,7 +112,7 @@ class SendMailBatch:
     def _pass_on(self, run: Run) -> None:
         if (reason := run.stop.reason()) is not None:
             self.lanes.tell_to_stop(run.id, reason)
-        run.elsewhere(self.lanes.counts(run.id))
+        run.set_helper_counts(self.lanes.counts(run.id))
 
 
 def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, int], None] | None = None) -> Job:

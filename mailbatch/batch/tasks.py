@@ -14,7 +14,7 @@ from mailbatch.batch.lanes import send_lane as help_with
 from mailbatch.batch.purge import purge as purge_job
 from mailbatch.batch.running import broken_in_a_line, run_in_task
 from mailbatch.batch.send_all import send_all as send_all_job
-from mailbatch.batch.stopboard import stop_reason
+from mailbatch.batch.stop.task import stop_reason
 from mailbatch.bootstrap import process_parts
 from mailbatch.domain.errors import JobExecError
 from mailbatch.domain.run import one_line

@@ -15,7 +15,7 @@ from celery.worker import state
 
 from mailbatch import config
 from mailbatch.batch.start import announce, check_database, watch_until_reachable
-from mailbatch.batch.stopboard import has_ended
+from mailbatch.batch.stop.board import has_ended
 
 log = logging.getLogger(__name__)
 

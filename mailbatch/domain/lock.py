@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Holder:
     """Who holds the lock of a job, as ``host:pid``, and for how many seconds (``math.inf``: a key set by hand).
 
-    ``elsewhere`` describes the database on which the holder works, if it is another one than ours.
+    ``other_database`` describes the database on which the holder works, if it is another one than ours.
     """
 
     owner: str
     left: float
-    elsewhere: str | None = None
+    other_database: str | None = None

@@ -258,7 +258,7 @@ def test_the_lock_of_another_databases_job_is_an_error_that_names_both_and_is_no
     assert str(STAGING) in str(refused.value)
     assert "\n" not in str(refused.value)
     assert ours.peek() is None
-    assert ours.holder().elsewhere == str(SHOP)
+    assert ours.holder().other_database == str(SHOP)
     assert theirs.held()
     theirs.release()
     assert ours.acquire()
@@ -270,7 +270,7 @@ def test_the_lock_of_our_own_or_an_unknown_database_is_only_taken(house, databas
     other = house.lock(20.0, database)
     assert not other.acquire()
     assert 0 < other.peek() <= 20.0
-    assert other.holder().elsewhere is None
+    assert other.holder().other_database is None
 
 
 # --- Redis only --------------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_whatever_stands_in_the_lock_it_is_held_and_its_owner_is_told(redis_hous
     lock = redis_house.lock(20, STAGING)
     assert not lock.acquire()
     assert lock.peek() > 50
-    assert lock.holder().elsewhere is None
+    assert lock.holder().other_database is None
 
 
 def test_a_lock_of_another_type_is_told_in_a_line_that_says_what_to_do(redis_house, private_redis):

@@ -38,13 +38,15 @@ PATIENCE = Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, unanswered=
 class FakeDriver:
     held: float | None = None
     away: bool = False
-    elsewhere: str | None = None
+    other_database: str | None = None
     key: str = "shop:job:lock:send-all"
 
     def holder(self) -> Holder | None:
         if self.away:
             raise LockUnavailable("Redis is away")
-        return Holder(owner="here:1", left=self.held, elsewhere=self.elsewhere) if self.held is not None else None
+        if self.held is None:
+            return None
+        return Holder(owner="here:1", left=self.held, other_database=self.other_database)
 
 
 @dataclass
@@ -212,7 +214,7 @@ def test_a_tick_that_is_late_is_an_error_only_where_nobody_else_starts_runs(worl
 
 def test_another_databases_run_under_our_lock_is_named_and_nobody_is_told_to_delete_its_lock(world):
     world.run(beat=100, outcome="completed")
-    world.driver.held, world.driver.elsewhere = 20.0, "shop (PostgreSQL)"
+    world.driver.held, world.driver.other_database = 20.0, "shop (PostgreSQL)"
     [found] = world.watch(JOB)
     assert found.name == "lock_of_another_database"
     assert "shop (PostgreSQL)" in found.what

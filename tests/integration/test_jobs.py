@@ -15,7 +15,7 @@ from support.waiting import wait_until
 
 from mailbatch.batch.job import Job, make_job
 from mailbatch.batch.send_all import send_all
-from mailbatch.batch.stop import Stop
+from mailbatch.batch.stop.stop_token import CombinedStopToken
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.domain.run import Counts, Pause, RunOutcome, Trigger
@@ -188,13 +188,13 @@ def test_what_a_stopped_run_has_not_sent_is_pending_and_nothing_is_in_doubt(
     say, database_url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Without a lock and without Redis, as `send-all --here --no-lock`."""
-    heard, tell = threading.Event(), Stop.tell
+    heard, tell = threading.Event(), CombinedStopToken.request_stop
 
-    def tell_and_note(stop: Stop, reason: RunOutcome) -> None:
+    def tell_and_note(stop: CombinedStopToken, reason: RunOutcome) -> None:
         tell(stop, reason)
         heard.set()
 
-    monkeypatch.setattr(Stop, "tell", tell_and_note)
+    monkeypatch.setattr(CombinedStopToken, "request_stop", tell_and_note)
     reserve(database_url, 30)
     with Relay(tmp_path / "relay") as relay:
         relay.offer("DATA")

@@ -395,13 +395,13 @@ class FakeRun:
     upkeep: list[Callable[[], None]] = field(default_factory=list)
     others: Counts = field(default_factory=Counts)
 
-    def every(self, seconds: float, deed: Callable[[], None]) -> None:
-        self.upkeep.append(deed)
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        self.upkeep.append(callback)
 
     def count(self, counts: Counts) -> None:
         self.counts += counts
 
-    def elsewhere(self, counts: Counts) -> None:
+    def set_helper_counts(self, counts: Counts) -> None:
         self.others = counts
 
     def item_error(self, error: ItemError) -> None:

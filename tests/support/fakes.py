@@ -57,8 +57,10 @@ class FakeLock:
     def acquire(self) -> bool:
         self._ask()
         if (holder := self.holder()) is not None:
-            if holder.elsewhere is not None:
-                raise LockUnavailable(f"held for another database: {holder.elsewhere}; this one is {self._database}")
+            if holder.other_database is not None:
+                raise LockUnavailable(
+                    f"held for another database: {holder.other_database}; this one is {self._database}"
+                )
             return False
         self._token = f"here:1:{uuid4().hex} {self._database.encode() if self._database else ''}"
         self._prolong(self._token)
@@ -84,7 +86,7 @@ class FakeLock:
 
     def peek(self) -> float | None:
         holder = self.holder()
-        return holder.left if holder is not None and holder.elsewhere is None else None
+        return holder.left if holder is not None and holder.other_database is None else None
 
     def holder(self) -> Holder | None:
         self._ask()
@@ -92,7 +94,7 @@ class FakeLock:
             return None
         theirs = read_identity(str(self._server.get(self._key)).partition(" ")[2])
         other = self._database is not None and theirs is not None and self._database.is_other_than(theirs)
-        return Holder(owner="here:1", left=left, elsewhere=str(theirs) if other else None)
+        return Holder(owner="here:1", left=left, other_database=str(theirs) if other else None)
 
     def _prolong(self, token: str) -> None:
         self._deadline = self._server.now() + self._ttl

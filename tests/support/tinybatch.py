@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery import shared_task
 
-from mailbatch.batch.stopboard import stop_reason
+from mailbatch.batch.stop.task import stop_reason
 
 if TYPE_CHECKING:
     from celery import Task

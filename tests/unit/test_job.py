@@ -12,7 +12,7 @@ from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 from support.waiting import wait_until
 
 from mailbatch.batch import job
-from mailbatch.batch.collecting import LAST_PATIENCE
+from mailbatch.batch.ending import FINAL_WRITES_TIMEOUT
 from mailbatch.batch.job import Job
 from mailbatch.batch.lanes import LaneRun
 from mailbatch.domain.errors import JobExecError, NotMigrated, RunFailed
@@ -274,18 +274,18 @@ def test_a_database_that_stays_away_does_not_keep_a_run_from_ending(world, caplo
 
     began = world.clock.now
     assert world.job(work)().outcome is RunOutcome.COMPLETED
-    assert world.clock.now - began <= LAST_PATIENCE
+    assert world.clock.now - began <= FINAL_WRITES_TIMEOUT
     assert "the end of the run could not be written" in caplog.text
 
 
 def test_what_a_helper_could_not_send_is_written_with_its_next_sign_of_life(world, monkeypatch):
-    deeds, run_id = [], uuid4()
-    monkeypatch.setattr(LaneRun, "every", lambda _self, _seconds, deed: deeds.append(deed))
+    callbacks, run_id = [], uuid4()
+    monkeypatch.setattr(LaneRun, "every", lambda _self, _seconds, callback: callbacks.append(callback))
     run = LaneRun(run_id, 1, world.runs, Signs(), lambda: None)
     run.keep_up()
     run.item_error(ItemError(7, uuid4(), ("550 no",)))
-    for deed in deeds:
-        deed()
+    for callback in callbacks:
+        callback()
     assert [e.index for e in world.runs.noted[run_id]] == [7]
 
 

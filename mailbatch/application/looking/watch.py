@@ -218,11 +218,11 @@ class Watch:
         v, p = look.health, look.patience
         if self.driver is None or holder is None:
             pass
-        elif holder.elsewhere is not None:
+        elif holder.other_database is not None:
             yield Finding(
                 name=FOREIGN_LOCK,
                 level=Level.ERROR,
-                what=f"{holder.owner} runs {job} on another database, {holder.elsewhere}, under our lock "
+                what=f"{holder.owner} runs {job} on another database, {holder.other_database}, under our lock "
                 f"{self.driver.key}: meanwhile no run can begin here",
                 since=None,
                 advice="two installations share this Redis: give each a MAILBATCH_NAMESPACE of its own",
@@ -336,7 +336,7 @@ def _begins(v: HealthSnapshot, p: Patience, holder: Holder | None) -> bool:
     Whoever holds the lock for longer without one has ended, was killed, or is no run of ours. An open row is that of
     the holder, dead or alive.
     """
-    if holder is None or holder.elsewhere is not None or math.isinf(holder.left) or v.silent is not None:
+    if holder is None or holder.other_database is not None or math.isinf(holder.left) or v.silent is not None:
         return False
     held = p.lock_ttl - holder.left
     # A sign of life since then is that of a run which ends just now.

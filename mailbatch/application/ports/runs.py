@@ -36,14 +36,14 @@ class Run(Protocol):
     def stop(self) -> StopToken:
         """What is asked before each item."""
 
-    def every(self, seconds: float, deed: Callable[[], None]) -> None:
-        """Do ``deed`` every so many seconds, in a thread of its own, until the run ends."""
+    def every(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call ``callback`` every so many seconds, in a thread of its own, until the run ends."""
 
     def count(self, counts: Counts) -> None:
         """Add to what the run has done."""
 
-    def elsewhere(self, counts: Counts) -> None:
-        """Say what other lanes of this run have done so far, in all."""
+    def set_helper_counts(self, counts: Counts) -> None:
+        """Replace the counts of this run's other lanes by ``counts``, their total so far."""
 
     def item_error(self, error: ItemError) -> None:
         """Collect what went wrong with an item; it never stops the others."""

@@ -158,7 +158,7 @@ class RedisLock:
     def peek(self) -> float | None:
         """Seconds for which a job on our database still holds this lock, or None. Raises ``LockUnavailable``."""
         holder = self.holder()
-        return holder.left if holder is not None and holder.elsewhere is None else None
+        return holder.left if holder is not None and holder.other_database is None else None
 
     def holder(self) -> Holder | None:
         """Who holds this lock, or None if it is free. Raises ``LockUnavailable``."""
@@ -171,7 +171,7 @@ class RedisLock:
         return Holder(
             owner=owner,
             left=math.inf if left == _NO_EXPIRY else left / 1000,
-            elsewhere=str(theirs) if other else None,
+            other_database=str(theirs) if other else None,
         )
 
     @property

@@ -150,8 +150,8 @@ def _redis(parts: Parts) -> Finding:
     holder = lock.holder()
     if holder is None:
         state = "the lock of send-all is free"
-    elif holder.elsewhere is not None:
-        found = f"the lock of send-all is held by {holder.owner} for another database, {holder.elsewhere}"
+    elif holder.other_database is not None:
+        found = f"the lock of send-all is held by {holder.owner} for another database, {holder.other_database}"
         return Finding("redis", ok=False, found=found, advice=ADVICE)
     elif holder.left == float("inf"):
         advice = f"delete the key {lock.key}, which was set by hand"

@@ -184,7 +184,7 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
         note_act(parts, "run-now", {"where": "here"} if lock else {"where": "here", "lock": False}, None, "begun")
         with _stopped_by_signals() as interrupted:
             report = send_all(parts, lock=lock)(
-                Trigger.MANUAL, interrupted=interrupted, watch=lambda counts: show(asdict(counts))
+                Trigger.MANUAL, interrupted=interrupted, on_progress=lambda counts: show(asdict(counts))
             )
     finally:
         if courier := deliver_soon(parts):

@@ -1,4 +1,4 @@
-"""One answer to "must this run stop?", merged from everyone who may say so."""
+"""Combines all sources of a stop into one token that a run asks before each item."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from mailbatch.domain.run import RunOutcome
 
 
-class Stop:
-    """The port ``StopToken``: the first reason that is given stays the reason.
+class CombinedStopToken:
+    """The port ``StopToken``: the first reason that is found stays the reason.
 
-    ``sources`` are asked each time, so they must be cheap; whoever learns of a reason otherwise calls ``tell``.
+    ``reason`` calls each of ``sources`` every time, so they must be cheap. Slower sources call ``request_stop``.
     """
 
     def __init__(self, *sources: Callable[[], RunOutcome | None]) -> None:
         self._sources = sources
         self._reason: RunOutcome | None = None
 
-    def tell(self, reason: RunOutcome) -> None:
-        """Stop the run for ``reason``, unless it has one already."""
+    def request_stop(self, reason: RunOutcome) -> None:
+        """Stop the run for ``reason``, unless it has a reason already."""
         self._reason = self._reason or reason
 
     def reason(self) -> RunOutcome | None:
-        """Why the run must stop, or None."""
+        """Return why the run must stop, or None."""
         if self._reason is None:
             for source in self._sources:
                 if (reason := source()) is not None:
-                    self.tell(reason)
+                    self.request_stop(reason)
                     break
         return self._reason
