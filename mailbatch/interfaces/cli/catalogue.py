@@ -39,7 +39,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "explain --to ann@example.com",
         ),
         "plan": Entry("plan", "Render what the next run would send, and send nothing.", "plan --limit 100"),
-        "twice": Entry("twice", "List who may have got a mail twice.", "twice --since 1w"),
+        "twice": Entry("duplicates", "List who may have got a mail twice.", "twice --since 1w"),
         "runs": Entry("runs", "List the last runs.", "runs --limit 5"),
         "run": Entry(
             "runs",
