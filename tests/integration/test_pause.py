@@ -99,7 +99,7 @@ def test_a_run_in_progress_stops_although_it_was_allowed_to_start(
     trigger: Trigger, parts: Parts, looks: Looks, relay: Relay, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look before the start is switched off: the pause may come right behind it."""
-    monkeypatch.setattr(job.Job, "_may_start", lambda *_: True)
+    monkeypatch.setattr(job.Job, "_is_paused", lambda *_: False)
     relay.script(dot=["hold"])
     thread = threading.Thread(target=run, args=(parts, trigger), daemon=True)
     thread.start()
