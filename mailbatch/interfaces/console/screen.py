@@ -177,7 +177,7 @@ def _environment() -> Environment:
         prose=formatting.prose,
         span=formatting.span,
         ago=formatting.ago,
-        formatting=formatting.state,
+        words=formatting.state,
         pretty=_pretty,
         # Jinja2's own takes no bytes that are no text.
         urlencode=partial(quote, safe="/", errors="replace"),
