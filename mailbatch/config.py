@@ -19,7 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.lifecycle import OnDoubt
-from mailbatch.domain.redaction import mask_url, one_line
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.redaction.urls import HIDDEN, mask_url, origin
 from mailbatch.domain.schedule import Cron, Every, RunAtStart, Schedule
 from mailbatch.domain.schema_name import what_is_wrong
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 PREFIX = "MAILBATCH_"
 _URLS = {"database_url", "redis_url", "broker_url", "result_backend", "smtp_url"}
-# To the last @, so that a password with unescaped signs, blanks among them, is hidden whole.
-_URL_PASSWORD = re.compile(r"(?<=://)([^:]*):.*@", re.DOTALL)
 _LONGEST_NAMESPACE = 64
 # No sign that means something to Redis (patterns, hash tags, ACLs) or to a shell, and none that parts a key's name.
 _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
@@ -62,11 +61,6 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
-
-
-def mask_text(text: str) -> str:
-    """``text``, the value of a setting that is no URL, on one line and without the password of a URL in it."""
-    return one_line(_URL_PASSWORD.sub(r"\1:***@", text))
 
 
 def _directory(path: Path | None) -> Path | None:
@@ -384,22 +378,15 @@ def masked(name: str, value: Any) -> str | None:
     if value is None:
         return None
     if isinstance(value, SecretStr):
-        return "***"
+        return HIDDEN
     if isinstance(value, float):
         return f"{value:g}"
+    text = str(value)
     if name == "webhook_url":
-        return _masked_hook(value)
-    return mask_url(str(value)) if name in _URLS else mask_text(str(value))
-
-
-def _masked_hook(url: str) -> str:
-    """``url`` without its path, which is often the secret itself."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.hostname, parts.port
-    except ValueError:
-        return "***"
-    return one_line(f"{parts.scheme}://{parts.hostname}/***") if parts.hostname else "***"
+        # The path of such a URL is often the secret itself.
+        return f"{place}/{HIDDEN}" if (place := origin(text)) else HIDDEN
+    # A URL may stand, by mistake, in a setting that is none.
+    return mask_url(text) if name in _URLS or "://" in text else one_line(text)
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -425,7 +412,7 @@ def _line(error: ErrorDetails) -> str:
         return _what(error)
     name = str(error["loc"][0])
     field = Settings.model_fields[name]
-    shown = "***" if "SecretStr" in str(field.annotation) else masked(name, str(error["input"]))
+    shown = HIDDEN if "SecretStr" in str(field.annotation) else masked(name, str(error["input"]))
     return f"{PREFIX}{name.upper()}={shown}: {_what(error)}"
 
 

@@ -10,7 +10,7 @@ from celery import Celery
 
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import CallRefused, JobExecError, MailbatchError, StoreError
-from mailbatch.domain.run import one_line
+from mailbatch.domain.redaction.lines import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

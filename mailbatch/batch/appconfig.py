@@ -13,7 +13,7 @@ from celery.utils.imports import cwd_in_path
 
 from mailbatch import config
 from mailbatch.domain.errors import SettingsError
-from mailbatch.domain.redaction import mask_url, shown_name
+from mailbatch.domain.redaction.urls import mask_url, shown_name
 
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")

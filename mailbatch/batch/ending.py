@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from mailbatch.domain.errors import JobExecError, RunFailed, StoreError
-from mailbatch.domain.run import FINISHED, RunOutcome, mask_addresses, one_line, public
+from mailbatch.domain.redaction.addresses import mask_addresses, public
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.run import FINISHED, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable

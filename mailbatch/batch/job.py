@@ -18,6 +18,7 @@ from mailbatch.batch.ending import FinalWrites, log_the_end, work_to_the_end
 from mailbatch.batch.run_in_progress import RunInProgress
 from mailbatch.batch.stop.stop_token import CombinedStopToken
 from mailbatch.domain.errors import JobExecError, LockUnavailable, NotMigrated, StoreError
+from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.run import (
     ALREADY_RUNNING,
     DEAD_AFTER,
@@ -27,7 +28,6 @@ from mailbatch.domain.run import (
     RunOutcome,
     RunReport,
     Trigger,
-    one_line,
 )
 from mailbatch.infrastructure.system.clock import new_id
 

@@ -14,7 +14,9 @@ from mailbatch.batch.job import HEARTBEAT
 from mailbatch.batch.periodic_tasks import PeriodicTasks
 from mailbatch.batch.stop.stop_token import CombinedStopToken
 from mailbatch.domain.errors import RunFailed
-from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger, one_line, public
+from mailbatch.domain.redaction.addresses import public
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

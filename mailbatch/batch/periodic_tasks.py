@@ -7,7 +7,7 @@ import threading
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Self
 
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
     from collections.abc import Callable

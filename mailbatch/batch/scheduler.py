@@ -26,7 +26,8 @@ from mailbatch.batch.start import announce, back_off, check_database
 from mailbatch.batch.watchman import watch_in_beat
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import LONGEST_NAME, MUST_BE, is_job_name
-from mailbatch.domain.run import Pause, one_line
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.run import Pause
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.schedule import Slot, Timetable
 from mailbatch.infrastructure.system.heartbeat import Heartbeat

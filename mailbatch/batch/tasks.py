@@ -17,7 +17,7 @@ from mailbatch.batch.send_all import send_all as send_all_job
 from mailbatch.batch.stop.task import stop_reason
 from mailbatch.bootstrap import process_parts
 from mailbatch.domain.errors import JobExecError
-from mailbatch.domain.run import one_line
+from mailbatch.domain.redaction.lines import one_line
 
 if TYPE_CHECKING:
     from celery import Task

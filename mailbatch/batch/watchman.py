@@ -13,7 +13,7 @@ from celery import bootsteps
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.finding import Level
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

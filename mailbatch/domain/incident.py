@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
     from datetime import datetime

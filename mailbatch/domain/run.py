@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.domain.redaction.addresses import public
+from mailbatch.domain.redaction.lines import one_line
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
 REPORTED_ERRORS = 100
 """A report carries this many errors at most; all of them stand in ``run_errors``."""
-REPORTED_BYTES = 300
-"""And each of them this many bytes at most."""
 
 ALREADY_RUNNING = "job is already running"
 FINISHED = "job finished"
-
-# A quoted local part, or a run of atoms (from its beginning: what is too long to be one must not show half of itself);
-# then a domain or an address literal, or what is meant for one. Greedy enough for relay texts.
-_ATOMS = r"""[^\s<>@,;:"'()\[\]]"""
-_ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@+(\[[^\]\s]{{1,64}}\]|[\w.\-]{{0,255}})""")
-# What somebody wrote in place of an address, with names and all, as the reader of addresses quotes it (to 120 signs).
-_NO_ADDRESS = re.compile(r'"([^\n]{1,125}?)"(?= is no address)')
-# Line ends, and what else a terminal obeys: relays and strangers write into these texts.
-_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)
-_BREAKS = str.maketrans({code: ascii(chr(code))[1:-1] for code in _CONTROLS if chr(code) != "\t"})
 
 
 class Trigger(StrEnum):
@@ -132,28 +122,6 @@ class RunReport:
             "bound": self.bound,
             "errors": [public(error) for error in self.errors[:REPORTED_ERRORS]],
         }
-
-
-def one_line(text: str) -> str:
-    """``text`` with all that some reader takes for a line end, or a terminal for an order, written as an escape."""
-    return text.translate(_BREAKS)
-
-
-def mask_addresses(text: str, instead: Callable[[str], str] = lambda _address: "***") -> str:
-    """``text`` with the local part of every mail address hidden: ``***@example.com``; what is none is hidden whole.
-
-    ``instead`` makes of a whole address what is to stand for its local part.
-    """
-    text = _NO_ADDRESS.sub(lambda found: f'"{instead(found[1])}"', text)
-    return _ADDRESS.sub(lambda found: f"{instead(found[0])}@{found[1]}", text)
-
-
-def public(error: str) -> str:
-    """An error as it may leave the database: one line, addresses masked, at most 300 bytes of UTF-8."""
-    data = mask_addresses(one_line(error)).encode("utf-8", "replace")
-    if len(data) <= REPORTED_BYTES:
-        return data.decode()
-    return data[: REPORTED_BYTES - 3].decode("utf-8", "ignore") + "…"
 
 
 def crash_bound(lanes: int, connections: int, window: int, *, strict: bool = False) -> int:

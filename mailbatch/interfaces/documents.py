@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import DEAD_AFTER, Pause, public
+from mailbatch.domain.run import DEAD_AFTER, Pause
 
 if TYPE_CHECKING:
     from mailbatch.application.acting.stop_run import Stopping

@@ -512,7 +512,7 @@ def test_help_imports_nothing_heavy():
         ("DATABASE_URL", "postgresql://h:99999/x?password=ge heim", "?password=***: has a port that is no number"),
         ("WEBHOOK_URL", "htps://h.example/services/geheim", "MAILBATCH_WEBHOOK_URL=htps://h.example/***: must begin"),
         ("WEBHOOK_URL", "h.example/services/geheim", "MAILBATCH_WEBHOOK_URL=***: must begin with https://"),
-        ("SENDER", "a@b.example\nBcc: x@y.example", "MAILBATCH_SENDER=a@b.example\\u000aBcc: x@y.example: "),
+        ("SENDER", "a@b.example\nBcc: x@y.example", "MAILBATCH_SENDER=a@b.example\\nBcc: x@y.example: "),
     ],
 )
 @pytest.mark.parametrize("command", ["list", "doctor", "migrate", "send-all"])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mailbatch.config import load
 from mailbatch.domain.errors import SettingsError
-from mailbatch.domain.redaction import mask_url, without_secrets
+from mailbatch.domain.redaction.credentials import without_secrets
+from mailbatch.domain.redaction.urls import mask_url, mask_urls, origin
 from mailbatch.infrastructure.db.urls import read_parameters
 from mailbatch.infrastructure.redis.client import connect
 
@@ -110,6 +111,40 @@ def told(read: Callable[[], object]) -> str:
     except (SettingsError, ValueError) as error:
         return str(error)
     return ""
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (f"cannot reach redis://me:{SECRET}@db:6379/0: refused", "cannot reach redis://me:***@db:6379/0: refused"),
+        (f"two: smtp://a:{SECRET}@h, amqp://b:{SECRET}@h//", "two: smtp://a:***@h, amqp://b:***@h//"),
+        (f"DSN postgresql://u@h/x?user=a@b&password={SECRET}", "DSN postgresql://u@h/x?user=***&password=***"),
+        ("see https://example.org/docs of bob@example.org", "see https://example.org/docs of bob@example.org"),
+        ("celery@host ready.", "celery@host ready."),
+    ],
+)
+def test_each_url_with_a_login_is_masked_in_the_middle_of_a_text(line, shown):
+    assert mask_urls(line) == shown
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(), st.text())
+def test_a_password_without_blanks_and_at_signs_is_hidden_in_any_text(before, after):
+    assert SECRET not in mask_urls(f"{before} redis://u:{SECRET}@h/0 {after}")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"https://hooks.example.com/services/{SECRET}", "https://hooks.example.com"),
+        (f"https://u:{SECRET}@hooks.example.com:8443/x", "https://hooks.example.com"),
+        (f"https://[{SECRET}/x", None),
+        (f"https://h:{SECRET}/x", None),
+        (SECRET, None),
+    ],
+)
+def test_of_a_url_whose_path_is_a_secret_only_scheme_and_host_are_shown(url, shown):
+    assert origin(url) == shown
 
 
 # --- what a relay repeats ---

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mailbatch.domain.errors import SettingsError
-from mailbatch.domain.redaction import mask_url
+from mailbatch.domain.redaction.urls import mask_url
 from mailbatch.infrastructure.redis.client import TIMEOUT, connect, place_of
 
 

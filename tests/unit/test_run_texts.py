@@ -5,7 +5,8 @@ from __future__ import annotations
 from uuid import UUID
 
 from mailbatch.domain.errors import JobExecError
-from mailbatch.domain.run import Counts, ItemError, RunOutcome, RunReport, Trigger, crash_bound, mask_addresses, public
+from mailbatch.domain.redaction.addresses import mask_addresses, public
+from mailbatch.domain.run import Counts, ItemError, RunOutcome, RunReport, Trigger, crash_bound
 
 ID = UUID("01920000-0000-7000-8000-000000000001")
 

@@ -9,8 +9,8 @@ from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
-from mailbatch.domain.run import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable

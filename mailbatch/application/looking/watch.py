@@ -25,9 +25,10 @@ from mailbatch.domain.finding import (
     Level,
 )
 from mailbatch.domain.health import is_alive, longer, nobody_runs, unanswered
+from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reply_kinds import Concern
 from mailbatch.domain.reservation import EARLIEST
-from mailbatch.domain.run import Pause, public
+from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

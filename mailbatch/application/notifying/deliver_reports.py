@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import NotDelivered
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.run_notification import RETRIES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

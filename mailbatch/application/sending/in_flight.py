@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.lifecycle import Tally, released
-from mailbatch.domain.run import Counts, ItemError, one_line, public
+from mailbatch.domain.redaction.addresses import public
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.run import Counts, ItemError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

@@ -16,9 +16,11 @@ from mailbatch.domain.circuit import PROBES_ALONE, Circuit, Outage
 from mailbatch.domain.claimed import Without
 from mailbatch.domain.lifecycle import Tally, put_back, settle
 from mailbatch.domain.outcome import Kind, RelayFault, Replied, Reply, Verdict
+from mailbatch.domain.redaction.addresses import public
+from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.reply_kinds import Concern, hinted, kind_of, of_the_relay, repeats
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import ItemError, one_line, public
+from mailbatch.domain.run import ItemError
 
 if TYPE_CHECKING:
     from uuid import UUID

@@ -19,7 +19,8 @@ from mailbatch.application.sending.pace import LONGEST_NAP
 from mailbatch.domain.claimed import Page
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.lifecycle import NO_VERDICT, quarantine_reason, released, uncomposable
-from mailbatch.domain.run import Counts, ItemError, one_line
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.run import Counts, ItemError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from mailbatch.domain.redaction import shown_name
+from mailbatch.domain.redaction.urls import shown_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable

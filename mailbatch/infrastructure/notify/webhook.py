@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mailbatch.domain.errors import NotDelivered
+from mailbatch.domain.redaction.urls import HIDDEN, origin
 from mailbatch.domain.run_notification import is_incident, told
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ class Webhook:
 
     @property
     def place(self) -> str:
-        """Where it goes, as it may be logged: the path of such a URL is often the secret."""
-        parts = urlsplit(self.url)
-        return f"{parts.scheme}://{parts.hostname}"
+        """Scheme and host, for logs: the path of such a URL is often the secret."""
+        return origin(self.url) or HIDDEN
 
     def request(self, report_id: str, report: Mapping[str, Any], now: datetime) -> tuple[str, dict[str, str]]:
         """The body and the headers of a post at ``now``."""

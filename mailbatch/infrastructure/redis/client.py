@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from mailbatch.domain.errors import SettingsError
-from mailbatch.domain.redaction import mask_url, shown_name
+from mailbatch.domain.redaction.urls import mask_url, shown_name
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult

@@ -8,7 +8,7 @@ import hmac
 from typing import Protocol
 
 from mailbatch.domain.outcome import Reply
-from mailbatch.domain.redaction import without_secrets
+from mailbatch.domain.redaction.credentials import without_secrets
 from mailbatch.infrastructure.smtp.relay import RelayError
 
 _AUTHENTICATED = 235

@@ -8,7 +8,6 @@ message are written as escapes.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from enum import StrEnum
 from functools import partial
@@ -19,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
-from mailbatch.domain.run import mask_addresses, one_line
+from mailbatch.domain.redaction.addresses import mask_addresses
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.redaction.urls import mask_urls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 CONTEXT = ("run_id", "lane", "reservation_id")
 """What ``extra=`` of the standard library's loggers may add; Celery's own extras repeat the arguments of tasks."""
 
-_URL_PASSWORD = re.compile(r"(?<=://)([^:/?#\s@]*):\S*@")
 # These speak of Celery's nodes (celery@host), which look like addresses, and never of mails.
 _NODE_LOGGERS = ("celery.apps.", "celery.worker.consumer", "celery.worker.control", "celery.worker.heartbeat")
 
@@ -118,7 +118,7 @@ def _hide(hide: Callable[[str], str], _logger: WrappedLogger, _method: str, even
     for key, value in event.items():
         if isinstance(value, bool | int | float) or value is None:
             continue
-        text = _URL_PASSWORD.sub(r"\1:***@", str(value))
+        text = mask_urls(str(value))
         shown = text if nodes else hide(text)
         # Cut at last: half an address would not be seen to be one.
         event[key] = shown if key in {"exception", "stack"} else _shortened(one_line(shown))

@@ -18,7 +18,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence

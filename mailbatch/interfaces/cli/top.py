@@ -124,7 +124,7 @@ class _Watch:
         last = next((run for run in runs if run["failed"] or run["deferred"] or run["in_doubt"]), None)
         if last is None:
             return []
-        from mailbatch.domain.run import public
+        from mailbatch.domain.redaction.addresses import public
 
         found = self._parts.stores.runs.first_errors(last["run_id"], _ERRORS)
         return ["", f"first errors of {last['run_id']}", *(_cut(clean(public(e.text()))) for e in found)]

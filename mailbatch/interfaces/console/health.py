@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.finding import ALL_IS_WELL, NO_PROGRESS, NO_TICK, REDIS_AWAY, RELAY_AWAY, RELAY_REFUSES, Level
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 from mailbatch.interfaces.console.formatting import moment, span
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from mailbatch.application.looking.inquire import DONE
 from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.calling import call_send_all
 from mailbatch.batch.send_all import NAME
-from mailbatch.domain.run import Pause, RunOutcome, Trigger, one_line
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.overview import snapshots_of

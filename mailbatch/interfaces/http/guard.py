@@ -16,7 +16,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 
-from mailbatch.domain.run import public
+from mailbatch.domain.redaction.addresses import public
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem, told
 from mailbatch.interfaces.http.proxies import through_proxy

@@ -1,19 +1,22 @@
-"""Shows URLs and replies without their secrets, however badly they are written.
+"""Shows URLs without their secrets, however badly they are written.
 
-What cannot be told from a password counts as one: a URL that was mistyped is the one that stands in an error.
+Whatever may be a password counts as one: the URL that stands in an error message is often mistyped.
 """
 
 from __future__ import annotations
 
-import base64
 import re
+from urllib.parse import urlsplit
+
+from mailbatch.domain.redaction.lines import one_line
 
 HIDDEN = "***"
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# At the beginning of a word only, so that a long word is looked through once.
+_URL_WITH_LOGIN = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://\S*@\S*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^:/#\[\]\s]*)(?::(\d{0,5}))?")
 _HIGHEST_PORT = 65_535
-# In a name that somebody has given, misspelt ones among them.
+# In a name that somebody wrote, perhaps misspelt.
 _SECRET_NAME = re.compile(r"pas|pwd|^pw|secret|token|key|auth|cred", re.IGNORECASE)
 _SHOWN_PARAMETERS = frozenset(
     [
@@ -73,23 +76,16 @@ _SHOWN_PARAMETERS = frozenset(
         "virtual_host",
     ]
 )
-_WORD = 4
-"""Characters below which a secret is hidden only where it stands by itself."""
-_RUN = 6
-"""Characters of base64 from which on a part of it is looked for."""
-
-
-# --- URLs ---
 
 
 def mask_url(url: str) -> str:
-    """``url`` on one line, without what is, or may be, a password in it."""
+    """Return ``url`` on one line, without what is a password in it or may be one."""
     scheme, end, rest = url.partition("://")
     if not end or "://" in rest or not _SCHEME.fullmatch(scheme):
         scheme, end, rest = "", "", url
     plain, mark, query = rest.partition("?")
     if "@" in query and "@" not in plain and not _is_place(plain):
-        # The question mark is one of the password: only the last @ is sure to end it.
+        # The question mark belongs to the password: only the last @ is sure to end it.
         before, _, place = rest.rpartition("@")
         place, mark, query = place.partition("?")
         plain = f"{before.replace('@', ':')}@{place}"
@@ -97,13 +93,23 @@ def mask_url(url: str) -> str:
     return one_line(f"{scheme}{end}{shown}{mark}{_mask_query(query)}")
 
 
-def one_line(text: str) -> str:
-    """``text`` with what a log or a terminal would take for the end of a line, or for a command, as escapes."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+def mask_urls(text: str) -> str:
+    """Return ``text``, perhaps of several lines, with each URL in it that has a login masked as by ``mask_url``."""
+    return _URL_WITH_LOGIN.sub(lambda found: mask_url(found[0]), text)
+
+
+def origin(url: str) -> str | None:
+    """Return scheme and host of ``url``, for a URL whose path is a secret; None if it has no host that can be read."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return one_line(f"{parts.scheme}://{parts.hostname}") if parts.hostname else None
 
 
 def shown_name(query: str, name: str) -> str:
-    """The name of a parameter in ``query``; hidden where it may be a part of a password with an ``&`` in it."""
+    """Return ``name``, a parameter of ``query``; hidden if it may belong to a password with an ``&`` in it."""
     behind_secret = False
     for pair in query.split("&"):
         given = pair.partition("=")[0]
@@ -130,13 +136,13 @@ def _without_scheme(plain: str) -> str:
     _, at, place = plain.rpartition("@")
     if at:
         return f"{HIDDEN}@{place}"
-    # Where a name of a host or of a file stands, people write a dot or a slash; a password by itself may have neither.
+    # A host's or a file's name has a dot or a slash. A password alone may have neither, so without them all is hidden.
     is_name = plain == "localhost" or re.fullmatch(r"[\w./-]*[./][\w./-]*", plain)
     return plain if not plain or is_name else _mask_place("", plain, known=":" in plain)
 
 
 def _mask_place(scheme: str, plain: str, *, known: bool = True) -> str:
-    """``host:port/path`` without the port if that is none, and without a path that means nothing there."""
+    """Return ``host:port/path`` without a port that is no number, and without a path that has no meaning there."""
     place, slash, path = plain.partition("/")
     if known and _is_place(place):
         means = scheme.startswith(("postgres", "sqlite")) or path.isdecimal() or not path
@@ -160,72 +166,6 @@ def _mask_query(query: str) -> str:
         elif name in _SHOWN_PARAMETERS and equals and "@" not in value:
             shown.append(pair)
         elif not behind_secret:
-            # Otherwise it is a part of the password, which has an & in it.
+            # After a secret this may be the rest of it, behind an &.
             shown.append(f"{name}={HIDDEN}" if equals and name.isidentifier() else HIDDEN)
     return "&".join(shown)
-
-
-# --- replies ---
-
-
-def without_secrets(text: str, username: str, password: str) -> str:
-    """``text`` without what a relay repeats of a login: as it was sent, decoded, or written in another way.
-
-    Found are the password and the response of AUTH PLAIN, in upper or lower case, character by character as it is or
-    percent-encoded (RFC 3986), as an entity or escaped; in hexadecimal; and in base64, from five bytes on also within a
-    longer text. A password of up to three characters is hidden where it stands by itself, because it occurs in every
-    text.
-    """
-    if not password:
-        return text
-    secrets = (f"\0{username}\0{password}", password)
-    written = [pattern for secret in secrets for way in _cases(secret) for pattern in (*_in_base64(way), _in_hex(way))]
-    for pattern in (*written, *map(_spelt, _cases(password))):
-        text = pattern.sub(HIDDEN, text)
-    return text
-
-
-def _cases(secret: str) -> list[str]:
-    """``secret``, and what a relay encodes that has changed its case before."""
-    return list(dict.fromkeys((secret, secret.upper(), secret.lower())))
-
-
-def _spelt(password: str) -> re.Pattern[str]:
-    signs = "".join(_sign(sign) for sign in password)
-    alone = len(password) < _WORD
-    return re.compile(rf"(?<![\w.]){signs}(?!\.?\w)" if alone else signs, re.IGNORECASE)
-
-
-def _sign(sign: str) -> str:
-    """A sign as it is, percent-encoded, as a quoted-printable byte, as an entity, or behind a backslash."""
-    octets = sign.encode("utf-8", "surrogatepass")
-    encoded = "".join(f"[%=]{octet:02x}" for octet in octets)
-    escaped = "".join(rf"\\x{octet:02x}" for octet in octets)
-    code = ord(sign)
-    blank = r"|\+" if sign == " " else ""
-    return rf"(?:\\?{re.escape(sign)}|{encoded}|{escaped}|\\u{code:04x}|&#0*{code};|&#x0*{code:x};{blank})"
-
-
-def _in_hex(secret: str) -> re.Pattern[str]:
-    octets = [f"{octet:02x}" for octet in secret.encode("utf-8", "surrogatepass")]
-    pairs = r"[\s:,-]?(?:0x|\\x)?".join(octets)
-    return re.compile(rf"(?<![0-9a-f]){pairs}(?![0-9a-f])" if len(octets) < _WORD else pairs, re.IGNORECASE)
-
-
-def _in_base64(secret: str) -> list[re.Pattern[str]]:
-    """The base64 of ``secret``, by itself and at each place that it may have in a longer text."""
-    octets = secret.encode("utf-8", "surrogatepass")
-    whole = base64.b64encode(octets).decode().rstrip("=")
-    found = [rf"(?<![A-Za-z0-9+/_-]){_base64_signs(whole)}(?:=|%3d)*(?![A-Za-z0-9+/_-])"]
-    for before in range(3):
-        cut = base64.b64encode(bytes(before) + octets).decode().rstrip("=")
-        # The signs at either end have bits of what stands beside it.
-        first, last = (before * 8 + 5) // 6, (before + len(octets)) * 8 // 6
-        if last - first >= _RUN:
-            found.append(f"{_base64_signs(cut[first:last])}(?:=|%3d)*")
-    return [re.compile(pattern, re.IGNORECASE) for pattern in found]
-
-
-def _base64_signs(text: str) -> str:
-    """``text`` in the alphabets of RFC 4648, sections 4 and 5; percent-encoded, perhaps."""
-    return "".join({"+": r"(?:[+-]|%2b)", "/": r"(?:[/_]|%2f)"}.get(sign, sign) for sign in text)
