@@ -15,8 +15,9 @@ from support.letters import composed
 from support.mails import always, by_claim, kinds, message, the_reply
 
 from mailbatch.domain.outcome import Kind
-from mailbatch.infrastructure.smtp.capabilities import DialogueMode, RelayCapabilities
+from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 from mailbatch.infrastructure.smtp.check import check
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 

@@ -13,7 +13,8 @@ from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw,
 
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.infrastructure.smtp.check import check
-from mailbatch.infrastructure.smtp.relay import RelayError, Security, SmtpRelay
+from mailbatch.infrastructure.smtp.errors import RelayError
+from mailbatch.infrastructure.smtp.relay import Security, SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
 LOGIN = ("ann@example.org", "canary-p\u00e4ssword")

@@ -12,9 +12,9 @@ import pytest
 from support.mails import message
 
 from mailbatch.domain.outcome import Kind, Replied
-from mailbatch.infrastructure.smtp.capabilities import DialogueMode
-from mailbatch.infrastructure.smtp.dialogue import Dialogue
-from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.dialogue import DIALOGUES
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.errors import RelayError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.message import Message
     from mailbatch.domain.outcome import Outcome
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
 
 FEATURES = {"8bitmime": "", "pipelining": "", "chunking": ""}
 LINES = (b".\r\n", b"..\r\n", b"\r\n", b"x\r\n", b".x\r\n", b"RSET\r\n", b"MAIL FROM:<a@b>\r\n", b"y" * 90 + b"\r\n")
@@ -208,7 +209,7 @@ def test_whatever_a_relay_does_no_verdict_is_wrong(protocol, seeds):
             for n in range(chance.randrange(1, 25))
         ]
         relay = Relay(chance)
-        dialogue = Dialogue("relay", FEATURES, protocol, window, held_back=held_back)
+        dialogue = DIALOGUES[protocol]("relay", FEATURES, window, held_back=held_back)
         untouched = converse(chance, dialogue, relay, messages)
         judge(seed, messages, dict(_by_id(dialogue.collect())), {m.claim.reservation_id for m in untouched}, relay)
 

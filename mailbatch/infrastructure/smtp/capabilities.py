@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -23,24 +23,6 @@ MAILS_ON_ONE_CONNECTION = "mails on one connection"
 """How the domain names the limit of that name (``reply_kinds``)."""
 
 logger = logging.getLogger(__name__)
-
-
-class DialogueMode(IntEnum):
-    """The dialogues, from the slowest to the fastest."""
-
-    DATA = 0
-    """One command at a time (RFC 5321)."""
-    PIPELINING = 1
-    """A body and the next mail's MAIL, RCPT and DATA in one write: one round trip a mail (RFC 2920 §3.1)."""
-    BDAT = 2
-    """Whole mails, one behind the other, without waiting for replies (RFC 3030 and RFC 2920)."""
-
-    @classmethod
-    def offered(cls, features: Container[str]) -> DialogueMode:
-        """The fastest that a relay with these extensions (in small letters) understands."""
-        if "pipelining" not in features:
-            return cls.DATA
-        return cls.BDAT if "chunking" in features else cls.PIPELINING
 
 
 _AHEAD = "ahead"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.capabilities import DialogueMode
 from mailbatch.infrastructure.smtp.connection import Connection
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.relay import SmtpRelay

@@ -10,17 +10,13 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from mailbatch.infrastructure.smtp.connection import Connection
-from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.errors import NoSlot
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.application.ports.sending import Slots
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
-
-
-class NoSlot(RelayError):
-    """The relay has as many connections as it may have."""
 
 
 class Waker:

@@ -15,20 +15,16 @@ import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.infrastructure.smtp.errors import HandshakeTimeout, HungUp, RelayError
 from mailbatch.infrastructure.smtp.login import log_in
-from mailbatch.infrastructure.smtp.relay import RelayError, Security
-from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
+from mailbatch.infrastructure.smtp.relay import Security
+from mailbatch.infrastructure.smtp.replies import GREETING, OK, GarbledReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
     from mailbatch.domain.outcome import Reply
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
 
 logger = logging.getLogger(__name__)
-
-GREETING = 220
-OK = 250
-START_BODY = 354
-CLOSING = 421
 
 _CHUNK = 64 * 1024
 _RECORD = 16 * 1024
@@ -40,14 +36,6 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 """How an alert or a handshake begins in TLS (RFC 8446 §5.1)."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE")
 """What OpenSSL makes of a greeting in clear."""
-
-
-class HungUp(RelayError):
-    """The connection has ended, by the relay or on the way."""
-
-
-class Overdue(RelayError):
-    """A phase took longer than it may."""
 
 
 class Connection(smtplib.SMTP):
@@ -261,7 +249,9 @@ class Connection(smtplib.SMTP):
 
     def _or_is_it_tls(self, error: RelayError) -> RelayError:
         """A port that speaks TLS from the start waits for us in silence, or answers in TLS."""
-        might_be = self.relay.port == _TLS_PORT or isinstance(error, Overdue) or self._heard.startswith(_TLS_RECORDS)
+        might_be = (
+            self.relay.port == _TLS_PORT or isinstance(error, HandshakeTimeout) or self._heard.startswith(_TLS_RECORDS)
+        )
         if self.relay.security is Security.TLS or not might_be or self._aborted:
             return error
         return RelayError(f"{error}; if this port speaks TLS from the start, write smtps:// for smtp://")
@@ -385,7 +375,7 @@ class Connection(smtplib.SMTP):
 
     def _late(self) -> RelayError:
         self.close()
-        return Overdue(f"{self._doing} took longer than {self._allowed:g} s")
+        return HandshakeTimeout(f"{self._doing} took longer than {self._allowed:g} s")
 
     def _broken(self, error: Exception) -> RelayError:
         return self._over(f"the connection broke at {self._doing}: {_plain(error)}")

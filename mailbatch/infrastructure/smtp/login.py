@@ -9,7 +9,7 @@ from typing import Protocol
 
 from mailbatch.domain.outcome import Reply
 from mailbatch.domain.redaction.credentials import without_secrets
-from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.errors import RelayError
 
 _AUTHENTICATED = 235
 _CHALLENGE = 334

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Outcome, RelayFault
 from mailbatch.domain.reply_kinds import Concern, concern_of
-from mailbatch.infrastructure.smtp.capabilities import DialogueMode
-from mailbatch.infrastructure.smtp.connect_attempt import ConnectAttempt, NoSlot
-from mailbatch.infrastructure.smtp.connection import HungUp
-from mailbatch.infrastructure.smtp.dialogue import Dialogue, ProtocolViolation
-from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.connect_attempt import ConnectAttempt
+from mailbatch.infrastructure.smtp.dialogue import DIALOGUES
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.errors import HungUp, NoSlot, ProtocolViolation, RelayError
 from mailbatch.infrastructure.smtp.session import Session
 
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
     from mailbatch.infrastructure.smtp.connect_attempt import Waker
     from mailbatch.infrastructure.smtp.connection import Connection
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 logger = logging.getLogger(__name__)
@@ -124,10 +124,9 @@ class PooledConnection:
         if self._held_back:
             # With the last look between a body and its end BDAT takes as many round trips, and more care.
             protocol = min(protocol, DialogueMode.PIPELINING)
-        dialogue = Dialogue(
+        dialogue = DIALOGUES[protocol](
             name,
             features,
-            protocol,
             self.terms.window,
             held_back=self._held_back,
             may_look_ahead=self.terms.capabilities.looks_ahead,
@@ -176,12 +175,8 @@ class PooledConnection:
         ahead = dialogue.ahead_is_doubtful
         untouched = dialogue.lost(error)
         error = dialogue.closing or error
-        if dialogue.unswallowed is not None:
-            self.terms.capabilities.step_down(DialogueMode.BDAT, name, masked(str(dialogue.unswallowed)))
-        elif dialogue.chunk_was_refused and not dialogue.idle_at_loss:
-            self.terms.capabilities.step_down(
-                DialogueMode.BDAT, name, f"after it refused a chunk, {masked(str(error))}"
-            )
+        if dialogue.mode_failure is not None:
+            self.terms.capabilities.step_down(dialogue.protocol, name, masked(dialogue.mode_failure))
         elif not dialogue.idle_at_loss and dialogue.limit is None:
             likely = isinstance(error, ProtocolViolation)
             self.terms.capabilities.suspect(dialogue.protocol, name, masked(str(error)), likely=likely, ahead=ahead)

@@ -5,28 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
-
-from mailbatch.domain.errors import MailbatchError
-
-if TYPE_CHECKING:
-    from mailbatch.domain.outcome import Reply
-
-
-class RelayError(MailbatchError):
-    """The relay could not be used; its text is the reason, in one line.
-
-    ``hopeless`` says that asking again soon is useless or harmful (refused password, untrusted certificate).
-    ``reply`` is what the relay said, if it was a reply that ended the session.
-    """
-
-    def __init__(self, reason: str, *, hopeless: bool = False, reply: Reply | None = None) -> None:
-        super().__init__(reason)
-        self.hopeless = hopeless
-        self.reply = reply
-        # Whether a mail's own dialogue had begun, and so may be the cause.
-        self.in_dialogue = False
 
 
 class Security(StrEnum):

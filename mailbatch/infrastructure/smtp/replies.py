@@ -8,6 +8,11 @@ from typing import NamedTuple
 
 from mailbatch.domain.outcome import Reply
 
+GREETING = 220
+OK = 250
+START_BODY = 354
+CLOSING = 421
+
 MAX_LINE = 8 * 1024
 """Bytes of a reply line. RFC 5321 §4.5.3.1.5 says 512; relays are seen to write more."""
 MAX_REPLY = 32 * 1024
@@ -41,7 +46,7 @@ class RawReply(NamedTuple):
 
     def cooked(self) -> Reply:
         """The reply as people read it: lines joined by one blank, in printable characters, cut to ``MAX_TEXT``."""
-        return Reply(self.code, _printable(b" ".join(line.strip() for line in self.lines)))
+        return Reply(self.code, printable(b" ".join(line.strip() for line in self.lines)))
 
 
 class ReplyReader:
@@ -83,15 +88,15 @@ class ReplyReader:
             raise GarbledReply(f"a reply line has more than {MAX_LINE} bytes")
         return None
 
-    def read_well(self, count: int, last: int) -> Reply | None:
-        """Take ``count`` replies if they are all there, of one line, 250 each and the last one ``last``; answer that.
+    def read_good(self, count: int, last: int) -> bytes | None:
+        """Take ``count`` replies if all are here, of one line, 250 each and the last one ``last``; return its text.
 
-        Otherwise nothing is taken, and ``read`` gives them out one by one.
+        Otherwise nothing is taken, and ``read`` returns them one by one.
         """
-        if self._lines or (found := _well(count, last).match(self._buffer, self._at)) is None:
+        if self._lines or (found := _good(count, last).match(self._buffer, self._at)) is None:
             return None
         self._at = found.end()
-        return Reply(last, _printable(found[1]))
+        return found[1]
 
     def _take(self, line: bytes) -> bool:
         """Add one line to the reply; answer whether it was the last one."""
@@ -110,12 +115,13 @@ class ReplyReader:
 
 
 @lru_cache(64)
-def _well(count: int, last: int) -> re.Pattern[bytes]:
+def _good(count: int, last: int) -> re.Pattern[bytes]:
     # Lines within the bound of RFC 5321 §4.5.3.1.5: longer ones are for the reader that bounds them.
     return re.compile(rb"(?:250 [^\r\n]{0,508}\r\n){%d}%d ([^\r\n]{0,508})\r\n" % (count - 1, last))
 
 
-def _printable(text: bytes) -> str:
+def printable(text: bytes) -> str:
+    """Return the text of a reply in printable characters, cut to ``MAX_TEXT``."""
     read = text.decode("utf-8", "replace").strip()
     return (read if read.isprintable() else _UNPRINTABLE.sub(" ", read).strip())[:MAX_TEXT]
 

@@ -6,22 +6,18 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.dialogue import Dialogue, ProtocolViolation
-from mailbatch.infrastructure.smtp.relay import RelayError
+from mailbatch.infrastructure.smtp.errors import PhaseTimeout, RelayError
 
 if TYPE_CHECKING:
     from mailbatch.domain.message import Message
     from mailbatch.infrastructure.smtp.connection import Connection
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.pooled_connection import PooledConnection
 
 _SLOW = 2.0
 """Seconds of a phase after which a relay counts as slow."""
 _LAST_WORDS = 5.0
 """Seconds for a relay that is about to hang up."""
-
-
-class PhaseTimeout(ProtocolViolation):
-    """The relay took longer than a phase may take."""
 
 
 class Session:

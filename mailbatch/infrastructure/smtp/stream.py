@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.outcome import NotSent, Outcome, RelayFault, Replied, Reply
 from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
-from mailbatch.infrastructure.smtp.connect_attempt import NoSlot, Waker
+from mailbatch.infrastructure.smtp.connect_attempt import Waker
+from mailbatch.infrastructure.smtp.errors import NoSlot, RelayError
 from mailbatch.infrastructure.smtp.pooled_connection import PooledConnection, hang_up, masked
-from mailbatch.infrastructure.smtp.relay import RelayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -185,7 +185,7 @@ def _celery(parts: Parts) -> Finding:
 
 def _smtp(parts: Parts) -> Finding:
     from mailbatch.infrastructure.smtp.check import check
-    from mailbatch.infrastructure.smtp.relay import RelayError
+    from mailbatch.infrastructure.smtp.errors import RelayError
 
     relay = replace(parts.sending.relay, timeout=min(parts.sending.relay.timeout, _SMTP_TIMEOUT))
     try:

@@ -1,0 +1,146 @@
+"""BDAT (RFC 3030) with PIPELINING: whole mails, one behind the other, without waiting for replies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import Reply
+from mailbatch.infrastructure.smtp.dialogue.base import OUT_OF_SEQUENCE, Dialogue, refusal
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.dialogue.transaction import END
+from mailbatch.infrastructure.smtp.errors import ChunkReadAsCommands, ProtocolViolation, RelayError
+from mailbatch.infrastructure.smtp.replies import OK, printable
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mailbatch.domain.message import Message
+    from mailbatch.infrastructure.smtp.dialogue.transaction import Transaction
+    from mailbatch.infrastructure.smtp.replies import RawReply
+
+_POSITIVE = (2, 3)
+"""The first digits of a reply that is no refusal."""
+
+
+class BdatDialogue(Dialogue):
+    """Up to ``window`` mails in flight.
+
+    A relay must read a chunk that it refuses (RFC 3030 §2). One that reads it as commands instead answers each line of
+    it, and so these replies come before those to what was sent behind the chunk. When that shows, nothing more is sent;
+    the relay is only listened to until it hangs up. See ADR 11.
+    """
+
+    protocol = DialogueMode.BDAT
+    # A failed transaction may stay open (RFC 3030 §3), and how the mails in flight end is not known yet. With RSET the
+    # next mail can never be added to what is left of the last one.
+    _resets_behind_others = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._chunk_refused = False
+        """Whether the last reply refused a chunk: nothing shows yet that the relay read it."""
+        self._read_as_commands: ChunkReadAsCommands | None = None
+        """Set when it shows that the relay reads refused chunks as commands."""
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the relay is only listened to, until it hangs up."""
+        return self._read_as_commands is not None or super().is_ending
+
+    def lost(self, error: RelayError) -> list[Message]:
+        """Decide the mails in flight, and whether the relay reads chunks as commands."""
+        untouched = super().lost(error)
+        if self._read_as_commands is not None:
+            self.mode_failure = str(self._read_as_commands)
+        elif self._chunk_refused and not self.idle_at_loss:
+            self.mode_failure = f"after it refused a chunk, {self.closing or error}"
+        return untouched
+
+    # --- hooks ---------------------------------------------------------------------------------------------------
+
+    def _queue_mail(self, one: Transaction) -> None:
+        data = one.message.data
+        one.commands.append(b"BDAT %d LAST\r\n" % len(data))
+        self.out.queue(b"".join(one.commands))
+        self.out.queue(data)
+        one.expected, one.earliest_reply, one.end = len(one.commands), one.start + 1, self.out.queued
+
+    def _take_good(self, one: Transaction) -> bool:
+        if one.refused or not self._takes_groups or self.out.handed < (one.end or 0):
+            return False
+        if (text := self._replies.read_good(one.expected - one.received, OK)) is None:
+            return False
+        self.ahead_is_taken |= one.is_ahead
+        self.progress += 1
+        self._accept(one, Reply(OK, printable(text)))
+        self._chunk_refused = False
+        return True
+
+    def _trust(self) -> None:
+        self._depth = self._window
+        self.batch = (self._window + 7) // 8
+
+    def _hears_out(self) -> bool:
+        return len(self._flight) > 1 or self._flight[0].received != self._flight[0].expected
+
+    def _content_answered(self, one: Transaction, reply: RawReply) -> None:
+        if reply.code == OK and not one.all_refused:
+            self._accept(one, reply.cooked())
+            self._chunk_refused = False
+            return
+        self._needs_reset = True
+        if reply.code != OK:
+            self._chunk_refused = True
+        if not one.all_refused:
+            self._chunk_not_taken(one, reply)
+        elif reply.code == OK and one.sender_refused:
+            one.refused.clear()  # nobody can know for whom it took it
+            raise ProtocolViolation(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
+        else:
+            self._finish(one)
+
+    def _chunk_not_taken(self, one: Transaction, reply: RawReply) -> None:
+        verdict = refusal(END, reply)
+        if self._is_out_of_sequence(reply, OUT_OF_SEQUENCE):
+            self._refuse_out_of_sequence(one, verdict)
+        self._finish(one, verdict)
+
+    def _reset_answered(self, one: Transaction, reply: RawReply) -> None:
+        if reply.code == OK:
+            self._chunk_refused = False
+        elif self._chunk_refused and self.closing is None and not self._is_early_reset(one, reply):
+            self._listen_only(reply)
+            return
+        super()._reset_answered(one, reply)
+
+    def _learns_early_codes(self) -> bool:
+        # Behind a refused chunk this may be the reply to a line of it.
+        return not self._chunk_refused
+
+    # --- a chunk that was read as commands -----------------------------------------------------------------------
+
+    def _listen_only(self, reply: RawReply) -> None:
+        """Send nothing more: ``reply`` is one to a line of the chunk.
+
+        What the relay still says shows whether it took a mail behind the chunk.
+        """
+        self._read_as_commands = ChunkReadAsCommands(
+            f"the relay refused a chunk and read it as commands: {reply.cooked()}"
+        )
+        self._may_begin = self._takes_groups = False
+        self.out.clear()
+
+    def _take(self, reply: RawReply) -> None:
+        if self._read_as_commands is None:
+            super()._take(reply)
+        elif reply.code // 100 in _POSITIVE:
+            raise self._read_as_commands
+
+    def _may_answer(self) -> bool:
+        return self._read_as_commands is not None or super()._may_answer()
+
+    def _unexpected(self, text: str) -> RelayError:
+        if self._chunk_refused and not self._flight:
+            self._read_as_commands = ChunkReadAsCommands(f"the relay refused a chunk and read it as commands{text}")
+            return self._read_as_commands
+        return super()._unexpected(text)

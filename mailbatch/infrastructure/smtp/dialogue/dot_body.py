@@ -1,0 +1,81 @@
+"""What DATA has in common in both modes: the relay asks for the body by 354, and a line of one dot ends it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import Reply
+from mailbatch.infrastructure.smtp.dialogue.base import OUT_OF_SEQUENCE, Dialogue, refusal
+from mailbatch.infrastructure.smtp.dialogue.transaction import END
+from mailbatch.infrastructure.smtp.envelope import stuffed
+from mailbatch.infrastructure.smtp.replies import OK, START_BODY, printable
+
+if TYPE_CHECKING:
+    from mailbatch.domain.message import Message
+    from mailbatch.infrastructure.smtp.dialogue.transaction import Transaction
+    from mailbatch.infrastructure.smtp.replies import RawReply
+
+
+DATA = b"DATA\r\n"
+
+
+class DotBodyDialogue(Dialogue):
+    """A dialogue that sends bodies by DATA (RFC 5321 §4.1.1.4)."""
+
+    @property
+    def held(self) -> Message | None:
+        """The mail whose body was sent except for its end, if that is held back now."""
+        if not self._held_back or not self._flight or self.out.pending:
+            return None
+        one = self._flight[0]
+        return one.message if one.body_queued and one.end is None else None
+
+    def release(self) -> None:
+        """Queue the end of the body that was held back; from then on the relay may take the mail."""
+        self._queue_end(self._flight[0])
+
+    def _take_good_end(self, one: Transaction) -> bool:
+        """Take the reply to the end of the body, if it is here and good."""
+        if one.end is None or one.refused or not self._takes_groups or self.out.handed < one.end:
+            return False
+        if (text := self._replies.read_good(1, OK)) is None:
+            return False
+        self.progress += 1
+        self._accept(one, Reply(OK, printable(text)))
+        return True
+
+    def _content_answered(self, one: Transaction, reply: RawReply) -> None:
+        if one.received > len(one.commands):
+            self._end_answered(one, reply)
+        else:
+            self._data_answered(one, reply)
+
+    def _data_answered(self, one: Transaction, reply: RawReply) -> None:
+        if reply.code == START_BODY:
+            # RFC 2920 §3.1: the relay may take DATA though each recipient was refused. Then the body is empty.
+            self._queue_body(one, b"" if one.all_refused else stuffed(one.message.data))
+            return
+        verdict = refusal("DATA", reply)
+        self._needs_reset = True
+        if not one.all_refused and self._is_out_of_sequence(reply, OUT_OF_SEQUENCE):
+            self._refuse_out_of_sequence(one, verdict)
+        self._finish(one, verdict)
+
+    def _end_answered(self, one: Transaction, reply: RawReply) -> None:
+        if one.all_refused:
+            self._finish(one)
+        elif reply.code == OK:
+            self._accept(one, reply.cooked())
+        else:
+            self._finish(one, refusal(END, reply))
+
+    def _queue_body(self, one: Transaction, data: bytes) -> None:
+        self.out.queue(data)
+        one.body_queued = True
+        if not self._held_back or one.all_refused:
+            self._queue_end(one)
+
+    def _queue_end(self, one: Transaction) -> None:
+        self.out.queue(b".\r\n")
+        one.expected += 1
+        one.earliest_reply = one.end = self.out.queued

@@ -1,0 +1,41 @@
+"""PIPELINING (RFC 2920): the commands of a mail in one write, and those of the next mail behind a body."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.infrastructure.smtp.dialogue.dot_body import DATA, DotBodyDialogue
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.envelope import stuffed
+from mailbatch.infrastructure.smtp.replies import START_BODY
+
+if TYPE_CHECKING:
+    from mailbatch.infrastructure.smtp.dialogue.transaction import Transaction
+
+
+class PipeliningDialogue(DotBodyDialogue):
+    """Two mails in flight: the body of one, and the commands of the next."""
+
+    protocol = DialogueMode.PIPELINING
+
+    def _queue_mail(self, one: Transaction) -> None:
+        one.commands.append(DATA)
+        self.out.queue(b"".join(one.commands))
+        one.expected, one.earliest_reply = len(one.commands), one.start + 1
+
+    def _take_good(self, one: Transaction) -> bool:
+        if one.end is not None:
+            return self._take_good_end(one)
+        count = one.expected - one.received
+        if not count or one.refused or not self._takes_groups or self.out.handed <= one.start:
+            return False
+        if self._replies.read_good(count, START_BODY) is None:
+            return False
+        one.received, one.mail_answered = one.expected, True
+        self.ahead_is_taken |= one.is_ahead
+        self.progress += 1
+        self._queue_body(one, stuffed(one.message.data))
+        return True
+
+    def _trust(self) -> None:
+        self.looks_ahead = self._window > 1
