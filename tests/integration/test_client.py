@@ -179,7 +179,8 @@ def test_a_refusal_leaves_the_callers_transaction_as_it_was(engine):
     ],
 )
 def test_what_is_wrong_is_called_as_the_argument_is_called(sqlite_url, given, said):
-    with sa.create_engine(sqlite_url).connect() as connection, pytest.raises(InvalidReservation) as caught:
+    engine = sa.create_engine(sqlite_url, poolclass=sa.NullPool)
+    with engine.connect() as connection, pytest.raises(InvalidReservation) as caught:
         reserve(connection, **{**LETTER, **given})
     assert [problem.startswith(said) for problem in caught.value.problems] == [True], caught.value.problems
 

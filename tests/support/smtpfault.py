@@ -59,6 +59,7 @@ def say(*lines: str) -> Action:
         for line in lines:
             session.say(line)
         if lines[-1].startswith("421"):
+            session.part()
             raise HungUp
 
     return action
@@ -259,6 +260,16 @@ class Session:
             return self.sock.recv(65536)
         except OSError:
             return b""
+
+    def part(self) -> None:
+        """Send no more, and read until the client goes.
+
+        To close with unread bytes would reset the connection, and what the kernel has not sent yet would be lost.
+        """
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
+        self.sock.settimeout(10)
+        while self.read():
+            pass
 
     def read_until(self, end: bytes) -> bytes:
         looked_at = 0
