@@ -34,7 +34,7 @@ def _configured() -> BatchApp:
             "mailbatch.batch.worker:BeatGuard",
             "mailbatch.batch.stop.worker:StopBoard",
             "mailbatch.batch.heartbeat:WorkerHeartbeat",
-            "mailbatch.batch.watchman:WorkerWatch",
+            "mailbatch.batch.monitor:MonitorStep",
         }
     )
     return celery

@@ -1,4 +1,4 @@
-"""Deliver run reports beside the batch: in a thread of the process that ran it, which ends when nothing is left."""
+"""Delivers run reports in a thread of the process that ran the batch; the thread ends when nothing is left."""
 
 from __future__ import annotations
 
@@ -16,43 +16,44 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE = 330.0
-"""Seconds that the thread waits for the next try; what is due later waits for the next run, in whatever process."""
+"""Seconds for which the thread waits for the next try. What is due later waits for the next run, in any process."""
 
 
 class OutboxWorker:
-    """At most one thread that delivers what is in the outbox. What a crash leaves there goes after the next run."""
+    """At most one thread, which delivers what is in the outbox. What a crash leaves there goes after the next run."""
 
     def __init__(self, deliver: DeliverReports) -> None:
         self._deliver = deliver
         self._guard = threading.Lock()
-        self._called = threading.Event()
+        self._woken = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def call(self) -> None:
-        """Say that there may be something to deliver; returns at once."""
+    def wake(self) -> None:
+        """Deliver what is in the outbox; returns at once."""
         with self._guard:
-            self._called.set()
+            self._woken.set()
             if self._thread is None:
-                # A daemon: the end of a worker does not wait for somebody else's server.
-                self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
+                # A daemon thread: the end of a worker does not wait for somebody else's server.
+                self._thread = threading.Thread(target=self._work, name="outbox-worker", daemon=True)
                 self._thread.start()
 
     def wait(self, seconds: float) -> None:
-        """Give what is on its way some time to arrive, before the process ends."""
+        """Wait for the deliveries in progress, at most ``seconds``, before the process ends."""
         if (thread := self._thread) is not None:
             thread.join(seconds)
 
     def _work(self) -> None:
         while True:
-            self._called.clear()
-            again = self._round()
+            self._woken.clear()
+            wait = self._deliver_due()
             with self._guard:
-                if not self._called.is_set() and (again is None or again > PATIENCE):
+                if not self._woken.is_set() and (wait is None or wait > PATIENCE):
                     self._thread = None
                     return
-            self._called.wait(again)
+            self._woken.wait(wait)
 
-    def _round(self) -> float | None:
+    def _deliver_due(self) -> float | None:
+        """Return the seconds until the next try; None if there is none, or the database is unavailable."""
         try:
             return self._deliver()
         except StoreError as error:
@@ -60,13 +61,13 @@ class OutboxWorker:
             return None
 
 
-_couriers: WeakKeyDictionary[Parts, OutboxWorker] = WeakKeyDictionary()
+_workers: WeakKeyDictionary[Parts, OutboxWorker] = WeakKeyDictionary()
 
 
 def deliver_soon(parts: Parts) -> OutboxWorker | None:
-    """Deliver what waits in the outbox, beside whatever comes next; None if nobody wants reports."""
+    """Start delivering what is in the outbox, and return the worker that does; None if there is no channel."""
     if not parts.notifying.channels:
         return None
-    courier = _couriers.setdefault(parts, OutboxWorker(DeliverReports(parts.stores.outbox, parts.notifying.channels)))
-    courier.call()
-    return courier
+    worker = _workers.setdefault(parts, OutboxWorker(DeliverReports(parts.stores.outbox, parts.notifying.channels)))
+    worker.wake()
+    return worker

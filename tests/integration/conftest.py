@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker answers commands of this process: where a test here starts one, its commands are processes too."""
-    monkeypatch.setattr("mailbatch.batch.calling.ANSWER", 0.1)
-    monkeypatch.setattr("mailbatch.batch.calling.SIGN_OF_LIFE", 0.1)
+    monkeypatch.setattr("mailbatch.batch.worker_inspection.REPLY_TIMEOUT", 0.1)
+    monkeypatch.setattr("mailbatch.batch.worker_inspection.EVENT_TIMEOUT", 0.1)
 
 
 @pytest.fixture

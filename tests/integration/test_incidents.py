@@ -16,7 +16,7 @@ from support.sink import Sink
 from support.waiting import wait_until
 
 from mailbatch.application.notifying.incidents import TellIncidents
-from mailbatch.batch.watchman import Teller, Watchman, look_once
+from mailbatch.batch.monitor import IncidentNotifier, JobMonitor, check_once
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.domain.finding import Finding, Level
@@ -25,7 +25,7 @@ from mailbatch.infrastructure.db.incidents import FIRM, SAME, SqlIncidents
 from mailbatch.infrastructure.db.tables import incidents
 from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.notify.webhook import Webhook
-from mailbatch.interfaces.http.serving import watchman_of
+from mailbatch.interfaces.http.serving import monitor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,10 +165,10 @@ def waits_in_vain(url: str) -> None:
 def test_serve_tells_that_nothing_runs_though_worker_and_beat_are_dead(settings, receiver, sqlite_url):
     waits_in_vain(sqlite_url)
     parts = Parts(Settings(**settings))
-    watchman = watchman_of(parts, every=0.05)
-    watchman.begin()
+    monitor = monitor_of(parts, every=0.05)
+    monitor.start()
     wait_until(lambda: receiver.seen, 20, "serve tells it")
-    watchman.end()
+    monitor.stop()
     text = json.loads(receiver.seen[0][1])["text"]
     assert text.startswith("mail has been due for 36")
     assert "no run of send-all has ever begun\nis a beat running" in text
@@ -180,9 +180,9 @@ def test_worker_and_beat_tell_it_and_nobody_tells_it_again(settings, receiver, s
         monkeypatch.setenv(f"MAILBATCH_{name.upper()}", value)
     waits_in_vain(sqlite_url)
     for _ in range(2):  # a worker, and a beat that stands alone
-        teller = Teller()
-        Watchman(look_once, tell=teller).look()
-        teller.wait(60)
+        notifier = IncidentNotifier()
+        JobMonitor(check_once, notify=notifier).check()
+        notifier.wait(60)
     assert [headers["webhook-id"][:15] for headers, _ in receiver.seen] == ["incident_no_run"]
 
 
@@ -206,10 +206,10 @@ def test_a_receiver_that_hangs_holds_up_no_look(settings, receiver, sqlite_url, 
     waits_in_vain(sqlite_url)
     receiver.answers = ["hang"]
     looks = []
-    watchman = Watchman(lambda: looks.append(1) or look_once(), tell=Teller())
-    watchman.look()
+    monitor = JobMonitor(lambda: looks.append(1) or check_once(), notify=IncidentNotifier())
+    monitor.check()
     wait_until(lambda: receiver.seen, 20, "the receiver hangs")
-    watchman.look()
+    monitor.check()
     assert len(looks) == 2
     receiver.holding.set()
 
@@ -218,8 +218,8 @@ def test_where_nobody_wants_to_be_told_no_incident_is_kept(sqlite_url, redis_url
     monkeypatch.setenv("MAILBATCH_DATABASE_URL", sqlite_url)
     monkeypatch.setenv("MAILBATCH_REDIS_URL", redis_url)
     waits_in_vain(sqlite_url)
-    teller = Teller()
-    Watchman(look_once, tell=teller).look()
-    teller.wait(60)
+    notifier = IncidentNotifier()
+    JobMonitor(check_once, notify=notifier).check()
+    notifier.wait(60)
     with database(sqlite_url) as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(incidents)) == 0

@@ -250,15 +250,15 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_run(sqlite_url, redis_url, s
     with parts_of(sqlite_url, smtp_sink.url, redis_url, webhook_url=receiver.url) as parts:
         report = send_all(parts)()
         began = time.monotonic()
-        courier = deliver_soon(parts)
+        worker = deliver_soon(parts)
         assert time.monotonic() - began < 5
         wait_until(lambda: receiver.seen, 10, "the first try")
         reserve(sqlite_url, 5, start=5)
         assert send_all(parts)().counts.sent == 5
         receiver.holding.set()
-        assert courier is not None
+        assert worker is not None
         wait_until(lambda: len(receiver.seen) >= 2, 20, "both reports")
-        courier.wait(10)
+        worker.wait(10)
     assert f"run_{report.run_id}" in receiver.ids
 
 
@@ -267,9 +267,9 @@ def test_the_report_reaches_operators_by_mail_too(sqlite_url, redis_url, tmp_pat
     with Sink(tmp_path / "storing", store=True) as sink:
         with parts_of(sqlite_url, sink.url, redis_url, report_to="on-call@example.org") as parts:
             send_all(parts)()
-            courier = deliver_soon(parts)
-            assert courier is not None
-            courier.wait(20)
+            worker = deliver_soon(parts)
+            assert worker is not None
+            worker.wait(20)
         [mail] = [mail for mail in sink.accepted() if "on-call@example.org" in mail.recipients]
         raw = sink.raw(mail)
     assert b"[mailbatch] send-all completed: 2 sent" in raw

@@ -22,7 +22,7 @@ from mailbatch.domain.schedule import Cron, Every
 from mailbatch.infrastructure.cron import following
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.runs import DIED
-from mailbatch.infrastructure.db.schedule import Timetable
+from mailbatch.infrastructure.db.schedule import SqlSchedule
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
 from mailbatch.infrastructure.db.types import now
 
@@ -87,7 +87,7 @@ def settle(beat: Beat) -> None:
 
 
 def shift(engine: Engine, *, next_tick: float | None = None, last_tick: float | None = None) -> None:
-    """Set the times of the slot, in seconds from now."""
+    """Set the times of the entry, in seconds from now."""
     values = {"next_tick_at": next_tick, "last_tick_at": last_tick}
     with engine.begin() as connection:
         connection.execute(
@@ -157,10 +157,10 @@ def test_ten_beats_at_once_give_one_tick(beat, engine):
 def test_of_ten_that_have_read_the_same_tick_one_takes_it(beat, engine):
     settle(beat())
     shift(engine, next_tick=-0.01)
-    timetable = Timetable(engine)
-    time, slots = timetable.look()
+    schedule = SqlSchedule(engine)
+    time, states = schedule.read()
     with ThreadPoolExecutor(10) as pool:
-        taken = list(pool.map(lambda n: timetable.take(slots[JOB], time + timedelta(seconds=300 + n)), range(10)))
+        taken = list(pool.map(lambda n: schedule.take(states[JOB], time + timedelta(seconds=300 + n)), range(10)))
     assert sorted(taken) == [False] * 9 + [True]
 
 
@@ -217,29 +217,29 @@ def test_a_pause_outlives_the_beat_and_a_resume_fires_what_is_overdue(beat, engi
     assert restarted.sent == [JOB]
 
 
-def test_a_pause_that_comes_between_look_and_take_holds(beat, engine):
+def test_a_pause_that_comes_between_reading_and_taking_holds(beat, engine):
     settle(beat())
-    timetable = Timetable(engine)
-    time, slots = timetable.look()
+    schedule = SqlSchedule(engine)
+    time, states = schedule.read()
     pause(engine, Pause.TICKS)
-    assert not timetable.take(slots[JOB], time + timedelta(seconds=300))
+    assert not schedule.take(states[JOB], time + timedelta(seconds=300))
     pause(engine, Pause.NONE)
-    assert timetable.take(slots[JOB], time + timedelta(seconds=300))
+    assert schedule.take(states[JOB], time + timedelta(seconds=300))
 
 
 @pytest.mark.parametrize("state", [Pause.TICKS, Pause.ALL])
 def test_a_beat_that_has_not_seen_the_pause_takes_no_tick(beat, engine, state, monkeypatch):
-    """The look is switched off: it shows every slot as it was before the pause. The taking holds alone."""
+    """The scheduler does not see the pause when it reads; taking the tick must notice it alone."""
     settle(beat())
     shift(engine, last_tick=-400, next_tick=-100)
     pause(engine, state)
-    look = Timetable.look
+    read = SqlSchedule.read
 
-    def before_the_pause(timetable):
-        time, slots = look(timetable)
-        return time, {name: replace(slot, paused=Pause.NONE) for name, slot in slots.items()}
+    def before_the_pause(schedule):
+        time, states = read(schedule)
+        return time, {name: replace(state, paused=Pause.NONE) for name, state in states.items()}
 
-    monkeypatch.setattr(Timetable, "look", before_the_pause)
+    monkeypatch.setattr(SqlSchedule, "read", before_the_pause)
     blind = beat(at_start=False)
     for _ in range(3):
         blind.tick()
@@ -251,11 +251,11 @@ def test_a_beat_that_has_not_seen_the_pause_takes_no_tick(beat, engine, state, m
 
 @pytest.mark.parametrize("state", [Pause.TICKS, Pause.ALL])
 def test_a_beat_that_sees_the_pause_takes_no_tick(beat, engine, state, monkeypatch):
-    """The taking is switched off: it would give any tick. The look holds alone."""
+    """Taking would give any tick; the scheduler must see the pause when it reads."""
     settle(beat())
     shift(engine, last_tick=-400, next_tick=-100)
     pause(engine, state)
-    monkeypatch.setattr(Timetable, "take", Timetable.move)
+    monkeypatch.setattr(SqlSchedule, "take", SqlSchedule.plan)
     seeing = beat()
     for _ in range(3):
         seeing.tick()
@@ -263,7 +263,7 @@ def test_a_beat_that_sees_the_pause_takes_no_tick(beat, engine, state, monkeypat
     assert seconds_to_next(engine) < 0
 
 
-def test_a_slot_that_a_pause_has_made_is_no_obstacle(beat, engine):
+def test_an_entry_whose_row_a_pause_has_made_gets_its_ticks(beat, engine):
     with engine.begin() as connection:
         connection.execute(sa.insert(batch_schedule).values(name=JOB, paused="none"))
     only = beat()
@@ -298,7 +298,7 @@ def of_cron(beat, when: Cron | None = None, **given) -> Beat:
 
 
 def plan(engine: Engine, *, last: float | None, planned: float | None) -> None:
-    """A slot that beats before have left, in hours from now; planned for the line's own time if for none."""
+    """The row that an earlier beat left, in hours from now; by default planned for the cron line's own time."""
     given = {
         "last_tick_at": None if last is None else now(last * 3600),
         "next_tick_at": following(a_time_long_ago(), datetime.now(UTC)) if planned is None else now(planned * 3600),
@@ -509,7 +509,7 @@ def test_a_broken_entry_costs_the_others_nothing(beat, engine, caplog):
     only = beat()
     entry = only.Entry(app=only.app, name="broken", task="broken", schedule=Broken(Every(1)))
     only.schedule = {"broken": entry, **only.schedule}
-    only._started.clear()
+    only._start_ticks._started.clear()
     wait_until(lambda: only.tick() and only.sent, 5, "a tick")
     assert "the schedule entry broken is broken" in caplog.text
 
@@ -518,8 +518,8 @@ def test_a_broken_entry_costs_the_others_nothing(beat, engine, caplog):
 
 
 def second_look(only: Beat) -> None:
-    recheck = only._rechecks[JOB]
-    wait_until(lambda: only.tick() and JOB not in only._rechecks, 5, "the second look")
+    recheck = only._start_ticks._rechecks[JOB]
+    wait_until(lambda: only.tick() and JOB not in only._start_ticks._rechecks, 5, "the second look")
     assert recheck
     settle(only)
 

@@ -17,8 +17,8 @@ from support.pages import Browser
 from support.relay import Relay
 from support.waiting import wait_until
 
+from mailbatch.batch.monitor import check_once
 from mailbatch.batch.send_all import send_all
-from mailbatch.batch.watchman import look_once
 from mailbatch.bootstrap import Parts, operating
 from mailbatch.config import Settings
 from mailbatch.domain.finding import ALL_IS_WELL, Finding
@@ -74,7 +74,7 @@ def running(mails: int = MAILS) -> Iterator[None]:
 def silent() -> Finding:
     """The finding, once the watch has it."""
     return wait_until(
-        lambda: next((f for f in look_once() if f.name == "no_progress"), None), 30, "the watch finds the silence"
+        lambda: next((f for f in check_once() if f.name == "no_progress"), None), 30, "the watch finds the silence"
     )
 
 
@@ -113,7 +113,7 @@ def test_every_screen_says_that_nobody_is_answered(
             _look_everywhere(say, api, sqlite_url)
         finally:
             mend()
-    assert "no_progress" not in [found.name for found in look_once()]
+    assert "no_progress" not in [found.name for found in check_once()]
     assert ALL_IS_WELL in say("status")[1] or runs(sqlite_url)[0].outcome == "failed"
 
 
@@ -216,8 +216,8 @@ def test_a_relay_that_takes_no_connection_is_never_green(
         # First nobody is answered, then the run gives up and the relay is left alone: there is no gap between.
         silent()
         while not ended(sqlite_url):
-            assert look_once()
-    [found] = look_once()
+            assert check_once()
+    [found] = check_once()
     assert found.name == "relay_away"
     told = say("status")[1]
     assert ALL_IS_WELL not in told
@@ -236,6 +236,6 @@ def test_what_an_application_cancels_meanwhile_is_no_answer(place: tuple[Any, Ap
             silent()
             (own,) = api.reserve(scheduled_at="2099-01-01T00:00:00Z")
             assert say("cancel", own)[0] == 0
-            assert "no_progress" in [found.name for found in look_once()]
+            assert "no_progress" in [found.name for found in check_once()]
         finally:
             relay.thaw()

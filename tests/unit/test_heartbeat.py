@@ -10,7 +10,7 @@ from celery import bootsteps
 from click.testing import CliRunner
 from support.fake_stores import FakeClock
 
-from mailbatch.batch.heartbeat import STUCK, Pulse
+from mailbatch.batch.heartbeat import STUCK, LivenessProbe
 from mailbatch.infrastructure.system.heartbeat import Heartbeat
 from mailbatch.interfaces.cli.main import cli
 
@@ -27,13 +27,13 @@ def worker(*, connected: bool = True, state: int = bootsteps.RUN) -> SimpleNames
 )
 def test_a_loop_that_does_not_turn_is_stuck_unless_it_has_a_reason(of, alive):
     clock = FakeClock()
-    pulse = Pulse(clock.monotonic)
+    probe = LivenessProbe(clock.monotonic)
     clock.sleep(STUCK - 1)
-    assert pulse.alive(of)
+    assert probe.is_alive(of)
     clock.sleep(2)
-    assert pulse.alive(of) is alive
-    pulse.turn()
-    assert pulse.alive(of)
+    assert probe.is_alive(of) is alive
+    probe.loop_turned()
+    assert probe.is_alive(of)
 
 
 def test_a_sign_that_cannot_be_given_is_told_once(tmp_path, caplog):

@@ -178,7 +178,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def rehearsing(engine: Engine) -> Iterator[Connection]:
+def rolled_back(engine: Engine) -> Iterator[Connection]:
     """A transaction that may write, and is rolled back at the end. Raises ``StoreError``."""
     with _translated(engine), engine.connect() as connection, connection.begin() as transaction:
         yield connection

@@ -1,4 +1,4 @@
-"""The rows by which any number of beats agree on ticks. Due is what the database's clock says is due."""
+"""The rows of ``batch_schedule``, by which several beats agree on ticks; the database's clock decides what is due."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
+class EntryState:
     """The state of one entry of the schedule, as it was read."""
 
     name: str
@@ -32,56 +32,58 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Timetable:
-    """The slots of the schedule. Every change is a compare-and-set: it holds only on the slot as it was read.
+class SqlSchedule:
+    """The states of the schedule's entries. Every change is a compare-and-set on the state as it was read.
 
     Each method may raise ``StoreError``.
     """
 
     engine: Engine
 
-    def look(self) -> tuple[datetime, Mapping[str, Slot]]:
-        """The database's time, and every slot by its name."""
+    def read(self) -> tuple[datetime, Mapping[str, EntryState]]:
+        """Return the database's time, and every state by its entry's name."""
         table = batch_schedule.c
         columns = (table.name, table.paused, table.last_tick_at, table.next_tick_at)
         with reading(self.engine) as connection:
             time = connection.execute(sa.select(now())).scalar_one()
             rows = connection.execute(sa.select(*columns)).all()
-        return time, {row.name: Slot(row.name, Pause(row.paused), row.last_tick_at, row.next_tick_at) for row in rows}
+        return time, {
+            row.name: EntryState(row.name, Pause(row.paused), row.last_tick_at, row.next_tick_at) for row in rows
+        }
 
     def add(self, name: str, next_tick_at: datetime) -> None:
-        """Make the slot ``name`` unless it is there."""
+        """Add the entry ``name`` unless it is there."""
         insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
         statement = insert(batch_schedule).values(name=name, next_tick_at=next_tick_at).on_conflict_do_nothing()
         with writing(self.engine) as connection:
             connection.execute(statement)
 
-    def take(self, slot: Slot, next_tick_at: datetime) -> bool:
-        """Take the tick of ``slot``, which is due; no, if another beat has it, or if it was paused meanwhile."""
+    def take(self, state: EntryState, next_tick_at: datetime) -> bool:
+        """Take the tick, which is due. Returns False if another beat has it, or if the entry was paused meanwhile."""
         table = batch_schedule.c
         statement = (
-            self._update(slot)
+            self._update(state)
             .where(table.paused == Pause.NONE.value)
             .values(last_tick_at=now(), next_tick_at=next_tick_at)
         )
         return self._changed(statement)
 
-    def move(self, slot: Slot, next_tick_at: datetime) -> bool:
-        """Have the next tick of ``slot`` at another time; no, if the slot has changed meanwhile."""
-        return self._changed(self._update(slot).values(next_tick_at=next_tick_at))
+    def plan(self, state: EntryState, next_tick_at: datetime) -> bool:
+        """Plan the next tick for another time. Returns False if the state has changed meanwhile."""
+        return self._changed(self._update(state).values(next_tick_at=next_tick_at))
 
-    def give_back(self, slot: Slot, taken_until: datetime, next_tick_at: datetime) -> bool:
-        """Undo ``take(slot, taken_until)``, for the tick could not be sent; try again at ``next_tick_at``."""
+    def give_back(self, state: EntryState, taken_until: datetime, next_tick_at: datetime) -> bool:
+        """Undo ``take(state, taken_until)``, because the tick could not be sent; try again at ``next_tick_at``."""
         table = batch_schedule.c
         statement = (
             sa.update(batch_schedule)
-            .where(table.name == slot.name, table.next_tick_at == taken_until)
-            .values(last_tick_at=slot.last_tick_at, next_tick_at=next_tick_at)
+            .where(table.name == state.name, table.next_tick_at == taken_until)
+            .values(last_tick_at=state.last_tick_at, next_tick_at=next_tick_at)
         )
         return self._changed(statement)
 
     def alive_since(self, job: str, tick: datetime, start: datetime) -> bool:
-        """Whether a run of ``job`` ended since ``tick``, or showed a sign of life since ``start``."""
+        """Return whether a run of ``job`` ended since ``tick``, or wrote a heartbeat since ``start``."""
         run = batch_runs.c
         statement = sa.select(
             sa.exists().where(
@@ -92,7 +94,7 @@ class Timetable:
             return bool(connection.execute(statement).scalar_one())
 
     def was_cut_off(self, job: str) -> bool:
-        """Whether the newest run of ``job`` was begun by a tick, and its worker stopped or died in the middle of it."""
+        """Return whether a tick began the newest run of ``job``, and its worker stopped or died during that run."""
         run = batch_runs.c
         newest = (
             sa.select(run.trigger, run.outcome, run.error)
@@ -106,10 +108,10 @@ class Timetable:
             return False
         return row.outcome in {None, RunOutcome.SHUTDOWN, RunOutcome.LOCK_LOST} or row.error == DIED
 
-    def _update(self, slot: Slot) -> sa.Update:
+    def _update(self, state: EntryState) -> sa.Update:
         table = batch_schedule.c
         return sa.update(batch_schedule).where(
-            table.name == slot.name, table.next_tick_at.is_not_distinct_from(slot.next_tick_at)
+            table.name == state.name, table.next_tick_at.is_not_distinct_from(state.next_tick_at)
         )
 
     def _changed(self, statement: sa.Update) -> bool:

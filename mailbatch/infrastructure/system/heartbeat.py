@@ -24,7 +24,7 @@ class Heartbeat:
     _failing: bool = False
 
     @property
-    def wanted(self) -> bool:
+    def enabled(self) -> bool:
         """Whether anybody looks."""
         return self.file is not None or bool(self.notify)
 

@@ -104,14 +104,14 @@ def _settings(parts: Parts) -> Finding:
 def _database(parts: Parts) -> Finding:
     from mailbatch.infrastructure.db.engine import place
     from mailbatch.infrastructure.db.migrate import ensure_whole
-    from mailbatch.infrastructure.db.rehearsal import rehearse
+    from mailbatch.infrastructure.db.preflight import check_tables
     from mailbatch.infrastructure.db.revision import HEAD
 
     ensure_whole(parts.engine)
     between = _between(parts)
     if between is not None and not between.ok:
         return between
-    rehearse(parts.engine)
+    check_tables(parts.engine)
     found = f"{place(parts.engine)}, tables at revision {HEAD}, takes what a run writes"
     return Finding("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
 
@@ -138,11 +138,11 @@ def _redis(parts: Parts) -> Finding:
 
     from mailbatch.infrastructure.redis.client import explain, place_of
     from mailbatch.infrastructure.redis.lock import ADVICE
-    from mailbatch.infrastructure.redis.rehearsal import eviction, rehearse
+    from mailbatch.infrastructure.redis.preflight import check_commands, eviction_policy
 
     try:
-        rehearse(parts.redis, parts.keys)
-        policy = eviction(parts.redis)
+        check_commands(parts.redis, parts.keys)
+        policy = eviction_policy(parts.redis)
     except RedisError as error:
         found, advice = explain(error)
         return Finding("redis", ok=False, found=f"{place_of(parts.redis)}: {found}", advice=advice or _ADVICE["redis"])
@@ -169,14 +169,14 @@ def _celery(parts: Parts) -> Finding:
     from kombu.exceptions import OperationalError
     from redis import RedisError
 
-    from mailbatch.batch.calling import celery_app
-    from mailbatch.batch.rehearsal import NotDelivered, rehearse_broker, rehearse_results
+    from mailbatch.batch.preflight import NotDelivered, check_broker, check_result_backend
+    from mailbatch.batch.producer import celery_app
     from mailbatch.infrastructure.redis.client import explain
 
     app = celery_app(parts)
-    for what, rehearse in (("broker", rehearse_broker), ("result backend", rehearse_results)):
+    for what, check in (("broker", check_broker), ("result backend", check_result_backend)):
         try:
-            rehearse(app)
+            check(app)
         except (RedisError, OperationalError, NotDelivered) as error:
             found, advice = explain(error)
             return Finding("celery", ok=False, found=f"{what}: {found}", advice=advice or _ADVICE["redis"])
@@ -197,20 +197,20 @@ def _smtp(parts: Parts) -> Finding:
 def _workers(parts: Parts) -> Finding:
     from kombu.exceptions import OperationalError
 
-    from mailbatch.batch.calling import celery_app, workers
+    from mailbatch.batch.producer import celery_app
+    from mailbatch.batch.worker_inspection import find_workers
 
     try:
-        answered = workers(celery_app(parts))
+        answered = find_workers(celery_app(parts))
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
         return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])
-    if answered.taking and answered.mute:
-        found = (
-            f"{answered.taking[0]} lives and answers nobody (worker_enable_remote_control is off): no revoke ends a run"
-        )
+    if answered.consumers and answered.silent:
+        name = answered.consumers[0]
+        found = f"{name} lives and answers nobody (worker_enable_remote_control is off): no revoke ends a run"
         return Finding("workers", ok=None, found=found, advice="end a run by `mailbatch pause --all`")
-    if answered.taking:
-        return Finding("workers", ok=True, found=f"{answered.taking[0]} answers")
+    if answered.consumers:
+        return Finding("workers", ok=True, found=f"{answered.consumers[0]} answers")
     if answered.others:
         found = f"{answered.others[0]} answers, but no worker takes the queue {answered.queue}, into which calls go"
         return Finding("workers", ok=False, found=found, advice=_ADVICE["workers"])

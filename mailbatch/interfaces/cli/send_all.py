@@ -34,7 +34,7 @@ _LOOK_EVERY = 5.0
 """Seconds between two looks whether the run still shows signs of life."""
 _GRACE = 10.0
 """Seconds for which a run may have ended before its result must be there."""
-_COURIER = 5.0
+_DELIVERY_WAIT = 5.0
 """Seconds for which the end of the command waits for its report to be delivered."""
 _DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
 _GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
@@ -71,12 +71,13 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
 
 
 def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
-    from mailbatch.batch.calling import call_send_all, celery_app, workers
+    from mailbatch.batch.producer import call_send_all, celery_app
+    from mailbatch.batch.worker_inspection import find_workers
 
     app = celery_app(parts)
-    found = workers(app)
-    if not found.taking:
-        raise click.ClickException(f"{found.nobody()}, or send from here with --here")
+    found = find_workers(app)
+    if not found.consumers:
+        raise click.ClickException(f"{found.why_none()}, or send from here with --here")
     # Noted before the run is waited for: whoever waits may go away.
     with noted_act(parts, "run-now", {}) as noting:
         before = parts.status_board.get(JOB) or {}
@@ -187,8 +188,8 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
                 Trigger.MANUAL, interrupted=interrupted, on_progress=lambda counts: show(asdict(counts))
             )
     finally:
-        if courier := deliver_soon(parts):
-            courier.wait(_COURIER)
+        if worker := deliver_soon(parts):
+            worker.wait(_DELIVERY_WAIT)
     return report.as_dict()
 
 

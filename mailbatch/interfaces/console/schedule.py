@@ -13,7 +13,7 @@ from starlette.responses import Response
 from mailbatch.application.acting.pause import PauseJob, ResumeJob
 from mailbatch.application.looking.inquire import DONE
 from mailbatch.application.looking.plan import PlanRun
-from mailbatch.batch.calling import call_send_all
+from mailbatch.batch.producer import call_send_all
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.run import Pause, RunOutcome, Trigger

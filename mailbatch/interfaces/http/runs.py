@@ -13,8 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from mailbatch.application.acting.stop_run import StopRun
 from mailbatch.application.looking.inquire import ShowRun
-from mailbatch.batch.calling import call_send_all, celery_app, workers
+from mailbatch.batch.producer import call_send_all, celery_app
 from mailbatch.batch.send_all import NAME
+from mailbatch.batch.worker_inspection import find_workers
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.audit_log import noted
@@ -159,9 +160,9 @@ def celery_of(request: Request) -> Celery:
 
 def ensure_worker(app: Celery) -> None:
     """Raise ``Problem`` unless there is a worker that can take a run."""
-    found = workers(app)
-    if not found.taking:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, found.nobody(), {"Retry-After": "30"})
+    found = find_workers(app)
+    if not found.consumers:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, found.why_none(), {"Retry-After": "30"})
 
 
 def _outcome(

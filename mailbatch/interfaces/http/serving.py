@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from mailbatch.batch.monitor import EVERY, IncidentNotifier, JobMonitor
 from mailbatch.batch.send_all import NAME
-from mailbatch.batch.watchman import EVERY, Teller, Watchman
 from mailbatch.bootstrap import Parts
 from mailbatch.config import short_tokens
 from mailbatch.domain.errors import SettingsError
@@ -52,21 +52,23 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         started(f"http://{shown}:{bound[1]}")
         server = _Server(config)
         app.state.stopping = lambda: server.should_exit
-        watchman = watchman_of(parts)
-        watchman.begin()
+        monitor = monitor_of(parts)
+        monitor.start()
         # uvicorn raises the signal once more when it has ended; to have been told to end is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: None)
         server.run(sockets=[listener])
-        watchman.end()
+        monitor.stop()
 
 
-def watchman_of(parts: Parts, every: float = EVERY) -> Watchman:
-    """Who looks after ``send-all`` from here, every so many seconds: worker and beat may both be dead.
+def monitor_of(parts: Parts, every: float = EVERY) -> JobMonitor:
+    """Return a monitor of ``send-all`` for this process, because worker and beat may both be dead.
 
-    A run that died is closed by others, whose role in the database may do so.
+    It does not close runs that died: the database role of ``serve`` may lack the right to.
     """
-    return Watchman(lambda: parts.operating.watch(NAME)(NAME), every=every, tell=Teller(lambda: Parts(parts.settings)))
+    return JobMonitor(
+        lambda: parts.operating.watch(NAME)(NAME), every=every, notify=IncidentNotifier(lambda: Parts(parts.settings))
+    )
 
 
 def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:

@@ -1,4 +1,4 @@
-"""Try what a worker asks of Celery's broker and result backend, under names of our own, and leave nothing."""
+"""Preflight checks of Celery's broker and result backend: use them as a worker does, and leave nothing behind."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from celery import Celery
 
 WAIT = 2.0
-"""Seconds for which a message may be on its way."""
+"""Seconds within which a message must arrive."""
 _SHORT = 60
-"""Seconds after which a result that a killed rehearsal left is gone."""
+"""Seconds after which the result of a check that was killed expires."""
 
 
 class NotDelivered(Exception):
     """Redis took a message and did not give it back."""
 
 
-def rehearse_broker(app: Celery) -> None:
-    """Queue a message and take it, as a task is; subscribe to control commands and events, and broadcast.
+def check_broker(app: Celery) -> None:
+    """Queue a message and take it, subscribe to control commands and events, and broadcast.
 
     Raises the errors of kombu and redis-py, and ``NotDelivered``.
     """
@@ -58,19 +58,19 @@ def _queue_and_take(connection: Any, channel: Any, queue: Queue) -> None:
 
 
 def _broadcast(app: Celery, channel: Any, name: str) -> None:
-    """Subscribe as a worker does, by its own patterns, because an ACL has to allow each as it is written."""
+    """Subscribe with the patterns of a worker: an ACL of Redis must allow each exactly as it is written."""
     prefix = channel.keyprefix_fanout
     patterns = [f"{prefix}{app.control.mailbox.exchange.name}", f"{prefix}{app.conf.event_exchange}/worker.*"]
     with channel.client.pubsub() as waiting:
         waiting.psubscribe(*patterns)
         channel.client.publish(f"{prefix}{name}", "{}")
-        # A refusal is only heard of when something is read.
+        # Redis' refusal arrives only when something is read.
         for _ in patterns:
             waiting.get_message(timeout=WAIT)
 
 
-def rehearse_results(app: Celery) -> None:
-    """Store a result, as a worker does, and wait for it, as a caller does. Raises redis-py's errors."""
+def check_result_backend(app: Celery) -> None:
+    """Store a result, as a worker does, and read it, as a caller does. Raises redis-py's errors."""
     backend = app.backend
     key = backend.get_key_for_task(f"doctor-{uuid4().hex}")
     with backend.client.pubsub() as waiting:
@@ -82,5 +82,5 @@ def rehearse_results(app: Celery) -> None:
         finally:
             with suppress(RedisError):
                 backend.client.delete(key)
-        # As above.
+        # As above: a refusal of the subscription arrives now.
         waiting.get_message(timeout=WAIT)

@@ -1,4 +1,4 @@
-"""Try what a run asks of Redis, under names of our own that are deleted."""
+"""Preflight check of Redis: send the commands of a run, under names of our own that are deleted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.redis.keys import Keys
 
 _SHORT = 60_000
-"""Milliseconds after which what a killed rehearsal left is gone."""
+"""Milliseconds after which the keys of a check that was killed expire."""
 # The commands of the scripts in lock.py and slots.py.
 _SCRIPT = """
 redis.call('SET', KEYS[1], 'doctor', 'NX', 'PX', ARGV[1])
@@ -34,8 +34,8 @@ return 1
 """
 
 
-def rehearse(client: redis.Redis, keys: Keys) -> None:
-    """Take a lock, count connections, show a progress, as a run does, and undo it. Raises redis-py's errors."""
+def check_commands(client: redis.Redis, keys: Keys) -> None:
+    """Take a lock, count connections and show progress as a run does, and undo it. Raises redis-py's errors."""
     name = f"doctor-{uuid4().hex}"
     lock, connections, status = keys.lock(name), keys.connections(name), keys.status(name)
     try:
@@ -49,8 +49,8 @@ def rehearse(client: redis.Redis, keys: Keys) -> None:
     client.delete(status)
 
 
-def eviction(client: redis.Redis) -> str | None:
-    """The policy by which Redis drops keys when it is full; None if it drops none, or does not say."""
+def eviction_policy(client: redis.Redis) -> str | None:
+    """Return the policy by which Redis drops keys when it is full; None if it drops none, or cannot be asked."""
     try:
         memory = client.info("memory")
     except RedisError:

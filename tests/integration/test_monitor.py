@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from support.backlogs import database, reserve, runs
 
-from mailbatch.batch.watchman import look_once
+from mailbatch.batch.monitor import check_once
 from mailbatch.infrastructure.db.tables import batch_runs
 from mailbatch.infrastructure.db.types import now
 
@@ -25,7 +25,7 @@ def test_the_row_of_a_run_that_died_is_closed_without_a_next_run(sqlite_url):
         times = {"started_at": now(-60), "heartbeat_at": now(-60)}
         connection.execute(sa.insert(batch_runs).values(run_id=uuid4(), job="send-all", trigger="beat", **times))
     reserve(sqlite_url, 3)
-    assert [finding.name for finding in look_once()] == ["run_died"]
+    assert [finding.name for finding in check_once()] == ["run_died"]
     [run] = runs(sqlite_url)
     assert (run.outcome, "process died" in run.error, run.remaining) == ("failed", True, 3)
 
@@ -33,4 +33,4 @@ def test_the_row_of_a_run_that_died_is_closed_without_a_next_run(sqlite_url):
 @pytest.mark.usefixtures("_settings")
 def test_a_redis_that_is_away_does_not_blind_the_watch(monkeypatch):
     monkeypatch.setenv("MAILBATCH_REDIS_URL", "redis://127.0.0.1:1/0")
-    assert [finding.name for finding in look_once()] == ["redis_away"]
+    assert [finding.name for finding in check_once()] == ["redis_away"]

@@ -1,4 +1,4 @@
-"""Try what a run does to the tables: reserve, claim, settle, report. It is rolled back; nothing of it is left."""
+"""Preflight check of the tables: do in one transaction all that a run writes, and roll it back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mailbatch.domain.reservation import PRIORITIES, Status
 from mailbatch.domain.run import Trigger
 from mailbatch.infrastructure.db import grants, settling
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement, reserve_indexes
-from mailbatch.infrastructure.db.engine import place, rehearsing
+from mailbatch.infrastructure.db.engine import place, rolled_back
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import upsert
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _NAME = "doctor"
 _ROOM = 10 * 1024 * 1024
-"""Bytes that must be free on the disk of an SQLite file: what is rolled back needs none, so nothing else would tell."""
+"""Bytes that must be free on the disk of an SQLite file. The transaction needs none, because it is rolled back."""
 
 
-def rehearse(engine: Engine) -> None:
-    """Do all that a run does to the tables, and undo it. Raises ``StoreError`` with what is in the way."""
+def check_tables(engine: Engine) -> None:
+    """Reserve, claim, settle and report as a run does, and undo it. Raises ``StoreError`` if a step fails."""
     _ensure_granted(engine)
-    with rehearsing(engine) as connection:
+    with rolled_back(engine) as connection:
         run_id, reservation_id = uuid7(), uuid7()
         _open(connection, run_id)
         _reserve(connection, reservation_id)

@@ -1,4 +1,4 @@
-"""The watchman says each thing once an hour, says when it is over, and outlives whatever he sees."""
+"""The monitor logs each finding once an hour and when it is over, and survives every error of a check."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from mailbatch.batch.watchman import AGAIN, Watchman
+from mailbatch.batch.monitor import AGAIN, JobMonitor
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.finding import Finding, Level
 
@@ -42,45 +42,45 @@ def said(caplog):
 
 def test_a_finding_is_logged_once_an_hour_and_when_it_is_over(place, caplog):
     caplog.set_level(logging.INFO)
-    watchman = Watchman(place.look, lambda: place.now)
-    watchman.look()
+    monitor = JobMonitor(place.look, lambda: place.now)
+    monitor.check()
     assert said(caplog) == []
     place.findings = [finding("no_run"), finding("relay_away", Level.WARNING)]
-    watchman.look()
+    monitor.check()
     assert said(caplog) == [
         ("ERROR", "watch: no_run of ***@example.org; do this"),
         ("WARNING", "watch: relay_away of ***@example.org; do this"),
     ]
     place.now = AGAIN - 1
-    watchman.look()
+    monitor.check()
     assert said(caplog) == []
     place.now = AGAIN
-    watchman.look()
+    monitor.check()
     assert len(said(caplog)) == 2
     place.findings = []
-    watchman.look()
+    monitor.check()
     assert said(caplog) == [("INFO", "watch: no_run is over"), ("INFO", "watch: relay_away is over")]
     place.findings = [finding("no_run")]
-    watchman.look()
+    monitor.check()
     assert len(said(caplog)) == 1
 
 
 def test_a_warning_that_becomes_an_error_is_logged_again(place, caplog):
-    watchman = Watchman(place.look, lambda: place.now)
+    monitor = JobMonitor(place.look, lambda: place.now)
     for level in (Level.WARNING, Level.WARNING, Level.ERROR, Level.ERROR, Level.WARNING):
         place.findings = [finding("no_progress", level)]
-        watchman.look()
+        monitor.check()
     assert [level for level, _ in said(caplog)] == ["WARNING", "ERROR"]
 
 
 def test_a_database_that_is_away_ends_no_finding_and_costs_no_line(place, caplog):
     caplog.set_level(logging.INFO)
-    watchman = Watchman(place.look, lambda: place.now)
+    monitor = JobMonitor(place.look, lambda: place.now)
     place.findings = [finding("no_run")]
-    watchman.look()
+    monitor.check()
     caplog.clear()
     place.fault = StoreError("database x: away", transient=True)
-    watchman.look()
+    monitor.check()
     place.fault = None
-    watchman.look()
+    monitor.check()
     assert said(caplog) == []
