@@ -6,14 +6,14 @@ import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from celery.utils.functional import maybe_list
 from celery.utils.imports import cwd_in_path
 
 from mailbatch import config
 from mailbatch.domain.errors import SettingsError
-from mailbatch.domain.redaction.urls import mask_url, shown_name
+from mailbatch.domain.redaction.urls import mask_url
+from mailbatch.infrastructure.redis.urls import read_redis_url
 
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
@@ -23,8 +23,6 @@ _TRIGGERED = ("send-all", "purge")
 _OURS = (*_TRIGGERED, "send-lane")
 _JOINED_LISTS = ("imports", "include")
 _PREFIXED = ("broker_transport_options", "result_backend_transport_options")
-_OPTIONS = ("connect_timeout", "heartbeat")
-_DATABASE = {"unix": "db", "redis+socket": "virtual_host"}
 
 
 def load(directory: Path | None = None) -> dict[str, Any]:
@@ -93,24 +91,15 @@ def other_prefix(settings: Mapping[str, Any]) -> str | None:
 
 
 def redis_url(url: str) -> str:
-    """``url`` as Celery spells it: its own scheme for a Unix socket, and TLS certificates checked unless said so.
+    """Return ``url`` as Celery spells it.
 
     Raises:
         SettingsError: for an option that Celery, whose broker this may be, does not know.
     """
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    known = (*_OPTIONS, _DATABASE.get(parts.scheme))
-    if unknown := [name for name in query if name not in known and not name.startswith("ssl_")]:
-        # At the first message it would be a TypeError.
-        name = shown_name(parts.query, unknown[0])
-        raise SettingsError(f"{mask_url(url)}: Celery knows no option {name} in the URL of its broker")
-    if parts.scheme == "unix":
-        query["virtual_host"] = query.pop("db", "0")
-        return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
-    if parts.scheme == "rediss" and "ssl_cert_reqs" not in query:
-        return parts._replace(query=urlencode({**query, "ssl_cert_reqs": "required"})).geturl()
-    return url
+    try:
+        return read_redis_url(url).for_celery()
+    except ValueError as error:
+        raise SettingsError(f"{mask_url(url)}: {error}") from error
 
 
 def _defaults() -> Path:

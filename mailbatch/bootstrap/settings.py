@@ -1,4 +1,4 @@
-"""The settings of this process, checked by the parts that will use them as well."""
+"""The settings of this process, each read by the adapter that uses it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch import config
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.schedule import read_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,35 +19,29 @@ def read_settings() -> config.Settings:
     Raises:
         SettingsError: with one line for each setting that is wrong.
     """
-    settings = config.load()
-    wrong = [*_unreadable(settings), *_incomplete(settings)]
-    if wrong:
+    settings = config.load(_readers())
+    if wrong := _incomplete(settings):
         raise SettingsError("\n".join(wrong))
     return settings
 
 
-def _unreadable(settings: config.Settings) -> list[str]:
-    """Name each setting that the part which uses it cannot read."""
-    wrong = []
-    for name, read in _readers().items():
-        value = getattr(settings, name)
-        try:
-            _ = value and read(value)
-        except ValueError as error:
-            wrong.append(f"{config.PREFIX}{name.upper()}={config.masked(name, value)}: {error}")
-    return wrong
-
-
 def _readers() -> dict[str, Callable[[str], object]]:
-    from mailbatch.infrastructure.db.urls import read_parameters
+    """Return how the text of a setting is read, for each that an adapter reads."""
+    from mailbatch.infrastructure.cron import ensure_fires
+    from mailbatch.infrastructure.db.urls import read_database_url
     from mailbatch.infrastructure.mime.addresses import read_addresses
+    from mailbatch.infrastructure.redis.urls import read_redis_url
     from mailbatch.infrastructure.smtp.ehlo_name import read_ehlo_name
-    from mailbatch.infrastructure.smtp.relay import parse_smtp_url
+    from mailbatch.infrastructure.smtp.relay import read_smtp_url
 
     return {
-        "database_url": read_parameters,
-        "smtp_url": parse_smtp_url,
+        "database_url": read_database_url,
+        "redis_url": read_redis_url,
+        "broker_url": read_redis_url,
+        "result_backend": read_redis_url,
+        "smtp_url": read_smtp_url,
         "ehlo_name": read_ehlo_name,
+        "schedule": lambda text: ensure_fires(read_schedule(text, "UTC")),
         "sender": read_addresses,
         "redirect_all_to": read_addresses,
         "report_to": read_addresses,

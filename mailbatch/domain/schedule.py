@@ -35,6 +35,29 @@ class RunAtStart(StrEnum):
     """A start never ticks; a tick that was missed is left out."""
 
 
+_CRON_FIELDS = (5, 6)
+
+
+def read_schedule(text: str, timezone: str) -> Schedule:
+    """Return the schedule that ``text`` describes: seconds (``300``), or a cron line of 5 or 6 fields, seconds first.
+
+    Whether a cron line ever fires is not checked here (``infrastructure/cron.py``).
+    Raises ``ValueError`` with what is allowed.
+    """
+    fields = text.split()
+    if len(fields) in _CRON_FIELDS:
+        return Cron(text, timezone)
+    if len(fields) != 1:
+        raise ValueError("must be seconds, or a cron line of 5 fields (minute first) or 6 (second first)")
+    try:
+        seconds = float(fields[0])
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"must be seconds above 0, or a cron line of 5 or 6 fields (got {text!r})")
+    return Every(seconds)
+
+
 def tick_expiry(interval: float) -> float:
     """Seconds after which a tick that no worker took is stale: the next one is near, or there already."""
     return max(interval - 10.0, interval / 2.0)

@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 
 from mailbatch.domain.schedule import Cron, Every
 
@@ -22,8 +22,19 @@ _SECOND, _MINUTE, _WEEK = timedelta(seconds=1), timedelta(minutes=1), timedelta(
 _WEEKS_AHEAD = 53
 _LONGEST_CHANGE = timedelta(hours=2)
 """By so much clocks are changed at most."""
+_ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _FARTHEST = timedelta(days=365 * 60)
 """How far back a tick is looked for: 29 February on a given weekday comes once in 40 years at the longest."""
+
+
+def ensure_fires(when: Schedule) -> None:
+    """Raise ``ValueError`` if ``when`` is a cron line that cannot be read or that never fires."""
+    if isinstance(when, Cron):
+        try:
+            # CronSim reads six fields with the seconds first, as we do.
+            next(CronSim(when.line, _ANY_DAY))
+        except (CronSimError, StopIteration) as error:
+            raise ValueError(f"is no cron line that ever fires ({str(error) or 'no such date'})") from error
 
 
 def following(when: Schedule, after: datetime) -> datetime:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.redaction.lines import one_line
@@ -18,6 +19,15 @@ _ATOMS = r"""[^\s<>@,;:"'()\[\]]"""
 _ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@+(\[[^\]\s]{{1,64}}\]|[\w.\-]{{0,255}})""")
 # What somebody wrote in place of an address, as our reader of addresses quotes it (up to 120 characters of it).
 _NO_ADDRESS = re.compile(r'"([^\n]{1,125}?)"(?= is no address)')
+
+
+class AddressDisplay(StrEnum):
+    """How log lines show mail addresses."""
+
+    MASKED = "masked"
+    HASHED = "hashed"
+    """The same address gives the same characters, so that lines about one address can be found together."""
+    PLAIN = "plain"
 
 
 def mask_addresses(text: str, instead: Callable[[str], str] = lambda _address: "***") -> str:

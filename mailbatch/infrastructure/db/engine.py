@@ -11,7 +11,7 @@ from sqlalchemy import event, exc
 from mailbatch.domain.errors import StoreError
 from mailbatch.infrastructure.db import sessions
 from mailbatch.infrastructure.db.stored import far, read_json
-from mailbatch.infrastructure.db.urls import read_parameters
+from mailbatch.infrastructure.db.urls import read_database_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,10 +55,11 @@ def connect(url: str, schema: str | None = None) -> Engine:
 
     With ``schema`` each statement names our tables in that schema of PostgreSQL, whatever the search_path is.
 
-    Raises ``StoreError`` if the driver is missing, and ``ValueError`` for a URL that ``read_parameters`` refuses.
+    Raises ``StoreError`` if the driver is missing, and ``ValueError`` for a URL that ``read_database_url`` refuses.
     """
-    given = read_parameters(url)
-    place_of = sa.make_url(url).set(query=given.url)
+    read = read_database_url(url)
+    given = read.parameters
+    place_of = sa.make_url(read.text).set(query=given.url)
     if place_of.get_backend_name() == "sqlite":
         return _sqlite(place_of, given)
     try:

@@ -1,12 +1,13 @@
-"""Read the parameters of a database URL: each is known by name and has a type, or is refused in one line.
+"""Reads the URL of a database: which one it is, where it is, and its parameters, each with a known name and a type.
 
-They belong to three readers: SQLAlchemy's pool, the driver (psycopg, sqlite3), and libpq or SQLite itself.
+Parameters have three users: SQLAlchemy's pool, the driver (psycopg, sqlite3), and libpq or SQLite itself.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,68 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_OTHER_SQLITES = {"sqlite+aiosqlite", "sqlite+pysqlcipher"}
+_HOST = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([^:]*))?")
+_HIGHEST_PORT = 65_535
+
+
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """By who reads them: SQLAlchemy's pool (``engine``), each connection, or SQLAlchemy's reader of URLs (``url``)."""
+    """Parameters by their user: SQLAlchemy's pool (``engine``), each connection, or SQLAlchemy's URL (``url``)."""
 
     engine: dict[str, Any] = field(default_factory=dict)
     connection: dict[str, Any] = field(default_factory=dict)
     url: dict[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """``text`` is what SQLAlchemy takes: an SQLite file, or PostgreSQL over psycopg."""
+
+    text: str = field(repr=False)
+    parameters: Parameters
+
+
+def read_database_url(text: str) -> DatabaseUrl:
+    """Read an SQLAlchemy URL of PostgreSQL or of an SQLite file.
+
+    It imports no SQLAlchemy, because every start of Celery calls it.
+
+    Raises:
+        ValueError: in one line that never holds the password.
+    """
+    scheme, colon, rest = text.partition("://")
+    backend = scheme.partition("+")[0]
+    if not colon or backend not in {"sqlite", "postgresql", "postgres"} or scheme in _OTHER_SQLITES:
+        raise ValueError("must be an SQLAlchemy URL: sqlite:///file.db or postgresql://user:pass@host/name")
+    if backend == "sqlite":
+        _check_file(rest)
+    else:
+        _check_server(rest)
+        text = f"postgresql+psycopg://{rest}"
+    return DatabaseUrl(text, read_parameters(text))
+
+
+def _check_file(rest: str) -> None:
+    if rest in {"", "/"} or ":memory:" in rest:
+        raise ValueError("must name a file: an SQLite database in memory is not shared with the workers")
+
+
+def _check_server(rest: str) -> None:
+    """Refuse ``rest`` of ``postgresql://`` if a part of the password reads as a host, or if a port is wrong."""
+    server, _, _ = rest.partition("?")
+    if server.count("@") > 1:
+        raise ValueError("has more than one @; write an @ in the user or password as %40")
+    for host in server.rpartition("@")[2].partition("/")[0].split(","):
+        found = _HOST.fullmatch(host)
+        if not found:
+            raise ValueError("has a host that cannot be read; write an IPv6 address in brackets: [::1]:5432")
+        if found[1] and (not found[1].isdecimal() or int(found[1]) > _HIGHEST_PORT):
+            raise ValueError(f"has a port that is no number from 0 to {_HIGHEST_PORT}")
+
+
 def read_parameters(text: str) -> Parameters:
     """Read the query of ``text``, an SQLAlchemy URL of PostgreSQL or SQLite.
-
-    It imports no SQLAlchemy, because every start of Celery reads it.
 
     Raises:
         ValueError: for a parameter that is unknown, of another type, given twice, or that mailbatch sets itself. The

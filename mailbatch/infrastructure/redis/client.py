@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -12,15 +10,12 @@ from redis.retry import Retry
 
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.redaction.urls import mask_url, shown_name
-
-if TYPE_CHECKING:
-    from urllib.parse import SplitResult
+from mailbatch.infrastructure.redis.urls import read_redis_url
 
 TIMEOUT = 5.0
 """Seconds that a connect or a reply may take: a frozen Redis must not freeze its clients."""
 _HEALTH_CHECK = 25
 """Seconds after which an idle connection is tried with a PING before it is used."""
-_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _FORMS = "redis://[user:password@]host:6379/0, rediss://…, unix:///path?db=0 or redis+socket:///path?virtual_host=0"
 
 
@@ -33,7 +28,7 @@ def connect(url: str) -> redis.Redis:
     """
     try:
         client = redis.Redis.from_url(
-            _as_redis_py(url),
+            read_redis_url(url).for_redis_py(),
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             health_check_interval=_HEALTH_CHECK,
@@ -77,44 +72,10 @@ _ADVICE = {
 """By what Redis says, and by what redis-py makes of it."""
 
 
-def _as_redis_py(url: str) -> str:
-    """``url`` in redis-py's own words."""
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"it begins with {parts.scheme}://" if "://" in url else "it has no scheme")
-    if parts.scheme in {"redis", "rediss"}:
-        database = parts.path.strip("/")
-        # redis-py would take what is no number for database 0 without a word.
-        if database and not database.isdecimal():
-            raise ValueError("its path is no database number")
-        if parts.port == 0:
-            raise ValueError("its port is 0")
-    elif not parts.path.strip("/"):
-        raise ValueError("it names no socket")
-    scheme = "unix" if parts.scheme == "redis+socket" else parts.scheme
-    return f"{scheme}://{parts.netloc}{parts.path}?{_query(parts)}"
-
-
-def _query(parts: SplitResult) -> str:
-    """The options with Celery's spellings translated: ``virtual_host`` and ``ssl_cert_reqs=CERT_REQUIRED``."""
-    translated = []
-    for name, value in parse_qsl(parts.query):
-        match name:
-            case "virtual_host":
-                translated.append(("db", value.strip("/")))
-            case "ssl_cert_reqs":
-                translated.append((name, value.lower().removeprefix("cert_")))
-            case _:
-                translated.append((name, value))
-    return urlencode(translated)
-
-
 def _reason(error: Exception, url: str) -> str:
-    """What is wrong in few words. A parser's own text could quote the password (a "port" that is part of it)."""
+    """Return in few words what is wrong with ``url``; never with its password."""
     text = str(error)
     if isinstance(error, TypeError):
         found = re.search(r"unexpected keyword argument '(\w+)'", text)
         return f"there is no option {shown_name(url.partition('?')[2], found[1])}" if found else "an option has no use"
-    if "ort could not be cast" in text:
-        return "its port is no number"
-    return "its host cannot be read" if "does not appear" in text or "netloc" in text else text
+    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 
@@ -78,6 +79,15 @@ def parse_smtp_url(url: str) -> SmtpRelay:
         timeout=_seconds("timeout", parameters.get("timeout"), 30.0),
         data_timeout=_seconds("data_timeout", parameters.get("data_timeout"), 300.0),
     )
+
+
+def read_smtp_url(url: str) -> SmtpRelay:
+    """Read ``url`` as ``parse_smtp_url`` does, and check that its ``ca_file`` exists. Raises ``ValueError``."""
+    relay = parse_smtp_url(url)
+    if relay.ca_file and not Path(relay.ca_file).is_file():
+        place = Path(relay.ca_file).resolve()
+        raise ValueError(f"ca_file: must be an existing PEM file; there is none at {place}")
+    return relay
 
 
 def _split(url: str) -> SplitResult:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from enum import StrEnum
 from functools import partial
 from hashlib import blake2s
 from logging.handlers import WatchedFileHandler
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from structlog.stdlib import ExtraAdder, ProcessorFormatter
 
-from mailbatch.domain.redaction.addresses import mask_addresses
+from mailbatch.domain.redaction.addresses import AddressDisplay, mask_addresses
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.redaction.urls import mask_urls
 
@@ -41,17 +40,8 @@ LONGEST = 2000
 _TALKERS = ("alembic", "httpx2", "httpcore2")
 
 
-class Addresses(StrEnum):
-    """How mail addresses stand in log lines."""
-
-    MASKED = "masked"
-    HASHED = "hashed"
-    """The same address gives the same sign, so that lines about one can be found together."""
-    PLAIN = "plain"
-
-
 def configure(
-    *, json: bool, level: str | int, logfile: str | None = None, addresses: str = Addresses.MASKED.value
+    *, json: bool, level: str | int, logfile: str | None = None, addresses: str = AddressDisplay.MASKED
 ) -> None:
     """Send every log line of this process to stderr, or to ``logfile``, in one form. May be called again."""
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
@@ -77,15 +67,15 @@ def configure(
     )
 
 
-def formatter(*, json: bool, addresses: str = Addresses.MASKED.value) -> ProcessorFormatter:
-    """What makes a line of a record, whoever logged it; ``addresses`` is one of ``Addresses``."""
+def formatter(*, json: bool, addresses: str = AddressDisplay.MASKED) -> ProcessorFormatter:
+    """What makes a line of a record, whoever logged it; ``addresses`` is one of ``AddressDisplay``."""
     last: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if json else _as_text
     return ProcessorFormatter(
         foreign_pre_chain=[ExtraAdder(allow=CONTEXT), *_shared()],
         processors=[
             ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            partial(_hide, _HIDING[Addresses(addresses)]),
+            partial(_hide, _HIDING[AddressDisplay(addresses)]),
             last,
         ],
     )
@@ -105,10 +95,10 @@ def _hashed(address: str) -> str:
     return "#" + blake2s(address.lower().encode("utf-8", "replace"), digest_size=5).hexdigest()
 
 
-_HIDING: dict[Addresses, Callable[[str], str]] = {
-    Addresses.MASKED: mask_addresses,
-    Addresses.HASHED: partial(mask_addresses, instead=_hashed),
-    Addresses.PLAIN: str,
+_HIDING: dict[AddressDisplay, Callable[[str], str]] = {
+    AddressDisplay.MASKED: mask_addresses,
+    AddressDisplay.HASHED: partial(mask_addresses, instead=_hashed),
+    AddressDisplay.PLAIN: str,
 }
 
 

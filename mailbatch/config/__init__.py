@@ -1,0 +1,19 @@
+"""Settings: read once from the environment, checked once, frozen. docs/reference/settings.md describes each."""
+
+from __future__ import annotations
+
+from mailbatch.config.reading import load, unknown_variables
+from mailbatch.config.settings import PREFIX, LogFormat, Settings, short_tokens
+from mailbatch.config.showing import Shown, masked, shown
+
+__all__ = [
+    "PREFIX",
+    "LogFormat",
+    "Settings",
+    "Shown",
+    "load",
+    "masked",
+    "short_tokens",
+    "shown",
+    "unknown_variables",
+]

@@ -1,0 +1,108 @@
+"""What a single setting may be. Each check returns the value, or raises ``ValueError`` with what is allowed."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mailbatch.domain.schedule import read_schedule
+from mailbatch.domain.schema_name import what_is_wrong
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+_LONGEST_NAMESPACE = 64
+# No character with a meaning for Redis (patterns, hash tags, ACLs) or for a shell, and none that separates parts of a
+# key's name.
+_NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
+# RFC 9110 §5.6.2.
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def schema_name(name: str) -> str:
+    """Check the name of a PostgreSQL schema."""
+    if wrong := what_is_wrong(name):
+        raise ValueError(wrong)
+    return name
+
+
+def namespace(name: str) -> str:
+    """Check the beginning of our keys in Redis."""
+    if not _NAMESPACE.fullmatch(name):
+        raise ValueError(
+            f"must be 1 to {_LONGEST_NAMESPACE} letters, digits, dots, underscores and hyphens, "
+            "and begin with a letter or a digit"
+        )
+    return name
+
+
+def folder(path: Path) -> Path:
+    """Check that ``path`` is a folder; return it resolved."""
+    if not path.is_dir():
+        raise ValueError(f"must be an existing folder; there is none at {path.resolve()}")
+    return path.resolve()
+
+
+def file_in_folder(path: Path) -> Path:
+    """Check that ``path`` lies in a folder that exists; return it resolved."""
+    if not path.parent.is_dir():
+        raise ValueError(f"must be a file in an existing folder; there is none at {path.resolve().parent}")
+    return path.resolve()
+
+
+def hook_url(url: str) -> str:
+    """Check the URL of a webhook."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        # Without urlsplit's own text, which quotes the secret.
+        raise ValueError("has a host that cannot be read") from None
+    if not url.startswith(("https://", "http://")) or not host:
+        raise ValueError("must begin with https:// and name a host")
+    return url
+
+
+def hook_secret(secret: SecretStr) -> SecretStr:
+    """Check the key for signatures: behind ``whsec_`` it is base64 (Standard Webhooks)."""
+    text = secret.get_secret_value()
+    if text.startswith("whsec_"):
+        try:
+            base64.b64decode(text.removeprefix("whsec_") + "==", validate=False)
+        except ValueError as error:
+            raise ValueError("must be base64 behind whsec_, or any text that does not begin so") from error
+    return secret
+
+
+def field_name(name: str) -> str:
+    """Check the name of a header field of HTTP."""
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError("must be the name of a header field, such as X-Forwarded-User")
+    return name
+
+
+def log_level(level: Any) -> str:
+    """Check the name of a log level, in whatever case."""
+    name = str(level).upper()
+    if name not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+        raise ValueError("must be DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    return name
+
+
+def time_zone(name: str) -> str:
+    """Check that this machine knows the time zone."""
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("must be a time zone's name, such as UTC or Europe/Berlin") from error
+    return name
+
+
+def schedule(text: str) -> str:
+    """Check that ``text`` is an interval or has the fields of a cron line."""
+    read_schedule(text, "UTC")
+    return text.strip()
