@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -121,17 +122,19 @@ def test_its_memory_and_its_processor_time_are_bounded(render):
     assert process.rlimit(psutil.RLIMIT_CORE)[0] == 0
 
 
+STARTER = f"""
+import os, psutil
+from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.apart import RenderApart
+RenderApart(None, {MOST})(Mail(recipients="", subject="s", body_text="{{{{ 1 }}}}", context={{}}))
+print(psutil.Process().children()[0].pid, flush=True)
+os._exit(0)
+"""
+
+
 def test_it_ends_with_whoever_started_it():
-    read, write = os.pipe()
-    if not (child := os.fork()):
-        RenderApart(None, MOST)(mail())
-        os.write(write, str(renderers()[0].pid).encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as told:
-        pid = int(told.read())
-    os.waitpid(child, 0)
-    wait_until(lambda: not psutil.pid_exists(pid), 10, "the process to end")
+    done = subprocess.run([sys.executable, "-c", STARTER], capture_output=True, text=True, check=True)
+    wait_until(lambda: not psutil.pid_exists(int(done.stdout)), 10, "the process to end")
 
 
 def test_whoever_comes_when_too_many_wait_is_told_to_come_again(render):
