@@ -33,7 +33,8 @@ from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.selection import LISTED_BY, Selection
+from mailbatch.domain.rows import ReservationPlace, ReservationSummary
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
@@ -152,9 +153,12 @@ def _questions(engine: Engine) -> Iterator[tuple[str, Callable[[], object]]]:
     for given in filters:
         which = Selection(**given)  # type: ignore[arg-type] # by the names of its fields
         name = ", ".join(f"{key}={value:%F}" if key == "since" else f"{key}={value}" for key, value in given.items())
-        yield f"list {name}", partial(store.search, which, LISTED_BY, None, 51, PATIENCE)
+        yield f"list {name}", partial(store.search, which, ReservationPlace, None, 51, PATIENCE)
         yield f"count {name}", partial(store.estimate, which, 10_000, 0.2)
-    yield "list, 20 pages of tag=orders", lambda: list(ListReservations(store)(Selection(tag="orders"), 1000, ("id",)))
+    yield (
+        "list, 20 pages of tag=orders",
+        lambda: list(ListReservations(store)(Selection(tag="orders"), 1000, ReservationSummary)),
+    )
     for act, which in (
         (Act.CANCEL, Selection(tag="orders")),
         (Act.DELETE, Selection(status=Status.SENT, to="nobody")),

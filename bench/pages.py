@@ -27,6 +27,7 @@ from support.sink import Sink
 from support.stack import Stack
 from support.waiting import wait_until
 
+from mailbatch.domain.rows import ReservationPlace, RunPlace
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
@@ -201,14 +202,14 @@ _FILTERS: dict[str, Any] = {
 def _places(url: str, table: sa.Table, key: Sequence[Any], where: Any) -> Iterator[tuple[str, str | None]]:
     """The cursors of the first, the middle and the last page of a list."""
     yield "first", None
-    names = ("id", "status", "created_at", "finished_at") if table is mail_reservations else ("started_at", "run_id")
+    kind = ReservationPlace if table is mail_reservations else RunPlace
     with database(url) as connection:
         many = connection.scalar(sa.select(sa.func.count()).select_from(table).where(where))
         for place, offset in (("middle", many // 2), ("last", max(0, many - 30))):
             rows = sa.select(table).where(where).order_by(*(c.desc() for c in key)).offset(offset).limit(1)
-            row = connection.execute(rows).mappings().first()
+            row = connection.execute(rows).first()
             if row is not None:
-                yield place, cursor_of(row, *names)
+                yield place, cursor_of(row, kind)
 
 
 def _one(url: str, state: str) -> str:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import FINISHED, Status, line_problems, time_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
     from mailbatch.domain.reservation import Status
+    from mailbatch.domain.rows import ReservationPlace
 
 
+R = TypeVar("R")
 REPLY = re.compile(r"[245]xx|[245]\d\d|none", re.ASCII)
 
 
@@ -52,13 +53,21 @@ class Selection:
         return self.since is not None or self.until is not None or self.run_id is not None
 
 
-def moment_of(row: Mapping[str, Any], which: Selection) -> Any:
-    """The time by which ``row`` stands in a list of ``which``."""
-    return row["finished_at"] if which.timed and row["status"] in FINISHED else row["created_at"]
+def moment_of(place: ReservationPlace, which: Selection) -> datetime | None:
+    """Return the time by which a reservation is sorted in a list of ``which``."""
+    return place.finished_at if which.timed and place.status in FINISHED else place.created_at
 
 
-LISTED_BY = frozenset({"id", "status", "created_at", "finished_at"})
-"""The columns of a row behind which a list can go on."""
+@dataclass(frozen=True, slots=True)
+class Found(Generic[R]):
+    """What a search found, newest first.
+
+    ``further``: the place at which the search ended because its time was up; behind it there may be more. None if it
+    came to the end.
+    """
+
+    rows: list[R]
+    further: ReservationPlace | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from mailbatch.domain.run import DEAD_AFTER, Pause
 if TYPE_CHECKING:
     from mailbatch.application.acting.stop_run import Stopping
     from mailbatch.application.looking.inquire import JobStatus, Progress
-    from mailbatch.application.ports.stores import Row
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
+    from mailbatch.domain.rows import RunRow
 
 RUNNING, SILENT = "running", "silent"
 COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
@@ -22,16 +22,17 @@ COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
 _VERBS = {Status.CANCELLED: "cancelled", Status.PENDING: "requeued", Status.SENT: "resolved"}
 
 
-def of_run(row: Row) -> dict[str, Any]:
+def of_run(row: RunRow) -> dict[str, Any]:
     """A run."""
     named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
-    found = {name: round(row[name], 3) if isinstance(row[name], float) else row[name] for name in named}
+    values = {name: getattr(row, name) for name in named}
+    found = {name: round(value, 3) if isinstance(value, float) else value for name, value in values.items()}
     return {**found, "running": outcome_of(row) == RUNNING}
 
 
-def outcome_of(row: Row) -> str:
+def outcome_of(row: RunRow) -> str:
     """How a run ended; ``running``, or ``silent`` if it has no end and has given no sign of life for too long."""
-    return row["outcome"] or (SILENT if (row["silent"] or 0.0) > DEAD_AFTER else RUNNING)
+    return row.outcome or (SILENT if (row.silent or 0.0) > DEAD_AFTER else RUNNING)
 
 
 def of_standing(standing: JobStatus) -> dict[str, Any]:

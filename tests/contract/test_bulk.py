@@ -80,8 +80,8 @@ class MovingOn:
         rows = SqlReservations(self._engine).select(*words)
         with self._engine.begin() as connection:
             for row in rows:
-                if move := self._moves.pop(row["id"], None):
-                    move(connection, row["id"])
+                if move := self._moves.pop(row.id, None):
+                    move(connection, row.id)
         return rows
 
 
@@ -194,11 +194,11 @@ def test_what_is_requeued_begins_anew_and_keeps_a_time_that_is_still_to_come(eng
     reservations = SqlReservations(engine)
     row = reservations.get(failed)
     assert row is not None
-    assert (row["attempts"], row["finished_at"], row["wire_at"], row["last_error"]) == (0, None, None, "452 full")
-    assert abs((row["retry_at"] - datetime.now(UTC)).total_seconds()) < 60
+    assert (row.attempts, row.finished_at, row.wire_at, row.last_error) == (0, None, None, "452 full")
+    assert abs((row.retry_at - datetime.now(UTC)).total_seconds()) < 60
     kept = reservations.get(cancelled)
     assert kept is not None
-    assert (kept["retry_at"], abs((kept["due_at"] - soon).total_seconds()) < 1) == (None, True)
+    assert (kept.retry_at, abs((kept.due_at - soon).total_seconds()) < 1) == (None, True)
 
 
 def test_what_is_resolved_went_out_when_it_was_on_the_wire(engine: Engine, database_url: str) -> None:
@@ -207,9 +207,9 @@ def test_what_is_resolved_went_out_when_it_was_on_the_wire(engine: Engine, datab
     (unknown,) = put(database_url, Status.IN_DOUBT)
     DoEach(SqlInterventions(engine))(Act.RESOLVE, [known, unknown])
     rows = [SqlReservations(engine).get(own) for own in (known, unknown)]
-    ages = [(datetime.now(UTC) - row["sent_at"]).total_seconds() for row in rows if row]
+    ages = [(datetime.now(UTC) - row.sent_at).total_seconds() for row in rows if row]
     assert ages == [pytest.approx(7200, abs=60), pytest.approx(0, abs=60)]
-    assert all(row and row["finished_at"] > wire + timedelta(hours=1) for row in rows)
+    assert all(row and row.finished_at > wire + timedelta(hours=1) for row in rows)
 
 
 def test_tries_go_with_their_mail(engine: Engine, database_url: str) -> None:

@@ -17,6 +17,7 @@ from mailbatch.domain.change import ChangeResult
 from mailbatch.domain.errors import KeyConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status, Stored
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
 from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
@@ -77,7 +78,7 @@ def change(engine: Engine, reservation_id: UUID, **values: Any) -> None:
 def status_of(store: SqlReservations, reservation_id: UUID) -> str:
     row = store.get(reservation_id)
     assert row is not None
-    return str(row["status"])
+    return str(row.status)
 
 
 # --- reserving ---
@@ -103,9 +104,9 @@ def test_a_reservation_reads_as_it_was_written(store):
     row = store.get(given.id)
     assert row is not None
     for name in Mail.__slots__:
-        assert row[name] == getattr(mail, name)
-    assert (row["scheduled_at"], row["expires_at"]) == (when, when + timedelta(days=1))
-    assert (row["priority"], row["tag"], row["status"]) == (-7, "t", "pending")
+        assert getattr(row, name) == getattr(mail, name)
+    assert (row.scheduled_at, row.expires_at) == (when, when + timedelta(days=1))
+    assert (row.priority, row.tag, row.status) == (-7, "t", "pending")
     assert store.get(uuid4()) is None
 
 
@@ -199,22 +200,22 @@ def test_an_intake_that_raises_keeps_nothing(store, engine):
 def test_a_list_is_newest_first_and_pages_without_gaps_or_repeats(store, engine):
     ids = [in_state(engine, store, status) for status in (Status.PENDING, Status.FAILED, Status.SENT) * 4]
     listed = ListReservations(store)
-    assert [row["id"] for row in listed(Selection(), 100, ("status",))] == ids[::-1]
+    assert [row.id for row in listed(Selection(), 100, ReservationSummary)] == ids[::-1]
     pages, after = [], None
-    while page := store.select(Selection(), ("id", "created_at"), after, 5):
+    while page := store.select(Selection(), ReservationPlace, after, 5):
         pages += page
         after = page[-1]
-    assert [row["id"] for row in pages] == ids[::-1]
-    assert [row["id"] for row in listed(Selection(), 3)] == ids[:-4:-1]
-    assert [row["status"] for row in listed(Selection(status=Status.FAILED), 100)] == ["failed"] * 4
+    assert [row.id for row in pages] == ids[::-1]
+    assert [row.id for row in listed(Selection(), 3, ReservationRow)] == ids[:-4:-1]
+    assert [row.status for row in listed(Selection(status=Status.FAILED), 100, ReservationRow)] == ["failed"] * 4
 
 
 def test_filters_take_signs_of_patterns_by_their_letter(store):
     percent = add(store, mail=Mail(recipients="100%_x@example.com", subject="s", body_text="b"), tag="a")
     add(store, mail=Mail(recipients="1000x@example.com", subject="s", body_text="b"), tag="b")
-    assert [r["id"] for r in store.select(Selection(to="0%_X"), ("id",), None, 9)] == [percent.reservation_id]
-    assert [r["id"] for r in store.select(Selection(tag="a"), ("id",), None, 9)] == [percent.reservation_id]
-    assert store.select(Selection(tag="a", status=Status.SENT), ("id",), None, 9) == []
+    assert [r.id for r in store.select(Selection(to="0%_X"), ReservationPlace, None, 9)] == [percent.reservation_id]
+    assert [r.id for r in store.select(Selection(tag="a"), ReservationPlace, None, 9)] == [percent.reservation_id]
+    assert store.select(Selection(tag="a", status=Status.SENT), ReservationPlace, None, 9) == []
 
 
 # --- cancelling ---
@@ -230,7 +231,7 @@ def test_a_pending_reservation_is_cancelled_and_others_are_told_apart(store, des
         ChangeResult(unknown, changed=False, status=None),
     ]
     assert desk.cancel([pending]) == [ChangeResult(pending, changed=False, status=Status.CANCELLED)]
-    assert store.get(pending)["finished_at"] is not None
+    assert store.get(pending).finished_at is not None
 
 
 def test_more_ids_than_a_statement_may_have_are_cancelled(store, desk):
@@ -263,11 +264,11 @@ def test_a_requeued_reservation_is_due_now_with_all_its_attempts_before_it(store
     change(engine, reservation_id, scheduled_at=now(-86400))
     assert desk.requeue([reservation_id]) == [ChangeResult(reservation_id, changed=True, status=Status.PENDING)]
     row = store.get(reservation_id)
-    assert row["status"] == "pending"
-    assert row["attempts"] == 0
-    assert row["finished_at"] is row["wire_at"] is row["lease_until"] is None
-    assert row["verdicts"] == verdicts
-    assert row["last_error"] == "550 no"
+    assert row.status == "pending"
+    assert row.attempts == 0
+    assert row.finished_at is row.wire_at is row.lease_until is None
+    assert row.verdicts == verdicts
+    assert row.last_error == "550 no"
     census = SqlReports(engine).census()
     assert census.due == 1
     assert census.oldest_due_seconds < 60
@@ -278,8 +279,8 @@ def test_what_was_cancelled_before_its_time_keeps_its_time(store, desk):
     desk.cancel([reservation_id])
     desk.requeue([reservation_id])
     row = store.get(reservation_id)
-    assert row["retry_at"] is None
-    assert row["due_at"] == row["scheduled_at"]
+    assert row.retry_at is None
+    assert row.due_at == row.scheduled_at
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING, Status.SENT, Status.EXPIRED])
@@ -325,8 +326,8 @@ def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, desk, engine):
     doubt, failed = in_state(engine, store, Status.IN_DOUBT), in_state(engine, store, Status.FAILED)
     assert desk.resolve([doubt]) == [ChangeResult(doubt, changed=True, status=Status.SENT)]
     row = store.get(doubt)
-    assert row["sent_at"] is not None
-    assert row["finished_at"] is not None
+    assert row.sent_at is not None
+    assert row.finished_at is not None
     assert desk.resolve([failed]) == [ChangeResult(failed, changed=False, status=Status.FAILED)]
 
 

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
 from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.domain.reservation import FINISHED, Status
-from mailbatch.domain.selection import LISTED_BY, Counted, Selection, moment_of
+from mailbatch.domain.rows import ReservationPlace, ReservationSummary
+from mailbatch.domain.selection import Counted, Selection, moment_of
 from mailbatch.infrastructure.db import searching, selecting
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.reservations import SqlReservations
@@ -22,7 +23,6 @@ from mailbatch.infrastructure.db.tables import mail_reservations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mailbatch.application.ports.stores import Row
 
 MANY = 90
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -73,37 +73,41 @@ FILTERS = [
 ]
 
 
+def place_of(row: dict[str, Any]) -> ReservationPlace:
+    return ReservationPlace.from_row(row)
+
+
 def meant(which: Selection) -> list[UUID]:
     """What ``which`` means, the newest first, found the slow way."""
 
-    def fits(row: Row) -> bool:
+    def fits(row: dict[str, Any]) -> bool:
         code = row["reply_code"]
         return (
             (which.status is None or row["status"] == which.status)
             and (which.tag is None or row["tag"] == which.tag)
             and (which.to is None or which.to.lower() in row["recipients"].lower())
-            and (which.since is None or moment_of(row, which) >= which.since)
+            and (which.since is None or moment_of(place_of(row), which) >= which.since)
             and {None: True, "4xx": (code or 0) // 100 == 4, "none": code is None}[which.reply]
         )
 
-    found = sorted(filter(fits, MAILS), key=lambda row: (moment_of(row, which), row["id"]), reverse=True)
+    found = sorted(filter(fits, MAILS), key=lambda row: (moment_of(place_of(row), which), row["id"]), reverse=True)
     return [row["id"] for row in found]
 
 
 def test_whatever_is_asked_it_finds_all_that_is_meant_in_order(store):
     # Five has no factor in common with the numbers of their values: each value meets each.
     for which in FILTERS[::5]:
-        assert [row["id"] for row in ListReservations(store)(which, MANY, ("id",))] == meant(which), which
+        assert [row.id for row in ListReservations(store)(which, MANY, ReservationSummary)] == meant(which), which
         assert store.count(which, MANY) == len(meant(which)), which
 
 
 def test_searches_that_end_early_go_on_where_they_ended_and_miss_nobody(store):
     for which in FILTERS[::7]:
         seen: list[UUID] = []
-        place: Row | None = None
+        place: ReservationPlace | None = None
         while True:
-            found = store.search(which, LISTED_BY, place, 4, within=0)
-            seen += [row["id"] for row in found.rows]
+            found = store.search(which, ReservationPlace, place, 4, within=0)
+            seen += [row.id for row in found.rows]
             place = found.further or (found.rows[-1] if len(found.rows) == 4 else None)
             if place is None:
                 break
@@ -111,17 +115,17 @@ def test_searches_that_end_early_go_on_where_they_ended_and_miss_nobody(store):
 
 
 def test_a_search_for_nobody_ends_when_its_time_is_up_and_says_how_far_it_came(store):
-    found = store.search(Selection(to="nobody"), LISTED_BY, None, 50, within=0)
+    found = store.search(Selection(to="nobody"), ReservationPlace, None, 50, within=0)
     newest = sorted(MAILS, key=lambda row: (row["created_at"], row["id"]), reverse=True)
     assert found.rows == []
     assert found.further is not None
-    assert (found.further["id"], found.further["created_at"]) == (newest[6]["id"], newest[6]["created_at"])
+    assert (found.further.id, found.further.created_at) == (newest[6]["id"], newest[6]["created_at"])
 
 
 def test_what_an_index_knows_is_found_whole_in_any_time(store):
     for which in (Selection(), Selection(status=Status.SENT), Selection(tag="many"), Selection(tag="few", to="to")):
-        found = store.search(which, LISTED_BY, None, MANY, within=0)
-        assert ([row["id"] for row in found.rows], found.further) == (meant(which), None), which
+        found = store.search(which, ReservationPlace, None, MANY, within=0)
+        assert ([row.id for row in found.rows], found.further) == (meant(which), None), which
         assert store.estimate(which, MANY, within=0) == Counted(len(meant(which)), exact=True)
 
 
@@ -148,6 +152,6 @@ def test_an_index_that_somebody_made_for_parts_of_an_address_is_used(postgres_ur
         connection.exec_driver_sql("CREATE EXTENSION pg_trgm")
         connection.exec_driver_sql("CREATE INDEX ON mail_reservations USING gin (recipients gin_trgm_ops)")
     for which in (Selection(to="nobody"), Selection(to="TO3@", status=Status.SENT), Selection(to="to1@", tag="many")):
-        found = SqlReservations(engine).search(which, LISTED_BY, None, MANY, within=0)
-        assert ([row["id"] for row in found.rows], found.further) == (meant(which), None)
+        found = SqlReservations(engine).search(which, ReservationPlace, None, MANY, within=0)
+        assert ([row.id for row in found.rows], found.further) == (meant(which), None)
     engine.dispose()

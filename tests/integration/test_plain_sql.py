@@ -14,6 +14,7 @@ from mailbatch.config import Settings
 from mailbatch.domain.claimed import Claimed, Page
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.rows import ReservationRow
 from mailbatch.domain.run import Trigger
 from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -73,7 +74,7 @@ def test_three_columns_are_enough(engine):
     assert mail.mail.subject == "Grüße, 山田さん 🎉"
     row = SqlReservations(engine).get(claimed.claim.reservation_id)
     assert row is not None
-    assert (row["priority"], row["attempts"], row["status"]) == (0, 0, "sending")
+    assert (row.priority, row.attempts, row.status) == (0, 0, "sending")
 
 
 def test_ids_of_the_database_are_all_different(engine):
@@ -185,7 +186,7 @@ def test_json_that_python_cannot_read_holds_up_no_other_mail(engine, value):
     first, second = backlog.load(claim(engine, backlog).claimed)
     contexts = [first.mail.context, second.mail.context]
     assert None in contexts
-    assert len(SqlReservations(engine).select(Selection(), None, None, 10)) == 2
+    assert len(SqlReservations(engine).select(Selection(), ReservationRow, None, 10)) == 2
     mail = next(m for m in (first, second) if m.mail.context is not None)
     compose = Parts(Settings(database_url=str(engine.url), sender="s@example.com")).sending.compose
     if isinstance(mail.mail.context, str):

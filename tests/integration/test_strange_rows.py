@@ -34,6 +34,8 @@ from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mailbatch.domain.rows import ReservationRow
+
 _r = mail_reservations.c
 
 
@@ -117,7 +119,7 @@ def parts(database_url: str, redis_url: str, sink: Sink) -> Iterator[Parts]:
     made.close()
 
 
-def sent_beside(parts: Parts, url: str, **columns: str) -> dict[str, Any]:
+def sent_beside(parts: Parts, url: str, **columns: str) -> ReservationRow:
     """Reserve a mail with ``columns`` (as SQL) beside one that is as it should be; run; the row of the former."""
     engine = stranger(url)
     strange, good = {**reservation(Status.PENDING), **columns}, reservation(Status.PENDING)
@@ -129,7 +131,7 @@ def sent_beside(parts: Parts, url: str, **columns: str) -> dict[str, Any]:
     assert status_of(url, [good["id"].strip("'")]) == ["sent"]
     row = parts.stores.reservations.get(UUID(strange["id"].strip("'")))
     assert row is not None
-    return dict(row)
+    return row
 
 
 @pytest.mark.parametrize(
@@ -137,24 +139,24 @@ def sent_beside(parts: Parts, url: str, **columns: str) -> dict[str, Any]:
     ['{"bob@example.org": {}}', '{"bob@example.org": "accepted"}', '{"bob@example.org": {"kind": 5}}', '{"a": [1]}'],
 )
 def test_verdicts_of_another_shape_are_none(parts, database_url, verdicts):
-    assert sent_beside(parts, database_url, verdicts=quoted(verdicts))["status"] == "sent"
+    assert sent_beside(parts, database_url, verdicts=quoted(verdicts)).status == "sent"
 
 
 def test_who_is_said_to_have_taken_it_does_not_get_it_again(parts, database_url, sink):
     to = f"{uuid4()}@example.org"
     verdicts = f'{{"{to}": {{"kind": "accepted", "code": {10**30}, "text": null}}}}'
     row = sent_beside(parts, database_url, recipients=quoted(f"{to}, bob@example.org"), verdicts=quoted(verdicts))
-    assert (row["status"], taken(sink)[to]) == ("sent", 0)
+    assert (row.status, taken(sink)[to]) == ("sent", 0)
 
 
 def test_behind_the_largest_claim_number_comes_one(parts, database_url):
     row = sent_beside(parts, database_url, claim_no=str(2**31 - 1))
-    assert (row["status"], row["claim_no"]) == ("sent", 1)
+    assert (row.status, row.claim_no) == ("sent", 1)
 
 
 def test_a_full_count_of_attempts_stays_full(parts, database_url):
     row = sent_beside(parts, database_url, attempts=str(2**31 - 1))
-    assert (row["status"], row["attempts"]) == ("sent", 2**31 - 1)
+    assert (row.status, row.attempts) == ("sent", 2**31 - 1)
 
 
 def test_a_lease_that_ended_with_a_full_count_is_judged(parts, database_url):
@@ -167,7 +169,7 @@ def test_a_lease_that_ended_with_a_full_count_is_judged(parts, database_url):
         attempts=str(2**31 - 1),
         claim_no=str(2**31 - 1),
     )
-    assert (row["status"], row["attempts"]) == ("in_doubt", 2**31 - 1)
+    assert (row.status, row.attempts) == ("in_doubt", 2**31 - 1)
 
 
 @pytest.mark.parametrize("columns", [{"sent_at": "'infinity'"}, {"wire_at": "'-infinity'"}])
@@ -187,7 +189,7 @@ def test_times_that_no_calendar_has_are_read(postgres_url, redis_url, sink, colu
 def test_every_priority_has_its_turn(sqlite_url, redis_url, sink, priority):
     with contextlib.closing(Parts(Settings(**settings_of(sqlite_url, redis_url, sink)))) as parts:
         row = sent_beside(parts, sqlite_url, priority=str(priority))
-        assert (row["status"], row["priority"]) == ("sent", priority)
+        assert (row.status, row.priority) == ("sent", priority)
 
 
 def test_text_that_was_bound_as_bytes_is_text(sqlite_url, redis_url, sink):
@@ -195,14 +197,14 @@ def test_text_that_was_bound_as_bytes_is_text(sqlite_url, redis_url, sink):
     columns = {"recipients": f"CAST('{to}' AS BLOB)", "subject": "CAST('Grüße' AS BLOB)", "tag": "x'ff'"}
     with contextlib.closing(Parts(Settings(**settings_of(sqlite_url, redis_url, sink)))) as parts:
         row = sent_beside(parts, sqlite_url, **columns)
-    assert (row["status"], row["subject"], taken(sink)[to]) == ("sent", "Grüße", 1)
+    assert (row.status, row.subject, taken(sink)[to]) == ("sent", "Grüße", 1)
 
 
 @pytest.mark.parametrize("value", ["1e400", "-1e999"])
 def test_a_number_that_nobody_can_read_stands_there_as_it_was_written(sqlite_url, redis_url, sink, value):
     with contextlib.closing(Parts(Settings(**settings_of(sqlite_url, redis_url, sink)))) as parts:
         row = sent_beside(parts, sqlite_url, body_text="'{{ n }}'", context=f"""'{{"n": {value}}}'""")
-    assert (row["status"], row["context"]) == ("sent", {"n": value})
+    assert (row.status, row.context) == ("sent", {"n": value})
 
 
 def test_lists_go_on_behind_times_in_another_form(sqlite_url, redis_url, sink):

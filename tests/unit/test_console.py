@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 from markupsafe import Markup
+from support.rows import run_row
 
 pytest.importorskip("fastapi")
 
@@ -26,7 +27,7 @@ NOON = datetime(2026, 11, 21, 12, 10, tzinfo=UTC)
 
 
 def run(ago: timedelta, **counts):
-    return {"started_at": NOON - ago, "sent": 0, "failed": 0, "deferred": 0, "in_doubt": 0, "expired": 0, **counts}
+    return run_row(NOON - ago, **counts)
 
 
 def test_the_chart_puts_each_run_into_its_half_hour():

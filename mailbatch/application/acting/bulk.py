@@ -10,13 +10,13 @@ from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.change import Changed
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
-from mailbatch.domain.selection import LISTED_BY
+from mailbatch.domain.rows import ReservationPlace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Interventions, Reservations, Row
+    from mailbatch.application.ports.stores import Interventions, Reservations
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.selection import Selection
 
@@ -125,9 +125,9 @@ class DoBulk:
 
     def _each(self, act: Act, which: Selection) -> Iterator[ChangeResult]:
         each = DoEach(self.interventions)
-        after: Row | None = None
-        while rows := self.reservations.select(which, LISTED_BY, after, PORTION):
-            yield from each(act, [row["id"] for row in rows], STATES[act] & {which.status})
+        after: ReservationPlace | None = None
+        while rows := self.reservations.select(which, ReservationPlace, after, PORTION):
+            yield from each(act, [row.id for row in rows], STATES[act] & {which.status})
             after = rows[-1]
 
 

@@ -44,11 +44,11 @@ class StopRun:
     def __call__(self, run_id: UUID) -> Stopping:
         """Tell it; twice does no harm. Raises ``NotFound``, and ``StateConflict`` if it has ended."""
         told = self.runs.tell_to_stop(run_id)
-        row = self.reports.run(run_id)
-        if row is None:
+        run = self.reports.run(run_id)
+        if run is None:
             raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
-        if row["outcome"] is not None and not told:
-            raise StateConflict(f"run {run_id} has ended: {row['outcome']}")
-        newest = self.runs.open_run(row["job"])
+        if run.outcome is not None and not told:
+            raise StateConflict(f"run {run_id} has ended: {run.outcome}")
+        newest = self.runs.open_run(run.job)
         silent = newest is not None and newest.run_id == run_id and newest.silent > DEAD_AFTER
-        return Stopping(run_id, row["job"], alive=not silent)
+        return Stopping(run_id, run.job, alive=not silent)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mailbatch.application.ports.reports import Duplicates
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import DuplicateRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,6 @@ class ListDuplicates:
 
     resent: Duplicates
 
-    def __call__(self, since: datetime | None, limit: int) -> Sequence[Row]:
+    def __call__(self, since: datetime | None, limit: int) -> Sequence[DuplicateRow]:
         """Answer up to ``limit`` of them, the last first."""
         return self.resent.resent(since, limit)

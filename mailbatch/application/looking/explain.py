@@ -7,11 +7,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.circuit import CircuitState
-from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.finding import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
-from mailbatch.domain.message import Claim
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
+from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
@@ -22,7 +20,8 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.watch import Look, Watch
     from mailbatch.application.ports.reports import Queue, Reports
     from mailbatch.application.ports.sending import Composer
-    from mailbatch.application.ports.stores import Reservations, Row
+    from mailbatch.application.ports.stores import Reservations
+    from mailbatch.domain.rows import AttemptRow, ReservationRow, RunRow
 
 MOST_AHEAD = 10_000
 """Mails that are counted at most to tell how many go first."""
@@ -68,8 +67,8 @@ class Explanation:
 class _Case:
     """What was looked up of one reservation."""
 
-    row: Row
-    attempts: Sequence[Row]
+    row: ReservationRow
+    attempts: Sequence[AttemptRow]
     look: Look
 
     @property
@@ -80,7 +79,7 @@ class _Case:
     @property
     def overdue(self) -> bool:
         """Whether its time has passed: nothing brings it back then."""
-        expires_at = self.row["expires_at"]
+        expires_at = self.row.expires_at
         return expires_at is not None and bool(expires_at <= self.now)
 
 
@@ -100,7 +99,7 @@ class Explain:
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
-        status = Status(row["status"])
+        status = row.status
         case = _Case(
             row=row,
             attempts=self.reservations.attempts(reservation_id),
@@ -126,17 +125,17 @@ class Explain:
 
     def _pending(self, case: _Case) -> _Told:
         row = case.row
-        facts: dict[str, Any] = {"due_at": row["due_at"], "expires_at": row["expires_at"]}
+        facts: dict[str, Any] = {"due_at": row.due_at, "expires_at": row.expires_at}
         problems = self._problems(row)
         if problems:
             facts["would_fail"] = problems
         if case.overdue:
-            said = f"Its time passed{_on(row['expires_at'])}: the next run marks it as expired."
+            said = f"Its time passed{_on(row.expires_at)}: the next run marks it as expired."
             return Reason.EXPIRES, said, "", facts
-        if row["due_at"] > case.now:
+        if row.due_at > case.now:
             return self._waiting(case, facts)
         facts |= {
-            "due_for_seconds": round((case.now - row["due_at"]).total_seconds()),
+            "due_for_seconds": round((case.now - row.due_at).total_seconds()),
             "next_run_at": case.look.next_run.planned,
         }
         reason, sentence, advice = self._held_up(case, facts)
@@ -147,11 +146,11 @@ class Explain:
     def _waiting(self, case: _Case, facts: dict[str, Any]) -> _Told:
         row, pause = case.row, case.look.pause
         paused = f"an operator has paused {_WHAT_PAUSED[pause]}; {_RESUME}" if pause is not Pause.NONE else ""
-        if row["attempts"] and row["retry_at"] is not None:
-            why = row["last_error"] or "it was put off"
-            said = f"It waits for its next try{_on(row['due_at'])}, after {row['attempts']} that failed: {why}."
+        if row.attempts and row.retry_at is not None:
+            why = row.last_error or "it was put off"
+            said = f"It waits for its next try{_on(row.due_at)}, after {row.attempts} that failed: {why}."
             return Reason.WAITS_FOR_RETRY, said, paused or "wait, it goes by itself", facts
-        return Reason.NOT_DUE, f"It is not due before {_at(row['due_at'])}.", paused, facts
+        return Reason.NOT_DUE, f"It is not due before {_at(row.due_at)}.", paused, facts
 
     def _held_up(self, case: _Case, facts: dict[str, Any]) -> tuple[Reason, str, str]:
         """Why a mail that is due has not gone, the strongest reason first."""
@@ -171,21 +170,13 @@ class Explain:
         return _without_a_run(look, before)
 
     def _last_run(self) -> str | None:
-        last = next((run for run in self.reports.runs(self.job, 2) if run["outcome"] is not None), None)
-        return f"{last['outcome']}{_on(last['finished_at'])}: {last['error'] or 'no error'}" if last else None
+        last = next((run for run in self.reports.runs(self.job, 2) if run.outcome is not None), None)
+        return f"{last.outcome}{_on(last.finished_at)}: {last.error or 'no error'}" if last else None
 
-    def _problems(self, row: Row) -> list[str]:
+    def _problems(self, row: ReservationRow) -> list[str]:
         """Why it could not be composed, if it could not."""
-        mail = ClaimedMail(
-            claim=Claim(row["id"], row["claim_no"]),
-            index=0,
-            mail=Mail(**{name: row[name] for name in MAIL_FIELDS}),
-            message_id=row["message_id"] or f"<{row['id']}@mailbatch.invalid>",
-            attempts=row["attempts"],
-            earlier={},
-        )
         try:
-            self.compose(mail)
+            self.compose(row.as_claimed(0, {}))
         except CannotCompose as error:
             return list(error.errors)
         except Busy:
@@ -196,41 +187,41 @@ class Explain:
 
     def _sending(self, case: _Case) -> _Told:
         row, look = case.row, case.look
-        run = self.reports.run(row["run_id"]) if row["run_id"] else None
+        run = self.reports.run(row.run_id) if row.run_id else None
         facts = {
-            "run_id": row["run_id"],
-            "lane": row["lane"],
-            "on_wire_since": row["wire_at"],
-            "lease_until": row["lease_until"],
-            "host": run["host"] if run else None,
-            "pid": run["pid"] if run else None,
+            "run_id": row.run_id,
+            "lane": row.lane,
+            "on_wire_since": row.wire_at,
+            "lease_until": row.lease_until,
+            "host": run.host if run else None,
+            "pid": run.pid if run else None,
         }
-        who = f"lane {row['lane']} of run {row['run_id']}"
-        lease = _at(row["lease_until"])
-        if row["lease_until"] <= case.now:
+        who = f"lane {row.lane} of run {row.run_id}"
+        lease = _at(row.lease_until)
+        if row.lease_until is None or row.lease_until <= case.now:
             said = f"It was claimed by {who}, whose lease ended {lease}: its sender died or hangs."
             return Reason.SENDER_DIED, said, _TAKEN_BACK, facts
         if died := self._died(case, run):
             said = f"It was claimed by {who}, {died}."
             return Reason.SENDER_DIED, said, f"when its lease has ended {lease}, {_TAKEN_BACK}", facts
-        since = f" since {_at(row['wire_at'])}" if row["wire_at"] else ""
-        if (seconds := look.silence) is not None and row["run_id"] == look.run_id:
+        since = f" since {_at(row.wire_at)}" if row.wire_at else ""
+        if (seconds := look.silence) is not None and row.run_id == look.run_id:
             facts["unanswered_seconds"] = round(seconds)
             said = f"It is being sent by {who}{since}, but the relay is silent: {_nobody(seconds)}."
             return Reason.RELAY_SILENT, said, _ASK_RELAY, facts
         said = f"It is being sent by {who}{since}; its lease ends {lease} unless it is renewed."
         return Reason.BEING_SENT, said, "", facts
 
-    def _died(self, case: _Case, run: Row | None) -> str:
+    def _died(self, case: _Case, run: RunRow | None) -> str:
         """How the sender of a mail ended whose lease still lasts; nothing if it lives, or nothing is known of it."""
         if run is None:
             return ""
         # A helper has its own signs of life, and its own end.
-        lane = self.reports.lane(case.row["run_id"], case.row["lane"]) if case.row["lane"] else None
-        ended_at = lane["left_at"] if lane else run["finished_at"]
-        if ended_at is not None or (lane is None and run["outcome"] is not None):
+        lane = self.reports.lane(run.run_id, case.row.lane) if case.row.lane else None
+        ended_at = lane.left_at if lane else run.finished_at
+        if ended_at is not None or (lane is None and run.outcome is not None):
             return f"which has ended{_on(ended_at)} without it"
-        beat = (lane or run)["heartbeat_at"]
+        beat = (lane or run).heartbeat_at
         silent = (case.now - beat).total_seconds() if beat is not None else 0.0
         if silent > case.look.patience.dead_after:
             return f"which has given no sign of life for {silent:.0f} s: its process died, or hangs"
@@ -285,56 +276,55 @@ _Told = tuple[Reason, str, str, dict[str, Any]]
 
 def _sent(case: _Case) -> _Told:
     row = case.row
-    reply = f"{row['reply_code'] or ''} {row['reply_text'] or ''}".strip()
-    if row["reply_code"] is None or row["relay"] is None:
-        said = f"It counts as sent{_on(row['sent_at'])}: an operator has resolved a doubt so."
-        return Reason.SENT, said, "", {"sent_at": row["sent_at"]}
-    said = f"It was taken{_on(row['sent_at'])} by {row['relay']}, which said: {reply}."
-    facts = {"sent_at": row["sent_at"], "relay": row["relay"], "reply": reply, "run_id": row["run_id"]}
+    reply = f"{row.reply_code or ''} {row.reply_text or ''}".strip()
+    if row.reply_code is None or row.relay is None:
+        said = f"It counts as sent{_on(row.sent_at)}: an operator has resolved a doubt so."
+        return Reason.SENT, said, "", {"sent_at": row.sent_at}
+    said = f"It was taken{_on(row.sent_at)} by {row.relay}, which said: {reply}."
+    facts = {"sent_at": row.sent_at, "relay": row.relay, "reply": reply, "run_id": row.run_id}
     advice = f"what the relay did with it is in its log, under {_in_a_log(row)}"
     return Reason.SENT, said, advice, facts
 
 
 def _failed(case: _Case) -> _Told:
     row = case.row
-    said = f"It failed for good{_on(row['finished_at'])}: {row['last_error'] or 'no reason was noted'}."
-    again = f"mend the cause, then `mailbatch requeue {row['id']}`"
+    said = f"It failed for good{_on(row.finished_at)}: {row.last_error or 'no reason was noted'}."
+    again = f"mend the cause, then `mailbatch requeue {row.id}`"
     return Reason.FAILED, said, f"mend the cause; {_too_late(case)}" if case.overdue else again, {}
 
 
 def _cancelled(case: _Case) -> _Told:
     row = case.row
-    said = f"It was cancelled{_on(row['finished_at'])}."
-    back = f"`mailbatch restore {row['id']}` takes that back"
+    said = f"It was cancelled{_on(row.finished_at)}."
+    back = f"`mailbatch restore {row.id}` takes that back"
     return Reason.CANCELLED, said, _too_late(case) if case.overdue else back, {}
 
 
 def _expired(case: _Case) -> _Told:
     row = case.row
-    said = f"It expired{_on(row['finished_at'])} and was not sent: {row['last_error'] or 'its time had passed'}."
-    return Reason.EXPIRED, said, _ANEW, {"expires_at": row["expires_at"]}
+    said = f"It expired{_on(row.finished_at)} and was not sent: {row.last_error or 'its time had passed'}."
+    return Reason.EXPIRED, said, _ANEW, {"expires_at": row.expires_at}
 
 
 def _in_doubt(case: _Case) -> _Told:
     row = case.row
-    since = row["wire_at"] or (case.attempts[-1]["ended_at"] if case.attempts else None)
+    since = row.wire_at or (case.attempts[-1].ended_at if case.attempts else None)
     said = f"It is in doubt{' since ' + _at(since) if since else ''}: it went out, and no verdict came back."
-    again = _too_late(case) if case.overdue else f"`mailbatch requeue {row['id']}`"
+    again = _too_late(case) if case.overdue else f"`mailbatch requeue {row.id}`"
     advice = (
-        f"look for {_in_a_log(row)} in the relay's log; there: `mailbatch resolve {row['id']} --sent`, "
-        f"not there: {again}"
+        f"look for {_in_a_log(row)} in the relay's log; there: `mailbatch resolve {row.id} --sent`, not there: {again}"
     )
-    facts = {"in_doubt_since": since, "message_id": row["message_id"], "run_id": row["run_id"], "relay": row["relay"]}
+    facts = {"in_doubt_since": since, "message_id": row.message_id, "run_id": row.run_id, "relay": row.relay}
     return Reason.IN_DOUBT, said, advice, facts
 
 
-def _in_a_log(row: Row) -> str:
+def _in_a_log(row: ReservationRow) -> str:
     """What to look for in the relay's log: a row that somebody wrote as sent or in doubt may have no Message-ID."""
-    return str(row["message_id"] or "its recipients")
+    return str(row.message_id or "its recipients")
 
 
 def _too_late(case: _Case) -> str:
-    return f"it cannot go again, because its time passed{_on(case.row['expires_at'])}: {_ANEW}"
+    return f"it cannot go again, because its time passed{_on(case.row.expires_at)}: {_ANEW}"
 
 
 _ENDED: dict[Status, Callable[[_Case], _Told]] = {
@@ -352,15 +342,15 @@ def _history(case: _Case) -> dict[str, Any]:
     last = case.attempts[-1] if case.attempts else None
     tried = None
     if last is not None:
-        said = " ".join(str(part) for part in (last["reply_code"] or "", last["reply_text"] or "") if part)
-        tried = f"{last['outcome']} at {_at(last['ended_at'])}: {said}"
+        said = " ".join(str(part) for part in (last.reply_code or "", last.reply_text or "") if part)
+        tried = f"{last.outcome} at {_at(last.ended_at)}: {said}"
     return {
-        "attempts": row["attempts"],
+        "attempts": row.attempts,
         "last_try": tried,
-        "last_error": row["last_error"],
-        "accepted_by": sorted(to for to, v in (row["verdicts"] or {}).items() if v["kind"] == "accepted"),
-        "message_id": row["message_id"],
-        "priority": row["priority"],
+        "last_error": row.last_error,
+        "accepted_by": sorted(to for to, v in (row.verdicts or {}).items() if v["kind"] == "accepted"),
+        "message_id": row.message_id,
+        "priority": row.priority,
     }
 
 

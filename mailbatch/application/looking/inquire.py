@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from mailbatch.domain.errors import NotFound
-from mailbatch.domain.selection import LISTED_BY
+from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, ReservationSummary, RunRow, as_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mailbatch.application.looking.next_run import NextRun
     from mailbatch.application.looking.watch import Look, Watch
     from mailbatch.application.ports.reports import Reports
     from mailbatch.application.ports.runs import StatusBoard
-    from mailbatch.application.ports.stores import Reservations, Row
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.domain.census import Census
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.finding import Finding
     from mailbatch.domain.run import ItemError, Pause
     from mailbatch.domain.selection import Selection
+
+R = TypeVar("R", ReservationSummary, ReservationRow)
 
 DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
 """What may become of a mail in a run, in the order in which it is told."""
@@ -37,19 +39,17 @@ class ListReservations:
 
     reservations: Reservations
 
-    def __call__(self, which: Selection, limit: int, columns: Collection[str] | None = None) -> Iterator[Row]:
-        """Yield up to ``limit`` rows with ``columns`` (None: all), read page by page, so that memory stays flat."""
-        after: Row | None = None
-        page = _FULL_PAGE if columns is None else _LIGHT_PAGE
-        if columns is not None:
-            columns = {*LISTED_BY, *columns}
+    def __call__(self, which: Selection, limit: int, kind: type[R]) -> Iterator[R]:
+        """Yield up to ``limit`` reservations, read as ``kind`` and page by page, so that memory stays flat."""
+        after: ReservationPlace | None = None
+        page = _FULL_PAGE if kind is ReservationRow else _LIGHT_PAGE
         while limit > 0:
-            rows = self.reservations.select(which, columns, after, min(page, limit))
+            rows = self.reservations.select(which, kind, after, min(page, limit))
             yield from rows
             limit -= len(rows)
             if len(rows) < page:
                 return
-            after = rows[-1]
+            after = ReservationPlace.of(rows[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class ShowReservation:
 
     reservations: Reservations
 
-    def __call__(self, reservation_id: UUID) -> tuple[Row, list[Row]]:
+    def __call__(self, reservation_id: UUID) -> tuple[ReservationRow, list[AttemptRow]]:
         """Answer the reservation and its tries, oldest first. Raises ``NotFound``."""
         row = self.reservations.get(reservation_id)
         if row is None:
@@ -72,7 +72,7 @@ class ListRuns:
 
     reports: Reports
 
-    def __call__(self, job: str, limit: int) -> list[Row]:
+    def __call__(self, job: str, limit: int) -> list[RunRow]:
         """Answer the last ``limit`` runs of ``job``."""
         return self.reports.runs(job, limit)
 
@@ -83,7 +83,7 @@ class ShowRun:
 
     reports: Reports
 
-    def __call__(self, run_id: UUID) -> tuple[Row, Iterator[ItemError]]:
+    def __call__(self, run_id: UUID) -> tuple[RunRow, Iterator[ItemError]]:
         """Answer the run's row and its errors. Raises ``NotFound``."""
         row = self.reports.run(run_id)
         if row is None:
@@ -118,22 +118,23 @@ class Progress:
         return self.done + self.unsent
 
 
-def progress_of(look: Look, row: Row | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
-    """Return the progress of the run that goes on.
+def progress_of(look: Look, run: RunRow | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
+    """Return the progress of ``run``, which goes on; None if it has only just begun and has no row yet.
 
     Its row, written every five seconds, knows it; what the board shows of the same run is newer.
     """
-    if shown is not None and _is_of(shown, row):
+    source: Mapping[str, Any]
+    if shown is not None and _is_of(shown, run):
         source, elapsed = shown, float(shown.get("elapsed") or 0.0)
     else:
-        source, elapsed = row or {}, look.health.run_age or 0.0
+        source, elapsed = as_dict(run) if run is not None else {}, look.health.run_age or 0.0
     counts = {name: int(source.get(name) or 0) for name in DONE}
     done = sum(counts.values())
     rate = done / elapsed if done and elapsed > 0 and look.silence is None else None
     begun = source.get("run_id")
     return Progress(
         run_id=look.run_id or (UUID(str(begun)) if begun else None),
-        trigger=row["trigger"] if row is not None else None,
+        trigger=run.trigger if run is not None else None,
         counts=counts,
         elapsed=max(0.0, elapsed),
         unsent=unsent,
@@ -142,9 +143,9 @@ def progress_of(look: Look, row: Row | None, shown: Mapping[str, Any] | None, un
     )
 
 
-def _is_of(shown: Mapping[str, Any], row: Row | None) -> bool:
-    """Whether the board shows the run of ``row``, and not one before it. Who has just begun has no row."""
-    return shown.get("state") != "finished" if row is None else str(shown.get("run_id")) == str(row["run_id"])
+def _is_of(shown: Mapping[str, Any], run: RunRow | None) -> bool:
+    """Return whether the board shows ``run``, and not one before it."""
+    return shown.get("state") != "finished" if run is None else str(shown.get("run_id")) == str(run.run_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +155,7 @@ class JobStatus:
     job: str
     look: Look
     progress: Progress | None
-    last_run: Row | None
+    last_run: RunRow | None
     census: Census
 
     @property
@@ -199,12 +200,12 @@ class ShowJobStatus:
             job=job,
             look=look,
             progress=self._progress(job, look, census.unsent if look.sends else 0) if look.running else None,
-            last_run=next((run for run in self.reports.runs(job, 5) if run["outcome"] is not None), None),
+            last_run=next((run for run in self.reports.runs(job, 5) if run.outcome is not None), None),
             census=census,
         )
 
     def _progress(self, job: str, look: Look, unsent: int) -> Progress:
-        row = self.reports.run(look.run_id) if look.run_id is not None else None
+        run = self.reports.run(look.run_id) if look.run_id is not None else None
         # A Redis that does not answer costs seconds each time it is asked: once is enough.
         shown = self.board.get(job) if not look.down else None
-        return progress_of(look, row, shown, unsent)
+        return progress_of(look, run, shown, unsent)

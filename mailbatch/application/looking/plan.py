@@ -68,7 +68,7 @@ class PlanRun:
         runs = [
             run
             for run in self.reports.runs(job, _RUNS_TO_JUDGE_BY)
-            if run["outcome"] == RunOutcome.COMPLETED and run["sent"] >= _ENOUGH_TO_JUDGE and run["duration"]
+            if run.outcome is RunOutcome.COMPLETED and run.sent >= _ENOUGH_TO_JUDGE and run.duration
         ]
-        seconds = sum(run["duration"] for run in runs)
-        return sum(run["sent"] for run in runs) / seconds if seconds else None
+        seconds = sum(run.duration or 0.0 for run in runs)
+        return sum(run.sent for run in runs) / seconds if seconds else None

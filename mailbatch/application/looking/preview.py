@@ -10,7 +10,6 @@ from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, Not
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.redaction.lines import one_line
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Reservations
     from mailbatch.application.sending.compose import Rendered, Renderer
     from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.reservation import Mail
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Preview:
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
-        return self(Mail(**{name: row[name] for name in MAIL_FIELDS}))
+        return self(row.mail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import CannotCompose
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
-from mailbatch.domain.selection import LISTED_BY, Selection
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.rows import ReservationPlace, ReservationRow
+from mailbatch.domain.selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mailbatch.application.ports.stores import Reservations, Row
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.application.sending.compose import Renderer
 
 _PAGE = 50
 """Rows that are read at once with their bodies: each may have some megabytes."""
-_COLUMNS = LISTED_BY | set(MAIL_FIELDS)
 _WAITING = Selection(status=Status.PENDING)
 
 
@@ -48,18 +48,18 @@ class RenderWaiting:
             rendered += 1
             if fault := self._fault(row):
                 broken += 1
-                example = example or f"{row['id']}: {fault}"
+                example = example or f"{row.id}: {fault}"
         return Looked(rendered=rendered, broken=broken, example=example, whole=True)
 
-    def _rows(self) -> Iterator[Row]:
-        after: Row | None = None
-        while rows := self.reservations.select(_WAITING, _COLUMNS, after, _PAGE):
+    def _rows(self) -> Iterator[ReservationRow]:
+        after: ReservationPlace | None = None
+        while rows := self.reservations.select(_WAITING, ReservationRow, after, _PAGE):
             yield from rows
-            after = rows[-1]
+            after = ReservationPlace.of(rows[-1])
 
-    def _fault(self, row: Row) -> str | None:
+    def _fault(self, row: ReservationRow) -> str | None:
         try:
-            self.render(Mail(**{name: row[name] for name in MAIL_FIELDS}))
+            self.render(row.mail)
         except CannotCompose as error:
             return error.errors[0]
         return None

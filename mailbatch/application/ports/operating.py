@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.domain.idempotency import RequestState, StoredResponse
+    from mailbatch.domain.rows import ActionPlace, ActionRow
 
 
 class Actions(Protocol):
@@ -24,8 +24,8 @@ class Actions(Protocol):
     def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
         """Write down what that came to."""
 
-    def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
-        """What was done last, newest first; ``before``: what is older than this row (``at`` and ``id``)."""
+    def list(self, limit: int, before: ActionPlace | None = None) -> Sequence[ActionRow]:
+        """Return what was done last, newest first, or what was done ``before``."""
 
 
 class IdempotencyKeys(Protocol):

@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.domain.census import Census, ErrorGroup, Job
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.figures import Figures
     from mailbatch.domain.health import HealthSnapshot
+    from mailbatch.domain.rows import DuplicateRow, LaneRow, ReservationRow, RunPlace, RunRow
     from mailbatch.domain.run import ItemError
 
 
@@ -23,18 +23,17 @@ class Reports(Protocol):
     def census(self) -> Census:
         """Count. Exact at least up to 10,000 reservations in each state."""
 
-    def runs(self, job: str, limit: int, before: Row | None = None, *, quiet: bool = True) -> list[Row]:
-        """The last ``limit`` runs of ``job``, newest first; ``before``: those older than this row.
+    def runs(self, job: str, limit: int, before: RunPlace | None = None, *, quiet: bool = True) -> list[RunRow]:
+        """Return the last ``limit`` runs of ``job``, or those that began ``before``, newest first.
 
-        ``silent`` of each row: seconds since its last sign of life. Without ``quiet`` only those that are worth a look:
-        they dealt with a mail, left some, go on, or went wrong.
+        Without ``quiet`` only those that are worth a look: they dealt with a mail, left some, go on, or went wrong.
         """
 
-    def run(self, run_id: UUID) -> Row | None:
-        """One run, with ``silent`` as above."""
+    def run(self, run_id: UUID) -> RunRow | None:
+        """Return one run; None if there is none."""
 
-    def lane(self, run_id: UUID, lane: int) -> Row | None:
-        """One helper of a run."""
+    def lane(self, run_id: UUID, lane: int) -> LaneRow | None:
+        """Return one helper of a run; None if there is none."""
 
     def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
         """The errors of a run's items with indexes above ``after``, in their order, in full; read page by page."""
@@ -63,7 +62,7 @@ class HealthQuery(Protocol):
 class Queue(Protocol):
     """Knows who goes first."""
 
-    def ahead(self, row: Row, most: int) -> int:
+    def ahead(self, row: ReservationRow, most: int) -> int:
         """How many due reservations go before ``row``, counted up to ``most``."""
 
 
@@ -80,9 +79,8 @@ class Upcoming(Protocol):
 class Duplicates(Protocol):
     """Knows which mails went out again after a try that ended without a verdict. May raise ``StoreError``."""
 
-    def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
-        """Those whose doubtful try ended at or after ``since``, the last first; each once, by the last such try.
+    def resent(self, since: datetime | None, limit: int) -> Sequence[DuplicateRow]:
+        """Return up to ``limit`` of them, the last first; each once, by its last attempt without a verdict.
 
-        A row has ``reservation_id``, ``recipients``, ``message_id``, ``doubt_at``, ``doubt_relay``, ``doubt_run_id``,
-        ``sent_at`` (when it went out again, with a verdict or without), ``relay``, ``reply_text`` and ``run_id``.
+        ``since``: when that attempt ended at the earliest.
         """

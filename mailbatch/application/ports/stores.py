@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
+from mailbatch.domain.rows import ReservationContext, ReservationSummary, Row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from mailbatch.domain.change import Changed, ChangeResult, Purged
     from mailbatch.domain.errors import MailbatchError
     from mailbatch.domain.reservation import Reservation, Status, Stored
-    from mailbatch.domain.selection import Counted, Selection
+    from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow
+    from mailbatch.domain.selection import Counted, Found, Selection
 
 
-Row: TypeAlias = "Mapping[str, Any]"
-
+R = TypeVar("R", bound=Row)
+Own = TypeVar("Own", ReservationSummary, ReservationContext)
 
 PATIENCE = 0.5
 """Seconds for which a person's question looks through mails: a second, with all that is around it."""
@@ -48,48 +49,30 @@ class Intake(Protocol):
         """Store each that can be stored; for the others, in their places, the error that says why not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found, newest first.
-
-    ``further`` is None, or the place (a row with ``LISTED_BY``) to which the search came before its time was up: behind
-    it there may be more.
-    """
-
-    rows: list[Row]
-    further: Row | None
-
-
 class Reservations(Protocol):
     """All reservations, to store and to read."""
 
     def intake(self) -> AbstractContextManager[Intake]:
         """A transaction; committed at the end of the block, undone when it raises."""
 
-    def get(self, reservation_id: UUID) -> Row | None:
-        """One reservation with all its columns."""
+    def get(self, reservation_id: UUID) -> ReservationRow | None:
+        """Return one reservation; None if there is none."""
 
-    def some(self, ids: Collection[UUID], columns: Collection[str]) -> Mapping[UUID, Row]:
-        """Those of ``ids`` that there are, with ``columns``."""
+    def some(self, ids: Collection[UUID], kind: type[Own]) -> Mapping[UUID, Own]:
+        """Return those of ``ids`` that exist, read as ``kind``."""
 
-    def attempts(self, reservation_id: UUID) -> list[Row]:
-        """Its tries that ended otherwise than accepted, oldest first."""
+    def attempts(self, reservation_id: UUID) -> list[AttemptRow]:
+        """Return its attempts that ended otherwise than accepted, oldest first."""
 
-    def select(self, which: Selection, columns: Collection[str] | None, after: Row | None, limit: int) -> list[Row]:
-        """Up to ``limit`` reservations behind ``after``, newest first, with ``columns`` (None: all of them).
+    def select(self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int) -> list[R]:
+        """Return up to ``limit`` reservations behind ``after``, newest first, read as ``kind``.
 
-        ``after`` is a row with ``LISTED_BY``. The newest is that which was made last, or finished last where ``which``
-        says so.
+        The newest is the one that was made last. Where ``which.timed`` says so, a finished one counts by its end.
         """
 
     def search(
-        self,
-        which: Selection,
-        columns: Collection[str] | None,
-        after: Row | None,
-        limit: int,
-        within: float | None = None,
-    ) -> Found:
+        self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int, within: float | None = None
+    ) -> Found[R]:
         """Find them as ``select`` does, but look no longer than about ``within`` seconds (None: to the end)."""
 
     def count(self, which: Selection, cap: int) -> int:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
+from mailbatch.domain.rows import ActionRow
 from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.rows import all_of
 from mailbatch.infrastructure.db.tables import operator_actions
 from mailbatch.infrastructure.db.types import storable
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import ActionPlace
 
 BEGUN = "begun"
 """The outcome of what nobody has told the end of."""
@@ -46,14 +48,14 @@ class SqlActions:
         with writing(self.engine) as connection:
             connection.execute(sa.update(operator_actions).where(_o.id == note).values(values))
 
-    def list(self, limit: int, before: Row | None = None) -> Sequence[Row]:
+    def list(self, limit: int, before: ActionPlace | None = None) -> Sequence[ActionRow]:
         """Read what was done last; see the port."""
         statement = sa.select(operator_actions).order_by(_o.at.desc(), _o.id.desc()).limit(limit)
         if before is not None:
-            last = sa.literal(before["at"], _o.at.type), sa.literal(before["id"], _o.id.type)
+            last = sa.literal(before.at, _o.at.type), sa.literal(before.id, _o.id.type)
             statement = statement.where(sa.tuple_(_o.at, _o.id) < sa.tuple_(*last))
         with reading(self.engine) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            return all_of(ActionRow, connection, statement)
 
     def _write(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> UUID:
         values = {

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.rows import DuplicateRow
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.ports.stores import Row
 
 _a, _r = mail_attempts.c, mail_reservations.c
 _PORTION = 500
@@ -31,7 +31,7 @@ class SqlDuplicates:
 
     engine: Engine
 
-    def resent(self, since: datetime | None, limit: int) -> Sequence[Row]:
+    def resent(self, since: datetime | None, limit: int) -> Sequence[DuplicateRow]:
         """Read them; see the port. Doubts are few, and the index of outcomes has them by their time."""
         later = mail_attempts.alias("later")
         doubted = later.c.outcome == Tally.IN_DOUBT.value
@@ -63,10 +63,10 @@ class SqlDuplicates:
         )
         if since is not None:
             statement = statement.where(_a.ended_at >= since)
-        found: dict[UUID, Row] = {}
+        found: dict[UUID, DuplicateRow] = {}
         with reading(self.engine) as connection:
             for row in connection.execute(statement, execution_options={"yield_per": _PORTION}).mappings():
-                found.setdefault(row["reservation_id"], dict(row))
+                found.setdefault(row["reservation_id"], DuplicateRow.from_row(row))
                 if len(found) >= limit:
                     break
         return list(found.values())

@@ -17,7 +17,7 @@ from mailbatch.infrastructure.db.types import now, seconds_since
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import ReservationRow
 
 _r = mail_reservations.c
 _a = mail_attempts.c
@@ -90,12 +90,12 @@ class SqlQueue:
 
     engine: Engine
 
-    def ahead(self, row: Row, most: int) -> int:
+    def ahead(self, row: ReservationRow, most: int) -> int:
         """Count who goes first, by priority, due time and id; see the port."""
-        key = sa.tuple_(sa.literal(row["due_at"], _r.due_at.type), sa.literal(row["id"], _r.id.type))
+        key = sa.tuple_(sa.literal(row.due_at, _r.due_at.type), sa.literal(row.id, _r.id.type))
         due = sa.and_(_PENDING, _r.due_at <= now(), sa.or_(_r.expires_at.is_(None), _r.expires_at > now()))
-        higher = sa.select(_r.id).where(due, _r.priority > row["priority"]).limit(most)
-        earlier = sa.select(_r.id).where(due, _r.priority == row["priority"], sa.tuple_(_r.due_at, _r.id) < key)
+        higher = sa.select(_r.id).where(due, _r.priority > row.priority).limit(most)
+        earlier = sa.select(_r.id).where(due, _r.priority == row.priority, sa.tuple_(_r.due_at, _r.id) < key)
         counts = [
             sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
             for some in (higher, earlier.limit(most))

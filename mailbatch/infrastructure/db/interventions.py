@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from mailbatch.domain.change import Changed, ChangeResult, Purged
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
-from mailbatch.domain.selection import LISTED_BY, Selection
+from mailbatch.domain.rows import ReservationPlace
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.ports.stores import Row
 
 _r = mail_reservations.c
 _CHUNK = 500
@@ -172,10 +172,10 @@ class SqlInterventions:
         self, which: Selection, condition: sa.ColumnElement[bool], values: dict[str, Any]
     ) -> Iterator[ChangeResult]:
         """Change all of ``which`` that is there now; what comes meanwhile is left."""
-        after: Row | None = None
+        after: ReservationPlace | None = None
         stored = SqlReservations(self.engine)
-        while rows := stored.select(which, LISTED_BY, after, _PORTION):
-            yield from self._change([row["id"] for row in rows], condition, values)
+        while rows := stored.select(which, ReservationPlace, after, _PORTION):
+            yield from self._change([row.id for row in rows], condition, values)
             after = rows[-1]
 
     def _of_errors(self, run_id: UUID) -> Iterator[Sequence[UUID]]:

@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from mailbatch.domain.census import Census, ErrorGroup, Job
 from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.rows import LaneRow, RunRow
 from mailbatch.domain.run import ItemError, Pause
 from mailbatch.domain.run_notification import COUNTED, QUIET
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
+from mailbatch.infrastructure.db.rows import all_of, first_of
 from mailbatch.infrastructure.db.tables import (
     batch_lanes,
     batch_runs,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import RunPlace
 
 _r = mail_reservations.c
 _CAP = 100_000
@@ -79,30 +81,28 @@ class SqlReports:
             exact=all(found[name] <= self.cap for name in (*counted, "due")),
         )
 
-    def runs(self, job: str, limit: int, before: Row | None = None, *, quiet: bool = True) -> list[Row]:
+    def runs(self, job: str, limit: int, before: RunPlace | None = None, *, quiet: bool = True) -> list[RunRow]:
         """Read the last runs; see the port."""
         c = batch_runs.c
         statement = _RUNS.where(c.job == job).order_by(c.started_at.desc(), c.run_id.desc()).limit(limit)
         if before is not None:
-            last = sa.literal(before["started_at"], c.started_at.type), sa.literal(before["run_id"], c.run_id.type)
+            last = sa.literal(before.started_at, c.started_at.type), sa.literal(before.run_id, c.run_id.type)
             statement = statement.where(sa.tuple_(c.started_at, c.run_id) < sa.tuple_(*last))
         if not quiet:
             statement = statement.where(_WORTH_A_LOOK)
         with reading(self.engine) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            return all_of(RunRow, connection, statement)
 
-    def run(self, run_id: UUID) -> Row | None:
+    def run(self, run_id: UUID) -> RunRow | None:
         """Read one run; see the port."""
         with reading(self.engine) as connection:
-            row = connection.execute(_RUNS.where(batch_runs.c.run_id == run_id)).mappings().first()
-        return dict(row) if row is not None else None
+            return first_of(RunRow, connection, _RUNS.where(batch_runs.c.run_id == run_id))
 
-    def lane(self, run_id: UUID, lane: int) -> Row | None:
+    def lane(self, run_id: UUID, lane: int) -> LaneRow | None:
         """Read one helper; see the port."""
         statement = sa.select(batch_lanes).where(batch_lanes.c.run_id == run_id, batch_lanes.c.lane == lane)
         with reading(self.engine) as connection:
-            row = connection.execute(statement).mappings().first()
-        return dict(row) if row is not None else None
+            return first_of(LaneRow, connection, statement)
 
     def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
         """Read the errors of a run, page by page: there may be one for each of a million mails."""

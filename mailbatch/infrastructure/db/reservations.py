@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mailbatch.application.ports.stores import Found
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
-from mailbatch.domain.selection import Counted, moment_of
+from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, names_of
+from mailbatch.domain.selection import Counted, Found, moment_of
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.idempotency import finish
+from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of
 from mailbatch.infrastructure.db.searching import Looks
 from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection, Engine
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.application.ports.stores import Own, R
     from mailbatch.domain.reservation import Reservation
     from mailbatch.domain.selection import Selection
 
@@ -139,50 +140,44 @@ class SqlReservations:
         with writing(self.engine) as connection:
             yield SqlIntake(connection)
 
-    def get(self, reservation_id: UUID) -> Row | None:
+    def get(self, reservation_id: UUID) -> ReservationRow | None:
         """Read one reservation; see the port."""
         with reading(self.engine) as connection:
-            row = connection.execute(sa.select(mail_reservations).where(_r.id == reservation_id)).mappings().first()
-        return dict(row) if row is not None else None
+            return first_of(ReservationRow, connection, sa.select(mail_reservations).where(_r.id == reservation_id))
 
-    def some(self, ids: Collection[UUID], columns: Collection[str]) -> dict[UUID, Row]:
+    def some(self, ids: Collection[UUID], kind: type[Own]) -> dict[UUID, Own]:
         """Read some reservations; see the port."""
         if not ids:
             return {}
-        statement = sa.select(_r.id, *(_r[name] for name in columns if name != "id")).where(_r.id.in_(ids))
+        statement = sa.select(*columns_of(kind, mail_reservations)).where(_r.id.in_(ids))
         with reading(self.engine) as connection:
-            return {row["id"]: dict(row) for row in connection.execute(statement).mappings()}
+            return {row.id: row for row in all_of(kind, connection, statement)}
 
-    def attempts(self, reservation_id: UUID) -> list[Row]:
-        """Read the tries of one reservation; see the port."""
+    def attempts(self, reservation_id: UUID) -> list[AttemptRow]:
+        """Read the attempts to send one reservation; see the port."""
         c = mail_attempts.c
         statement = sa.select(mail_attempts).where(c.reservation_id == reservation_id).order_by(c.claim_no)
         with reading(self.engine) as connection:
-            return [dict(row) for row in connection.execute(statement).mappings()]
+            return all_of(AttemptRow, connection, statement)
 
-    def select(self, which: Selection, columns: Collection[str] | None, after: Row | None, limit: int) -> list[Row]:
+    def select(self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int) -> list[R]:
         """Read a page of reservations; see the port."""
-        return self.search(which, columns, after, limit).rows
+        return self.search(which, kind, after, limit).rows
 
     def search(
-        self,
-        which: Selection,
-        columns: Collection[str] | None,
-        after: Row | None,
-        limit: int,
-        within: float | None = None,
-    ) -> Found:
+        self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int, within: float | None = None
+    ) -> Found[R]:
         """Read a page of reservations, or what of it is found ``within`` some seconds; see the port."""
         looks = Looks(self.engine, which, within)
-        place = None if after is None else (moment_of(after, which), after["id"])
-        rows: list[Row] = []
+        place = None if after is None else (moment_of(after, which), after.id)
+        rows: list[R] = []
         while len(rows) < limit:
             wanted = limit - len(rows)
             look = looks.next(place, wanted)
             if look is None:
                 return Found(rows, _behind(place))
-            found = looks.read(look.page(columns, wanted))
-            rows += [_row(row) for row in found if row[FITS]]
+            found = looks.read(look.page(names_of(kind), wanted))
+            rows += [kind.from_row(row) for row in found if row[FITS]]
             if not found or (len(found) < wanted and not found[-1][LAST]):
                 break
             place = found[-1][MOMENT], found[-1][ID]
@@ -207,19 +202,12 @@ class SqlReservations:
         return Counted(many, exact=False)
 
 
-def _row(found: Any) -> Row:
-    row = dict(found)
-    for name in (ID, MOMENT, FITS, LAST):
-        del row[name]
-    return row
-
-
-def _behind(place: tuple[Any, Any] | None) -> Row | None:
-    """A row that stands at ``place`` in a list, whatever its state is."""
+def _behind(place: tuple[Any, Any] | None) -> ReservationPlace | None:
+    """Return the place of a reservation that is sorted by this moment and this id, whatever its state is."""
     if place is None:
         return None
     moment, own = place
-    return {"id": own, "status": Status.SENT.value, "created_at": moment, "finished_at": moment}
+    return ReservationPlace(id=own, status=Status.SENT, created_at=moment, finished_at=moment)
 
 
 class _NotAllNew(Exception):

@@ -43,15 +43,15 @@ class Look:
     after: tuple[Any, Any] | None
     rows: int
 
-    def page(self, columns: Collection[str] | None, limit: int) -> sa.Select[Any]:
-        """Select the first ``limit`` rows that fit, with ``columns`` (None: all), and the last of a look that is full.
+    def page(self, columns: Collection[str], limit: int) -> sa.Select[Any]:
+        """Select the first ``limit`` rows that fit, with ``columns``, and the last of a look that is full.
 
         Each has also ``ID``, ``MOMENT``, ``FITS`` and ``LAST``.
         """
         found = self._numbered()
         meant = sa.or_(found.c.fits, found.c.number == self.rows)
         keys = sa.select(found).where(meant).order_by(found.c.moment.desc(), found.c.id.desc()).limit(limit).subquery()
-        wanted = [_r[name] for name in columns] if columns is not None else list(_r)
+        wanted = [_r[name] for name in columns]
         last: sa.ColumnElement[bool] = keys.c.number == self.rows
         place = (keys.c.id.label(ID), keys.c.moment.label(MOMENT), keys.c.fits.label(FITS), last.label(LAST))
         page: sa.Select[Any] = sa.select(*wanted, *place)

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.claimed import ClaimedMail
-from mailbatch.domain.message import Claim
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.domain.rows import ReservationRow
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.priorities import highest
+from mailbatch.infrastructure.db.rows import all_of
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import Guid, Timestamp, now
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy.engine import Engine
+
+    from mailbatch.domain.claimed import ClaimedMail
 
 _r = mail_reservations.c
 _PENDING = _r.status == sa.literal_column("'pending'")
@@ -57,11 +58,11 @@ class SqlUpcoming:
         index = 0
         priority = self._next_priority(None)
         while priority is not None and index < limit:
-            after: Any = None
+            after: ReservationRow | None = None
             while index < limit and (rows := self._page(by, priority, after, min(_PAGE, limit - index))):
                 for row in rows:
                     index += 1
-                    yield _mail_of(row, index)
+                    yield row.as_claimed(index, accepted_in(row.verdicts))
                 after = rows[-1]
             priority = self._next_priority(priority)
 
@@ -71,14 +72,15 @@ class SqlUpcoming:
             found: int | None = connection.execute(highest(lower)).scalar_one()
         return found
 
-    def _page(self, by: datetime | None, priority: int, after: Any, limit: int) -> list[Any]:
-        columns = [_r.id, _r.claim_no, _r.message_id, _r.attempts, _r.verdicts, _r.due_at]
-        due = sa.select(*columns, *(_r[name] for name in MAIL_FIELDS)).where(_due(by), _r.priority == priority)
+    def _page(
+        self, by: datetime | None, priority: int, after: ReservationRow | None, limit: int
+    ) -> list[ReservationRow]:
+        due = sa.select(mail_reservations).where(_due(by), _r.priority == priority)
         if after is not None:
             key = sa.tuple_(sa.literal(after.due_at, Timestamp()), sa.literal(after.id, Guid()))
             due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
         with reading(self.engine) as connection:
-            return list(connection.execute(due.order_by(_r.due_at, _r.id).limit(limit)))
+            return all_of(ReservationRow, connection, due.order_by(_r.due_at, _r.id).limit(limit))
 
 
 def _due(by: datetime | None) -> sa.ColumnElement[bool]:
@@ -88,14 +90,3 @@ def _due(by: datetime | None) -> sa.ColumnElement[bool]:
 
 def _end(by: datetime | None) -> sa.ColumnElement[Any]:
     return now() if by is None else sa.literal(by, Timestamp())
-
-
-def _mail_of(row: Any, index: int) -> ClaimedMail:
-    return ClaimedMail(
-        claim=Claim(row.id, row.claim_no),
-        index=index,
-        mail=Mail(**{name: getattr(row, name) for name in MAIL_FIELDS}),
-        message_id=row.message_id or f"<{row.id}@mailbatch.invalid>",
-        attempts=row.attempts,
-        earlier=accepted_in(row.verdicts),
-    )

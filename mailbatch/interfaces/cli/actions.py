@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailbatch.domain.rows import as_dict
 from mailbatch.interfaces.cli.numbers import Count, hint_if_more
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
 from mailbatch.interfaces.cli.session import opened
@@ -13,7 +14,7 @@ from mailbatch.interfaces.cli.session import opened
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import ActionRow
 
 
 @click.command
@@ -25,21 +26,21 @@ def actions(*, limit: int, as_json: bool) -> None:
         rows = parts.stores.actions.list(limit + 1)
         zone = parts.settings.timezone
     if as_json:
-        print_json(rows[:limit])
+        print_json([as_dict(row) for row in rows[:limit]])
     else:
         _print(rows[:limit], zone)
     hint_if_more(rows, limit)
 
 
-def _print(rows: Sequence[Row], zone: str) -> None:
+def _print(rows: Sequence[ActionRow], zone: str) -> None:
     columns = [("WHEN", "fixed"), ("WHO", "text"), ("DID", "fixed"), ("TO", "text"), ("N", "number"), ("", "fixed")]
     print_table(columns, [_cells(row, zone) for row in rows], "nothing was done yet")
 
 
-def _cells(row: Row, zone: str) -> Sequence[str]:
-    target = ", ".join(f"{name} {_text(value)}" for name, value in (row["target"] or {}).items())
-    affected = "" if row["affected"] is None else f"{row['affected']:,}"
-    return [moment(row["at"], zone), row["actor"], row["action"], target, affected, row["outcome"]]
+def _cells(row: ActionRow, zone: str) -> Sequence[str]:
+    target = ", ".join(f"{name} {_text(value)}" for name, value in (row.target or {}).items())
+    affected = "" if row.affected is None else f"{row.affected:,}"
+    return [moment(row.at, zone), row.actor, row.action, target, affected, row.outcome]
 
 
 def _text(value: object) -> str:

@@ -212,7 +212,7 @@ def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
 def _is_idle(parts: Parts) -> bool:
     """Whether there was a run, and none goes on."""
     runs = parts.stores.reports.runs(JOB, 2)
-    return bool(runs) and all(run["outcome"] is not None for run in runs)
+    return bool(runs) and all(run.outcome is not None for run in runs)
 
 
 def _check_alive(stack: LocalStack) -> None:
@@ -232,17 +232,16 @@ def _last_words(stack: LocalStack) -> str:
 def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
     """Compare what became of the reservations, and what lies in ``inbox``, with what was expected; a line each."""
     from mailbatch.application.looking.inquire import ListReservations
+    from mailbatch.domain.rows import ReservationRow
     from mailbatch.domain.selection import Selection
 
     counts = parts.stores.reports.census().counts
     mails = list(read_journal(inbox))
     deliveries = [(mail.message_id, recipient) for mail in mails for recipient in mail.recipients]
     ids = {mail.message_id for mail in mails}
-    sent = ListReservations(parts.stores.reservations)(
-        Selection(status=Status.SENT), expected.reserved, ("message_id",)
-    )
-    lost = sum(row["message_id"] not in ids for row in sent)
-    deferred = sum(run["deferred"] for run in parts.stores.reports.runs(JOB, 100))
+    sent = ListReservations(parts.stores.reservations)(Selection(status=Status.SENT), expected.reserved, ReservationRow)
+    lost = sum(row.message_id not in ids for row in sent)
+    deferred = sum(run.deferred for run in parts.stores.reports.runs(JOB, 100))
     compared = [
         ("reserved", sum(counts.values()), expected.reserved),
         ("lines left out", unreadable, expected.unreadable),
@@ -266,18 +265,21 @@ def _tell_success(expected: Expected) -> None:
 
 def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
     from mailbatch.application.looking.inquire import ListReservations
+    from mailbatch.domain.rows import ReservationSummary
     from mailbatch.domain.selection import Selection
 
     us = _mailbatch()
-    failed = next(ListReservations(parts.stores.reservations)(Selection(status=Status.FAILED), 1, ("id",)), None)
-    run = parts.stores.reports.runs(JOB, 100)[-1]["run_id"]
+    failed = next(
+        ListReservations(parts.stores.reservations)(Selection(status=Status.FAILED), 1, ReservationSummary), None
+    )
+    run = parts.stores.reports.runs(JOB, 100)[-1].run_id
     click.echo(f"Read the mails    {(stack.inbox / INDEX).as_uri()}")
     click.echo(f"                  {_near(stack.inbox)}/*.eml, listed in {JOURNAL}")
     click.echo(f"The worker's log  {_near(stack.worker_log)}")
     click.echo(f"Look around       export MAILBATCH_DATABASE_URL={shlex.quote(os.environ['MAILBATCH_DATABASE_URL'])}")
     click.echo(f"                  {us} list --status failed")
     if failed is not None:
-        click.echo(f"                  {us} show {failed['id']}")
+        click.echo(f"                  {us} show {failed.id}")
     click.echo(f"                  {us} run {run}")
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailbatch.domain.rows import as_dict
 from mailbatch.interfaces.cli.numbers import Count, hint_if_more
 from mailbatch.interfaces.cli.output import as_json, moment, print_json, print_table
 from mailbatch.interfaces.cli.session import opened
@@ -13,7 +14,7 @@ from mailbatch.interfaces.cli.session import opened
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import DuplicateRow
 
 
 @click.command
@@ -40,17 +41,17 @@ def twice(*, since: str, limit: int, as_json: bool) -> None:
         rows = ListDuplicates(parts.stores.duplicates)(when, limit + 1)
         zone = parts.settings.timezone
     if as_json:
-        print_json(list(rows[:limit]))
+        print_json([as_dict(row) for row in rows[:limit]])
     else:
         _print(rows[:limit], f"nobody, since {moment(when, zone)}", zone)
     hint_if_more(rows, limit)
 
 
-def _print(rows: Sequence[Row], nobody: str, zone: str) -> None:
+def _print(rows: Sequence[DuplicateRow], nobody: str, zone: str) -> None:
     columns = [("ID", "fixed"), ("DOUBT", "fixed"), ("SENT", "fixed"), ("TO", "text"), ("MESSAGE-ID", "whole")]
     print_table(columns, [_cells(row, zone) for row in rows], nobody)
 
 
-def _cells(row: Row, zone: str) -> list[str]:
-    times = [moment(row[name], zone) for name in ("doubt_at", "sent_at")]
-    return [str(row["reservation_id"]), *times, row["recipients"], row["message_id"] or ""]
+def _cells(row: DuplicateRow, zone: str) -> list[str]:
+    times = moment(row.doubt_at, zone), moment(row.sent_at, zone)
+    return [str(row.reservation_id), *times, row.recipients, row.message_id or ""]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.application.ports.stores import PATIENCE
-from mailbatch.domain.selection import LISTED_BY
+from mailbatch.domain.rows import ReservationSummary
 from mailbatch.interfaces.cli.filter_options import read_selection
 from mailbatch.interfaces.cli.numbers import hint_if_more
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, to_json
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.explain import Explanation
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
 
@@ -43,7 +42,7 @@ def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json:
                 _print(found)
             return
         rows = _newest(parts, to, limit + 1)
-        explained = [parts.operating.explain(row["id"]) for row in rows[:limit]]
+        explained = [parts.operating.explain(row.id) for row in rows[:limit]]
     if as_json:
         print_json([_as_dict(found) for found in explained])
     else:
@@ -51,17 +50,16 @@ def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json:
     hint_if_more(rows, limit)
 
 
-def _print_each(rows: Sequence[Row], explained: Sequence[Explanation]) -> None:
+def _print_each(rows: Sequence[ReservationSummary], explained: Sequence[Explanation]) -> None:
     for number, (row, found) in enumerate(zip(rows, explained, strict=True)):
-        click.echo(("\n" if number else "") + clean(f"{row['id']} to {row['recipients']}"))
+        click.echo(("\n" if number else "") + clean(f"{row.id} to {row.recipients}"))
         _print(found)
 
 
-def _newest(parts: Parts, to: str | None, limit: int) -> Sequence[Row]:
-    columns = {*LISTED_BY, "recipients"}
-    found = parts.stores.reservations.search(read_selection({"to": to}), columns, None, limit, PATIENCE)
+def _newest(parts: Parts, to: str | None, limit: int) -> Sequence[ReservationSummary]:
+    found = parts.stores.reservations.search(read_selection({"to": to}), ReservationSummary, None, limit, PATIENCE)
     if not found.rows and found.further:
-        back = moment(found.further["created_at"], parts.settings.timezone)
+        back = moment(found.further.created_at, parts.settings.timezone)
         raise click.ClickException(
             f"no reservation made since {back} has recipients that contain {to}; `mailbatch list --to {to} --whole` "
             "looks through all"

@@ -9,7 +9,7 @@ import click
 
 from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.selection import LISTED_BY
+from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary, as_dict
 from mailbatch.interfaces.cli.filter_options import filter_options, read_selection
 from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.output import (
@@ -30,25 +30,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.rows import AttemptRow
     from mailbatch.domain.selection import Selection
 
 _COUNTED, _COUNTED_WITHIN = 10_000, 0.2
 """Reservations that are counted at most to say how many more there are, and the seconds for that."""
 _TROUBLED = frozenset({Status.FAILED, Status.IN_DOUBT, Status.EXPIRED})
-_LISTED = (
-    "id",
-    "status",
-    "recipients",
-    "subject",
-    "template",
-    "last_error",
-    "due_at",
-    "sent_at",
-    "finished_at",
-    "created_at",
-)
 
 
 @click.command("list")
@@ -68,17 +56,18 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
     which = read_selection(given)
     with opened() as parts:
         if as_json:
-            every = ListReservations(parts.stores.reservations)(which, limit + 1)
-            print_json_list(islice(every, limit))
+            every = ListReservations(parts.stores.reservations)(which, limit + 1, ReservationRow)
+            print_json_list(as_dict(row) for row in islice(every, limit))
             if next(every, None) is not None:
                 _hint_of_more(parts, which, limit)
             return
-        columns = {*_LISTED, *LISTED_BY}
-        found = parts.stores.reservations.search(which, columns, None, limit + 1, None if whole else PATIENCE)
+        found = parts.stores.reservations.search(
+            which, ReservationSummary, None, limit + 1, None if whole else PATIENCE
+        )
         rows = found.rows
         _print_list(rows[:limit], parts.settings.timezone, troubled=which.status in _TROUBLED, so_far=found.further)
         if found.further:
-            back = moment(found.further["created_at"], parts.settings.timezone)
+            back = moment(found.further.created_at, parts.settings.timezone)
             click.echo(f"looked back as far as {back}; --whole looks through all, --since no further", err=True)
         elif len(rows) > limit:
             _hint_of_more(parts, which, limit)
@@ -89,17 +78,14 @@ def _hint_of_more(parts: Parts, which: Selection, limit: int) -> None:
     click.echo(f"the newest {limit:,} of {_counted(parts, which)}; --limit shows more", err=True)
 
 
-def _subject(row: Row) -> str:
-    """That of a template is not known before it is rendered."""
-    return row["subject"] or (f"template {row['template']}" if row["template"] else "")
-
-
 def _counted(parts: Parts, which: Selection) -> str:
     counted = parts.stores.reservations.estimate(which, _COUNTED, _COUNTED_WITHIN)
     return f"{counted.many:,}" if counted.exact else f"more than {min(counted.many, _COUNTED):,}"
 
 
-def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool, so_far: Row | None) -> None:
+def _print_list(
+    rows: Iterable[ReservationSummary], zone: str, *, troubled: bool, so_far: ReservationPlace | None
+) -> None:
     columns = [("ID", "fixed"), ("STATUS", "fixed"), ("WHEN", "fixed"), ("TO", "text")]
     names = ["recipients"]
     if troubled:
@@ -108,13 +94,12 @@ def _print_list(rows: Iterable[Row], zone: str, *, troubled: bool, so_far: Row |
         names.append("last_error")
     elif width() >= WIDE:
         columns.append(("SUBJECT", "text"))
-        names.append("subject")
+        names.append("shown_subject")
 
-    def cells(row: Row) -> Sequence[str]:
-        when = moment(row["sent_at"] or row["finished_at"] or row["due_at"], zone)
-        state = [] if troubled else [row["status"]]
-        shown = {**row, "subject": _subject(row)}
-        return [str(row["id"]), *state, when, *(shown[name] or "" for name in names)]
+    def cells(row: ReservationSummary) -> Sequence[str]:
+        when = moment(row.sent_at or row.finished_at or row.due_at, zone)
+        state = [] if troubled else [row.status]
+        return [str(row.id), *state, when, *(getattr(row, name) or "" for name in names)]
 
     print_table(columns, map(cells, rows), "no reservations so far" if so_far else "no reservations")
 
@@ -129,36 +114,36 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     with opened() as parts:
         row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
     if as_json:
-        print_json({**row, "mail_attempts": attempts})
+        print_json({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
         return
-    print_fields((name, _text(value)) for name, value in row.items())
+    print_fields((name, _text(value)) for name, value in as_dict(row).items())
     click.echo("\nits life:")
     columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]
     print_table(columns, _life(row, attempts), "")
 
 
-def _life(row: Row, attempts: Sequence[Row]) -> Iterator[Sequence[str]]:
+def _life(row: ReservationRow, attempts: Sequence[AttemptRow]) -> Iterator[Sequence[str]]:
     """From its reservation to the state in which it is now, one line each; who answered otherwise has a line more."""
-    yield _second(row["created_at"]), "reserved", "", "", ""
+    yield _second(row.created_at), "reserved", "", "", ""
     for a in attempts:
-        yield _second(a["ended_at"]), a["outcome"], _run(a), a["relay"] or "", _reply(a)
-        for recipient, verdict in (a["verdicts"] or {}).items():
+        yield _second(a.ended_at), a.outcome, _run(a), a.relay or "", _reply(a)
+        for recipient, verdict in (a.verdicts or {}).items():
             yield "", verdict["kind"], "", recipient, f"{verdict['code']} {verdict['text']}".strip()
-    if row["status"] == Status.SENT and row["relay"] and row["sent_at"]:
-        yield _second(row["sent_at"]), "accepted", _run(row), row["relay"], _reply(row)
-    if row["status"] == Status.PENDING:
-        yield _second(row["due_at"]), "is due (pending)", "", "", ""
+    if row.status == Status.SENT and row.relay and row.sent_at:
+        yield _second(row.sent_at), "accepted", _run(row), row.relay, _reply(row)
+    if row.status == Status.PENDING:
+        yield _second(row.due_at), "is due (pending)", "", "", ""
     else:
-        yield _second(row["finished_at"] or row["wire_at"]), f"is {row['status']}", "", "", ""
+        yield _second(row.finished_at or row.wire_at), f"is {row.status}", "", "", ""
 
 
-def _run(attempt: Row) -> str:
+def _run(attempt: AttemptRow | ReservationRow) -> str:
     """The run's id, as short as it is told apart, and the lane."""
-    return f"…{str(attempt['run_id'])[-8:]} lane {attempt['lane']}" if attempt["run_id"] else ""
+    return f"…{str(attempt.run_id)[-8:]} lane {attempt.lane}" if attempt.run_id else ""
 
 
-def _reply(attempt: Row) -> str:
-    return f"{attempt['reply_code'] or ''} {attempt['reply_text'] or ''}".strip()
+def _reply(attempt: AttemptRow | ReservationRow) -> str:
+    return f"{attempt.reply_code or ''} {attempt.reply_text or ''}".strip()
 
 
 def _second(when: datetime | None) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import RunRow
     from mailbatch.domain.run import ItemError
 
 
@@ -40,7 +40,7 @@ def runs(*, limit: int, job: str, as_json: bool) -> None:
     hint_if_more(rows, limit)
 
 
-def _print(rows: Sequence[Row], zone: str) -> None:
+def _print(rows: Sequence[RunRow], zone: str) -> None:
     columns = [("RUN", "fixed"), ("STARTED", "fixed"), ("OUTCOME", "fixed"), ("SENT", "number"), ("OTHER", "text")]
     print_table(columns, [_cells(row, zone) for row in rows], "no runs yet")
 
@@ -60,7 +60,7 @@ def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
         if as_csv:
             _print_csv(errors)
             return
-        report = {**of_run(row), "job": row["job"], "bound": row["bound"], "error": row["error"]}
+        report = {**of_run(row), "job": row.job, "bound": row.bound, "error": row.error}
         if as_json:
             print_json({**report, "errors": [error.text() for error in errors]})
             return
@@ -76,6 +76,6 @@ def _print_csv(errors: Iterable[ItemError]) -> None:
         click.echo(line, nl=False)
 
 
-def _cells(row: Row, zone: str) -> Sequence[str]:
-    other = ", ".join(f"{row[name]} {name}" for name in COUNTS[1:] if row[name])
-    return [str(row["run_id"]), moment(row["started_at"], zone), outcome_of(row), str(row["sent"]), other]
+def _cells(row: RunRow, zone: str) -> Sequence[str]:
+    other = ", ".join(f"{getattr(row, name)} {name}" for name in COUNTS[1:] if getattr(row, name))
+    return [str(row.run_id), moment(row.started_at, zone), outcome_of(row), str(row.sent), other]

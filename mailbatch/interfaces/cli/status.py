@@ -9,6 +9,7 @@ import click
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.finding import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.redaction.addresses import public
+from mailbatch.domain.rows import as_dict
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.jobs import SEND_ALL, hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
@@ -48,7 +49,7 @@ def status(*, job: str, as_json: bool) -> None:
 def _as_lines(standing: JobStatus, zone: str) -> list[tuple[str, str]]:
     last = standing.last_run
     ended = (
-        f"{moment(last['finished_at'], zone)} {last['outcome']}: {_counted(last) or 'nothing was due'}"
+        f"{moment(last.finished_at, zone)} {last.outcome}: {_counted(as_dict(last)) or 'nothing was due'}"
         if last
         else "none yet"
     )

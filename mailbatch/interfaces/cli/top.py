@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from mailbatch.application.looking.inquire import JobStatus, Progress
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.rows import RunRow
 
 JOB = "send-all"
 _RUNS = 8
@@ -120,14 +120,14 @@ class _Watch:
         rate = max(0.0, (done - before[2]) / (elapsed - before[1]))
         return replace(progress, rate=rate, left=progress.unsent / rate if rate else None)
 
-    def _last_errors(self, runs: Sequence[Row]) -> list[str]:
-        last = next((run for run in runs if run["failed"] or run["deferred"] or run["in_doubt"]), None)
+    def _last_errors(self, runs: Sequence[RunRow]) -> list[str]:
+        last = next((run for run in runs if run.failed or run.deferred or run.in_doubt), None)
         if last is None:
             return []
         from mailbatch.domain.redaction.addresses import public
 
-        found = self._parts.stores.runs.first_errors(last["run_id"], _ERRORS)
-        return ["", f"first errors of {last['run_id']}", *(_cut(clean(public(e.text()))) for e in found)]
+        found = self._parts.stores.runs.first_errors(last.run_id, _ERRORS)
+        return ["", f"first errors of {last.run_id}", *(_cut(clean(public(e.text()))) for e in found)]
 
 
 def _paused(pause: Pause) -> str:
@@ -159,19 +159,19 @@ def _backlog(standing: JobStatus) -> list[str]:
     ]
 
 
-def _table(runs: Sequence[Row], zone: str) -> list[str]:
+def _table(runs: Sequence[RunRow], zone: str) -> list[str]:
     head = f"{'STARTED':<12} {'OUTCOME':<10} {'SECONDS':>8} {'SENT':>9} {'RATE':>7}  OTHER"
     return [click.style(head, bold=True), *(_row(run, zone) for run in runs)]
 
 
-def _row(run: Row, zone: str) -> str:
-    seconds = run["duration"]
-    rate = f"{run['sent'] / seconds:,.0f}/s" if seconds and run["sent"] else ""
-    other = ", ".join(f"{run[name]:,} {name}" for name in COUNTS[1:] if run[name])
+def _row(run: RunRow, zone: str) -> str:
+    seconds = run.duration
+    rate = f"{run.sent / seconds:,.0f}/s" if seconds and run.sent else ""
+    other = ", ".join(f"{getattr(run, name):,} {name}" for name in COUNTS[1:] if getattr(run, name))
     outcome = outcome_of(run)
     text = (
-        f"{moment(run['started_at'], zone):<12} {outcome:<10} {'' if seconds is None else f'{seconds:.1f}':>8} "
-        f"{run['sent']:>9,} {rate:>7}  {other}"
+        f"{moment(run.started_at, zone):<12} {outcome:<10} {'' if seconds is None else f'{seconds:.1f}':>8} "
+        f"{run.sent:>9,} {rate:>7}  {other}"
     )
     return click.style(_cut(text), fg="red" if outcome in {"failed", SILENT} else None)
 

@@ -12,7 +12,7 @@ from mailbatch.interfaces.console.formatting import state
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import RunRow
 
 BARS = 48
 """Half hours of a day."""
@@ -58,16 +58,16 @@ class Chart:
     runs: int
 
 
-def draw(runs: Iterable[Row], now: datetime, zone: str) -> Chart:
+def draw(runs: Iterable[RunRow], now: datetime, zone: str) -> Chart:
     """Draw the runs that began within the day before ``now``."""
     first = _floor(now.astimezone(UTC)) - SLICE * (BARS - 1)
     sums = [dict.fromkeys(("runs", *_NAMES), 0) for _ in range(BARS)]
     for run in runs:
-        place = int((run["started_at"] - first) / SLICE)
-        if 0 <= place < BARS and run["started_at"] >= first:
+        place = int((run.started_at - first) / SLICE)
+        if 0 <= place < BARS and run.started_at >= first:
             sums[place]["runs"] += 1
             for name in _NAMES:
-                sums[place][name] += run[name]
+                sums[place][name] += getattr(run, name)
     most = max(sum(one[name] for name in _NAMES) for one in sums)
     wide = WIDTH / BARS
     local = ZoneInfo(zone)

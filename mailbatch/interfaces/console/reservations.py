@@ -16,7 +16,7 @@ from mailbatch.application.acting.bulk import AIMS, STATES, Act, is_done
 from mailbatch.application.looking.inquire import ShowReservation
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.selection import LISTED_BY, Selection
+from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
 from mailbatch.interfaces.console.formatting import number
 from mailbatch.interfaces.console.overview import snapshots_of
@@ -33,11 +33,11 @@ from mailbatch.interfaces.http.reservations import act_on
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
     from mailbatch.domain.change import ChangeResult
+    from mailbatch.domain.rows import ReservationPlace, ReservationSummary
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
 
@@ -47,10 +47,6 @@ _COUNTED_WITHIN = 0.3
 """Seconds."""
 _OLDEST_COUNTS = 10.0
 """Seconds: so old may be the counts beside the names of the states."""
-_COLUMNS = {
-    *("id", "status", "recipients", "subject", "template", "tag", "attempts", "last_error", "reply_code", "reply_text"),
-    *("due_at", "sent_at", "finished_at", "created_at"),
-}
 _LONGEST_TEXT = 50_000
 """Characters of a body that the page shows."""
 MAIL_POLICY = f"sandbox; {POLICY}; frame-ancestors 'self'"
@@ -75,15 +71,15 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
     """A page of the list, newest first."""
     parts = parts_of(request)
     problems: Sequence[str] = ()
-    rows: list[Row] = []
+    rows: list[ReservationSummary] = []
     following: str | None = None
     counts: Mapping[Status, int] | None = None
     many: int | None = None
-    further: Row | None = None
+    further: ReservationPlace | None = None
     census = snapshots_of(request).now(at_most=_OLDEST_COUNTS).census
     try:
-        which, columns = asked.selection(), {*_COLUMNS, *LISTED_BY}
-        rows, following, further = searched(parts, which, columns, cursor, PAGE)
+        which = asked.selection()
+        rows, following, further = searched(parts, which, cursor, PAGE)
         counts = _counts(parts, which, census)
         if not cursor and not further:
             many = len(rows) if following is None else _many(which, counts)
@@ -160,7 +156,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
     """The life of one mail: why it is where it is, what was said to it, how it looks, what can be done."""
     parts = parts_of(request)
     row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
-    status = Status(row["status"])
+    status = row.status
     return show(
         request,
         caller,

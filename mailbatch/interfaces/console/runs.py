@@ -13,6 +13,7 @@ from mailbatch.application.acting.stop_run import StopRun
 from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import StateConflict
+from mailbatch.domain.rows import ReservationSummary, RunPlace
 from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
@@ -24,13 +25,12 @@ from mailbatch.interfaces.http.runs import export_errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mailbatch.application.ports.stores import Row
+    from mailbatch.domain.rows import RunRow
 
 router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
 
 PAGE = 50
 ITEMS = 100
-_KEY = ("started_at", "run_id")
 
 
 @router.get("")
@@ -44,7 +44,7 @@ def listed(
 ) -> Response:
     """A page of the list of one job, newest first: ``every`` run, or those that are worth a look."""
     reports = parts_of(request).stores.reports
-    rows, following = page_of(lambda before, most: reports.runs(job, most, before, quiet=every), cursor, _KEY, PAGE)
+    rows, following = page_of(lambda before, most: reports.runs(job, most, before, quiet=every), cursor, RunPlace, PAGE)
     last = reports.runs(job, 1)
     return show(
         request,
@@ -80,10 +80,10 @@ def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
     return done(request, address, f"The run was told to stop. {said}")
 
 
-def _hidden(last: Sequence[Row], shown: Sequence[Row]) -> Row | None:
+def _hidden(last: Sequence[RunRow], shown: Sequence[RunRow]) -> RunRow | None:
     """The last run, if it is not the first of those that are shown."""
-    ids = [row["run_id"] for row in shown[:1]]
-    return next((row for row in last if row["run_id"] not in ids), None)
+    ids = [row.run_id for row in shown[:1]]
+    return next((row for row in last if row.run_id not in ids), None)
 
 
 @router.get("/{run_id}")
@@ -104,7 +104,7 @@ def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int
         counts=COUNTS,
         groups=reports.error_groups(run_id),
         items=items[:ITEMS],
-        mails=parts.stores.reservations.some(ids, {"recipients"}),
+        mails=parts.stores.reservations.some(ids, ReservationSummary),
         next=items[ITEMS - 1].index if len(items) > ITEMS else None,
         after=after,
     )

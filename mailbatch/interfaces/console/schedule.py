@@ -16,6 +16,7 @@ from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.producer import call_send_all
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.rows import ReservationSummary
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.console import formatting
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.rows import ActionRow
 
 router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)
 
@@ -67,17 +68,17 @@ def schedule(request: Request, caller: PageReader) -> Response:
         now=snapshot,
         every=formatting.schedule(parts.settings.when),
         actions=actions,
-        mails={str(own): row for own, row in parts.stores.reservations.some(_ids(actions), {"recipients"}).items()},
+        mails={str(own): row for own, row in parts.stores.reservations.some(_ids(actions), ReservationSummary).items()},
         jobs=[job for job in parts.stores.reports.jobs() if job.name != NAME],
     )
 
 
-def _ids(actions: Sequence[Row]) -> set[UUID]:
+def _ids(actions: Sequence[ActionRow]) -> set[UUID]:
     """The single reservations to which something was done."""
     found = set()
     for action in actions:
         with suppress(ValueError):
-            found.add(UUID(str((action["target"] or {}).get("id"))))
+            found.add(UUID(str((action.target or {}).get("id"))))
     return found
 
 

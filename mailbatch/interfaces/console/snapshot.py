@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
     from mailbatch.application.looking.inquire import Progress
     from mailbatch.application.looking.next_run import NextRun
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
     from mailbatch.domain.figures import Histogram
     from mailbatch.domain.finding import Finding
+    from mailbatch.domain.rows import RunRow
     from mailbatch.domain.run import Pause
 
 FRESH, FRESH_DAY = 1.5, 15.0
@@ -45,7 +45,7 @@ class Now:
     silence: float | None
     progress: Progress | None
     next_run: NextRun
-    last_run: Row | None
+    last_run: RunRow | None
     census: Census
     warnings: Sequence[Finding]
     checks: Sequence[Check]
@@ -129,7 +129,7 @@ def look_back(parts: Parts) -> Day:
     }
     return Day(
         chart=chart.draw(runs, now, parts.settings.timezone),
-        whole=len(runs) < MOST_RUNS or runs[-1]["started_at"] < now - timedelta(days=1),
+        whole=len(runs) < MOST_RUNS or runs[-1].started_at < now - timedelta(days=1),
         hour=hour,
         lag=lag_told(figures.lags),
         refusals=figures.refusals,

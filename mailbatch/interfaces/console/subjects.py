@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from mailbatch.application.looking.preview import Preview
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
+from mailbatch.domain.rows import ReservationContext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
     from uuid import UUID
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.rows import ReservationSummary
 
 SECONDS = 1.0
 """For so long the subjects of a page are rendered at most: a page must not wait for somebody's template."""
@@ -34,48 +35,44 @@ class Subject:
     rendered: bool
 
 
-def subjects_of(parts: Parts, rows: Sequence[Row]) -> Mapping[UUID, Subject]:
-    """Return the subject of each row, which has ``id``, ``subject`` and ``template``."""
-    found = {row["id"]: Subject(_source(row), rendered=not _is_source(row)) for row in rows}
+def subjects_of(parts: Parts, rows: Sequence[ReservationSummary]) -> Mapping[UUID, Subject]:
+    """Return the subject of each row."""
+    found = {row.id: Subject(row.shown_subject, rendered=not _is_source(row)) for row in rows}
     sources = iter([row for row in rows if _is_source(row)])
     preview = Preview(parts.operating.render_apart.within(SECONDS), parts.stores.reservations)
     until = time.monotonic() + SECONDS
     while (some := list(islice(sources, _AT_ONCE))) and time.monotonic() < until:
-        contexts = parts.stores.reservations.some([row["id"] for row in some], {"context"})
+        contexts = parts.stores.reservations.some([row.id for row in some], ReservationContext)
         for row, subject in _rendered(preview, some, contexts, until):
-            found[row["id"]] = Subject(subject, rendered=True)
+            found[row.id] = Subject(subject, rendered=True)
     return found
 
 
 def _rendered(
-    preview: Preview, rows: Sequence[Row], contexts: Mapping[UUID, Row], until: float
-) -> Iterator[tuple[Row, str]]:
+    preview: Preview, rows: Sequence[ReservationSummary], contexts: Mapping[UUID, ReservationContext], until: float
+) -> Iterator[tuple[ReservationSummary, str]]:
     for row in rows:
-        if row["id"] not in contexts or time.monotonic() > until:
+        if row.id not in contexts or time.monotonic() > until:
             return
         try:
-            yield row, preview(_mail(row, contexts[row["id"]]["context"])).subject
+            yield row, preview(_mail(row, contexts[row.id].context)).subject
         except CannotCompose:
             continue
         except Busy:
             return
 
 
-def _mail(row: Row, context: Any) -> Mail:
+def _mail(row: ReservationSummary, context: Any) -> Mail:
     """Only its subject: bodies of its own keep those of its template from being rendered."""
     return Mail(
         recipients="",
-        subject=row["subject"],
-        template=row["template"],
+        subject=row.subject,
+        template=row.template,
         context=context,
         body_text=_NO_BODY,
         body_html=_NO_BODY,
     )
 
 
-def _is_source(row: Row) -> bool:
-    return "{" in row["subject"] if row["subject"] else bool(row["template"])
-
-
-def _source(row: Row) -> str:
-    return row["subject"] or (f"template {row['template']}" if row["template"] else "")
+def _is_source(row: ReservationSummary) -> bool:
+    return "{" in row.subject if row.subject else bool(row.template)

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from mailbatch.application.acting.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
+from mailbatch.domain.rows import ActionPlace, as_dict
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.documents import of_pause, of_standing
@@ -17,8 +18,6 @@ from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, pag
 from mailbatch.interfaces.http.responses import answer
 
 router = APIRouter(prefix="/api", tags=["operating"])
-
-_KEY = ("at", "id")
 
 
 @router.get("/status", summary="How do things stand?", **tells(schemas.Standing))
@@ -62,5 +61,5 @@ def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
 def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """What operators did, by API, console and command line, the newest first."""
     acts = parts_of(request).stores.actions
-    rows, following = page_of(lambda before, most: acts.list(most, before), cursor, _KEY, limit)
-    return answer({"items": rows, "next": following})
+    rows, following = page_of(lambda before, most: acts.list(most, before), cursor, ActionPlace, limit)
+    return answer({"items": [as_dict(row) for row in rows], "next": following})

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
@@ -19,17 +19,19 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import MUST_BE, is_job_name
 from mailbatch.domain.moment import OddMoment
 from mailbatch.domain.reservation import EARLIEST, LATEST, Status
+from mailbatch.domain.rows import ReservationPlace, ReservationSummary, Row, as_dict, names_of
 from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
 
+T = TypeVar("T")
+P = TypeVar("P", bound=Row)
+
 _LONGEST_CURSOR = 500
-_PLACE = ("id", "status", "created_at", "finished_at")
 _CUT = 36
 """Characters of a text in a cursor: those of an id."""
 _LAST_INDEX = 2**31 - 1
@@ -84,9 +86,12 @@ JsonBody = Annotated[Any, Depends(json_body)]
 # --- places in lists ---
 
 
-def cursor_of(row: Mapping[str, Any], *names: str) -> str:
-    """A place in a list, behind ``row``: opaque, for nobody shall build one."""
-    values = [_place(row[name]) for name in names]
+def cursor_of(row: object, place: type[Row]) -> str:
+    """Return the place behind ``row`` in a list as text: opaque, because nobody is to build one.
+
+    ``row`` has the fields of ``place``.
+    """
+    values = [_place(getattr(row, name)) for name in names_of(place)]
     return (
         base64.urlsafe_b64encode(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace")).decode().rstrip("=")
     )
@@ -104,51 +109,55 @@ def _cut(value: Any) -> Any:
     return value[:_CUT] if isinstance(value, str) else value
 
 
-def row_of(cursor: str | None, *names: str) -> Row | None:
-    """The row behind which the list goes on. Raises ``Problem`` for what is no cursor of ours."""
+def place_of(cursor: str | None, place: type[P]) -> P | None:
+    """Return the place behind which the list goes on. Raises ``Problem`` for what is no cursor of ours."""
     if not cursor:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         values = json.loads(base64.b64decode(padded.encode("ascii"), altchars=b"-_", validate=True))
-        return {name: _READ[name](value) for name, value in zip(names, _listed(values), strict=True)}
+        return place(**{name: _READ[name](value) for name, value in zip(names_of(place), _listed(values), strict=True)})
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _no_cursor() from error
 
 
 def page_of(
-    read: Callable[[Row | None, int], Iterable[Row]], cursor: str | None, names: Sequence[str], limit: int
-) -> tuple[list[Row], str | None]:
-    """A page of at most ``limit`` rows, and the cursor of the next one; None at the end.
+    read: Callable[[P | None, int], Iterable[T]], cursor: str | None, place: type[P], limit: int
+) -> tuple[list[T], str | None]:
+    """Return a page of at most ``limit`` rows, and the cursor of the next one; None at the end.
 
-    ``read`` takes the row behind which it begins, and how many rows it returns at most. ``names`` are the columns by
-    which the list is sorted. Raises ``Problem`` for what is no cursor of ours.
+    ``read`` takes the place behind which it begins, and how many rows it returns at most. Raises ``Problem`` for what
+    is no cursor of ours.
     """
-    after = row_of(cursor, *names)
+    after = place_of(cursor, place)
     try:
         rows = list(read(after, limit + 1))
     except StoreError as error:
         # SQLite holds any value in place of a moment, PostgreSQL does not read it: this cursor is not from here.
-        if error.transient or after is None or not any(isinstance(value, OddMoment) for value in after.values()):
+        if (
+            error.transient
+            or after is None
+            or not any(isinstance(value, OddMoment) for value in as_dict(after).values())
+        ):
             raise
         raise _no_cursor() from error
-    return rows[:limit], cursor_of(rows[limit - 1], *names) if len(rows) > limit else None
+    return rows[:limit], cursor_of(rows[limit - 1], place) if len(rows) > limit else None
 
 
 def searched(
-    parts: Parts, which: Selection, columns: Collection[str], cursor: str | None, limit: int
-) -> tuple[list[Row], str | None, Row | None]:
-    """A page of a list of reservations, the cursor of the next one, and how far back it looked if its time was up."""
-    further: Row | None = None
+    parts: Parts, which: Selection, cursor: str | None, limit: int
+) -> tuple[list[ReservationSummary], str | None, ReservationPlace | None]:
+    """Return a page of reservations, the cursor of the next one, and where it stopped looking if its time was up."""
+    further: ReservationPlace | None = None
 
-    def read(after: Row | None, most: int) -> list[Row]:
+    def read(after: ReservationPlace | None, most: int) -> list[ReservationSummary]:
         nonlocal further
-        found = parts.stores.reservations.search(which, columns, after, most, PATIENCE)
+        found = parts.stores.reservations.search(which, ReservationSummary, after, most, PATIENCE)
         further = found.further
         return found.rows
 
-    rows, following = page_of(read, cursor, _PLACE, limit)
-    return rows, following or (cursor_of(further, *_PLACE) if further else None), further
+    rows, following = page_of(read, cursor, ReservationPlace, limit)
+    return rows, following or (cursor_of(further, ReservationPlace) if further else None), further
 
 
 def _no_cursor() -> Problem:
@@ -208,11 +217,11 @@ def _moment_or_none(value: Any) -> datetime | None:
 
 
 _READ: dict[str, Callable[[Any], Any]] = {
-    "after": _index,
     "at": _moment,
     "created_at": _moment,
     "finished_at": _moment_or_none,
     "id": _id,
+    "index": _index,
     "run_id": _id,
     "started_at": _moment,
     "status": Status,

@@ -17,7 +17,7 @@ from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
 from mailbatch.application.looking.inquire import ShowReservation
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
 from mailbatch.domain.reservation import Stored
-from mailbatch.domain.selection import LISTED_BY
+from mailbatch.domain.rows import as_dict
 from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.audit_log import do_noted
 from mailbatch.interfaces.documents import of_answer, said
@@ -39,7 +39,6 @@ router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
 MOST = 500
 """Mails of one request."""
-LISTED = tuple(schemas.Listed.model_fields)
 _ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 
@@ -170,15 +169,15 @@ def list_reservations(
 
     With `since`, `until` or `run` finished ones go by when they were finished, the last first.
     """
-    rows, following, _ = searched(parts_of(request), which, {*LISTED, *LISTED_BY}, cursor, limit)
-    return answer({"items": [{name: row[name] for name in LISTED} for row in rows], "next": following})
+    rows, following, _ = searched(parts_of(request), which, cursor, limit)
+    return answer({"items": [as_dict(row) for row in rows], "next": following})
 
 
 @router.get("/{reservation_id}", summary="Show one, with its tries", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """All that is known of it; the accepted try stands on the reservation itself."""
     row, attempts = ShowReservation(parts_of(request).stores.reservations)(reservation_id)
-    return answer({**row, "mail_attempts": attempts})
+    return answer({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
 
 
 @router.get(

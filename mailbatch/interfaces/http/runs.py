@@ -17,6 +17,7 @@ from mailbatch.batch.producer import call_send_all, celery_app
 from mailbatch.batch.send_all import NAME
 from mailbatch.batch.worker_inspection import find_workers
 from mailbatch.domain.errors import NotFound
+from mailbatch.domain.rows import ErrorPlace, RunPlace
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.csvs import errors_as_csv
@@ -30,12 +31,11 @@ from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, pag
 from mailbatch.interfaces.http.responses import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from celery import Celery
     from celery.result import AsyncResult
 
-    from mailbatch.application.ports.stores import Row
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
 
@@ -44,7 +44,6 @@ router = APIRouter(prefix="/api", tags=["runs"])
 LONGEST_WAIT = 60.0
 _POLL = 0.1
 _FIRST_ERRORS = 100
-_KEY = ("started_at", "run_id")
 
 
 @router.get("/runs", summary="List runs, the newest first", **tells(schemas.RunPage))
@@ -53,7 +52,7 @@ def list_runs(
 ) -> Response:
     """Go on with the cursor in `next`."""
     reports = parts_of(request).stores.reports
-    rows, following = page_of(lambda before, most: reports.runs(job, most, before), cursor, _KEY, limit)
+    rows, following = page_of(lambda before, most: reports.runs(job, most, before), cursor, RunPlace, limit)
     return answer({"items": [of_run(row) for row in rows], "next": following})
 
 
@@ -62,7 +61,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
     """Its errors by kind, and the first hundred in full."""
     parts = parts_of(request)
     row, errors = ShowRun(parts.stores.reports)(run_id)
-    more = {name: row[name] for name in ("job", "bound", "error", "host", "pid", "heartbeat_at")}
+    more = {name: getattr(row, name) for name in ("job", "bound", "error", "host", "pid", "heartbeat_at")}
     groups = [
         {"outcome": g.outcome, "reply_code": g.reply_code, "enhanced_code": g.enhanced_code, "count": g.count}
         | {"example": g.example}
@@ -78,12 +77,11 @@ def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 
     reports = parts_of(request).stores.reports
     _ensure_run(parts_of(request), run_id)
 
-    def read(last: Row | None, most: int) -> list[Row]:
-        errors = islice(reports.errors(run_id, last["after"] if last else 0), most)
-        return [{"after": error.index, "item": _item(error)} for error in errors]
+    def read(last: ErrorPlace | None, most: int) -> Iterable[ItemError]:
+        return islice(reports.errors(run_id, last.index if last else 0), most)
 
-    rows, following = page_of(read, cursor, ("after",), limit)
-    return answer({"items": [row["item"] for row in rows], "next": following})
+    errors, following = page_of(read, cursor, ErrorPlace, limit)
+    return answer({"items": [_item(error) for error in errors], "next": following})
 
 
 _CSV: dict[str, Any] = {**tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND)}
