@@ -1,4 +1,4 @@
-"""The bench: ``python -m bench`` measures everything in one run and writes what it found."""
+"""The bench: ``python -m bench`` measures everything in one run and writes the results."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    """Answer 1 if something could not be measured that should have been."""
+    """Return 1 if a measurement failed."""
     asked = _arguments()
     logging.disable(logging.WARNING)
     print(machine.python(), flush=True)
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def run(bed: Bed, mode: str, sections: Sequence[str]) -> Results:
-    """Measure ``sections`` one after the other; a section that breaks is told of, and the others go on."""
+    """Measure ``sections`` one after the other; report a section that raises, and continue with the others."""
     began = time.monotonic()
     results = Results(machine.describe(bed), mode)
     for name in sections:

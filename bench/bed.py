@@ -1,4 +1,4 @@
-"""The test bed: a private PostgreSQL and Redis, the sinks, databases filled with mails; all gone at the end."""
+"""The test bed: a private PostgreSQL and Redis, the sinks, and filled databases. All are removed at the end."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
 
 ROOT = Path(__file__).parents[1]
-# The harness of the tests, which starts real parts and surely ends them.
+# The tests' harness starts real servers and always ends them.
 sys.path.insert(0, str(ROOT / "tests"))
 
-# Durable as anybody's: only sizes that the harness keeps small for the tests are raised to what a small server has.
+# As durable as any server. Only the sizes that the harness keeps small for tests are raised to those of a small server.
 _POSTGRES = {"shared_buffers": "'512MB'", "max_wal_size": "'4GB'", "checkpoint_timeout": "'15min'"}
 
 
 @dataclass
 class Bed:
-    """Parts are started when first asked for. ``with Bed() as bed``."""
+    """Starts each part when it is first used. Use it as ``with Bed() as bed``."""
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="bench-", dir="/tmp")))
     _exits: ExitStack = field(default_factory=ExitStack)
@@ -99,7 +99,7 @@ class Bed:
 
     @contextmanager
     def database(self, mails: int = 0, *, future: int = 0) -> Iterator[str]:
-        """The URL of a fresh PostgreSQL database with ``mails`` that are due, and ``future`` that are in a week."""
+        """Return the URL of a new PostgreSQL database with ``mails`` due mails and ``future`` mails for next week."""
         name = self.postgres.create_database(self._migrated)
         url = self.postgres.url(name)
         try:
@@ -110,7 +110,7 @@ class Bed:
 
     @contextmanager
     def empty_database(self) -> Iterator[str]:
-        """The URL of a fresh PostgreSQL database without tables, for peers."""
+        """Return the URL of a new PostgreSQL database without tables, for peers."""
         name = self.postgres.create_database()
         try:
             yield self.postgres.url(name)
@@ -119,7 +119,7 @@ class Bed:
 
     @contextmanager
     def sqlite(self, mails: int = 0) -> Iterator[str]:
-        """The URL of a fresh SQLite database with ``mails`` due."""
+        """Return the URL of a new SQLite database with ``mails`` due mails."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         url = f"sqlite:///{folder / 'bench.db'}"
         upgrade(url)
@@ -129,7 +129,7 @@ class Bed:
 
     @contextmanager
     def parts(self, database_url: str, **settings: Any) -> Iterator[Parts]:
-        """mailbatch's own parts in this process."""
+        """Build mailbatch's own parts in this process."""
         parts = Parts(config.Settings(**(self.settings(database_url) | settings)))
         try:
             yield parts
@@ -137,7 +137,7 @@ class Bed:
             parts.close()
 
     def settings(self, database_url: str) -> dict[str, Any]:
-        """The settings that all measurements of mailbatch share."""
+        """Return the settings that all measurements of mailbatch share."""
         return {
             "database_url": database_url,
             "redis_url": self.redis.url,
@@ -148,7 +148,7 @@ class Bed:
 
 
 def reserve(url: str, mails: int, *, future: int = 0) -> None:
-    """Store ``mails`` reservations that are due, and ``future`` that are not; leave the database tidy."""
+    """Store ``mails`` due reservations and ``future`` later ones, then clean up the database."""
     fill = _insert if url.startswith("sqlite") else _copy
     if mails:
         fill(url, mails, "-1 minute")
@@ -159,7 +159,7 @@ def reserve(url: str, mails: int, *, future: int = 0) -> None:
 
 
 def settle_down(url: str) -> None:
-    """Leave PostgreSQL nothing to do in the background that belongs to the filling."""
+    """Finish PostgreSQL's background work that the filling caused."""
     with _plain(url) as connection:
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")
@@ -184,12 +184,12 @@ def _insert(url: str, count: int, _when: str) -> None:
 
 
 def _plain(url: str) -> psycopg.Connection[Any]:
-    """A connection without SQLAlchemy, each statement by itself."""
+    """Open a connection without SQLAlchemy, in autocommit mode."""
     return psycopg.connect(url.replace("postgresql+psycopg", "postgresql"), autocommit=True)
 
 
 def postgres_version(bed: Bed) -> str:
-    """What the server says of itself."""
+    """Return the server's version."""
     with _plain(bed.postgres.url()) as connection:
         row = connection.execute("SHOW server_version").fetchone()
     return str(row[0]) if row else "?"

@@ -1,4 +1,4 @@
-"""The mails of the bench: the same template and the same data for everyone. Standard library only: peers import it."""
+"""The mails of the bench: one template and the same data for all senders. Standard library only: peers import it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _TITLES = ("Teapot, blue", "Garden chair", "Café au lait cups", "Bicycle bell",
 
 
 def part(name: str) -> str:
-    """The source of one part of the template (``subject.txt``, ``body.txt``, ``body.html``); Jinja2's and Django's."""
+    """Return the source of a part of the template: ``subject.txt``, ``body.txt`` or ``body.html``."""
     return (FOLDER / TEMPLATE / name).read_text(encoding="utf-8")
 
 
 def recipient(i: int) -> str:
-    """An address list of one, as the column ``recipients`` holds it."""
+    """Return an address list with one address, as in the column ``recipients``."""
     return f'"{_NAMES[i % len(_NAMES)]}" <customer{i}@mail.example>'
 
 
 def context(i: int) -> dict[str, Any]:
-    """What is filled in for mail ``i``."""
+    """Return the template variables of mail ``i``."""
     items = [
         {"count": 1 + (i + k) % 3, "title": _TITLES[(i + k) % len(_TITLES)], "price": f"{(i * 7 + k) % 90 + 9}.90"}
         for k in range(2)
@@ -44,5 +44,5 @@ def context(i: int) -> dict[str, Any]:
 
 
 def contexts(count: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Recipient and context of ``count`` mails."""
+    """Return recipient and context of ``count`` mails."""
     return ((recipient(i), context(i)) for i in range(count))

@@ -1,8 +1,8 @@
-"""How long people and runs wait on a table of two years: five million mails in PostgreSQL, one million in SQLite.
+"""Measures how long people and runs wait on a table of two years: five million mails in PostgreSQL, one in SQLite.
 
-Run it by ``make bench-large``. The servers are private, as the tests' (without fsync). What people ask for is asked
-three times, and the slowest is printed. A run is one lane without a relay: it claims and settles 128 mails at a time,
-alone, and then beside somebody who cancels, requeues or purges in another process.
+Run it by ``make bench-large``. The servers are private, like those of the tests (without fsync). Each request of a
+person is sent three times, and the slowest time is printed. A run is one lane without a relay. It claims and settles
+128 mails at a time: first alone, then while another process cancels, requeues or purges.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 SQLITE = Path(__file__).with_name("large.sql")
 WAIT, STEP, SHARE = 1.0, 0.1, 0.8
-"""Seconds that a person waits at most, that a step of a run takes at most; what is left of a run's rate."""
+"""Largest seconds that a person waits and that a step of a run takes; smallest share of its rate that a run keeps."""
 GROUP = 128
 _RETRY = RetryPolicy()
 _YES = {"ann@example.org": Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))}
@@ -62,7 +62,7 @@ say = partial(print, flush=True)
 
 
 def main() -> int:
-    """Fill, ask, act; 1 if somebody waits too long."""
+    """Fill the database, send requests, run bulk actions. Return 1 if a limit is exceeded."""
     reader = argparse.ArgumentParser(prog="large", description=__doc__.splitlines()[0])
     reader.add_argument("--millions", type=int, default=5, help="mails in PostgreSQL")
     reader.add_argument("--only", choices=["postgresql", "sqlite"], help="only this database")
@@ -102,7 +102,7 @@ def _fill_postgresql(url: str, millions: int) -> None:
     text = MILLION.read_text(encoding="utf-8")
     text = text.replace("1000000", str(millions * 1_000_000)).replace("2.59 s", f"{2 * 365 * 86.4 / millions / 1000} s")
     with database(url) as connection:
-        # Each row looked up in six indexes costs more than to make them at the end.
+        # Creating six indexes at the end costs less than updating them for each row.
         for index in mail_reservations.indexes:
             index.drop(connection)
         for statement in filter(str.strip, text.replace("8640", "200000").split(";\n")):
@@ -116,7 +116,7 @@ def _fill_postgresql(url: str, millions: int) -> None:
     say(states(url))
 
 
-# --- what people ask for ---
+# --- requests of people ---
 
 
 def _ask(url: str) -> list[str]:
@@ -181,7 +181,7 @@ def _open_console(url: str, folder: Path) -> list[str]:
     return ["the console's first page"] if took > WAIT else []
 
 
-# --- what operators do beside a run ---
+# --- bulk actions during a run ---
 
 
 def _act(url: str) -> list[str]:
@@ -229,7 +229,7 @@ def _in_other_process(url: str, name: str) -> None:
 
 
 def _run(engine: Engine, ended: Callable[[], bool]) -> tuple[float, float]:
-    """A lane without a relay, until nothing is due or ``ended``, 20 seconds at most: mails/s, and its slowest step."""
+    """Run a lane without a relay until no mail is due or ``ended``, at most 20 s: mails/s, and its slowest step."""
     backlog, run_id = _backlog(engine), uuid4()
     with engine.begin() as connection:
         connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="send-all", trigger="manual"))

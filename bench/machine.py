@@ -1,4 +1,4 @@
-"""On what the figures were measured: the machine, the versions, the settings."""
+"""Describes the machine, the versions and the settings of a measurement."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PEERS = ("Django", "django-post_office", "django-mailer", "psycopg")
 
 
 def describe(bed: Bed) -> dict[str, Any]:
-    """All of it, as JSON types."""
+    """Return the whole description, as JSON types."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
@@ -58,10 +58,10 @@ def python() -> str:
 
 
 def optimised(configured: str) -> str:
-    """Say whether a Python ``configured`` by these arguments was built with profile-guided optimisation.
+    """Return whether a Python ``configured`` by these arguments was built with profile-guided optimisation, as a text.
 
-    One without it is slower by a fifth and more, so figures of the two must not be compared. Debian profiles its build
-    without the flag; it is known by the folder of wheels that its patches add.
+    Without it Python is slower by a fifth or more, so figures of the two must not be compared. Debian optimises its
+    build without the flag; it is recognised by the folder of wheels that its patches add.
     """
     if "--enable-optimizations" in configured:
         return "built with optimisations"

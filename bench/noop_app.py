@@ -1,4 +1,4 @@
-"""A Celery app with one task that does nothing: what a task for each mail would cost at the very least."""
+"""A Celery app with one task that does nothing: the lowest possible cost of one task for each mail."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ app.conf.update(task_default_queue=QUEUE, task_ignore_result=True, broker_connec
 
 @app.task(name="noop")
 def noop() -> None:
-    """Nothing."""
+    """Do nothing."""

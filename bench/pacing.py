@@ -1,4 +1,4 @@
-"""How many mails fill the wanted seconds: found by shorter runs first, so that nobody slow is given too many."""
+"""Finds by short runs how many mails fill the wanted seconds, so that a slow sender does not get too many."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from bench.results import Row
 
 PROBE = 256
-"""Mails of the first, shortest run: some groups for each lane, else one lane takes them all."""
+"""Mails of the first, shortest run: a few groups for each lane, otherwise one lane takes all of them."""
 STEP = 16
-"""So much longer is a next run at most: the first ones hardly get into their stride."""
+"""The next run is at most this many times longer, because the first runs do not reach their full rate."""
 
 
 def paced(measure: Callable[[int], Row], seconds: float, most: int) -> Row:
-    """The first run that takes ``most`` mails, or most of ``seconds``; the others only foretell its size.
+    """Return the first run with ``most`` mails or most of ``seconds``. The runs before it only predict its size.
 
-    A run that is much shorter shows how somebody starts: opening connections, the first mail alone, the second lane.
+    A much shorter run shows only the start of a sender: opening connections, the first mail alone, the second lane.
     """
     mails = min(PROBE, most)
     while True:

@@ -1,8 +1,8 @@
-"""How long pages, lists and reservations take with a million mails in PostgreSQL.
+"""Measures how long pages, lists and reservations take with a million mails in PostgreSQL.
 
-Run it by ``make bench-pages``. It uses a private server as the tests have (``shared_buffers`` of
-64 MB, no fsync), ``mailbatch serve`` on loopback, and one plain client with a connection for each request. Each address
-is asked five times; pages two seconds apart, so that the overview looks anew each time.
+Run it by ``make bench-pages``. It uses a private server like the tests (``shared_buffers`` of 64 MB, no fsync),
+``mailbatch serve`` on loopback, and one plain client that opens a connection for each request. Each address is
+requested five times; pages at intervals of two seconds, so that the overview queries the database each time.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ if TYPE_CHECKING:
 
 MILLION = Path(__file__).with_name("million.sql")
 LIMIT = 200.0
-"""Milliseconds within which a page must be there."""
+"""Longest time of a page, in milliseconds."""
 TIMES, APART = 5, 2.0
 BATCH, BATCHES = 500, 20
 _BUSY = "00000000-0000-4000-8000-000000000007"
-"""The run with 5,000 errors, in million.sql."""
+"""The run with 5,000 errors in million.sql."""
 
 say = partial(print, flush=True)
 _r, _b = mail_reservations.c, batch_runs.c
 
 
 class Client:
-    """A plain one: a connection for each request."""
+    """A plain HTTP client: it opens a connection for each request."""
 
     def __init__(self, port: int) -> None:
         self._port = port
 
     def get(self, address: str) -> float:
-        """Ask, read it all; milliseconds."""
+        """Request ``path``, read the whole response, and return the milliseconds."""
         began = time.perf_counter()
         self._ask("GET", address)
         return (time.perf_counter() - began) * 1000
 
     def post(self, address: str, body: Any) -> Any:
-        """Send JSON; what is answered."""
+        """Send JSON and return the response."""
         return json.loads(self._ask("POST", address, json.dumps(body), {"Content-Type": "application/json"}))
 
     def _ask(self, method: str, address: str, *more: Any) -> bytes:
@@ -78,7 +78,7 @@ class Client:
 
 
 def main() -> int:
-    """Fill, ask, tell; 1 if an address but the search by address alone is too slow."""
+    """Fill the database, send requests, print. Return 1 if a page is too slow, except the search by address alone."""
     reader = argparse.ArgumentParser(prog="pages", description=__doc__.splitlines()[0])
     reader.add_argument("--only", default="", help="only addresses that contain this")
     reader.add_argument("--no-reserve", action="store_true", help="do not reserve")
@@ -200,7 +200,7 @@ _FILTERS: dict[str, Any] = {
 
 
 def _places(url: str, table: sa.Table, key: Sequence[Any], where: Any) -> Iterator[tuple[str, str | None]]:
-    """The cursors of the first, the middle and the last page of a list."""
+    """Return the cursors of the first, the middle and the last page of a list."""
     yield "first", None
     kind = ReservationPlace if table is mail_reservations else RunPlace
     with database(url) as connection:
@@ -247,11 +247,11 @@ def _reserve(client: Client) -> None:
     )
 
 
-# --- what an open console costs ---
+# --- the cost of an open console ---
 
 
 def _open_console(stack: Stack) -> None:
-    """Runs of 20,000 mails in turn without and with three open overviews, which ask every two seconds."""
+    """Run 20,000 mails alternately without and with three open overviews, which refresh every two seconds."""
     port = port_of(serve(stack))
     stack.worker("-c", "1")
     rates: dict[bool, list[float]] = {False: [], True: []}
@@ -272,7 +272,7 @@ def _open_console(stack: Stack) -> None:
 
 @contextmanager
 def _looking(port: int, many: int) -> Iterator[None]:
-    """So many open overviews."""
+    """Hold this many open overviews."""
     import threading
 
     done = threading.Event()

@@ -1,8 +1,8 @@
-"""What a change costs a mail: this checkout against an older commit, turn by turn: ``python -m bench.paired BASE``.
+"""Measures the cost of a change in CPU a mail, against an older commit: ``python -m bench.paired BASE``.
 
-Both send the same mails with the same interpreter and packages. In each round either goes first in turn, so that what
-else the machine does meets both alike. The figure is the mean of the rounds' ratios; it ends with 1 if the 95 %
-interval lies above the allowance.
+Both versions send the same mails with the same interpreter and packages. They go first in alternate rounds, so that
+other load on the machine affects both equally. The result is the mean of the rounds' ratios. The exit code is 1 if
+the 95 % interval lies above the allowance.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 ALLOWED = 1.03
 TURN = Path(__file__).with_name("turn.py")
-# Student's t, two-sided 95 %, by degrees of freedom; the next smaller one counts.
+# Student's t, two-sided 95 %, by degrees of freedom; between two entries the smaller one applies.
 _T = {10: 2.228, 12: 2.179, 14: 2.145, 16: 2.120, 18: 2.101, 20: 2.086, 25: 2.060, 30: 2.042, 40: 2.021}
 
 
 def main() -> int:
-    """Return 1 if a mail costs more than is allowed, beyond doubt."""
+    """Return 1 if a mail certainly costs more than is allowed."""
     asked = _arguments()
     print(f"{python()}; {asked.rounds} rounds of {asked.mails} mails on {asked.database}", flush=True)
     with checkout(asked.base) as base:
@@ -46,7 +46,7 @@ def main() -> int:
 
 @contextmanager
 def checkout(commit: str) -> Iterator[Path]:
-    """The files of ``commit``, in a folder that is gone afterwards."""
+    """Yield a folder with the files of ``commit``, and remove it afterwards."""
     with tempfile.TemporaryDirectory(prefix="base-") as folder:
         archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], capture_output=True, check=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
@@ -54,7 +54,7 @@ def checkout(commit: str) -> Iterator[Path]:
 
 
 def pair(base: Path, database: str, mails: int, *, first: bool) -> tuple[float, float]:
-    """Return the CPU µs a mail of this checkout and of ``base``; ``first``: this one goes first."""
+    """Return the CPU µs a mail of this checkout and of ``base``; with ``first`` this checkout goes first."""
     order = [ROOT, base] if first else [base, ROOT]
     found = {where: turn(where, database, mails) for where in order}
     print(f"{found[ROOT]:8.1f} {found[base]:8.1f} {found[ROOT] / found[base]:6.3f}", flush=True)
@@ -63,7 +63,7 @@ def pair(base: Path, database: str, mails: int, *, first: bool) -> tuple[float, 
 
 def turn(where: Path, database: str, mails: int) -> float:
     """Return the CPU µs a mail of one turn of the checkout ``where``."""
-    # An older commit may look for its Redis server on the path only.
+    # An older commit may search its Redis server only on the path.
     path = f"{Path(find_binary()).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         [sys.executable, str(TURN), str(where), database, str(mails)],

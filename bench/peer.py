@@ -1,4 +1,4 @@
-"""Starts a peer in a process of its own, waits until it is ready, lets it work, and watches what that costs."""
+"""Starts a peer in its own process, waits until it is ready, lets it work, and measures the cost."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ VENV = Path(__file__).parents[1] / ".venv-bench"
 
 
 class PeerFailed(Exception):
-    """A peer that did not do its work; with what it said."""
+    """A peer did not do its work; the text is the peer's output."""
 
 
 def has_django() -> bool:
-    """Whether the peers are installed (`make .venv-bench/ready`)."""
+    """Return whether the peers are installed (`make .venv-bench/ready`)."""
     return any(VENV.glob("lib/python3*/site-packages/post_office"))
 
 
 def run(bed: Bed, database_url: str, port: int, peer: str, mails: int, **options: Any) -> tuple[float, Watch, Watch]:
-    """Let ``peer`` send ``mails``; answer the seconds that it worked, its processes' cost, and the database's."""
+    """Let ``peer`` send ``mails``. Return its working seconds, its processes' cost, and the cost of the database."""
     url = make_url(database_url)
     asked = {
         "peer": peer,

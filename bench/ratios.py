@@ -1,4 +1,4 @@
-"""What the figures say of each other: the ratios of one run, each with its target where there is one."""
+"""The ratios of one run, each with its target if there is one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` is None if one of its rows is missing. ``target``: at least that, or at most where ``at_most``."""
+    """``value`` is None if one of its rows is missing. ``target``: the smallest good value; ``at_most``: the largest."""
 
     what: str
     value: float | None
@@ -24,7 +24,7 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None without a target or a value."""
+        """Return whether the target is reached; None without a target or a value."""
         if self.value is None or self.target is None:
             return None
         return self.value <= self.target if self.at_most else self.value >= self.target
@@ -36,7 +36,7 @@ SOURCE = "smtp-source, 4 sessions"
 
 
 def ratios(results: Results) -> Iterator[Ratio]:
-    """The promises first, in their order; then the peers at every round trip."""
+    """Yield first the ratios with a target, in their order, then the peers at every round trip."""
     of = _Reader(results)
     yield of.rates(
         "whole chain, 0 ms, 2 lanes, against django-post_office (2 × 10 threads)", f"{TWO}/0", f"{PO10}/0", 12

@@ -1,4 +1,4 @@
-"""The page for people: ratios first, then every row, then the machine and how to repeat it."""
+"""Writes the page: the ratios, then every row, then the machine and how to repeat the measurement."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ if TYPE_CHECKING:
     from bench.results import Results, Row
 
 _HOW_TO_READ = """\
-- A mail is rendered from one template (1.3 KB of text, 0.8 KB of HTML) with data of its own, and is about 3 KB on the
-  wire. Everyone sends the same mails from the same PostgreSQL, which syncs every commit, to the same sink.
-- *Seconds* count work, not start-up: of mailbatch the duration in its run report (a warm worker, from the taken lock to
-  the counted end), of a peer the call of its own command after its set-up. Of the whole chain there are {rounds}
-  rounds, each over all rows; the one of the median rate stands here, the rates of all are in the JSON.
-- *CPU* is user and system time of all the sender's processes (Celery's included) for each mail; the database's and the
-  sink's stand apart. *Peak RSS* is that of the largest process. *Connections* are all that the sink saw in that row;
-  *protocol* is what it saw spoken, except for smtp-sink, which tells nobody.
-- The sink with a round trip lets each reply leave that much later, in order, and holds up nobody behind it. It is
-  Python and shares the cores with the rest: at high rates its CPU is part of the bound.
-- mailbatch has {connections} connections in all, whatever its lanes, and {window} mails in flight on each.
+- All mails are rendered from one template (1.3 KB of text, 0.8 KB of HTML), each with its own data. A mail has about
+  3 KB when it is sent. All senders send the same mails from the same PostgreSQL, which syncs every commit, to the
+  same sink.
+- *Seconds* count work without start-up. For mailbatch this is the duration in its run report (a warm worker, from
+  taking the lock to counting the end), for a peer the call of its own command after its set-up. The whole chain has
+  {rounds} rounds, each with all rows. This page shows the round with the median rate; the JSON has the rates of all.
+- *CPU* is the user and system time of all processes of the sender (Celery's included) for each mail. The CPU of the
+  database and of the sink is shown separately. *Peak RSS* is that of the largest process. *Connections* counts all
+  connections that the sink saw in that row. *Protocol* is the one that the sink saw; smtp-sink does not report it.
+- A sink with a round trip delays each reply by this time, in order, without delaying the replies behind it. The sink is
+  written in Python and shares the cores with the sender: at high rates its CPU is part of the limit.
+- mailbatch has {connections} connections in total, with any number of lanes, and {window} mails in flight on each.
 - Slow senders get fewer mails: compare rates, not seconds.
 """
 _TITLES = {
@@ -52,19 +53,19 @@ _COLUMNS: list[tuple[str, Callable[[Row], Any]]] = [
 
 
 def page(results: Results) -> str:
-    """Markdown, for docs/benchmarks.md."""
+    """Return the Markdown of docs/benchmarks.md."""
     return "\n".join(_page(results)) + "\n"
 
 
 def lines(results: Results) -> Iterator[str]:
-    """The ratios for a terminal."""
+    """Yield the ratios as lines for a terminal."""
     for one in ratios(results):
         if one.value is not None or one.target is not None:
             yield f"{_value(one):>10}  {_target(one):>9} {_mark(one):3} {one.what} ({one.detail})"
 
 
 def line(row: Row) -> str:
-    """One row for a terminal, as it comes."""
+    """Return one row as a line for a terminal."""
     shown = [f"{title} {value}" for title, of in _COLUMNS[1:] if (value := of(row)) not in {None, ""}]
     return f"{row.section}: {row.name}: " + ", ".join(shown)
 
@@ -76,10 +77,9 @@ def _page(results: Results) -> Iterator[str]:
     yield "<!-- Written by `make bench` from bench/results/latest.json; change bench/report.py, not this page. -->"
     yield ""
     yield (
-        f"One run of `make bench` on {machine['date']}: everything on one machine ({machine['cpu']}, "
-        f"{machine['cores']} cores), sender, database and sink alike. Another machine has other speeds; "
-        "the ratios are what carries over. What each microsecond goes to stands in "
-        "[performance.md](performance.md)."
+        f"This is one run of `make bench` on {machine['date']}. Sender, database and sink ran on one machine "
+        f"({machine['cpu']}, {machine['cores']} cores). Another machine has other speeds, but similar ratios. "
+        "[performance.md](performance.md) shows the cost of each part."
         if results.mode == "full"
         else f"A {results.mode} run on {machine['date']}: for a first impression only."
     )

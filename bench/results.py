@@ -1,4 +1,4 @@
-"""What a bench run found: rows of figures, what was skipped and why; kept as JSON."""
+"""The results of a bench run: rows of figures, and skipped measurements with their reason; stored as JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One measurement: how many things in how many seconds, and what they cost. None where it does not apply.
+    """One measurement: a number of items, the seconds, and the cost. A value that does not apply is None.
 
-    ``cpu_us``, ``sink_cpu_us``, ``database_cpu_us``: microseconds for each thing, of the sender's processes, of the
-    sink's, of the database's. ``rss_mb``: the peak of the largest process. ``rates``: of every round, this one's too.
-    ``figures``: what belongs to this measurement alone.
+    ``cpu_us``, ``sink_cpu_us``, ``database_cpu_us``: microseconds for each item, of the processes of the sender, the
+    sink and the database. ``rss_mb``: the peak of the largest process. ``rates``: of every round, this one included.
+    ``figures``: values of this measurement only.
     """
 
     section: str
@@ -41,18 +41,18 @@ class Row:
 
     @property
     def key(self) -> str:
-        """By which ratios name it."""
+        """The key by which ratios name this row."""
         return f"{self.section}/{self.name}" + (f"/{self.rtt_ms:g}" if self.rtt_ms is not None else "")
 
     @property
     def rate(self) -> float:
-        """Things a second."""
+        """Items a second."""
         return self.count / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """What could not be measured here, and why: what is missing, or what went wrong."""
+    """A measurement that was not made, with the reason: a missing program, or an error."""
 
     what: str
     why: str
@@ -70,11 +70,11 @@ class Results:
     seconds: float = 0.0
 
     def get(self, key: str) -> Row | None:
-        """The row of that key, or None."""
+        """Return the row with that key, or None."""
         return next((row for row in self.rows if row.key == key), None)
 
     def save(self, path: Path) -> None:
-        """Write it to ``path``, whole or not at all."""
+        """Write the results to ``path`` atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
         unfinished.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
@@ -90,7 +90,7 @@ def load(path: Path) -> Results:
 
 
 def median(rows: Sequence[Row]) -> Row:
-    """The row of the middle rate, with the rates of all."""
+    """Return the row with the median rate, with the rates of all rows."""
     from dataclasses import replace
 
     ranked = sorted(rows, key=lambda row: row.rate)

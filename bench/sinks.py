@@ -1,4 +1,4 @@
-"""The bench's hand on its SMTP sinks: our own, with a delay line, and Postfix's smtp-sink."""
+"""Controls the SMTP sinks of the bench: our own, with a delay, and Postfix's smtp-sink."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _READY = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a sink has seen of one measurement; None where this sink cannot tell. ``cpu`` in seconds."""
+    """The counts of a sink for one measurement; None if this sink does not report a value. ``cpu`` is in seconds."""
 
     cpu: float
     mails: int | None = None
@@ -41,7 +41,7 @@ class Seen:
 
 
 class OwnSink:
-    """Our own sink, in a process of its own. ``set`` begins a measurement."""
+    """Our own sink, in its own process. ``set`` begins a measurement."""
 
     name = "own sink"
 
@@ -67,8 +67,8 @@ class OwnSink:
         return f"smtp://127.0.0.1:{self.port}"
 
     def set(self, rtt: float = 0.0, offers: tuple[str, ...] = BDAT) -> None:
-        """Forget what was seen; from now on a round trip takes ``rtt`` seconds and ``offers`` stand in EHLO's reply."""
-        # The greeting of this very connection came by the old delay, its answer already comes by the new one.
+        """Reset the counts. From now on a round trip takes ``rtt`` seconds, and the reply to EHLO has ``offers``."""
+        # The greeting of this connection still had the old delay; the reply already has the new one.
         self._ask("XSET " + json.dumps({"delay": rtt, "offers": offers}))
 
     def seen(self) -> Seen:
@@ -83,7 +83,7 @@ class OwnSink:
         )
 
     def times(self) -> list[float]:
-        """When each mail was complete, on the monotonic clock of this machine."""
+        """Return the time when each mail was complete, on the monotonic clock of this machine."""
         times: list[float] = self._ask("XTIMES")
         return times
 
@@ -96,7 +96,7 @@ class OwnSink:
 
 
 class PostfixSink:
-    """Postfix's smtp-sink: PIPELINING, no CHUNKING, no delay line; it tells nobody what it has seen."""
+    """Postfix's smtp-sink: PIPELINING, no CHUNKING, no delay. It reports no counts."""
 
     name = "smtp-sink"
 
@@ -121,7 +121,7 @@ class PostfixSink:
         return f"smtp://127.0.0.1:{self.port}"
 
     def set(self, rtt: float = 0.0, offers: tuple[str, ...] = PIPELINING) -> None:
-        """Begin a measurement; this sink knows no delay."""
+        """Begin a measurement; this sink has no delay."""
         if rtt or offers != PIPELINING:
             raise ValueError("smtp-sink has no delay line and no CHUNKING")
         self._cpu = self._cpu_now()
@@ -147,19 +147,19 @@ class PostfixSink:
 
 
 def has_postfix() -> bool:
-    """Whether smtp-sink and smtp-source are there (Debian: apt install postfix)."""
+    """Return whether smtp-sink and smtp-source are installed (Debian: apt install postfix)."""
     _add_sbin()
     return bool(shutil.which("smtp-sink") and shutil.which("smtp-source"))
 
 
 def _add_sbin() -> None:
-    """Daemons' tools stand where a user's path does not lead."""
+    """Return the path for the search: tools of daemons are in folders that a user's path does not have."""
     if "/usr/sbin" not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
 
 
 def _main_of(protocols: Mapping[str, int]) -> str:
-    """The protocol of most mails; a client that fell back or warmed up differently is named too."""
+    """Return the protocol of most mails, with the other protocols if a client also used them."""
     ranked = sorted(protocols, key=lambda name: -protocols[name])
     few = [name for name in ranked[1:] if protocols[name] * 100 > sum(protocols.values())]
     return " + ".join([*ranked[:1], *few]) or "–"

@@ -1,4 +1,4 @@
-"""How many mails each measurement takes: enough for a steady figure, and no more of those who are slow."""
+"""The number of mails of each measurement: enough for a stable figure, and fewer for slow senders."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    """Mails, by how fast whoever sends them is; ``rounds`` of each row whose median counts."""
+    """Numbers of mails by the speed of their sender. ``rounds``: of each row; the median counts."""
 
     rounds: int
     seconds: float
-    """That a run of the whole chain shall last, unless ``fast`` mails are sent sooner."""
+    """Seconds of a run of the whole chain, unless ``fast`` mails are sent sooner."""
     fast: int
-    """mailbatch and smtp-source, at most."""
+    """For mailbatch and smtp-source: the largest number of mails."""
     medium: int
-    """post_office, smtplib without a round trip."""
+    """For post_office, and smtplib without a round trip."""
     slow: int
-    """django-mailer without a round trip, post_office with one; multiplied down as the round trip grows."""
+    """For django-mailer without a round trip, post_office with one; fewer for a longer round trip."""
     stop_and_wait: int
-    """Those who wait some round trips for each mail on one connection."""
+    """For senders that wait several round trips for each mail on one connection."""
     at_once: int
-    """Due at the same instant."""
+    """Mails that are due at the same time."""
     backlog: int
-    """Of the paging walk."""
+    """Rows for reading the whole backlog by pages."""
     drain: int
-    """Sent in one run, for memory and speed from the first to the last."""
+    """Mails sent in one run, to compare memory and speed at its start and its end."""
     drain_backlog: int
-    """Among so many."""
+    """Mails in the table of that run."""
     solo: int
-    """Composer, statements."""
+    """For composer and statements."""
     tasks: int
     """No-op Celery tasks."""
     ticks: int

@@ -1,7 +1,7 @@
 """One turn of the paired comparison: ``python bench/turn.py CHECKOUT DATABASE MAILS`` prints CPU µs a mail.
 
-It runs the ``mailbatch`` and the ``bench`` of CHECKOUT, whichever version that is, and uses of them only what the
-versions that are compared have in common.
+It runs the ``mailbatch`` and the ``bench`` of CHECKOUT, which may be an older version. It uses only names that all
+compared versions have.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 WARM_UP = 500
-"""Mails that are sent before: imports, caches, prepared statements."""
+"""Mails that are sent before the measurement, for imports, caches and prepared statements."""
 
 
 def main(checkout: str, database: str, mails: int) -> None:
@@ -35,7 +35,7 @@ def main(checkout: str, database: str, mails: int) -> None:
 
 
 def send(parts: Any, mails: int) -> None:
-    """Run once; all of them must go."""
+    """Run once; all mails must be sent."""
     from mailbatch.batch.send_all import send_all
 
     report = send_all(parts)()

@@ -1,4 +1,4 @@
-"""What a tree of processes costs while something is measured: CPU seconds, and the memory of the largest of them."""
+"""Measures the cost of a tree of processes: CPU seconds, and the memory of its largest process."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 EVERY = 0.25
-"""Seconds between two looks: the kernel keeps the peaks, so a look may be rare, but the short-lived must be met."""
+"""Seconds between two checks. The kernel keeps the peaks, so checks may be rare, but must not miss short processes."""
 
 
 class Watch:
-    """``with Watch(pid) as watch``; then ``watch.cpu`` (seconds), ``peak_mb`` and ``processes``.
+    """Use it as ``with Watch(pid) as watch``, then read ``watch.cpu`` (seconds), ``peak_mb`` and ``processes``.
 
-    Processes that ended meanwhile count as long as somebody of the tree has waited for them.
+    A process that ends during the measurement counts if its parent in the tree has waited for it.
     """
 
     def __init__(self, pid: int) -> None:
@@ -44,7 +44,7 @@ class Watch:
         self._thread.join()
 
     def cpu_so_far(self) -> float:
-        """CPU seconds since the beginning."""
+        """Return the CPU seconds since the beginning."""
         return cpu_of_tree(self._pid) - self._before
 
     def _look_on(self) -> None:
@@ -61,11 +61,11 @@ class Watch:
             try:
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
             except OSError:
-                continue  # it has ended, or it is not ours: then the peak of its whole life counts
+                continue  # It has ended, or it is not ours: then the peak of its whole life counts.
 
 
 def tree(pid: int) -> list[int]:
-    """``pid`` and all below it, found without walking over every process of the machine."""
+    """Return ``pid`` and all its descendants, without reading every process of the machine."""
     found = [pid]
     for one in found:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
@@ -77,7 +77,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_of_tree(pid: int) -> float:
-    """CPU seconds of ``pid``, of what runs below it, and of what has ended there and was waited for."""
+    """Return the CPU seconds of ``pid``, of its descendants, and of ended descendants that were waited for."""
     total = 0.0
     for one in tree(pid):
         try:
@@ -89,12 +89,12 @@ def cpu_of_tree(pid: int) -> float:
 
 
 def peak_mb(pid: int) -> float:
-    """The greatest resident memory of a process since its peak was reset, in MB; 0 if it has ended."""
+    """Return the largest resident memory of a process since its peak was reset, in MB; 0 if it has ended."""
     return _status_mb(pid, "VmHWM:")
 
 
 def resident_mb(pid: int) -> float:
-    """The resident memory of a process now, in MB; 0 if it has ended."""
+    """Return the present resident memory of a process, in MB; 0 if it has ended."""
     return _status_mb(pid, "VmRSS:")
 
 

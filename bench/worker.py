@@ -1,4 +1,4 @@
-"""mailbatch as its users run it: a Celery worker with lanes, called and watched from outside."""
+"""Runs mailbatch as its users do: a Celery worker with lanes, called and measured from outside."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from support.processes import ManagedProcess
 
 WARM_UP = 200
-"""Mails for each lane that are sent before anything is measured: imports, caches, prepared statements."""
+"""Mails for each lane that are sent before the measurement, for imports, caches and prepared statements."""
 _PATIENCE = 3600.0
 
 
 class Wrong(Exception):
-    """A run that did not do what was to be measured; its figures would be worth nothing."""
+    """A run did not do the work to be measured, so its figures mean nothing."""
 
 
 class Worker:
@@ -45,13 +45,13 @@ class Worker:
         return self._app.send_task("send-all", queue="mailbatch")
 
     def reserve(self, mails: int, *, future: int = 0) -> None:
-        """Store ``mails`` that are due."""
+        """Store ``mails`` due mails."""
         reserve(self.url, mails, future=future)
 
     def send(self, mails: int, beside: int | None = None) -> tuple[dict[str, Any], Watch, Watch]:
-        """Run once: ``mails`` must all be sent.
+        """Run once; all ``mails`` must be sent.
 
-        Answer the run report, what the worker's processes cost, and what the process ``beside`` did (the database).
+        Return the run report, the cost of the worker's processes, and of the process ``beside`` (the database).
         """
         with Watch(self.process.pid) as cost, Watch(beside or self.process.pid) as other:
             report = self.call().get(timeout=_PATIENCE)
@@ -60,7 +60,7 @@ class Worker:
         return report, cost, other
 
     def lanes_of(self, report: dict[str, Any]) -> int:
-        """How many lanes have sent something in that run."""
+        """Return how many lanes have sent mails in that run."""
         r = mail_reservations.c
         engine = connect(self.url)
         with engine.connect() as connection:
@@ -70,7 +70,7 @@ class Worker:
         return int(found or 0)
 
     def warm_up(self) -> None:
-        """Send a few mails by every lane."""
+        """Let every lane send a few mails."""
         for _ in range(2):
             self.reserve(mails := WARM_UP * self._lanes)
             self.send(mails)
@@ -80,7 +80,7 @@ class Worker:
 def worker(
     bed: Bed, database_url: str, smtp_url: str, *, lanes: int = 1, connections: int = 4, **more: object
 ) -> Iterator[Worker]:
-    """A warm worker, one pool process for each lane, on an empty backlog; ``more`` settings in capitals."""
+    """Yield a warm worker with one pool process for each lane and an empty backlog. ``more``: settings, in capitals."""
     from support.stack import Stack
 
     settings = {
@@ -92,7 +92,7 @@ def worker(
         **more,
     }
     with Stack(database_url, bed.redis.url, smtp_url, bed.folder / f"worker-{os.urandom(4).hex()}", settings) as stack:
-        # What an earlier worker left in its queue is not this one's.
+        # The queue may have calls for an earlier worker.
         with redis(bed.redis.url) as client:
             client.flushall()
         process = stack.worker("-c", str(lanes), "--loglevel=INFO")
@@ -102,7 +102,7 @@ def worker(
 
 
 def _caller(env: dict[str, str]) -> Celery:
-    """An app that can call the tasks of that environment."""
+    """Return an app that can call the tasks of that environment."""
     from mailbatch.batch.appconfig import load
 
     before = dict(os.environ)

@@ -1,6 +1,6 @@
-"""django-post_office and django-mailer, set up and run as their users do. Runs in .venv-bench."""
+"""Sets up and runs django-post_office and django-mailer as their users do, in .venv-bench."""
 
-# ruff: noqa: E402 - a script of another venv finds its neighbours first
+# ruff: noqa: E402 - a script in another venv must set its path first
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from turn import take_turn
 
 
 def configure(asked: dict[str, Any]) -> None:
-    """Django, as small as it may be."""
+    """Configure the smallest possible Django."""
     settings.configure(
         SECRET_KEY="bench",  # noqa: S106 - nothing is signed
         USE_TZ=True,
@@ -52,7 +52,7 @@ def configure(asked: dict[str, Any]) -> None:
 
 
 def post_office(asked: dict[str, Any]) -> None:
-    """A stored template, rendered at delivery; sent by the management command that its manual puts into cron."""
+    """Stores a template and renders it at delivery; sends by the management command that its manual puts into cron."""
     from django.core.management import call_command
     from django.db import connection
     from post_office.models import PRIORITY, STATUS, Email, EmailTemplate
@@ -78,14 +78,14 @@ def post_office(asked: dict[str, Any]) -> None:
         batch_size=1000,
     )
     tidy(connection)
-    # Its own default log level: a row for each delivery, as mailbatch keeps what the relay said of each.
+    # Its own default log level: a row for each delivery, as mailbatch stores each reply of the relay.
     take_turn(lambda: call_command("send_queued_mail", processes=asked.get("processes", 1), lockfile=asked["lock"]))
     sent = Email.objects.filter(status=STATUS.sent).count()
     check(sent, asked["mails"])
 
 
 def django_mailer(asked: dict[str, Any]) -> None:
-    """It stores finished messages: rendering is done before the clock starts."""
+    """Stores finished messages, so they are rendered before the measurement."""
     from django.core.mail import EmailMultiAlternatives
     from django.db import connection
     from django.template import Context, Template
@@ -110,14 +110,14 @@ def django_mailer(asked: dict[str, Any]) -> None:
 
 
 def tidy(connection: Any) -> None:
-    """As for everyone: no background work of the database is left over from the filling."""
+    """Finish the database's background work that the filling caused, as for all senders."""
     with connection.cursor() as cursor:
         cursor.execute("VACUUM (ANALYZE)")
         cursor.execute("CHECKPOINT")
 
 
 def check(sent: int, mails: int) -> None:
-    """Figures of a run that did not send everything are worth nothing."""
+    """Fail if a mail was not sent, because then the figures mean nothing."""
     if sent != mails:
         sys.exit(f"{mails} mails were to be sent, {sent} were")
 

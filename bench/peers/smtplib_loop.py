@@ -1,6 +1,6 @@
-"""The loop that one would write: page, Jinja2, EmailMessage, one reused smtplib connection, mark page by page."""
+"""The simplest loop: page, Jinja2, EmailMessage, one reused smtplib connection, mark page by page."""
 
-# ruff: noqa: E402 - a script of another venv finds its neighbours first
+# ruff: noqa: E402 - a script in another venv must set its path first
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MARK = "UPDATE mail_reservations SET status = 'sent', sent_at = now() WHERE id =
 
 
 def send_all(asked: dict[str, Any]) -> int:
-    """Answer how many mails were sent and marked."""
+    """Return how many mails were sent and marked."""
     plain, escaping = Environment(), Environment(autoescape=True)  # noqa: S701 - a text is not HTML
     subject, text = (plain.from_string(corpus.part(p)) for p in ("subject.txt", "body.txt"))
     html = escaping.from_string(corpus.part("body.html"))

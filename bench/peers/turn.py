@@ -1,4 +1,4 @@
-"""How a peer takes its turn: it prepares, says so, waits for the word, works, and tells how long that took."""
+"""Runs a peer: it prepares, prints ``ready``, waits for the start, works, and prints its seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def take_turn(work: Callable[[], Any], **told: Any) -> None:
-    """Print ``ready``; on a line of input do ``work``, print ``{"seconds": …}``; end with the input."""
+    """Print ``ready``. For each line of input do ``work`` and print ``{"seconds": …}``. Return when the input ends."""
     print("ready", flush=True)
     sys.stdin.readline()
     began = time.monotonic()

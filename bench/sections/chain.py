@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 SECTION = "chain"
 CONNECTIONS = 4
-"""Of mailbatch, all lanes together."""
+"""Connections of all lanes of mailbatch together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Rows that are measured together, once in every round, so that what else the machine does meets all alike."""
+    """Rows that are measured together, once in every round, so that other load on the machine affects all equally."""
 
     name: str
     measure: Callable[[], Iterable[Row]]
 
 
 def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
-    """mailbatch with one and two lanes, its peers, and the C program that shows what the machine can do."""
+    """Measure mailbatch with one and two lanes, its peers, and a C program that shows the limit of the machine."""
     cases = [
         Case("mailbatch, 1 lane", partial(_ours, bed, sizes, 1)),
         Case("mailbatch, 2 lanes", partial(_ours, bed, sizes, 2)),
@@ -55,7 +55,7 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
 
 
 def rounds(cases: list[Case], count: int) -> Iterator[Row | Skipped]:
-    """The median of ``count`` rounds over all cases. A case that fails is told of, once, and left out."""
+    """Yield the median of ``count`` rounds over all cases. A case that fails is reported once and left out."""
     found: dict[str, list[Row]] = {}
     failed: dict[str, Skipped] = {}
     for _ in range(count):
@@ -70,7 +70,7 @@ def rounds(cases: list[Case], count: int) -> Iterator[Row | Skipped]:
 
 
 def _ours(bed: Bed, sizes: Sizes, lanes: int) -> Iterator[Row]:
-    """One worker for all of these: what a round trip takes, and what EHLO offers, is the sink's business."""
+    """Use one worker for all of these: the sink decides the round trip and the extensions in EHLO."""
     name = f"mailbatch, {_lanes(lanes)}"
     wanted: list[tuple[str, float, tuple[str, ...]]] = [(name, 0.0, BDAT), (name, 0.01, BDAT), (name, 0.05, BDAT)]
     wanted += [(f"{name}, no CHUNKING", rtt, PIPELINING) for rtt in (0.0, 0.01, 0.05)]
@@ -93,7 +93,7 @@ def _against_postfix(bed: Bed, sink: PostfixSink, sizes: Sizes) -> list[Case]:
 
 
 def _strict(bed: Bed, sizes: Sizes) -> Iterator[Row]:
-    """What it costs that nothing is ever repeated: one mail at a time on a connection, the intent committed late."""
+    """Measure the cost of strict mode: one mail at a time on a connection, the intent committed late."""
     bed.sink.set()
     settings = {"ON_DOUBT": "hold", "WINDOW": 1}
     with bed.database() as url, worker(bed, url, bed.sink.url, connections=CONNECTIONS, **settings) as one:
@@ -144,7 +144,7 @@ def _send(
     offers: tuple[str, ...],
     sizes: Sizes,
 ) -> Row:
-    """One run of mailbatch, by the duration in its own report: from the taken lock to the counted end."""
+    """Measure one run of mailbatch by the duration in its report: from taking the lock to counting the end."""
 
     def measure(mails: int) -> Row:
         one.reserve(mails)
@@ -158,7 +158,7 @@ def _send(
 
 
 def _turn(bed: Bed, name: str, who: str, rtt: float, mails: int, **options: Any) -> Iterator[Row]:
-    """One turn of a peer, without the start of its interpreter and the filling of its tables."""
+    """Measure one run of a peer, without starting its interpreter and filling its tables."""
     mails = max(mails, 4)
     note = "rendered beforehand: it stores finished messages" if who == "django-mailer" else None
     with bed.database(mails) if who == "smtplib loop" else bed.empty_database() as url:

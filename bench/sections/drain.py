@@ -1,4 +1,4 @@
-"""A long run on a large backlog: does memory grow, does it get slower towards the end?"""
+"""A long run on a large backlog: does memory grow, and does the rate fall towards the end?"""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 SECTION = "drain"
 SETTLED = 2000
-"""Mails after which a lane has all that it needs in memory."""
+"""After this many mails a lane has loaded everything that it needs."""
 _EVERY = 0.05
 
 
 def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
-    """One lane sends what is due of a backlog most of which is not."""
+    """Let one lane send the due mails of a backlog that is mostly not due."""
     bed.sink.set()
     with bed.database() as url, worker(bed, url, bed.sink.url) as one:
         one.reserve(sizes.drain, future=sizes.drain_backlog - sizes.drain)

@@ -1,4 +1,4 @@
-"""How soon: an idle tick, from the tick to the first mail, and how late the last of many is that are due at once."""
+"""Latency: an idle tick, the time from the tick to the first mail, and the last of many mails that are due at once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 SECTION = "latency"
 CONNECTIONS = 4
 LAST = 250
-"""The ancestor's claim is of all mails, the issue's of all but the slowest 250: both stand in the row."""
+"""The row has two figures: the time of all mails, and the time of all but the slowest 250."""
 
 
 def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
-    """Ticks of a warm worker with one lane, then the due ones of a worker with two."""
+    """Measure ticks of a warm worker with one lane, then due mails with a worker with two lanes."""
     bed.sink.set()
     with bed.database() as url, worker(bed, url, bed.sink.url, connections=CONNECTIONS) as one:
         yield _idle(one, sizes.ticks, "idle tick, empty backlog")
@@ -41,7 +41,7 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
 
 
 def _idle(one: Worker, ticks: int, name: str) -> Row:
-    """``send-all`` with nothing due, one after the other: from the call to the result."""
+    """Measure ``send-all`` without due mails, one call after the other: from the call to the result."""
     took, durations = [], []
     with Watch(one.process.pid) as cost:
         for _ in range(ticks):
@@ -60,7 +60,7 @@ def _idle(one: Worker, ticks: int, name: str) -> Row:
 
 
 def _first_mail(bed: Bed, one: Worker, ticks: int) -> Row:
-    """One mail is due; from the call of ``send-all`` until the sink has it, connection and all."""
+    """Measure one due mail, from the call of ``send-all`` until the sink has it, including the connection."""
     took = []
     for _ in range(ticks):
         one.reserve(1)
@@ -79,7 +79,7 @@ def _first_mail(bed: Bed, one: Worker, ticks: int) -> Row:
 
 
 def _at_once(bed: Bed, mails: int) -> Row:
-    """All due at the same instant; how long after the call of ``send-all`` the sink has each."""
+    """Measure mails that are due at once: the seconds from the call of ``send-all`` until the sink has each."""
     bed.sink.set()
     with bed.database() as url, worker(bed, url, bed.sink.url, lanes=2, connections=CONNECTIONS) as one:
         one.reserve(mails)
@@ -107,6 +107,6 @@ def _at_once(bed: Bed, mails: int) -> Row:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which ``share`` of them lie."""
+    """Return the value below which ``share`` of the values lie."""
     ranked = sorted(values)
     return ranked[min(len(ranked) - 1, int(len(ranked) * share))]

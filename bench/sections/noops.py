@@ -1,4 +1,4 @@
-"""What the ancestors claim, measured like with like: jobs that do nothing, mails that go nowhere."""
+"""Jobs that do nothing, and mails that are not sent, to compare with such figures of older systems."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def nothing(claimed: ClaimedMail) -> Message:
 
 
 def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
-    """Celery's own floor for a task, and a run of ours without SMTP; the latter with and without composing."""
+    """Measure Celery's lowest cost of a task, and our runs without SMTP, with and without composing."""
     yield _tasks(bed, sizes.tasks)
     yield _mails(bed, "mailbatch, no SMTP", sizes.solo)
     yield _mails(bed, "mailbatch, no SMTP, nothing composed", sizes.solo, compose=nothing)
 
 
 def _mails(bed: Bed, name: str, mails: int, **parts_of_ours: Any) -> Row:
-    """One run in this process: claimed, loaded, (composed,) settled, reported."""
+    """Do one run in this process: claim, load, (compose,) settle, report."""
     with bed.database(mails) as url, bed.parts(url) as parts, Watch(bed.postgres_pid) as database:
         send_due = replace(parts.sending.send_due, transport=Nowhere(), **parts_of_ours)
         job = make_job(parts, "send-all", lambda run: send_due(run, lane=0), lock=False)
@@ -77,7 +77,7 @@ def _mails(bed: Bed, name: str, mails: int, **parts_of_ours: Any) -> Row:
 
 
 def _tasks(bed: Bed, tasks: int) -> Row:
-    """Queue them all, then let a worker with two processes loose on them, with Celery's own defaults."""
+    """Queue all tasks, then start a worker with two processes and Celery's own defaults."""
     from support.processes import ManagedProcess
     from support.stack import _found
 
@@ -97,7 +97,7 @@ def _tasks(bed: Bed, tasks: int) -> Row:
         ):
             deadline = time.monotonic() + _DEADLINE
             left = tasks
-            # It has its stride when a tenth is done: no start-up is measured.
+            # It has its full rate when a tenth is done, so the start is not measured.
             while left > tasks * 0.9:
                 left = _left(redis, noop_app.QUEUE, deadline)
             counted, began = left, time.monotonic()
@@ -117,7 +117,7 @@ def _tasks(bed: Bed, tasks: int) -> Row:
 
 
 def _left(redis: Any, queue: str, deadline: float) -> int:
-    """Tasks that wait or are reserved."""
+    """Return the number of tasks that wait or are reserved."""
     if time.monotonic() > deadline:
         raise AssertionError("the no-op tasks do not get done")
     time.sleep(0.005)

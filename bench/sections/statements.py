@@ -1,4 +1,4 @@
-"""Claim, settle, and both in one, a row at a time of the bill; and a walk through a large backlog, page by page."""
+"""Measures claim, settle, and both in one, in cost a row; and reading a large backlog page by page."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ T = TypeVar("T")
 SECTION = "statements"
 PAGE = 1000
 SAMPLE = 20
-"""Pages at the beginning and at the end of the walk whose medians are compared."""
+"""The number of pages at the beginning and at the end of a backlog whose medians are compared."""
 
 
 def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
-    """Groups as lanes take them (mails included), and whole pages; PostgreSQL and SQLite; then the walk."""
+    """Measure groups as lanes claim them, and whole pages, on both databases; then the whole backlog."""
     for name, made in (("PostgreSQL", bed.database), ("SQLite", bed.sqlite)):
         for group in (128, PAGE):
             yield from _bill(bed, made(sizes.solo), name, group, sizes.solo)
@@ -38,7 +38,7 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
 
 
 def _bill(bed: Bed, made: AbstractContextManager[str], name: str, group: int, rows: int) -> Iterator[Row]:
-    """Time the verbs over ``rows`` reservations in groups of ``group``: half of them apart, half as a lane does it."""
+    """Time the statements for ``rows`` reservations in groups of ``group``: half separately, half as a lane does it."""
     spent: dict[str, list[float]] = {}
 
     def timed(verb: str, deed: Callable[[], T]) -> T:

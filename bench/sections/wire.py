@@ -1,4 +1,4 @@
-"""The transport alone: messages that are ready, a sink, nothing else; against Postfix's smtp-source and smtplib."""
+"""The transport alone: finished messages and a sink, against Postfix's smtp-source and smtplib."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NO_DATABASE = "sqlite:///unused.db"
 
 
 def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
-    """Ours over BDAT and over DATA, smtplib as a loop and in threads, smtp-source; with and without a round trip."""
+    """Measure ours with BDAT and DATA, smtplib as a loop and in threads, smtp-source; with and without a round trip."""
     messages = composed(bed, sizes.fast)
     few = messages[: sizes.medium]
     for name, rtt, offers in (
@@ -53,17 +53,17 @@ def measure(bed: Bed, sizes: Sizes) -> Iterator[Row | Skipped]:
 
 
 def composed(bed: Bed, count: int) -> list[Message]:
-    """Messages of the whole chain's mails, as they go on the wire."""
+    """Return the messages of the whole chain's mails, as they are sent."""
     from bench.sections.composing import claimed
 
-    # Composing is another section's business: a few mails, taken in turn.
+    # Another section measures composing: here a few mails are used in turn.
     with bed.parts(NO_DATABASE) as parts:
         made = [parts.sending.compose(mail) for mail in claimed(min(count, 200))]
     return [made[i % len(made)] for i in range(count)]
 
 
 def smtp_source(bed: Bed, sink: OwnSink | PostfixSink, mails: int, section: str, sessions: int = 4) -> Row:
-    """Postfix's load generator, written in C: mails of the same size, each session's connection reused."""
+    """Measure Postfix's load generator, written in C: mails of the same size, each session reuses its connection."""
     size = sum(len(m.data) for m in composed(bed, 50)) // 50
     sink.set()
     argv = ["smtp-source", "-d", "-s", str(sessions), "-m", str(mails), "-l", str(size), f"127.0.0.1:{sink.port}"]
@@ -113,7 +113,7 @@ def _ours(
 
 
 def _smtplib(sink: OwnSink | PostfixSink, name: str, messages: Sequence[Message], threads: int, rtt: float) -> Row:
-    """``sendmail`` as anybody writes it, each thread with a connection of its own."""
+    """Measure a plain ``sendmail`` loop; each thread has its own connection."""
     sink.set(rtt, BDAT if isinstance(sink, OwnSink) else PIPELINING)
 
     def send(mine: Sequence[Message]) -> None:

@@ -1,10 +1,10 @@
-"""The SMTP sink of the bench: takes every mail, offers PIPELINING and CHUNKING, and answers through a delay *line*.
+"""The SMTP sink of the bench: it accepts every mail, offers PIPELINING and CHUNKING, and delays its replies.
 
-Each reply leaves one round trip after what it answers came in, in order, and holds up nobody behind it: what a far
-relay looks like, unlike a server that sleeps. One thread, no dependency, one regular expression a mail where it can.
+Each reply is sent one round trip after its command arrived, in order, and delays no reply behind it. This is how a far
+relay behaves; a server that sleeps does not. One thread, no dependency, one regular expression a mail where possible.
 
-Besides SMTP (RFC 5321, 2920, 3030) it takes commands of the bench, on connections that are not counted: XSET
-(delay in seconds, extensions), XSTATS, XTIMES; each answers one line of JSON.
+Besides SMTP (RFC 5321, 2920, 3030) it has commands for the bench, on connections that are not counted: XSET (delay in
+seconds, extensions), XSTATS, XTIMES. Each returns one line of JSON.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 END_OF_DATA = b"\r\n.\r\n"
 EMPTY = b".\r\n"
 READ_BYTES = 1 << 20
-# A whole mail's commands in one piece, as a pipelining client writes them.
+# All commands of a mail in one piece, as a pipelining client writes them.
 CHUNKED = re.compile(rb"MAIL [^\r\n]*\r\n(?:RCPT [^\r\n]*\r\n)+BDAT (\d+) LAST\r\n", re.IGNORECASE)
 EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8")
 
 
 class Account:
-    """What the sink has seen, since the last XSET."""
+    """Counts since the last XSET."""
 
     def __init__(self) -> None:
         self.delay = 0.0
@@ -48,13 +48,13 @@ class Account:
         self.cpu = process_time()
 
     def took(self, protocol: str, size: int) -> None:
-        """A mail of ``size`` bytes is complete."""
+        """Count a complete mail of ``size`` bytes."""
         self.times.append(monotonic())
         self.bytes += size
         self.protocols[protocol] = self.protocols.get(protocol, 0) + 1
 
     def stats(self) -> dict[str, object]:
-        """All of it but the times."""
+        """Return all counts, without the times."""
         return {
             "mails": len(self.times),
             "bytes": self.bytes,
@@ -83,7 +83,7 @@ class Session:
         self.ended = False
 
     def receive(self, new: bytes) -> bytes:
-        """Answer what ``new`` completes."""
+        """Return the replies to all commands that ``new`` completes."""
         data = self.rest + new if self.rest else new
         replies: list[bytes] = []
         at, end = 0, len(data)
@@ -128,9 +128,9 @@ class Session:
         replies.append(OK)
 
     def _body(self, data: bytes, at: int, replies: list[bytes]) -> int:
-        """Look for the end of DATA; keep what may be the beginning of that end."""
+        """Search for the end of DATA; keep bytes that may be its beginning."""
         if not self.data_bytes and data.startswith(EMPTY, at):
-            # Its first CRLF is that of the line DATA (RFC 5321 §4.1.1.4).
+            # Its first CRLF may be that of the line DATA (RFC 5321 §4.1.1.4).
             size, end = 0, at + len(EMPTY)
         elif (found := data.find(END_OF_DATA, at)) >= 0:
             size, end = found + 2 - at, found + len(END_OF_DATA)
@@ -147,7 +147,7 @@ class Session:
         verb, _, rest = line.partition(b" ")
         verb = verb.upper()
         if verb == b"MAIL":
-            # Whoever writes on without waiting for this reply pipelines.
+            # A client that writes on without waiting for this reply uses pipelining.
             self.protocol = "PIPELINING" if more_follows else "DATA"
             replies.append(OK)
         elif verb == b"DATA":
@@ -155,7 +155,7 @@ class Session:
             replies.append(GO_AHEAD)
         elif verb == b"BDAT":
             size, _, last = rest.partition(b" ")
-            # Without a mail before it, it is a trial of what becomes of a chunk that is refused.
+            # Without a mail before it, the client tests whether a refused chunk is read.
             self.protocol = self.protocol and "BDAT"
             self._expect_chunk(int(size), is_last=last.strip().upper() == b"LAST")
             if not self.skip:
@@ -196,20 +196,20 @@ class Session:
 
 
 class Server:
-    """The event loop: reads what comes, and lets each reply leave when its round trip is over."""
+    """The event loop: it reads all input and sends each reply after its round trip."""
 
     def __init__(self, listener: socket.socket) -> None:
         self.listener = listener
         self.account = Account()
         self.sockets: dict[int, socket.socket] = {}
         self.sessions: dict[int, Session] = {}
-        # One delay for all: what came in first leaves first.
+        # All replies have the same delay, so the first in is the first out.
         self.line: deque[tuple[float, socket.socket, bytes, bool]] = deque()
 
     def run(self) -> None:
         listening = self.listener.fileno()
         while True:
-            # Not epoll: it counts in milliseconds, and that is much of a short round trip.
+            # Not epoll: it counts in milliseconds, too coarse for a short round trip.
             wait = max(0.0, self.line[0][0] - monotonic()) if self.line else None
             readable, _, _ = select.select([listening, *self.sockets], (), (), wait)
             for fd in readable:
@@ -265,7 +265,7 @@ class Server:
 
 
 def main() -> None:
-    """Listen on a free port of the loopback interface, and say which on the standard output."""
+    """Listen on a free port of the loopback interface, and print the port."""
     listener = socket.create_server(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0), backlog=256)
     sys.stdout.write(f"{listener.getsockname()[1]}\n")
     sys.stdout.flush()
