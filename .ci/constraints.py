@@ -1,7 +1,7 @@
-"""Print constraints.txt: the exact versions that every Python we support gets, newest that fit together.
+"""Print constraints.txt: for every supported Python the newest versions that fit together.
 
 ``python3 .ci/constraints.py python3.11 python3.12 python3.13 >constraints.txt``: each named interpreter resolves
-all our extras and groups in a venv of its own. Standard library only.
+all our extras and groups in its own venv. Standard library only.
 """
 
 # ruff: noqa: INP001  # a script, not a package
@@ -24,7 +24,7 @@ HEADER = """\
 
 
 def main(interpreters: list[str]) -> int:
-    """Print the constraints; answer the exit code."""
+    """Print the constraints; return the exit code."""
     if not interpreters:
         print("name the interpreters: python3 .ci/constraints.py python3.11 …", file=sys.stderr)  # noqa: T201
         return 2
@@ -38,7 +38,7 @@ def main(interpreters: list[str]) -> int:
 
 
 def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
-    """What ``interpreter`` would install: its version ("3.11"), and a version for each name."""
+    """Return the version of ``interpreter`` ("3.11"), and the version of each package that it would install."""
     with tempfile.TemporaryDirectory() as folder:
         venv, report = Path(folder, "venv"), Path(folder, "report.json")
         run(interpreter, "-m", "venv", str(venv))
@@ -54,7 +54,7 @@ def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
 
 
 def wanted() -> list[str]:
-    """The words for pip: ourselves with all extras, all groups, pip itself and what builds us."""
+    """Return pip's arguments: this project with all extras and groups, pip itself, and the build requirements."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
     groups = [word for group in project["dependency-groups"] for word in ("--group", f"{TOP}/pyproject.toml:{group}")]
     # An editable wheel needs editables, which hatchling asks for only while it builds one.
@@ -62,7 +62,7 @@ def wanted() -> list[str]:
 
 
 def merged(found: dict[str, dict[str, str]]) -> list[str]:
-    """A line for each name, or one for each Python where they differ. A line too many hurts nobody."""
+    """Return a line for each name, or one for each Python if their versions differ. A superfluous line does no harm."""
     lines = []
     for name in sorted({name for pins in found.values() for name in pins}):
         versions = {python: pins[name] for python, pins in found.items() if name in pins}
@@ -74,13 +74,13 @@ def merged(found: dict[str, dict[str, str]]) -> list[str]:
 
 
 def normal(name: str) -> str:
-    """``name`` as PEP 503 writes it."""
+    """Return ``name`` as PEP 503 normalises it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def run(*argv: str) -> None:
-    """Run a command; end with its exit code if it fails."""
-    done = subprocess.run(argv, stdout=sys.stderr, check=False)  # noqa: S603 - our own words
+    """Run a command; exit with its exit code if it fails."""
+    done = subprocess.run(argv, stdout=sys.stderr, check=False)  # noqa: S603 - our own arguments
     if done.returncode:
         sys.exit(done.returncode)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """``value`` is None if one of its rows is missing. ``target``: the smallest good value; ``at_most``: the largest."""
+    """``value`` is None if one of its rows is missing. ``target``: smallest good value; ``at_most``: the largest."""
 
     what: str
     value: float | None

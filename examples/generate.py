@@ -1,7 +1,7 @@
-"""Make the example reservations: 1,000 mails that can go out and 8 lines that cannot be read.
+"""Make the example reservations: 1,000 mails that can be sent and 8 lines that cannot be read.
 
-``python examples/generate.py`` writes ``reservations.csv`` and ``reservations.jsonl`` beside itself, the same bytes
-each time. ``--times 10 --out DIR`` makes ten times as many mails. Standard library only.
+``python examples/generate.py`` writes ``reservations.csv`` and ``reservations.jsonl`` into its own folder, with the
+same bytes each time. ``--times 10 --out DIR`` makes ten times as many mails. Standard library only.
 """
 
 # ruff: noqa: INP001  # a script, not a package
@@ -29,22 +29,22 @@ HERE = Path(__file__).resolve().parent
 CSV_MAILS, CSV_BAD = 600, 4
 JSONL_MAILS, JSONL_BAD = 400, 4
 REFUSED, DEFERRED, UTF8_LOCAL = 12, 8, 5
-"""How many recipients the demo's inbox refuses for good, defers at first, and that need SMTPUTF8 (RFC 6531)."""
+"""How many recipients the demo's inbox refuses and defers, and how many need SMTPUTF8 (RFC 6531)."""
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-"""The files never depend on the day on which they are made; all their times lie before this one."""
+"""The files do not depend on the day on which they are made; all their times are before this one."""
 
 CSV_COLUMNS = (
     *("recipients", "cc", "bcc", "sender", "reply_to", "subject", "body_text", "body_html", "template", "headers"),
     *("scheduled_at", "priority", "idempotency_key", "tag"),
-    # From here on: names that the table does not have, so they become context.
+    # From here on: names that the table does not have. They become context.
     *("lang", "dir", "name", "title", "sentence", "place", "hint", "link", "minutes", "city", "interest"),
 )
 
 
 @dataclass(frozen=True)
 class Language:
-    """A language: who writes it, where its people get their mail, and the phrases that the mails need."""
+    """A language: its people, their mail domains, and the phrases of the mails."""
 
     tag: str
     dir: str
@@ -95,7 +95,7 @@ class Maker:
         self._number = before
 
     def _person(self, *, local: str | None = None) -> tuple[Language, str, str]:
-        """The next language, a name in it, and an address that nobody else has."""
+        """The next language, a name in it, and a new address."""
         language = next(self._languages)
         self._number += 1
         name, ascii_name = self._chance.choice(language.people)
@@ -103,7 +103,7 @@ class Maker:
         return language, name, f"{local or ascii_name}.{self._number}@{domain}"
 
     def _past(self) -> str | None:
-        """Half of the mails go at once, the others were due at some moment of the last three days."""
+        """Half of the mails have no time; the others were due at some moment of the last three days."""
         if self._chance.random() < 0.5:  # noqa: PLR2004
             return None
         when = NOW - timedelta(minutes=self._chance.randrange(1, 3 * 24 * 60))
@@ -114,7 +114,7 @@ class Maker:
         return f"{local:%Y-%m-%dT%H:%M:%S}{zone}"
 
     def _basis(self, kind: str, address: str, name: str, tag: str, priority: int = 0) -> dict[str, Any]:
-        """What every kind of mail has."""
+        """The columns that every kind of mail has."""
         mail: dict[str, Any] = {"recipients": quoted(name, address), "tag": tag}
         mail["idempotency_key"] = f"{kind}-{self._number:06}"
         if priority:
@@ -126,7 +126,7 @@ class Maker:
     # --- flat context: rows of the CSV ---
 
     def appointment(self, local: str | None = None) -> dict[str, Any]:
-        """A reminder whose phrases the application has translated already."""
+        """A reminder; the application has already translated its phrases."""
         language, name, address = self._person(local=local)
         when = datetime(2026, 12, 1, 9, tzinfo=UTC) + timedelta(minutes=15 * self._chance.randrange(0, 2000))
         shown = f"{when:%d.%m.%Y, %H:%M}" if language.tag in {"de", "pl", "ru", "uk"} else f"{when:%Y-%m-%d %H:%M}"
@@ -144,7 +144,7 @@ class Maker:
         }
 
     def password_reset(self, local: str | None = None) -> dict[str, Any]:
-        """A link that lasts an hour; the most urgent of all."""
+        """A link that is valid for an hour; the most urgent mail."""
         _, name, address = self._person(local=local)
         token = f"{self._chance.getrandbits(96):024x}"
         return {
@@ -156,7 +156,7 @@ class Maker:
         }
 
     def newsletter(self, local: str | None = None) -> dict[str, Any]:
-        """The same news for all, with a way out in the header (RFC 8058)."""
+        """The same news for all, with an unsubscribe link in the header (RFC 8058)."""
         language, name, address = self._person(local=local)
         way_out = f"https://news.example.com/out/{self._number:06}"
         unsubscribe = {"List-Unsubscribe": f"<{way_out}>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
@@ -172,7 +172,7 @@ class Maker:
         }
 
     def note(self, local: str | None = None) -> dict[str, Any]:
-        """A short mail with its bodies inline; what people typed comes in by the context."""
+        """A short mail with its bodies inline; text that users typed is in the context."""
         language, name, address = self._person(local=local)
         emoji = self._chance.choice(_EMOJI)
         return {
@@ -191,7 +191,7 @@ class Maker:
     # --- nested context: lines of the JSONL ---
 
     def order(self, local: str | None = None) -> dict[str, Any]:
-        """An order confirmation: a loop over what was bought."""
+        """An order confirmation: a loop over the items."""
         language, name, address = self._person(local=local)
         items = self._items(language)
         return {
@@ -216,7 +216,7 @@ class Maker:
         }
 
     def invoice(self, local: str | None = None) -> dict[str, Any]:
-        """An invoice, with a copy to the book-keeper now and then."""
+        """An invoice; some have a copy to the book-keeper."""
         language, name, address = self._person(local=local)
         items = self._items(language)
         mail = {
@@ -242,7 +242,7 @@ class Maker:
         return mail
 
     def invitation(self, local: str | None = None) -> dict[str, Any]:
-        """Text only, to two people at once."""
+        """Text only, to two recipients."""
         language, name, address = self._person(local=local)
         _, other, other_address = self._person()
         mail = self._basis("invitation", address, name, "notes")
@@ -255,7 +255,7 @@ class Maker:
         }
 
     def _items(self, language: Language) -> list[dict[str, Any]]:
-        """One to three goods with their prices in cents, as text where a person reads them."""
+        """One to three items with their prices in cents; the price that a person reads is text."""
         goods = self._chance.sample(language.goods, k=self._chance.randint(1, len(language.goods)))
         rows = ((name, self._chance.randint(1, 4), self._chance.randrange(295, 8995, 5)) for name in goods)
         return [
@@ -309,7 +309,7 @@ def jsonl_mails(times: int = 1) -> Iterator[dict[str, Any]]:
 
 
 def bad_csv_rows() -> list[dict[str, str]]:
-    """Rows that an import names and leaves out: no address, no zone, no subject, a priority that is no number."""
+    """Rows that an import reports and skips: no address, no zone, no subject, a priority that is not a number."""
     good = {"subject": "Never sent", "body_text": "This line is wrong on purpose.\n", "tag": "invalid"}
     return [
         {**good},
@@ -320,7 +320,7 @@ def bad_csv_rows() -> list[dict[str, str]]:
 
 
 def bad_jsonl_lines() -> list[str]:
-    """Lines that an import names and leaves out: cut JSON, the year 10000, no address, a second header line."""
+    """Lines that an import reports and skips: incomplete JSON, the year 10000, no address, a second header line."""
     good = {"recipients": "someone@example.com", "subject": "Never sent", "body_text": "Wrong on purpose.\n"}
     return [
         '{"recipients": "cut@example.com", "subject": "Never s',
@@ -336,7 +336,7 @@ def _json(value: Any) -> str:
 
 
 def csv_text(times: int = 1) -> str:
-    """The CSV (UTF-8, comma, quotes doubled, CRLF line ends as in RFC 4180); bad rows stand among the good ones."""
+    """The CSV (UTF-8, commas, doubled quotes, CRLF line ends as in RFC 4180); bad rows are among the good ones."""
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, CSV_COLUMNS, restval="", lineterminator="\r\n")
     writer.writeheader()
@@ -349,7 +349,7 @@ def csv_text(times: int = 1) -> str:
 
 
 def jsonl_text(times: int = 1) -> str:
-    """The JSONL: one object a line, UTF-8; bad lines stand among the good ones."""
+    """The JSONL: one object a line, UTF-8; bad lines are among the good ones."""
     bad = dict(zip(sorted(_places(JSONL_BAD, JSONL_MAILS, 49)), bad_jsonl_lines(), strict=True))
     lines = []
     for place, mail in enumerate(jsonl_mails(times)):
@@ -360,7 +360,7 @@ def jsonl_text(times: int = 1) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write both files, or with ``--check`` say whether those that are there are the ones it would write."""
+    """Write both files; or with ``--check`` test whether the existing files are the same."""
     parser = argparse.ArgumentParser(description="Make the example reservations.")
     parser.add_argument("--out", type=Path, default=HERE, help="folder to write to (default: beside this file)")
     parser.add_argument("--times", type=int, default=1, help="make so many times 1,000 mails (default: 1)")

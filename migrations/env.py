@@ -1,4 +1,4 @@
-"""Alembic's entry: ``mailbatch migrate`` hands over an open connection; ``alembic`` by hand takes the settings' URL."""
+"""Alembic's entry point. ``mailbatch migrate`` passes an open connection; ``alembic`` uses the URL of the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run() -> None:
-    """Migrate over the connection given, or over a new one."""
+    """Migrate with the given connection, or with a new one."""
     connection = context.config.attributes.get("connection")
     if connection is not None:
         _migrate(connection)
@@ -45,13 +45,13 @@ def _migrate(connection: Connection) -> None:
 
 
 def _name_the_schema(operations: Operations) -> None:
-    """Let each operation of a revision that names no schema be one on our tables in theirs.
+    """Make each operation of a revision that names no schema use the schema of our tables.
 
-    What SQLAlchemy compiles (``metadata.create_all``, ``op.execute`` of an expression) goes there by itself. SQL that a
-    revision writes as text must name the schema: ``op.get_context().version_table_schema``.
+    Statements that SQLAlchemy compiles (``metadata.create_all``, ``op.execute`` of an expression) use it already. SQL
+    that a revision writes as text must name the schema: ``op.get_context().version_table_schema``.
     """
     named = operations.migration_context.version_table_schema
-    # Quoted by us: Alembic takes a dot in a name for the end of a database's.
+    # We quote it, because Alembic reads a dot in a name as the end of a database's name.
     schema = named and quoted_name(named, quote=True)
     invoke, batch_alter_table = operations.invoke, operations.batch_alter_table
 

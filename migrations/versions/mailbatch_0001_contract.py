@@ -1,4 +1,4 @@
-"""The tables of the contract.
+"""Creates the tables of the contract.
 
 Revision ID: mailbatch_0001
 Revises:
@@ -37,7 +37,7 @@ def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
 
 
 def _sane_time(column: str) -> list[CheckConstraint]:
-    """Refuse infinity and years that some reader cannot read; on SQLite also every form but the stored one."""
+    """Refuse infinity and years that some readers cannot read; on SQLite also every form except the stored one."""
     form = f"coalesce({column} = strftime('%Y-%m-%d %H:%M:%f', {column}, '+0 days'), {column} IS NULL)"
     return [
         CheckConstraint(
@@ -88,7 +88,7 @@ mail_reservations = sa.Table(
     Column("relay", sa.Text),
     Column("verdicts", JSON),
     Column("created_at", Timestamp, nullable=False, server_default=server_now()),
-    # PostgreSQL's types see to these two; on SQLite one row in another form would keep every run from reading the rest.
+    # PostgreSQL's types check these two. On SQLite one row in another form would keep every run from reading the others.
     CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{UUID_FORM}'", name="id_form").ddl_if(dialect="sqlite"),
     CheckConstraint("typeof(priority) = 'integer'", name="priority_form").ddl_if(dialect="sqlite"),
     CheckConstraint("length(trim(recipients)) > 0", name="recipients"),

@@ -1,4 +1,4 @@
-"""What operators need: relays left alone, what was done by whom, answers given, reports posted, traces.
+"""Creates the tables for operators: relay circuits, operators' actions, stored API responses, reports, traces.
 
 Revision ID: mailbatch_0002
 Revises: mailbatch_0001
@@ -27,7 +27,7 @@ metadata = sa.MetaData(
     }
 )
 
-# As much of the tables of 0001 as the new ones refer to.
+# Only the columns of the tables of 0001 that the new tables refer to.
 _reservations = sa.Table(
     "mail_reservations",
     metadata,

@@ -1,4 +1,4 @@
-"""Relays that take no mail: of what their refusal speaks, and to which mails it was said.
+"""Adds to a relay's circuit what its refusal concerns, and which mails were refused.
 
 Revision ID: mailbatch_0004
 Revises: mailbatch_0002

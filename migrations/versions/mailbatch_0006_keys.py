@@ -1,4 +1,4 @@
-"""An idempotency key is never empty: two mails without a key are two mails.
+"""Refuses an empty idempotency key, because two mails without a key are two mails.
 
 Revision ID: mailbatch_0006
 Revises: mailbatch_0004
@@ -22,7 +22,7 @@ _CHECK = sa.CheckConstraint("idempotency_key <> ''", name=NAME, postgresql_not_v
 
 
 def upgrade() -> None:
-    """Take the key from the one mail that may have an empty one, because a CHECK looks at each row that is changed."""
+    """Remove the key of the one mail that may have an empty one, because a CHECK tests each changed row."""
     op.execute(sa.update(_mails).where(_mails.c.idempotency_key == "").values(idempotency_key=None))
     if op.get_bind().dialect.name == "postgresql":
         op.execute(sa.schema.AddConstraint(_CHECK))
@@ -35,7 +35,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Let empty keys in again."""
+    """Allow empty keys again."""
     if op.get_bind().dialect.name == "postgresql":
         op.execute(sa.schema.DropConstraint(_CHECK))
         return

@@ -1,4 +1,4 @@
-"""What is wrong and no run can tell, so that people are told of it once.
+"""Creates the table of incidents: problems that no run can report, so that each is reported once.
 
 Revision ID: mailbatch_0007
 Revises: mailbatch_0006
@@ -33,7 +33,7 @@ incidents = sa.Table(
 
 
 def upgrade() -> None:
-    """Make a table."""
+    """Create the table."""
     incidents.create(op.get_bind(), checkfirst=False)
 
 
