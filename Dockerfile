@@ -1,12 +1,12 @@
 # syntax=docker/dockerfile:1
-# An image that cannot change under you: --build-arg BASE=python:3.12-slim-bookworm@sha256:…
+# For an image that never changes: --build-arg BASE=python:3.12-slim-bookworm@sha256:…
 ARG PYTHON_VERSION=3.12
 ARG BASE=python:${PYTHON_VERSION}-slim-bookworm
 
 FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /src
-# What others made comes by the hashes of a lock file (`make lock`), and nothing else does.
+# Packages are installed only from a lock file with hashes (`make lock`).
 COPY deploy/image/build.txt deploy/image/requirements.txt ./
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-deps --require-hashes --only-binary :all: --requirement build.txt \
@@ -27,5 +27,5 @@ ENV PATH=/opt/mailbatch/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /var/lib/mailbatch
 STOPSIGNAL SIGTERM
-# Exec form: the worker itself gets the signal, and only it. A shell in between would swallow it.
+# Exec form, so that the worker gets the signal. A shell would not pass it on.
 CMD ["celery", "-A", "mailbatch", "worker", "-B", "--concurrency", "2", "--loglevel", "INFO"]
