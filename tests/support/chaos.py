@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from mailbatch.domain.outcome import Outcome
 
 _FAILING = frozenset(
-    {"claim", "claim_alone", "turn_over", "settle", "load", "intend", "expire", "resolve_doubts", "give_up_strays"}
+    {
+        "claim",
+        "claim_isolated",
+        "settle_and_claim",
+        "settle",
+        "load",
+        "commit_intent",
+        "expire",
+        "resolve_doubts",
+        "release_orphans",
+    }
 )
 
 
@@ -59,7 +69,7 @@ class ShakyBacklog:
         def call(*given: Any) -> Any:
             self._shake()
             done = verb(*given)
-            if name == "intend":
+            if name == "commit_intent":
                 self.intended |= done
             self._shake()
             return done

@@ -125,7 +125,7 @@ class FakeBacklog:
         limit: int,
         without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
-        self._check("turn_over")
+        self._check("settle_and_claim")
         self._check("claim")
         return self.settle(run_id, lane, settlements), self.claim(run_id, lane, after, limit, without)
 
@@ -151,7 +151,7 @@ class FakeBacklog:
         return held
 
     def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
-        self._check("intend")
+        self._check("commit_intent")
         held = set()
         for claim in claims if run_id not in self.stopped else ():
             row = self.rows[claim.reservation_id]
@@ -162,7 +162,7 @@ class FakeBacklog:
         return held
 
     def release_orphans(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
-        self._check("give_up_strays")
+        self._check("release_orphans")
         mine = [r for r in self.rows.values() if r.status is Status.SENDING and (r.run_id, r.lane) == (run_id, lane)]
         strays = [row for row in mine if Claim(row.id, row.claim_no) not in held]
         for row in strays:

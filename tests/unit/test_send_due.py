@@ -396,7 +396,7 @@ def test_in_strict_mode_each_mail_is_intended_before_its_last_bytes(backlog):
 def test_what_could_not_be_intended_is_withdrawn_and_given_back(backlog):
     backlog.strict = True
     backlog.reserve()
-    backlog.failing["intend"] = StoreError("database x: restarting", transient=True)
+    backlog.failing["commit_intent"] = StoreError("database x: restarting", transient=True)
     transport, run = FakeTransport(), FakeRun(stop=FakeStop(RunOutcome.SHUTDOWN, after=12))
     lane(backlog, transport, strict=True, on_doubt=OnDoubt.HOLD)(run)
     assert (transport.messages, run.counts, states(backlog)) == ([], Counts(), [Status.PENDING])
@@ -459,7 +459,7 @@ def test_a_group_that_cannot_be_turned_over_is_settled_before_the_claim_is_tried
 
     def script(message):
         if len(transport.messages) == 4:
-            backlog.failing["turn_over"] = StoreError("database x: restarting", transient=True)
+            backlog.failing["settle_and_claim"] = StoreError("database x: restarting", transient=True)
         return accepted(message)
 
     transport._script = script
@@ -535,12 +535,12 @@ class Deaf(FakeBacklog):
 
     def settle_and_claim(self, *args):
         done = super().settle_and_claim(*args)
-        self._lose("turn_over")
+        self._lose("settle_and_claim")
         return done
 
     def claim(self, *args):
         page = super().claim(*args)
-        if "turn_over" not in self.lost:
+        if "settle_and_claim" not in self.lost:
             self._lose("claim")
         return page
 
@@ -552,7 +552,7 @@ class Deaf(FakeBacklog):
 
 def test_a_group_whose_claim_was_done_but_never_answered_goes_out_in_the_same_run():
     backlog = Deaf()
-    backlog.lost = {"turn_over"}
+    backlog.lost = {"settle_and_claim"}
     for _ in range(10):
         backlog.reserve()
     transport, run = FakeTransport(), FakeRun()
@@ -578,7 +578,7 @@ def test_claims_without_an_answer_are_looked_for_again_when_that_fails_too(backl
         backlog.reserve()
     transport = FakeTransport()
     worker = lane(backlog, transport)
-    backlog.failing["turn_over"] = backlog.failing["give_up_strays"] = StoreError("away", transient=True)
+    backlog.failing["settle_and_claim"] = backlog.failing["release_orphans"] = StoreError("away", transient=True)
     run = FakeRun()
     worker(run)
     assert run.counts == Counts(sent=10)
