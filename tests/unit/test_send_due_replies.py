@@ -6,7 +6,7 @@ import logging
 
 import pytest
 from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, FakeStop, plain_message
-from support.fakes import FakeTransport, accepted, answered
+from support.fakes import FakeTransport, accepted, answered, relay_fault
 
 from mailbatch.application.sending.circuit_breaker import CircuitBreaker
 from mailbatch.application.sending.pace import LONGEST_NAP
@@ -308,6 +308,22 @@ def test_a_login_that_is_refused_over_a_quota_holds_the_relay_and_says_so(world)
 
     world.fails(script, "takes no mail: fake:25: the login was refused: 451 Authentication failed")
     assert (len(world.sent), world.circuit.concern, world.circuit.left) == (1, Concern.QUOTA, 3600)
+
+
+def test_a_run_that_ends_over_a_quota_says_so_though_its_connections_break_afterwards(world):
+    world.reserve(4)
+
+    class Closing(FakeTransport):
+        """Refuses one mail over the quota, and then drops the other connections."""
+
+        def send(self, messages, permit, commit_intent=None):
+            first, *others = list(messages)
+            yield said(DAY_FOR_GOOD)(first)
+            yield from (relay_fault(one, "the relay closed the connection") for one in others)
+
+    with pytest.raises(RunFailed, match="takes no mail: fake:25: our quota there is used up"):
+        world.run(transport=Closing(), relay_faults=1)
+    assert (world.circuit.concern, world.circuit.left) == (Concern.QUOTA, 3600)
 
 
 # --- it takes no mail at all, 5xx ----------------------------------------------------------------------------------

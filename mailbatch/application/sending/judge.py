@@ -47,12 +47,12 @@ _FOR_GOOD = 500
 class Judge:
     """Judges the outcomes of a lane; ``probed`` is the relay's circuit if one mail has to find out how it is.
 
-    ``outage``: why nothing more is to be sent. ``again``: mails were given back that may go in the same run.
+    ``again``: mails were given back that may go in the same run.
     ``answered``: the relay let a mail in. ``without``: groups of mails that are put back in this run.
     """
 
     def __init__(self, use: SendDue, run: Run, held: InFlight, probed: Circuit | None) -> None:
-        self.outage: Outage | None = None
+        self._outage: Outage | None = None
         self.again = False
         self.answered = False
         self.without: Without | None = None
@@ -79,6 +79,14 @@ class Judge:
         self._any_answer = False
         self._fault: RelayFault | None = None
         self._is_in_dialogues = True
+
+    @property
+    def outage(self) -> Outage | None:
+        """Why nothing more is to be sent: the first reason, because what follows may be its consequence."""
+        return self._outage
+
+    def _stop(self, outage: Outage) -> None:
+        self._outage = self._outage or outage
 
     @property
     def waiting(self) -> int:
@@ -121,7 +129,7 @@ class Judge:
         If the last mails were accepted, those that complained stand alone among mails that went; else it is the relay.
         """
         if self._fault is not None and not self._any_answer and not self._is_in_dialogues:
-            self.outage = self.outage or _outage(self._fault)
+            self._stop(_outage(self._fault))
         if not (complaints := self._complaints.take_all()):
             return
         alone = self.outage is None and all(one.index < self._accepted_to for one in complaints)
@@ -131,7 +139,7 @@ class Judge:
             last = complaints[-1]
             self.heard.update(one.claim.reservation_id for one in complaints)
             if self._run.stop.reason() is None:
-                self.outage = self.outage or Outage.of_reply(last.relay, last.reply)
+                self._stop(Outage.of_reply(last.relay, last.reply))
 
     def end(self) -> None:
         """Nothing more is to come for now: refusals that wait stand as they were, complaints are the relay's."""
@@ -175,7 +183,7 @@ class Judge:
         """An answer ends the faults in a row, unless the relay fell silent."""
         if (silence := answered.silence) is not None:
             if self._strikes.doubt() or self._probed:
-                self.outage = Outage(relay=answered.relay, reason=one_line(str(silence)))
+                self._stop(Outage(relay=answered.relay, reason=one_line(str(silence))))
         elif any(v.kind is Kind.ACCEPTED for v in answered.verdicts.values()):
             self._accept(ticket, answered.claim.reservation_id)
             self._slow_down(answered, ticket)
@@ -207,7 +215,7 @@ class Judge:
         heard.append(ticket.index)
         if self._cut(ticket, reply) or self._probed:
             self.heard.add(mail)
-            self.outage = self.outage or Outage.of_reply(answered.relay, reply)
+            self._stop(Outage.of_reply(answered.relay, reply))
         self.again = True
         settlement = put_back(answered.claim, answered.relay, reply)
         if len(heard) >= THROTTLES_OF_ONE_MAIL:
@@ -243,7 +251,7 @@ class Judge:
         if self._stands_alone(claim.reservation_id):
             self._held.answer(as_its_own)
             self.paid.add(claim.reservation_id)
-            self.outage = Outage.of_reply(answered.relay, reply)
+            self._stop(Outage.of_reply(answered.relay, reply))
             return
         self._complaints.waiting.append(
             Complaint(
@@ -257,7 +265,7 @@ class Judge:
         )
         holds_at_once = reply.code >= _FOR_GOOD and not self._is_suspect(claim.reservation_id)
         if self._strikes.fault() or holds_at_once or self._probed:
-            self.outage = self.outage or Outage.of_reply(answered.relay, reply)
+            self._stop(Outage.of_reply(answered.relay, reply))
 
     def _stands_alone(self, mail: UUID) -> bool:
         """Whether it was the probe so often that it may be the reason itself."""
@@ -295,7 +303,7 @@ class Judge:
         match self._refusals.heard(settlement, reply, group, ticket.index, now):
             case Finding.OF_THE_RELAY:
                 self._put_back(self._refusals.take(reply), answered, reply)
-                self.outage = Outage.of_reply(answered.relay, reply, why="it refuses every mail")
+                self._stop(Outage.of_reply(answered.relay, reply, why="it refuses every mail"))
             case Finding.OF_ITS_GROUP:
                 self._put_back(self._refusals.take(reply, group), answered, reply)
                 self._set_apart(group, ticket, mail, reply)
@@ -305,7 +313,7 @@ class Judge:
         alone = self._stands_alone(answered.claim.reservation_id)
         (self.paid if alone else self.heard).add(answered.claim.reservation_id)
         self._held.answer(self._settled(deferral, ticket) if alone else put_back(answered.claim, answered.relay, reply))
-        self.outage = Outage.of_reply(answered.relay, reply, why="it refuses every mail")
+        self._stop(Outage.of_reply(answered.relay, reply, why="it refuses every mail"))
 
     def _put_back(self, settlements: list[Settlement], answered: Replied, reply: Reply) -> None:
         for s in settlements:
@@ -340,7 +348,7 @@ class Judge:
         self._fault, self._is_in_dialogues = fault, self._is_in_dialogues and fault.in_dialogue
         mail = fault.claim.reservation_id
         if self._strikes.fault(mail if fault.in_dialogue else None) or fault.hopeless:
-            self.outage = _outage(fault)
+            self._stop(_outage(fault))
         self._faults[mail] += fault.in_dialogue
         outcome: Outcome = fault
         if fault.in_dialogue and self._faults[mail] >= FAULTS_OF_ONE_MAIL:
@@ -357,7 +365,7 @@ class Judge:
         elif kind.concern in _OF_US and fault.in_dialogue:
             self._complain(said, ticket, reply)
         elif kind.concern is Concern.QUOTA:
-            self.outage = _outage(fault)
+            self._stop(_outage(fault))
             self._held.answer(self._settled(fault, ticket))
         else:
             return False
