@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.application.ports.sending import RelayMemory
-    from mailbatch.application.sending.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.compose import Compose, Renderer
+    from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.config import Settings
@@ -144,7 +144,7 @@ class Sending:
     @property
     def circuit_breaker(self) -> CircuitBreaker:
         """Leaves the relay alone after it failed."""
-        from mailbatch.application.sending.circuit_breaker import CircuitBreaker
+        from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
         from mailbatch.domain.circuit import CircuitPolicy
         from mailbatch.infrastructure.cron import shortest_gap
 
@@ -179,7 +179,7 @@ class Sending:
             lease=s.lease,
             strict=s.strict,
             relay_faults=s.connections * RELAY_FAULTS_OF_A_CONNECTION,
-            guard=self.circuit_breaker,
+            circuit_breaker=self.circuit_breaker,
             slots=self.slots,
             watchdog=watchdog,
         )

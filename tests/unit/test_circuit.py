@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_stores import FakeCircuits, FakeClock
 
-from mailbatch.application.sending.circuit_breaker import CircuitBreaker
+from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
 from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
 
@@ -70,35 +70,35 @@ def guard(circuits):
 
 def test_the_way_of_a_circuit_from_well_to_well(circuits):
     g = guard(circuits)
-    assert g.to_probe(by_hand=False) is None
-    g.failed(outage("connection refused"))
+    assert g.circuit_to_probe(by_hand=False) is None
+    g.open(outage("connection refused"))
     with pytest.raises(RunFailed, match=r"the relay r:25 is left alone until .*: connection refused"):
-        g.to_probe(by_hand=False)
+        g.circuit_to_probe(by_hand=False)
     circuits.clock.now += 10
-    assert g.to_probe(by_hand=False) is not None
-    assert not g.is_closed()
-    g.failed(outage("connection refused"))
+    assert g.circuit_to_probe(by_hand=False) is not None
+    assert g.look().state is not CircuitState.CLOSED
+    g.open(outage("connection refused"))
     assert circuits.look("r:25").left == 20
-    assert g.to_probe(by_hand=True) is not None
-    g.probed()
-    assert g.is_closed()
+    assert g.circuit_to_probe(by_hand=True) is not None
+    g.close()
+    assert g.look().state is CircuitState.CLOSED
     assert circuits.look("r:25") == Circuit(relay="r:25")
 
 
 def test_two_lanes_that_meet_the_same_outage_open_the_circuit_once(circuits):
-    guard(circuits).failed(outage("first"))
-    guard(circuits).failed(outage("second"))
+    guard(circuits).open(outage("first"))
+    guard(circuits).open(outage("second"))
     assert (circuits.look("r:25").failures, circuits.look("r:25").reason) == (1, "first")
 
 
 def test_a_database_that_cannot_tell_keeps_no_mail_from_going(circuits, caplog):
     circuits.failing = StoreError("database x: away", transient=True)
     g = guard(circuits)
-    assert g.is_closed()
+    assert g.look().state is CircuitState.CLOSED
     with caplog.at_level(logging.WARNING):
-        assert g.to_probe(by_hand=False) is None
-        g.failed(outage("refused"))
-        g.probed()
+        assert g.circuit_to_probe(by_hand=False) is None
+        g.open(outage("refused"))
+        g.close()
     assert [r.getMessage().partition(":")[0] for r in caplog.records] == [
         f"the circuit of the relay cannot be {verb}" for verb in ("read", "opened", "closed")
     ]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbatch.application.sending.pace import CLIMB, LONGEST_SLEEP, PATIENCE, Pace
+from mailbatch.application.sending.relay_health.pace import CLIMB, LONGEST_SLEEP, PATIENCE, Pace
 
 
 def paced(accepted: int) -> Pace:

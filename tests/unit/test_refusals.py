@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbatch.application.sending.refusals import ENOUGH, MOST, Finding, Refusals, group_of
+from mailbatch.application.sending.relay_health.refusals import ENOUGH, MOST, Finding, Refusals, group_of
 from mailbatch.domain.outcome import Reply
 
 TEXTS = [Reply(550, "Administrative prohibition"), Reply(554, "5.7.1 spam")]

@@ -6,7 +6,7 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
-from mailbatch.application.sending.lane import within_budget
+from mailbatch.application.sending.message_stream import within_budget
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.claimed import Claimed
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError

@@ -6,7 +6,7 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
-from mailbatch.application.sending.circuit_breaker import CircuitBreaker
+from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.circuit import CircuitPolicy, CircuitState
 from mailbatch.domain.errors import RunFailed
@@ -44,7 +44,7 @@ class World:
             page_size=10,
             lease=self.backlog.lease,
             relay_faults=5,
-            guard=CircuitBreaker(
+            circuit_breaker=CircuitBreaker(
                 circuits=self.circuits, relay=NAME, policy=CircuitPolicy(first=100, longest=250), jitter=lambda: 1.0
             ),
         )

@@ -8,8 +8,8 @@ import pytest
 from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
-from mailbatch.application.sending.circuit_breaker import CircuitBreaker
-from mailbatch.application.sending.pace import LONGEST_NAP
+from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
+from mailbatch.application.sending.relay_health.pace import LONGEST_NAP
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.circuit import CircuitPolicy, CircuitState
 from mailbatch.domain.errors import RunFailed
@@ -52,7 +52,7 @@ class World:
             on_doubt=OnDoubt.RESEND,
             page_size=10,
             lease=self.backlog.lease,
-            guard=CircuitBreaker(
+            circuit_breaker=CircuitBreaker(
                 circuits=self.circuits, relay=NAME, policy=CircuitPolicy(first=100, longest=250), jitter=lambda: 1.0
             ),
             **{"group_size": 4, **given},

@@ -1,4 +1,4 @@
-"""What a lane holds: claims, each from the moment it is made until its verdict is written."""
+"""The mails that a lane holds: each from its claim until its settlement is written."""
 
 from __future__ import annotations
 
@@ -28,15 +28,18 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SETTLE_EVERY = 1.0
-"""Seconds after which an answer is written if no claim took it along; until then a crash leaves it in doubt."""
+"""Seconds after which a settlement is written if no claim took it along; until then a crash leaves it in doubt."""
 SETTLE_PATIENCE = 10.0
-"""Seconds for which a verdict that cannot be written is kept and tried again once the run must stop."""
-_TOLD = frozenset({Tally.FAILED, Tally.DEFERRED, Tally.IN_DOUBT})
+"""Seconds for which a settlement that cannot be written is kept and tried again once the run must stop."""
+_REPORTED = frozenset({Tally.FAILED, Tally.DEFERRED, Tally.IN_DOUBT})
 
 
 @dataclass(slots=True)
 class InFlightMail:
-    """What a lane knows of a claim that it holds."""
+    """What a lane knows of a mail that it holds. ``index``: its item index in the run.
+
+    The mail itself is not kept, because it may be large.
+    """
 
     index: int
     attempts: int = 0
@@ -47,12 +50,12 @@ class InFlightMail:
 
 
 class InFlight:
-    """The claims of a lane, and the answers to them that are not written yet. ``lease`` in seconds."""
+    """The claims of a lane, and the settlements that are decided and not yet written. ``lease`` in seconds."""
 
     def __init__(self, backlog: Backlog, clock: Clock, lease: float, run: Run, lane: int) -> None:
-        self.tickets: dict[Claim, InFlightMail] = {}
-        self.answers: list[Settlement] = []
-        self._since = 0.0
+        self.mails: dict[Claim, InFlightMail] = {}
+        self.decided: list[Settlement] = []
+        self._decided_since = 0.0
         self._backlog = backlog
         self._clock = clock
         self._lease = lease
@@ -60,83 +63,88 @@ class InFlight:
         self._lane = lane
 
     def add(self, claimed: Iterable[Claimed]) -> None:
-        """Hold what was claimed."""
-        self.tickets |= {c.claim: InFlightMail(c.index) for c in claimed}
+        """Hold mails that were claimed."""
+        self.mails |= {c.claim: InFlightMail(c.index) for c in claimed}
 
     def discard(self, claims: Iterable[Claim]) -> None:
-        """Hold no more what another run has taken meanwhile."""
+        """Forget mails that another run has claimed meanwhile."""
         for claim in claims:
-            self.tickets.pop(claim, None)
+            self.mails.pop(claim, None)
 
-    def answer(self, settlement: Settlement) -> None:
-        """Keep what is to be written of a claim."""
-        if not self.answers:
-            self._since = self._clock.monotonic()
-        if settlement.tally in _TOLD:
-            settlement = replace(settlement, index=self.tickets[settlement.claim].index)
-        self.answers.append(settlement)
+    def decide(self, settlement: Settlement) -> None:
+        """Keep a settlement until the next flush, or the next claim, writes it."""
+        if not self.decided:
+            self._decided_since = self._clock.monotonic()
+        if settlement.tally in _REPORTED:
+            settlement = replace(settlement, index=self.mails[settlement.claim].index)
+        self.decided.append(settlement)
 
-    def flush_what_waits(self, *, nothing_follows: bool) -> None:
-        """Write the answers if the first of them has waited for long.
+    def flush_if_due(self, *, nothing_follows: bool) -> None:
+        """Write the settlements if the first of them has waited for long.
 
-        With ``nothing_follows`` no claim will take them along, and the next answer may be minutes away: they are
-        written once they are half of what is held, which costs a few commits for all that is on the wire.
+        ``nothing_follows``: no claim will take them along, and the next outcome may be minutes away. Then they are
+        written as soon as they are half of what is held, which costs a few commits for all that is on the wire.
         """
-        is_half = nothing_follows and 2 * len(self.answers) >= len(self.tickets)
-        if self.answers and (is_half or self._clock.monotonic() - self._since > SETTLE_EVERY):
+        is_half = nothing_follows and 2 * len(self.decided) >= len(self.mails)
+        if self.decided and (is_half or self._clock.monotonic() - self._decided_since > SETTLE_EVERY):
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been answered. It is kept until it is written: nothing new is taken before.
+        """Write the settlements now. They are kept until they are written, and nothing new begins before.
 
         Raises:
-            RunFailed: the database does not take it, now or within its patience.
+            RunFailed: the database does not take them, now or within its patience.
         """
-        if not self.answers:
+        if not (decided := self.decided):
             return
-        answers = self.answers
         try:
-            written = self._insist(lambda: self._backlog.settle(self._run.id, self._lane, answers))
+            written = self._retry(lambda: self._backlog.settle(self._run.id, self._lane, decided))
         except StoreError as error:
-            raise RunFailed(f"{len(answers)} verdicts could not be written. err:{one_line(str(error))}") from error
+            raise RunFailed(f"{len(decided)} verdicts could not be written. err:{one_line(str(error))}") from error
         self.settled(written)
 
     def settled(self, written: set[Claim]) -> None:
-        """Count and report what has been written, and hold it no more."""
-        answers, self.answers = self.answers, []
-        tallies = Counter(s.tally for s in answers if s.claim in written)
+        """Count and report the settlements that were written, and hold their mails no more.
+
+        ``written``: the claims that still held.
+        """
+        decided, self.decided = self.decided, []
+        tallies = Counter(s.tally for s in decided if s.claim in written)
         self._run.count(Counts(**{tally.value: n for tally, n in tallies.items() if tally is not Tally.RELEASED}))
-        for s in answers:
-            ticket = self.tickets.pop(s.claim)
+        for s in decided:
+            mail = self.mails.pop(s.claim)
             if s.claim in written:
-                if s.tally in _TOLD:
-                    self._run.item_error(ItemError(ticket.index, s.claim.reservation_id, s.errors))
-            elif s.tally is not Tally.RELEASED:  # no verdict; it may stand there after a commit without answer
-                log.warning("verdict came too late: another run holds the mail (%s)", s.status, extra=named(s.claim))
+                if s.tally in _REPORTED:
+                    self._run.item_error(ItemError(mail.index, s.claim.reservation_id, s.errors))
+            elif s.tally is not Tally.RELEASED:  # a release is no verdict; one whose answer was lost is no news
+                log.warning(
+                    "verdict came too late: another run holds the mail (%s)", s.status, extra=log_fields(s.claim)
+                )
 
     def give_back(self) -> RunFailed | None:
-        """Settle what was answered, and put what never reached the wire back to pending at once.
+        """Write what is decided, and release every mail that never reached the wire. Return why that failed, if so.
 
-        What the transport still holds (it was torn down in the middle) stays claimed: its lease will end, and then it
-        is judged as in doubt. Answers why it could not be written.
+        What the transport still holds, because it was torn down in the middle, stays claimed. Its lease will end, and
+        then it is in doubt.
         """
-        answered = {s.claim for s in self.answers}
-        self.answers += [released(c) for c, t in self.tickets.items() if not t.on_wire and c not in answered]
+        decided = {s.claim for s in self.decided}
+        self.decided += [released(c) for c, mail in self.mails.items() if not mail.on_wire and c not in decided]
         try:
             self.flush()
         except RunFailed as error:
-            for s in self.answers:
-                log.error("verdict not recorded: %s %s", s.status, public(str(s.reply or "")), extra=named(s.claim))  # noqa: TRY400
+            for s in self.decided:
+                text = f"verdict not recorded: {s.status} {public(str(s.reply or ''))}"
+                log.error("%s", text, extra=log_fields(s.claim))  # noqa: TRY400 - one line for each mail says it all
             return error
         return None
 
-    def _insist(self, deed: Callable[[], T]) -> T:
-        """Try ``deed`` until the database takes it; give up after a lease, or soon once the run must stop."""
+    def _retry(self, write: Callable[[], T]) -> T:
+        """Call ``write`` until the database takes it. Give up after a lease, or soon once the run must stop."""
         clock, pause = self._clock, 0.1
         began = clock.monotonic()
         while True:
             try:
-                return deed()
+                return write()
             except StoreError as error:
                 patience = SETTLE_PATIENCE if self._run.stop.reason() else max(self._lease, SETTLE_PATIENCE)
                 if not error.transient or clock.monotonic() - began > patience:
@@ -146,6 +154,6 @@ class InFlight:
             pause = min(pause * 2, 2.0)
 
 
-def named(claim: Claim) -> dict[str, str]:
-    """The fields by which a log line names a mail."""
+def log_fields(claim: Claim) -> dict[str, str]:
+    """Return the fields by which a log line names a mail."""
     return {"reservation_id": str(claim.reservation_id)}

@@ -1,30 +1,56 @@
-"""Send what is due: claim, compose, transmit, settle. The use case; ``lane`` is how it goes."""
+"""Send what is due: claim → compose → transmit → settle.
+
+Each step is a stream that pulls from the step before. So the last one drives: the transport pulls a message when it can
+begin to send it, composing pulls a mail, and claiming takes the next group when the last one has been handed over.
+The next group is therefore claimed and composed while the last is on the wire. What is decided is settled with the
+claim of the next group at the latest. So at most one group on the wire and one group ahead are unsettled.
+"""
 
 from __future__ import annotations
 
+import logging
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.application.sending.lane import Lane
+from mailbatch.application.sending.claim_loop import ClaimLoop, Mode
+from mailbatch.application.sending.housekeeping import Housekeeping
+from mailbatch.application.sending.in_flight import InFlight
+from mailbatch.application.sending.lane_lease import LaneLease
+from mailbatch.application.sending.lane_stop import LaneStop
+from mailbatch.application.sending.message_stream import MessageStream
+from mailbatch.application.sending.relay_health.complaints import Complaints
+from mailbatch.application.sending.relay_health.health import RelayHealth
+from mailbatch.application.sending.relay_health.judge import Judge
+from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
+from mailbatch.application.sending.relay_health.relay_failures import ConsecutiveFailures
+from mailbatch.application.sending.relay_health.throttling import Throttling
+from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.run import Trigger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from mailbatch.application.ports.runs import Run
     from mailbatch.application.ports.sending import Backlog, Composer, Slots, Transport, Watchdog
     from mailbatch.application.ports.system import Clock
-    from mailbatch.application.sending.circuit_breaker import CircuitBreaker
+    from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
+    from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.lifecycle import OnDoubt
+    from mailbatch.domain.message import Claim
+    from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.retry import RetryPolicy
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendDue:
-    """One lane's work in a run.
+    """The work of one lane in a run.
 
-    ``lease`` in seconds. ``strict``: the intent to send is committed just before the end of each body, and not with the
-    claim. ``relay_faults`` in a row end the run, fewer once they last for ``relay_patience`` seconds.
+    ``jitter`` returns a number in [0, 1). ``lease`` and ``relay_patience`` in seconds, ``group_size`` and ``page_size``
+    in mails. ``strict``: the intent to send is committed just before the last bytes of each mail, not with the claim.
+    ``relay_faults``: this many in a row end the run, or fewer once they last for ``relay_patience``.
     """
 
     backlog: Backlog
@@ -40,7 +66,7 @@ class SendDue:
     strict: bool = False
     relay_faults: int = 16
     relay_patience: float = 5.0
-    guard: CircuitBreaker | None = None
+    circuit_breaker: CircuitBreaker | None = None
     slots: Slots | None = None
     watchdog: Watchdog | None = None
 
@@ -48,20 +74,181 @@ class SendDue:
         """Send until nothing is due or the run must stop.
 
         Raises:
-            RunFailed: the backlog cannot be read, or the relay stays away; what was answered is settled all the same.
+            RunFailed: the database or the relay fails. What the relay has answered is settled all the same.
         """
-        Lane(self, run, lane).work()
+        Lane(self, run, lane).send_due()
 
     def probe(self, run: Run) -> None:
-        """Send one mail ahead of all others if the relay failed before, so that not all of them find out.
+        """Send one mail ahead of all others if the relay failed before, so that not every mail finds out.
 
         Raises:
-            RunFailed: the relay is to be left alone for now, or it has failed again.
+            RunFailed: the relay is to be left alone for now, or has failed again.
         """
-        by_hand = run.trigger is not Trigger.BEAT
-        if self.guard is None or (circuit := self.guard.to_probe(by_hand=by_hand)) is None:
+        breaker = self.circuit_breaker
+        if breaker is None or (circuit := breaker.circuit_to_probe(by_hand=run.trigger is not Trigger.BEAT)) is None:
             return
-        lane = Lane(self, run, 0, probed=circuit)
-        lane.work()
-        if lane.judge.answered:
-            self.guard.probed()
+        lane = Lane(self, run, 0, circuit)
+        lane.send_probe()
+        if lane.health.lets_mail_in:
+            breaker.close()
+
+
+class Lane:
+    """One lane while it works. ``probed``: the relay's circuit, if the lane only sends the probe."""
+
+    def __init__(self, use: SendDue, run: Run, number: int, probed: Circuit | None = None) -> None:
+        backlog, clock = use.backlog, use.clock
+        failures = ConsecutiveFailures(
+            clock, most=use.relay_faults, patience=use.relay_patience, most_doubts=2 * use.group_size
+        )
+        own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
+        self.number = number
+        self.use = use
+        self.run = run
+        self.stop = LaneStop(run.stop)
+        self.lease = LaneLease(backlog, clock, use.lease, run.id, number)
+        self.in_flight = InFlight(backlog, clock, use.lease, run, number)
+        self.health = RelayHealth(self.stop, failures, use.circuit_breaker, probed)
+        self.housekeeping = Housekeeping(
+            backlog,
+            run,
+            number,
+            self.in_flight,
+            retry=use.retry,
+            on_doubt=use.on_doubt,
+            page_size=use.page_size,
+        )
+        throttling = Throttling(clock, self.stop, self.health, own)
+        complaints = Complaints(self.stop, self.in_flight, self.health, own)
+        self.judge = Judge(clock, run, self.in_flight, self.health, own, throttling, complaints)
+        self.claims = ClaimLoop(
+            backlog,
+            clock,
+            run.id,
+            number,
+            group_size=use.group_size,
+            stop=self.stop,
+            in_flight=self.in_flight,
+            lease=self.lease,
+            housekeeping=self.housekeeping,
+            health=self.health,
+            throttling=throttling,
+            judge=self.judge,
+        )
+        self.stream = MessageStream(
+            backlog,
+            use.compose,
+            stop=self.stop,
+            in_flight=self.in_flight,
+            throttling=throttling,
+            judge=self.judge,
+        )
+
+    # --- the road ------------------------------------------------------------------------------------------------
+
+    def send_due(self) -> None:
+        """Send everything that is due. Mails with which senders died go last, by lane 0."""
+        with self._working():
+            while not self.stop.is_set() and self._pass(Mode.NORMAL):
+                pass
+            while self.claims.has_isolated and not self.number and not self.stop.is_set():
+                if self._pass(Mode.ISOLATED):
+                    return
+
+    def send_probe(self) -> None:
+        """Send one mail."""
+        with self._working():
+            if not self.stop.is_set():
+                self._pass(Mode.PROBE)
+
+    def _pass(self, mode: Mode) -> bool:
+        """Go through the backlog once. Return whether another pass may send what this one put back."""
+        late_intent = self.use.strict or mode is Mode.ISOLATED
+        self.judge.begin_pass()
+        groups = self.claims.groups(mode)  # claim
+        messages = self.stream.messages(groups, late_intent=late_intent)  # compose
+        outcomes = self.use.transport.send(messages, self._may_send, self._commit_intent if late_intent else None)
+        with closing(outcomes):  # transmit
+            for outcome in outcomes:
+                self._settle(outcome)  # settle
+        self.judge.end_pass()
+        self.in_flight.flush()
+        return self.judge.has_returned or self.claims.has_overslept
+
+    def _settle(self, outcome: Outcome | None) -> None:
+        """Decide what becomes of a mail. It is written now if it is time; else the next claim writes it."""
+        if outcome is None:
+            self.judge.settle_overdue()
+            self.in_flight.flush()
+        else:
+            self.judge.take(outcome)
+            self.in_flight.flush_if_due(nothing_follows=self.stream.has_ended)
+
+    # --- what the transport asks before it sends -----------------------------------------------------------------
+
+    def _may_send(self) -> bool:
+        """Return whether a mail's first byte may go out. The transport asks just before it writes."""
+        return not self.stop.is_set() and not self.lease.has_ended()
+
+    def _commit_intent(self, claims: Sequence[Claim]) -> set[Claim]:
+        """Commit that the last bytes of mails go out. Return those whose last bytes may.
+
+        A mail that is cut off before this commit was not sent. A mail that is cut off after it is in doubt. If the
+        commit itself is in doubt, nothing goes out.
+        """
+        try:
+            self.in_flight.flush()  # what is not settled is in doubt too
+            granted = self.use.backlog.commit_intent(self.run.id, claims) if self._may_send() else set()
+        except RunFailed as error:
+            self.stop.database_failed(error)
+            return set()
+        except StoreError as error:
+            log.warning(
+                "%d mails are withdrawn, because the intent to send them was not committed: %s", len(claims), error
+            )
+            return set()
+        if not self._may_send():  # the commit took longer than the lease
+            return set()
+        for claim in granted:
+            self.in_flight.mails[claim].on_wire = True
+        return granted
+
+    # --- around the road -----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Renew what the lane holds while it works, and give back the rest at its end.
+
+        Raises:
+            RunFailed: the database or the relay fails.
+        """
+        self._begin()
+        try:
+            yield
+        except RunFailed as error:
+            self.stop.database_failed(error)
+        finally:
+            self._end()
+        if self.stop.failure is not None:
+            raise self.stop.failure
+        if (outage := self.stop.outage) is not None:
+            self.health.record(outage)
+            raise RunFailed(outage.told())
+
+    def _begin(self) -> None:
+        use = self.use
+        self.run.every(use.lease / 3, self.lease.renew)
+        if use.slots is not None:
+            self.run.every(use.slots.renew_every, use.slots.renew)
+        if use.watchdog is not None:
+            use.watchdog.begin()
+            self.run.every(use.watchdog.renew_every, use.watchdog.renew)
+
+    def _end(self) -> None:
+        if self.use.watchdog is not None:
+            self.use.watchdog.end()
+        self.judge.end()
+        if (failure := self.in_flight.give_back()) is None:
+            self.housekeeping.release_orphans()
+        else:
+            self.stop.database_failed(failure)

@@ -1,4 +1,4 @@
-"""Leave a relay alone that failed, and find out by one mail when it is well again."""
+"""Leaves a relay alone that failed, and lets one mail find out when it takes mail again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step
+from mailbatch.domain.circuit import Circuit, CircuitPolicy, Outage, Step
 from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.redaction.addresses import public
 
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitBreaker:
-    """The circuit of one relay, as a lane asks it and tells it.
+    """The circuit of one relay, which all runs share. ``jitter`` returns a number in [0, 1).
 
-    Nothing here may keep mail from going: a database that cannot say anything of the circuit counts as a closed one.
+    A database that fails never keeps mail from going: the circuit then counts as closed.
     """
 
     circuits: Circuits
@@ -31,8 +31,10 @@ class CircuitBreaker:
     policy: CircuitPolicy
     jitter: Callable[[], float]
 
-    def to_probe(self, *, by_hand: bool) -> Circuit | None:
-        """The circuit if one mail has to find out first, and ``probed`` or ``failed`` is told; None: all may go.
+    def circuit_to_probe(self, *, by_hand: bool) -> Circuit | None:
+        """Return the circuit if one mail must probe the relay first, or None if all mails may go.
+
+        After the probe call ``close`` or ``open``.
 
         Raises:
             RunFailed: the relay is to be left alone for now.
@@ -53,36 +55,33 @@ class CircuitBreaker:
         return circuit
 
     def look(self) -> Circuit:
-        """The relay's circuit, for lanes that do not probe."""
+        """Return the circuit, without a change to it."""
         try:
             return self.circuits.look(self.relay)
         except StoreError:
             return Circuit(relay=self.relay)
 
-    def is_closed(self) -> bool:
-        """Whether the relay counts as well, for lanes that do not probe."""
-        return self.look().state is CircuitState.CLOSED
-
-    def probed(self) -> None:
-        """Tell that the relay answered."""
+    def close(self) -> None:
+        """Note that the relay answered the probe."""
         try:
             self.circuits.close(self.relay)
         except StoreError as error:
             log.warning("the circuit of the relay cannot be closed: %s", error)
         else:
-            log.info("the relay %s is well again", self.relay)
+            log.info("the relay %s takes mail again", self.relay)
 
-    def failed(
-        self, outage: Outage, heard: Collection[UUID] = (), paid: Collection[UUID] = (), *, probed: bool = False
+    def open(
+        self, outage: Outage, refused: Collection[UUID] = (), charged: Collection[UUID] = (), *, probed: bool = False
     ) -> None:
-        """Tell why the relay is left alone, and which mails ``heard`` that it takes none; ``probed``: as the probe.
+        """Leave the relay alone because of ``outage``.
 
-        For those that ``paid`` it counts as their own fault, and they begin anew.
+        ``refused``: mails that it refused although they may not be the reason; ``probed``: as the probe.
+        ``charged``: mails that paid for it as for a fault of their own, and are no suspects any more.
         """
         try:
-            was = self.circuits.look(self.relay)
-            seconds = self.policy.open_for(was.failures + 1, self.jitter(), outage.asked, outage.least)
-            suspects = was.suspected(heard, paid, probed=probed)
+            before = self.circuits.look(self.relay)
+            seconds = self.policy.open_for(before.failures + 1, self.jitter(), outage.asked, outage.least)
+            suspects = before.suspected(refused, charged, probed=probed)
             circuit = self.circuits.open(self.relay, outage.reason, seconds, outage.concern, suspects)
         except StoreError as error:
             log.warning("the circuit of the relay cannot be opened: %s", error)

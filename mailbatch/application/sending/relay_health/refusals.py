@@ -1,7 +1,7 @@
-"""Refusals for good (5xx) that may not be meant for their mails: the same text to several mails in a row.
+"""Permanent refusals (5xx) that may not be meant for their mails: several mails in a row hear the same text.
 
-Of mails of one tag or template it is theirs (a newsletter that a spam filter refuses), of several it is the relay's.
-The verdicts wait until that is known; if it never is, they stand as they were.
+If these mails share one tag or template, the refusal is meant for that group, for example a newsletter that a spam
+filter refuses. If not, it is the relay's. The verdicts wait until this is known. If it never is, they stand.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, TypeAlias
 
+from mailbatch.domain.claimed import Without
 from mailbatch.domain.reply_kinds import Concern, concern_of, gist
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ ENOUGH = 8
 PATIENCE = 10.0
 """Seconds for which a verdict waits."""
 MOST = 32
-"""Verdicts that wait at once, of all texts; the oldest stand as they were beyond that."""
+"""Verdicts that wait at once, of all texts. Beyond that the oldest stand."""
 
-# X.1.x, X.2.x: the recipient's. X.6.x, X.3.4: what the mail is made of, which the mail alone can mend.
+# RFC 3463: X.1.x and X.2.x speak of the recipient, X.6.x and X.3.4 of the mail's content.
 _OF_ONE_MAIL = re.compile(r"5\.(?:[126]\.\d+|3\.4)")
 
 Group: TypeAlias = "tuple[str, str] | UUID"
-"""Mails that belong together: ``("tag", name)``, ``("template", name)``, or one mail by itself."""
+"""Mails that belong together: ``("tag", name)``, ``("template", name)``, or the id of a mail with neither."""
 
 
 class Finding(Enum):
-    """What a refusal says, together with those before it."""
+    """Whom a refusal is meant for, as far as it and those before it show."""
 
     NOTHING_YET = auto()
     OF_THE_RELAY = auto()
@@ -54,22 +55,24 @@ class _Refusal:
 
 @dataclass(slots=True)
 class Refusals:
-    """The refusals of a lane whose verdicts wait. ``found`` are groups whose mails are put back, with what they hear.
+    """The refusals of a lane whose verdicts wait.
 
-    ``of_relay`` is what the relay says to all.
+    ``found``: groups whose mails are put back, each with the text that they hear. ``without``: the same groups for
+    claims to pass over. ``of_relay``: the text that the relay says to all.
     """
 
     waiting: list[_Refusal] = field(default_factory=list)
     found: dict[Group, str] = field(default_factory=dict)
     of_relay: str | None = None
+    without: Without | None = None
 
     @staticmethod
     def may_be_meant(reply: Reply) -> bool:
-        """Whether ``reply`` may be meant for more than the mail that hears it."""
+        """Return whether ``reply`` may be meant for more than the mail that hears it."""
         return not _OF_ONE_MAIL.fullmatch(reply.enhanced or "") and concern_of(reply) is not Concern.RECIPIENT
 
     def heard(self, settlement: Settlement, reply: Reply, group: Group, index: int, now: float) -> Finding:
-        """Take a refusal in; unless ``NOTHING_YET`` is known, ``take`` gives out those that wait for the same."""
+        """Add a refusal. Return what is known now; unless that is ``NOTHING_YET``, call ``take``."""
         text = gist(reply)
         self.waiting.append(_Refusal(text, settlement, group, index, now))
         if text == self.of_relay:
@@ -82,31 +85,39 @@ class Refusals:
             self.of_relay = text
             return Finding.OF_THE_RELAY
         if sum(one.group == group for one in row) >= ENOUGH:
-            self.found[group] = text
+            self._find(group, text)
             return Finding.OF_ITS_GROUP
         return Finding.NOTHING_YET
 
-    def accepted(self, group: Group, index: int) -> list[Settlement]:
-        """A mail was accepted: return the verdicts that stand now, because it went out after theirs.
+    def _find(self, group: Group, text: str) -> None:
+        self.found[group] = text
+        named = [one for one in self.found if isinstance(one, tuple)]
+        if named:
+            of_kind = {kind: frozenset(name for found, name in named if found == kind) for kind in ("tag", "template")}
+            self.without = Without(of_kind["tag"], of_kind["template"])
 
-        The relay works, so that only a whole group can still be meant; this group is not.
+    def accepted(self, group: Group, index: int) -> list[Settlement]:
+        """Return the verdicts that stand because a mail of ``group`` with the item index ``index`` was accepted.
+
+        The relay took this mail after it had refused others. So it works, and only a whole group can still be meant,
+        but not this one.
         """
         for one in self.waiting:
             one.relay_works = one.relay_works or one.index < index
         return self._drop(lambda one: one.relay_works and (one.group == group or not isinstance(one.group, tuple)))
 
     def overdue(self, now: float) -> list[Settlement]:
-        """The verdicts that have waited for long enough, and the oldest if too many wait."""
+        """Return the verdicts that have waited for long enough, and the oldest if too many wait."""
         oldest = self.waiting[: max(0, len(self.waiting) - MOST)]
         return self._drop(lambda one: now - one.heard_at > PATIENCE or one in oldest)
 
     def take(self, reply: Reply, group: Group | None = None) -> list[Settlement]:
-        """Give out those that heard the same as ``reply``: of ``group``, or all."""
+        """Remove and return those that heard the same as ``reply``: of ``group``, or all."""
         text = gist(reply)
         return self._drop(lambda one: one.text == text and (group is None or one.group == group))
 
     def take_all(self) -> list[Settlement]:
-        """Give out all that wait."""
+        """Remove and return all that wait."""
         return self._drop(lambda _: True)
 
     def _drop(self, which: Callable[[_Refusal], bool]) -> list[Settlement]:
@@ -117,7 +128,7 @@ class Refusals:
 
 
 def group_of(tag: str | None, template: str | None, mail: UUID) -> Group:
-    """The group of a mail: its tag, else its template; with neither it is one of its own."""
+    """Return the group of a mail: its tag, else its template, else the mail itself."""
     if tag:
         return "tag", tag
     return ("template", template) if template else mail

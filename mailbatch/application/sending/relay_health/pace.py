@@ -1,6 +1,7 @@
-"""How fast a lane hands mails over, once the relay has said that it was too fast; until then there is no limit.
+"""How fast a lane hands mails over. There is no limit until the relay says "too fast".
 
-The working rate becomes what was accepted in the last second, and at most half of what it was; then it climbs.
+Then the rate becomes what the relay accepted in the last second, but at most half of the rate before. From there it
+climbs.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import math
 CLIMB = 1.1
 """The factor by which the working rate rises each second."""
 UNLIMITED = 5000.0
-"""Mails per second, beyond which the limit is forgotten."""
+"""Mails per second. Above this rate there is no limit any more."""
 PATIENCE = 60.0
-"""Seconds for which a relay may take nothing and say "too fast", before it is left alone for a while."""
+"""Seconds for which a relay may say "too fast" and accept nothing, before it is left alone for a while."""
 LONGEST_NAP = 0.25
-"""Seconds for which the stream pauses at once: a lane that is told to stop hears it after that."""
+"""Seconds of one pause of the stream. After it the lane looks whether it must stop."""
 LONGEST_SLEEP = 120.0
-"""Seconds that a relay may ask for within a run; for a longer time it is left alone instead."""
+"""Seconds that a run waits if the relay asks for it. If it asks for more, it is left alone instead."""
 _SECOND = 1.0
 _CATCH_UP = 0.1
-"""Seconds of the rate that may be made up for after the stream was late."""
+"""Seconds of lost time that a late stream may make up for."""
 
 
 class Pace:
-    """Times are seconds on the lane's clock; mails are known by their item index, which rises as they go out."""
+    """The pace of one lane. Times are seconds on its clock. Item indexes rise in the order in which mails go out."""
 
     def __init__(self) -> None:
         self.rate = math.inf
@@ -39,24 +40,25 @@ class Pace:
 
     @property
     def limited(self) -> bool:
-        """Whether there is a rate to keep to."""
+        """Return whether there is a rate to keep to."""
         return self.rate < math.inf
 
     def share(self, most: int) -> int:
-        """How many mails to claim at once: what goes out in one second, at least one and at most ``most``."""
+        """Return how many mails to claim at once: those of one second, at least one and at most ``most``."""
         return most if self.rate >= most else max(1, int(self.rate))
 
     def accepted(self, now: float) -> None:
-        """The relay took a mail."""
+        """Note that the relay accepted a mail."""
         if now - self._second_began >= _SECOND:
             self._turn_second(now)
         self._accepted += 1
         self._gives_up_at = math.inf
 
     def throttled(self, index: int, handed_to: int, now: float, asked: float | None = None) -> bool:
-        """The relay said "too fast" to the mail ``index``; mails up to ``handed_to`` have been handed over.
+        """Note that the relay said "too fast" to the mail ``index``.
 
-        ``asked``: seconds for which it wants nothing. Returns whether it is to be left alone: it takes nothing.
+        ``handed_to``: the mail that was handed over last before this reply.
+        ``asked``: seconds for which the relay wants no mail. Return whether to leave it alone, because it takes none.
         """
         pause = asked or 0.0
         if pause > LONGEST_SLEEP:
@@ -64,13 +66,13 @@ class Pace:
         if self._gives_up_at == math.inf:
             self._gives_up_at = now + PATIENCE + pause
         self._next_at = max(self._next_at, now + pause)
-        if index > self._judged_to and now - self._cut_at >= _SECOND:  # One burst is one offence.
+        if index > self._judged_to and now - self._cut_at >= _SECOND:  # one burst cuts the rate once
             self._judged_to, self._cut_at = handed_to, now
             self._cut(now)
         return now >= self._gives_up_at
 
     def wait(self, now: float) -> float:
-        """Seconds until the next mail may go; the rate climbs meanwhile."""
+        """Return the seconds until the next mail may go. The rate climbs meanwhile."""
         if not self.limited:
             return 0.0
         if now > self._climbed_at:
@@ -81,19 +83,19 @@ class Pace:
         return max(0.0, self._next_at - now)
 
     def handed(self, now: float) -> None:
-        """A mail goes out now."""
+        """Note that a mail goes out now."""
         self._next_at = max(self._next_at, now - _CATCH_UP) + 1.0 / self.rate
 
     def _cut(self, now: float) -> None:
         seen, half = self._last_second(now), self.rate / 2
         self.rate = min(seen, half) if seen else min(half, 1.0)
         self.cuts += 1
-        # What was accepted within a second fills the relay's measure until that second is over.
+        # Mails that were accepted in this second count against the relay's limit until the second is over.
         self._next_at = max(self._next_at, now + 1.0 / self.rate, self._second_began + _SECOND)
         self._climbed_at = self._next_at
 
     def _last_second(self, now: float) -> float:
-        """Mails accepted in the second before ``now``: those of this one, and a share of those of the one before."""
+        """Return the mails accepted in the second before ``now``: of this second, and a share of the one before."""
         elapsed = now - self._second_began
         if elapsed >= _SECOND:
             self._turn_second(now)

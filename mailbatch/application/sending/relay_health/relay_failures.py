@@ -1,4 +1,4 @@
-"""Faults of a relay in a row: when they are enough to say that it is away."""
+"""Counts failures of a relay in a row, and says when they are enough to call the relay away."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class ConsecutiveFailures:
-    """Counts what goes wrong since the relay last answered a mail.
+    """Counts what fails since the relay last answered a mail.
 
-    ``most`` faults are enough, and so are fewer that go on for ``patience`` seconds; but not if all of them happened in
-    the dialogue of one mail, which may be what breaks it. ``most_doubts`` is how many mails may be left without a
-    verdict: as many as a crash leaves.
+    ``most`` faults are enough. Fewer are enough if they go on for ``patience`` seconds, unless all of them happened in
+    the dialogue of one mail, which may be what breaks it. ``most_doubts``: how many mails may be left without a
+    verdict, as many as a crash leaves.
     """
 
     def __init__(self, clock: Clock, *, most: int, patience: float, most_doubts: int) -> None:
@@ -28,21 +28,22 @@ class ConsecutiveFailures:
         self._doubts = 0
         self._suspects: set[UUID | None] = set()
 
-    def answered(self) -> None:
-        """The relay answered: the row has ended."""
-        self._since, self._faults, self._doubts = None, 0, 0
-        self._suspects.clear()
+    def reset(self) -> None:
+        """The relay answered: nothing has failed since."""
+        if self._since is not None:
+            self._since, self._faults, self._doubts = None, 0, 0
+            self._suspects.clear()
 
     def fault(self, suspect: UUID | None = None) -> bool:
-        """Count one fault more, in the dialogue of the mail ``suspect``; whether the relay is away."""
+        """Count a fault in the dialogue of the mail ``suspect``. Return whether the relay is away."""
         self._faults += 1
         self._suspects.add(suspect)
         lasts = self._lasts()
-        is_its_own = suspect is not None and self._suspects == {suspect}
-        return self._faults >= self._most or (lasts and not is_its_own)
+        is_of_one_mail = suspect is not None and self._suspects == {suspect}
+        return self._faults >= self._most or (lasts and not is_of_one_mail)
 
     def doubt(self) -> bool:
-        """Count one mail more to whose end the relay said nothing; whether the relay is away."""
+        """Count a mail whose end the relay left without a reply. Return whether the relay is away."""
         self._doubts += 1
         self._suspects.add(None)
         lasts = self._lasts()

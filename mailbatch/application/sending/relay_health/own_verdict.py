@@ -1,0 +1,45 @@
+"""Settles a mail by an outcome that speaks of this mail alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.lifecycle import settle
+from mailbatch.domain.outcome import Kind, Replied, Verdict
+from mailbatch.domain.reply_kinds import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.application.sending.in_flight import InFlightMail
+    from mailbatch.domain.lifecycle import OnDoubt, Settlement
+    from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.retry import RetryPolicy
+
+
+class OwnVerdict:
+    """Applies the rules of ``domain.lifecycle`` to the mails of a lane. ``jitter`` returns a number in [0, 1)."""
+
+    def __init__(self, retry: RetryPolicy, on_doubt: OnDoubt, jitter: Callable[[], float]) -> None:
+        self.retry = retry
+        self._on_doubt = on_doubt
+        self._jitter = jitter
+
+    def settle(self, outcome: Outcome, mail: InFlightMail) -> Settlement:
+        """Return what becomes of the mail."""
+        return settle(
+            outcome,
+            attempts=mail.attempts,
+            earlier=mail.earlier or {},
+            retry=self.retry,
+            on_doubt=self._on_doubt,
+            jitter=self._jitter(),
+        )
+
+    def defer(self, replied: Replied, mail: InFlightMail) -> Settlement:
+        """Settle as for any 4xx, also a 5xx that holds for every mail: it may have meant the account, not this mail."""
+        deferred = {
+            to: Verdict(Kind.DEFERRED, v.reply) if v.kind is Kind.REJECTED and kind_of(v.reply).holds else v
+            for to, v in replied.verdicts.items()
+        }
+        return self.settle(Replied(replied.claim, replied.relay, deferred), mail)
