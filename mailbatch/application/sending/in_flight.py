@@ -31,7 +31,6 @@ SETTLE_EVERY = 1.0
 """Seconds after which a settlement is written if no claim took it along; until then a crash leaves it in doubt."""
 SETTLE_PATIENCE = 10.0
 """Seconds for which a settlement that cannot be written is kept and tried again once the run must stop."""
-_REPORTED = frozenset({Tally.FAILED, Tally.DEFERRED, Tally.IN_DOUBT})
 
 
 @dataclass(slots=True)
@@ -75,7 +74,7 @@ class InFlight:
         """Keep a settlement until the next flush, or the next claim, writes it."""
         if not self.decided:
             self._decided_since = self._clock.monotonic()
-        if settlement.tally in _REPORTED:
+        if settlement.tally is not Tally.SENT and settlement.tally is not Tally.RELEASED:
             settlement = replace(settlement, index=self.mails[settlement.claim].index)
         self.decided.append(settlement)
 
@@ -109,17 +108,19 @@ class InFlight:
         ``written``: the claims that still held.
         """
         decided, self.decided = self.decided, []
-        tallies = Counter(s.tally for s in decided if s.claim in written)
-        self._run.count(Counts(**{tally.value: n for tally, n in tallies.items() if tally is not Tally.RELEASED}))
+        sent, counts = 0, Counter[str]()
         for s in decided:
             mail = self.mails.pop(s.claim)
-            if s.claim in written:
-                if s.tally in _REPORTED:
-                    self._run.item_error(ItemError(mail.index, s.claim.reservation_id, s.errors))
-            elif s.tally is not Tally.RELEASED:  # a release is no verdict; one whose answer was lost is no news
-                log.warning(
-                    "verdict came too late: another run holds the mail (%s)", s.status, extra=log_fields(s.claim)
-                )
+            if s.claim not in written:
+                if s.tally is not Tally.RELEASED:  # a release is no verdict: perhaps the answer to its commit was lost
+                    text = f"verdict came too late: another run holds the mail ({s.status})"
+                    log.warning("%s", text, extra=log_fields(s.claim))
+            elif s.tally is Tally.SENT:  # by far the most, so they are not counted by name
+                sent += 1
+            elif s.tally is not Tally.RELEASED:
+                counts[s.tally.value] += 1
+                self._run.item_error(ItemError(mail.index, s.claim.reservation_id, s.errors))
+        self._run.count(Counts(sent=sent, **counts))
 
     def give_back(self) -> RunFailed | None:
         """Write what is decided, and release every mail that never reached the wire. Return why that failed, if so.

@@ -49,7 +49,7 @@ class MessageStream:
     def messages(self, groups: Iterable[Page | Nap], *, late_intent: bool) -> Iterator[Message | Nap]:
         """Yield the messages of ``groups``, and the naps between them.
 
-        ``late_intent``: a message counts as on the wire when the intent to send it is committed, not when it is yielded.
+        ``late_intent``: a message is on the wire from when the intent to send it is committed, not from its yield.
 
         A failure of the database ends the stream and goes to ``LaneStop``. It is not raised here, because what is on
         the wire must come back as outcomes first.
