@@ -1,4 +1,4 @@
-"""``send-lane``: a helper that joins a run of ``send-all``, works on the same backlog, and leaves when it is empty."""
+"""``send-lane``: a helper that joins a run of ``send-all`` and works on the same backlog until it is empty."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "send-lane"
-WORD_EVERY = 0.5
-"""Seconds within which a helper learns that the run was told to stop."""
+LISTEN_EVERY = 0.5
+"""Seconds within which a helper learns that the run must stop."""
 
 
 def send_lane(
     parts: Parts, run_id: UUID, lane: int, interrupted: Callable[[], RunOutcome | None] = lambda: None
 ) -> dict[str, Any]:
-    """Help with a run until its backlog is empty or it must stop; answer what this lane has done.
+    """Help with a run until its backlog is empty or it must stop. Return what this lane has sent, as JSON values.
 
-    A helper that is stopped for itself (its worker shuts down) gives back what it holds, and the others go on.
+    ``interrupted`` returns why this lane alone must stop, for example because its worker shuts down. Then it gives back
+    what it holds, and the others go on.
     """
     with structlog.contextvars.bound_contextvars(job=NAME, run_id=str(run_id), lane=lane):
         if not parts.stores.lanes.join(run_id, lane):
@@ -66,7 +67,7 @@ def send_lane(
 
 
 class LaneRun:
-    """The port ``Run``, as a helper sees it: the run belongs to lane 0, and only it can end it."""
+    """The port ``Run`` for a helper. The run belongs to lane 0, and only lane 0 can end it."""
 
     trigger = Trigger.BEAT
 
@@ -82,24 +83,24 @@ class LaneRun:
         self.errors = ItemErrors(runs, run_id)
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
-        """As in the port."""
+        """Call it regularly; see the port."""
         self.periodic_tasks.every(seconds, callback)
 
     def count(self, counts: Counts) -> None:
-        """For this lane's own answer; the run's counts are in the database already."""
+        """Count for the result of this lane. The counts of the run are in the database already."""
         self.counts += counts
 
     def set_helper_counts(self, counts: Counts) -> None:
-        """A helper has no helpers."""
+        """Do nothing, because a helper has no helpers."""
 
     def item_error(self, error: ItemError) -> None:
-        """Collect it; written with the next heartbeat."""
+        """Collect an error. The next heartbeat writes it."""
         self.errors.add(error)
 
     def keep_up(self) -> None:
-        """Start the heartbeat, and listen to lane 0."""
+        """Start the heartbeat, and listen whether lane 0 stops."""
         self.every(HEARTBEAT, self._beat)
-        self.every(WORD_EVERY, self._listen)
+        self.every(LISTEN_EVERY, self._listen)
 
     def _beat(self) -> None:
         self.errors.flush()

@@ -1,4 +1,4 @@
-"""``send-all``: the batch that sends what is due, in one lane or several."""
+"""``send-all``: sends what is due, in one lane or several."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "send-all"
-WORD_EVERY = 0.25
-"""Seconds within which a stop of lane 0 is passed on."""
+PASS_ON_EVERY = 0.25
+"""Seconds within which a stop of lane 0 reaches the helpers."""
 LOOK_EVERY = 0.1
-"""Seconds between two looks whether the last helper has left."""
+"""Seconds between two looks whether the last helper has left the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendMailBatch:
-    """The work of a run of ``send-all``: this process is lane 0, which drives, and waits for the others.
+    """The work of a run of ``send-all``. This process is lane 0: it calls helpers, sends, and waits for them.
 
-    ``call_helper`` queues ``send-lane`` for a lane of a run. Helpers come if a worker is free; if none is, lane 0 does
-    all the work. ``due`` counts what is due, as far as ``helpers`` and lane 0 could claim at once, ``group_size`` mails
-    each: a helper for which there is no group is not called.
+    ``call_helper`` queues ``send-lane`` for a lane of a run. Helpers come if a worker is free. If none is, lane 0 does
+    all the work. ``due`` counts what is due, up to what ``helpers`` and lane 0 can claim at once, ``group_size`` mails
+    each. No helper is called for which there is no group.
     """
 
     send_due: SendDue
@@ -48,7 +48,7 @@ class SendMailBatch:
     group_size: int = 1
 
     def __call__(self, run: Run) -> None:
-        """Send what is due; see ``SendDue``. Helpers are called when the relay is known to be well."""
+        """Send what is due; see ``SendDue``. Helpers are called after the probe, if one is needed."""
         with structlog.contextvars.bound_contextvars(lane=0):
             self.send_due.probe(run)
             self._lead(run)
@@ -58,23 +58,23 @@ class SendMailBatch:
         if not helpers or self.call_helper is None:
             self.send_due(run, lane=0)
             return
-        run.every(WORD_EVERY, lambda: self._pass_on(run))
+        run.every(PASS_ON_EVERY, lambda: self._pass_on(run))
         for lane in range(1, helpers + 1):
             self.call_helper(run.id, lane)
         try:
             self.send_due(run, lane=0)
-            self._wait(run, self._nobody_works)
-            # What a helper gave back when it left is nobody's yet.
+            self._wait(run, self._no_helper_works)
+            # A helper that left may have given mails back. No lane has claimed them yet.
             self.send_due(run, lane=0)
         except RunFailed:
-            # Nobody shall grind on through a backlog that lane 0 could not work on.
+            # Helpers must not go on through a backlog on which lane 0 failed.
             try:
                 self.lanes.tell_to_stop(run.id, RunOutcome.FAILED)
             except StoreError as error:
                 log.warning("helpers cannot be told to stop: %s", error)
             raise
         finally:
-            self._wait(run, self._nobody_comes)
+            self._wait(run, self._no_helper_comes)
 
     def _helpers_for_what_is_due(self) -> int:
         if not self.helpers:
@@ -86,18 +86,21 @@ class SendMailBatch:
             return 0
         return max(0, min(self.helpers, groups - 1))
 
-    def _nobody_works(self, run: Run) -> bool:
+    def _no_helper_works(self, run: Run) -> bool:
         return not self.lanes.living(run.id, DEAD_AFTER)
 
-    def _nobody_comes(self, run: Run) -> bool:
-        """Also nobody whose call a worker takes at this moment: what it sent would be in no run's counts."""
-        if not self._nobody_works(run) or not self.lanes.seal(run.id, DEAD_AFTER):
+    def _no_helper_comes(self, run: Run) -> bool:
+        """Return whether no helper works and none can still join.
+
+        A helper that joined from now on would send mails that are in no run's counts.
+        """
+        if not self._no_helper_works(run) or not self.lanes.seal(run.id, DEAD_AFTER):
             return False
         run.set_helper_counts(self.lanes.counts(run.id))
         return True
 
     def _wait(self, run: Run, over: Callable[[Run], bool]) -> None:
-        """Until no helper is left; one that is not heard of any more is not waited for, nor a database for longer."""
+        """Wait until ``over``. A helper without heartbeat is not waited for, nor a database that stays away."""
         heard = self.clock.monotonic()
         while self.clock.monotonic() - heard < DEAD_AFTER:
             try:
@@ -110,15 +113,17 @@ class SendMailBatch:
             self.clock.sleep(LOOK_EVERY)
 
     def _pass_on(self, run: Run) -> None:
+        """Pass a stop on to the helpers, and take over what they have counted."""
         if (reason := run.stop.reason()) is not None:
             self.lanes.tell_to_stop(run.id, reason)
         run.set_helper_counts(self.lanes.counts(run.id))
 
 
 def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, int], None] | None = None) -> Job:
-    """The job ``send-all``.
+    """Return the job ``send-all``.
 
-    Without ``lock`` it needs no Redis; the claims of the rows keep it correct. Without ``call_helper`` it has one lane.
+    Without ``lock`` it needs no Redis, because the claims alone keep it correct. Without ``call_helper`` it has one
+    lane.
     """
     s = parts.settings
     helpers = s.lanes - 1 if call_helper is not None else 0

@@ -28,7 +28,7 @@ def test_each_verdict_comes_out_exactly_once_and_few_wait(events):
         if what == "refused":
             taken_in.append(index)
             reply = TEXTS[text]
-            found = refusals.heard(index, reply, group(number, index), index, now)  # type: ignore[arg-type]
+            found = refusals.add(index, reply, group(number, index), index, now)  # type: ignore[arg-type]
             if found is Finding.OF_THE_RELAY:
                 out += refusals.take(reply)
             elif found is Finding.OF_ITS_GROUP:
@@ -48,6 +48,6 @@ def test_each_verdict_comes_out_exactly_once_and_few_wait(events):
 def test_eight_of_one_group_are_the_groups_and_of_several_the_relays(tags):
     refusals = Refusals()
     groups = [group(number, mail) for mail, number in enumerate(tags)]
-    found = [refusals.heard(n, TEXTS[0], one, n, 0.0) for n, one in enumerate(groups)]  # type: ignore[arg-type]
+    found = [refusals.add(n, TEXTS[0], one, n, 0.0) for n, one in enumerate(groups)]  # type: ignore[arg-type]
     assert found[:-1] == [Finding.NOTHING_YET] * (ENOUGH - 1)
     assert found[-1] is (Finding.OF_ITS_GROUP if len(set(groups)) == 1 else Finding.OF_THE_RELAY)

@@ -1,4 +1,4 @@
-"""Ports of a lane: claims and settlements, composing, the relay, and what is known of it."""
+"""Ports of sending: the backlog, composing, the transport, and what is known of the relay."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
 
 class Backlog(Protocol):
-    """The reservations that are due, as a lane of a run sees them."""
+    """The reservations that are due, for one lane of a run. Every method may raise ``StoreError``."""
 
     def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
-        """Claim up to ``limit`` due reservations behind ``after``, durably, before any byte goes on the wire.
+        """Claim up to ``limit`` due reservations behind ``after``, except those of the groups ``without``.
 
-        Those of the groups ``without`` are passed over.
+        The claim is committed before any byte of these mails goes on the wire.
         """
 
     def claim_isolated(self, run_id: UUID, lane: int) -> Page:
-        """Claim one of those that ``claim`` passes over because senders died with them.
+        """Claim one of the reservations that ``claim`` passes over because senders died with them.
 
-        Nothing of it is on the wire before ``commit_intent`` says so.
+        It counts as on the wire only from ``commit_intent`` on.
         """
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
-        """Read the bodies of ``claimed``, in its order; what this lane no longer holds is left out."""
+        """Return the mails of ``claimed``, in the same order, without those that this lane no longer holds."""
 
     def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
-        """Write ``settlements`` where the claim still holds; answer the claims for which it did."""
+        """Write ``settlements`` where the claim still holds. Return the claims for which it did."""
 
     def settle_and_claim(
         self,
@@ -48,54 +48,55 @@ class Backlog(Protocol):
         limit: int,
         without: Without | None = None,
     ) -> tuple[set[Claim], Page]:
-        """``settle`` and ``claim`` together: both are done, or neither."""
+        """Settle and claim in one transaction: both are committed, or neither."""
 
     def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
-        """Note that the last bytes of ``claims`` go out now; answer those that still hold, in a run that goes on.
+        """Commit that the last bytes of ``claims`` go out now. Return the claims that still hold.
 
-        Only for a strict lane, whose claims say nothing of the wire: see docs/explanation/delivery.md.
+        None holds in a run that was told to stop. Only a strict lane and isolated mails need this, because their
+        claims do not count as on the wire: see docs/explanation/delivery.md.
         """
 
     def release_orphans(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
-        """Release claims of this lane that are none of ``held``: those whose commit was done but never answered.
+        """Release the claims of this lane that are not among ``held``. Return how many there were.
 
-        Nothing of them was on the wire, for nobody knew of them. Answers how many there were.
+        They were committed, but their answer never reached the lane. So nothing of them was on the wire.
         """
 
     def renew(self, run_id: UUID, lane: int) -> None:
-        """Give the unsettled reservations of this lane a new lease."""
+        """Give the claims of this lane a new lease, unless theirs has ended."""
 
     def expire(self, limit: int) -> int:
-        """Mark up to ``limit`` reservations whose time has passed as expired; answer how many there were."""
+        """Mark up to ``limit`` reservations whose time has passed as expired. Return how many there were."""
 
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
-        """Take back up to ``limit`` reservations whose lease has ended, by the policy ``on_doubt``.
+        """Resolve up to ``limit`` reservations whose lease has ended, by the policy ``on_doubt``.
 
-        Asked by lane 0 of a run: what it holds itself it will settle, whatever the clocks say.
+        Lane 0 of a run calls this. Its own claims are left out, whatever the clocks say: it settles them itself.
         """
 
     def remaining(self) -> int:
-        """How many reservations are due and unsent."""
+        """Return how many reservations are due and unsent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nap:
-    """Stands in a stream of messages where nothing is to go for so many ``seconds``; what is on the wire goes on."""
+    """A pause in a stream of messages: no message follows for ``seconds``. What is on the wire goes on."""
 
     seconds: float
 
 
 class Composer(Protocol):
-    """Makes a message of a mail."""
+    """Composes a mail."""
 
     def __call__(self, claimed: ClaimedMail) -> Message:
-        """Raise ``CannotCompose`` with every reason if it cannot be made."""
+        """Return the message. Raise ``CannotCompose`` with every reason if the mail cannot be composed."""
 
 
 class Watchdog(Protocol):
-    """Ends this process if one operation holds all of it, and remembers the mail that was being composed.
+    """Ends this process if one operation blocks all its threads, and remembers the mail that was being composed.
 
-    ``renew_every`` in seconds: ``renew`` is called so often, in a thread of its own, from ``begin`` to ``end``.
+    Call ``renew`` every ``renew_every`` seconds, in a thread of its own, from ``begin`` to ``end``.
     """
 
     renew_every: float
@@ -104,33 +105,40 @@ class Watchdog(Protocol):
         """Watch the thread that calls this."""
 
     def renew(self) -> None:
-        """The threads of this process come to their turns."""
+        """Note that the threads of this process still run."""
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
 
     def composing(self, claim: Claim) -> None:
-        """The mail of this claim is composed from now on."""
+        """Note that the mail of this claim is being composed from now on."""
 
     def composed(self) -> None:
-        """None is composed any more."""
+        """Note that no mail is being composed any more."""
 
     def condemned(self, claim: Claim) -> str | None:
-        """Why the mail of this claim must not be composed: to do so ended the process that held its last claim."""
+        """Return why the mail of this claim must not be composed, or None if it may.
+
+        It must not if composing it ended the process that held its last claim.
+        """
 
 
 class Transport(Protocol):
-    """A way to a relay: a stream of messages in, a stream of outcomes out, in any order, one for each message.
+    """Sends a stream of messages to a relay and returns a stream of outcomes, one for each message, in any order.
 
-    It takes the next message only when it can begin to send it (or to prepare it) at once, so that the stream is
-    pulled no faster than the wire goes; after a ``Nap`` it is pulled when that is over. Before the first byte of each
-    mail it asks ``permit``; if that answers no, the outcome is ``NotSent``. A faulty relay is an outcome of the mails
-    that it touched; nothing is raised for it. While no outcome comes it may give None, about every second, so that the
-    caller can see to what it has so far.
+    It pulls the next message only when it can begin to send or prepare it at once. So the stream is pulled no faster
+    than the wire goes. After a ``Nap`` it pulls again when the nap is over. If pulling raises, the outcomes of the
+    messages in flight come first, then the error.
 
-    With ``commit_intent`` a mail's last bytes are held back until that callback has returned its claim. The callback
-    is called when everything before them has gone out, with all mails that are so far. A mail that it does not return
-    is not sent.
+    It calls ``permit`` before the first byte of each mail. If that returns False, the outcome is ``NotSent``. A relay
+    that fails is an outcome of the mails that it touched; nothing is raised for it. While no outcome comes, the
+    transport may yield None about every second, so that the caller can see to what it has so far.
+
+    With ``commit_intent`` it holds the last bytes of a mail back until this callback has returned the mail's claim. It
+    calls the callback when everything before them has gone out, with all mails that are so far. A mail that the
+    callback does not return is not sent.
+
+    So the intent is committed in the middle of the transmission: ``SendDue`` owns that step, the transport calls it.
     """
 
     def send(
@@ -139,35 +147,35 @@ class Transport(Protocol):
         permit: Callable[[], bool],
         commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
-        """Send ``messages``; end when they end and the last outcome is out. Closing the iterator closes connections."""
+        """Send ``messages``. End when they have ended and the last outcome is out. Closing closes all connections."""
 
 
 class Slots(Protocol):
-    """Leave to have connections to the relay: no more of them are open at once, over all lanes and hosts, than agreed.
+    """Limits how many connections to the relay are open at once, over all lanes and hosts. One slot for each.
 
-    Nothing is raised: while nobody can be asked, what is held stays held and nothing is granted; who never got an
-    answer keeps to what was agreed by itself. May be called from several threads.
+    Nothing is raised. While the store is away, slots that are held stay held, and none is granted. A process that
+    never reached the store keeps to the limit by itself. The methods may be called from several threads.
     """
 
     def take(self) -> bool:
-        """Ask for one more; no if all are taken. Costs a request: wait a moment before asking again."""
+        """Take a slot. Return False if all are taken. It costs a request, so wait a moment before the next call."""
 
     def give_back(self) -> None:
-        """Give one back, because its connection has closed; nothing if none is held."""
+        """Give a slot back, because its connection has closed. Do nothing if none is held."""
 
     def renew(self) -> None:
-        """Prolong those that are held. Whoever does not, within the time to live, loses them to others."""
+        """Prolong the slots that are held. Without this they go to others after the time to live."""
 
     @property
     def renew_every(self) -> float:
-        """Seconds within which ``renew`` is to be called: a third of the time to live."""
+        """Call ``renew`` every so many seconds: a third of the time to live."""
 
 
 class Circuits(Protocol):
-    """What is known of relays that failed; one that nothing is known of is well. Times are by the store's clock."""
+    """The circuits of relays, by the store's clock. The circuit of an unknown relay is closed."""
 
     def look(self, relay: str) -> Circuit:
-        """The relay's circuit."""
+        """Return the relay's circuit."""
 
     def open(
         self,
@@ -177,24 +185,24 @@ class Circuits(Protocol):
         concern: Concern | None = None,
         suspects: Mapping[UUID, int] | None = None,
     ) -> Circuit:
-        """Leave it alone for ``seconds``, one failure more; what another lane has opened meanwhile stays as it is."""
+        """Open the circuit for ``seconds``, with one failure more. If another lane has opened it, nothing changes."""
 
     def half_open(self, relay: str) -> None:
-        """Say that a probe is on its way."""
+        """Note that a probe is on its way."""
 
     def close(self, relay: str) -> None:
-        """It is well again: forget all failures, but not the suspects."""
+        """Close the circuit: forget all failures, but not the suspects."""
 
 
 class RelayMemory(Protocol):
-    """What was learned of the way in which one relay is to be spoken to, kept over processes, for a day.
+    """Remembers for a day, over all processes, which habits of a relay its clients must respect.
 
-    After that it is forgotten and tried anew: a relay that was mended is fast again, and trying costs a mail's commands
-    or one round trip, never a verdict. Nothing is raised: a memory that cannot be asked is no reason not to send.
+    After a day they are tried anew, so that a relay that was mended is fast again. That costs the commands of one mail
+    or one round trip, never a verdict. Nothing is raised, because sending goes on without this memory.
     """
 
     def recall(self) -> RelayHabits | None:
-        """What is known, the defaults if nothing is; None if that cannot be found out now."""
+        """Return what is known, the defaults if nothing is, or None if the memory cannot be read now."""
 
     def note(self, habits: RelayHabits) -> bool:
-        """Keep it in place of what was known; return whether that was done."""
+        """Replace what is known. Return whether that was done."""

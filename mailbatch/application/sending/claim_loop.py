@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
@@ -44,44 +45,30 @@ class Mode(Enum):
     """One mail with which senders died. Nothing is on the wire beside it that could die with it."""
 
 
+@dataclass(slots=True, kw_only=True)
 class ClaimLoop:
     """Claims for one lane. ``group_size``: how many mails a claim takes at most.
 
     A claim also settles what was decided meanwhile, in the same transaction: one commit for each group.
+
+    ``has_isolated``: mails are due that only ``Mode.ISOLATED`` claims. ``has_overslept``: the pass ended because the
+    lease had ended; the next pass begins with a new lease.
     """
 
-    def __init__(
-        self,
-        backlog: Backlog,
-        clock: Clock,
-        run_id: UUID,
-        lane: int,
-        *,
-        group_size: int,
-        stop: LaneStop,
-        in_flight: InFlight,
-        lease: LaneLease,
-        housekeeping: Housekeeping,
-        health: RelayHealth,
-        throttling: Throttling,
-        judge: Judge,
-    ) -> None:
-        self.has_isolated = False
-        """Mails are due that only ``Mode.ISOLATED`` claims."""
-        self.has_overslept = False
-        """The pass ended because the lease had ended; the next pass begins with a new lease."""
-        self._backlog = backlog
-        self._clock = clock
-        self._run_id = run_id
-        self._lane = lane
-        self._group_size = group_size
-        self._stop = stop
-        self._in_flight = in_flight
-        self._lease = lease
-        self._housekeeping = housekeeping
-        self._health = health
-        self._throttling = throttling
-        self._judge = judge
+    backlog: Backlog
+    clock: Clock
+    run_id: UUID
+    lane: int
+    group_size: int
+    stop: LaneStop
+    in_flight: InFlight
+    lease: LaneLease
+    housekeeping: Housekeeping
+    health: RelayHealth
+    throttling: Throttling
+    judge: Judge
+    has_isolated: bool = field(default=False, init=False)
+    has_overslept: bool = field(default=False, init=False)
 
     def groups(self, mode: Mode) -> Iterator[Page | Nap]:
         """Yield claimed groups until one pass is over, and naps where the relay is slow.
@@ -102,19 +89,19 @@ class ClaimLoop:
     def _normal(self) -> Iterator[Page | Nap]:
         """Follow a cursor, which returns to the head every few seconds and once at the end."""
         cursor: Cursor | None = None
-        pace, clock = self._throttling.pace, self._clock
+        pace, clock = self.throttling.pace, self.clock
         cuts, at_head = 0, clock.monotonic()
-        while not self._stop.is_set() and not self._oversleeps():
+        while not self.stop.is_set() and not self._oversleeps():
             if pace.limited:
-                yield from self._throttling.naps()
+                yield from self.throttling.naps()
             if clock.monotonic() - at_head > HEAD_EVERY or cuts != pace.cuts:
                 cursor = None
             cuts = pace.cuts
             if from_head := cursor is None:
                 at_head = clock.monotonic()
-                self._in_flight.flush()
-                self._housekeeping.before_the_head()
-            page = self._claim(cursor, self._group_size)
+                self.in_flight.flush()
+                self.housekeeping.before_the_head()
+            page = self._claim(cursor, self.group_size)
             if page.claimed:
                 yield page
             elif from_head:
@@ -124,28 +111,28 @@ class ClaimLoop:
 
     def _probe(self) -> Iterator[Page]:
         """Claim one mail at a time, until one could be composed and was handed over."""
-        while not self._stop.is_set() and not self._health.handed_to:
+        while not self.stop.is_set() and not self.health.handed_to:
             page = self._choose_probe()
             yield page
             if not page.claimed:
                 return
 
     def _isolated(self) -> Iterator[Page]:
-        page = self._hold(lambda: self._backlog.claim_isolated(self._run_id, self._lane))
+        page = self._hold(lambda: self.backlog.claim_isolated(self.run_id, self.lane))
         self.has_isolated = bool(page.claimed)
         yield page
 
     def _choose_probe(self) -> Page:
         """Claim a mail that was not the probe before, if there is one; else the one that was it least often."""
-        suspects = self._health.suspects
+        suspects = self.health.suspects
         claimed = self._claim(None, min(len(suspects) + 1, MAX_PROBE_CANDIDATES)).claimed
         if not claimed:
             return Page((), None)
         probe = min(claimed, key=lambda one: suspects.get(one.claim.reservation_id, -1))
         for one in claimed:
             if one is not probe:
-                self._in_flight.decide(released(one.claim))
-        self._in_flight.flush()
+                self.in_flight.decide(released(one.claim))
+        self.in_flight.flush()
         return Page([probe], None)
 
     def _oversleeps(self) -> bool:
@@ -154,11 +141,11 @@ class ClaimLoop:
         A claim would then take the other mails back again and again, until those on the wire are decided. So the pass
         ends, and the next one begins with a new lease.
         """
-        if not self._lease.has_ended():
+        if not self.lease.has_ended():
             return False
-        self._judge.end()
-        self._in_flight.flush()
-        self.has_overslept = bool(self._in_flight.mails)
+        self.judge.end()
+        self.in_flight.flush()
+        self.has_overslept = bool(self.in_flight.mails)
         return self.has_overslept
 
     # --- one claim -----------------------------------------------------------------------------------------------
@@ -168,38 +155,38 @@ class ClaimLoop:
 
         These count, so that a crash leaves no more mails in doubt than the bound.
         """
-        limit = self._throttling.pace.share(max(1, most - self._judge.waiting))
-        without = () if self._judge.without is None else (self._judge.without,)
+        limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
+        without = () if self.judge.without is None else (self.judge.without,)
         return self._hold(
             lambda: (
                 self._settle_and_claim(cursor, limit, *without)
-                or self._backlog.claim(self._run_id, self._lane, cursor, limit, *without)
+                or self.backlog.claim(self.run_id, self.lane, cursor, limit, *without)
             )
         )
 
     def _settle_and_claim(self, cursor: Cursor | None, limit: int, *without: Without) -> Page | None:
         """Settle and claim in one transaction. None: there was nothing to settle, or it had to be settled alone."""
-        if not (decided := self._in_flight.decided):
+        if not (decided := self.in_flight.decided):
             return None
         try:
-            written, page = self._backlog.settle_and_claim(self._run_id, self._lane, decided, cursor, limit, *without)
+            written, page = self.backlog.settle_and_claim(self.run_id, self.lane, decided, cursor, limit, *without)
         except StoreError as error:
             log.warning("settlements are written before the next group is claimed: %s", error)
-            self._housekeeping.may_have_orphans = True
-            self._in_flight.flush()
-            self._housekeeping.release_orphans()
+            self.housekeeping.may_have_orphans = True
+            self.in_flight.flush()
+            self.housekeeping.release_orphans()
             return None
-        self._in_flight.settled(written)
+        self.in_flight.settled(written)
         return page
 
     def _hold(self, claim: Callable[[], Page]) -> Page:
         """Claim, begin the lease, and hold what was claimed."""
-        requested_at = self._clock.monotonic()
+        requested_at = self.clock.monotonic()
         try:
             page = claim()
         except StoreError:
-            self._housekeeping.may_have_orphans = True
+            self.housekeeping.may_have_orphans = True
             raise
-        self._lease.begin(requested_at, holds_more=bool(self._in_flight.mails))
-        self._in_flight.add(page.claimed)
+        self.lease.begin(requested_at, holds_more=bool(self.in_flight.mails))
+        self.in_flight.add(page.claimed)
         return page

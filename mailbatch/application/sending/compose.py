@@ -1,4 +1,4 @@
-"""Make a message of a claimed mail: read its addresses, render its parts, write its bytes, address its envelope."""
+"""Composes a claimed mail: reads its addresses, renders its parts, writes its bytes, addresses its envelope."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """All that stands in a message, checked and ready to be written. ``date`` knows its zone.
+    """The content of a message, checked and ready to be written.
 
-    ``message_id`` is without angle brackets.
+    ``date`` has a time zone. ``message_id`` has no angle brackets.
     """
 
     message_id: str
@@ -57,22 +57,25 @@ class Renderer(Protocol):
     """Runs the templates of a mail."""
 
     def __call__(self, mail: Mail) -> Rendered:
-        """Raise ``CannotCompose`` with one line, naming part and line, for each part that fails."""
+        """Return the parts. Raise ``CannotCompose`` with a line for each part that fails, which names part and line."""
 
 
 class LetterWriter(Protocol):
     """Writes a letter as RFC 5322 bytes."""
 
     def __call__(self, letter: Letter) -> bytes:
-        """CRLF line ends, no line over 998 bytes, not dot-stuffed; above 127 only what no encoding can express."""
+        """Return the bytes: CRLF line ends, no line over 998 bytes, not dot-stuffed.
+
+        Bytes above 127 occur only where no encoding can express them: in addresses.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compose:
-    """Make a message of a mail (the port ``Composer``).
+    """The port ``Composer``.
 
-    ``sender`` is the default From. With ``redirect_all_to`` every mail goes there and nowhere else. ``now`` tells the
-    time that stands in Date, with its zone. ``max_bytes`` bounds a message as it stands on the wire.
+    ``sender``: the default From. ``redirect_all_to``: every mail goes there and nowhere else. ``now`` returns the time
+    for the Date header, with a time zone. ``max_bytes``: the largest message, in bytes on the wire.
     """
 
     read_addresses: AddressReader
@@ -84,17 +87,17 @@ class Compose:
     redirect_all_to: str | None = None
 
     def __call__(self, claimed: ClaimedMail) -> Message:
-        """Answer the message for ``claimed``.
+        """Return the message for ``claimed``.
 
         Raises:
-            CannotCompose: with every reason, whatever it was that failed: a bad mail is never the run's end.
+            CannotCompose: with every reason. Any other exception becomes one too: a bad mail must not end a run.
         """
         try:
             return self._compose(claimed)
         except (CannotCompose, Busy):
             raise
         except Exception as error:
-            # A template, a strange value, a fault in the mail package: it is this one mail that cannot be sent.
+            # A template, a strange value, a bug in the email package: only this mail cannot be sent.
             raise CannotCompose([f"cannot be composed: {_in_a_line(error)}"]) from error
 
     def _compose(self, claimed: ClaimedMail) -> Message:
@@ -118,12 +121,12 @@ class Compose:
         eight_bit = not data.isascii()
         if too_large := size_problem("the message", len(data), self.max_bytes):
             raise CannotCompose([too_large])
-        # Bodies are always encoded: what is beyond ASCII is an address in a header, which needs SMTPUTF8 (RFC 6531).
+        # Bodies are always encoded. So a byte beyond ASCII stands in an address in a header: SMTPUTF8 (RFC 6531).
         envelope = _envelope(claimed, read, letter, smtputf8=eight_bit)
         return Message(claimed.claim, envelope, data, eight_bit=eight_bit)
 
     def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
-        """Read every address field, the default sender and the redirection; what is wrong goes to ``faults``."""
+        """Read every address field, the default sender and the redirection. Append each problem to ``faults``."""
         sender = mail.sender if _given(mail.sender) else self.sender
         texts = {
             "recipients": mail.recipients,
@@ -158,10 +161,10 @@ class Compose:
 def problems_of(
     mail: Mail, read_addresses: AddressReader, unwritable_headers: HeaderCheck, max_bytes: int
 ) -> list[str]:
-    """Tell all that is known to be wrong with ``mail`` before its templates run, one line for each thing.
+    """Return the problems of ``mail`` that are visible before its templates run, one line for each.
 
-    For the moment of reservation: what is refused here costs its caller a line instead of the operator a failed mail.
-    ``max_bytes`` bounds the bodies together, in UTF-8.
+    This is for the moment of reservation: a mail that is refused there does not become a failed mail for the operator.
+    ``max_bytes``: the largest size of all bodies together, in bytes of UTF-8.
     """
     problems = _json_problems(mail) or list(mail.problems())
     if mail.headers and not any(p.startswith("headers: ") for p in problems):
@@ -178,7 +181,7 @@ def problems_of(
 
 
 def size_problem(what: str, size: int, max_bytes: int) -> str | None:
-    """Say in one line that ``what`` with its ``size`` bytes is larger than ``max_bytes``, or None."""
+    """Return a line that says that ``what`` with its ``size`` bytes is larger than ``max_bytes``, or None."""
     if size <= max_bytes:
         return None
     verb = "have" if what.endswith("s") else "has"
@@ -186,7 +189,7 @@ def size_problem(what: str, size: int, max_bytes: int) -> str | None:
 
 
 def _json_problems(mail: Mail) -> list[str]:
-    """Rows come by plain INSERT as well, and JSON holds more than objects."""
+    """Return a line for each JSON column that holds no object: a plain INSERT can write any JSON value."""
     columns: dict[str, object] = {"headers": mail.headers, "context": mail.context}
     return [
         f"{name}: is {type(value).__name__}, not a JSON object of names and values"
@@ -213,7 +216,7 @@ def _read(name: str, text: str | None, read: AddressReader, faults: list[str]) -
 def _envelope(
     claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], letter: Letter, *, smtputf8: bool
 ) -> Envelope:
-    """Address the mail to those who have not taken it yet."""
+    """Address the mail to the recipients whose relay has not accepted it yet."""
     whom = read["redirect"] or (*read["recipients"], *read["cc"], *read["bcc"])
     taken = {to for to, verdict in claimed.earlier.items() if verdict.kind is Kind.ACCEPTED}
     recipients = tuple(to for to in dict.fromkeys(a.addr_spec for a in whom) if to not in taken)
@@ -225,7 +228,7 @@ def _envelope(
 
 
 def _redirection(read: Mapping[str, tuple[Address, ...]]) -> dict[str, str]:
-    """Say for whom a redirected mail was; never those of bcc, for whoever reads it on staging may see it."""
+    """Return a header that names the recipients of a redirected mail. It leaves bcc out, because readers may see it."""
     if not read["redirect"]:
         return {}
     return {REDIRECTED_FROM: ", ".join(_specs((*read["recipients"], *read["cc"])))}

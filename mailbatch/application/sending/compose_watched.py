@@ -1,4 +1,4 @@
-"""Compose under the eyes of a watchdog, which knows what mail is composed when its process has to end."""
+"""Composes under a watchdog, which knows the mail that is being composed when it ends the process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ComposeWatched:
-    """Makes messages as ``compose`` does (the port ``Composer``)."""
+    """The port ``Composer``: composes as ``compose`` does."""
 
     compose: Composer
     watchdog: Watchdog

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import StoreError
@@ -20,29 +21,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True, kw_only=True)
 class Housekeeping:
-    """Puts the backlog in order for one lane. ``page_size``: how many mails a statement touches at most."""
+    """Puts the backlog in order for one lane. ``page_size``: how many mails a statement touches at most.
 
-    def __init__(
-        self,
-        backlog: Backlog,
-        run: Run,
-        lane: int,
-        in_flight: InFlight,
-        *,
-        retry: RetryPolicy,
-        on_doubt: OnDoubt,
-        page_size: int,
-    ) -> None:
-        self.may_have_orphans = False
-        """A claim failed. The database may have committed it all the same."""
-        self._backlog = backlog
-        self._run = run
-        self._lane = lane
-        self._in_flight = in_flight
-        self._retry = retry
-        self._on_doubt = on_doubt
-        self._page_size = page_size
+    ``may_have_orphans``: a claim failed, but the database may have committed it all the same.
+    """
+
+    backlog: Backlog
+    run: Run
+    lane: int
+    in_flight: InFlight
+    retry: RetryPolicy
+    on_doubt: OnDoubt
+    page_size: int
+    may_have_orphans: bool = field(default=False, init=False)
 
     def before_the_head(self) -> None:
         """Put everything in order before the lane claims at the head of the backlog.
@@ -50,7 +43,7 @@ class Housekeeping:
         Lane 0 alone does what concerns all lanes.
         """
         self.release_orphans()
-        if not self._lane:
+        if not self.lane:
             self._expire()
             self._resolve_ended_leases()
 
@@ -63,7 +56,7 @@ class Housekeeping:
         if not self.may_have_orphans:
             return
         try:
-            count = self._backlog.release_orphans(self._run.id, self._lane, self._in_flight.mails.keys())
+            count = self.backlog.release_orphans(self.run.id, self.lane, self.in_flight.mails.keys())
         except StoreError as error:
             log.warning("orphaned claims cannot be looked for now: %s", error)
             return
@@ -71,14 +64,14 @@ class Housekeeping:
             log.warning("%d orphaned claims are released: they were committed, but no answer came", count)
 
     def _expire(self) -> None:
-        while expired := self._backlog.expire(self._page_size):
-            self._run.count(Counts(expired=expired))
-            if expired < self._page_size:
+        while expired := self.backlog.expire(self.page_size):
+            self.run.count(Counts(expired=expired))
+            if expired < self.page_size:
                 return
 
     def _resolve_ended_leases(self) -> None:
         while True:
-            resolved = self._backlog.resolve_doubts(self._run.id, self._on_doubt, self._page_size)
+            resolved = self.backlog.resolve_doubts(self.run.id, self.on_doubt, self.page_size)
             self._report(resolved)
             count = resolved.released + resolved.resent + resolved.held + len(resolved.quarantined)
             if count:
@@ -90,12 +83,12 @@ class Housekeeping:
                     resolved.held,
                     len(resolved.quarantined),
                 )
-            if count < self._page_size:
+            if count < self.page_size:
                 return
 
     def _report(self, resolved: DoubtsResolved) -> None:
-        self._run.count(Counts(failed=len(resolved.quarantined), in_doubt=resolved.resent + resolved.held))
+        self.run.count(Counts(failed=len(resolved.quarantined), in_doubt=resolved.resent + resolved.held))
         for index, reservation_id in resolved.doubtful:
-            self._run.item_error(ItemError(index, reservation_id, (NO_VERDICT,)))
+            self.run.item_error(ItemError(index, reservation_id, (NO_VERDICT,)))
         for index, reservation_id in resolved.quarantined:
-            self._run.item_error(ItemError(index, reservation_id, (quarantine_reason(self._retry.deaths),)))
+            self.run.item_error(ItemError(index, reservation_id, (quarantine_reason(self.retry.deaths),)))

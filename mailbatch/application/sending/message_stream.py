@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailbatch.application.ports.sending import Nap
@@ -24,27 +25,20 @@ BYTE_BUDGET = 4 * 1024 * 1024
 """Bytes of bodies that are loaded at once; a larger mail is loaded alone."""
 
 
+@dataclass(slots=True, kw_only=True)
 class MessageStream:
-    """Loads and composes the mails of one lane, each only when the transport asks for it."""
+    """Loads and composes the mails of one lane, each only when the transport asks for it.
 
-    def __init__(
-        self,
-        backlog: Backlog,
-        compose: Composer,
-        *,
-        stop: LaneStop,
-        in_flight: InFlight,
-        throttling: Throttling,
-        judge: Judge,
-    ) -> None:
-        self.has_ended = False
-        """No further message follows in this pass."""
-        self._backlog = backlog
-        self._compose = compose
-        self._stop = stop
-        self._in_flight = in_flight
-        self._throttling = throttling
-        self._judge = judge
+    ``has_ended``: no further message follows in this pass.
+    """
+
+    backlog: Backlog
+    compose: Composer
+    stop: LaneStop
+    in_flight: InFlight
+    throttling: Throttling
+    judge: Judge
+    has_ended: bool = field(default=False, init=False)
 
     def messages(self, groups: Iterable[Page | Nap], *, late_intent: bool) -> Iterator[Message | Nap]:
         """Yield the messages of ``groups``, and the naps between them.
@@ -63,23 +57,23 @@ class MessageStream:
                     yield from self._messages_of(group, on_wire=not late_intent)
         except StoreError as error:
             failure = RunFailed(f"failed to find reservation mail list. err:{one_line(str(error))}")
-            self._stop.database_failed(failure)
+            self.stop.database_failed(failure)
         except RunFailed as error:
-            self._stop.database_failed(error)
+            self.stop.database_failed(error)
         finally:
             self.has_ended = True
 
     def _messages_of(self, group: Page, *, on_wire: bool) -> Iterator[Message | Nap]:
         """Yield the messages of one group. If the relay turns out too slow for it, the rest of it is released."""
-        pace = self._throttling.pace
+        pace = self.throttling.pace
         cuts = pace.cuts
         for mail in self._mails(group.claimed):
             if pace.limited and pace.cuts == cuts:
-                yield from self._throttling.naps()
-            if self._stop.is_set():
+                yield from self.throttling.naps()
+            if self.stop.is_set():
                 return
-            if pace.cuts != cuts or self._judge.puts_back(mail):
-                self._in_flight.decide(released(mail.claim))
+            if pace.cuts != cuts or self.judge.puts_back(mail):
+                self.in_flight.decide(released(mail.claim))
                 continue
             message = self._composed(mail, on_wire=on_wire)
             del mail  # a large one is not kept here while it is on the wire
@@ -90,24 +84,24 @@ class MessageStream:
         """Yield the mails of a group in order: small ones came with their claims, large ones are loaded in parts."""
         for part in within_budget(claimed, BYTE_BUDGET):
             large = [c for c in part if c.mail is None]
-            loaded = {mail.claim: mail for mail in self._backlog.load(large)} if large else {}
-            self._in_flight.discard(c.claim for c in large if c.claim not in loaded)
+            loaded = {mail.claim: mail for mail in self.backlog.load(large)} if large else {}
+            self.in_flight.discard(c.claim for c in large if c.claim not in loaded)
             for c in part:
                 if c.mail is not None or c.claim in loaded:
                     yield c.mail or loaded.pop(c.claim)  # no name holds a large one while it is on the wire
 
     def _composed(self, mail: ClaimedMail, *, on_wire: bool) -> Message | None:
         """Compose a mail. One that cannot be composed has failed, and the next one follows."""
-        held = self._in_flight.mails[mail.claim]
+        held = self.in_flight.mails[mail.claim]
         held.attempts, held.earlier = mail.attempts, mail.earlier
         held.tag, held.template = mail.tag, mail.mail.template
         try:
-            message = self._compose(mail)
+            message = self.compose(mail)
         except CannotCompose as error:
-            self._in_flight.decide(uncomposable(mail.claim, error.errors, mail.earlier))
+            self.in_flight.decide(uncomposable(mail.claim, error.errors, mail.earlier))
             return None
         held.on_wire = on_wire
-        self._throttling.handed_over(held.index)
+        self.throttling.handed_over(held.index)
         return message
 
 

@@ -92,40 +92,42 @@ class SendDue:
         if lane.health.lets_mail_in:
             breaker.close()
 
+    def relay_failures(self) -> ConsecutiveFailures:
+        """Return the count of failures in a row, at its beginning."""
+        return ConsecutiveFailures(
+            self.clock, most=self.relay_faults, patience=self.relay_patience, most_doubts=2 * self.group_size
+        )
+
 
 class Lane:
     """One lane while it works. ``probed``: the relay's circuit, if the lane only sends the probe."""
 
     def __init__(self, use: SendDue, run: Run, number: int, probed: Circuit | None = None) -> None:
-        backlog, clock = use.backlog, use.clock
-        failures = ConsecutiveFailures(
-            clock, most=use.relay_faults, patience=use.relay_patience, most_doubts=2 * use.group_size
-        )
-        own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
-        self.number = number
         self.use = use
         self.run = run
+        self.number = number
         self.stop = LaneStop(run.stop)
-        self.lease = LaneLease(backlog, clock, use.lease, run.id, number)
-        self.in_flight = InFlight(backlog, clock, use.lease, run, number)
-        self.health = RelayHealth(self.stop, failures, use.circuit_breaker, probed)
+        self.lease = LaneLease(use.backlog, use.clock, use.lease, run.id, number)
+        self.in_flight = InFlight(use.backlog, use.clock, use.lease, run, number)
+        self.health = RelayHealth(self.stop, use.relay_failures(), use.circuit_breaker, probed)
+        own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
+        throttling = Throttling(use.clock, self.stop, self.health, own)
+        complaints = Complaints(self.stop, self.in_flight, self.health, own)
+        self.judge = Judge(use.clock, run, self.in_flight, self.health, own, throttling, complaints)
         self.housekeeping = Housekeeping(
-            backlog,
-            run,
-            number,
-            self.in_flight,
+            backlog=use.backlog,
+            run=run,
+            lane=number,
+            in_flight=self.in_flight,
             retry=use.retry,
             on_doubt=use.on_doubt,
             page_size=use.page_size,
         )
-        throttling = Throttling(clock, self.stop, self.health, own)
-        complaints = Complaints(self.stop, self.in_flight, self.health, own)
-        self.judge = Judge(clock, run, self.in_flight, self.health, own, throttling, complaints)
         self.claims = ClaimLoop(
-            backlog,
-            clock,
-            run.id,
-            number,
+            backlog=use.backlog,
+            clock=use.clock,
+            run_id=run.id,
+            lane=number,
             group_size=use.group_size,
             stop=self.stop,
             in_flight=self.in_flight,
@@ -136,8 +138,8 @@ class Lane:
             judge=self.judge,
         )
         self.stream = MessageStream(
-            backlog,
-            use.compose,
+            backlog=use.backlog,
+            compose=use.compose,
             stop=self.stop,
             in_flight=self.in_flight,
             throttling=throttling,

@@ -1,7 +1,7 @@
-"""A lane's work as spans: round its ports, so that a lane that is not traced knows nothing of it.
+"""Records the work of a lane as spans. It wraps the lane's ports, so that a lane without tracing pays nothing.
 
-A mail that was reserved in a trace gets ``mailbatch.claim``, ``.compose``, ``.smtp`` and ``.settle`` there, each linked
-to the span of the lane; other mails get none. Ids and codes are told, never addresses or contents.
+A mail that was reserved in a trace gets the spans ``mailbatch.claim``, ``.compose``, ``.smtp`` and ``.settle`` there,
+each linked to the span of the lane. Other mails get none. Spans hold ids and codes, never addresses or contents.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 def traced(send_due: SendDue, tracer: Tracer, read: Callable[[Sequence[UUID]], Mapping[UUID, Any]]) -> SendDue:
-    """``send_due`` with spans. ``read`` answers the W3C headers of the traces in which mails were reserved."""
+    """Return ``send_due`` with spans. ``read`` returns the W3C headers of the traces in which mails were reserved."""
     mails = _Mails(tracer, read)
     inner = replace(
         send_due,
@@ -52,14 +52,14 @@ def traced(send_due: SendDue, tracer: Tracer, read: Callable[[Sequence[UUID]], M
 
 @dataclass(slots=True)
 class _Mails:
-    """The mails that a lane holds and that were reserved in a trace."""
+    """The mails of a lane that were reserved in a trace."""
 
     tracer: Tracer
     read: Callable[[Sequence[UUID]], Mapping[UUID, Any]]
     origins: dict[Claim, Context] = field(default_factory=dict)
 
     def adopt(self, page: Page, began: int) -> None:
-        """Find out which of a claimed group were reserved in a trace."""
+        """Read which mails of a claimed group were reserved in a trace."""
         if not page.claimed:
             return
         try:
@@ -74,7 +74,7 @@ class _Mails:
                 self.begin(one.claim, "mailbatch.claim", began).end(ended)
 
     def begin(self, claim: Claim, name: str, began: int | None = None, kind: SpanKind = SpanKind.INTERNAL) -> Span:
-        """A span in the mail's own trace, linked to that of the lane."""
+        """Start a span in the mail's own trace, linked to the span of the lane."""
         return self.tracer.start_span(
             name,
             context=self.origins[claim],
@@ -88,7 +88,7 @@ class _Mails:
         )
 
     def settled(self, settlements: Sequence[Settlement], began: int) -> None:
-        """Tell what became of mails, and forget them."""
+        """Record the settlements of mails, and forget the mails."""
         ended = time.time_ns()
         for s in settlements:
             if s.claim in self.origins:
@@ -100,13 +100,13 @@ class _Mails:
 
     @contextmanager
     def group(self, name: str) -> Iterator[tuple[Span, int]]:
-        """A span in the lane's own trace, for a whole group."""
+        """Record a span in the lane's own trace, for a whole group. Yield it with the time at which it began."""
         with self.tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
             yield span, time.time_ns()
 
 
 class _TracedBacklog:
-    """The port ``Backlog``; what is not told of goes through."""
+    """The port ``Backlog`` with spans for claims and settlements. Other methods go through unchanged."""
 
     def __init__(self, inner: Backlog, mails: _Mails) -> None:
         self._inner = inner
@@ -154,7 +154,7 @@ class _TracedBacklog:
 
 
 class _TracedComposer:
-    """The port ``Composer``."""
+    """The port ``Composer`` with a span for each mail."""
 
     def __init__(self, inner: Composer, mails: _Mails) -> None:
         self._inner = inner
@@ -168,7 +168,7 @@ class _TracedComposer:
             message = self._inner(claimed)
             span.set_attribute("mailbatch.bytes", len(message.data))
         except CannotCompose:
-            # Its reasons quote what the mail holds.
+            # The reasons quote the content of the mail.
             span.set_status(StatusCode.ERROR, "it cannot be composed")
             raise
         finally:
@@ -177,7 +177,7 @@ class _TracedComposer:
 
 
 class _TracedTransport:
-    """The port ``Transport``: a span from when a mail is taken until what became of it is known."""
+    """The port ``Transport`` with a span for each mail, from its pull until its outcome."""
 
     def __init__(self, inner: Transport, mails: _Mails) -> None:
         self._inner = inner
@@ -189,30 +189,30 @@ class _TracedTransport:
         permit: Callable[[], bool],
         commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
-        away: dict[Claim, Span] = {}
+        on_wire: dict[Claim, Span] = {}
 
-        def leaving() -> Iterator[Message | Nap]:
+        def traced_messages() -> Iterator[Message | Nap]:
             for message in messages:
                 if not isinstance(message, Nap) and message.claim in self._mails.origins:
-                    away[message.claim] = self._mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
+                    on_wire[message.claim] = self._mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
                 yield message
 
-        outcomes = self._inner.send(leaving(), permit, commit_intent)
+        outcomes = self._inner.send(traced_messages(), permit, commit_intent)
         try:
             for outcome in outcomes:
-                if outcome is not None and (span := away.pop(outcome.claim, None)) is not None:
-                    _tell(span, outcome)
+                if outcome is not None and (span := on_wire.pop(outcome.claim, None)) is not None:
+                    _describe(span, outcome)
                     span.end()
                 yield outcome
         finally:
             outcomes.close()
-            for span in away.values():
+            for span in on_wire.values():
                 span.set_status(StatusCode.ERROR, "no verdict")
                 span.end()
 
 
 class _TracedSendDue:
-    """``SendDue``: a span for a lane's work in a run."""
+    """``SendDue`` with a span for the work of the lane."""
 
     def __init__(self, inner: SendDue, tracer: Tracer) -> None:
         self._inner = inner
@@ -233,7 +233,7 @@ class _TracedSendDue:
                 raise
 
 
-def _tell(span: Span, outcome: Outcome) -> None:
+def _describe(span: Span, outcome: Outcome) -> None:
     match outcome:
         case Replied(_, relay, verdicts):
             span.set_attribute("server.address", relay)

@@ -1,4 +1,4 @@
-"""Where spans go: to the provider that the process has, or else to the one that OpenTelemetry's variables describe."""
+"""Decides where spans go: to the provider of this process, or to the one that OpenTelemetry's variables describe."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from opentelemetry import trace
 
 NAME = "mailbatch"
 PATIENCE = 3.0
-"""Seconds for which the collector may take, unless OTEL_EXPORTER_OTLP_TIMEOUT says otherwise."""
+"""Seconds that the collector may take, unless OTEL_EXPORTER_OTLP_TIMEOUT is set."""
 
 
 def tracer() -> trace.Tracer:
-    """The tracer of this process. One that nobody has set up yet exports by OTLP over HTTP, in the background."""
+    """Return the tracer of this process. If it has no provider, set one up: OTLP over HTTP, in the background."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -21,7 +21,7 @@ def tracer() -> trace.Tracer:
 
         service = os.environ.get("OTEL_SERVICE_NAME", NAME)
         provider = TracerProvider(resource=Resource.create({"service.name": service}))
-        # A command waits at its end until its last spans are out, or a collector that is away has had its chance.
+        # A command waits at its end until its last spans are out, or until this many seconds are over.
         patience = None if os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT") else PATIENCE
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(timeout=patience)))
         trace.set_tracer_provider(provider)

@@ -1,4 +1,4 @@
-"""The span in which mails are reserved, inside of whatever its caller traces."""
+"""Records a span for the reservation of mails, in the trace of the caller."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reserving() -> Iterator[Mapping[str, str] | None]:
-    """Open the span ``mailbatch.reserve``; yield its context as W3C headers, None where nothing is recorded.
+    """Record the span ``mailbatch.reserve``. Yield its context as W3C headers, or None if the caller records nothing.
 
-    A caller who traces has imported OpenTelemetry already: else this costs one look at the modules.
+    A caller that traces has imported OpenTelemetry already. Without it this costs one look at the loaded modules.
     """
     if "opentelemetry.trace" not in sys.modules:
         yield None
@@ -34,9 +34,12 @@ def reserving() -> Iterator[Mapping[str, str] | None]:
 
 
 @contextmanager
-def reserving_for(asked: Mapping[str, str]) -> Iterator[Mapping[str, str] | None]:
-    """The same in the trace that the headers of a request name, if it is recorded there, and this process traces."""
-    if "traceparent" not in asked or not enabled():
+def reserving_for(request_headers: Mapping[str, str]) -> Iterator[Mapping[str, str] | None]:
+    """Record the same span in the trace that the headers of a request name.
+
+    Yield None if that trace is not sampled, or if this process does not trace.
+    """
+    if "traceparent" not in request_headers or not enabled():
         yield None
         return
     from opentelemetry import trace
@@ -44,7 +47,7 @@ def reserving_for(asked: Mapping[str, str]) -> Iterator[Mapping[str, str] | None
 
     from mailbatch.infrastructure.tracing.provider import tracer
 
-    carrier = {name: asked[name] for name in ("traceparent", "tracestate") if name in asked}
+    carrier = {name: request_headers[name] for name in ("traceparent", "tracestate") if name in request_headers}
     origin = TraceContextTextMapPropagator().extract(carrier)
     if not trace.get_current_span(origin).get_span_context().trace_flags.sampled:
         yield None
@@ -58,7 +61,7 @@ def _span(tracer: Tracer, origin: Context | None) -> Iterator[Mapping[str, str]]
     from opentelemetry.trace import SpanKind
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    # What is raised may quote an address.
+    # An exception may quote an address, so none is recorded.
     with tracer.start_as_current_span(
         "mailbatch.reserve",
         context=origin,

@@ -184,11 +184,15 @@ class Judge:
             self._take_repeated_refusal(replied, mail, reply)
             return
         self._health.answered()
-        if probed is not None or not self._refusals.may_be_meant(reply) or self._health.is_suspect(reservation_id):
+        if (
+            probed is not None
+            or not self._refusals.may_concern_others(reply)
+            or self._health.is_suspect(reservation_id)
+        ):
             self._in_flight.decide(settlement)
             return
         group = group_of(mail.tag, mail.template, reservation_id)
-        match self._refusals.heard(settlement, reply, group, mail.index, self._clock.monotonic()):
+        match self._refusals.add(settlement, reply, group, mail.index, self._clock.monotonic()):
             case Finding.OF_THE_RELAY:
                 self._put_back(self._refusals.take(reply), replied, reply)
                 self._refuses_every_mail(replied, reply)

@@ -67,11 +67,11 @@ class Refusals:
     without: Without | None = None
 
     @staticmethod
-    def may_be_meant(reply: Reply) -> bool:
-        """Return whether ``reply`` may be meant for more than the mail that hears it."""
+    def may_concern_others(reply: Reply) -> bool:
+        """Return whether ``reply`` may be meant for more mails than the one that was refused."""
         return not _OF_ONE_MAIL.fullmatch(reply.enhanced or "") and concern_of(reply) is not Concern.RECIPIENT
 
-    def heard(self, settlement: Settlement, reply: Reply, group: Group, index: int, now: float) -> Finding:
+    def add(self, settlement: Settlement, reply: Reply, group: Group, index: int, now: float) -> Finding:
         """Add a refusal. Return what is known now; unless that is ``NOTHING_YET``, call ``take``."""
         text = gist(reply)
         self.waiting.append(_Refusal(text, settlement, group, index, now))
