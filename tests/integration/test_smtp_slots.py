@@ -10,14 +10,14 @@ from support.mails import always, kinds, message
 from support.smtpfault import FaultServer, drop
 
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault
-from mailbatch.infrastructure.smtp import pooled_connection
+from mailbatch.infrastructure.smtp import place
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
-    monkeypatch.setattr(pooled_connection, "NO_SLOT_PAUSE", 0.01)
+    monkeypatch.setattr(place, "NO_SLOT_PAUSE", 0.01)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.mails import message
 
 from mailbatch.infrastructure.smtp.envelope import Offer, permanent_refusal, stuffed
-from mailbatch.infrastructure.smtp.pooled_connection import Backoff
+from mailbatch.infrastructure.smtp.place import Backoff
 
 NOTHING = Offer()
 ALL = Offer.of({"size": "1000", "8bitmime": "", "smtputf8": ""})

@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.domain.reply_kinds import Concern, concern_of
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.errors import HungUp, ProtocolViolation, masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from mailbatch.application.ports.sending import RelayMemory
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
+    from mailbatch.infrastructure.smtp.errors import RelayError
 
 _ENOUGH = 2
 """Sessions lost in a dialogue that never worked, before it is given up."""
@@ -137,6 +141,20 @@ class RelayCapabilities:
             self._learn(mails=mails, reason=reason)
             logger.info("a connection carries %d mails from now on: %s", mails, reason)
 
+    def learn_from_loss(self, dialogue: Dialogue, error: RelayError, relay: str) -> None:
+        """Take what a lost connection shows: how many mails one may carry, and whether the relay masters the mode."""
+        reason = masked(str(error))
+        if _may_have_carried_enough(error):
+            limit = dialogue.limit.name if dialogue.limit is not None else None
+            self.ended(dialogue.finished, limit, idle=dialogue.idle_at_loss, reason=reason)
+        if dialogue.mode_failure is not None:
+            self.step_down(dialogue.protocol, relay, masked(dialogue.mode_failure))
+        elif not dialogue.idle_at_loss and dialogue.limit is None:
+            likely = isinstance(error, ProtocolViolation)
+            self.suspect(dialogue.protocol, relay, reason, likely=likely, ahead=dialogue.ahead_at_loss)
+        if dialogue.confused is not None:
+            self.step_down(dialogue.protocol, relay, masked(dialogue.confused))
+
     def _learn(self, **facts: Any) -> None:
         self._habits = replace(self._habits, **facts)
         self._is_noted = False
@@ -153,3 +171,10 @@ class RelayCapabilities:
         """Note what was learned since."""
         if not self._is_noted and self._memory is not None:
             self._is_noted = self._memory().note(self._habits)
+
+
+def _may_have_carried_enough(error: RelayError) -> bool:
+    """Whether a connection may have ended because it carried enough mails, not because we were too fast."""
+    if error.reply is None:
+        return isinstance(error, HungUp)
+    return concern_of(error.reply) not in {Concern.RATE, Concern.QUOTA, Concern.ACCOUNT}

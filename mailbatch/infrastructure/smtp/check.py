@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.connection import Connection
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.handshake import Handshake
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
@@ -17,15 +17,15 @@ def check(relay: SmtpRelay) -> str:
     Raises:
         RelayError: in one line, why it could not be used.
     """
-    connection = Connection(relay)
-    connection.open()
+    handshake = Handshake(relay)
+    handshake.open()
     found = [
-        connection.tls_version or "not encrypted",
+        handshake.tls_version or "not encrypted",
         "no login" if relay.username is None else "login accepted",
-        f"speaks {DialogueMode.offered(connection.esmtp_features).name}",
-        f"offers {_offered(connection.esmtp_features)}",
+        f"speaks {DialogueMode.offered(handshake.esmtp_features).name}",
+        f"offers {_offered(handshake.esmtp_features)}",
     ]
-    connection.hang_up()
+    handshake.quit_and_close()
     return f"{relay.name}: {', '.join(found)}"
 
 

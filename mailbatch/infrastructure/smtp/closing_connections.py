@@ -1,4 +1,4 @@
-"""Says farewell to a relay (QUIT, RFC 5321 §4.1.1.10) while other connections go on: nobody waits for its answer."""
+"""The connections that have said QUIT, while the others go on: nobody waits for the reply until all have ended."""
 
 from __future__ import annotations
 
@@ -7,50 +7,41 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.pooled_connection import hang_up
+from mailbatch.infrastructure.smtp.connection import CloseReason
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.connection import Connection
-    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
-
-_PATIENCE = 1.0
-"""Seconds to wait for the answer to QUIT."""
 
 
 class ClosingConnections:
-    """The connections that have said QUIT. They are closed by what the relay does next, or after a second."""
+    """They are closed by what the relay does next, or at their ``closes_at``."""
 
-    def __init__(self, poll: select.poll, terms: TransportConfig) -> None:
+    def __init__(self, poll: select.poll) -> None:
         self._poll = poll
-        self._terms = terms
-        self._leaving: dict[int, tuple[Connection, float]] = {}
+        self._by_fd: dict[int, Connection] = {}
 
-    def say(self, connection: Connection, fd: int) -> None:
-        """Say QUIT on an idle connection, whose descriptor is not being polled; it is ours from now on."""
-        if connection.say_quit():
-            self._leaving[fd] = connection, time.monotonic() + _PATIENCE
-            self._poll.register(fd, select.POLLIN)
-        else:
-            hang_up(connection, self._terms)
+    def add(self, connection: Connection) -> None:
+        """Take a connection that is CLOSING, whose descriptor is not polled."""
+        self._by_fd[connection.fd] = connection
+        self._poll.register(connection.fd, select.POLLIN)
 
-    def heard(self, fd: int) -> None:
-        """Something has come at ``fd``: if it is one of ours, the relay has answered."""
-        if fd in self._leaving:
-            self._end(fd)
+    def readable(self, fd: int) -> None:
+        """Close the connection at ``fd``, if there is one: the relay has answered."""
+        if fd in self._by_fd:
+            self._close(fd)
 
-    def overdue(self, now: float) -> float:
-        """Close what waited for long enough; answer when to ask again."""
-        for fd in [fd for fd, (_, ends) in self._leaving.items() if ends <= now]:
-            self._end(fd)
-        return min((ends for _, ends in self._leaving.values()), default=math.inf)
+    def close_overdue(self, now: float) -> float:
+        """Close those that waited for long enough; return when to call again."""
+        for fd in [fd for fd, one in self._by_fd.items() if one.closes_at <= now]:
+            self._close(fd)
+        return min((one.closes_at for one in self._by_fd.values()), default=math.inf)
 
     def wait(self) -> None:
         """Wait until all are closed."""
-        while (ends := self.overdue(time.monotonic())) < math.inf:
+        while (ends := self.close_overdue(time.monotonic())) < math.inf:
             for fd, _ in self._poll.poll(max(0.0, ends - time.monotonic()) * 1000 + 1):
-                self.heard(fd)
+                self.readable(fd)
 
-    def _end(self, fd: int) -> None:
-        connection, _ = self._leaving.pop(fd)
+    def _close(self, fd: int) -> None:
         self._poll.unregister(fd)
-        hang_up(connection, self._terms)
+        self._by_fd.pop(fd).close(CloseReason.QUIT_SENT)

@@ -1,4 +1,4 @@
-"""Opens a connection in a thread of its own: connecting, TLS and the login take many round trips, and block."""
+"""Opens a connection in a thread of its own, because connecting, TLS and the login take many round trips, and block."""
 
 from __future__ import annotations
 
@@ -6,98 +6,108 @@ import contextlib
 import contextvars
 import socket
 import threading
-import time
 from typing import TYPE_CHECKING, Self
 
-from mailbatch.infrastructure.smtp.connection import Connection
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 from mailbatch.infrastructure.smtp.errors import NoSlot
+from mailbatch.infrastructure.smtp.handshake import Handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mailbatch.application.ports.sending import Slots
-    from mailbatch.infrastructure.smtp.relay import SmtpRelay
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 
 class Waker:
-    """Wakes who polls ``ear``, from any thread."""
+    """Wakes the thread that polls ``ear``, from any thread."""
 
     def __init__(self) -> None:
         self.ear, self._hammer = socket.socketpair()
         self.ear.setblocking(False)
         self._hammer.setblocking(False)
 
-    def ring(self) -> None:
-        """Wake them; nothing once the bell is closed."""
-        # A full buffer is a bell that still rings.
+    def wake(self) -> None:
+        """Wake it; do nothing when the waker is closed."""
+        # A full buffer wakes as well.
         with contextlib.suppress(OSError):
             self._hammer.send(b"!")
 
-    def heard(self) -> None:
-        """Stop ringing."""
+    def clear(self) -> None:
+        """Take the calls that came."""
         with contextlib.suppress(BlockingIOError):
             self.ear.recv(64)
 
     def close(self) -> None:
-        """Take it down."""
+        """Close both ends."""
         self.ear.close()
         self._hammer.close()
 
 
 class ConnectAttempt:
-    """A connection that is being opened; ``waker`` rings when ``done``. It may be aborted, and must be joined."""
+    """The thread that opens a connection. It calls ``waker`` when it is ``done``; it must be joined.
 
-    def __init__(
-        self, relay: SmtpRelay, slots: Slots | None, waker: Waker, try_out: Callable[[Connection], None]
-    ) -> None:
-        self.connection = Connection(relay)
+    ``error`` says why the connection was not opened. Without it ``handshake`` is open, and holds a slot.
+    ``tries_chunk``: find out whether the relay may be spoken to in BDAT, see ADR 11.
+    """
+
+    def __init__(self, config: TransportConfig, waker: Waker, *, tries_chunk: bool) -> None:
+        self.handshake = Handshake(config.relay)
         self.error: BaseException | None = None
-        self.since = time.monotonic()
         self.done = False
-        self.aborted = False
-        self._slots = slots
-        self._bell = waker
-        self._try_out = try_out
+        self._config = config
+        self._waker = waker
+        self._tries_chunk = tries_chunk
         # The run's id, which the owner's log lines carry, belongs on this thread's too.
-        run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._open,), name=f"smtp {relay.name}", daemon=True)
+        run, name = contextvars.copy_context().run, f"smtp {config.relay.name}"
+        self._thread = threading.Thread(target=run, args=(self._run,), name=name, daemon=True)
 
     def start(self) -> Self:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
         return self
 
     def abort(self) -> None:
         """Give it up: it is done soon."""
-        self.aborted = True
-        self.connection.abort()
+        self.handshake.abort()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the thread's end; answer whether it came."""
+        """Wait for the thread's end; return whether it came."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
-    def _open(self) -> None:
+    def _run(self) -> None:
         try:
             self._open_in_slot()
         except BaseException as error:  # noqa: BLE001 (the owner judges it)
             self.error = error
         finally:
             self.done = True
-            self._bell.ring()
+            self._waker.wake()
 
     def _open_in_slot(self) -> None:
-        if self._slots is None:
-            self._open_and_try_out()
+        slots = self._config.slots
+        if slots is None:
+            self._open()
             return
-        if not self._slots.take():
+        if not slots.take():
             raise NoSlot("no more connections to this relay are free")
         try:
-            self._open_and_try_out()
+            self._open()
         except BaseException:
-            self._slots.give_back()
+            slots.give_back()
             raise
 
-    def _open_and_try_out(self) -> None:
-        self.connection.open()
-        self._try_out(self.connection)
+    def _open(self) -> None:
+        self.handshake.open()
+        capabilities = self._config.capabilities
+        if not self._tries_chunk or not capabilities.must_show_that_it_swallows(self.handshake.esmtp_features):
+            return
+        name = self._config.relay.name
+        match self.handshake.swallows_refused_chunk():
+            case True:
+                capabilities.swallows()
+                return
+            case False:
+                capabilities.step_down(DialogueMode.BDAT, name, "it reads a chunk that it refused as commands")
+            case None:
+                reason = "it hung up on a chunk that it had to refuse"
+                capabilities.suspect(DialogueMode.BDAT, name, reason, likely=False)
+        self.handshake.open()

@@ -1,411 +1,309 @@
-"""One session with a relay: ``smtplib.SMTP`` with total deadlines, bounded replies, verified TLS and no surprises.
-
-What the standard class does and this one does not: count its timeout anew for each read, read replies without end,
-accept any certificate unless told otherwise, leave Nagle's algorithm on, ask the DNS who we are, try each mechanism
-with a password that was refused, and raise the same exception before and after the end of the body.
-"""
+"""One connection to a relay, from the attempt to open it to its end. Its state has a name."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import smtplib
-import socket
+import math
 import ssl
 import time
-from typing import TYPE_CHECKING, Any
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.errors import HandshakeTimeout, HungUp, RelayError
-from mailbatch.infrastructure.smtp.login import log_in
-from mailbatch.infrastructure.smtp.relay import Security
-from mailbatch.infrastructure.smtp.replies import GREETING, OK, GarbledReply, RawReply, ReplyReader
+from mailbatch.infrastructure.smtp.connect_attempt import ConnectAttempt
+from mailbatch.infrastructure.smtp.dialogue import DIALOGUES
+from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.errors import HungUp, PhaseTimeout, RelayError, system_words
+from mailbatch.infrastructure.smtp.handshake import has_unread
 
 if TYPE_CHECKING:
-    from mailbatch.domain.outcome import Reply
-    from mailbatch.infrastructure.smtp.relay import SmtpRelay
+    import socket
+    from collections.abc import Mapping
+
+    from mailbatch.domain.message import Message
+    from mailbatch.infrastructure.smtp.connect_attempt import Waker
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
+    from mailbatch.infrastructure.smtp.place import Place
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 64 * 1024
-_RECORD = 16 * 1024
-_FAREWELL = 1.0
-_SHORT = 5.0
-_PERMANENT = 5
-_TLS_PORT = 465
-_TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
-"""How an alert or a handshake begins in TLS (RFC 8446 §5.1)."""
-_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "UNEXPECTED_MESSAGE")
-"""What OpenSSL makes of a greeting in clear."""
+"""Bytes of one read or write."""
+_TLS_RECORD = 16 * 1024
+"""Bytes of one write through TLS: no more than a record, so that it is sent as a whole or not at all."""
+_SLOW = 2.0
+"""Seconds of a phase after which a relay counts as slow."""
+_LAST_REPLIES = 5.0
+"""Seconds for a relay that is about to hang up."""
+_QUIT_TIMEOUT = 1.0
+"""Seconds to wait for the reply to QUIT."""
+_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Connection(smtplib.SMTP):
-    """A session, used by one thread; only ``abort`` may be called from another.
+class State(Enum):
+    """Where a connection is in its life; it never goes back. ``_NEXT`` has the allowed transitions."""
 
-    Every method raises ``RelayError`` when the session is over or cannot be trusted; it is closed then. It opens the
-    session and ends it; in between, ``read_now`` and ``write_now`` carry a dialogue, and never wait.
+    CONNECTING = "connecting"
+    """A thread opens it."""
+    OPEN = "open"
+    """It carries mails, or waits for some."""
+    CLOSING = "closing"
+    """We said QUIT, and the relay has a second to answer; or the thread that opens it was told to end."""
+    CLOSED = "closed"
+
+
+_NEXT = {
+    State.CONNECTING: {State.OPEN, State.CLOSING, State.CLOSED},
+    State.OPEN: {State.CLOSING, State.CLOSED},
+    State.CLOSING: {State.CLOSED},
+    State.CLOSED: set(),
+}
+
+
+class CloseReason(StrEnum):
+    """Why a connection is closed."""
+
+    NO_MORE_MAILS = "there are no more mails"
+    IDLE_TOO_LONG = "it was idle for too long"
+    CARRIED_ENOUGH = "it carried as many mails as it may"
+    NOT_PERMITTED = "its mail may not be sent"
+    QUIT_SENT = "the relay was told by QUIT"
+    BROKEN = "it broke"
+
+
+_POLITE = {CloseReason.NO_MORE_MAILS, CloseReason.IDLE_TOO_LONG, CloseReason.CARRIED_ENOUGH}
+"""The reasons for which a relay is told by QUIT, if no mail is in flight."""
+
+
+class Connection:
+    """Opens itself in a thread of its own; when it is open, it never waits.
+
+    The owner polls ``fd``, calls ``receive`` when there is something to read, and ``send`` after ``dialogue.begin``.
+    ``dialogue``, ``fd`` and ``most_mails`` exist from OPEN on.
     """
 
-    def __init__(self, relay: SmtpRelay) -> None:
-        super().__init__(local_hostname=relay.local_hostname or "", timeout=relay.timeout)
-        self.relay = relay
-        self._replies = ReplyReader()
-        self._heard = b""
-        self._aborted = False
-        self._doing = "nothing"
-        self._allowed = 0.0
-        self._deadline = 0.0
+    dialogue: Dialogue
+    fd: int
+    _sock: socket.socket
 
-    # --- the session ---------------------------------------------------------------------------------------------
+    def __init__(self, config: TransportConfig, place: Place, waker: Waker, *, held_back: bool) -> None:
+        self.state = State.CONNECTING
+        self.since = time.monotonic()
+        """When the phase began that goes on, or the last one ended."""
+        self.is_writing = False
+        """Whether its owner also polls for room to write."""
+        self.most_mails = 0
+        """How many mails it may carry, 0 for no limit."""
+        self.closes_at = math.inf
+        """When it is closed though the relay has not answered QUIT; on the monotonic clock."""
+        self.place = place
+        self._config = config
+        self._held_back = held_back
+        self._attempt = ConnectAttempt(config, waker, tries_chunk=not held_back).start()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is a socket; the relay may still have closed its end."""
-        return self.sock is not None
+    def _enter(self, state: State) -> None:
+        if state not in _NEXT[self.state]:
+            raise RuntimeError(f"a connection that is {self.state.value} cannot become {state.value}")
+        self.state = state
 
-    @property
-    def tls_version(self) -> str | None:
-        """``TLSv1.3``, say, or None in clear."""
-        return self.sock.version() if isinstance(self.sock, ssl.SSLSocket) else None
-
-    def open(self) -> None:
-        """Connect, greet, encrypt and log in, as the relay's settings say."""
-        try:
-            self._reach()
-            self._greet()
-            if self.relay.security in (Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY):
-                self._start_tls()
-            if self.relay.username is not None:
-                self._log_in(self.relay.username, self.relay.password or "")
-        except BaseException:
-            self.close()
-            raise
-
-    def hang_up(self) -> None:
-        """Say QUIT, wait a moment for the answer, close. Never raises."""
-        try:
-            if self.is_open and not self._aborted:
-                self._begin("QUIT", min(_FAREWELL, self.relay.timeout))
-                self.docmd("QUIT")
-        except RelayError as error:
-            logger.debug("%s: no farewell: %s", self.relay.name, error)
-        finally:
-            self.close()
-
-    def abort(self) -> None:
-        """End the session now, from any thread: whatever waits for it fails at once."""
-        self._aborted = True
-        if (sock := self.sock) is not None:
-            with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown(): that drops the encryption first, and the other thread may be writing.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    # --- one command at a time -----------------------------------------------------------------------------------
-
-    def ask(self, command: str, *, doing: str | None = None) -> Reply:
-        """Send ``command``, answer the reply; ``doing`` names it in errors (its verb, if not told)."""
-        self._begin(doing or command.partition(" ")[0], self.relay.timeout)
-        if self._replies:
-            raise self._over("the relay said more than it was asked")
-        self.putcmd(command)
-        return self._next_reply().cooked()
-
-    def swallows(self) -> bool | None:
-        """Whether the relay reads a chunk that it refuses (RFC 3030 §2), found out by one that it must refuse.
-
-        The chunk is QUIT: a relay that does not swallow it says farewell. False or None (it hung up without a word, or
-        fell silent): the connection is closed.
-        """
-        self._begin("a chunk without a mail", min(_SHORT, self.relay.timeout))
-        try:
-            self.send(b"BDAT 6 LAST\r\nQUIT\r\nRSET\r\n")
-            self._next_reply()
-            reset = self._next_reply()
-        except RelayError:
-            self.close()
-            return None
-        if reset.code == OK and not self._replies:
-            return True
-        self.close()
-        return False
-
-    # --- a dialogue ----------------------------------------------------------------------------------------------
+    # --- connecting ----------------------------------------------------------------------------------------------
 
     @property
-    def record(self) -> int:
-        """Bytes that a write may have: through TLS no more than a record, so that it went as a whole or not at all."""
-        return _RECORD if isinstance(self.sock, ssl.SSLSocket) else _CHUNK
+    def has_connected(self) -> bool:
+        """Whether the thread has ended, so that ``opened`` may be called."""
+        return self._attempt.done
 
-    @property
-    def has_unread(self) -> bool:
-        """Whether TLS holds bytes that the poll of its socket does not show."""
-        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread that opens it; return whether it ended."""
+        return self._attempt.join(seconds)
 
-    def begin_dialogue(self) -> int:
-        """Stop waiting in reads and writes; answer the descriptor to wait at.
+    def opened(self) -> None:
+        """Become OPEN, or CLOSED if it was told to end meanwhile.
 
         Raises:
-            RelayError: the relay said something already.
+            RelayError: it could not be opened, and is CLOSED.
         """
-        if self._replies:
-            raise self._over("the relay said more than it was asked")
-        sock = self._socket()
-        sock.setblocking(False)
-        return sock.fileno()
-
-    def read_now(self) -> bytes:
-        """What has come, or nothing."""
+        self._attempt.join(1.0)  # it has said that it is done: the thread ends now
+        error, was_wanted = self._attempt.error, self.state is State.CONNECTING
         try:
-            data = self._socket().recv(_CHUNK)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if error is not None:
+                raise error
+            if was_wanted:
+                self._begin()
+        except RelayError:
+            if was_wanted:
+                raise
+        finally:
+            if self.state is not State.OPEN:
+                self._drop()
+
+    def _begin(self) -> None:
+        handshake = self._attempt.handshake
+        tls_version = handshake.tls_version
+        self._sock = handshake.begin_dialogue()
+        self.dialogue = self._new_dialogue(handshake.esmtp_features)
+        self.fd = self._sock.fileno()
+        self.since = time.monotonic()
+        self.most_mails = self._config.most_mails
+        self._is_encrypted = tls_version is not None
+        self._size = _TLS_RECORD if self._is_encrypted else _CHUNK
+        self._progress = self.dialogue.progress
+        # A write through TLS that did not go has to be tried again with the same bytes.
+        self._record: int | None = None
+        self._enter(State.OPEN)
+        name, mode = self._config.relay.name, self.dialogue.protocol.name
+        logger.debug("%s: connected (%s, %s)", name, tls_version or "in clear", mode)
+
+    def _new_dialogue(self, features: Mapping[str, str]) -> Dialogue:
+        config = self._config
+        mode = config.capabilities.choose(features)
+        if self._held_back:
+            # With the last look between a body and its end BDAT takes as many round trips, and more care.
+            mode = min(mode, DialogueMode.PIPELINING)
+        return DIALOGUES[mode](
+            config.relay.name,
+            features,
+            config.window,
+            held_back=self._held_back,
+            may_look_ahead=config.capabilities.looks_ahead,
+        )
+
+    # --- open ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it has carried as many mails as it may."""
+        return 0 < self.most_mails <= self.dialogue.begun
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether the phase that goes on has lasted for longer than most."""
+        return not self.dialogue.idle and time.monotonic() - self.since > _SLOW
+
+    def receive(self) -> None:
+        """Take in what the relay has said.
+
+        Raises:
+            RelayError: the connection is of no more use.
+        """
+        dialogue = self.dialogue
+        while data := self._read():
+            dialogue.said(data)
+            # TLS may hold bytes that the poll of its socket does not show.
+            if not (self._is_encrypted and has_unread(self._sock)):
+                break
+        self._note_progress()
+
+    def send(self, *, has_received: bool = False) -> list[Message]:
+        """Write what is queued, as far as it goes; return the mails that are not to wait for it in the queue.
+
+        ``has_received``: the owner has just called ``receive``, and has done nothing since that took time.
+
+        Raises:
+            RelayError: the connection is of no more use.
+        """
+        dialogue = self.dialogue
+        while dialogue.out.pending:
+            # What is here already cannot be the reply to what is about to be written.
+            if not has_received:
+                self.receive()
+            has_received = False
+            chunk = dialogue.out.chunk(self._record or self._size)
+            sent = self._write(chunk)
+            self._record = None
+            if sent:
+                dialogue.handed(sent)
+                self._note_progress()
+            if sent < len(chunk):
+                if not self._is_encrypted:
+                    return dialogue.take_back()
+                self._record = len(chunk) if not sent else None
+                break
+        return []
+
+    def excuse(self, seconds: float) -> None:
+        """Nobody wrote for so long, through no fault of the relay."""
+        if self.dialogue.out.pending:
+            self.since += seconds
+
+    def deadline(self, now: float) -> float:
+        """Return when the phase that goes on is late; only progress begins a new phase, not bytes.
+
+        Raises:
+            PhaseTimeout: it is late now.
+        """
+        phase = self.dialogue.phase()
+        if phase is None:
+            return math.inf
+        relay = self._config.relay
+        allowed = relay.data_timeout if phase.data else relay.timeout
+        if self.dialogue.is_ending:
+            allowed = min(allowed, _LAST_REPLIES)
+        if now >= self.since + allowed:
+            raise PhaseTimeout(f"{phase.doing} took longer than {allowed:g} s")
+        return self.since + allowed
+
+    def _note_progress(self) -> None:
+        if self.dialogue.progress != self._progress:
+            self._progress, self.since = self.dialogue.progress, time.monotonic()
+
+    def _read(self) -> bytes:
+        """Return what has come, or nothing."""
+        try:
+            data = self._sock.recv(_CHUNK)
+        except _NOT_NOW:
             return b""
         except OSError as error:
-            raise HungUp(f"the connection broke: {_plain(error)}") from error
+            raise HungUp(f"the connection broke: {system_words(error)}") from error
         if not data:
             raise HungUp("the relay closed the connection")
         return data
 
-    def write_now(self, data: bytes | memoryview) -> int:
-        """Hand ``data`` to the kernel; answer how many bytes of it went."""
+    def _write(self, chunk: bytes | memoryview) -> int:
+        """Hand ``chunk`` to the kernel; return how many bytes of it went."""
         try:
-            return self._socket().send(data)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return self._sock.send(chunk)
+        except _NOT_NOW:
             return 0
         except OSError as error:
-            raise HungUp(f"the connection broke: {_plain(error)}") from error
-
-    def say_quit(self) -> bool:
-        """Say QUIT without waiting for the answer; whether there can be one."""
-        try:
-            return self.write_now(b"QUIT\r\n") > 0
-        except RelayError:
-            return False
-
-    # --- what smtplib builds upon --------------------------------------------------------------------------------
-
-    def send(self, s: Any) -> None:
-        """Write all of ``s`` before the phase's deadline."""
-        rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
-        while rest:
-            sock = self._armed()
-            try:
-                sent = sock.send(rest[:_CHUNK])
-            except TimeoutError:
-                raise self._late() from None
-            except OSError as error:
-                raise self._broken(error) from error
-            rest = rest[sent:]
-
-    def getreply(self) -> tuple[int, bytes]:
-        """Read one reply before the phase's deadline, as smtplib wants it."""
-        reply = self._next_reply()
-        return reply.code, b"\n".join(reply.lines)
-
-    # --- opening -------------------------------------------------------------------------------------------------
-
-    def _reach(self) -> None:
-        """Try each address of the relay's name until one greets us (RFC 5321 §5.1)."""
-        host, port = self.relay.host, self.relay.port
-        self._host = host  # smtplib's own name for it
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise RelayError(f"cannot find {host}: {_plain(error)}") from error
-        problems: list[RelayError] = []
-        # Each address gets its share, so that a silent one cannot use up the time of all.
-        share = self.relay.timeout / len(found)
-        for family, kind, protocol, _, address in found:
-            try:
-                self._dial((family, kind, protocol), address, share)
-                self._hear_greeting()
-            except RelayError as error:
-                self.close()
-                problems.append(error)
-                if error.hopeless or self._aborted:
-                    break
-            else:
-                return
-        raise _most_telling(problems)
-
-    def _dial(self, kind: tuple[int, int, int], address: Any, seconds: float) -> None:
-        self._replies, self._heard = ReplyReader(), b""
-        self._begin("connecting", seconds)
-        try:
-            self.sock = sock = socket.socket(*kind)
-            self._armed().connect(address)
-            # The end of the body is a write of its own: without this it waits 40 ms for a delayed ACK.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError as error:
-            raise RelayError(f"cannot connect: {_plain(error)}") from error
-
-    def _hear_greeting(self) -> None:
-        if self.relay.security is Security.TLS:
-            self._encrypt()
-        self._begin("the greeting", self.relay.timeout)
-        try:
-            reply = self._next_reply()
-        except RelayError as error:
-            raise self._or_is_it_tls(error) from error
-        self._expect(GREETING, "the greeting", reply.cooked())
-
-    def _or_is_it_tls(self, error: RelayError) -> RelayError:
-        """A port that speaks TLS from the start waits for us in silence, or answers in TLS."""
-        might_be = (
-            self.relay.port == _TLS_PORT or isinstance(error, HandshakeTimeout) or self._heard.startswith(_TLS_RECORDS)
-        )
-        if self.relay.security is Security.TLS or not might_be or self._aborted:
-            return error
-        return RelayError(f"{error}; if this port speaks TLS from the start, write smtps:// for smtp://")
-
-    def _greet(self) -> None:
-        if not self.local_hostname:
-            self.local_hostname = _address_literal(self._socket().getsockname()[0])
-        self._begin("EHLO", self.relay.timeout)
-        if self._replies:
-            raise self._over("the relay said more than it was asked")
-        code, text = self.ehlo()
-        if code == OK:
-            return
-        refusal = RawReply(code, tuple(text.split(b"\n"))).cooked()
-        # RFC 5321 §3.2: a server that does not know EHLO may know HELO.
-        if code // 100 != _PERMANENT or self.helo()[0] != OK:
-            raise self._over(f"EHLO was refused: {refusal}", reply=refusal)
-        self.esmtp_features.clear()
-        logger.debug("%s: greeted by HELO, for EHLO was refused: %s", self.relay.name, refusal)
-
-    def _start_tls(self) -> None:
-        if not self.has_extn("starttls"):
-            if self.relay.security is Security.STARTTLS_REQUIRED:
-                raise self._over("the relay does not offer STARTTLS, which starttls=required asks for", hopeless=True)
-            return
-        self._expect(GREETING, "STARTTLS", self.ask("STARTTLS"))
-        if self._replies:
-            # RFC 3207 §4.2; CVE-2011-0411: what came in clear would be read as if it had been protected.
-            raise self._over("the relay, or someone between, answered ahead of TLS")
-        self._encrypt()
-        self._greet()
-
-    def _encrypt(self) -> None:
-        context = _tls_context(self.relay.ca_file)
-        self._begin("the TLS handshake", self.relay.timeout)
-        sock = self._armed()
-        try:
-            # Shaking hands apart keeps the socket where abort() finds it.
-            self.sock = wrapped = context.wrap_socket(
-                sock, server_hostname=self.relay.host, do_handshake_on_connect=False
-            )
-            wrapped.settimeout(self._remaining())
-            wrapped.do_handshake()
-        except ssl.SSLCertVerificationError as error:
-            reason = (
-                f"the certificate is not trusted: {error.verify_message}; if the authority is your own, set ca_file"
-            )
-            raise self._over(reason, hopeless=True) from error
-        except TimeoutError:
-            raise self._late() from None
-        except ssl.SSLError as error:
-            hint = ""
-            if error.reason in _NO_TLS and self.relay.security is Security.TLS:
-                hint = "; this port does not speak TLS from the start: write smtp:// for smtps:// (it uses STARTTLS)"
-            raise self._over(f"the connection broke at the TLS handshake: {_plain(error)}{hint}") from error
-        except (OSError, ValueError) as error:
-            raise self._broken(error) from error
-
-    def _log_in(self, username: str, password: str) -> None:
-        if self.tls_version is None and self.relay.security is not Security.OFF:
-            reason = "the relay does not offer STARTTLS, and the password does not go out in clear"
-            raise RelayError(reason, hopeless=True)
-        log_in(self.ask, self.esmtp_features.get("auth", ""), username, password)
-
-    # --- deadlines and bytes -------------------------------------------------------------------------------------
-
-    def _begin(self, doing: str, seconds: float) -> None:
-        """Start a phase: all that it reads and writes must be done in so many seconds."""
-        self._doing = doing
-        self._allowed = seconds
-        self._deadline = time.monotonic() + seconds
-
-    def _remaining(self) -> float:
-        if self._aborted:
-            raise self._over("the connection was given up")
-        if (remaining := self._deadline - time.monotonic()) <= 0:
-            raise self._late()
-        return remaining
-
-    def _socket(self) -> socket.socket:
-        if self.sock is None:
-            raise RelayError("the connection is closed")
-        return self.sock
-
-    def _armed(self) -> socket.socket:
-        """The socket, allowed to block until the deadline."""
-        sock = self._socket()
-        sock.settimeout(self._remaining())
-        return sock
-
-    def _next_reply(self) -> RawReply:
-        try:
-            while (reply := self._replies.read()) is None:
-                self._receive()
-        except GarbledReply as error:
-            raise self._over(f"{error} (answer to {self._doing})") from error
-        return reply
-
-    def _receive(self) -> None:
-        sock = self._armed()
-        try:
-            data = sock.recv(4096)
-        except TimeoutError:
-            raise self._late() from None
-        except OSError as error:
-            raise self._broken(error) from error
-        if not data:
-            raise self._over(f"the relay closed the connection at {self._doing}")
-        self._heard = self._heard or data[:2]
-        self._replies.feed(data)
-
-    def _expect(self, code: int, what: str, reply: Reply) -> None:
-        if reply.code != code:
-            raise self._over(f"{what} was refused: {reply}", reply=reply)
+            # Take in what came before it broke: replies that count, and perhaps why it broke.
+            while data := self._read():
+                self.dialogue.said(data)
+            raise HungUp(f"the connection broke: {system_words(error)}") from error
 
     # --- how it ends ---------------------------------------------------------------------------------------------
 
-    def _over(self, reason: str, *, hopeless: bool = False, reply: Reply | None = None) -> RelayError:
-        self.close()
-        return RelayError(reason, hopeless=hopeless, reply=reply)
+    def close(self, reason: CloseReason) -> None:
+        """End it. What its end means for its mails is for ``dialogue.lost`` to say.
 
-    def _late(self) -> RelayError:
-        self.close()
-        return HandshakeTimeout(f"{self._doing} took longer than {self._allowed:g} s")
+        One that is being opened is CLOSING until its thread has ended. An idle one says QUIT (RFC 5321 §4.1.1.10) and
+        is CLOSING until it is closed once more: when the relay has answered, or at ``closes_at``. Any other is CLOSED
+        at once.
+        """
+        name = self._config.relay.name
+        logger.debug("%s: a connection that is %s is closed: %s", name, self.state.value, reason)
+        if not self._attempt.done:
+            self._attempt.abort()
+            if self.state is State.CONNECTING:
+                self._enter(State.CLOSING)
+        elif self.state is State.OPEN and self.dialogue.idle and reason in _POLITE and self._says_quit():
+            self._enter(State.CLOSING)
+            self.closes_at = time.monotonic() + _QUIT_TIMEOUT
+        else:
+            self._drop()
 
-    def _broken(self, error: Exception) -> RelayError:
-        return self._over(f"the connection broke at {self._doing}: {_plain(error)}")
+    def _says_quit(self) -> bool:
+        try:
+            return self._sock.send(b"QUIT\r\n") > 0
+        except OSError:
+            return False
 
-
-def _tls_context(ca_file: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise RelayError(f"ca_file {ca_file} cannot be read: {_plain(error)}", hopeless=True) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _most_telling(problems: list[RelayError]) -> RelayError:
-    """Of what the addresses of a name met: what a relay said, else the last."""
-    told = [problem for problem in problems if problem.reply is not None or problem.hopeless]
-    problem = (told or problems)[-1]
-    if len({str(one) for one in problems}) == 1:
-        return problem
-    reason = f"{problem} ({len(problems)} addresses of the relay were tried)"
-    return RelayError(reason, hopeless=problem.hopeless, reply=problem.reply)
-
-
-def _address_literal(address: str) -> str:
-    """Our end's address as EHLO may say it (RFC 5321 §4.1.3)."""
-    address = address.partition("%")[0]
-    return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
-
-
-def _plain(error: Exception | None) -> str:
-    """An exception in the words of the system, without its number."""
-    return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error) or type(error).__name__
+    def _drop(self) -> None:
+        """Close the socket, and give the slot back."""
+        if self.state is State.CLOSED:
+            return
+        self._enter(State.CLOSED)
+        if self._attempt.error is None:  # otherwise the thread has done both
+            self._attempt.handshake.close()
+            if self._config.slots is not None:
+                self._config.slots.give_back()

@@ -1,13 +1,16 @@
-"""The ways in which a connection to a relay fails."""
+"""The ways in which a connection to a relay fails, and how the log says it."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import MailbatchError
 
 if TYPE_CHECKING:
     from mailbatch.domain.outcome import Reply
+
+_ADDRESS = re.compile(r"[^\s<>@]+@[^\s<>@]+")
 
 
 class RelayError(MailbatchError):
@@ -45,3 +48,13 @@ class ChunkReadAsCommands(ProtocolViolation):
 
 class PhaseTimeout(ProtocolViolation):
     """The relay took longer than a phase of the dialogue may take."""
+
+
+def system_words(error: Exception) -> str:
+    """Return what the system says of an error, without its number."""
+    return getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error) or type(error).__name__
+
+
+def masked(reason: str) -> str:
+    """Return ``reason`` without mail addresses: relays quote them, and logs are read by more people than mails."""
+    return _ADDRESS.sub("<address>", reason)

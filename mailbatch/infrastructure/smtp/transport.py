@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.stream import Stream
+from mailbatch.infrastructure.smtp.loop import SendLoop
 from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ class SmtpTransport(TransportConfig):
         ends dialogues where they stand: who wants all outcomes lets ``messages`` end instead. If pulling ``messages``
         raises, what is in flight comes out first, then the error. ``commit_intent`` goes with ``window`` 1.
         """
-        stream = Stream(self, permit, commit_intent)
+        loop = SendLoop(self, permit, commit_intent)
         try:
-            yield from stream.run(messages)
+            yield from loop.run(messages)
         finally:
-            stream.close()
+            loop.close()

@@ -36,3 +36,8 @@ class TransportConfig:
     breath: float = 0.0
     capabilities: RelayCapabilities = field(default_factory=RelayCapabilities)
     slots: Slots | None = None
+
+    @property
+    def most_mails(self) -> int:
+        """How many mails a connection may carry, by the settings and by what the relay said; 0 for no limit."""
+        return min(filter(None, (self.mails_per_connection, self.capabilities.mails_per_connection)), default=0)

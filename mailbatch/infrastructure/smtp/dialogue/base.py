@@ -94,6 +94,8 @@ class Dialogue(ABC):
         """Mails refused, it seems, because their commands came before the mail before was answered; and that reply."""
         self.idle_at_loss = False
         """Whether no mail was in flight when the connection broke."""
+        self.ahead_at_loss = False
+        """Whether mails were then sent ahead, of a relay that had taken none such yet."""
         self.mode_failure: str | None = None
         """Why the relay certainly does not master the mode, if the lost connection showed it."""
         self.ahead_is_taken = False
@@ -127,11 +129,6 @@ class Dialogue(ABC):
     def in_flight(self) -> int:
         """The number of mails in flight."""
         return len(self._flight)
-
-    @property
-    def ahead_is_doubtful(self) -> bool:
-        """Whether a mail's commands were sent before the mail before was answered, and no such mail was taken yet."""
-        return not self.ahead_is_taken and any(one.is_ahead for one in self._flight)
 
     @property
     def is_ending(self) -> bool:
@@ -415,6 +412,7 @@ class Dialogue(ABC):
     def lost(self, error: RelayError) -> list[Message]:
         """Decide the mails in flight, because the connection is over; return those that the relay cannot have taken."""
         self.idle_at_loss = not self._flight
+        self.ahead_at_loss = not self.ahead_is_taken and any(one.is_ahead for one in self._flight)
         untouched, self.again = self.again, []
         was_heard_out = self.is_ending and (isinstance(error, HungUp) or error is self.closing)
         for one in self._flight:

@@ -1,0 +1,126 @@
+"""Sends one stream of mails in the caller's thread: an event loop, seen as a generator.
+
+While the caller does something else (claims, composes, settles), what the kernel holds keeps the connections busy.
+What has come in meanwhile is read before anything is judged to be late. See ADR 9.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from mailbatch.application.ports.sending import Nap
+from mailbatch.infrastructure.smtp.mail_queue import MailQueue
+from mailbatch.infrastructure.smtp.poller import Poller
+from mailbatch.infrastructure.smtp.pool import ConnectionPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from mailbatch.domain.message import Claim, Message
+    from mailbatch.domain.outcome import Outcome
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
+
+_AWAY = 0.05
+"""Seconds that the caller may do something else before a relay is excused for them."""
+
+
+class SendLoop:
+    """One ``send`` of a transport, over the pool of one relay."""
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        permit: Callable[[], bool],
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None,
+    ) -> None:
+        self._config = config
+        self._mails = MailQueue()
+        self._poller = Poller()
+        self._pool = ConnectionPool(config, self._mails, self._poller, permit, commit_intent)
+        self._pauses_until = 0.0
+        self._polled_at = self._yielded_at = time.monotonic()
+
+    def run(self, messages: Iterable[Message | Nap]) -> Iterator[Outcome | None]:
+        """Pull, send, yield outcomes; see ``SmtpTransport.send``."""
+        self._config.capabilities.recall()
+        mails, pool = self._mails, self._pool
+        source = iter(messages)
+        more = True
+        failure: Exception | None = None
+        while more or mails.unsettled or mails.outcomes:
+            pool.begin_ready()
+            if mails.outcomes:
+                yield from mails.collect()
+                self._yielded_at = time.monotonic()
+            elif self._is_breath_due():
+                yield None
+                self._yielded_at = time.monotonic()
+            elif pool.ask_for_intent():
+                continue  # only when the caller knows all outcomes: what it has not settled is in doubt as well
+            elif not more or (wanted := self._wanted()) <= len(mails.ready):
+                self._wait()
+            else:
+                try:
+                    self._pull(source, wanted - len(mails.ready))
+                except StopIteration:
+                    more = False
+                except Exception as error:  # noqa: BLE001 (raised below, when the outcomes are out)
+                    failure, more = error, False
+        if failure is not None:
+            raise failure
+
+    def close(self) -> None:
+        """End everything: dialogues where they stand, idle connections by QUIT."""
+        self._pool.close()
+        self._poller.close()
+        self._config.capabilities.note()
+
+    def _pull(self, source: Iterator[Message | Nap], count: int) -> None:
+        """Take up to ``count`` messages, as many as memory allows; fewer if there is to be a pause."""
+        for _ in range(count):
+            message = next(source)
+            if isinstance(message, Nap):
+                self._pauses_until = time.monotonic() + message.seconds
+                self._poller.tick_by(self._pauses_until)
+                return
+            self._mails.add(message)
+            if self._pool.is_heavy():
+                return
+
+    def _wanted(self) -> int:
+        """Return how many mails are worth having ready."""
+        if self._mails.unsettled and self._pool.is_heavy():
+            return 0
+        if self._pauses_until:
+            if time.monotonic() < self._pauses_until:
+                return 0
+            self._pauses_until = 0.0
+        return self._pool.wanted()
+
+    def _is_breath_due(self) -> bool:
+        return 0 < self._config.breath <= time.monotonic() - self._yielded_at
+
+    def _wait(self) -> None:
+        """Wait until something comes, can be written, or is due, and see to it."""
+        now = time.monotonic()
+        if (away := now - self._polled_at) > _AWAY:
+            self._pool.excuse(away)
+        for fd, _ in self._poller.wait(now):
+            if fd == self._poller.waker_fd:
+                self._poller.clear_waker()
+                self._pool.take_over()
+            else:
+                self._pool.ready(fd)
+        self._polled_at = time.monotonic()
+        if self._polled_at >= self._poller.tick_at:
+            self._tick(self._polled_at)
+
+    def _tick(self, now: float) -> None:
+        """See what is due, and set the time of the next tick."""
+        relay = self._config.relay
+        self._poller.tick_at = now + min(relay.timeout, relay.data_timeout, self._config.breath or math.inf)
+        if self._pauses_until > now:
+            self._poller.tick_by(self._pauses_until)
+        self._pool.tick(now)

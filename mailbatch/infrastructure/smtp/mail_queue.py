@@ -1,0 +1,51 @@
+"""The mails that a transport has pulled: those that are ready to be sent, and what came of the others."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import NotSent, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.domain.message import Message
+
+
+class MailQueue:
+    """Each mail has one outcome; until then it counts in ``unsettled`` and ``bytes``."""
+
+    def __init__(self) -> None:
+        self.ready: deque[Message] = deque()
+        self.unsettled = 0
+        """Mails without an outcome: ready, or in flight."""
+        self.bytes = 0
+        """How many bytes these have."""
+        self.outcomes: list[Outcome] = []
+
+    def add(self, message: Message) -> None:
+        """Take a mail that was pulled."""
+        self.unsettled += 1
+        self.bytes += len(message.data)
+        self.ready.append(message)
+
+    def settle(self, message: Message, outcome: Outcome) -> None:
+        """Note what came of ``message``."""
+        self.unsettled -= 1
+        self.bytes -= len(message.data)
+        self.outcomes.append(outcome)
+
+    def refuse_next(self) -> None:
+        """The next mail is not permitted."""
+        message = self.ready.popleft()
+        self.settle(message, NotSent(message.claim))
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """Make ``messages`` the next ones, in their order."""
+        self.ready.extendleft(reversed(messages))
+
+    def collect(self) -> list[Outcome]:
+        """Return the outcomes since the last call."""
+        outcomes, self.outcomes = self.outcomes, []
+        return outcomes

@@ -1,0 +1,411 @@
+"""The connections to one relay: which of them carries the next mail, and what follows when one opens, breaks or idles.
+
+It never waits. Whoever polls calls ``ready`` for a descriptor, ``take_over`` when a connection has been opened, and
+``tick`` when something is due.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.outcome import NotSent, RelayFault, Replied
+from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
+from mailbatch.infrastructure.smtp.connection import CloseReason, Connection, State
+from mailbatch.infrastructure.smtp.errors import NoSlot, ProtocolViolation, RelayError, masked
+from mailbatch.infrastructure.smtp.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mailbatch.domain.message import Claim, Message
+    from mailbatch.domain.outcome import Outcome, Reply
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
+    from mailbatch.infrastructure.smtp.mail_queue import MailQueue
+    from mailbatch.infrastructure.smtp.poller import Poller
+    from mailbatch.infrastructure.smtp.transport_config import TransportConfig
+
+logger = logging.getLogger(__name__)
+
+_THREAD_END = 10.0
+"""Seconds to wait for a thread that was told to end: more than it needs, unless the name server hangs."""
+_ENOUGH_QUEUED = 64 * 1024
+"""Bytes waiting for the kernel, beyond which no further mail is begun: its permit would be old when it is sent."""
+_ASK_WHILE_RESTING = 0.1
+"""Seconds after which the permit is asked again while no connection may be opened."""
+_ASK_WHILE_CONNECTING = 0.5
+_MOST_RETURNS = 3
+"""How often a mail may meet a limit of connections on one connection, and go over another one."""
+
+
+class ConnectionPool:
+    """The connections to the relay of ``config``, which carry ``mails``."""
+
+    def __init__(
+        self,
+        config: TransportConfig,
+        mails: MailQueue,
+        poller: Poller,
+        permit: Callable[[], bool],
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None,
+    ) -> None:
+        self._config = config
+        self._mails = mails
+        self._poller = poller
+        self._permit = permit
+        self._commit_intent = commit_intent
+        self._places = [Place() for _ in range(config.connections)]
+        self._open: dict[int, Connection] = {}
+        self._closing = ClosingConnections(poller.poll)
+        self._refused_early: dict[Claim, Reply] = {}
+        """Mails that are sent again alone, and the reply to their commands when these came early."""
+        self._returns: Counter[Claim] = Counter()
+        self._has_connected = False
+        self._has_logged_limit = False
+
+    # --- which mail, on which connection -------------------------------------------------------------------------
+
+    def wanted(self) -> int:
+        """Return how many mails are worth having ready: those that could be sent at once, and for connections to come.
+
+        A connection whose relay is known to understand gets some in a row, so that they go in one write, which costs
+        more than all else. A pipelining one has its next mail ready when the relay asks for the last one's body.
+        """
+        if (connection := self._choose()) is not None:
+            return min(connection.dialogue.room, 2 * connection.dialogue.batch)
+        ahead = sum(one.dialogue.looks_ahead for one in self._open.values())
+        return ahead + len(self._connecting()) + len(self._free_places())
+
+    def is_heavy(self) -> bool:
+        """Whether the unsettled mails are as many bytes as they may be.
+
+        Those on a connection that is slow do not count: the other connections are to go on meanwhile.
+        """
+        size, budget = self._mails.bytes, self._config.byte_budget
+        if size < budget:
+            return False
+        return size - sum(one.dialogue.bytes_in_flight for one in self._open.values() if one.is_slow) >= budget
+
+    def begin_ready(self) -> None:
+        """Begin what is ready, where there is room; open a connection for what finds none, or has to share."""
+        while self._mails.ready:
+            connection = self._choose()
+            if connection is None:
+                if not self._connect():
+                    return
+            elif self._has_idled(connection):
+                self._close(connection, CloseReason.IDLE_TOO_LONG)
+            else:
+                if connection.dialogue.in_flight:
+                    self._connect()
+                self._begin_mails(connection)
+                self._send(connection)
+
+    def _choose(self) -> Connection | None:
+        """Return the connection for the next mail: the one with the least to do.
+
+        Among the idle it is the one used last: it is the least likely to have been closed for its idleness.
+        """
+        best, least, since = None, math.inf, 0.0
+        for connection in self._open.values():
+            dialogue = connection.dialogue
+            # What the kernel did not take goes when the poll says that there is room; asking again would be a loop.
+            if dialogue.room < dialogue.batch or dialogue.out.pending or connection.is_worn:
+                continue
+            load = dialogue.in_flight
+            if load < least or (load == least == 0 and connection.since > since):
+                best, least, since = connection, load, connection.since
+        return best
+
+    def _has_idled(self, connection: Connection) -> bool:
+        limit, dialogue = self._config.idle_seconds, connection.dialogue
+        return dialogue.idle and dialogue.begun > 0 and 0 < limit < time.monotonic() - connection.since
+
+    def _begin_mails(self, connection: Connection) -> None:
+        dialogue, ready = connection.dialogue, self._mails.ready
+        while ready and dialogue.room > 0 and dialogue.out.pending < _ENOUGH_QUEUED and not connection.is_worn:
+            # The permit is asked just before the write.
+            if self._permit():
+                dialogue.begin(ready.popleft())
+            else:
+                self._mails.refuse_next()
+
+    # --- connections that open -----------------------------------------------------------------------------------
+
+    def _free_places(self) -> list[Place]:
+        """Return the places in which a connection may be opened now.
+
+        Until the relay let us in once, one connection has to do: a refused password is not tried on all of them.
+        """
+        now = time.monotonic()
+        places = self._places if self._has_connected else self._places[:1]
+        return [place for place in places if place.connection is None and place.rests_until <= now]
+
+    def _connecting(self) -> list[Connection]:
+        """Return the connections whose thread has not ended, or was not taken over."""
+        held = [place.connection for place in self._places if place.connection is not None]
+        return [one for one in held if one.state is not State.OPEN]
+
+    def _connect(self) -> bool:
+        """Open a connection for each mail that is ready, as far as may be; return True if one was refused instead."""
+        if not (places := self._free_places()):
+            return False
+        for place in places[: max(0, len(self._mails.ready) - len(self._connecting()))]:
+            if not self._permit():
+                self._mails.refuse_next()
+                return True
+            held_back = self._commit_intent is not None
+            place.connection = Connection(self._config, place, self._poller.waker(), held_back=held_back)
+            self._poller.tick_by(time.monotonic() + _ASK_WHILE_CONNECTING)
+        return False
+
+    def take_over(self) -> None:
+        """Begin with the connections that have been opened."""
+        for connection in self._connecting():
+            if not connection.has_connected:
+                continue
+            try:
+                connection.opened()
+            except RelayError as error:
+                connection.place.connection = None
+                connection.place.rest_after_refused_connection(error)
+                self._poller.tick_by(connection.place.rests_until)
+                self._blame(error)
+            else:
+                self._use(connection)
+
+    def _use(self, connection: Connection) -> None:
+        if connection.state is State.CLOSED:  # it was told to end meanwhile
+            connection.place.connection = None
+            return
+        self._has_connected = True
+        self._config.capabilities.note()
+        if self._refused_early:
+            connection.dialogue.look_ahead(allowed=False)
+        self._open[connection.fd] = connection
+        self._poller.poll.register(connection.fd, select.POLLIN)
+
+    def _blame(self, error: RelayError) -> None:
+        """Let a connection that could not be opened touch one mail, unless another connection will carry it."""
+        if isinstance(error, NoSlot):
+            return
+        if self._open or not self._mails.ready:
+            # Tried again and again while the others work: said once.
+            level = logging.DEBUG if self._has_logged_limit else logging.WARNING
+            self._has_logged_limit = True
+            logger.log(level, "%s: no further connection: %s", self._config.relay.name, masked(str(error)))
+            return
+        message = self._mails.ready.popleft()
+        self._settle_fault(message, self._fault(message, error, in_dialogue=False))
+
+    # --- an open connection --------------------------------------------------------------------------------------
+
+    def ready(self, fd: int) -> None:
+        """Read what has come at ``fd``, and write what that makes possible."""
+        if (connection := self._open.get(fd)) is None:
+            self._closing.readable(fd)
+            return
+        try:
+            connection.receive()
+        except RelayError as error:
+            self._lose(connection, error)
+            return
+        if self._mails.ready and connection.dialogue.room >= connection.dialogue.batch:
+            self._begin_mails(connection)
+        self._send(connection, has_received=True)
+
+    def _send(self, connection: Connection, *, has_received: bool = False) -> None:
+        try:
+            if rest := connection.send(has_received=has_received):
+                self._mails.put_back(rest)
+        except RelayError as error:
+            self._lose(connection, error)
+        else:
+            self._settle(connection)
+
+    def _settle(self, connection: Connection) -> None:
+        """Take the outcomes, and see to it that the poll asks the right question."""
+        dialogue = connection.dialogue
+        if done := dialogue.collect():
+            if dialogue.finished:
+                connection.place.works()
+                self._config.capabilities.prove(dialogue.protocol, ahead=dialogue.ahead_is_taken)
+            for message, outcome in done:
+                self._mails.settle(message, outcome)
+                if self._refused_early:
+                    self._compare(message, outcome)
+        if dialogue.early:
+            self._send_alone(dialogue)
+        if dialogue.idle and dialogue.confused is not None:
+            self._lose(connection, ProtocolViolation(f"commands came out of sequence: {dialogue.confused}"))
+        elif dialogue.idle and connection.is_worn:
+            self._close(connection, CloseReason.CARRIED_ENOUGH)
+        elif (writing := dialogue.out.pending > 0) != connection.is_writing:
+            connection.is_writing = writing
+            self._poller.poll.modify(connection.fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
+
+    def _send_alone(self, dialogue: Dialogue) -> None:
+        """Send mails again whose commands came too early, as it seems: nothing goes ahead until they are answered."""
+        early, dialogue.early = dialogue.early, []
+        self._refused_early |= {message.claim: reply for message, reply in early}
+        self._mails.put_back([message for message, _ in early])
+        for one in self._open.values():
+            one.dialogue.look_ahead(allowed=False)
+
+    def _compare(self, message: Message, outcome: Outcome) -> None:
+        """See what the relay says to a mail now that its commands came in time: the same, if it spoke of the mail."""
+        if (early := self._refused_early.pop(message.claim, None)) is None:
+            return
+        capabilities = self._config.capabilities
+        if isinstance(outcome, Replied) and any(v.reply.code != early.code for v in outcome.verdicts.values()):
+            capabilities.send_nothing_ahead(self._config.relay.name, masked(str(early)))
+            capabilities.note()
+        if not self._refused_early:
+            for connection in self._open.values():
+                connection.dialogue.look_ahead(allowed=capabilities.looks_ahead)
+
+    def ask_for_intent(self) -> bool:
+        """Ask for the mails whose bodies were sent except for their ends whether they may end; False without any."""
+        if self._commit_intent is None:
+            return False
+        held = {
+            message.claim: (connection, message)
+            for connection in self._open.values()
+            if (message := connection.dialogue.held) is not None
+        }
+        if not held:
+            return False
+        allowed = self._commit_intent(list(held))
+        for claim, (connection, message) in held.items():
+            if claim in allowed:
+                connection.dialogue.release()
+                self._send(connection)
+            else:
+                self._close(connection, CloseReason.NOT_PERMITTED)
+                self._mails.settle(message, NotSent(claim))
+        return True
+
+    # --- connections that end ------------------------------------------------------------------------------------
+
+    def _close(self, connection: Connection, reason: CloseReason) -> None:
+        """Close an open connection, without waiting for the reply to QUIT, and free its place."""
+        self._poller.poll.unregister(connection.fd)
+        del self._open[connection.fd]
+        connection.place.connection = None
+        connection.close(reason)
+        if connection.state is State.CLOSING:
+            self._closing.add(connection)
+            self._poller.tick_by(connection.closes_at)
+
+    def _lose(self, connection: Connection, error: RelayError) -> None:
+        """Close a connection that broke, give its mails their outcomes or send them again, and learn from it."""
+        dialogue, place = connection.dialogue, connection.place
+        self._close(connection, CloseReason.BROKEN)
+        untouched = dialogue.lost(error)
+        error = dialogue.closing or error
+        self._learn_from_loss(dialogue, error)
+        if self._touches_a_mail(dialogue) and untouched:
+            dialogue.blame(untouched.pop(0), error)
+        done = dialogue.collect()
+        self._rest_after_loss(place, dialogue, [outcome for _, outcome in done])
+        if (message := self._limited_again(dialogue)) in untouched:
+            untouched.remove(message)
+            done.append((message, self._fault(message, error, in_dialogue=True)))
+        self._mails.put_back(untouched)
+        if dialogue.early:
+            self._send_alone(dialogue)
+        for message, outcome in done:
+            if isinstance(outcome, RelayFault):
+                self._settle_fault(message, outcome)
+            else:
+                self._mails.settle(message, outcome)
+
+    def _learn_from_loss(self, dialogue: Dialogue, error: RelayError) -> None:
+        capabilities, name = self._config.capabilities, self._config.relay.name
+        capabilities.learn_from_loss(dialogue, error, name)
+        capabilities.note()
+        for other in self._open.values():
+            other.most_mails = self._config.most_mails
+        logger.debug("%s: a connection was lost: %s", name, masked(str(error)))
+
+    def _touches_a_mail(self, dialogue: Dialogue) -> bool:
+        """Whether a lost connection costs a mail though nothing can have become of any.
+
+        A relay that lets us in and then goes away each time must not be asked for ever.
+        """
+        if dialogue.confused is not None or dialogue.finished:
+            return False
+        return not (self._open and dialogue.limit is not None)
+
+    def _rest_after_loss(self, place: Place, dialogue: Dialogue, outcomes: Sequence[Outcome]) -> None:
+        limit = dialogue.limit
+        # If the connection carried all that it may, the next one is opened at once.
+        is_worn_out = limit is not None and dialogue.finished > 0 and limit.name != "connections"
+        if limit is not None and not is_worn_out:
+            place.rest_after_limit()
+        elif any(isinstance(one, RelayFault) for one in outcomes) or (outcomes and not dialogue.finished):
+            place.rest_after_fault()
+        self._poller.tick_by(place.rests_until)
+
+    def _limited_again(self, dialogue: Dialogue) -> Message | None:
+        """Return the mail that heard of a limit on connection after connection: it may be what uses them up."""
+        message = dialogue.limited
+        if message is None or not dialogue.finished:
+            return None
+        self._returns[message.claim] += 1
+        return message if self._returns[message.claim] > _MOST_RETURNS else None
+
+    def _fault(self, message: Message, error: RelayError, *, in_dialogue: bool) -> RelayFault:
+        name = self._config.relay.name
+        return RelayFault(message.claim, name, str(error), error.hopeless, in_dialogue=in_dialogue, reply=error.reply)
+
+    def _settle_fault(self, message: Message, fault: RelayFault) -> None:
+        self._mails.settle(message, fault)
+        reason, reservation = masked(fault.reason), fault.claim.reservation_id
+        logger.warning("%s: %s (reservation %s)", self._config.relay.name, reason, reservation)
+
+    def close(self) -> None:
+        """End everything: dialogues where they stand, idle connections by QUIT."""
+        connecting = self._connecting()
+        for connection in connecting:
+            connection.close(CloseReason.NO_MORE_MAILS)
+        for connection in list(self._open.values()):
+            self._close(connection, CloseReason.NO_MORE_MAILS)
+        self._closing.wait()
+        for connection in connecting:
+            if connection.join(_THREAD_END):
+                connection.close(CloseReason.NO_MORE_MAILS)
+            else:
+                logger.warning("%s: a connection's thread does not end; left behind", self._config.relay.name)
+
+    # --- time ----------------------------------------------------------------------------------------------------
+
+    def excuse(self, seconds: float) -> None:
+        """Nobody wrote for so long, through no fault of the relay."""
+        for connection in self._open.values():
+            connection.excuse(seconds)
+
+    def tick(self, now: float) -> None:
+        """See what is due: late relays, the end of a rest, replies to QUIT; and whether waiting still makes sense."""
+        for connection in list(self._open.values()):
+            try:
+                self._poller.tick_by(connection.deadline(now))
+            except RelayError as error:
+                self._lose(connection, error)
+        self._poller.tick_by(self._closing.close_overdue(now))
+        resting = [place.rests_until for place in self._places if place.rests_until > now]
+        connecting = self._connecting()
+        slow = [one for one in connecting if one.since + _ASK_WHILE_CONNECTING <= now]
+        if resting:
+            self._poller.tick_by(min(now + _ASK_WHILE_RESTING, *resting))
+        if connecting:
+            self._poller.tick_by(now + _ASK_WHILE_CONNECTING)
+        if (resting or slow) and not self._permit():
+            for place in self._places:
+                place.rests_until = 0.0
+            for connection in slow:
+                connection.close(CloseReason.NOT_PERMITTED)
