@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
-    from mailbatch.bootstrap import Parts
     from mailbatch.domain.database import DatabaseIdentity
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,7 @@ class BatchApp(Celery):  # type: ignore[misc]
         return super().send_task(name, *args, headers={**(headers or {}), **own}, **options)
 
 
-def ensure_same_database(request: Any, parts: Parts) -> None:
+def ensure_same_database(request: Any, identify: Callable[[], DatabaseIdentity]) -> None:
     """Raise ``CallRefused`` if the call was made for another database than the one that this worker works on.
 
     A call without the header, or with one that cannot be read, is taken as it is. Raises ``JobExecError`` if our own
@@ -63,7 +62,7 @@ def ensure_same_database(request: Any, parts: Parts) -> None:
     if asked is None:
         return
     try:
-        ours = parts.identify()
+        ours = identify()
     except StoreError as error:
         raise JobExecError(one_line(str(error))) from error
     if ours.is_other_than(asked):

@@ -7,11 +7,11 @@ import threading
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from mailbatch.application.notifying.deliver_reports import DeliverReports
 from mailbatch.domain.errors import StoreError
 
 if TYPE_CHECKING:
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.notifying.deliver_reports import DeliverReports
+    from mailbatch.bootstrap.notifying import Notifying
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,13 @@ class OutboxWorker:
             return None
 
 
-_workers: WeakKeyDictionary[Parts, OutboxWorker] = WeakKeyDictionary()
+_workers: WeakKeyDictionary[Notifying, OutboxWorker] = WeakKeyDictionary()
 
 
-def deliver_soon(parts: Parts) -> OutboxWorker | None:
+def deliver_soon(notifying: Notifying) -> OutboxWorker | None:
     """Start delivering what is in the outbox, and return the worker that does; None if there is no channel."""
-    if not parts.notifying.channels:
+    if (deliver := notifying.deliver_reports) is None:
         return None
-    worker = _workers.setdefault(parts, OutboxWorker(DeliverReports(parts.stores.outbox, parts.notifying.channels)))
+    worker = _workers.setdefault(notifying, OutboxWorker(deliver))
     worker.wake()
     return worker

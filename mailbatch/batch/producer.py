@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 from mailbatch.batch.send_all import NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from celery import Celery
     from celery.result import AsyncResult
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.domain.run import Trigger
 
 
-def celery_app(parts: Parts) -> Celery:
-    """Return an app that calls tasks for the database of ``parts``; it has no tasks of its own."""
+def celery_app(identify: Callable[[], DatabaseIdentity | None]) -> Celery:
+    """Return an app that calls tasks for the database that ``identify`` names; it has no tasks of its own."""
     from mailbatch.batch.app import BatchApp
     from mailbatch.batch.appconfig import load
 
-    app = BatchApp("mailbatch", set_as_current=False, identify=parts.identity)
+    app = BatchApp("mailbatch", set_as_current=False, identify=identify)
     app.config_from_object(load())
     return app
 

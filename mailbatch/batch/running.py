@@ -53,7 +53,7 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
     stop_reason(request)
     by = _trigger(trigger)
     parts = process_parts()
-    ensure_same_database(request, parts)
+    ensure_same_database(request, parts.identify)
     try:
         made = job(parts)
         _keep_what_is_loaded()
@@ -61,7 +61,7 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
             by, interrupted=lambda: stop_reason(request), on_progress=lambda counts: _show(task.app, request, counts)
         )
     finally:
-        deliver_soon(parts)
+        deliver_soon(parts.notifying)
     return {"outcome": report.outcome.value, **report.as_dict()}
 
 

@@ -40,7 +40,7 @@ def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
     request = self.request
     stop_reason(request)
     with broken_in_a_line():
-        ensure_same_database(request, process_parts())
+        ensure_same_database(request, process_parts().identify)
     return help_with(process_parts(), UUID(run_id), lane, lambda: stop_reason(request))
 
 

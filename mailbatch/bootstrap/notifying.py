@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mailbatch.bootstrap.sending import permit_for_a_while
+
 if TYPE_CHECKING:
+    from mailbatch.application.notifying.deliver_reports import DeliverReports
     from mailbatch.application.notifying.incidents import TellIncidents
     from mailbatch.application.ports.notifying import Channel
     from mailbatch.bootstrap.connections import Connections
@@ -37,12 +40,18 @@ class Notifying:
             secret = s.webhook_secret.get_secret_value() if s.webhook_secret else None
             found["webhook"] = Webhook(s.webhook_url, secret)
         if s.report_to:
-            from mailbatch.bootstrap.sending import permit_for_a_while
             from mailbatch.infrastructure.notify.mail import ReportByMail
 
             sending = self._sending
             found["mail"] = ReportByMail(s.report_to, sending.compose, lambda: sending.transport, permit_for_a_while)
         return found
+
+    @property
+    def deliver_reports(self) -> DeliverReports | None:
+        """Delivers the reports that wait in the outbox; None without a channel."""
+        from mailbatch.application.notifying.deliver_reports import DeliverReports
+
+        return DeliverReports(self._connections.stores.outbox, self.channels) if self.channels else None
 
     @property
     def tell_incidents(self) -> TellIncidents:

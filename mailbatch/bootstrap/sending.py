@@ -9,22 +9,21 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mailbatch.bootstrap.transports import Terms, read_relay, transports_to
 from mailbatch.domain.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports.sending import RelayMemory
+    from mailbatch.application.ports.sending import RelayMemory, Transport
     from mailbatch.application.sending.compose import Compose, Renderer
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.bootstrap.connections import Connections
+    from mailbatch.bootstrap.transports import Relay
     from mailbatch.config import Settings
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.redis.slots import RedisSlots
-    from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
-    from mailbatch.infrastructure.smtp.relay import SmtpRelay
-    from mailbatch.infrastructure.smtp.transport import SmtpTransport
     from mailbatch.infrastructure.templates.templates import Templates
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
@@ -45,13 +44,12 @@ class Sending:
         self._settings = connections.settings
 
     @cached_property
-    def relay(self) -> SmtpRelay:
+    def relay(self) -> Relay:
         """The relay that takes the mails."""
         from mailbatch.infrastructure.smtp.ehlo_name import host_name
-        from mailbatch.infrastructure.smtp.relay import parse_smtp_url
 
         s = self._settings
-        return replace(parse_smtp_url(s.smtp_url), local_hostname=s.ehlo_name or host_name())
+        return replace(read_relay(s.smtp_url), local_hostname=s.ehlo_name or host_name())
 
     @cached_property
     def retry(self) -> RetryPolicy:
@@ -97,27 +95,23 @@ class Sending:
     # --- the relay ---
 
     @property
-    def transport(self) -> SmtpTransport:
+    def transport(self) -> Transport:
         """A way to the relay, for one lane."""
-        from mailbatch.application.sending.in_flight import SETTLE_EVERY
-        from mailbatch.infrastructure.smtp.transport import SmtpTransport
-
-        s = self._settings
-        return SmtpTransport(
-            self.relay,
-            connections=s.connections,
-            window=s.window,
-            breath=SETTLE_EVERY,
-            capabilities=self._capabilities,
-            slots=self.slots,
-        )
+        return self._new_transport()
 
     @cached_property
-    def _capabilities(self) -> RelayCapabilities:
-        """What this process, and others before it, have learned about the relay."""
-        from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
+    def _new_transport(self) -> Callable[[], Transport]:
+        from mailbatch.application.sending.in_flight import SETTLE_EVERY
 
-        return RelayCapabilities(memory=lambda: self._relay_memory)
+        s = self._settings
+        terms = Terms(
+            connections=s.connections,
+            window=s.window,
+            settle_every=SETTLE_EVERY,
+            slots=self.slots,
+            memory=lambda: self._relay_memory,
+        )
+        return transports_to(self.relay, terms)
 
     @cached_property
     def _relay_memory(self) -> RelayMemory:

@@ -27,19 +27,19 @@ def read_settings() -> config.Settings:
 
 def _readers() -> dict[str, Callable[[str], object]]:
     """Return how the text of a setting is read, for each that an adapter reads."""
+    from mailbatch.bootstrap.transports import read_relay
     from mailbatch.infrastructure.cron import ensure_fires
     from mailbatch.infrastructure.db.urls import read_database_url
     from mailbatch.infrastructure.mime.addresses import read_addresses
     from mailbatch.infrastructure.redis.urls import read_redis_url
     from mailbatch.infrastructure.smtp.ehlo_name import read_ehlo_name
-    from mailbatch.infrastructure.smtp.relay import read_smtp_url
 
     return {
         "database_url": read_database_url,
         "redis_url": read_redis_url,
         "broker_url": read_redis_url,
         "result_backend": read_redis_url,
-        "smtp_url": read_smtp_url,
+        "smtp_url": read_relay,
         "ehlo_name": read_ehlo_name,
         "schedule": lambda text: ensure_fires(read_schedule(text, "UTC")),
         "sender": read_addresses,

@@ -250,7 +250,7 @@ def test_a_receiver_that_hangs_does_not_hold_up_the_run(sqlite_url, redis_url, s
     with parts_of(sqlite_url, smtp_sink.url, redis_url, webhook_url=receiver.url) as parts:
         report = send_all(parts)()
         began = time.monotonic()
-        worker = deliver_soon(parts)
+        worker = deliver_soon(parts.notifying)
         assert time.monotonic() - began < 5
         wait_until(lambda: receiver.seen, 10, "the first try")
         reserve(sqlite_url, 5, start=5)
@@ -267,7 +267,7 @@ def test_the_report_reaches_operators_by_mail_too(sqlite_url, redis_url, tmp_pat
     with Sink(tmp_path / "storing", store=True) as sink:
         with parts_of(sqlite_url, sink.url, redis_url, report_to="on-call@example.org") as parts:
             send_all(parts)()
-            worker = deliver_soon(parts)
+            worker = deliver_soon(parts.notifying)
             assert worker is not None
             worker.wait(20)
         [mail] = [mail for mail in sink.accepted() if "on-call@example.org" in mail.recipients]

@@ -173,7 +173,7 @@ def _celery(parts: Parts) -> Finding:
     from mailbatch.batch.producer import celery_app
     from mailbatch.infrastructure.redis.client import explain
 
-    app = celery_app(parts)
+    app = celery_app(parts.identity)
     for what, check in (("broker", check_broker), ("result backend", check_result_backend)):
         try:
             check(app)
@@ -201,7 +201,7 @@ def _workers(parts: Parts) -> Finding:
     from mailbatch.batch.worker_inspection import find_workers
 
     try:
-        answered = find_workers(celery_app(parts))
+        answered = find_workers(celery_app(parts.identity))
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
         return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])

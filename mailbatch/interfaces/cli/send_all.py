@@ -74,7 +74,7 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     from mailbatch.batch.producer import call_send_all, celery_app
     from mailbatch.batch.worker_inspection import find_workers
 
-    app = celery_app(parts)
+    app = celery_app(parts.identity)
     found = find_workers(app)
     if not found.consumers:
         raise click.ClickException(f"{found.why_none()}, or send from here with --here")
@@ -188,7 +188,7 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
                 Trigger.MANUAL, interrupted=interrupted, on_progress=lambda counts: show(asdict(counts))
             )
     finally:
-        if worker := deliver_soon(parts):
+        if worker := deliver_soon(parts.notifying):
             worker.wait(_DELIVERY_WAIT)
     return report.as_dict()
 

@@ -151,7 +151,7 @@ def celery_of(request: Request) -> Celery:
     """The app of this process by which tasks are called; made when it is first needed."""
     state = request.app.state
     if getattr(state, "celery", None) is None:
-        state.celery = celery_app(parts_of(request))
+        state.celery = celery_app(parts_of(request).identity)
     app: Celery = state.celery
     return app
 

@@ -1,0 +1,56 @@
+"""Which transport carries mails to a relay. Another transport adds a case to each of the two functions here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from mailbatch.infrastructure.smtp.relay import SmtpRelay, read_smtp_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mailbatch.application.ports.sending import RelayMemory, Slots, Transport
+
+Relay: TypeAlias = SmtpRelay
+"""Where mails are handed over: a value with a ``name``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """How a lane may use a relay.
+
+    ``connections`` and ``window``: how many connections it may have, and mails in flight on each. ``settle_every``:
+    seconds after which the transport gives way to the caller, outcome or not. ``slots`` counts the connections of all
+    lanes and hosts, if they have a limit. ``memory`` keeps what was learned about the relay.
+    """
+
+    connections: int
+    window: int
+    settle_every: float
+    slots: Slots | None
+    memory: Callable[[], RelayMemory]
+
+
+def read_relay(url: str) -> Relay:
+    """Read the URL of a relay. Raises ``ValueError`` in one line that never holds the password."""
+    return read_smtp_url(url)
+
+
+def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
+    """Return what makes a new transport to ``relay``: one for each lane."""
+    match relay:
+        case SmtpRelay():
+            from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
+            from mailbatch.infrastructure.smtp.transport import SmtpTransport
+
+            # One for the process: what a lane learns about the relay serves the next.
+            capabilities = RelayCapabilities(memory=terms.memory)
+            return lambda: SmtpTransport(
+                relay,
+                connections=terms.connections,
+                window=terms.window,
+                breath=terms.settle_every,
+                capabilities=capabilities,
+                slots=terms.slots,
+            )
