@@ -17,17 +17,17 @@ from mailbatch.domain.errors import SettingsError
 
 
 def _configured() -> BatchApp:
-    """The app, configured; a wrong setting ends the process with exit code 2 and one line for each that is wrong."""
+    """Return the configured app; if settings are wrong, exit with code 2 and one line for each."""
     try:
         read_settings()
         settings = appconfig.load()
     except SettingsError as error:
-        # Celery's command line would show anything but a SystemExit as a traceback.
+        # Celery's command line shows a traceback for anything but a SystemExit.
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     celery = BatchApp("mailbatch")
     celery.config_from_object(settings)
-    # Named, not imported: `celery call` and a web application need no worker.
+    # Names, not imports: `celery call` and a web application need no worker.
     celery.steps["worker"].update(
         {
             "mailbatch.batch.worker:StartChecks",
@@ -41,7 +41,7 @@ def _configured() -> BatchApp:
 
 
 def _log_in_one_form(loglevel: int | None = None, logfile: str | None = None, **_: Any) -> None:
-    """Celery's own lines look like ours. ``--loglevel`` goes over LOG_LEVEL, except for WARNING, its default."""
+    """Give Celery's own lines the form of ours. ``--loglevel`` overrides LOG_LEVEL, except WARNING, its default."""
     from mailbatch.infrastructure.system.logs import configure
 
     settings = config.load()
@@ -58,7 +58,7 @@ signals.setup_logging.connect(_log_in_one_form)
 
 
 def _refuse_unknown_queues(instance: Any, options: dict[str, Any], **_: Any) -> None:
-    """End a worker whose ``-Q`` or ``-X`` names an unknown queue, with one line; Celery would show a traceback."""
+    """Exit with one line if ``-Q`` or ``-X`` of a worker names an unknown queue; Celery would show a traceback."""
     known = instance.app.amqp.queues
     for option in ("queues", "exclude_queues"):
         for name in str_to_list(options.get(option)) or ():

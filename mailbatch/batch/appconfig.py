@@ -1,4 +1,4 @@
-"""Where the Celery app's settings come from: our ``celeryconfig.py``, and over it the one of the working directory."""
+"""Reads the settings of the Celery app: our ``celeryconfig.py``, overridden by the one in the working directory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mailbatch.infrastructure.redis.urls import read_redis_url
 NAME = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
 QUEUE = "mailbatch"
-"""The queue of our tasks, unless there is none of that name."""
+"""The queue of our tasks, if there is one of that name."""
 _TRIGGERED = ("send-all", "purge")
 _OURS = (*_TRIGGERED, "send-lane")
 _JOINED_LISTS = ("imports", "include")
@@ -26,21 +26,21 @@ _PREFIXED = ("broker_transport_options", "result_backend_transport_options")
 
 
 def load(directory: Path | None = None) -> dict[str, Any]:
-    """Celery's settings: the defaults, and over them those of ``celeryconfig.py`` in ``directory`` (the working one).
+    """Return Celery's settings: ours, overridden by those of ``celeryconfig.py`` in ``directory`` (the working one).
 
-    A name in it replaces the default of that name; ``beat_schedule`` and other mappings are merged entry by entry,
+    A name in that file replaces ours, but ``beat_schedule`` and other mappings are merged entry by entry, and
     ``imports`` are added to ours.
 
     Raises:
-        SettingsError: a setting is wrong, or the file in ``directory`` is broken, or it names another prefix for
-            Celery's keys than a NAMESPACE that is set; one line says what and where.
+        SettingsError: in one line that says what and where: a setting is wrong, the file in ``directory`` is broken,
+            or NAMESPACE is set and the file names another prefix for Celery's keys.
     """
     ours = _defaults()
     settings = _names_in(ours)
     theirs = (directory or Path.cwd()) / NAME
     if theirs.is_file() and not theirs.samefile(ours):
         for name, value in _names_in(theirs).items():
-            settings[name] = _over(theirs, name, settings.get(name), value)
+            settings[name] = _merged(theirs, name, settings.get(name), value)
         _ensure_queues(theirs, settings)
         if (other := other_prefix(settings)) and "namespace" in config.load().model_fields_set:
             raise SettingsError(f"{theirs}: {other}")
@@ -49,7 +49,7 @@ def load(directory: Path | None = None) -> dict[str, Any]:
 
 
 def _as_tick(entry: Any) -> Any:
-    """An entry whose run is a tick, whoever wrote it: without a ``trigger`` it would run by hand, and past a pause."""
+    """Return ``entry`` with the trigger of a tick: without one, its run would count as manual and ignore a pause."""
     if not isinstance(entry, Mapping) or entry.get("task") not in _TRIGGERED:
         return entry
     kwargs = entry.get("kwargs") or {}
@@ -57,7 +57,7 @@ def _as_tick(entry: Any) -> Any:
 
 
 def _ensure_queues(path: Path, settings: dict[str, Any]) -> None:
-    """Have our tasks go where they always went, or into the default queue; raise if there is no such queue."""
+    """Route our tasks into their queue, or into the default queue; raise if neither exists."""
     declared, default = settings.get("task_queues"), settings["task_default_queue"]
     if not isinstance(default, str) or not default:
         raise SettingsError(f"{path}: task_default_queue must be the name of a queue, not {default!r}")
@@ -75,9 +75,9 @@ def _ensure_queues(path: Path, settings: dict[str, Any]) -> None:
 
 
 def other_prefix(settings: Mapping[str, Any]) -> str | None:
-    """Why Celery's keys stand elsewhere than ours, in a line; None where both begin with NAMESPACE.
+    """Return in one line how the prefix of Celery's keys differs from NAMESPACE; None if it does not.
 
-    Whoever had a prefix before there was a NAMESPACE keeps it, as long as NAMESPACE is not set.
+    An installation that had a prefix before the setting NAMESPACE existed keeps it while NAMESPACE is not set.
     """
     namespace = config.load().namespace
     for name in _PREFIXED:
@@ -103,17 +103,17 @@ def redis_url(url: str) -> str:
 
 
 def _defaults() -> Path:
-    """Our own file: inside the package in a wheel, at the top of a checkout."""
+    """Return the path of our own file: inside the package in a wheel, at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / NAME
     return inside if inside.is_file() else package.parent / NAME
 
 
 def _names_in(path: Path) -> dict[str, Any]:
-    """Run the file at ``path``, which is no module that could be imported, and take what it names."""
+    """Run the file at ``path``, which cannot be imported as a module, and return the names that it defines."""
     names: dict[str, Any] = {"__file__": str(path), "__name__": "celeryconfig"}
     try:
-        # In a worker the working directory is not on Python's path; its celeryconfig.py may import its neighbours.
+        # In a worker the working directory is not on Python's path, but its celeryconfig.py may import its neighbours.
         with cwd_in_path():
             exec(compile(path.read_bytes(), str(path), "exec"), names)  # noqa: S102 - it is the user's own program
     except SettingsError:
@@ -127,7 +127,7 @@ def _names_in(path: Path) -> dict[str, Any]:
     }
 
 
-def _over(path: Path, name: str, ours: Any, theirs: Any) -> Any:
+def _merged(path: Path, name: str, ours: Any, theirs: Any) -> Any:
     if ours is not None and name in _MERGED_MAPPINGS:
         if not isinstance(theirs, Mapping):
             raise SettingsError(f"{path}: {name} must be a mapping, not {type(theirs).__name__}")

@@ -1,4 +1,4 @@
-"""Ticks as a schedule of Celery, which any beat scheduler can use."""
+"""Our schedules as schedules of Celery, which any beat scheduler can use."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SAME = timedelta(seconds=1)
-"""Ticks of a cron line are this far from each other at least."""
+"""Two ticks of a cron line are at least this far apart."""
 
 
 def next_after(schedule: BaseSchedule, after: datetime) -> datetime:
-    """As ``following``, of any schedule of Celery, and whatever this host's clock says."""
+    """Return the first tick of any schedule of Celery later than ``after``, whatever this host's clock shows."""
     if isinstance(schedule, BatchSchedule):
         return following(schedule.when, after)
     theirs = copy(schedule)
@@ -28,21 +28,22 @@ def next_after(schedule: BaseSchedule, after: datetime) -> datetime:
 
 
 def after_tick(schedule: BaseSchedule, due: datetime, now: datetime) -> datetime:
-    """The tick behind one that was due at ``due`` and is done ``now``.
+    """Return the tick after one that was due at ``due`` and was fired at ``now``.
 
-    An interval counts from when the tick was due, so that latency does not add up; what was missed is not made up for.
+    An interval counts from when the tick was due, so that delays do not add up; missed ticks are not made up for.
     """
-    behind_due = next_after(schedule, due)
-    return behind_due if behind_due > now else next_after(schedule, now)
+    after_due = next_after(schedule, due)
+    return after_due if after_due > now else next_after(schedule, now)
 
 
 def was_missed(
     schedule: BaseSchedule, planned: datetime, last: datetime | None, now: datetime, delay: timedelta
 ) -> bool:
-    """Whether a tick should have come by ``now``: the next is planned for ``planned``, the last one came at ``last``.
+    """Return whether a tick is overdue at ``now``: the next was planned for ``planned``, the last came at ``last``.
 
-    The plan may be that of another schedule, from before it was changed. So a cron line is asked whether one of its
-    own times has passed since ``last``. What was put off by ``delay`` at most, for the broker was away, is missed too.
+    The plan may come from another schedule, before the setting was changed. So for a cron line it counts whether one of
+    its own times has passed since ``last``. A tick that was put off by up to ``delay`` because the broker was away is
+    overdue too.
     """
     if not _is_cron(schedule):
         return planned <= now
@@ -52,7 +53,7 @@ def was_missed(
 
 
 def is_stale(schedule: BaseSchedule, planned: datetime, now: datetime) -> bool:
-    """Whether ``planned`` is over, or is no time of a cron line: then the schedule was changed meanwhile."""
+    """Return whether ``planned`` is past, or is no time of the cron line because the schedule was changed."""
     return planned <= now or (_is_cron(schedule) and abs(next_after(schedule, now) - planned) >= _SAME)
 
 
@@ -64,9 +65,9 @@ def _is_cron(schedule: BaseSchedule) -> bool:
 class BatchSchedule(BaseSchedule):  # type: ignore[misc]
     """A ``domain.schedule.Schedule`` as Celery's beat knows schedules.
 
-    ``at_start``: a beat that starts ticks at once, and not an interval later. ``missed``: it does so if a tick was
-    missed, or if the run of the last tick was cut off. Either waits a random time of up to ``jitter`` seconds. Only
-    ``DatabaseScheduler`` heeds these three.
+    ``at_start``: a starting beat ticks at once, not an interval later. ``missed``: it does so if a tick was missed, or
+    if the run of the last tick was cut off. Both wait a random time of up to ``jitter`` seconds. Only
+    ``DatabaseScheduler`` uses these three.
     """
 
     def __init__(
@@ -86,16 +87,16 @@ class BatchSchedule(BaseSchedule):  # type: ignore[misc]
         self.jitter = jitter
 
     def tick_expiry(self) -> float:
-        """Seconds after which a tick that no worker took is stale."""
+        """Return the seconds after which a tick that no worker took is stale."""
         return tick_expiry(shortest_gap(self.when, datetime.now(UTC)))
 
     def remaining_estimate(self, last_run_at: datetime) -> timedelta:
-        """Time until the tick that follows ``last_run_at``; negative when it is overdue."""
+        """Return the time until the tick that follows ``last_run_at``; negative if it is overdue."""
         now: datetime = self.maybe_make_aware(self.now())
         return following(self.when, self.maybe_make_aware(last_run_at)) - now
 
     def is_due(self, last_run_at: datetime) -> schedstate:
-        """Whether the tick after ``last_run_at`` has come, and in how many seconds to look again."""
+        """Return whether the tick after ``last_run_at`` has come, and in how many seconds to look again."""
         remaining = self.remaining_estimate(last_run_at).total_seconds()
         if remaining > 0:
             return schedstate(is_due=False, next=remaining)

@@ -1,4 +1,4 @@
-"""Make JSON of the context that a Python program gives: what JSON has no kind for is written as text, by one rule.
+"""Makes JSON of the context that a Python program gives. Types that JSON does not have become text, by one rule.
 
 docs/reference/templates.md has the rule as a table.
 """
@@ -20,12 +20,12 @@ _LARGEST_EXPONENT = 1_000
 
 
 def as_json(context: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return ``context`` as JSON can hold it; the same object if it can already.
+    """Return ``context`` in types of JSON; the same object if it has only such types already.
 
     ``Decimal``, ``UUID``, dates and times become text, an enum becomes its value, any mapping a dict.
 
     Raises:
-        InvalidReservation: with one line for each value of another kind, that names its place.
+        InvalidReservation: with one line for each value of another type, which names its place.
     """
     if _is_json(context):
         return context
@@ -57,7 +57,7 @@ def _mapping(values: Mapping[Any, Any], place: str, problems: list[str]) -> dict
 
 
 def _plain(value: Any, place: str, problems: list[str]) -> Any:
-    """Return what is stored of ``value``, which stands at ``place``."""
+    """Return the JSON value of ``value``; ``place`` is its path in the context."""
     while isinstance(value, Enum):
         value = value.value
     if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):

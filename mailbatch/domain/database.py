@@ -1,4 +1,4 @@
-"""Which database an installation works on: what tells it from a copy of it, and from another one of the same name."""
+"""Identifies the database of an installation, so that a copy, or another of the same name, is recognized."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Kind = Literal["postgresql", "sqlite"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseIdentity:
-    """The identity of a database. Nothing of it is stored in the database itself, for a dump would carry it.
+    """The identity of a database. It is not stored in the database itself, because a dump would copy it.
 
-    PostgreSQL: ``system`` is the cluster's system identifier, which a standby shares (None where the role may not read
-    it), ``number`` the database's OID, ``schema`` where our tables stand (None: not known). SQLite: ``system`` and
-    ``number`` are device and inode, and ``name`` is the path, which may differ between containers.
+    PostgreSQL: ``system`` is the cluster's system identifier, which a standby shares (None if the role may not read
+    it); ``number`` is the database's OID; ``schema`` is the schema of our tables (None: unknown). SQLite: ``system``
+    and ``number`` are device and inode; ``name`` is the path, which may differ between containers.
     """
 
     kind: Kind
@@ -25,7 +25,7 @@ class DatabaseIdentity:
     schema: str | None = None
 
     def is_other_than(self, other: DatabaseIdentity) -> bool:
-        """Whether these are surely two databases; what one of them does not know counts as equal."""
+        """Return whether these are surely two databases. A value that one of them does not know counts as equal."""
         return (
             (self.kind, self.number) != (other.kind, other.number)
             or _differ(self.system, other.system)
@@ -34,7 +34,7 @@ class DatabaseIdentity:
         )
 
     def encode(self) -> str:
-        """One line of ASCII, for a message's header and the lock's value."""
+        """Return one line of ASCII, for a message's header and for the value of the lock."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class DatabaseIdentity:
 
 
 def read_identity(text: object) -> DatabaseIdentity | None:
-    """What ``encode`` wrote; None for anything else, because anybody may write a header or a key."""
+    """Read what ``encode`` wrote; return None for anything else, because other programs may write headers and keys."""
     if not isinstance(text, str):
         return None
     try:

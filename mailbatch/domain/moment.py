@@ -1,4 +1,4 @@
-"""A point in time that a database holds in a form, or in a year, that is not ours."""
+"""A point in time that a database holds in a form, or in a year, that Python cannot read."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, Self
 from mailbatch.domain.reservation import EARLIEST, LATEST
 
 LAST = LATEST - timedelta(milliseconds=1)
-"""The last moment that is read, and that a list can go on behind."""
+"""The latest moment that is read, and after which a list can continue."""
 
 
 class OddMoment(datetime):
-    """The nearest point in time that everybody can read; ``stored`` is what the database holds in its place.
+    """The nearest point in time that can be read; ``stored`` is what the database holds in its place.
 
-    A list goes on behind what is stored, because that is what the database sorts by.
+    A list continues after ``stored``, because the database sorts by that.
     """
 
     stored: Any = None
 
     @classmethod
     def near(cls, when: datetime, stored: Any) -> Self:
-        """Return ``when``, within 1970–9999, as what is read of ``stored``."""
+        """Return ``when``, moved into the years 1970 to 9999, as the reading of ``stored``."""
         inside = min(max(when, EARLIEST), LAST)
         odd = cls.fromisoformat(inside.isoformat())
         odd.stored = stored

@@ -1,4 +1,4 @@
-"""When a batch runs by itself: every so many seconds, or by a cron line."""
+"""When a batch runs without being called: every so many seconds, or by a cron line."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Schedule: TypeAlias = Every | Cron
 
 
 class RunAtStart(StrEnum):
-    """Whether the start of a beat ticks."""
+    """Whether a beat ticks when it starts."""
 
     AUTO = "auto"
     """An interval ticks at each start, a cron line only if one of its ticks was missed."""
     YES = "yes"
     NO = "no"
-    """A start never ticks; a tick that was missed is left out."""
+    """Never; a missed tick is left out."""
 
 
 _CRON_FIELDS = (5, 6)
@@ -59,5 +59,5 @@ def read_schedule(text: str, timezone: str) -> Schedule:
 
 
 def tick_expiry(interval: float) -> float:
-    """Seconds after which a tick that no worker took is stale: the next one is near, or there already."""
+    """Return the seconds after which a tick that no worker took is stale, because the next one is near or has come."""
     return max(interval - 10.0, interval / 2.0)

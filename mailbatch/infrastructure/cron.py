@@ -1,4 +1,4 @@
-"""When ticks come: the only cron arithmetic of mailbatch, so that no two parts disagree when the clocks change."""
+"""Computes when ticks come. All of mailbatch computes them here, so that all agree when the clocks change."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from mailbatch.domain.schedule import Schedule
 
 _GAPS = 10
-"""So many ticks ahead are looked at to find how near two of them can be."""
+"""How many ticks ahead are looked at to find the shortest and the longest gap."""
 _SECOND, _MINUTE, _WEEK = timedelta(seconds=1), timedelta(minutes=1), timedelta(weeks=1)
 _WEEKS_AHEAD = 53
 _LONGEST_CHANGE = timedelta(hours=2)
-"""By so much clocks are changed at most."""
+"""No change of the clocks is longer."""
 _ANY_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 _FARTHEST = timedelta(days=365 * 60)
-"""How far back a tick is looked for: 29 February on a given weekday comes once in 40 years at the longest."""
+"""How far back a tick is searched: 29 February on a given weekday comes at least once in 40 years."""
 
 
 def ensure_fires(when: Schedule) -> None:
@@ -38,10 +38,10 @@ def ensure_fires(when: Schedule) -> None:
 
 
 def following(when: Schedule, after: datetime) -> datetime:
-    """The first tick later than ``after`` (aware), in UTC; at least the next full second of a cron line.
+    """Return the first tick later than ``after`` (aware), in UTC. A cron line ticks at full seconds.
 
-    A cron time of day that the clocks jump over is taken at the first minute after the jump, and one that comes twice
-    the first time only; a line whose hours or minutes begin with ``*`` follows the time that really passes (cron(8)).
+    As in cron(8): a time of day that the clocks jump over ticks at the first minute after the jump; a time of day that
+    comes twice ticks only the first time; a line whose hours or minutes begin with ``*`` ignores changes of the clocks.
     """
     match when:
         case Every(seconds):
@@ -51,17 +51,17 @@ def following(when: Schedule, after: datetime) -> datetime:
 
 
 def shortest_gap(when: Schedule, after: datetime) -> float:
-    """Seconds between two ticks where they are nearest, as far as the next ten tell; more than 0."""
+    """Return the shortest gap between two of the next ten ticks, in seconds; more than 0."""
     return min(_gaps(when, after))
 
 
 def longest_gap(when: Schedule, after: datetime) -> float:
-    """Seconds between two ticks where they are farthest from each other, as far as the next ten tell."""
+    """Return the longest gap between two of the next ten ticks, in seconds."""
     return max(_gaps(when, after))
 
 
 def back(when: Schedule, now: datetime, ticks: int) -> datetime:
-    """The point in time since which there should have been ``ticks`` ticks at least, up to ``now``."""
+    """Return the latest moment since which there should have been at least ``ticks`` ticks, up to ``now``."""
     match when:
         case Every(seconds):
             return now - timedelta(seconds=seconds * ticks)
@@ -80,7 +80,7 @@ def _gaps(when: Schedule, after: datetime) -> list[float]:
 
 
 def _last(when: Cron, until: datetime) -> datetime:
-    """The last tick up to ``until``, found by asking what follows earlier and earlier points in time."""
+    """Return the last tick up to ``until``; it searches by asking which tick follows ever earlier moments."""
     end = until.replace(microsecond=0)
     span = _MINUTE
     while following(when, end - span) > end and span < _FARTHEST:
@@ -93,29 +93,29 @@ def _last(when: Cron, until: datetime) -> datetime:
 
 
 def _cron(line: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """The ticks of ``line`` later than ``after``, in UTC, each later than the one before."""
+    """Yield the ticks of ``line`` later than ``after``, in UTC, in ascending order."""
     minute, hour = line.split()[-5:-3]
     follows_real_time = minute.startswith("*") or hour.startswith("*")
     last = after
     for tick in (_real if follows_real_time else _by_the_clock)(line, zone, after):
-        # Several times of day that the clocks jump over are one and the same moment.
+        # Several times of day that the clocks jump over become the same moment.
         if tick > last:
             yield tick
             last = tick
 
 
 def _by_the_clock(line: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Each time that a clock in ``zone`` shows, once. CronSim has this rule for lines of five fields only."""
+    """Yield each time that a clock in ``zone`` shows, once. CronSim has this rule for lines of five fields only."""
     start = after.astimezone(UTC)
     if _offset(start - _LONGEST_CHANGE, zone) != _offset(start, zone):
-        # Times that the clocks have just jumped over may still be to come.
+        # Times that the clocks have just jumped over may still tick.
         start -= _LONGEST_CHANGE
     for wall in CronSim(line, (start + _offset(start, zone)).replace(tzinfo=None)):
         yield _first_real(wall, zone)
 
 
 def _first_real(wall: datetime, zone: ZoneInfo) -> datetime:
-    """The point in time at which a clock in ``zone`` first shows ``wall``, or the first minute behind a gap."""
+    """Return when a clock in ``zone`` first shows ``wall``, or the first minute after a jump over it."""
     while True:
         tick = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
         if tick.astimezone(zone).replace(tzinfo=None) == wall:
@@ -124,9 +124,9 @@ def _first_real(wall: datetime, zone: ZoneInfo) -> datetime:
 
 
 def _real(line: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
-    """Each moment at which a clock in ``zone`` shows a time of ``line``: twice in an hour that comes twice.
+    """Yield each moment at which a clock in ``zone`` shows a time of ``line``: twice in an hour that comes twice.
 
-    It goes from one change of the clocks to the next: between two of them a clock runs as time does. (CronSim by itself
+    It goes from one change of the clocks to the next, because between two changes a clock runs evenly. (CronSim alone
     loses ticks where the clocks change by half an hour.)
     """
     start = after.astimezone(UTC)
@@ -140,7 +140,7 @@ def _real(line: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
             yield tick
         else:
             return
-        # CronSim begins behind the second that it is given.
+        # CronSim begins after the second that it is given.
         yield from _at(line, change, zone)
         start = change
 
@@ -156,7 +156,7 @@ def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:
 
 
 def _next_change(start: datetime, zone: ZoneInfo) -> datetime:
-    """The first second after ``start`` with another offset from UTC; or a year later, where the clocks never change."""
+    """Return the first second after ``start`` with another offset from UTC; a year later if there is no change."""
     offset = _offset(start, zone)
     low = start.replace(microsecond=0)
     for _ in range(_WEEKS_AHEAD):

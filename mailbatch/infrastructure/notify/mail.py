@@ -1,4 +1,4 @@
-"""A report of a run, or of an incident, as a mail: straight to the relay, past the backlog that it may be about."""
+"""Sends the report of a run or of an incident as a mail, directly to the relay and not through the backlog."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class ReportByMail:
     compose: Composer
     transport: Callable[[], Transport]
     permit: Callable[[], Callable[[], bool]]
-    """Says how long somebody waits for a connection, where all that the relay may have are taken."""
+    """Returns a permit that ends when waiting for a free connection to the relay has taken too long."""
 
     def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
-        """Send ``report`` once; the Message-ID is the same each time. Raises ``NotDelivered``."""
+        """Send ``report`` once; a repetition has the same Message-ID. Raises ``NotDelivered``."""
         try:
             message = self.compose(self._mail(report_id, report))
         except CannotCompose as error:
@@ -41,7 +41,7 @@ class ReportByMail:
 
     def _mail(self, report_id: str, report: Mapping[str, Any]) -> ClaimedMail:
         lines = told(report).splitlines()
-        # Bodies are templates: what is to stand there as it is goes through the context.
+        # Subject and bodies are templates: text that must stay as it is goes through the context.
         context = {"subject": f"[mailbatch] {lines[0]}", "text": "\n".join(lines)}
         mail = Mail(
             recipients=self.recipients,

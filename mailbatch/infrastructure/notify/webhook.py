@@ -1,4 +1,4 @@
-"""A report of a run, or of an incident, as a webhook: Slack reads its ``text``; signed by Standard Webhooks."""
+"""Posts the report of a run or of an incident to a webhook: Slack reads its ``text``. Signed as Standard Webhooks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ RUN, INCIDENT = "run.finished", "incident.began"
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Posts to ``url``; ``timeout`` in seconds is for all of it. Redirects are not followed.
+    """Posts to ``url``; ``timeout``, in seconds, covers the whole post. It follows no redirects.
 
-    ``secret``: ``whsec_`` and base64 as Standard Webhooks has it, or any other text, whose bytes are the key.
+    ``secret``: ``whsec_`` and base64, as in Standard Webhooks; or any other text, whose bytes are the key.
     """
 
     url: str = field(repr=False)
@@ -31,10 +31,10 @@ class Webhook:
     timeout: float = 10.0
 
     def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
-        """Post ``report`` once. Raises ``NotDelivered``, with the place but never the path of the URL."""
+        """Post ``report`` once. Raises ``NotDelivered``, with scheme and host but never the path of the URL."""
         body, headers = self.request(report_id, report, datetime.now(UTC))
         try:
-            # Of all the clients' time limits only one around the whole bounds a server that drips byte by byte.
+            # A server may drip byte by byte: of all time limits only one around the whole post stops that.
             status = asyncio.run(asyncio.wait_for(self._post(body, headers), self.timeout))
         except TimeoutError:
             raise NotDelivered(f"{self.place} did not answer within {self.timeout:g} s") from None
@@ -47,8 +47,8 @@ class Webhook:
         return origin(self.url) or HIDDEN
 
     def request(self, report_id: str, report: Mapping[str, Any], now: datetime) -> tuple[str, dict[str, str]]:
-        """The body and the headers of a post at ``now``."""
-        # When it happened, and no other time at a repetition; when this one was posted is told by a header.
+        """Return the body and the headers of a post at ``now``."""
+        # When it happened, the same at each repetition. The time of this post is in a header.
         happened = report.get("finished_at") or report.get("since") or now.isoformat()
         kind, name = (INCIDENT, "incident") if is_incident(report) else (RUN, "report")
         message = {"type": kind, "timestamp": happened, "text": _escaped(told(report)), name: dict(report)}
@@ -76,13 +76,13 @@ class Webhook:
             ):
                 return response.status_code
         except httpx2.HTTPError as error:
-            raise NotDelivered(f"{self.place}: {_said(error)}") from None
+            raise NotDelivered(f"{self.place}: {_reason(error)}") from None
 
 
 def _escaped(text: str) -> str:
-    """As Slack wants it: what a stranger's relay wrote must not call a whole channel (``<!channel>``), nor vanish."""
+    """Return ``text`` escaped as Slack asks for: a relay's text must not notify a whole channel (``<!channel>``)."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _said(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

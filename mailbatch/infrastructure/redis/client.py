@@ -1,4 +1,4 @@
-"""Redis clients that give up in time."""
+"""Makes Redis clients that give up in time, and explains the errors of Redis."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mailbatch.domain.redaction.urls import mask_url, shown_name
 from mailbatch.infrastructure.redis.urls import read_redis_url
 
 TIMEOUT = 5.0
-"""Seconds that a connect or a reply may take: a frozen Redis must not freeze its clients."""
+"""Seconds that connecting, or a reply, may take: a frozen Redis must not freeze its clients."""
 _HEALTH_CHECK = 25
-"""Seconds after which an idle connection is tried with a PING before it is used."""
+"""Seconds of idleness after which a connection is tested with a PING before it is used."""
 _FORMS = "redis://[user:password@]host:6379/0, rediss://…, unix:///path?db=0 or redis+socket:///path?virtual_host=0"
 
 
 def connect(url: str) -> redis.Redis:
-    """A client for ``url`` that has not connected yet; it answers text, and is safe in threads and after a fork.
+    """Return a client for ``url`` that has not connected yet. Its replies are text; threads and forks may share it.
 
-    Takes what redis-py takes (``redis://``, ``rediss://``, ``unix://``), and ``redis+socket://`` as Celery writes it.
-    A connection that was lost is tried once more; what took ``TIMEOUT`` is not, for it would take it again.
-    Raises ``SettingsError``, with one line that holds no password, if ``url`` is none of these.
+    ``url`` is what ``read_redis_url`` takes, with any option that redis-py knows. A command whose connection was lost
+    is tried once more. A command that took ``TIMEOUT`` is not, because it would take as long again.
+    Raises ``SettingsError`` with one line, without the password, if ``url`` cannot be read.
     """
     try:
         client = redis.Redis.from_url(
@@ -34,10 +34,10 @@ def connect(url: str) -> redis.Redis:
             health_check_interval=_HEALTH_CHECK,
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             decode_responses=True,
-            # Anybody may write bytes that are no UTF-8 under a key of ours.
+            # Other programs may write bytes that are no UTF-8 under our keys.
             encoding_errors="backslashreplace",
         )
-        # An option that redis-py does not know is else found at the first command, and as a TypeError.
+        # Without this, an option that redis-py does not know would be a TypeError at the first command.
         pool = client.connection_pool
         pool.connection_class(**pool.connection_kwargs)
     except (ValueError, TypeError, redis.RedisError) as error:
@@ -46,13 +46,13 @@ def connect(url: str) -> redis.Redis:
 
 
 def place_of(client: redis.Redis) -> str:
-    """Where ``client`` connects to, without user or password: a socket's path, or host and port."""
+    """Return where ``client`` connects to, without user and password: the path of a socket, or host and port."""
     options = client.get_connection_kwargs()
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 
 def explain(error: Exception) -> tuple[str, str]:
-    """What Redis, or who speaks with it, said, in one line; and what to do, if that is known."""
+    """Return in one line what Redis, or its client, reported; and what to do about it, or an empty text."""
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return said, next((advice for text, advice in _ADVICE.items() if text in said), "")
 
@@ -69,7 +69,7 @@ _ADVICE = {
     "uthentication": "check user and password in MAILBATCH_REDIS_URL",
     "WRONGPASS": "check user and password in MAILBATCH_REDIS_URL",
 }
-"""By what Redis says, and by what redis-py makes of it."""
+"""Advice by a part of the error: of Redis' own text, or of redis-py's."""
 
 
 def _reason(error: Exception, url: str) -> str:

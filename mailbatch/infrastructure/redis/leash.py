@@ -1,4 +1,4 @@
-"""Child processes that end when their parent does, however that ends (Linux: PR_SET_PDEATHSIG, prctl(2))."""
+"""Starts child processes that end when their parent ends, in any way (Linux: PR_SET_PDEATHSIG, prctl(2))."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 
-# A program of its own instead of a preexec_fn: that may deadlock where there are threads, and warns of it since
-# Python 3.12. The user changes first, for that clears the signal; a parent that is gone already sends none any more.
+# A program of its own, because a preexec_fn may deadlock if there are threads (Python 3.12 warns of it). It changes the
+# user first, because that clears the signal. A parent that has ended already sends no signal: then it ends at once.
 _LEASH = """\
 import ctypes, os, pwd, sys
 number, parent, user, *argv = sys.argv[1:]
@@ -25,10 +25,10 @@ os.execvp(argv[0], argv)
 
 
 def leashed(argv: list[str], *, at_parents_end: signal.Signals = signal.SIGTERM, user: str | None = None) -> list[str]:
-    """The command line that runs ``argv`` as a child which gets ``at_parents_end`` when its parent ends.
+    """Return the command line that runs ``argv`` as a child, which gets ``at_parents_end`` when its parent ends.
 
-    The parent is the *thread* that starts it: start it from one that lives as long as the child shall. ``user``, for
-    a parent that is root, names whom it runs as. Where there is no prctl, ``argv`` comes back as it is.
+    The parent is the *thread* that starts the child: start it from a thread that lives as long as the child must live.
+    ``user``: the user that the child runs as, if the parent is root. Without prctl, ``argv`` is returned unchanged.
     """
     if not sys.platform.startswith("linux"):
         return argv

@@ -1,4 +1,4 @@
-"""The lock that says who drives a job: a key with the owner's token, its database, and a time to live."""
+"""The lock of a job: a key that holds the owner's token and its database, and expires."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Returns the value that holds the lock from now on: ours, or another's. Asking again is harmless: the first SET may
-# have arrived although its reply did not.
+# Returns the value that holds the lock from now on, ours or another's. Sending it twice is harmless: the first SET may
+# have arrived although its reply was lost.
 _ACQUIRE = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2])
 return redis.call('GET', KEYS[1])
@@ -50,7 +50,7 @@ _NO_EXPIRY = -1
 
 
 def elapsed() -> float:
-    """Seconds since the machine was started, its suspended hours included where the system can tell."""
+    """Return the seconds since the machine was started; time while it was suspended counts if the system can tell."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -59,11 +59,12 @@ def elapsed() -> float:
 class RedisLock:
     """The ports ``Lock`` and ``Driver`` on one Redis server.
 
-    ``ttl`` in seconds; the caller renews it every third of that. ``database`` returns the one that the job works on,
-    None if it cannot be asked now; it stands in the lock, so that another database's job is told from ours.
+    ``ttl`` is in seconds; the caller renews the lock every third of that. ``database`` returns the identity of the
+    database that the job works on, or None if the database cannot be asked now. It is written into the lock, so that a
+    job on another database can be recognized.
 
-    ``held`` asks nobody: it counts from the moment *before* the request that Redis granted, so that it ends before
-    the key does. A lock that was lost once stays lost; take a new one for the next run. ``renew`` and ``held`` may be
+    ``held`` sends no request. It counts from the moment *before* the request that Redis granted, so that it ends
+    before the key expires. A lost lock stays lost: make a new one for the next run. ``renew`` and ``held`` may be
     called from other threads than ``acquire`` and ``release``.
     """
 
@@ -88,13 +89,13 @@ class RedisLock:
     def acquire(self) -> bool:
         """Take the lock if it is free.
 
-        Raises ``LockUnavailable`` when Redis cannot say so, and when a job on another database holds it.
+        Raises ``LockUnavailable`` if Redis does not answer, and if a job on another database holds the lock.
         """
         ours = self._database()
         token = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
         token = f"{token} {ours.encode()}" if ours else token
         asked = self._now()
-        holder = str(self._ask(_ACQUIRE, token, self._milliseconds))
+        holder = str(self._eval(_ACQUIRE, token, self._milliseconds))
         if holder == token:
             with self._guard:
                 self._token, self._deadline = token, asked + self._ttl
@@ -108,10 +109,10 @@ class RedisLock:
         return False
 
     def renew(self) -> None:
-        """Prolong the lock by its time to live.
+        """Extend the lock by its time to live. Does nothing if the lock is not held.
 
-        If the key is gone or another's, it is lost at once. If Redis cannot be asked, it is still ours until the time
-        to live that was granted last has surely passed. Does nothing to a lock that is not held.
+        If the key is gone, or another's, the lock is lost at once. If Redis does not answer, the lock is still held
+        until the time to live that Redis granted last has surely passed.
         """
         asked = self._now()
         token = self._token
@@ -132,14 +133,14 @@ class RedisLock:
         _log.warning("lost the lock %s: %s", self.key, "it was renewed too late" if renewed else "another may have it")
 
     def held(self) -> bool:
-        """Whether the lock is surely still ours. Asks nobody; once it has said no it keeps to it."""
+        """Return whether the lock is surely still ours. Sends no request. Once False, it stays False."""
         with self._guard:
             if self._token is not None and self._now() >= self._deadline:
                 self._token = None
             return self._token is not None
 
     def release(self) -> None:
-        """Give the lock back if it is still ours; never raises. What cannot be given back ends by itself."""
+        """Give the lock back if it is still ours. Never raises: a lock that cannot be given back expires."""
         with self._guard:
             token, self._token = self._token, None
         if token is None:
@@ -156,13 +157,16 @@ class RedisLock:
             )
 
     def peek(self) -> float | None:
-        """Seconds for which a job on our database still holds this lock, or None. Raises ``LockUnavailable``."""
+        """Return the seconds for which a job on our database still holds this lock, or None if none holds it.
+
+        Raises ``LockUnavailable``.
+        """
         holder = self.holder()
         return holder.left if holder is not None and holder.other_database is None else None
 
     def holder(self) -> Holder | None:
-        """Who holds this lock, or None if it is free. Raises ``LockUnavailable``."""
-        left, value = self._ask(_LOOK)
+        """Return the holder of this lock, or None if it is free. Raises ``LockUnavailable``."""
+        left, value = self._eval(_LOOK)
         if left == _NO_KEY:
             return None
         owner, theirs = _read(str(value))
@@ -181,19 +185,19 @@ class RedisLock:
     def _run(self, script: str, *arguments: str | int) -> bool:
         return bool(self._client.eval(script, 1, self.key, *map(str, arguments)))
 
-    def _ask(self, script: str, *arguments: str | int) -> Any:
+    def _eval(self, script: str, *arguments: str | int) -> Any:
         try:
             return self._client.eval(script, 1, self.key, *map(str, arguments))
         except RedisError as error:
-            raise LockUnavailable(self._complaint(error)) from error
+            raise LockUnavailable(self._explained(error)) from error
 
-    def _complaint(self, error: RedisError) -> str:
+    def _explained(self, error: RedisError) -> str:
         if "WRONGTYPE" in str(error):
             return f"the key {self.key} in Redis at {place_of(self._client)} holds no lock but another type; delete it"
         return f"Redis at {place_of(self._client)} cannot be asked for {self.key}: {error}"
 
 
 def _read(value: str) -> tuple[str, DatabaseIdentity | None]:
-    """The owner, as ``host:pid``, and its database: None if a version before this one wrote the lock."""
+    """Return the owner, as ``host:pid``, and its database: None if an older version wrote the lock."""
     token, _, database = value.partition(" ")
     return token.rpartition(":")[0] or "unknown", read_identity(database)

@@ -1,4 +1,4 @@
-"""What was learned of the way in which a relay is to be spoken to: a key that Redis forgets after a day."""
+"""Keeps for a day what was learned about the SMTP of a relay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 KEPT = 86_400
-"""Seconds after which it is forgotten and tried anew."""
+"""Seconds after which the key expires, and all is tried again."""
 
 
 class RedisRelayMemory:
@@ -29,11 +29,11 @@ class RedisRelayMemory:
         self._key = key
 
     def recall(self) -> RelayHabits | None:
-        """What is known; see the port."""
+        """Return what is known; see the port."""
         try:
             text: Any = self._client.get(self._key)
         except RedisError as error:
-            _log.info("what is known of the relay cannot be read at %s: %s", place_of(self._client), error)
+            _log.info("what is known about the relay cannot be read at %s: %s", place_of(self._client), error)
             return None
         return RelayHabits() if text is None else _read(text)
 
@@ -42,13 +42,13 @@ class RedisRelayMemory:
         try:
             self._client.set(self._key, json.dumps(asdict(habits)), ex=KEPT)
         except RedisError as error:
-            _log.info("what was learned of the relay cannot be kept at %s: %s", place_of(self._client), error)
+            _log.info("what was learned about the relay cannot be kept at %s: %s", place_of(self._client), error)
             return False
         return True
 
 
 def _read(text: str | bytes) -> RelayHabits:
-    """Take what has the right shape; whatever else stands there is as good as nothing."""
+    """Return the habits in ``text``; those of an unknown relay if it is not what ``note`` wrote."""
     try:
         found = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The slots for connections to one relay: who has one open holds a member of a sorted set, scored by when it ends."""
+"""Counts the connections to one relay: each is a member of a sorted set, with the time at which it expires as score."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 QUIET = 5.0
-"""Seconds for which a Redis that could not be asked is left alone by ``take`` and ``give_back``."""
+"""Seconds for which ``take`` and ``give_back`` send nothing after Redis did not answer."""
 
-# By Redis' own clock, for those of the hosts differ. Asking again with the same name is harmless: the first request may
-# have arrived although its reply did not. The key lives as long as the member that ends last.
+# By Redis' own clock, because those of the hosts differ. Sending the same name twice is harmless: the first request may
+# have arrived although its reply was lost. The key lives as long as the member that expires last.
 _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -52,13 +52,14 @@ return redis.call('ZCOUNT', KEYS[1], '(' .. now, '+inf')
 
 
 class RedisSlots:
-    """The port ``Slots`` on one Redis server: at most ``cap`` at once among all that use ``key``.
+    """The port ``Slots`` on one Redis server: at most ``cap`` slots are taken at once by all that use ``key``.
 
-    ``ttl`` in seconds: what a killed process held is free again after it. A holder that was only frozen for longer has
-    its connections still open, so its next renewal counts them again, over the cap if others took the slots meanwhile.
+    ``ttl`` in seconds: after it, the slots of a killed process are free again. A process that was only frozen for
+    longer still has its connections open, so its next renewal counts them again; then more than ``cap`` may be taken.
 
-    While Redis cannot be asked, what is held stays held and nothing is granted: a run ends without its lock soon. If
-    Redis has never answered this process (``send-all --here --no-lock`` needs none), ``cap`` holds for it alone.
+    While Redis does not answer, taken slots stay taken and no further one is granted; the run ends soon, because it
+    loses its lock. If Redis has never answered this process (``send-all --here --no-lock`` needs no Redis), ``cap``
+    holds for this process alone.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RedisSlots:
         self._now = now
         self._guard = threading.Lock()
         self._held: set[str] = set()
-        # Redis may count these although we do not: the answer to a question about them was lost.
+        # Redis may count these although we do not: its reply was lost.
         self._doubtful: set[str] = set()
         self._answered = False
         self._quiet_until = 0.0
@@ -82,9 +83,9 @@ class RedisSlots:
         return self._ttl / 3
 
     def take(self) -> bool:
-        """Ask for one more; never raises."""
+        """Take one more slot; return whether it was granted. Never raises."""
         name = uuid4().hex
-        granted = self._asked(_TAKE, self._milliseconds, self._cap, name)
+        granted = self._eval(_TAKE, self._milliseconds, self._cap, name)
         with self._guard:
             if granted is None and self._answered:
                 self._doubtful.add(name)
@@ -93,46 +94,46 @@ class RedisSlots:
             return name in self._held
 
     def give_back(self) -> None:
-        """Give one back; never raises. What Redis could not be told is said at the next renewal, or ends by itself."""
+        """Give one slot back. Never raises: without an answer the next renewal tries again, or the slot expires."""
         with self._guard:
             if not self._held:
                 return
             name = self._held.pop()
-        if self._asked(_GIVE_BACK, name) is None:
+        if self._eval(_GIVE_BACK, name) is None:
             with self._guard:
                 self._doubtful.add(name)
 
     def renew(self) -> None:
-        """Prolong what is held, and give back what could not be given back before; never raises."""
+        """Extend the slots that are taken, and give back those that could not be given back before. Never raises."""
         with self._guard:
             held, doubtful, self._doubtful = set(self._held), self._doubtful, set()
         if held:
-            self._asked(_RENEW, self._milliseconds, *held, whatever=True)
+            self._eval(_RENEW, self._milliseconds, *held, even_if_quiet=True)
             with self._guard:
-                # What was given back at this very moment may have been counted again.
+                # A slot that was given back at this very moment may have been counted again.
                 doubtful |= held - self._held
-        if doubtful and self._asked(_GIVE_BACK, *doubtful, whatever=True) is None:
+        if doubtful and self._eval(_GIVE_BACK, *doubtful, even_if_quiet=True) is None:
             with self._guard:
                 self._doubtful |= doubtful
 
     def count(self) -> int | None:
-        """Answer how many are taken, by anybody; None if Redis cannot be asked."""
-        return self._asked(_COUNT)
+        """Return how many slots are taken by all; None if Redis does not answer."""
+        return self._eval(_COUNT)
 
     @property
     def _milliseconds(self) -> int:
         return max(1, round(self._ttl * 1000))
 
-    def _asked(self, script: str, *arguments: str | int, whatever: bool = False) -> int | None:
-        """Answer what Redis says; None if it cannot be asked, or could not a moment ago unless ``whatever``."""
-        if self._now() < self._quiet_until and not whatever:
+    def _eval(self, script: str, *arguments: str | int, even_if_quiet: bool = False) -> int | None:
+        """Return Redis' reply; None if it does not answer, or did not a moment ago unless ``even_if_quiet``."""
+        if self._now() < self._quiet_until and not even_if_quiet:
             return None
         try:
-            answer: Any = self._client.eval(script, 1, self._key, *map(str, arguments))
+            reply: Any = self._client.eval(script, 1, self._key, *map(str, arguments))
         except RedisError as error:
             if not self._quiet_until:
                 _log.warning("cannot count connections in %s at %s: %s", self._key, place_of(self._client), error)
             self._quiet_until = self._now() + QUIET
             return None
         self._answered, self._quiet_until = True, 0.0
-        return int(answer)
+        return int(reply)

@@ -1,4 +1,4 @@
-"""The board on which a running job shows its progress."""
+"""Keeps the progress of a running job where every process can read it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _log = logging.getLogger(__name__)
 
 COUNTS = frozenset({"sent", "failed", "deferred", "in_doubt", "expired", "remaining"})
 _LONGEST = 200
-"""Characters of a text that are shown."""
+"""Characters that are shown of a text."""
 _LARGEST = 2**53
-"""Whole numbers below it are the same in every reader of JSON (RFC 8259, section 6)."""
+"""Every reader of JSON reads whole numbers below this alike (RFC 8259, section 6)."""
 TTL = 3600
-"""Seconds for which a progress is shown that nobody has renewed: a dead run disappears, an ended one can be read."""
+"""Seconds after which progress expires: a dead run disappears, and the end of a run can still be read for a while."""
 QUIET = 10.0
-"""Seconds for which a board that could not be reached is left alone: each try may cost the job a socket timeout."""
+"""Seconds for which nothing is sent after Redis did not answer: each try may cost the job a socket timeout."""
 
 
 class RedisStatusBoard:
     """The port ``StatusBoard`` on Redis.
 
-    What a job shows last (``"state": "finished"``) stands until its time to live is over. During an outage one warning
-    is logged, not one for each progress; a change of ``state`` is tried once even then.
+    The last progress of a job (``"state": "finished"``) stays until it expires. An outage logs one warning, not one
+    for each progress; a change of ``state`` is tried once even during an outage.
     """
 
     def __init__(self, client: redis.Redis, keys: Keys, *, now: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class RedisStatusBoard:
         self._unreadable = False
 
     def put(self, job: str, progress: Mapping[str, Any]) -> None:
-        """Show ``progress`` (what JSON does not know is shown as its text); never raises."""
+        """Show ``progress``; a value that JSON does not know is written as text. Never raises."""
         if self._is_quiet(progress.get("state")):
             return
         try:
@@ -63,7 +63,7 @@ class RedisStatusBoard:
             self._succeeded(progress.get("state"))
 
     def get(self, job: str) -> dict[str, Any] | None:
-        """What ``job`` shows, or None: nothing, nothing that can be read, or (with one warning) no Redis to ask."""
+        """Return the progress of ``job``; None if none can be read, or (with one warning) if Redis is away."""
         try:
             text: Any = self._client.get(self._keys.status(job))
         except RedisError as error:
@@ -96,9 +96,10 @@ class RedisStatusBoard:
 
 
 def _read(text: str) -> dict[str, Any] | None:
-    """The progress that ``text`` is, without what no reader could show; None if it is none.
+    """Return the progress in ``text``, without values that no reader can show; None if ``text`` is not a JSON object.
 
-    Anybody may write the key. A count that is no number, or a run that is no id, is left out; other names are free.
+    Other programs may write the key. A count that is not a number, or a run that is not an id, is left out; all other
+    names are allowed.
     """
     try:
         found = json.loads(text)
@@ -136,5 +137,5 @@ def _is_id(text: str) -> bool:
 
 
 def _text(value: str) -> str:
-    """``value`` as it can be shown: JSON may name halves of a character (RFC 8259, section 8.2)."""
+    """Return ``value`` as it can be shown: JSON may contain half a character (RFC 8259, section 8.2)."""
     return value.encode("utf-8", "replace").decode()[:_LONGEST]

@@ -1,4 +1,4 @@
-"""Time that passes, whatever the wall clock says; and ids that sort by time."""
+"""Measures time independently of the wall clock, and makes ids that sort by time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class SystemClock:
-    """The port ``Clock``: goes on while the machine is suspended, where the system can tell (Linux)."""
+    """The port ``Clock``. On Linux it goes on while the machine is suspended."""
 
     def monotonic(self) -> float:
-        """Seconds since the machine was started."""
+        """Return the seconds since the machine was started."""
         return time.clock_gettime(_CLOCK)
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
         time.sleep(seconds)
 
 
 def new_id() -> UUID:
-    """A UUID of version 7 (RFC 9562 §5.7): ids sort by the time at which they were made, without coordination."""
+    """Return a UUID of version 7 (RFC 9562 §5.7): such ids sort by the time at which they were made."""
     return uuid7()

@@ -1,4 +1,4 @@
-"""Signs of life for whoever supervises this process: a file that is touched, and systemd's watchdog."""
+"""Shows a supervisor that this process lives: touches a file, and notifies systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Heartbeat:
-    """Touches ``file`` and tells ``notify``, systemd's socket (sd_notify(3)); either may be missing."""
+    """Touches ``file`` and notifies ``notify``, systemd's socket (sd_notify(3)); each may be missing."""
 
     file: Path | None = None
     notify: str | None = field(default_factory=lambda: os.environ.get("NOTIFY_SOCKET"))
@@ -29,19 +29,19 @@ class Heartbeat:
         return self.file is not None or bool(self.notify)
 
     def begin(self) -> None:
-        """The first sign; it also tells systemd that the start is over (``Type=notify``)."""
+        """Beat for the first time; this also tells systemd that the start has ended (``Type=notify``)."""
         self._beat("READY=1\nWATCHDOG=1")
 
     def beat(self) -> None:
-        """One more sign. What cannot be written is logged once; a supervisor will then take us for dead."""
+        """Beat once more. A failure is logged once; the supervisor then counts this process as dead."""
         self._beat("WATCHDOG=1")
 
-    def _beat(self, said: str) -> None:
+    def _beat(self, state: str) -> None:
         try:
             if self.file is not None:
                 self.file.touch()
             if self.notify:
-                _tell(self.notify, said)
+                _notify(self.notify, state)
         except OSError as error:
             if not self._failing:
                 log.error("no sign of life can be given: %s", error)  # noqa: TRY400 - one line says it all
@@ -51,7 +51,10 @@ class Heartbeat:
 
 
 def age(file: Path) -> float | None:
-    """Seconds since ``file`` was touched last; None if there is none. Raises ``OSError`` if that cannot be seen."""
+    """Return the seconds since ``file`` was touched last; None if there is no such file.
+
+    Raises ``OSError`` if the file cannot be looked at.
+    """
     try:
         touched = file.stat().st_mtime
     except FileNotFoundError:
@@ -59,8 +62,8 @@ def age(file: Path) -> float | None:
     return max(0.0, time.time() - touched)
 
 
-def _tell(address: str, said: str) -> None:
+def _notify(address: str, state: str) -> None:
     # A leading @ is an abstract socket (unix(7)).
     path = "\0" + address[1:] if address.startswith("@") else address
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
-        out.sendto(said.encode(), path)
+        out.sendto(state.encode(), path)

@@ -1,8 +1,7 @@
-"""How log lines look: one form for every logger of the process, ours and others', as text or as JSON.
+"""Gives the lines of every logger in this process one form, as text or as JSON.
 
-What is bound to structlog's context variables (``run_id``, ``lane``, ``reservation_id``) stands in every line of the
-thread that bound it. Mail addresses (unless they are asked for) and passwords in URLs are hidden, line breaks in a
-message are written as escapes.
+A thread that binds structlog's context variables (``run_id``, ``lane``, ``reservation_id``) has them in all its lines.
+Mail addresses (by default) and passwords in URLs are hidden; line ends in a message are written as escapes.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 CONTEXT = ("run_id", "lane", "reservation_id")
-"""What ``extra=`` of the standard library's loggers may add; Celery's own extras repeat the arguments of tasks."""
+"""Names that ``extra=`` of a standard logger may add. Celery's own extras repeat the arguments of tasks."""
 
-# These speak of Celery's nodes (celery@host), which look like addresses, and never of mails.
+# These name Celery's nodes (celery@host), which look like addresses, and never mails.
 _NODE_LOGGERS = ("celery.apps.", "celery.worker.consumer", "celery.worker.control", "celery.worker.heartbeat")
 
 LONGEST = 2000
-"""Signs of a message that are written; a relay's texts for many recipients together may be more."""
+"""Characters that are written of a message. A relay's texts for many recipients together may have more."""
 
-# The first tells of itself at INFO each time it is asked for the schema's revision; the others write each address that
-# they call, and the path of a webhook is a secret.
-_TALKERS = ("alembic", "httpx2", "httpcore2")
+# Alembic logs at INFO each time we ask for the schema's revision. The others log each URL that they call, and the path
+# of a webhook is a secret.
+_NOISY = ("alembic", "httpx2", "httpcore2")
 
 
 def configure(
     *, json: bool, level: str | int, logfile: str | None = None, addresses: str = AddressDisplay.MASKED
 ) -> None:
-    """Send every log line of this process to stderr, or to ``logfile``, in one form. May be called again."""
+    """Send every log line of this process to stderr, or to ``logfile``, in one form. It may be called again."""
     handler = WatchedFileHandler(logfile, encoding="utf-8") if logfile else logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter(json=json, addresses=addresses))
     root = logging.getLogger()
@@ -52,8 +51,8 @@ def configure(
         old.close()
     root.addHandler(handler)
     root.setLevel(level)
-    for talker in _TALKERS:
-        logging.getLogger(talker).setLevel(logging.WARNING)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -68,7 +67,7 @@ def configure(
 
 
 def formatter(*, json: bool, addresses: str = AddressDisplay.MASKED) -> ProcessorFormatter:
-    """What makes a line of a record, whoever logged it; ``addresses`` is one of ``AddressDisplay``."""
+    """Return what makes a line of a record of any logger; ``addresses`` is one of ``AddressDisplay``."""
     last: Processor = structlog.processors.JSONRenderer(ensure_ascii=False, default=str) if json else _as_text
     return ProcessorFormatter(
         foreign_pre_chain=[ExtraAdder(allow=CONTEXT), *_shared()],
@@ -103,14 +102,14 @@ _HIDING: dict[AddressDisplay, Callable[[str], str]] = {
 
 
 def _hide(hide: Callable[[str], str], _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Hide addresses and passwords in every value; keep what is no traceback on one line, and short."""
+    """Hide addresses and passwords in every value; keep all but tracebacks short and on one line."""
     nodes = str(event.get("logger", "")).startswith(_NODE_LOGGERS)
     for key, value in event.items():
         if isinstance(value, bool | int | float) or value is None:
             continue
         text = mask_urls(str(value))
         shown = text if nodes else hide(text)
-        # Cut at last: half an address would not be seen to be one.
+        # Cut last: half an address would not be recognized as one.
         event[key] = shown if key in {"exception", "stack"} else _shortened(one_line(shown))
     return event
 
@@ -120,7 +119,7 @@ def _shortened(text: str) -> str:
 
 
 def _as_text(_logger: WrappedLogger, _method: str, event: MutableMapping[str, Any]) -> str:
-    """``<time> <LEVEL> <logger>: <message> key=value …``, a traceback below it."""
+    """Return ``<time> <LEVEL> <logger>: <message> key=value …``, with a traceback below it."""
     rest = dict(event)
     head = f"{rest.pop('timestamp')} {rest.pop('level').upper()} {rest.pop('logger')}: {rest.pop('event')}"
     below = [str(rest.pop(key)) for key in ("stack", "exception") if key in rest]

@@ -1,7 +1,7 @@
-"""Timers of the kernel that call a function of the C library: they need neither the interpreter nor its lock.
+"""Timers of the kernel that call a function of the C library, without the interpreter and without its lock.
 
-POSIX ``timer_create`` with ``SIGEV_THREAD``. The clock is the processor time of one thread: it stands still while the
-process is stopped, the machine sleeps or the thread waits, so none of these looks like a thread that hangs.
+They are POSIX timers (``timer_create`` with ``SIGEV_THREAD``) on the processor time of one thread. That clock stands
+still while the process is stopped, the machine sleeps or the thread waits, so none of these looks like a hang.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ class _Setting(ctypes.Structure):
     _fields_ = (("interval", ctypes.c_long * 2), ("value", ctypes.c_long * 2))
 
 
-def in_a_thread_of_the_system() -> bool:
-    """Return whether this runs in a thread that the kernel knows, and not in a greenlet of gevent's or eventlet's."""
+def in_native_thread() -> bool:
+    """Return whether this runs in a thread of the kernel, and not in a greenlet of gevent or eventlet."""
     pthread_self = ctypes.CDLL(None).pthread_self
     pthread_self.restype = ctypes.c_ulong
     return int(pthread_self()) == threading.get_ident()
 
 
 class NativeTimers:
-    """Calls functions of the C library when the thread that made this has used so many seconds of a processor.
+    """Calls functions of the C library when the thread that made this object has used so much processor time.
 
-    ``calls``: name of a function, its one argument (an integer or an address), seconds. ``name`` is what the library
-    calls this program in its messages. Raises ``OSError`` or ``AttributeError`` where there are no such timers.
+    ``calls``: the name of a function, its only argument (an integer or an address), and seconds. ``name`` is this
+    program's name in the library's messages. Raises ``OSError`` or ``AttributeError`` if the system has no such timers.
     """
 
     def __init__(self, name: bytes, calls: Sequence[tuple[str, int, float]]) -> None:
         library = ctypes.CDLL(None, use_errno=True)
-        # Before glibc 2.34 they stand in a library of their own.
+        # Before glibc 2.34 these functions are in a library of their own.
         self._library: Any = library if hasattr(library, "timer_create") else ctypes.CDLL("librt.so.1", use_errno=True)
         ctypes.c_char_p.in_dll(library, "program_invocation_short_name").value = name
         clock = ctypes.c_int(time.CLOCK_THREAD_CPUTIME_ID)
@@ -67,7 +67,7 @@ class NativeTimers:
             self._timers.append((timer, seconds))
 
     def start(self) -> None:
-        """Let all seconds begin anew, from now."""
+        """Start all timers anew."""
         for timer, seconds in self._timers:
             setting = _Setting()
             setting.value[0], setting.value[1] = int(seconds), int(seconds % 1 * 1e9)

@@ -1,11 +1,11 @@
-"""Ends a process that one operation in C holds for ten seconds, and tells the next on this host which mail it was.
+"""Ends a process that one operation in C blocks for ten seconds, and tells the next process on this host which mail.
 
-Such an operation keeps the interpreter's lock: no signal handler, no thread and no revoke comes through. A thread of
-the run renews timers of the kernel every second, which it can only do while the lock changes hands; if it cannot, the
-C library marks the note, writes one line and leaves with exit code 1 (``native_timers.py``).
+Such an operation keeps the interpreter's lock, so no signal handler, no other thread and no revoke can run. A thread of
+the run renews timers of the kernel every second, which it can only do while the lock changes hands. If it cannot, the
+C library marks the note, writes one line and exits with code 1 (``native_timers.py``).
 
-The note is a page of memory in a file: to write it is no system call. It lies in a folder of this user, host and
-database, ``mailbatch-composing-*`` in the folder for temporary files. docs/adr/0014 says why.
+The note is a page of memory in a file, so that writing it needs no system call. The file is in a folder for this user,
+host and database, ``mailbatch-composing-*``, in the folder for temporary files. docs/adr/0014 says why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from mailbatch.domain.message import Claim
-from mailbatch.infrastructure.system.native_timers import NativeTimers, in_a_thread_of_the_system
+from mailbatch.infrastructure.system.native_timers import NativeTimers, in_native_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS = 10.0
-"""Seconds of a processor that the thread of a run may use while no other thread of its process comes to its turn."""
+"""Seconds of processor time that the thread of a run may use while no other thread of its process can run."""
 _LAST = 0.25
-"""Seconds more until the end, for the line to be written."""
+"""Seconds more until the exit, so that the line can be written."""
 _SIZE = 4096
 _MARK = 1024
-"""Where in the page the C library counts (``sem_post``) that the time was over."""
+"""Where in the page the C library marks (``sem_post``) that the time was used up."""
 _FIRST = b"mail "
 _NOBODY = b"%-54s" % b"-"
 _WHERE = slice(len(_FIRST), len(_FIRST) + len(_NOBODY))
@@ -52,11 +52,11 @@ _LINE = (
 )
 _NOTED = re.compile(rb"mail ([0-9a-f-]{36}), claim +(\d+)")
 _KEPT = 86_400.0
-"""Seconds for which a mail is known by its note, if no run claims it again."""
+"""Seconds for which a note is kept if no run claims its mail again."""
 
 
 class ProcessWatchdog:
-    """Watches the thread that begins (the port ``Watchdog``). ``database_url``: whose reservations are composed."""
+    """The port ``Watchdog``: watches the thread that calls ``begin``. ``database_url``: where the reservations are."""
 
     renew_every = 1.0
 
@@ -72,12 +72,12 @@ class ProcessWatchdog:
         self._condemned: dict[Claim, Path] = {}
 
     def begin(self) -> None:
-        """Watch this thread from now on. Where that cannot be, a line in the log says why, and nothing is watched.
+        """Watch this thread from now on. If that is not possible, log why, and watch nothing.
 
-        Greenlets come to their turns when one of them waits, so there nothing is watched either.
+        In a greenlet nothing is watched: other greenlets run only when this one waits.
         """
         try:
-            if not in_a_thread_of_the_system():
+            if not in_native_thread():
                 return
             self._open_the_note()
             self._condemned = dict(self._read())
@@ -101,7 +101,7 @@ class ProcessWatchdog:
             timers.start()
 
     def renew(self) -> None:
-        """Say that the interpreter's lock changes hands; to be called every ``renew_every`` seconds."""
+        """Renew the timers, which shows that the interpreter's lock is free. Call it every ``renew_every`` seconds."""
         with self._guard:
             if self._timers is None or self._page is None:
                 return
@@ -110,7 +110,7 @@ class ProcessWatchdog:
         self._condemned = dict(self._read())
 
     def end(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         with self._guard:
             if self._timers is not None:
                 self._timers.close()
@@ -122,17 +122,17 @@ class ProcessWatchdog:
             self._path, self._file = None, -1
 
     def composing(self, claim: Claim) -> None:
-        """Note which mail is composed from now on."""
+        """Note that the mail of ``claim`` is being composed."""
         if self._page is not None:
             self._page[_WHERE] = b"%s, claim %10d" % (str(claim.reservation_id).encode(), claim.claim_no)
 
     def composed(self) -> None:
-        """Note that none is."""
+        """Note that no mail is being composed."""
         if self._page is not None:
             self._page[_WHERE] = _NOBODY
 
     def condemned(self, claim: Claim) -> str | None:
-        """Return why the mail of ``claim`` is not to be composed, if its last composing ended a process here."""
+        """Return why the mail of ``claim`` must not be composed: composing it ended a process here. Else None."""
         if not self._condemned or (path := self._condemned.pop(claim, None)) is None:
             return None
         path.unlink(missing_ok=True)
@@ -149,7 +149,7 @@ class ProcessWatchdog:
         name = f"{os.getpid()}-{threading.get_native_id()}-{time.monotonic_ns()}"
         fresh, self._path = self._folder / f".{name}", self._folder / name
         self._file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        # Locked before others see it: an unlocked note is that of a process that has ended.
+        # It is locked before other processes see it: an unlocked note belongs to a process that has ended.
         fcntl.flock(self._file, fcntl.LOCK_EX)
         fresh.rename(self._path)
         os.ftruncate(self._file, _SIZE)
@@ -157,7 +157,7 @@ class ProcessWatchdog:
         self._page[: len(_LINE)] = _LINE
 
     def _read(self) -> Iterator[tuple[Claim, Path]]:
-        """Yield the claims that are not to be composed; notes of which nothing follows are removed."""
+        """Yield the claims that must not be composed; remove notes that tell nothing."""
         for path in self._folder.glob("[0-9]*"):
             with suppress(OSError), path.open("rb") as file:
                 if path == self._path:
@@ -169,5 +169,5 @@ class ProcessWatchdog:
                 if noted is None or old or not any(content[_MARK : _MARK + 4]):
                     path.unlink(missing_ok=True)
                 else:
-                    # The next claim, and no later one: by then somebody has requeued it, or has tried it elsewhere.
+                    # Only the next claim: before a later one, somebody requeued the mail or another host tried it.
                     yield Claim(UUID(noted[1].decode()), int(noted[2]) + 1), path
