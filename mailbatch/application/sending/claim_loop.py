@@ -156,7 +156,7 @@ class ClaimLoop:
         These count, so that a crash leaves no more mails in doubt than the bound.
         """
         limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
-        without = () if self.judge.without is None else (self.judge.without,)
+        without = () if self.judge.refusals.without is None else (self.judge.refusals.without,)
         return self._hold(
             lambda: (
                 self._settle_and_claim(cursor, limit, *without)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Backlog, Composer
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
-    from mailbatch.application.sending.relay_health.judge import Judge
+    from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
     from mailbatch.application.sending.relay_health.throttling import Throttling
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Page
     from mailbatch.domain.message import Message
@@ -37,7 +37,7 @@ class MessageStream:
     stop: LaneStop
     in_flight: InFlight
     throttling: Throttling
-    judge: Judge
+    refusals: PermanentRefusals
     has_ended: bool = field(default=False, init=False)
 
     def messages(self, groups: Iterable[Page | Nap], *, late_intent: bool) -> Iterator[Message | Nap]:
@@ -72,7 +72,7 @@ class MessageStream:
                 yield from self.throttling.naps()
             if self.stop.is_set():
                 return
-            if pace.cuts != cuts or self.judge.puts_back(mail):
+            if pace.cuts != cuts or self.refusals.puts_back(mail):
                 self.in_flight.decide(released(mail.claim))
                 continue
             message = self._composed(mail, on_wire=on_wire)

@@ -20,9 +20,11 @@ from mailbatch.application.sending.lane_lease import LaneLease
 from mailbatch.application.sending.lane_stop import LaneStop
 from mailbatch.application.sending.message_stream import MessageStream
 from mailbatch.application.sending.relay_health.complaints import Complaints
+from mailbatch.application.sending.relay_health.faults import Faults
 from mailbatch.application.sending.relay_health.health import RelayHealth
 from mailbatch.application.sending.relay_health.judge import Judge
 from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
+from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
 from mailbatch.application.sending.relay_health.relay_failures import ConsecutiveFailures
 from mailbatch.application.sending.relay_health.throttling import Throttling
 from mailbatch.domain.errors import RunFailed, StoreError
@@ -112,8 +114,17 @@ class Lane:
         self.health = RelayHealth(self.stop, use.relay_failures(), use.circuit_breaker, probed)
         own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
         throttling = Throttling(use.clock, self.stop, self.health, own)
-        complaints = Complaints(self.stop, self.in_flight, self.health, own)
-        self.judge = Judge(use.clock, run, self.in_flight, self.health, own, throttling, complaints)
+        self.refusals = PermanentRefusals(use.clock, run, self.in_flight, self.health, own)
+        self.judge = Judge(
+            clock=use.clock,
+            in_flight=self.in_flight,
+            health=self.health,
+            own=own,
+            throttling=throttling,
+            complaints=Complaints(self.stop, self.in_flight, self.health, own),
+            refusals=self.refusals,
+            faults=Faults(self.health),
+        )
         self.housekeeping = Housekeeping(
             backlog=use.backlog,
             run=run,
@@ -143,7 +154,7 @@ class Lane:
             stop=self.stop,
             in_flight=self.in_flight,
             throttling=throttling,
-            judge=self.judge,
+            refusals=self.refusals,
         )
 
     # --- the road ------------------------------------------------------------------------------------------------
@@ -180,7 +191,7 @@ class Lane:
     def _settle(self, outcome: Outcome | None) -> None:
         """Decide what becomes of a mail. It is written now if it is time; else the next claim writes it."""
         if outcome is None:
-            self.judge.settle_overdue()
+            self.refusals.settle_overdue()
             self.in_flight.flush()
         else:
             self.judge.take(outcome)

@@ -1,0 +1,1 @@
+"""What the outcomes of a lane say of its relay, and what follows for the mails and for later runs."""

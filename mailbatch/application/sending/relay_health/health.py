@@ -59,6 +59,11 @@ class RelayHealth:
         self.lets_mail_in = True
         self.failures.reset()
 
+    def accepted(self, index: int) -> None:
+        """Note that the relay accepted the mail with this item index."""
+        self.answered()
+        self.accepted_to = max(self.accepted_to, index)
+
     def failed(self, outage: Outage) -> None:
         """Note that the relay stays away or takes no mail. The lane stops."""
         self._stop.relay_failed(outage)

@@ -1,0 +1,65 @@
+"""Judges faults of the relay: connections that cannot be opened, or that break."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.circuit import Outage
+from mailbatch.domain.outcome import Kind, RelayFault, Replied, Reply, Verdict
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.reply_kinds import hinted, kind_of
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from mailbatch.application.sending.relay_health.health import RelayHealth
+    from mailbatch.domain.outcome import Outcome
+
+FAULTS_OF_ONE_MAIL = 3
+"""A mail in whose dialogue the relay broke this often in one run is put off: it may be what breaks it."""
+
+
+class Faults:
+    """Counts the faults of a lane."""
+
+    def __init__(self, health: RelayHealth) -> None:
+        self._health = health
+        self._in_dialogue_of: Counter[UUID] = Counter()
+        self._last: RelayFault | None = None
+        self._all_in_dialogues = True
+
+    def begin_pass(self) -> None:
+        """A pass through the backlog begins."""
+        self._last, self._all_in_dialogues = None, True
+
+    def take(self, fault: RelayFault) -> Outcome:
+        """Count a fault. Return the outcome for its mail: a deferral if the mail itself looks like the cause."""
+        mail = fault.claim.reservation_id
+        self._last, self._all_in_dialogues = fault, self._all_in_dialogues and fault.in_dialogue
+        if self._health.failures.fault(mail if fault.in_dialogue else None) or fault.hopeless:
+            self._health.failed(outage_of(fault))
+        self._in_dialogue_of[mail] += fault.in_dialogue
+        if fault.in_dialogue and self._in_dialogue_of[mail] >= FAULTS_OF_ONE_MAIL:
+            text = f"the relay broke {FAULTS_OF_ONE_MAIL} times in this mail's dialogue: {fault.reason}"
+            return deferred(fault, Reply(421, text))
+        return fault
+
+    def end_pass(self, *, has_reply: bool) -> None:
+        """The relay is away if this pass had faults outside of dialogues, and no reply to any mail."""
+        if self._last is not None and not has_reply and not self._all_in_dialogues:
+            self._health.failed(outage_of(self._last))
+
+
+def deferred(outcome: Replied | RelayFault, reply: Reply) -> Replied:
+    """Return what the outcome would be if the relay had deferred the mail with ``reply``."""
+    return Replied(outcome.claim, outcome.relay, {"": Verdict(Kind.DEFERRED, reply)})
+
+
+def outage_of(fault: RelayFault) -> Outage:
+    """Return the outage that a fault shows: the relay stays away, or turns us away before any mail."""
+    reason = one_line(fault.reason)
+    if fault.reply is None or not kind_of(fault.reply).holds:
+        return Outage(relay=fault.relay, reason=reason, asked=hinted(Reply(0, fault.reason)))
+    found = Outage.of_reply(fault.relay, fault.reply)
+    return Outage(relay=fault.relay, reason=reason, concern=found.concern, asked=found.asked, least=found.least)
