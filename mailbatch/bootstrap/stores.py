@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mailbatch.infrastructure.db.actions import SqlActions
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
-from mailbatch.infrastructure.db.health_query import SqlHealthQuery, SqlQueue
+from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.idempotency import SqlIdempotencyKeys
 from mailbatch.infrastructure.db.incidents import SqlIncidents
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -17,7 +17,7 @@ from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.run_reports import SqlOutbox
 from mailbatch.infrastructure.db.runs import SqlPauseStore, SqlRuns
-from mailbatch.infrastructure.db.upcoming import SqlUpcoming
+from mailbatch.infrastructure.db.upcoming import SqlQueue, SqlUpcoming
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mailbatch.infrastructure.db import claiming, ended_leases, settling
-from mailbatch.infrastructure.db.claiming import PENDING, SENDING
+from mailbatch.infrastructure.db.conditions import PENDING, SENDING
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations

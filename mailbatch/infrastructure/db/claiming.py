@@ -17,6 +17,7 @@ from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.infrastructure.db.conditions import PENDING, SENDING, UNEXPIRED
 from mailbatch.infrastructure.db.ended_leases import must_be_isolated
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.settling import accepted_in
@@ -36,9 +37,6 @@ INLINE_BYTES = 4 * 1024 * 1024
 """Bytes of mails that come with their claims, for a whole group; a mail above its share of it is loaded later."""
 
 _r = mail_reservations.c
-PENDING = _r.status == sa.literal_column("'pending'")
-SENDING = _r.status == sa.literal_column("'sending'")
-UNEXPIRED = sa.or_(_r.expires_at.is_(None), _r.expires_at > now())
 _FAT = ("recipients", "body_text", "body_html", "context")
 """Columns of a mail that may be of any size."""
 _OF_A_MAIL = ("message_id", "attempts", "verdicts", "tag", *MAIL_FIELDS)

@@ -10,6 +10,7 @@ from mailbatch.domain.claimed import DoubtsResolved
 from mailbatch.domain.lifecycle import CRASHED, NO_VERDICT, OnDoubt, quarantine_reason
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import ALONE_AFTER
+from mailbatch.infrastructure.db.conditions import SENDING
 from mailbatch.infrastructure.db.settling import record_attempts
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now, raised
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _r = mail_reservations.c
 _a = mail_attempts.c
-_SENDING = _r.status == sa.literal_column("'sending'")
 ASKING = 0
 """The lane of a run that judges others."""
 RESOLVED_BY = "; resolved by run "
@@ -59,7 +59,7 @@ def resolve(
     anothers = sa.or_(_r.run_id.is_distinct_from(run_id), _r.lane.is_distinct_from(ASKING))
     ended = (
         sa.select(_r.id)
-        .where(_SENDING, _r.lease_until <= now(), anothers)
+        .where(SENDING, _r.lease_until <= now(), anothers)
         .order_by(_r.lease_until)
         .limit(limit)
         .with_for_update(skip_locked=True)

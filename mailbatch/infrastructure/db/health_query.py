@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mailbatch.domain.health import HealthSnapshot
+from mailbatch.infrastructure.db.conditions import CLOCKS_DIFFER, OPEN_RUN, SENDING, SENT
+from mailbatch.infrastructure.db.counting import count_up_to
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.runs import DIED
@@ -17,24 +19,19 @@ from mailbatch.infrastructure.db.types import now, seconds_since
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-    from mailbatch.domain.rows import ReservationRow
 
 _r = mail_reservations.c
 _a = mail_attempts.c
 _b = batch_runs.c
-_PENDING = _r.status == sa.literal_column("'pending'")
-_SENDING = _r.status == sa.literal_column("'sending'")
 _LATELY = 5
 """Runs among which the last sign of life is looked for: one that began earlier may live longer."""
 _MOST = 10_000
 """Claims that are counted at most."""
-_AHEAD = 60.0
-"""Seconds by which an answer may lie ahead: the clock of a database may be set back."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlHealthQuery:
-    """The port ``Pulse`` on PostgreSQL and SQLite."""
+    """The port ``HealthQuery`` on PostgreSQL and SQLite."""
 
     engine: Engine
 
@@ -48,19 +45,18 @@ class SqlHealthQuery:
                 seconds_since(_b.started_at).label("age"),
                 seconds_since(_b.heartbeat_at).label("silent"),
             )
-            .where(_b.job == job, _b.outcome.is_(None))
+            .where(_b.job == job, OPEN_RUN)
             .order_by(_b.heartbeat_at.desc())
             .limit(1)
             .cte("silent")
         )
         ended = (
             sa.select(_r.lease_until)
-            .where(_SENDING, _r.lease_until < now(-ended_for))
+            .where(SENDING, _r.lease_until < now(-ended_for))
             .order_by(_r.lease_until)
             .limit(_MOST)
             .cte("ended")
         )
-        under_way = sa.select(_r.lease_until).where(_SENDING, _r.lease_until >= now()).limit(_MOST).subquery()
         since = seconds_since
         slot = sa.select(batch_schedule).where(batch_schedule.c.name == job).cte("slot")
         statement = sa.select(
@@ -75,7 +71,7 @@ class SqlHealthQuery:
             sa.select(silent.c.age).scalar_subquery().label("run_age"),
             sa.select(silent.c.silent).scalar_subquery().label("silent"),
             sa.select(since(last.c.finished_at)).where(last.c.error == DIED).scalar_subquery().label("died"),
-            sa.select(sa.func.count()).select_from(under_way).scalar_subquery().label("under_way"),
+            count_up_to(_MOST, SENDING, _r.lease_until >= now()).label("under_way"),
             sa.select(since(sa.func.max(_answers().c.at))).scalar_subquery().label("answered"),
             sa.select(sa.func.count()).select_from(ended).scalar_subquery().label("ended"),
             sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
@@ -84,36 +80,16 @@ class SqlHealthQuery:
             return HealthSnapshot(**connection.execute(statement).mappings().one())
 
 
-@dataclass(frozen=True, slots=True)
-class SqlQueue:
-    """The port ``Queue`` on PostgreSQL and SQLite."""
-
-    engine: Engine
-
-    def ahead(self, row: ReservationRow, most: int) -> int:
-        """Count who goes first, by priority, due time and id; see the port."""
-        key = sa.tuple_(sa.literal(row.due_at, _r.due_at.type), sa.literal(row.id, _r.id.type))
-        due = sa.and_(_PENDING, _r.due_at <= now(), sa.or_(_r.expires_at.is_(None), _r.expires_at > now()))
-        higher = sa.select(_r.id).where(due, _r.priority > row.priority).limit(most)
-        earlier = sa.select(_r.id).where(due, _r.priority == row.priority, sa.tuple_(_r.due_at, _r.id) < key)
-        counts = [
-            sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
-            for some in (higher, earlier.limit(most))
-        ]
-        with reading(self.engine) as connection:
-            return min(most, int(connection.execute(sa.select(counts[0] + counts[1])).scalar_one()))
-
-
 def _answers() -> sa.Subquery:
     """When the last answers were written, by their kind: the end of the range that an index has for each.
 
     What was cancelled, expired or left without a verdict is no answer. A time that lies ahead was not written by us.
     """
     sent = sa.select(sa.func.max(_r.finished_at).label("at")).where(
-        _r.status == sa.literal_column("'sent'"), _r.finished_at.is_not(None), _r.finished_at <= now(_AHEAD)
+        SENT, _r.finished_at.is_not(None), _r.finished_at <= now(CLOCKS_DIFFER)
     )
     refused = [
-        sa.select(sa.func.max(_a.ended_at)).where(_a.outcome == outcome, _a.ended_at <= now(_AHEAD))
+        sa.select(sa.func.max(_a.ended_at)).where(_a.outcome == outcome, _a.ended_at <= now(CLOCKS_DIFFER))
         for outcome in ("failed", "deferred")
     ]
     return sa.union_all(sent, *refused).subquery()

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbatch.domain.idempotency import RequestState, StoredResponse
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import api_answers
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import now, upsert
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -42,8 +41,8 @@ class SqlIdempotencyKeys:
         old = sa.or_(_a.created_at < now(-KEPT), sa.and_(_a.status.is_(None), _a.created_at < now(-LEFT)))
         with writing(self.engine) as connection:
             connection.execute(sa.delete(api_answers).where(_a.created_at < now(-LEFT), old))
-            insert = _insert(connection).values(key=key, request=request, answer=owner).returning(_a.key)
-            if connection.execute(insert).scalar_one_or_none() is not None:
+            insert = upsert(connection, api_answers).values(key=key, request=request, answer=owner)
+            if connection.execute(insert.on_conflict_do_nothing().returning(_a.key)).scalar_one_or_none() is not None:
                 return RequestState.NEW
             row = connection.execute(sa.select(api_answers).where(_a.key == key)).one_or_none()
         if row is None:
@@ -78,8 +77,3 @@ def finish(connection: Connection, key: str, owner: str, status: int, answer: st
 
 def _owned(key: str, owner: str) -> tuple[sa.ColumnElement[bool], ...]:
     return _a.key == key, _a.status.is_(None), _a.answer == owner
-
-
-def _insert(connection: Connection) -> postgresql.Insert | sqlite.Insert:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return insert(api_answers).on_conflict_do_nothing()

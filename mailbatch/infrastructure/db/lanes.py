@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mailbatch.domain.run import Counts, RunOutcome
+from mailbatch.infrastructure.db.conditions import OPEN_RUN
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs
 from mailbatch.infrastructure.db.types import now, upsert
@@ -31,7 +32,7 @@ class SqlLanes:
 
     def join(self, run_id: UUID, lane: int) -> bool:
         """Take part, if the run goes on and nobody has that lane."""
-        goes_on = sa.select(_b.run_id).where(_b.run_id == run_id, _b.outcome.is_(None), _b.stop.is_(None))
+        goes_on = sa.select(_b.run_id).where(_b.run_id == run_id, OPEN_RUN, _b.stop.is_(None))
         with writing(self.engine) as connection:
             # FOR UPDATE: lane 0 cannot close the run between this look and the lane's row.
             if connection.scalar(goes_on.with_for_update()) is None:

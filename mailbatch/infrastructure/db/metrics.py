@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
+from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
+from mailbatch.infrastructure.db.conditions import CLOCKS_DIFFER, OPEN_RUN, SENT, is_in
+from mailbatch.infrastructure.db.counting import job_names
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.tables import (
     batch_runs,
@@ -32,8 +35,6 @@ SAMPLE = 10_000
 """Rows of one kind that are looked at for what is recent."""
 _LONGEST = 1e9
 """Seconds: a run or a lag that took longer is none."""
-_AHEAD = 60.0
-"""Seconds by which a time may lie ahead; what lies further was not written by us."""
 _ITEMS = ("sent", "failed", "deferred", "in_doubt", "expired")
 _b, _r, _a = batch_runs.c, mail_reservations.c, mail_attempts.c
 
@@ -48,7 +49,7 @@ class SqlMeasures:
     def figures(self) -> Figures:
         """Read them all; see the port."""
         with reading(self.engine) as connection:
-            names = list(connection.scalars(_jobs()))
+            names = list(connection.scalars(job_names()))
             living = _living(connection, names)
             since = _since(connection, living.values())
             slots = {row.name: row for row in connection.execute(sa.select(batch_schedule))}
@@ -86,7 +87,7 @@ class SqlMeasures:
     def _lags(self) -> sa.Select[Any]:
         newest = (
             sa.select((seconds_since(_r.due_at) - seconds_since(_r.finished_at)).label("lag"))
-            .where(_r.finished_at.between(now(-RECENT), now(_AHEAD)), _r.status == sa.literal_column("'sent'"))
+            .where(_r.finished_at.between(now(-RECENT), now(CLOCKS_DIFFER)), SENT)
             .order_by(_r.finished_at.desc(), _r.id.desc())
             .limit(self.sample)
             .subquery()
@@ -96,7 +97,7 @@ class SqlMeasures:
     def _in_doubt_oldest(self) -> sa.Select[Any]:
         oldest = (
             sa.select(sa.func.coalesce(_r.wire_at, _r.created_at).label("at"))
-            .where(_r.status == sa.literal_column("'in_doubt'"))
+            .where(is_in(Status.IN_DOUBT))
             .order_by(_r.created_at)
             .limit(self.sample)
             .subquery()
@@ -111,19 +112,11 @@ def _circuits(connection: Connection) -> list[CircuitFigures]:
     return list(found.values())
 
 
-def _jobs() -> sa.Select[Any]:
-    """The jobs that have run: a jump from one to the next on the index, whatever the number of their runs."""
-    level = sa.select(sa.func.min(_b.job).label("job")).cte("level", recursive=True)
-    following = sa.select(sa.func.min(_b.job)).where(_b.job > level.c.job).scalar_subquery()
-    level = level.union_all(sa.select(following).where(level.c.job.is_not(None)))
-    return sa.select(level.c.job).where(level.c.job.is_not(None))
-
-
 def _living(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
     """The jobs that run now, and since when."""
     open_runs = (
         sa.select(_b.job, sa.func.min(_b.started_at, type_=Timestamp()))
-        .where(_b.job.in_(names), _b.outcome.is_(None), _b.heartbeat_at >= now(-DEAD_AFTER))
+        .where(_b.job.in_(names), OPEN_RUN, _b.heartbeat_at >= now(-DEAD_AFTER))
         .group_by(_b.job)
     )
     return {row[0]: row[1] for row in connection.execute(open_runs)}
@@ -157,7 +150,7 @@ def _job(
     newest = sa.select(batch_runs, seconds_since(_b.started_at).label("silent")).where(_b.job == name)
     newest = newest.order_by(_b.started_at.desc()).limit(1)
     # A run that a pause held back has done nothing, and is none that somebody waits for.
-    real = sa.or_(_b.outcome.is_(None), _b.outcome != RunOutcome.PAUSED.value)
+    real = sa.or_(OPEN_RUN, _b.outcome != RunOutcome.PAUSED.value)
     started = connection.execute(newest.where(real)).one_or_none()
     ended = connection.execute(newest.where(_b.outcome.is_not(None))).one_or_none()
     durations = [_histogram(tuple(row.values())[-len(DURATIONS) - 2 :], DURATIONS) for row in sums]

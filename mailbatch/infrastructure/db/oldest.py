@@ -6,13 +6,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from mailbatch.infrastructure.db.conditions import has_come, is_due
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 _r = mail_reservations.c
-# As a literal, so that the partial index is seen to fit.
-_PENDING = _r.status == sa.literal_column("'pending'")
 
 
 def oldest_due(*, expired: bool = False) -> Any:
@@ -22,8 +21,7 @@ def oldest_due(*, expired: bool = False) -> Any:
     counts as well.
     """
     level = levels("waiting_level" if expired else "due_level")
-    first = sa.select(_r.due_at).where(_PENDING, _r.priority == level.c.priority, _r.due_at <= now())
-    if not expired:
-        first = first.where(sa.or_(_r.expires_at.is_(None), _r.expires_at > now()))
+    meant = has_come(now()) if expired else is_due(now())
+    first = sa.select(_r.due_at).where(_r.priority == level.c.priority, meant)
     first_at = first.order_by(_r.due_at).limit(1).scalar_subquery()
     return sa.select(sa.func.min(first_at)).select_from(level).scalar_subquery()

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from mailbatch.infrastructure.db.conditions import PENDING
 from mailbatch.infrastructure.db.tables import mail_reservations
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ def _hint(element: _likely, compiler: SQLCompiler, **kw: Any) -> str:
     return f"likely({compiler.process(element.clauses, **kw)})"
 
 
-# As a literal, so that the partial index is seen to fit.
-_PENDING = _likely(_r.status == sa.literal_column("'pending'"))
+_PENDING = _likely(PENDING)
 
 
 def highest(below: sa.ColumnElement[int] | None = None) -> sa.Select[Any]:

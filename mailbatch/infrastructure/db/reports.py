@@ -13,6 +13,8 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import LaneRow, RunRow
 from mailbatch.domain.run import ItemError, Pause
 from mailbatch.domain.run_notification import COUNTED, QUIET
+from mailbatch.infrastructure.db.conditions import OPEN_RUN, has_come, has_expired, is_in, time_of
+from mailbatch.infrastructure.db.counting import count_up_to, job_names
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.rows import all_of, first_of
@@ -39,13 +41,9 @@ _CAP = 100_000
 """Rows of one state that are counted at most: a table of many millions must not make a status wait."""
 _PAGE = 500
 _RUNS = sa.select(batch_runs, seconds_since(batch_runs.c.heartbeat_at).label("silent"))
-# As literals, so that the partial indexes are seen to fit.
-_PENDING = _r.status == sa.literal_column("'pending'")
-_DUE = sa.and_(_PENDING, _r.due_at <= now())
-_OVERDUE = sa.and_(_DUE, _r.expires_at.is_not(None), _r.expires_at <= now())
 
 _WORTH_A_LOOK = sa.or_(
-    batch_runs.c.outcome.is_(None),
+    OPEN_RUN,
     batch_runs.c.outcome.not_in(sorted(QUIET)),
     *(batch_runs.c[name] > 0 for name in (*COUNTED, "remaining")),
 )
@@ -62,14 +60,14 @@ class SqlReports:
         """Count each state, up to the cap; see the port."""
         counted: dict[str, Any] = {
             # In the order of an index: else PostgreSQL reads the table, to its end if the state stands there.
-            s.value: self._counted(_r.status == sa.literal_column(f"'{s.value}'"), _r.created_at)
+            s.value: count_up_to(self.cap + 1, is_in(s), order_by=[_r.created_at])
             for s in Status
         }
         statement = sa.select(
             *(count.label(name) for name, count in counted.items()),
-            self._counted(_DUE).label("due"),
-            # Apart, for the index of what is due does not know expiries; whoever is overdue waits for the next run.
-            self._counted(_OVERDUE).label("overdue"),
+            count_up_to(self.cap + 1, has_come(now())).label("due"),
+            # Counted apart, because the index of what is due does not know expiries.
+            count_up_to(self.cap + 1, has_come(now()), has_expired(now())).label("overdue"),
             sa.select(seconds_since(oldest_due())).scalar_subquery().label("oldest"),
         )
         with reading(self.engine) as connection:
@@ -120,11 +118,10 @@ class SqlReports:
 
     def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
         """Count the tries of a run that were not accepted; see the port. At most ``cap`` of them are looked at."""
-        a, run = mail_attempts.c, batch_runs.c
-        began = sa.select(run.started_at).where(run.run_id == run_id).scalar_subquery()
-        ended = sa.select(sa.func.coalesce(run.finished_at, now(60))).where(run.run_id == run_id).scalar_subquery()
+        a = mail_attempts.c
+        began, ended = time_of(run_id)
         outcomes = [tally.value for tally in Tally if tally not in {Tally.SENT, Tally.RELEASED}]
-        # A run has its own time, and the outcomes are few: so it is a range of an index.
+        # The outcomes are few: so these are a few ranges of an index.
         tries = (
             sa.select(a.outcome, a.reply_code, a.enhanced_code, a.reply_text)
             .where(a.outcome.in_(outcomes), a.ended_at >= began, a.ended_at <= ended, a.run_id == run_id)
@@ -142,20 +139,10 @@ class SqlReports:
         return [ErrorGroup(row.outcome, row.reply_code, row.enhanced_code, row.n, row.example) for row in rows]
 
     def jobs(self) -> list[Job]:
-        """Read the names from the schedule and, one step of the index for each, from the runs; see the port."""
-        b, s = batch_runs.c, batch_schedule.c
-        names = sa.select(sa.func.min(b.job).label("job")).cte("names", recursive=True)
-        behind = sa.select(sa.func.min(b.job)).where(b.job > names.c.job).scalar_subquery()
-        names = names.union_all(sa.select(behind).where(names.c.job.is_not(None)))
+        """Read the names of those that have run, and what the schedule says; see the port."""
+        s = batch_schedule.c
         with reading(self.engine) as connection:
-            ran = connection.execute(sa.select(names.c.job).where(names.c.job.is_not(None))).scalars()
-            found = {name: Job(name) for name in ran}
+            found = {name: Job(name) for name in connection.scalars(job_names())}
             for row in connection.execute(sa.select(s.name, s.paused, s.next_tick_at)):
                 found[row.name] = Job(row.name, Pause(row.paused), row.next_tick_at)
         return [found[name] for name in sorted(found)]
-
-    def _counted(self, condition: sa.ColumnElement[bool], *order: sa.ColumnElement[Any]) -> Any:
-        rows: sa.Select[Any] = (
-            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).order_by(*order)
-        ).limit(self.cap + 1)
-        return sa.select(sa.func.count()).select_from(rows.subquery()).scalar_subquery()

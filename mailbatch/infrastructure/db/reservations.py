@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql
 
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
@@ -24,7 +24,7 @@ from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.traces import keep
-from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of
+from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -220,10 +220,9 @@ def _may_pass(error: exc.DBAPIError | StoreError) -> bool:
 
 def _insert(connection: Connection) -> Any:
     """The INSERT of one reservation, or of many; it passes over a row whose id or key is taken."""
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     values: dict[str, Any] = {name: sa.bindparam(name, type_=_r[name].type) for name in _WRITTEN}
     values["scheduled_at"] = sa.func.coalesce(values["scheduled_at"], server_now())
-    return dialect.insert(mail_reservations).values(values).on_conflict_do_nothing()
+    return upsert(connection, mail_reservations).values(values).on_conflict_do_nothing()
 
 
 def _values(reservation: Reservation) -> dict[str, Any]:

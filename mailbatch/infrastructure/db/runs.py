@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.domain.run import STOPPED, ItemError, OpenRun, Pause, RunOutcome
+from mailbatch.infrastructure.db.conditions import OPEN_RUN
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reconcile import reconcile
 from mailbatch.infrastructure.db.run_reports import announce, report_of_dead
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mailbatch.domain.run import Counts, RunReport, Trigger
 
 _b = batch_runs.c
-_OPEN = _b.outcome.is_(None)
 DIED = "[JOB EXEC ERROR] the run's process died: no heartbeat, no end"
 """The error of a run that somebody else had to close."""
 
@@ -57,7 +57,7 @@ class SqlRuns:
         """Write a heartbeat, and how far the run is."""
         with writing(self.engine) as connection:
             connection.execute(
-                sa.update(batch_runs).where(_b.run_id == run_id, _OPEN).values(heartbeat_at=now(), **asdict(counts))
+                sa.update(batch_runs).where(_b.run_id == run_id, OPEN_RUN).values(heartbeat_at=now(), **asdict(counts))
             )
 
     def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
@@ -104,7 +104,7 @@ class SqlRuns:
         """The newest run of ``job`` that has not ended, and for how long it has been silent."""
         statement = (
             sa.select(_b.run_id, _b.started_at, seconds_since(_b.heartbeat_at).label("silent"))
-            .where(_b.job == job, _OPEN)
+            .where(_b.job == job, OPEN_RUN)
             .order_by(_b.started_at.desc())
             .limit(1)
         )
@@ -114,7 +114,7 @@ class SqlRuns:
 
     def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
         """Close runs whose process died: nobody else will, for Celery does not say so after a kill of the worker."""
-        died = sa.and_(_b.job == job, _OPEN, _b.heartbeat_at < now(-silent))
+        died = sa.and_(_b.job == job, OPEN_RUN, _b.heartbeat_at < now(-silent))
         with reading(self.engine) as connection:
             if not connection.scalar(sa.select(sa.exists().where(died))):
                 return []
@@ -154,7 +154,7 @@ class SqlRuns:
 
     def tell_to_stop(self, run_id: UUID) -> bool:
         """Write the reason where every lane looks."""
-        statement = sa.update(batch_runs).where(_b.run_id == run_id, _OPEN, _b.stop.is_(None))
+        statement = sa.update(batch_runs).where(_b.run_id == run_id, OPEN_RUN, _b.stop.is_(None))
         with writing(self.engine) as connection:
             return connection.execute(statement.values(stop=RunOutcome.REVOKED.value)).rowcount == 1
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
-from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.types import now, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,10 +52,9 @@ class SqlSchedule:
 
     def add(self, name: str, next_tick_at: datetime) -> None:
         """Add the entry ``name`` unless it is there."""
-        insert = sqlite.insert if self.engine.dialect.name == "sqlite" else postgresql.insert
-        statement = insert(batch_schedule).values(name=name, next_tick_at=next_tick_at).on_conflict_do_nothing()
+        slot = {"name": name, "next_tick_at": next_tick_at}
         with writing(self.engine) as connection:
-            connection.execute(statement)
+            connection.execute(upsert(connection, batch_schedule).values(slot).on_conflict_do_nothing())
 
     def take(self, state: EntryState, next_tick_at: datetime) -> bool:
         """Take the tick, which is due. Returns False if another beat has it, or if the entry was paused meanwhile."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.domain.reservation import FINISHED, Status
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
-from mailbatch.infrastructure.db.types import Guid, now
+from mailbatch.infrastructure.db.conditions import is_in, time_of
+from mailbatch.infrastructure.db.tables import mail_reservations, run_errors
+from mailbatch.infrastructure.db.types import Guid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -175,7 +176,7 @@ def _of_few(which: Selection, field: str) -> _Source:
 
 def _of_status(which: Selection, status: Status) -> _Source:
     moment = _r.finished_at if which.timed and status in FINISHED else _r.created_at
-    where = [_r.status == sa.literal_column(f"'{status.value}'"), *_timed(which, moment)]
+    where = [is_in(status), *_timed(which, moment)]
     if moment is _r.finished_at:
         # So that the partial index is seen to fit.
         where.append(moment.is_not(None))
@@ -226,10 +227,8 @@ def _replied(reply: str, code: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
 def _of_run(run_id: UUID, status: Status) -> list[sa.ColumnElement[bool]]:
     """What a run had in hand last. There is no index by run: a run has its own time, and notes what it put off."""
     conditions = [_r.run_id == run_id]
-    run = batch_runs.c
     if status in FINISHED:
-        began = sa.select(run.started_at).where(run.run_id == run_id).scalar_subquery()
-        ended = sa.select(sa.func.coalesce(run.finished_at, now(60))).where(run.run_id == run_id).scalar_subquery()
+        began, ended = time_of(run_id)
         conditions += [_r.finished_at >= began, _r.finished_at <= ended]
     elif status is Status.PENDING:
         conditions.append(_r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id)))

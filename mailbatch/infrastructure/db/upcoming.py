@@ -1,4 +1,4 @@
-"""What the next run would send: the adapter of the port ``Upcoming``."""
+"""What the next runs send, and in which order: the adapters of the ports ``Upcoming`` and ``Queue``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.domain.rows import ReservationRow
+from mailbatch.infrastructure.db.conditions import has_come, has_expired, is_due
+from mailbatch.infrastructure.db.counting import count_up_to
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.priorities import highest
 from mailbatch.infrastructure.db.rows import all_of
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from mailbatch.domain.claimed import ClaimedMail
 
 _r = mail_reservations.c
-_PENDING = _r.status == sa.literal_column("'pending'")
 _CAP = 100_000
 _PAGE = 50
 """Rows that are read at once with their bodies: each may have some megabytes."""
@@ -40,18 +41,12 @@ class SqlUpcoming:
     def count(self, by: datetime | None) -> tuple[int, bool]:
         """Count up to the cap; see the port."""
         end = _end(by)
-        due = sa.and_(_PENDING, _r.due_at <= end)
-        # Apart, for the index of what is due does not know expiries.
-        overdue = sa.and_(due, _r.expires_at.is_not(None), _r.expires_at <= end)
+        # Counted apart, because the index of what is due does not know expiries.
+        come = count_up_to(self.cap + 1, has_come(end))
+        expired = count_up_to(self.cap + 1, has_come(end), has_expired(end))
         with reading(self.engine) as connection:
-            found, late = connection.execute(sa.select(self._counted(due), self._counted(overdue))).one()
+            found, late = connection.execute(sa.select(come, expired)).one()
         return max(0, min(found, self.cap) - late), found <= self.cap
-
-    def _counted(self, condition: sa.ColumnElement[bool]) -> Any:
-        some: sa.Select[Any] = (
-            sa.select(sa.literal_column("1")).select_from(mail_reservations).where(condition).limit(self.cap + 1)
-        )
-        return sa.select(sa.func.count()).select_from(some.subquery()).scalar_subquery()
 
     def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
         """Read one priority after the other, as a run does: each is a range of the index of what is due."""
@@ -75,7 +70,7 @@ class SqlUpcoming:
     def _page(
         self, by: datetime | None, priority: int, after: ReservationRow | None, limit: int
     ) -> list[ReservationRow]:
-        due = sa.select(mail_reservations).where(_due(by), _r.priority == priority)
+        due = sa.select(mail_reservations).where(is_due(_end(by)), _r.priority == priority)
         if after is not None:
             key = sa.tuple_(sa.literal(after.due_at, Timestamp()), sa.literal(after.id, Guid()))
             due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
@@ -83,10 +78,21 @@ class SqlUpcoming:
             return all_of(ReservationRow, connection, due.order_by(_r.due_at, _r.id).limit(limit))
 
 
-def _due(by: datetime | None) -> sa.ColumnElement[bool]:
-    end = _end(by)
-    return sa.and_(_PENDING, _r.due_at <= end, sa.or_(_r.expires_at.is_(None), _r.expires_at > end))
-
-
 def _end(by: datetime | None) -> sa.ColumnElement[Any]:
     return now() if by is None else sa.literal(by, Timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class SqlQueue:
+    """The port ``Queue`` on PostgreSQL and SQLite."""
+
+    engine: Engine
+
+    def ahead(self, row: ReservationRow, most: int) -> int:
+        """Count what is claimed before ``row``: by priority, due time and id; see the port."""
+        key = sa.tuple_(sa.literal(row.due_at, _r.due_at.type), sa.literal(row.id, _r.id.type))
+        due = is_due(now())
+        higher = count_up_to(most, due, _r.priority > row.priority)
+        earlier = count_up_to(most, due, _r.priority == row.priority, sa.tuple_(_r.due_at, _r.id) < key)
+        with reading(self.engine) as connection:
+            return min(most, int(connection.execute(sa.select(higher + earlier)).scalar_one()))

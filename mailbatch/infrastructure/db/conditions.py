@@ -1,0 +1,66 @@
+"""The conditions that several statements share: when a reservation is due, expired or under way, when a run is open.
+
+A status is written as a literal and not bound: only then a planner sees that a partial index fits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from mailbatch.domain.reservation import Status
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.types import now
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+_r, _b = mail_reservations.c, batch_runs.c
+
+CLOCKS_DIFFER = 60.0
+"""Seconds by which a time may lie ahead: the clock of a database may be set back."""
+
+
+def is_in(status: Status) -> sa.ColumnElement[bool]:
+    """Whether a reservation is in ``status``."""
+    return _r.status == sa.literal_column(f"'{status.value}'")
+
+
+def has_come(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a pending reservation's time has come ``at`` then. Its ``expires_at`` does not matter here."""
+    return sa.and_(PENDING, _r.due_at <= at)
+
+
+def has_expired(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a reservation's ``expires_at`` has passed ``at`` then."""
+    # "IS NOT NULL" lets the index of expiries fit.
+    return sa.and_(_r.expires_at.is_not(None), _r.expires_at <= at)
+
+
+def has_not_expired(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a reservation has no ``expires_at``, or one that lies behind ``at``."""
+    return sa.or_(_r.expires_at.is_(None), _r.expires_at > at)
+
+
+def is_due(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether a run sends a reservation ``at`` then: its time has come and has not passed."""
+    return sa.and_(has_come(at), has_not_expired(at))
+
+
+PENDING = is_in(Status.PENDING)
+SENDING = is_in(Status.SENDING)
+SENT = is_in(Status.SENT)
+UNEXPIRED = has_not_expired(now())
+OPEN_RUN = _b.outcome.is_(None)
+"""A run that has no end: it goes on, or its process died and nobody has closed it yet."""
+
+
+def time_of(run_id: UUID) -> tuple[sa.ScalarSelect[Any], sa.ScalarSelect[Any]]:
+    """Return when a run began and when it ended, at the latest in a moment.
+
+    A run has its own time, because one runs at a time. So what it did is a range of an index by time.
+    """
+    began = sa.select(_b.started_at).where(_b.run_id == run_id)
+    ended = sa.select(sa.func.coalesce(_b.finished_at, now(CLOCKS_DIFFER))).where(_b.run_id == run_id)
+    return began.scalar_subquery(), ended.scalar_subquery()
