@@ -27,7 +27,7 @@ def reservation_row(now: datetime | None = None, **given: Any) -> ReservationRow
         "claim_no": 0,
         **given,
     }
-    return ReservationRow(**row | {"due_at": row["retry_at"] or row["scheduled_at"]})
+    return ReservationRow.from_row(row | {"due_at": row["retry_at"] or row["scheduled_at"]})
 
 
 def attempt_row(reservation: ReservationRow, now: datetime | None = None, **given: Any) -> AttemptRow:
@@ -42,7 +42,7 @@ def run_row(now: datetime | None = None, **given: Any) -> RunRow:
     at = now or datetime.now(UTC)
     counts = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining", "bound", "claimed")
     known = {"run_id": uuid4(), "job": "send-all", "trigger": Trigger.BEAT, "started_at": at, "heartbeat_at": at}
-    return RunRow(**dict.fromkeys(names_of(RunRow)) | dict.fromkeys(counts, 0) | known | given)
+    return RunRow.from_row(dict.fromkeys(names_of(RunRow)) | dict.fromkeys(counts, 0) | known | given)
 
 
 def lane_row(now: datetime | None = None, **given: Any) -> LaneRow:

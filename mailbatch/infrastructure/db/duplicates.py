@@ -64,8 +64,10 @@ class SqlDuplicates:
         if since is not None:
             statement = statement.where(_a.ended_at >= since)
         found: dict[UUID, DuplicateRow] = {}
-        with reading(self.engine) as connection:
-            for row in connection.execute(statement, execution_options={"yield_per": _PORTION}).mappings():
+        in_portions = {"yield_per": _PORTION}
+        # The result is closed, because a search that ends early would leave its cursor open.
+        with reading(self.engine) as connection, connection.execute(statement, execution_options=in_portions) as doubts:
+            for row in doubts.mappings():
                 found.setdefault(row["reservation_id"], DuplicateRow.from_row(row))
                 if len(found) >= limit:
                     break

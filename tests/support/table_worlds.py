@@ -1,0 +1,122 @@
+"""Rows in tables, and the adapters that read them: in memory, and on a database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from support.fake_tables import FakeDuplicates, FakeHealthQuery, FakeMeasures, FakeReports, FakeTables, FakeUpcoming
+
+from mailbatch.domain.circuit import Circuit
+from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, Row, RunRow, as_dict
+from mailbatch.infrastructure.db.duplicates import SqlDuplicates
+from mailbatch.infrastructure.db.health_query import SqlHealthQuery
+from mailbatch.infrastructure.db.metrics import SqlMeasures
+from mailbatch.infrastructure.db.reports import SqlReports
+from mailbatch.infrastructure.db.runs import SqlRuns
+from mailbatch.infrastructure.db.schedule import EntryState
+from mailbatch.infrastructure.db.tables import (
+    batch_lanes,
+    batch_runs,
+    batch_schedule,
+    mail_attempts,
+    mail_reservations,
+    metadata,
+    relay_circuits,
+)
+from mailbatch.infrastructure.db.upcoming import SqlQueue, SqlUpcoming
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.domain.run import ItemError
+
+_TABLES = {ReservationRow: mail_reservations, AttemptRow: mail_attempts, RunRow: batch_runs, LaneRow: batch_lanes}
+
+
+class FakeWorld:
+    """Tables in memory."""
+
+    def __init__(self) -> None:
+        self.tables = FakeTables()
+        self.now = self.tables.now
+        self.reports = FakeReports(self.tables)
+        self.health_query = FakeHealthQuery(self.tables)
+        self.upcoming = self.queue = FakeUpcoming(self.tables)
+        self.duplicates = FakeDuplicates(self.tables)
+        self.measures = FakeMeasures(self.tables)
+
+    def ago(self, seconds: float) -> datetime:
+        return self.now - timedelta(seconds=seconds)
+
+    def put(self, *rows: Row | EntryState | Circuit) -> None:
+        t = self.tables
+        for row in rows:
+            match row:
+                case ReservationRow():
+                    t.reservations[row.id] = row
+                case AttemptRow():
+                    t.attempts.append(row)
+                case RunRow():
+                    t.runs[row.run_id] = row
+                case LaneRow():
+                    t.lanes[row.run_id, row.lane] = row
+                case EntryState():
+                    t.slots[row.name] = row
+                case Circuit():
+                    t.circuits.append(row)
+
+    def put_errors(self, run_id: UUID, errors: list[ItemError]) -> None:
+        self.tables.errors.setdefault(run_id, []).extend(errors)
+
+
+class SqlWorld:
+    """The tables of a database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.now = datetime.now(UTC)
+        self.reports = SqlReports(engine)
+        self.health_query = SqlHealthQuery(engine)
+        self.upcoming = SqlUpcoming(engine)
+        self.queue = SqlQueue(engine)
+        self.duplicates = SqlDuplicates(engine)
+        self.measures = SqlMeasures(engine)
+
+    def ago(self, seconds: float) -> datetime:
+        return self.now - timedelta(seconds=seconds)
+
+    def put(self, *rows: Row | EntryState | Circuit) -> None:
+        with self.engine.begin() as connection:
+            for row in rows:
+                table, values = _stored(row)
+                named = {n: v.value if isinstance(v, Enum) else v for n, v in values.items() if n in table.c}
+                written = {n: v for n, v in named.items() if table.c[n].computed is None}
+                connection.execute(sa.insert(table).values(written))
+
+    def put_errors(self, run_id: UUID, errors: list[ItemError]) -> None:
+        SqlRuns(self.engine).errors(run_id, errors)
+
+
+World = FakeWorld | SqlWorld
+
+
+def _stored(row: Row | EntryState | Circuit) -> tuple[sa.Table, dict[str, Any]]:
+    match row:
+        case EntryState():
+            return batch_schedule, {name: getattr(row, name) for name in EntryState.__slots__}
+        case Circuit():
+            return relay_circuits, {name: getattr(row, name) for name in ("relay", "state", "failures", "reason")}
+        case _:
+            return _TABLES[type(row)], as_dict(row)
+
+
+def empty(engine: Engine) -> None:
+    """Delete every row: quicker than a database of each test's own."""
+    with engine.begin() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(sa.delete(table))
