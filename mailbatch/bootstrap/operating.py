@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap.sending import Sending
     from mailbatch.domain.health import Patience
     from mailbatch.domain.reservation import Mail
-    from mailbatch.infrastructure.templates.apart import RenderApart
+    from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
 UNANSWERED = 25.0
 """Seconds for which a run may get no answer to any mail. The watch looks every 30: so it is said within a minute."""
@@ -99,11 +99,11 @@ class Operating:
     # --- mails ---
 
     @cached_property
-    def render_apart(self) -> RenderApart:
+    def render_apart(self) -> SubprocessRenderer:
         """Renders mails in processes that can be killed."""
-        from mailbatch.infrastructure.templates.apart import RenderApart
+        from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
-        return RenderApart(self._settings.template_dir, self._settings.max_message_bytes)
+        return SubprocessRenderer(self._settings.template_dir, self._settings.max_message_bytes)
 
     @cached_property
     def compose_apart(self) -> Compose:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mailbatch.config import Settings
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.redis.slots import RedisSlots
-    from mailbatch.infrastructure.templates.templates import Templates
+    from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
@@ -81,11 +81,11 @@ class Sending:
     # --- composing ---
 
     @cached_property
-    def templates(self) -> Templates:
+    def templates(self) -> TemplateRenderer:
         """The templates, rendered in this process."""
-        from mailbatch.infrastructure.templates.templates import Templates
+        from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
-        return Templates(self._settings.template_dir, self._settings.max_message_bytes, look_again=1.0)
+        return TemplateRenderer(self._settings.template_dir, self._settings.max_message_bytes, look_again=1.0)
 
     @cached_property
     def compose(self) -> Compose:

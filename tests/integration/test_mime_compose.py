@@ -17,7 +17,7 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 LARGE = 26_214_400
 
@@ -26,7 +26,7 @@ def compose_with(**settings) -> Compose:
     parts = {"sender": "Haus <haus@münchen.de>", "max_bytes": LARGE} | settings
     return Compose(
         read_addresses=read_addresses,
-        render=Templates(None, parts["max_bytes"]),
+        render=TemplateRenderer(None, parts["max_bytes"]),
         write=CompiledWriter(),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         **parts,

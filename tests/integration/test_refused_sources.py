@@ -9,8 +9,8 @@ import pytest
 from support.api import MAIL, Api
 
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.apart import RenderApart
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,9 +45,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def problems(request: Any, folder: Path) -> Iterator[Callable[[Mail], list[str]]]:
     """Looks at sources in this process, as commands do, or in another, as the API does."""
     if request.param == "here":
-        yield Templates(folder, MOST).problems
+        yield TemplateRenderer(folder, MOST).problems
     else:
-        apart = RenderApart(folder, MOST)
+        apart = SubprocessRenderer(folder, MOST)
         yield apart.problems
         apart.close()
 
@@ -106,7 +106,7 @@ def test_what_a_context_can_mend_is_not_looked_at(problems, columns):
 
 
 def test_without_a_folder_the_names_of_templates_are_looked_at_and_the_mails_own_sources():
-    here, apart = Templates(None, MOST), RenderApart(None, MOST)
+    here, apart = TemplateRenderer(None, MOST), SubprocessRenderer(None, MOST)
     for problems in (here.problems, apart.problems):
         assert problems(mail(template="none")) == []
         assert "is no template name" in problems(mail(template="a/b"))[0]

@@ -13,8 +13,8 @@ from support.waiting import wait_until
 
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.apart import PROCESSES, WAITING, RenderApart
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.subprocess_renderer import PROCESSES, WAITING, SubprocessRenderer
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 MOST = 1_000_000
 SLOW = "{% for i in range(999) %}{% for j in range(900) %}{% endfor %}{% endfor %}"
@@ -26,12 +26,12 @@ def mail(source: str = "Hello {{ name }}", **columns) -> Mail:
 
 
 def renderers() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "mailbatch.infrastructure.templates.process" in p.cmdline()]
+    return [p for p in psutil.Process().children() if "mailbatch.infrastructure.templates.render_process" in p.cmdline()]
 
 
 @pytest.fixture
 def render():
-    apart = RenderApart(None, MOST)
+    apart = SubprocessRenderer(None, MOST)
     yield apart
     apart.close()
     assert not renderers()
@@ -56,7 +56,7 @@ def test_what_is_rendered_apart_is_what_is_rendered_here(render, one):
         except CannotCompose as error:
             return error.errors
 
-    assert outcome(render) == outcome(Templates(None, MOST))
+    assert outcome(render) == outcome(TemplateRenderer(None, MOST))
 
 
 def test_a_process_is_started_when_it_is_needed_and_then_kept(render):
@@ -71,7 +71,7 @@ def test_a_process_is_started_when_it_is_needed_and_then_kept(render):
 def test_named_templates_come_from_the_folder_and_are_seen_when_they_change(tmp_path):
     (tmp_path / "news").mkdir()
     file = tmp_path / "news/body.txt"
-    apart = RenderApart(tmp_path, MOST)
+    apart = SubprocessRenderer(tmp_path, MOST)
     try:
         for text in ("one", "another"):
             file.write_text(text)
@@ -82,7 +82,7 @@ def test_named_templates_come_from_the_folder_and_are_seen_when_they_change(tmp_
 
 def test_what_takes_too_long_is_killed_and_the_next_is_rendered():
     # The start of an interpreter takes longer on any machine.
-    apart = RenderApart(None, MOST, seconds=0.001)
+    apart = SubprocessRenderer(None, MOST, seconds=0.001)
     try:
         with pytest.raises(CannotCompose) as caught:
             apart(mail(template="news"))
@@ -125,8 +125,8 @@ def test_its_memory_and_its_processor_time_are_bounded(render):
 STARTER = f"""
 import os, psutil
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.apart import RenderApart
-RenderApart(None, {MOST})(Mail(recipients="", subject="s", body_text="{{{{ 1 }}}}", context={{}}))
+from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
+SubprocessRenderer(None, {MOST})(Mail(recipients="", subject="s", body_text="{{{{ 1 }}}}", context={{}}))
 print(psutil.Process().children()[0].pid, flush=True)
 os._exit(0)
 """

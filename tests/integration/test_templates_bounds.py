@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 MOST = 1_000_000
 DOUBLED_LISTS = "{% set a = [1, 1] %}" + "{% set a = [a, a] %}" * 40
@@ -22,7 +22,7 @@ HOARD = "{% set x = 'x' * 900000 %}{% set ns = namespace(l=[]) %}"
 
 def render(source: str, most: int = MOST, **context) -> str:
     mail = Mail(recipients="ann@example.org", subject="s", body_text=source, context=context)
-    return Templates(None, most)(mail).text or ""
+    return TemplateRenderer(None, most)(mail).text or ""
 
 
 def fault(source: str, **context) -> str:
@@ -213,7 +213,7 @@ def test_no_single_operation_takes_longer_than_its_share(source, monkeypatch):
     if source.startswith(TWO):  # Without end is without end: fewer steps show it sooner.
         monkeypatch.setattr(Budget.__init__, "__defaults__", (100_000, 5.0))
     with pytest.raises(CannotCompose, match=r"at once|steps|formats|more than|longer|not allowed|no texts|pairs|is a "):
-        Templates(None, 26_214_400)(mail)
+        TemplateRenderer(None, 26_214_400)(mail)
     assert time.thread_time() - began < 5
     assert peak_kib() - before < 400_000
 
@@ -266,7 +266,7 @@ BIG = "{% set big = '<' * 200000 %}"
 )
 def test_what_escaping_or_writing_again_multiplies_is_counted(source):
     mail = Mail(recipients="ann@example.org", subject="s", body_html=source)
-    templates = Templates(None, MOST)
+    templates = TemplateRenderer(None, MOST)
     before, began = peak_kib(), time.monotonic()
     with pytest.raises(CannotCompose, match=r"characters|bytes|values|steps"):
         templates(mail)
@@ -281,7 +281,7 @@ def test_looking_for_files_is_bounded_as_all_else(tmp_path, names):
     (tmp_path / "news/body.txt").write_text(doubled + f"{{% include {names} %}}")
     began = time.thread_time()
     with pytest.raises(CannotCompose):
-        Templates(tmp_path, 26_214_400)(Mail(recipients="a@b", subject="s", template="news"))
+        TemplateRenderer(tmp_path, 26_214_400)(Mail(recipients="a@b", subject="s", template="news"))
     assert time.thread_time() - began < 8
 
 
@@ -292,7 +292,7 @@ def test_includes_are_steps(tmp_path):
     )
     mail = Mail(recipients="ann@example.org", subject="s", template="again", context={"n": 60})
     with pytest.raises(CannotCompose, match=r"steps|seconds"):
-        Templates(tmp_path, MOST)(mail)
+        TemplateRenderer(tmp_path, MOST)(mail)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_what_is_written_is_what_jinja2_writes(source, html):
     }
     plain = Environment(autoescape=html, undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701 - as asked
     mail = Mail(recipients="a@b", subject="s", **{"body_html" if html else "body_text": source}, context=context)
-    rendered = Templates(None, MOST)(mail)
+    rendered = TemplateRenderer(None, MOST)(mail)
     written = rendered.html if html else rendered.text
     expected = plain.from_string(source).render(context)
     assert written == expected
@@ -426,7 +426,7 @@ def test_a_budget_of_time_ends_what_takes_few_steps():
 
 
 def test_a_sources_faults_are_found_again_each_time():
-    templates = Templates(None, MOST)
+    templates = TemplateRenderer(None, MOST)
     mail = Mail(recipients="a@b", subject="s", body_text="{{ 'x' * 900000000 }}")
     for _ in range(3):
         with pytest.raises(CannotCompose, match="makes a text of more than"):

@@ -11,7 +11,7 @@ from support.waiting import wait_until
 from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def mail(**fields) -> Mail:
 
 
 def render(folder: Path | None = None, **fields) -> Rendered:
-    return Templates(folder, MOST)(mail(**fields))
+    return TemplateRenderer(folder, MOST)(mail(**fields))
 
 
 def faults(folder: Path | None = None, **fields) -> list[str]:
@@ -135,7 +135,7 @@ def test_a_template_may_leave_out_parts(folder):
 
 
 def test_a_changed_template_is_read_again(folder):
-    templates = Templates(folder, MOST)
+    templates = TemplateRenderer(folder, MOST)
     assert templates(mail(template="welcome", context={"name": "Ann"})).subject == "Welcome, Ann"
     path = write(folder, "welcome/subject.txt", "Hello, {{ name }}")
     os.utime(path, ns=(1, 1))
@@ -146,7 +146,7 @@ def test_a_changed_template_is_read_again(folder):
 
 
 def test_between_two_looks_the_disk_is_left_alone(folder):
-    templates = Templates(folder, MOST, look_again=3_600)
+    templates = TemplateRenderer(folder, MOST, look_again=3_600)
     write(folder, "welcome/body.txt", "{% include 'parts/footer.txt' %}")
     footer = write(folder, "parts/footer.txt", "bye\n")
     first = templates(mail(template="welcome", context={"name": "Ann"}))
@@ -157,7 +157,7 @@ def test_between_two_looks_the_disk_is_left_alone(folder):
 
 
 def test_a_change_is_seen_at_the_next_look(folder):
-    templates = Templates(folder, MOST, look_again=0.01)
+    templates = TemplateRenderer(folder, MOST, look_again=0.01)
     assert templates(mail(template="welcome", context={"name": "Ann"})).subject == "Welcome, Ann"
     os.utime(write(folder, "welcome/subject.txt", "Hello, {{ name }}"), ns=(1, 1))
     wait_until(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.sandbox import Sandbox
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -234,7 +234,7 @@ def _shown(value: Any) -> str:
 
 def main(seed: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
-    render = Templates(None, MOST)
+    render = TemplateRenderer(None, MOST)
     until = time.monotonic() + seconds
     for number, one in enumerate(expressions(seed)):
         if time.monotonic() > until:

@@ -12,7 +12,7 @@ from mailbatch.domain.message import Claim, Message
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 LARGE = 26_214_400
 TOKEN = "a" * 900
@@ -104,7 +104,7 @@ def composed(**fields: Any) -> Message:
     """The message of a mail, by the real parts together."""
     compose = Compose(
         read_addresses=read_addresses,
-        render=Templates(None, LARGE),
+        render=TemplateRenderer(None, LARGE),
         write=CompiledWriter(),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         max_bytes=LARGE,

@@ -11,7 +11,8 @@ from jinja2.filters import FILTERS
 from jinja2.tests import TESTS
 
 from mailbatch.infrastructure.templates.budget import Budget, spending
-from mailbatch.infrastructure.templates.filters import measured_filters, measured_tests
+from mailbatch.infrastructure.templates.filters import checked_filters
+from mailbatch.infrastructure.templates.value_tests import checked_tests
 from mailbatch.infrastructure.templates.sandbox import Sandbox
 
 PEOPLE = "[{'n': 'b', 'x': 2}, {'n': 'B', 'x': 1}, {'n': 'a', 'x': 1}]"
@@ -77,20 +78,20 @@ def rendered(environment: Environment, expression: str) -> str:
         return environment.from_string(source).render()
 
 
-@pytest.mark.parametrize("name", sorted(measured_filters()))
+@pytest.mark.parametrize("name", sorted(checked_filters()))
 def test_each_filter_has_the_signature_of_jinja2s(name):
-    ours, theirs = measured_filters()[name], FILTERS[name]
+    ours, theirs = checked_filters()[name], FILTERS[name]
     assert passed(ours) == passed(theirs)
     assert parameters(ours) == parameters(theirs)
 
 
-@pytest.mark.parametrize("name", sorted(measured_tests()))
+@pytest.mark.parametrize("name", sorted(checked_tests()))
 def test_each_test_has_the_signature_of_jinja2s(name):
-    ours, theirs = measured_tests()[name], TESTS[name]
+    ours, theirs = checked_tests()[name], TESTS[name]
     assert parameters(ours) == parameters(theirs)
 
 
-@pytest.mark.parametrize("name", sorted(set(measured_filters()) - FREE))
+@pytest.mark.parametrize("name", sorted(set(checked_filters()) - FREE))
 def test_each_parameter_of_a_filter_works_by_its_name_and_by_its_place(name):
     value, given = FILTERED.get(name, ("'x'", {}))
     assert list(given) == [one for one, _, _ in parameters(FILTERS[name])]
@@ -127,7 +128,7 @@ def test_filters_that_hand_parameters_on_do_so_by_name(expression):
     assert rendered(Sandbox(html=False), expression) == rendered(theirs, expression)
 
 
-@pytest.mark.parametrize("name", sorted(measured_tests()))
+@pytest.mark.parametrize("name", sorted(checked_tests()))
 def test_each_parameter_of_a_test_works_by_its_name_and_by_its_place(name):
     named = [one for one, kind, _ in parameters(TESTS[name]) if kind is not inspect.Parameter.POSITIONAL_ONLY]
     value, given = TESTED.get(name, ("1", {}))

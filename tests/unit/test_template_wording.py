@@ -10,7 +10,7 @@ import pytest
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 CONTEXT: dict[str, Any] = {
     "name": "Ann",
@@ -28,7 +28,7 @@ CONTEXT: dict[str, Any] = {
 def render(source: str, *, html: bool = False, **more: Any) -> str:
     field = "body_html" if html else "body_text"
     mail = Mail(recipients="ann@example.org", subject="s", context={**CONTEXT, **more}, **{field: source})
-    made = Templates(None, 1_000_000)(mail)
+    made = TemplateRenderer(None, 1_000_000)(mail)
     return (made.html if html else made.text) or ""
 
 

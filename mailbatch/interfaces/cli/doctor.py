@@ -230,10 +230,10 @@ def _runs(parts: Parts) -> Finding:
 def _mails(parts: Parts) -> Finding:
     """How many of the waiting mails could not be rendered now."""
     from mailbatch.application.looking.waiting import RenderWaiting
-    from mailbatch.infrastructure.templates.apart import RenderApart
+    from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
     until = time.monotonic() + _RENDERING
-    render = RenderApart(parts.settings.template_dir, parts.settings.max_message_bytes, seconds=_RENDERING)
+    render = SubprocessRenderer(parts.settings.template_dir, parts.settings.max_message_bytes, seconds=_RENDERING)
     try:
         looked = RenderWaiting(render=render, reservations=parts.stores.reservations)(lambda: time.monotonic() > until)
     finally:

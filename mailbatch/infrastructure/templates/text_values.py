@@ -1,6 +1,7 @@
-"""What a mail may say: which values have a text, and how numbers are written.
+"""Decides which values a mail may show, and writes them as text.
 
-A context is JSON, and templates run on Python: without this a customer reads ``Dear None`` or ``<built-in method …>``.
+A context is JSON, and templates run on Python. Without these rules a customer reads ``Dear None`` or
+``<built-in method …>``.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ from jinja2.runtime import LoopContext
 _NAMED_FIELD = re.compile(r"%\(([^)]*)\)")
 
 
-def null(what: str) -> UndefinedError:
-    """Return the error that a null raises where its text is asked for: the one of a missing variable."""
+def null_error(what: str) -> UndefinedError:
+    """Return the error for a null whose text is asked for: the same as for a missing variable."""
     return UndefinedError(f"{what} is null")
 
 
 def as_text(value: Any, what: str) -> Any:
-    """Return ``value`` if it is a text or markup, else the text that a mail has for it; ``what`` is its name.
+    """Return ``value`` if it is a text or markup, else the text by which a mail shows it; ``what`` is its name.
 
     Numbers are written without an exponent.
 
     Raises:
-        UndefinedError: for null and for what is missing.
-        TemplateRuntimeError: for a list, an object, a function and all else that has no text.
+        UndefinedError: for null and for a missing value.
+        TemplateRuntimeError: for a list, an object, a function and everything else that has no text.
     """
     if isinstance(value, str):
         return value
     if isinstance(value, (float, Decimal)):
         return number_text(value, what)
     if value is None:
-        raise null(what)
+        raise null_error(what)
     if isinstance(value, (int, date, time, Undefined)):
-        return str(value)  # which raises for what is undefined
+        return str(value)  # which raises if it is undefined
     if hasattr(type(value), "__html__"):
         return value
     raise TemplateRuntimeError(f"{what} is {_kind(value)}")
@@ -56,7 +57,7 @@ def number_text(value: float | Decimal, what: str) -> str:
 
 
 def ensure_formattable(text: str, values: Any) -> None:
-    """See that each of ``values`` that ``text % values`` writes has a text."""
+    """Raise as ``as_text`` unless each of ``values`` that ``text % values`` writes has a text."""
     parts = values if isinstance(values, tuple) else (values,)
     if isinstance(values, dict) and (names := _NAMED_FIELD.findall(text)):
         parts = tuple(values[name] for name in names if name in values)
@@ -67,7 +68,7 @@ def ensure_formattable(text: str, values: Any) -> None:
 
 
 def _kind(value: Any) -> str:
-    """Say what ``value`` is, and how a template gets a text of it."""
+    """Say what ``value`` is, and how a template gets a text from it."""
     if isinstance(value, LoopContext):
         return "the loop itself; write loop.index"
     if callable(value):

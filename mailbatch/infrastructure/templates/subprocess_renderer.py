@@ -1,7 +1,7 @@
-"""Render in processes of their own, which can be killed: for whoever looks at mails while others wait.
+"""Renders mails in subprocesses, which can be killed: for ``serve`` and commands, which show and check single mails.
 
 A template cannot be interrupted from within its process: one operation that takes minutes holds all threads. Runs have
-a watchdog instead (``rendering.py``), because a process in between would cost each mail more than its rendering.
+a watchdog instead (``system/watchdog.py``), because a subprocess would cost each mail more than its rendering.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.templates import Templates, has_tags
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.sources import has_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,37 +31,37 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.compose import Renderer
 
 SECONDS = 10.0
-"""What rendering one mail may take, by the clock on the wall."""
+"""Seconds of wall-clock time that rendering one mail may take."""
 PROCESSES = 2
-"""How many mails are rendered at the same time at most."""
+"""Most mails that are rendered at the same time."""
 PATIENCE = 1.0
-"""Seconds for which a mail that is only checked waits for its turn."""
+"""Seconds for which a mail that is only checked waits for a free process."""
 WAITING = 8
-"""How many more may wait for that; who comes then is told to come again."""
-_NOTHING = Mail(recipients="", subject="{{ 1 }}", body_text=" ")
-"""What is rendered to see that a process has started."""
+"""Most mails that may wait for a process; the next one raises ``Busy``."""
+_WARM_UP = Mail(recipients="", subject="{{ 1 }}", body_text=" ")
+"""A mail that is rendered to make sure that a process has started."""
 KEPT_FOR = 1.0
-"""Seconds for which sources that can be compiled are not looked at again: lists of mails share theirs."""
+"""Seconds for which sources that compile are not checked again: the mails of a list share theirs."""
 _KEPT = 256
 _LONGEST_KEPT = 32_768
 LENGTH = struct.Struct(">Q")
-"""What stands before each message between the processes: how many bytes it has."""
+"""The header of each message between the processes: its length in bytes."""
 
 
-class RenderApart:
-    """Renders mails in other processes (the port ``Renderer``); arguments as for ``Templates``.
+class SubprocessRenderer:
+    """Renders mails in subprocesses (the port ``Renderer``); arguments as for ``TemplateRenderer``.
 
-    A process is started when the first mail needs one, takes one mail after the other, and is killed if that takes
-    more than ``seconds``. Mails without a template's marks need none.
+    A process starts when the first mail needs one. It renders one mail after the other, and is killed if one takes
+    more than ``seconds``. Mails without a tag of the template engine need no process.
     """
 
     def __init__(self, directory: Path | None, max_output_bytes: int, seconds: float = SECONDS) -> None:
         self._settings = json.dumps([str(directory) if directory else None, max_output_bytes, seconds])
         self._seconds = seconds
-        self._here = Templates(directory, max_output_bytes)
+        self._in_process = TemplateRenderer(directory, max_output_bytes)
         self._idle: list[_Process] = []
-        # Which sources can be compiled, and until when that need not be looked at again.
-        self._sound: dict[tuple[str | None, ...], float] = {}
+        # The sources that compile, and until when they need not be checked again.
+        self._compiling: dict[tuple[str | None, ...], float] = {}
         self._slots = threading.Semaphore(PROCESSES)
         self._places = threading.Semaphore(PROCESSES + WAITING)
         self._closed = False
@@ -69,50 +70,50 @@ class RenderApart:
         """Return the parts of ``mail``.
 
         Raises:
-            CannotCompose: as ``Templates``, and with one line if it takes too long or ends its process.
-            Busy: too many others are being rendered.
+            CannotCompose: as ``TemplateRenderer``, and with one line if it takes too long or ends its process.
+            Busy: too many other mails are being rendered.
         """
         return self._render(mail, self._seconds)
 
     def within(self, seconds: float) -> Renderer:
-        """Return a renderer that gives each mail only so long, once a process has started."""
+        """Return a renderer that gives each mail only so many seconds, once a process has started."""
 
         def render(mail: Mail) -> Rendered:
             if has_tags(mail) and not self._idle:
-                self._render(_NOTHING, self._seconds)
+                self._render(_WARM_UP, self._seconds)
             return self._render(mail, seconds)
 
         return render
 
     def _render(self, mail: Mail, seconds: float) -> Rendered:
         if not has_tags(mail):
-            return self._here(mail)
+            return self._in_process(mail)
         with self._process(self._seconds) as process:
-            answer = process.ask("render", mail, seconds)
-        if "errors" in answer:
-            raise CannotCompose(answer["errors"])
-        return Rendered(**answer)
+            reply = process.request("render", mail, seconds)
+        if "errors" in reply:
+            raise CannotCompose(reply["errors"])
+        return Rendered(**reply)
 
     def problems(self, mail: Mail) -> list[str]:
-        """Return what fails whatever the context of ``mail`` holds, as ``Templates.problems``.
+        """Return what fails whatever the context of ``mail`` holds, as ``TemplateRenderer.problems``.
 
-        Nothing, if others keep the processes busy: whoever reserves a mail does not wait for those who look at one.
+        Returns nothing if all processes are busy: reserving a mail does not wait for people who look at others.
         """
-        if self._here.directory is None and not has_tags(replace(mail, template=None)):
-            return self._here.problems(mail)  # which compiles nothing
+        if self._in_process.directory is None and not has_tags(replace(mail, template=None)):
+            return self._in_process.problems(mail)  # which compiles nothing
         sources = (mail.template, mail.subject, mail.body_text, mail.body_html)
-        if not has_tags(mail) or self._sound.get(sources, 0.0) > time.monotonic():
+        if not has_tags(mail) or self._compiling.get(sources, 0.0) > time.monotonic():
             return []
         try:
             with self._process(PATIENCE) as process:
-                answer = process.ask("check", replace(mail, context=None), self._seconds)
+                reply = process.request("check", replace(mail, context=None), self._seconds)
         except Busy:
             return []
-        errors: list[str] = answer["errors"]
+        errors: list[str] = reply["errors"]
         if not errors and sum(len(source or "") for source in sources) <= _LONGEST_KEPT:
-            if len(self._sound) >= _KEPT:
-                self._sound.clear()
-            self._sound[sources] = time.monotonic() + KEPT_FOR
+            if len(self._compiling) >= _KEPT:
+                self._compiling.clear()
+            self._compiling[sources] = time.monotonic() + KEPT_FOR
         return errors
 
     def close(self) -> None:
@@ -144,15 +145,15 @@ class RenderApart:
 
 
 class _Process:
-    """One of the processes. ``usable``: the last mail was answered."""
+    """One of the processes. ``usable``: it has replied to the last request."""
 
     def __init__(self, settings: str) -> None:
         self._socket, theirs = socket.socketpair()
-        # What can be imported here can be imported there, whatever folder it is.
+        # The subprocess imports from the same folders as this one.
         path = os.pathsep.join(entry for entry in sys.path if entry)
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-m", "mailbatch.infrastructure.templates.process", settings],
+                [sys.executable, "-m", "mailbatch.infrastructure.templates.render_process", settings],
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -161,26 +162,26 @@ class _Process:
             )
         self.usable = True
 
-    def ask(self, what: str, mail: Mail, seconds: float) -> dict[str, Any]:
-        """Return what the process makes of ``mail``: its parts or ``errors`` to ``render``, these to ``check``."""
+    def request(self, what: str, mail: Mail, seconds: float) -> dict[str, Any]:
+        """Send ``mail`` and return the reply: for ``render`` its parts or ``errors``, for ``check`` the ``errors``."""
         self.usable = False
         until = time.monotonic() + seconds
-        request = json.dumps([what, {one.name: getattr(mail, one.name) for one in fields(mail)}]).encode()
+        message = json.dumps([what, {one.name: getattr(mail, one.name) for one in fields(mail)}]).encode()
         try:
             self._socket.settimeout(seconds)
-            self._socket.sendall(LENGTH.pack(len(request)) + request)
+            self._socket.sendall(LENGTH.pack(len(message)) + message)
             size = LENGTH.unpack(receive(self._socket, LENGTH.size, until))[0]
-            answer: dict[str, Any] = json.loads(receive(self._socket, size, until))
+            reply: dict[str, Any] = json.loads(receive(self._socket, size, until))
         except TimeoutError:
-            line = f"{named(mail)}: rendering takes longer than {seconds:g} seconds, and was ended"
+            line = f"{shown_name(mail)}: rendering takes longer than {seconds:g} seconds, and was ended"
             return {"errors": [line]}
         except (EOFError, OSError):
-            return {"errors": [f"{named(mail)}: rendering ended its process ({self._end()})"]}
+            return {"errors": [f"{shown_name(mail)}: rendering ended its process ({self._end()})"]}
         self.usable = True
-        return answer
+        return reply
 
     def _end(self) -> str:
-        self._process.kill()  # which a process that has ended already does not notice
+        self._process.kill()  # does nothing if the process has ended already
         status = self._process.wait()
         return f"signal {-status}" if status < 0 else f"exit code {status}"
 
@@ -204,6 +205,6 @@ def receive(connection: socket.socket, size: int, until: float | None = None) ->
     return b"".join(pieces)
 
 
-def named(mail: Mail) -> str:
-    """Return by what a person knows a mail that has no id yet."""
+def shown_name(mail: Mail) -> str:
+    """Return the name by which a person knows a mail that has no id yet."""
     return f"template {ascii(mail.template)[1:-1][:80]}" if mail.template is not None else "the mail's own templates"

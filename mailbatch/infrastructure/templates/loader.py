@@ -1,4 +1,4 @@
-"""Find templates as files under one directory, and nothing outside of it."""
+"""Loads templates from files under one directory, and nothing outside of it."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ LONGEST_NAME = 255
 _SEGMENT = re.compile(rf"[A-Za-z0-9._-]{{1,{LONGEST_NAME}}}")
 
 
-class Folder(BaseLoader):
+class FolderLoader(BaseLoader):
     """Loads ``<name>/<file>`` from under ``directory``; a symbolic link may not lead out of it.
 
-    A file that changes is read again: ``look_again`` seconds after the last look all files are looked at anew.
-    What is not there raises ``TemplateNotFound``.
+    Files count as unchanged for a period of ``look_again`` seconds; in a new period each is looked at again. A missing
+    file raises ``TemplateNotFound``.
     """
 
     def __init__(self, directory: Path, look_again: float = 0.0) -> None:
         self.directory = directory
-        self.looks = 0  # how often it was time to
+        self.period = 0
         self._look_again = look_again
         self._until = 0.0
 
-    def looks_anew(self) -> bool:
-        """Whether it is time to look: what was seen before is then no longer known. To be asked before each mail."""
+    def begin_period(self) -> bool:
+        """Begin a new period if the last one is over, and return whether one began. Call it before each mail."""
         now = time.monotonic()
         if now < self._until:
             return False
         self._until = now + self._look_again
-        self.looks += 1
+        self.period += 1
         return True
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
@@ -50,14 +50,14 @@ class Folder(BaseLoader):
         path = self.directory.joinpath(*_segments(template))
         if not self._is_inside(path):
             raise TemplateNotFound(template)
-        written = _stamp(path)
+        stamp = _stamp(path)
         source = path.read_text(encoding="utf-8-sig")
         sandbox: Sandbox = environment  # type: ignore[assignment]
         sandbox.refuse_if_vast(source, template)
-        return source, str(path), _Unchanged(self, path, written)
+        return source, str(path), _Unchanged(self, path, stamp)
 
     def has(self, template: str) -> bool:
-        """Whether there is such a file inside the directory."""
+        """Return whether there is such a file inside the directory."""
         return self._is_inside(self.directory.joinpath(*_segments(template)))
 
     def _is_inside(self, path: Path) -> bool:
@@ -65,21 +65,21 @@ class Folder(BaseLoader):
 
 
 class _Unchanged:
-    """Tells whether a file is what it was when it was read, ``written``."""
+    """Returns whether a file still has the stamp that it had when it was read."""
 
-    def __init__(self, folder: Folder, path: Path, written: _Stamp) -> None:
-        self._folder, self._path, self._written = folder, path, written
-        self._looks = folder.looks
+    def __init__(self, loader: FolderLoader, path: Path, stamp: _Stamp) -> None:
+        self._loader, self._path, self._stamp = loader, path, stamp
+        self._period = loader.period
 
     def __call__(self) -> bool:
-        if self._looks == self._folder.looks:
+        if self._period == self._loader.period:
             return True
-        self._looks = self._folder.looks
-        return _stamp(self._path) == self._written
+        self._period = self._loader.period
+        return _stamp(self._path) == self._stamp
 
 
 def is_template_name(name: str) -> bool:
-    """Whether ``name`` is one plain path segment."""
+    """Return whether ``name`` is one plain path segment."""
     return bool(_SEGMENT.fullmatch(name)) and name not in (".", "..")
 
 

@@ -1,4 +1,4 @@
-"""The other side of ``apart.py``: render what comes by the standard input, which is a socket, until it closes."""
+"""The subprocess of ``subprocess_renderer.py``: renders the mails that arrive on standard input, a socket."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import Any
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.apart import LENGTH, receive
 from mailbatch.infrastructure.templates.budget import GROWTH, WRITTEN
-from mailbatch.infrastructure.templates.templates import Templates
+from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.subprocess_renderer import LENGTH, receive
 
 ROOM = 1 << 30
-"""Bytes of address space for the interpreter, its threads and what one operation makes, beside the budget's own."""
+"""Bytes of address space for the interpreter, its threads and the result of one operation, beside the budget's."""
 
 
 def main(settings: str) -> None:
-    """Serve by ``settings``, JSON: the template directory, the bytes of a part at most, the seconds for a mail."""
+    """Serve until the socket closes. ``settings`` is JSON: template directory, most bytes of a part, seconds for a mail."""
     directory, most, seconds = json.loads(settings)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the command that started this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the command that started us
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit(resource.RLIMIT_AS, ROOM + GROWTH + most * WRITTEN)
-    render = Templates(Path(directory) if directory else None, most)
+    render = TemplateRenderer(Path(directory) if directory else None, most)
     with socket.socket(fileno=sys.stdin.fileno()) as connection:
         while True:
             try:
@@ -35,11 +35,11 @@ def main(settings: str) -> None:
                 request = receive(connection, size)
             except (EOFError, ConnectionError):
                 return
-            # Whoever waits kills this process after so many seconds; the kernel does, if nobody waits any more.
+            # The caller kills this process after so many seconds; if no caller is left, the kernel does.
             _limit(resource.RLIMIT_CPU, int(time.process_time() + seconds) + 2)
             what, mail = json.loads(request)
-            answer = json.dumps((_checked if what == "check" else _answer)(render, Mail(**mail))).encode()
-            connection.sendall(LENGTH.pack(len(answer)) + answer)
+            reply = json.dumps((_check if what == "check" else _render)(render, Mail(**mail))).encode()
+            connection.sendall(LENGTH.pack(len(reply)) + reply)
 
 
 def _limit(what: int, most: int) -> None:
@@ -47,16 +47,16 @@ def _limit(what: int, most: int) -> None:
     resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _checked(render: Templates, mail: Mail) -> dict[str, Any]:
+def _check(render: TemplateRenderer, mail: Mail) -> dict[str, Any]:
     return {"errors": render.problems(mail)}
 
 
-def _answer(render: Templates, mail: Mail) -> dict[str, Any]:
+def _render(render: TemplateRenderer, mail: Mail) -> dict[str, Any]:
     try:
         parts = render(mail)
     except CannotCompose as error:
         return {"errors": error.errors}
-    except Exception as error:  # noqa: BLE001 - it is the template that is wrong, and whoever asked wants to know how
+    except Exception as error:  # noqa: BLE001 - the template is at fault, and the caller shows how
         return {"errors": [f"cannot be rendered: {type(error).__name__}: {' '.join(str(error)[:1000].split())[:300]}"]}
     return {"subject": parts.subject, "text": parts.text, "html": parts.html}
 

@@ -1,0 +1,147 @@
+"""Renders the parts of a mail from its own inline sources and from the files of the template that it names."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from jinja2.runtime import Context
+
+from mailbatch.application.sending.compose import Rendered
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.infrastructure.templates.budget import Budget, OverBudget, spending
+from mailbatch.infrastructure.templates.failures import describe
+from mailbatch.infrastructure.templates.loader import is_template_name
+from mailbatch.infrastructure.templates.sources import FILES, Sources, has_tag, missing_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from jinja2 import Template
+
+    from mailbatch.domain.reservation import Mail
+
+_PIECES = 64
+"""Pieces of output that are counted together; the sandbox has already counted the long ones among them."""
+_UTF8 = 4
+"""The most bytes of a character."""
+
+
+class TemplateRenderer:
+    """Renders mails (the port ``Renderer``).
+
+    Subject and bodies of a mail are Jinja2 sources. Those that it leaves out come from the template that it names, as
+    ``<directory>/<name>/subject.txt, body.txt, body.html``. HTML is escaped, text and subject are not. Named templates
+    may include and import others under ``directory``, as ``name/file``; inline sources may not.
+    No part may have more than ``max_output_bytes`` bytes in UTF-8. A file that changes is seen ``look_again`` seconds
+    later at the latest.
+    """
+
+    def __init__(self, directory: Path | None, max_output_bytes: int, look_again: float = 0.0) -> None:
+        self.directory = directory
+        self._max_bytes = max_output_bytes
+        self._sources = Sources(directory, look_again)
+
+    def __call__(self, mail: Mail) -> Rendered:
+        """Return the parts of ``mail``.
+
+        Raises:
+            CannotCompose: with a line for each part that fails, naming the part and the line in it.
+        """
+        faults: list[str] = []
+        files = self._sources.files_of(mail.template, faults) if mail.template else {}
+        parts = {field: self._part(field, mail, files.get(field), faults) for field in FILES}
+        _drop_empty_body(mail, parts)
+        faults += () if faults else missing_parts(mail, parts, self.directory)
+        if faults:
+            raise CannotCompose(faults)
+        return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"])
+
+    def _part(self, field: str, mail: Mail, file: str | None, faults: list[str]) -> str | None:
+        source = getattr(mail, field)
+        if source == "" and file is not None:
+            source = None  # an empty text counts as none: the template's goes before it
+        try:
+            if source is not None:
+                return self._from_source(field, source, mail.context or {})
+            return self._from_file(field, file, mail.context or {}) if file is not None else None
+        except Exception as error:  # noqa: BLE001 - a template can raise whatever Python can; it is this mail's fault
+            where = field if source is not None else f"template {file}"
+            faults.append(describe(error, where, file or field, self.directory))
+            return None
+
+    def _from_source(self, field: str, source: str, context: Mapping[str, Any]) -> str:
+        if not has_tag(source):
+            return source
+        with spending(Budget(self._max_bytes)) as budget:
+            return self._run(self._sources.inline(field, source), context, budget)
+
+    def _from_file(self, field: str, file: str, context: Mapping[str, Any]) -> str:
+        with spending(Budget(self._max_bytes)) as budget:
+            text = self._run(self._sources.named(field, file), context, budget)
+        # A file ends with a line end; a subject does not.
+        return text.strip() if field == "subject" else text
+
+    def _run(self, template: Template, context: Mapping[str, Any], budget: Budget) -> str:
+        environment, most = template.environment, self._max_bytes
+        # As ``Template.new_context`` makes it, which copies the globals twice more.
+        values = Context(environment, {**environment.globals, **context}, template.name, template.blocks)
+        pieces, size = list[str](), 0
+        try:
+            stream = iter(template.root_render_func(values))
+            while some := list(islice(stream, _PIECES)):
+                budget.step(len(some))
+                size += sum(map(len, some))
+                _check_size(size, most)
+                pieces += some
+        except Exception:  # noqa: BLE001 - whatever it was, Jinja2 puts the template's lines in its traceback
+            environment.handle_exception()
+        text = "".join(pieces)
+        if size > most // _UTF8 and not text.isascii():
+            _check_size(len(text.encode("utf-8", "surrogatepass")), most)
+        return text
+
+    def problems(self, mail: Mail) -> list[str]:
+        """Return a line for each thing that fails whatever the context of ``mail`` holds.
+
+        These are a missing template, and a source that cannot be compiled. Without a template directory a named
+        template is not looked at.
+        """
+        faults: list[str] = []
+        unknown = mail.template and self.directory is None and is_template_name(mail.template)
+        files = self._sources.files_of(mail.template, faults) if mail.template and not unknown else {}
+        parts = {field: getattr(mail, field) or files.get(field) or getattr(mail, field) for field in FILES}
+        for field, part in parts.items():
+            if fault := self._compile_error(field, part, files.get(field)):
+                faults.append(fault)
+        if not faults and mail.template and not unknown:
+            faults += missing_parts(mail, parts, self.directory)
+        return faults
+
+    def _compile_error(self, field: str, part: str | None, file: str | None) -> str | None:
+        """Return why ``part``, a source or the name of ``file``, cannot be compiled."""
+        if part is None:
+            return None
+        try:
+            with spending(Budget(self._max_bytes)):
+                if part == file:
+                    self._sources.check_named(field, part)
+                elif has_tag(part):
+                    self._sources.check_inline(field, part)
+        except Exception as error:  # noqa: BLE001 - as for a part that is rendered
+            where = f"template {file}" if part == file else field
+            return describe(error, where, file or field, self.directory)
+        return None
+
+
+def _drop_empty_body(mail: Mail, parts: dict[str, str | None]) -> None:
+    """Drop an empty body if the other one is there. Alone it is the mail's body, which is then empty."""
+    for field, other in (("body_html", "body_text"), ("body_text", "body_html")):
+        if getattr(mail, field) == parts[field] == "" and parts[other] is not None:
+            parts[field] = None
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise OverBudget(f"makes more than {most} bytes")

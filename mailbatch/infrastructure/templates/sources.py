@@ -1,0 +1,141 @@
+"""Finds and compiles the sources of a mail: its own inline ones, and the files of the template that it names."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from jinja2 import nodes
+
+from mailbatch.infrastructure.templates.failures import unreadable
+from mailbatch.infrastructure.templates.loader import LONGEST_NAME, FolderLoader, is_template_name
+from mailbatch.infrastructure.templates.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from jinja2 import Template
+
+    from mailbatch.domain.reservation import Mail
+
+FILES = {"subject": "subject.txt", "body_text": "body.txt", "body_html": "body.html"}
+"""The files of a named template, by the field of the mail that they replace."""
+has_tag = re.compile(r"\{[{%#]").search
+"""Finds what a source has for the template engine; None if it is plain text."""
+_NEEDS = re.compile(r"\{%[-+]?\s*(?:extends|include|import|from)\b")
+_KEPT_SOURCES = 256
+_LONGEST_KEPT = 32_768
+
+
+def has_tags(mail: Mail) -> bool:
+    """Return whether ``mail`` needs the template engine."""
+    sources = [getattr(mail, field) for field in FILES]
+    return mail.template is not None or any(source is not None and has_tag(source) for source in sources)
+
+
+def missing_parts(mail: Mail, parts: Mapping[str, str | None], directory: Path | None) -> list[str]:
+    """Return a line for the subject and for the bodies if neither the mail nor its template has them."""
+    into = f", or add it to {directory}/{mail.template} as " if mail.template else ""
+    lines = []
+    if parts["subject"] is None:
+        lines.append(f"subject: is missing; give one{into and into + 'subject.txt'}")
+    if parts["body_text"] is None and parts["body_html"] is None:
+        lines.append(f"body_text: is missing; give body_text or body_html{into and into + 'body.txt or body.html'}")
+    return lines
+
+
+class Sources:
+    """The compiled sources of a process. Use it inside ``spending``: compiling is a part of the rendering.
+
+    A file that changes is seen ``look_again`` seconds later at the latest.
+    """
+
+    def __init__(self, directory: Path | None, look_again: float) -> None:
+        self.directory = directory
+        self._loader = FolderLoader(directory, look_again) if directory else None
+        self._inline = {html: Sandbox(html=html) for html in (False, True)}
+        self._named = {html: Sandbox(html=html, loader=self._loader) for html in (False, True)}
+        self._kept = lru_cache(maxsize=_KEPT_SOURCES)(self._compile)
+        # Valid for a period of the loader: the files of each template, and what they compile to.
+        self._files: dict[str, dict[str, str]] = {}
+        self._loaded: dict[str, Template] = {}
+
+    def files_of(self, name: str, faults: list[str]) -> dict[str, str]:
+        """Return the files of the template ``name`` by field. If there is none, add a line to ``faults``."""
+        if self._loader and self._loader.begin_period():
+            self._files.clear()
+            self._loaded.clear()
+        if (known := self._files.get(name)) is not None:
+            return known
+        try:
+            fault = self._why_missing(name)
+            found = {
+                field: file for field, file in _files(name) if not fault and self._loader and self._loader.has(file)
+            }
+        except OSError as error:
+            fault = f"template {name}: {unreadable(error)}"
+        if fault:
+            faults.append(fault)
+            return {}
+        self._files[name] = found
+        return found
+
+    def _why_missing(self, name: str) -> str | None:
+        shown = ascii(name)[1:-1][:80]
+        if not is_template_name(name):
+            allowed = f"1 to {LONGEST_NAME} letters, digits, '.', '_' and '-' are allowed"
+            return f"template {shown}: is no template name; {allowed}"
+        if self._loader is None:
+            return f"template {shown}: there is no template directory; set MAILBATCH_TEMPLATE_DIR"
+        if not any(self._loader.has(file) for _, file in _files(name)):
+            return f"template {shown}: not found in {self.directory} (a folder with {', '.join(FILES.values())})"
+        return None
+
+    def inline(self, field: str, source: str) -> Template:
+        """Return the compiled template of a mail's own source."""
+        return (self._kept if len(source) <= _LONGEST_KEPT else self._compile)(source, field == "body_html")
+
+    def _compile(self, source: str, html: bool) -> Template:  # noqa: FBT001 - a key of the cache
+        sandbox = self._inline[html]
+        sandbox.refuse_if_vast(source, "inline")
+        return sandbox.from_string(source)
+
+    def named(self, field: str, file: str) -> Template:
+        """Return the compiled template of a file."""
+        template = self._loaded.get(file)
+        if template is None:
+            template = self._loaded[file] = self._named[field == "body_html"].get_template(file)
+        return template
+
+    def check_inline(self, field: str, source: str) -> None:
+        """Compile a mail's own source, which may include nothing; raise what fails."""
+        self.inline(field, source)
+        if _NEEDS.search(source) and any(_needed(self._inline[field == "body_html"].parse(source))):
+            raise TypeError("no loader")
+
+    def check_named(self, field: str, file: str) -> None:
+        """Compile ``file`` and all the files without which it is never rendered; raise what fails."""
+        environment, seen, names = self._named[field == "body_html"], set[str](), [file]
+        while names and self._loader is not None:
+            name = names.pop()
+            if name not in seen:
+                seen.add(name)
+                environment.get_template(name)
+                source = self._loader.get_source(environment, name)[0]
+                names += _needed(environment.parse(source)) if _NEEDS.search(source) else ()
+
+
+def _files(name: str) -> Iterator[tuple[str, str]]:
+    return ((field, f"{name}/{file}") for field, file in FILES.items())
+
+
+def _needed(tree: nodes.Template) -> Iterator[str]:
+    """Yield the names of the templates without which ``tree`` is never rendered, as far as they are constants."""
+    parents = [node for node in tree.body if isinstance(node, nodes.Extends)]
+    others = (node for node in tree.body if isinstance(node, nodes.Include | nodes.Import | nodes.FromImport))
+    # Of a template that extends another only the blocks are rendered.
+    for node in parents or others:
+        if isinstance(node.template, nodes.Const) and not getattr(node, "ignore_missing", False):
+            yield str(node.template.value)
