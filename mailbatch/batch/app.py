@@ -1,4 +1,4 @@
-"""A Celery app whose calls say for which database they are made, and the check of that in the worker."""
+"""The Celery app: each call carries the identity of the caller's database, and the worker checks it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ HEADER = "mailbatch_database"
 
 
 class BatchApp(Celery):  # type: ignore[misc]
-    """Celery's app; each call carries the identity of the caller's database, whichever door it comes from.
+    """Celery's app; adds the identity of the caller's database to each call.
 
-    Beat, ``celery call``, the command line, HTTP and helpers all end in ``send_task``. ``identify`` returns the
-    database of this process. While it cannot be asked, a call goes without, and is taken by any worker.
+    Beat, ``celery call``, commands, HTTP and helpers all call ``send_task``. ``identify`` returns the database of this
+    process, or None while it is unavailable. A call without an identity is taken by any worker.
     """
 
     amqp_cls = "mailbatch.batch.broker:AMQP"
@@ -53,21 +53,21 @@ class BatchApp(Celery):  # type: ignore[misc]
 
 
 def ensure_same_database(request: Any, identify: Callable[[], DatabaseIdentity]) -> None:
-    """Raise ``CallRefused`` if the call was made for another database than the one that this worker works on.
+    """Raise ``CallRefused`` if the call was made for another database than this worker's.
 
-    A call without the header, or with one that cannot be read, is taken as it is. Raises ``JobExecError`` if our own
-    database cannot be asked.
+    A call without the header, or with an unreadable one, is taken. Raises ``JobExecError`` if our own database is
+    unavailable.
     """
-    asked = read_identity(request.get(HEADER))
-    if asked is None:
+    theirs = read_identity(request.get(HEADER))
+    if theirs is None:
         return
     try:
         ours = identify()
     except StoreError as error:
         raise JobExecError(one_line(str(error))) from error
-    if ours.is_other_than(asked):
+    if ours.is_other_than(theirs):
         raise CallRefused(
-            f"this call is for the database {asked}, but this worker works on {ours}; nothing was done. "
+            f"this call is for the database {theirs}, but this worker works on {ours}; nothing was done. "
             "Give each installation in this Redis a MAILBATCH_NAMESPACE of its own, or the same MAILBATCH_DATABASE_URL"
         )
 

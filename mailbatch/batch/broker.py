@@ -1,7 +1,7 @@
-"""Celery's Redis broker for which junk in a queue is one line in the log, and not the end of the worker.
+"""Celery's Redis broker, changed so that junk in a queue is one line in the log and does not end the worker.
 
-Anybody who reaches Redis may push into the queue; the documented way to call a task from any language does just that.
-Kombu's transport lets whatever it cannot read go up to the worker's main loop.
+Everybody who reaches Redis can push into the queue; the documented way to call a task from any language does that.
+Kombu's transport lets the errors of unreadable messages rise to the worker's main loop.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WRONG_TYPE = "WRONGTYPE"
-"""What Redis says of a key that holds something else than a command expects."""
+"""The beginning of Redis' error for a key of another type than the command expects."""
 WRONG_TYPE_PAUSE = 1.0
-"""Seconds to wait before a queue whose key holds another type is asked again: the answer comes at once each time."""
+"""Seconds between two reads of a queue whose key has another type: Redis replies to each at once."""
 _SHOWN = 200
 _FIELDS = 3
 """Parts of a binding: routing key, pattern, queue."""
 
 
 class KeyOfAnotherType(RedisConnectionError):
-    """A key of ours holds another type. A connection error, because with those Celery waits and tries again."""
+    """A key of ours has another type. This is a connection error, because after one Celery waits and tries again."""
 
 
 @contextmanager
-def _waiting_for_its_end() -> Iterator[None]:
+def _as_key_of_another_type() -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
         if WRONG_TYPE not in str(error):
             raise
         other = KeyOfAnotherType(f"a key of ours holds another type, delete it: {error}")
-        # For the worker's log: Celery says there only that its connection was lost. Commands print the error itself.
+        # For the worker's log, where Celery only writes that its connection was lost. Commands print the error itself.
         log.info("%s", other)
         raise other from error
 
 
 class Client(kombu_redis.PrefixedStrictRedis):
-    """Kombu's, which says ``KeyOfAnotherType``."""
+    """As kombu's; raises ``KeyOfAnotherType``."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's."""
-        with _waiting_for_its_end():
+        with _as_key_of_another_type():
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> Pipeline:  # noqa: FBT001, FBT002 - redis-py's
@@ -74,16 +74,16 @@ class Client(kombu_redis.PrefixedStrictRedis):
 
 
 class Pipeline(kombu_redis.PrefixedRedisPipeline):
-    """Kombu's, which says ``KeyOfAnotherType``."""
+    """As kombu's; raises ``KeyOfAnotherType``."""
 
     def execute(self, raise_on_error: bool = True) -> Any:  # noqa: FBT001, FBT002 - redis-py's
         """As redis-py's."""
-        with _waiting_for_its_end():
+        with _as_key_of_another_type():
             return super().execute(raise_on_error)
 
 
 class Channel(kombu_redis.Channel):
-    """Kombu's, which also survives what is no JSON, and keys that hold something else."""
+    """As kombu's; survives messages that are not JSON, and keys of another type."""
 
     def _get_client(self) -> Any:
         if not self.global_keyprefix:
@@ -97,21 +97,21 @@ class Channel(kombu_redis.Channel):
         try:
             return _read(super()._receive_one, client)
         except Empty:
-            # It would leave what was received behind this one in the client's buffer, until the next message comes.
+            # Raising would leave the messages behind this one in the client's buffer until another one comes.
             return False
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
-        """The bindings of ``exchange``, without those that are none."""
+        """Return the bindings of ``exchange``, without malformed ones."""
         try:
             found = super().get_table(exchange)  # type: ignore[no-untyped-call]
         except UnicodeDecodeError as error:
-            log.error("the bindings of %s in Redis cannot be read (%s); delete their key", exchange, _told(error))  # noqa: TRY400
+            log.error("the bindings of %s in Redis cannot be read (%s); delete their key", exchange, _summary(error))  # noqa: TRY400
             return []
         return [binding for binding in found if len(binding) == _FIELDS]
 
 
 def _read(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What ``read`` takes from Redis; ``Empty``, and one line in the log, if nobody can read that."""
+    """Return what ``read`` takes from Redis. Raises ``Empty``, and logs one line, if that is unreadable."""
     try:
         return read(*args, **options)
     except (KeyOfAnotherType, ResponseError) as error:
@@ -123,13 +123,13 @@ def _read(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
     except (RedisError, OSError, Empty):
         raise
     except Exception as error:
-        # It is out of the queue, and what kombu's JSON raises is not bounded.
-        log.error("a message is dropped: it is no JSON (%s)", _told(error))  # noqa: TRY400
+        # The message is out of the queue already, and kombu's JSON may raise any error.
+        log.error("a message is dropped: it is no JSON (%s)", _summary(error))  # noqa: TRY400
         raise Empty from error
 
 
 class Transport(kombu_redis.Transport):
-    """Kombu's, which drops a message that would break whoever receives it."""
+    """As kombu's; drops a message that would end the worker."""
 
     Channel = Channel
 
@@ -144,17 +144,17 @@ class Transport(kombu_redis.Transport):
             raise
         except (RedisError, OSError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker lives on
-            log.error("a message in the queue %s is dropped: %s: %s", queue, _told(error), _shown(message))  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker goes on
+            log.error("a message in the queue %s is dropped: %s: %s", queue, _summary(error), _shown(message))  # noqa: TRY400
             self._forget(message)
 
     def _put_back(self, message: dict[str, Any], queue: str) -> None:
-        """Queue ``message`` once more, as the next: kombu could not note that it was received."""
+        """Put ``message`` back as the next one, because kombu could not record that it was received."""
         with self.channels[0].conn_or_acquire() as client:
             client.rpush(queue, json.dumps(message))
 
     def _forget(self, message: dict[str, Any]) -> None:
-        """Acknowledge ``message``, or it would come again at the next start; and free its place in the worker."""
+        """Acknowledge ``message``, so that the next start does not get it again, and free its place in the worker."""
         tag = message["properties"]["delivery_tag"]
         for channel in self.channels:
             if tag in channel.qos._delivered:  # noqa: SLF001 - there is no other way to ask
@@ -165,25 +165,25 @@ class Transport(kombu_redis.Transport):
 
 
 class Connection(kombu.connection.Connection):
-    """Kombu's, with the transport above where its URL names Redis."""
+    """As kombu's, with the transport above if its URL names Redis."""
 
     def get_transport_cls(self) -> type:
-        """The class of the transport."""
+        """Return the class of the transport."""
         found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
         return Transport if found is kombu_redis.Transport else found
 
 
 class AMQP(amqp.AMQP):  # type: ignore[misc]
-    """Celery's way to its broker, by the connections above."""
+    """As Celery's, with the connections above."""
 
     Connection = Connection
 
 
 def _shown(message: Any) -> str:
-    """The beginning of ``message``, without its body: what is pushed by mistake may hold addresses."""
+    """Return the beginning of ``message`` without its body, because a body may hold addresses."""
     shown = {name: value for name, value in message.items() if name != "body"} if isinstance(message, dict) else message
     return ascii(shown)[:_SHOWN]
 
 
-def _told(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:_SHOWN]}"

@@ -1,4 +1,4 @@
-"""What a message in a Celery queue must be like, so that a worker can take it or refuse it without harm."""
+"""Checks the messages of a Celery queue: a malformed one would end the worker that receives it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROPERTIES: dict[str, tuple[type, ...]] = {
     "body_encoding": _TEXT,
     "priority": (int, _NONE),
 }
-# Those that Celery's worker works with before the task runs; others are the task's own.
+# The headers that Celery's worker reads before the task runs; others belong to the task.
 _HEADERS: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "id": (str,),
@@ -49,15 +49,15 @@ _LIMITS = 2
 
 
 def problem_of(message: Any) -> str | None:
-    """Say in a few words why ``message``, as it was read from its queue, is none; None if a worker can take it."""
+    """Return in a few words what is wrong with ``message``, as it was read from its queue; None if nothing."""
     if not isinstance(message, dict):
         return "it is no JSON object"
-    if problem := _misfit(message, _FIELDS) or _misfit(message["properties"], _PROPERTIES):
+    if problem := _wrong_field(message, _FIELDS) or _wrong_field(message["properties"], _PROPERTIES):
         return problem
     info = message["properties"]["delivery_info"]
     if not all(isinstance(info.get(name), str) for name in ("exchange", "routing_key")):
         return "delivery_info needs exchange and routing_key"
-    # Another content type Celery refuses by itself (accept_content).
+    # Celery itself refuses other content types (accept_content).
     return _problem_inside(message) if message.get("content-type") == "application/json" else None
 
 
@@ -70,7 +70,7 @@ def _problem_inside(message: dict[str, Any]) -> str | None:
     if "task" in headers:
         return _problem_of_call(headers) or _problem_of_arguments(body)
     if isinstance(body, dict) and "task" in body:
-        # Celery's first protocol: the body holds it all.
+        # Celery's first protocol: the body holds everything.
         return _problem_of_call(body) or _problem_of_arguments([body.get("args", []), body.get("kwargs", {}), {}])
     return None
 
@@ -83,7 +83,7 @@ def _body_of(message: dict[str, Any]) -> Any:
 
 
 def _problem_of_call(fields: dict[str, Any]) -> str | None:
-    if problem := _misfit(fields, _HEADERS):
+    if problem := _wrong_field(fields, _HEADERS):
         return problem
     if not fields["id"].isprintable() or not fields["id"]:
         return "its id is empty, or not printable"
@@ -94,16 +94,16 @@ def _problem_of_call(fields: dict[str, Any]) -> str | None:
 
 
 def _problem_of_arguments(parts: Any) -> str | None:
-    """Celery unpacks them before it looks what they are."""
+    """Celery unpacks the arguments before it looks at their types."""
     fits = isinstance(parts, list) and len(parts) == len(_ARGUMENTS)
     if not fits or not all(isinstance(part, kind) for part, kind in zip(parts, _ARGUMENTS, strict=True)):
         return "its body must be a list of positional arguments, keyword arguments and Celery's extras"
     return None
 
 
-def _misfit(found: dict[str, Any], wanted: dict[str, tuple[type, ...]]) -> str | None:
-    """The first field of ``found`` that is of none of its kinds; what is absent counts as null."""
-    for name, kinds in wanted.items():
+def _wrong_field(found: dict[str, Any], expected: dict[str, tuple[type, ...]]) -> str | None:
+    """Return the first field of ``found`` that has none of the expected types; a missing field counts as null."""
+    for name, kinds in expected.items():
         if not isinstance(found.get(name), kinds):
             given = type(found[name]).__name__ if name in found else "missing"
             return f"{name} is {given}, not {' or '.join(kind.__name__ for kind in kinds if kind is not _NONE)}"

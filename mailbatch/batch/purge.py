@@ -1,4 +1,4 @@
-"""``purge``: the batch that removes finished reservations after their time of retention."""
+"""``purge``: the batch that removes finished reservations when their retention time is over."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PurgeBatch:
 
 
 def purge(parts: Parts) -> Job:
-    """The job ``purge``; while RETENTION_DAYS is 0 it keeps everything."""
+    """Return the job ``purge``; while RETENTION_DAYS is 0 it removes nothing."""
     days = parts.settings.retention_days
     work = PurgeBatch(Purge(interventions=parts.stores.interventions), days * DAY) if days else _keep_everything
     return make_job(parts, NAME, work)

@@ -1,4 +1,4 @@
-"""A job inside a Celery task: who may stop it, and who is shown how far it is."""
+"""Runs a job inside a Celery task: a revoke or a shutdown stops it, and Flower shows its progress."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def broken_in_a_line() -> Iterator[None]:
-    """Log in one line why a job broke; its task names ``JobExecError`` in ``throws``, so that Celery adds no traceback.
+    """Log in one line why a job broke. Its task names ``JobExecError`` in ``throws``, so Celery adds no traceback.
 
-    What broke inside the job, and is worth a traceback, has been logged by the job with one.
+    The job itself has logged the traceback of an error in its work.
     """
     try:
         yield
@@ -42,21 +42,21 @@ def broken_in_a_line() -> Iterator[None]:
 
 @broken_in_a_line()
 def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[str, Any]:
-    """Run ``job`` under the revoke and the shutdown of the worker; answer its report as JSON types.
+    """Run ``job`` until it ends, is revoked or the worker shuts down; return its report as JSON types.
 
-    The outcome comes first: Flower shows the beginning, and SUCCESS of a run that was revoked too. ``job`` is made from
-    the parts of this process, after the fork. Raises ``JobExecError`` when the job itself broke, and ``CallRefused``
-    when the call is not for this worker.
+    The outcome comes first, because Flower shows the beginning of the result, and the state SUCCESS also for a revoked
+    run. ``job`` makes the job from the parts of this process, after the fork. Raises ``JobExecError`` if the job itself
+    broke, and ``CallRefused`` if the call is not for this worker.
     """
     request = task.request
-    # Asked at once, in the task's own thread: from here on a SIGTERM to this process is a word, not the end.
+    # The first call, in the task's own thread, installs the SIGTERM handler: SIGTERM now requests a stop.
     stop_reason(request)
     by = _trigger(trigger)
     parts = process_parts()
     ensure_same_database(request, parts.identify)
     try:
         made = job(parts)
-        _keep_what_is_loaded()
+        _freeze_garbage_collector()
         report = made(
             by, interrupted=lambda: stop_reason(request), on_progress=lambda counts: _show(task.app, request, counts)
         )
@@ -66,8 +66,8 @@ def run_in_task(task: Task, job: Callable[[Parts], Job], trigger: str) -> dict[s
 
 
 @cache
-def _keep_what_is_loaded() -> None:
-    """Look at the garbage once, and then never again at all that was loaded by now.
+def _freeze_garbage_collector() -> None:
+    """Exclude all that is loaded by now from later garbage collections.
 
     A full collection of a worker's modules takes 0.1 s, every 8,000 mails: 6 % of the time of a run.
     """
@@ -83,14 +83,14 @@ def _trigger(name: str) -> Trigger:
 
 
 def _show(app: Celery, request: Any, counts: Counts) -> None:
-    """Show the progress in Flower, which takes a state of its own for an end and a result of STARTED for a text.
+    """Show the progress in Flower, as the result of a STARTED event; Flower takes a custom state for an end.
 
-    From whatever thread: Celery's own ``Task.send_event`` finds the task's id only in the thread that runs it. What
-    could not be sent is not tried again, because the next progress follows within a second.
+    Works from any thread; Celery's own ``Task.send_event`` finds the task's id only in the thread that runs the task.
+    An event that could not be sent is not retried, because the next one follows within a second.
     """
     text = f"{counts.sent} sent, {counts.failed} failed, {counts.deferred} deferred"
     try:
         with app.events.default_dispatcher(hostname=request.hostname) as dispatcher:
             dispatcher.send("task-started", uuid=request.id, retry=False, result=text)
-    except Exception as error:  # noqa: BLE001 - a run does not end because nobody can watch it
+    except Exception as error:  # noqa: BLE001 - a run goes on although its progress cannot be shown
         log.debug("progress was not shown: %s", error)

@@ -1,4 +1,4 @@
-"""What worker and beat say and check when they start."""
+"""The checks and log lines of a worker or beat at its start."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def back_off(longest: float = LONGEST_WAIT) -> Iterator[float]:
 
 
 def announce(settings: config.Settings, celery: Mapping[str, Any]) -> None:
-    """Log where the database is, which variables look like slips, and a prefix in Celery's settings that is not ours.
+    """Log where the database is, unknown settings, and a key prefix in Celery's settings that differs from ours.
 
     Ends the process if the database's driver is missing.
     """
     try:
         engine = connect(settings.database_url, settings.database_schema)
     except StoreError as error:
-        # A driver is missing: no waiting helps.
+        # A driver is missing, so waiting does not help.
         log.critical("%s", error)
         sys.exit(1)
     log.info("database: %s", place(engine))
@@ -50,10 +50,10 @@ def announce(settings: config.Settings, celery: Mapping[str, Any]) -> None:
 
 
 def check_database(settings: config.Settings) -> bool:
-    """Whether the database could be asked; one log line if not.
+    """Return whether the database is available and suits this version; log one line if it is unavailable.
 
-    Ends the process with exit code 1 and one line if no waiting helps: it has not the tables that this version works
-    with, another encoding than UTF-8, or it refuses this role.
+    Ends the process with exit code 1 and one line if waiting does not help: the tables are of another version, the
+    encoding is not UTF-8, or the database refuses this role.
     """
     try:
         _check(settings)
@@ -70,7 +70,7 @@ def check_database(settings: config.Settings) -> bool:
 
 
 def watch_until_reachable(settings: config.Settings) -> None:
-    """Ask the database again and again, beside everything else, until it answers and is migrated."""
+    """Check the database again and again in a thread, until it is available and migrated."""
     threading.Thread(target=_watch, args=(settings,), name="database-watch", daemon=True).start()
 
 

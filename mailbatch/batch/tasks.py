@@ -10,7 +10,7 @@ from celery import shared_task
 from kombu.exceptions import OperationalError
 
 from mailbatch.batch.app import ensure_same_database
-from mailbatch.batch.lanes import send_lane as help_with
+from mailbatch.batch.lanes import send_lane as run_helper
 from mailbatch.batch.purge import purge as purge_job
 from mailbatch.batch.running import broken_in_a_line, run_in_task
 from mailbatch.batch.send_all import send_all as send_all_job
@@ -30,7 +30,7 @@ HELPER_EXPIRES = 600
 
 @shared_task(name="send-all", bind=True, throws=(JobExecError,))
 def send_all(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
-    """Send what is due; the run report (docs/reference/reports.md)."""
+    """Send what is due; returns the run report (docs/reference/reports.md)."""
     return run_in_task(self, lambda parts: send_all_job(parts, call_helper=_call_helper), trigger)
 
 
@@ -41,11 +41,11 @@ def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
     stop_reason(request)
     with broken_in_a_line():
         ensure_same_database(request, process_parts().identify)
-    return help_with(process_parts(), UUID(run_id), lane, lambda: stop_reason(request))
+    return run_helper(process_parts(), UUID(run_id), lane, lambda: stop_reason(request))
 
 
 def _call_helper(run_id: UUID, lane: int) -> None:
-    """Queue a helper; one that no worker takes soon is not needed any more. Without a broker there is none."""
+    """Queue a helper; it expires because a late one is not needed. Without a broker there is no helper."""
     try:
         send_lane.apply_async(kwargs={"run_id": str(run_id), "lane": lane}, expires=HELPER_EXPIRES)
     except OperationalError as error:
@@ -54,5 +54,5 @@ def _call_helper(run_id: UUID, lane: int) -> None:
 
 @shared_task(name="purge", bind=True, throws=(JobExecError,))
 def purge(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
-    """Remove finished reservations older than RETENTION_DAYS; the run report."""
+    """Remove finished reservations older than RETENTION_DAYS; returns the run report."""
     return run_in_task(self, purge_job, trigger)

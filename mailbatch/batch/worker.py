@@ -1,4 +1,4 @@
-"""What mailbatch adds to a Celery worker: checks at its start, and a guard for its embedded beat."""
+"""Additions to a Celery worker: a shorter soft shutdown, checks at its start, a guard for its embedded beat."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ log = logging.getLogger(__name__)
 GUARD_INTERVAL = 1.0
 """Seconds between two looks at the embedded beat."""
 SOFT_LOOK = 0.05
-"""Seconds between two looks whether the tasks have ended, in a soft shutdown."""
+"""Seconds between two looks, in a soft shutdown, at which tasks still run."""
 LAST_RESULT_LOOKS = 20
-"""How often, each 0.1 s, a pool child that is to end looks whether its last result was read."""
+"""How often a pool child that must end looks, every 0.1 s, whether its last result was read."""
 
 _worker_pid: int | None = None
 
 
 class BatchWorker(Worker):  # type: ignore[misc]
-    """Celery's worker, but a soft shutdown, a second Ctrl-C say, takes no longer than the tasks do that still run."""
+    """As Celery's worker, but a soft shutdown (a second Ctrl-C) ends as soon as the running tasks have ended."""
 
     def wait_for_soft_shutdown(self) -> None:
-        """Wait until the running tasks have ended, ``worker_soft_shutdown_timeout`` seconds at most.
+        """Wait until the running tasks have ended, at most ``worker_soft_shutdown_timeout`` seconds.
 
-        Celery sleeps for all that time: it waits in a signal handler, where it reads no result. So the tasks say on
-        the board that they have ended.
+        Celery sleeps for all that time, because it waits in a signal handler and reads no results there. So the tasks
+        post on the stop board that they have ended.
         """
         seconds = self.app.conf.worker_soft_shutdown_timeout
         running = _running()
@@ -54,19 +54,19 @@ def _running() -> list[str]:
 
 
 class StartChecks(bootsteps.Step):  # type: ignore[misc]
-    """Refuses to start on a database that is not migrated; says at once what will not work."""
+    """Refuses to start on a database that is not migrated; logs at once what will not work."""
 
     requires = {"celery.worker.components:Timer"}  # noqa: RUF012 - Celery's way
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        # Billiard waits for 30 s, in vain if the worker was told to stop just as it had handed a task over: it reads no
-        # more results then, and a warm shutdown would take as long.
+        # Billiard waits 30 s for the last result to be read. A worker that is stopped just after it has handed over a
+        # task reads no more results, so a warm shutdown would take 30 s.
         pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = LAST_RESULT_LOOKS
         settings = config.load()
         announce(settings, worker.app.conf)
         if worker.pool_cls.__module__.endswith(".solo"):
-            # Not refused: for one run at a time in the foreground it is fine, and Celery's own checks use it.
+            # Not refused: it is good enough for one run at a time in the foreground, and Celery's own checks use it.
             log.warning(
                 "the solo pool runs tasks in the process that should listen: no revoke reaches a run that is going on, "
                 "and `control shutdown` only its end. Use prefork (the default) or threads"
@@ -76,21 +76,21 @@ class StartChecks(bootsteps.Step):  # type: ignore[misc]
 
 
 class BeatGuard(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Starts the embedded beat anew when it has died: nothing in Celery would notice."""
+    """Restarts the embedded beat when it has died; Celery does not notice that."""
 
     requires = {"celery.worker.components:Beat", "celery.worker.components:Timer"}  # noqa: RUF012
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
-        global _worker_pid  # noqa: PLW0603 - the beat, our fork, compares it with its parent
+        global _worker_pid  # noqa: PLW0603 - the beat is our fork, and compares it with its parent
         _worker_pid = os.getpid()
 
     def include_if(self, worker: Any) -> bool:
-        """Only where there is a beat to guard."""
+        """Only if the worker has an embedded beat."""
         return worker.beat is not None
 
     def start(self, worker: Any) -> None:
-        """Begin to look."""
+        """Look every ``GUARD_INTERVAL`` seconds whether the beat lives."""
         worker.timer.call_repeatedly(GUARD_INTERVAL, _guard, (worker,))
 
 
@@ -105,7 +105,7 @@ def _guard(worker: Any) -> None:
     worker.beat = EmbeddedService(
         worker.app, schedule_filename=worker.schedule_filename, scheduler_cls=worker.scheduler
     )
-    # Celery's own step for beat is the one that stops it at the end.
+    # Celery's own step for beat stops it at the end, so that step must hold the new one.
     for step in worker.steps:
         if getattr(step, "obj", None) is dead:
             step.obj = worker.beat
@@ -113,7 +113,7 @@ def _guard(worker: Any) -> None:
 
 
 def _end_with_the_worker(**_: Any) -> None:
-    """Else a beat whose worker was killed would tick for ever."""
+    """End the embedded beat with its worker; otherwise the beat of a killed worker would tick for ever."""
     set_pdeathsig("SIGKILL")
     if _worker_pid is not None and os.getppid() != _worker_pid:
         os._exit(1)  # The worker died before the line above.

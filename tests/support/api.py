@@ -23,7 +23,7 @@ OPERATE, READ = "operate-token-canary", "read-token-canary"
 
 @dataclass
 class Api:
-    """A server over ``settings``; ``client`` asks it, with ``token`` if there is one."""
+    """A server over ``settings``; ``client`` sends requests to it, with ``token`` if there is one."""
 
     settings: dict[str, Any]
     token: str | None = None
@@ -50,7 +50,7 @@ class Api:
         self.parts.close()
 
     def asking(self, token: str | None = None, **headers: str) -> httpx2.Client:
-        """A client of its own, with a token of its own."""
+        """Return another client, with another token."""
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         client = httpx2.Client(base_url=f"http://localhost:{self.port}", headers=headers, timeout=30)
@@ -58,15 +58,15 @@ class Api:
         return client
 
     def get(self, path: str, expected: int = 200, /, **params: Any) -> Any:
-        """What GET answers, in JSON."""
+        """Return the JSON of a GET response."""
         return self._asked("GET", path, expected, params=params)
 
     def post(self, path: str, body: Any = None, status: int = 200, **headers: str) -> Any:
-        """What POST answers, in JSON."""
+        """Return the JSON of a POST response."""
         return self._asked("POST", path, status, json=body, headers=headers)
 
     def reserve(self, n: int = 1, **fields: Any) -> list[str]:
-        """Reserve ``n`` mails; their ids."""
+        """Reserve ``n`` mails and return their ids."""
         mails = [{**MAIL, **fields} for _ in range(n)]
         return [result["id"] for result in self.post("/api/reservations", mails)["results"]]
 

@@ -1,4 +1,4 @@
-"""Fill a database with reservations, and count what became of them."""
+"""Fills a database with reservations, and counts them by state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMES = ["Ann", "Jürgen", "Ольга", "山田太郎", "ليلى", "Zoë"]
 
 @contextmanager
 def database(url: str) -> Iterator[Connection]:
-    """A transaction of the test's own."""
+    """Open a transaction for the test."""
     engine = connect(url)
     try:
         with engine.begin() as connection:
@@ -32,7 +32,7 @@ def database(url: str) -> Iterator[Connection]:
 
 
 def reserve(url: str, count: int, *, start: int = 0, body: str = "Hello {i}", **columns: Any) -> None:
-    """``count`` reservations for ``to<i>@example.org``, due at once."""
+    """Reserve ``count`` mails to ``to<i>@example.org``, due at once."""
     rows = [
         {
             "recipients": f'"{_NAMES[i % len(_NAMES)]}" <to{i}@example.org>',
@@ -47,7 +47,7 @@ def reserve(url: str, count: int, *, start: int = 0, body: str = "Hello {i}", **
 
 
 def states(url: str) -> dict[str, int]:
-    """How many reservations stand in each state."""
+    """Return how many reservations are in each state."""
     with database(url) as connection:
         status = mail_reservations.c.status
         counts = connection.execute(sa.select(status, sa.func.count()).group_by(status))
@@ -55,12 +55,12 @@ def states(url: str) -> dict[str, int]:
 
 
 def runs(url: str) -> list[Any]:
-    """The rows of all runs, oldest first."""
+    """Return the rows of all runs, oldest first."""
     with database(url) as connection:
         return list(connection.execute(sa.select(batch_runs).order_by(batch_runs.c.started_at)))
 
 
 def ended(url: str, count: int = 1) -> bool:
-    """Whether at least ``count`` runs have ended, and none goes on."""
+    """Return whether at least ``count`` runs have ended, and none is in progress."""
     found = runs(url)
     return len(found) >= count and all(run.outcome is not None for run in found)

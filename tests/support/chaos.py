@@ -1,4 +1,4 @@
-"""A database, a relay and a process that fail by the dice, each at any step; and what the relay knows afterwards."""
+"""A database, a relay and a process that fail at random at any step, and a record of what the relay accepted."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _FAILING = frozenset(
 
 
 class Killed(BaseException):
-    """The process is gone: nothing more of it is written."""
+    """The process died: it writes nothing any more."""
 
 
 class Process:
-    """One that may be killed at any step: with the chance ``mortal``."""
+    """A process that is killed at each step with the probability ``mortal``."""
 
     def __init__(self, dice: Random) -> None:
         self.dice = dice
@@ -45,21 +45,21 @@ class Process:
         self.dead = False
 
     def live(self) -> None:
-        """Live on, or not."""
+        """Go on, or die."""
         if self.dead or self.dice.random() < self.mortal:
             self.dead = True
             raise Killed
 
 
 class ShakyBacklog:
-    """The port ``Backlog``: any verb may fail before it is done, or after it, with the chance ``shaky`` each."""
+    """The port ``Backlog``: each method may fail before or after its work, each with the probability ``shaky``."""
 
     def __init__(self, inner: Backlog, process: Process, shaky: float) -> None:
         self._inner = inner
         self._process = process
         self.shaky = shaky
         self.intended: set[Claim] = set()
-        """Claims that may have a ``wire_at`` although nothing of them went out: the process died in between."""
+        """The claims that may have a ``wire_at`` although nothing was sent, because the process died in between."""
 
     def __getattr__(self, name: str) -> Any:
         verb = getattr(self._inner, name)
@@ -83,7 +83,7 @@ class ShakyBacklog:
 
 
 class ShakyRelay:
-    """The port ``Transport``: several mails on the wire, answered in any order and in any way.
+    """The port ``Transport``: several mails are on the wire, and replies come in any order and of any kind.
 
     ``taken`` counts for whom it took which mail; ``ended`` are claims whose last bytes went out.
     """
@@ -101,7 +101,7 @@ class ShakyRelay:
         permit: Callable[[], bool],
         commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Iterator[Outcome]:
-        """Send; see the port."""
+        """Send, as in the port."""
         source = iter(messages)
         wire: list[Message] = []
         while True:

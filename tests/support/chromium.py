@@ -1,4 +1,4 @@
-"""Which Chromium there is, and how it is started."""
+"""Finds Chromium and starts it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome
 
 
 def chromium() -> str | None:
-    """Where the browser is, if there is one."""
+    """Return the path of the browser, if there is one."""
     named = os.environ.get("CHROMIUM")
     return named or next(filter(None, map(shutil.which, _NAMES)), None)

@@ -1,4 +1,4 @@
-"""Local processes in the clothes of Docker containers, so that pytest-celery's nodes run where there is no Docker.
+"""Local processes with the interface of Docker containers, so that pytest-celery's nodes run without Docker.
 
 pytest-celery asks of a container what docker-py's ``Container`` offers: these classes offer it for a process, and its
 own wrappers, nodes and clusters run unchanged.
@@ -28,7 +28,7 @@ _STOP = 20.0
 
 
 class ProcessContainer:
-    """What docker-py calls a container, of one process."""
+    """One process with the interface of docker-py's container."""
 
     def __init__(self, name: str) -> None:
         self.id = uuid4().hex
@@ -40,7 +40,7 @@ class ProcessContainer:
         }
 
     def reload(self) -> None:
-        """Docker's client reads the state anew; ours is never old."""
+        """Do nothing: our state is always current, while Docker's client must read it anew."""
 
 
 class RedisProcess(ProcessContainer):
@@ -54,26 +54,26 @@ class RedisProcess(ProcessContainer):
 
     @property
     def url(self) -> str:
-        """Celery's URL of it."""
+        """Return its URL for Celery."""
         return self._server.url
 
     @property
     def status(self) -> str:
-        """In Docker's words."""
+        """Return the state in Docker's words."""
         process = self._server.process
         return "running" if process is not None and process.poll() is None else "exited"
 
     def logs(self, **_: Any) -> bytes:
-        """All that it has written."""
+        """Return all of its output."""
         return self._server.log.read_bytes()
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        """Signal it."""
+        """Send a signal to it."""
         if self._server.process is not None:
             self._server.process.send_signal(_signal(signal))
 
     def restart(self, timeout: float = _STOP) -> None:
-        """Stop and start it; it answers when this returns."""
+        """Stop and start it; it takes connections when this returns."""
         self._server.restart()
 
     def remove(self) -> None:
@@ -92,15 +92,15 @@ class WorkerProcess(ProcessContainer):
 
     @property
     def status(self) -> str:
-        """In Docker's words."""
+        """Return the state in Docker's words."""
         return "running" if self.process.running else "exited"
 
     def logs(self, **_: Any) -> bytes:
-        """All that it has written, before a restart too."""
+        """Return all of its output, including that before a restart."""
         return self.process.log.read_bytes()
 
     def kill(self, signal: str | int = "SIGKILL") -> None:
-        """Signal it."""
+        """Send a signal to it."""
         number = _signal(signal)
         if number == SIGKILL:
             self.process.close()
@@ -116,13 +116,13 @@ class WorkerProcess(ProcessContainer):
         self.process.wait_for_log(r"\bready\.", 30, since=mark)
 
     def stop(self, timeout: float = _STOP) -> int:
-        """Stop it warmly; answer its exit status."""
+        """Stop it warmly and return its exit status."""
         if self.process.running:
             self.process.signal(SIGTERM)
         return self.process.wait_exit(timeout)
 
     def exec_run(self, cmd: str, **_: Any) -> tuple[int, bytes]:
-        """Run a shell command in its environment; answer exit status and output."""
+        """Run a shell command in its environment; return exit status and output."""
         done = subprocess.run(  # noqa: S602 - Docker's own interface takes a line for the shell
             cmd, shell=True, env=dict(self._env), cwd=self._folder, capture_output=True, check=False
         )
@@ -142,23 +142,23 @@ class LocalRedisContainer(RedisContainer):  # type: ignore[misc]
         return cls(RedisProcess())
 
     def ready(self) -> bool:
-        """Whether it answers. Its log is no sign: Redis and Valkey word it differently, and so do their versions."""
+        """Return whether it takes connections. Its log does not tell: Redis and Valkey word it differently."""
         with connect(self.url) as client:
             return bool(client.ping())
 
     @property
     def port(self) -> int:
-        """None: it listens on a socket."""
+        """Return 0: it listens on a socket."""
         return 0
 
     @property
     def url(self) -> str:
-        """For workers."""
+        """Return the URL for workers."""
         return str(self._container.url)
 
     @property
     def host_url(self) -> str:
-        """For the tests."""
+        """Return the URL for the tests."""
         return self.url
 
     def teardown(self) -> None:
@@ -167,32 +167,32 @@ class LocalRedisContainer(RedisContainer):  # type: ignore[misc]
 
 
 class MailbatchWorkerContainer(CeleryWorkerContainer):  # type: ignore[misc]
-    """A worker of the real app, in whichever clothes."""
+    """A worker of the real app, as a process or a container."""
 
     @classmethod
     def worker_queue(cls) -> str:
-        """The queue of the contract."""
+        """Return the queue that mailbatch uses."""
         return "mailbatch"
 
     @classmethod
     def command(cls, *args: str, **_: Any) -> list[str]:
-        """``celery -A mailbatch worker …``."""
+        """Return the command ``celery -A mailbatch worker …``."""
         name = f"{cls.worker_name()}@%h"
         return ["celery", "-A", "mailbatch", "worker", f"--loglevel={cls.log_level()}", "-n", name, *args]
 
 
 class LocalWorkerContainer(MailbatchWorkerContainer):
-    """A worker as a process here."""
+    """A worker as a local process."""
 
     @classmethod
     def launch(cls, env: Mapping[str, str], folder: Path, *args: str) -> LocalWorkerContainer:
-        """Start one with the scripts that stand beside this interpreter."""
+        """Start one with the scripts beside this interpreter."""
         celery, *rest = cls.command(*args)
         return cls(WorkerProcess([str(Path(sys.executable).with_name(celery)), *rest], env, folder))
 
     @property
     def process(self) -> ManagedProcess:
-        """The process itself."""
+        """Return the process."""
         process: ManagedProcess = self._container.process
         return process
 
@@ -205,7 +205,7 @@ class DockerWorkerContainer(MailbatchWorkerContainer):
     """A worker from our own image. It shares the host's network, and so has no address of its own to wait for."""
 
     def ready(self) -> bool:
-        """Whether it takes tasks."""
+        """Return whether it takes tasks."""
         self._container.reload()
         return bool(self.status == "running" and self.ready_prompt in self.logs())
 

@@ -1,4 +1,4 @@
-"""Databases as users have them: with rows in every state, as earlier versions left them, and to compare."""
+"""Databases as users have them: with rows in every state, made by earlier versions; and their comparison."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
 def make_older(url: str, revision: str = "0002", schema: str | None = None) -> None:
-    """Make what versions without a version table of their own left: their tables, and a row in alembic_version."""
+    """Make the tables of versions that had no version table of their own, and their row in alembic_version."""
     upgrade(url, OLDER[revision], schema=schema)
     engine = connect(url, schema)
     with engine.begin() as connection:
@@ -47,7 +47,7 @@ def make_alembic_version(connection: Connection, *revisions: str) -> None:
 
 
 def fill(engine: Engine, *, without: Collection[str] = ()) -> None:
-    """Store a mail in every state, with what hangs on it, and rows in each table that is there but ``without``."""
+    """Store a mail in every state, with the rows that refer to it, and rows in each table except ``without``."""
     with engine.begin() as connection:
         present = sa.inspect(connection).get_table_names(schema=schema_of(engine))
         for table, rows in _rows().items():
@@ -57,7 +57,7 @@ def fill(engine: Engine, *, without: Collection[str] = ()) -> None:
 
 
 def contents(engine: Engine) -> Contents:
-    """Every row of each of our tables that is there, by table; a row has its columns by name."""
+    """Return every row of our existing tables, by table; a row has its columns by name."""
     schema = schema_of(engine)
     with engine.connect() as connection:
         present = metadata.tables.keys() & set(sa.inspect(connection).get_table_names(schema=schema))
@@ -71,7 +71,7 @@ def contents(engine: Engine) -> Contents:
 
 
 def in_common(one: Contents, other: Contents) -> tuple[Contents, Contents]:
-    """Both without the tables and columns that only one of them has; rows in a fixed order."""
+    """Return both without the tables and columns that only one of them has, with rows in a fixed order."""
     return _reduced(one, other), _reduced(other, one)
 
 

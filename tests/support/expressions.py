@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEADLY = 30.0
 ROOM = 4 * 2**30
-"""Bytes that it may take: a MemoryError is the fault of one mail, a full machine everybody's."""
+"""Bytes of memory that an expression may take: a MemoryError fails one mail, a full machine fails all."""
 MOST = 26_214_400
 """Characters of one value: the default of MAX_MESSAGE_BYTES."""
 _METHODS_OF_TEXT = """capitalize casefold center count endswith find format format_map index isalnum isalpha isascii
@@ -69,7 +69,7 @@ DOUBLED = (
     * 45
     + "{% set ns = namespace(x=dl, l=dl) %}{% set es = namespace(x=el, l=el) %}"
 )
-"""Values that are small to hold, and without end when they are spelled out, compared or hashed."""
+"""Values that take little memory, and are endless when they are spelled out, compared or hashed."""
 _DOUBLED_NAMES = ("dl", "el", "dt", "et", "dd", "ns", "es", "[dl, el]", "(dt, et)", "[ns, es]", "[dt, et]", "[dd, dd]")
 _SMALL = ("0", "1", "-1", "2", "79", "1000", "100000", "26214400", "0.5", "1e308", "none", "true", "''", "'a'", "' '")
 _SMALL_TEXTS = ("'aa'", "'x'", "'é'", "'%s'", "'{}'", "[]", "{}", "()", "'ab ' * 3", "loop", "range(100000)")
@@ -77,7 +77,7 @@ _SMALL_TEXTS = ("'aa'", "'x'", "'é'", "'%s'", "'{}'", "[]", "{}", "()", "'ab ' 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A source, and the values that it uses."""
+    """A source and the values that it uses."""
 
     source: str
     context: dict[str, Any] = field(repr=False)
@@ -89,7 +89,7 @@ def _text(pattern: str, size: int) -> str:
 
 
 def expressions(seed: int, most: int = MOST) -> Iterator[Expression]:
-    """Without end: single operations on two or three values, every name of each kind in turn."""
+    """Yield single operations on two or three values without end; every name of each kind in turn."""
     chance = random.Random(seed)  # noqa: S311 - a test is to be repeated, not to be kept secret
     sandbox = Sandbox(html=False)
     makers: list[tuple[str, Callable[[str, _Values], str]]] = [

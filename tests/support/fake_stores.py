@@ -1,4 +1,4 @@
-"""The stores of a run in memory; ``tests/contract/test_backlog.py`` holds them to what the databases do."""
+"""The stores of a run in memory. ``tests/contract/test_backlog.py`` makes sure that they behave as the databases do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeClock:
-    """Time passes when somebody sleeps, or when a test says so."""
+    """The port ``Clock``: time passes when somebody sleeps, or when a test sets it."""
 
     now: float = 1000.0
 
@@ -83,7 +83,7 @@ class FakeBacklog:
         tag: str | None = None,
         **mail: Any,
     ) -> UUID:
-        """A new reservation, due ``due`` seconds from now."""
+        """Reserve a mail, due ``due`` seconds from now."""
         given = {"recipients": "ann@example.org", "subject": "s", "body_text": "t", **mail}
         ends = None if expires is None else self.clock.now + expires
         row = FakeRow(uuid4(), Mail(**given), self.clock.now + due, priority, ends, tag=tag)
@@ -246,7 +246,7 @@ class FakeBacklog:
 
 @dataclass
 class FakeRuns:
-    """The port ``Runs``. ``away`` is how many times the end of a run is not taken."""
+    """The port ``Runs``. ``away``: how many more writes of a run's end fail."""
 
     clock: FakeClock = field(default_factory=FakeClock)
     away: int = 0
@@ -372,7 +372,7 @@ class FakeSwitch:
 
 @dataclass
 class FakeStop:
-    """The port ``StopToken``: ``after`` answers how many questions it says "go on"."""
+    """The port ``StopToken``: it returns None for the first ``after`` calls, and then ``why``."""
 
     why: RunOutcome | None = None
     after: int = 0
@@ -385,7 +385,7 @@ class FakeStop:
 
 @dataclass
 class FakeRun:
-    """The port ``Run``; its upkeep is done when a test says so."""
+    """The port ``Run``; a test calls its periodic callbacks itself."""
 
     id: UUID = field(default_factory=uuid4)
     trigger: Trigger = Trigger.BEAT

@@ -1,4 +1,4 @@
-"""Stand-ins that keep the promises of their ports in memory: the contract tests hold them to it."""
+"""Fakes of ports in memory; the contract tests make sure that they behave as the real adapters do."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeRedisServer:
-    """What locks and boards of one server share: keys with an end, and a switch to take the server away."""
+    """The state that locks and boards of one server share: keys that expire, and a switch to make it unavailable."""
 
     now: Callable[[], float] = time.monotonic
     away: bool = False
@@ -215,12 +215,12 @@ class FakeTransport:
 
 
 def accepted(message: Message) -> Replied:
-    """The relay took it, for all."""
+    """Return an outcome: the relay accepted the mail for all recipients."""
     return answered(message, Kind.ACCEPTED, 250, "2.0.0 queued")
 
 
 def answered(message: Message, kind: Kind, code: int, text: str) -> Replied:
-    """The relay said the same of each recipient."""
+    """Return an outcome: the relay replied the same for each recipient."""
     verdict = Verdict(kind, Reply(code, text))
     return Replied(message.claim, "fake:25", dict.fromkeys(message.envelope.recipients, verdict))
 
@@ -228,5 +228,5 @@ def answered(message: Message, kind: Kind, code: int, text: str) -> Replied:
 def relay_fault(
     message: Message, reason: str = "the relay closed the connection", *, hopeless: bool = False
 ) -> RelayFault:
-    """The relay was away, or turned away."""
+    """Return an outcome: the relay was unavailable, or refused the connection."""
     return RelayFault(message.claim, "fake:25", reason, hopeless=hopeless)

@@ -1,4 +1,4 @@
-"""Mails that are hard to write, with what every reader must read in them: Python's ``email``, Node's ``mailparser``."""
+"""Mails that are hard to write, and what Python's ``email`` and Node's ``mailparser`` must read in them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ADDRESSES: dict[str, list[tuple[str, str]]] = {
     ],
     '"\\=?utf-8?q?x?=" <a@example.org>': [("=?utf-8?q?x?=", "a@example.org")],
 }  # fmt: skip
-"""Address lists as they are given, and who is read in the To of the mail: name and address."""
+"""Address lists as they are given, and the names and addresses that are read in the mail's To."""
 
 HEADERS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     ({"X-Campaign": "Frühling"}, {"X-Campaign": ["Frühling"]}),
@@ -97,11 +97,11 @@ HEADERS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
     ),
     ({"X-Priority": "1 (Highest)"}, {"X-Priority": ["1 (Highest)"]}),
 ]
-"""Extra headers as they are given, and the fields that are read, encoded words decoded."""
+"""Extra headers as they are given, and the fields that are read from the mail, with encoded words decoded."""
 
 
 def composed(**fields: Any) -> Message:
-    """The message of a mail, by the real parts together."""
+    """Return the message of a mail, made by the real parts together."""
     compose = Compose(
         read_addresses=read_addresses,
         render=TemplateRenderer(None, LARGE),

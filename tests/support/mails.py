@@ -1,4 +1,4 @@
-"""Messages for a transport, and how to read what became of them."""
+"""Messages for a transport, and functions that read their outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def message(
     eight_bit: bool = False,
     smtputf8: bool = False,
 ) -> Message:
-    """A message with a Message-ID of its own."""
+    """Return a message with a Message-ID of its own."""
     claim = Claim(uuid4(), 1)
     envelope = Envelope(sender, recipients or ("ann@example.org",), smtputf8)
     head = f"Message-ID: <{claim.reservation_id}@example.org>\r\nSubject: hello\r\n\r\n".encode()
@@ -29,18 +29,18 @@ def message(
 
 
 def always() -> bool:
-    """A permit that never ends."""
+    """Return a permit that never ends."""
     return True
 
 
 def kinds(outcome: Outcome) -> dict[str, Kind]:
-    """What was said of each recipient."""
+    """Return the replies for each recipient."""
     assert isinstance(outcome, Replied), outcome
     return {recipient: verdict.kind for recipient, verdict in outcome.verdicts.items()}
 
 
 def the_reply(outcome: Outcome) -> Reply:
-    """The one reply that all recipients got."""
+    """Return the one reply that all recipients got."""
     assert isinstance(outcome, Replied), outcome
     replies = {verdict.reply for verdict in outcome.verdicts.values()}
     assert len(replies) == 1
@@ -48,7 +48,7 @@ def the_reply(outcome: Outcome) -> Reply:
 
 
 def by_claim(outcomes: Iterable[Outcome]) -> dict[Claim, Outcome]:
-    """Outcomes by the claim that they answer; each claim once."""
+    """Return outcomes by their claim; fails if a claim has two."""
     found: dict[Claim, Outcome] = {}
     for outcome in outcomes:
         assert outcome.claim not in found

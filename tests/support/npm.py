@@ -1,4 +1,4 @@
-"""What tests need of npm's packages, installed into ``var``; its versions stand in a ``package.json`` of theirs."""
+"""Installs the npm packages of the tests into ``var``; their ``package.json`` has the versions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def install(wanted: Path, folder: Path) -> None:
-    """Have what the file ``wanted`` names in ``folder``/node_modules, or skip the test and say why."""
+    """Install what the file ``wanted`` names into ``folder``/node_modules, or skip the test and say why."""
     if shutil.which("npm") is None:
         pytest.skip("needs npm")
     folder.mkdir(parents=True, exist_ok=True)

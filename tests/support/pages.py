@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Form:
-    """A form of a page: where it goes, what its fields hold, what its button says."""
+    """A form of a page: its target, its fields and the label of its button."""
 
     action: str
     method: str
@@ -22,7 +22,7 @@ class Form:
 
 
 _BLOCKS = frozenset({"dd", "dt", "h1", "h2", "h3", "li", "p", "td", "th", "title", "button", "label"})
-"""What a reader's eye takes for a new thing."""
+"""The tags that begin a new line for a reader."""
 
 
 class _Reader(HTMLParser):
@@ -63,7 +63,7 @@ class _Reader(HTMLParser):
 
 
 class Page:
-    """One answer, read as HTML."""
+    """One response, read as HTML."""
 
     def __init__(self, answer: httpx2.Response) -> None:
         self.answer, self.status, self.html = answer, answer.status_code, answer.text
@@ -73,7 +73,7 @@ class Page:
         self.text = " ".join("".join(reader.words).split())
 
     def form(self, label: str) -> Form:
-        """The form whose button says ``label``."""
+        """Return the form whose button has this label."""
         found = [form for form in self.forms if form.label == label]
         assert found, f"no button {label!r} among {[form.label for form in self.forms]} of {self.answer.url}"
         return found[0]
@@ -84,7 +84,7 @@ class Page:
 
 @dataclass
 class Browser:
-    """Somebody at the console."""
+    """A user of the console."""
 
     client: httpx2.Client
 
@@ -95,7 +95,7 @@ class Browser:
         return Page(answer)
 
     def press(self, page: Page, label: str, **fields: str) -> Page:
-        """Press a button; ``fields`` is what was typed. What changes something must redirect (post, redirect, get)."""
+        """Press a button; ``fields`` is the user's input. A change must redirect (post, redirect, get)."""
         form = page.form(label)
         assert form.method == "post"
         unknown = set(fields) - set(form.fields)
@@ -105,12 +105,12 @@ class Browser:
         return self.open(answer.headers["Location"])
 
     def follow(self, page: Page, label: str) -> Page:
-        """Follow the first link that says ``label``."""
+        """Follow the first link with this label."""
         assert label in page.links, f"no link {label!r} among {sorted(page.links)}"
         return self.open(page.links[label])
 
 
 def ids(page: Page) -> list[str]:
-    """The reservations that a page links to, in order."""
+    """Return the reservations that a page links to, in order."""
     found = re.findall(r'href="/reservations/([0-9a-f-]{36})"', page.html)
     return list(dict.fromkeys(found))

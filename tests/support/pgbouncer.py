@@ -25,12 +25,12 @@ _PORT = 6432
 
 
 def find_binary() -> str | None:
-    """PgBouncer's path, if it is installed: Debian puts it where only root looks."""
+    """Return PgBouncer's path, if it is installed; Debian puts it in a folder that is on root's PATH only."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
 class PgBouncer:
-    """One in ``mode``: ``transaction``, ``session`` or ``statement``. It changes sessions as often as it can."""
+    """A PgBouncer in ``mode`` (``transaction``, ``session``, ``statement``); it changes sessions as often as it can."""
 
     def __init__(self, server: PostgresServer, mode: str, *, size: int = 3) -> None:
         self._server = server
@@ -78,7 +78,7 @@ class PgBouncer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def url(self, database: str, query: str = "") -> str:
-        """An SQLAlchemy URL of ``database`` through it."""
+        """Return an SQLAlchemy URL of ``database`` through it."""
         return f"postgresql+psycopg://{ROLE}@:{_PORT}/{database}?host={self._folder}{query and f'&{query}'}"
 
     def _answers(self) -> bool:

@@ -86,21 +86,21 @@ class PostgresServer:
         self.close()
 
     def url(self, database: str = "postgres") -> str:
-        """An SQLAlchemy URL of ``database``."""
+        """Return an SQLAlchemy URL of ``database``."""
         return f"postgresql+psycopg://{ROLE}@/{database}?host={self._folder}"
 
     @property
     def user(self) -> str | None:
-        """As whom it runs; None for our own user."""
+        """Return the user as whom it runs; None for our own."""
         return self._user
 
     @property
     def folder(self) -> Path:
-        """Where its socket, its log and its data are; it belongs to who runs the server."""
+        """Return the folder of its socket, its log and its data; it belongs to the user who runs the server."""
         return self._folder
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it takes connections."""
         durability = () if self._durable else ("-c", "fsync=off", "-c", "full_page_writes=off")
         argv = [
             str(self._binaries / "postgres"),
@@ -138,22 +138,22 @@ class PostgresServer:
         self.start()
 
     def kill(self) -> None:
-        """SIGKILL to all its processes at once."""
+        """Send SIGKILL to all its processes at once."""
         process, self.process = self.process, None
         if process is not None:
             _signal_tree(process.pid, signal.SIGKILL)
             process.wait()
 
     def freeze(self) -> None:
-        """Stop all its processes where they are: connections stay open and nothing is answered."""
+        """Freeze all its processes: connections stay open and get no reply."""
         _signal_tree(self._pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue it."""
         _signal_tree(self._pid, signal.SIGCONT)
 
     def promote(self) -> None:
-        """Make a standby take writes; come back when it does."""
+        """Make a standby take writes; returns when it does."""
         self._execute(sql.SQL("SELECT pg_promote(wait => true)"))
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def create_database(self, template: str | None = None, *, encoding: str | None = None) -> str:
-        """Create a database, as a copy of ``template`` or in ``encoding`` if that is named; answer its name."""
+        """Create a database, as a copy of ``template`` or in ``encoding``, and return its name."""
         name = f"t{uuid4().hex[:16]}"
         like = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
         if encoding:
@@ -171,13 +171,13 @@ class PostgresServer:
         return name
 
     def set_defaults(self, database: str, **defaults: str) -> None:
-        """Set what new sessions of ``database`` begin with."""
+        """Set a parameter for new sessions of ``database``."""
         for name, value in defaults.items():
             statement = sql.SQL("ALTER DATABASE {} SET {} = {}")
             self._execute(statement.format(sql.Identifier(database), sql.Identifier(name), value))
 
     def freeze_template(self, database: str) -> None:
-        """Let nobody connect to ``database`` any more: only so can it always be copied."""
+        """Refuse all connections to ``database``, because a database in use cannot be copied."""
         self._execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(database)))
         self._execute(
             sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(database)
@@ -239,7 +239,7 @@ def _unprivileged() -> str:
 
 
 def _signal_tree(pid: int, number: signal.Signals) -> None:
-    """Signal a process and all below it; what has ended meanwhile is left."""
+    """Send a signal to a process and its descendants; ignores those that have ended meanwhile."""
     try:
         top = psutil.Process(pid)
         processes = [top, *top.children(recursive=True)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ManagedProcess:
-    """A process that leads a session, writes to ``log`` (appended), and is killed with all its kin at the end.
+    """A process that leads a session and appends to ``log``; at the end it is killed with all its descendants.
 
     It also ends with the tests themselves, however those end.
     """
@@ -42,7 +42,7 @@ class ManagedProcess:
         self.close()
 
     def start(self) -> None:
-        """Start it, or start it again with the same words."""
+        """Start it, or start it again with the same arguments."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 leashed(self.argv, at_parents_end=SIGKILL),
@@ -56,35 +56,35 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id, which is also that of its session and of its process group."""
+        """Return its process id, which is also that of its session and of its process group."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether the process itself has not ended."""
+        """Return whether the process itself has not ended."""
         return self._process is not None and self._process.poll() is None
 
     def children(self) -> list[psutil.Process]:
-        """All processes below it."""
+        """Return all its descendants."""
         return list(psutil.Process(self.pid).children(recursive=True))
 
     def members(self) -> list[int]:
-        """All processes of its session that run, orphans included."""
+        """Return all running processes of its session, orphans included."""
         return [pid for pid in psutil.pids() if _session_of(pid) == self.pid and _is_alive(pid)]
 
     def mark(self) -> int:
-        """Where the log ends now: give it to ``wait_for_log`` to see only what is written after."""
+        """Return the end of the log. Pass it to ``wait_for_log`` to see only later lines."""
         return self.log.stat().st_size
 
     def log_text(self, since: int = 0) -> str:
-        """What it has written, from the mark ``since`` on."""
+        """Return its output from the mark ``since`` on."""
         with self.log.open("rb") as log:
             log.seek(since)
             return log.read().decode("utf-8", "replace")
 
     def wait_for_log(self, pattern: str, timeout: float = 20.0, *, since: int = 0) -> re.Match[str]:
-        """Wait until the regular expression ``pattern`` stands in the log; fail at once if the process has ended."""
+        """Wait until the regular expression ``pattern`` matches the log; fail at once if the process has ended."""
         wanted = re.compile(pattern)
 
         def look() -> re.Match[str] | None:
@@ -96,11 +96,11 @@ class ManagedProcess:
         return wait_until(look, timeout, lambda: f"the log says {pattern!r}; it says:\n{self.log_text(since)[-4000:]}")
 
     def signal(self, number: Signals) -> None:
-        """Signal the process itself, not its children."""
+        """Send a signal to the process, not to its children."""
         os.kill(self.pid, number)
 
     def kill_group(self, number: Signals = SIGKILL) -> None:
-        """Signal its whole process group, as a terminal or a supervisor does."""
+        """Send a signal to its whole process group, as a terminal or a supervisor does."""
         os.killpg(self.pid, number)
 
     def wait_exit(self, timeout: float = 20.0) -> int:
@@ -115,7 +115,7 @@ class ManagedProcess:
             ) from None
 
     def close(self) -> None:
-        """Kill what is left of it, to the last of its session."""
+        """Kill every process of its session that still runs."""
         if self._process is None:
             return
 

@@ -1,4 +1,4 @@
-"""Somebody whom a webhook tells."""
+"""A receiver of webhooks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATH = "/services/T0-secret-path"
 
 
 class Receiver:
-    """An HTTP server that keeps what it is given, and answers as it is told."""
+    """An HTTP server that keeps its requests and sends the responses that a test sets."""
 
     def __init__(self) -> None:
         self.answers: list[int | str] = []
@@ -39,7 +39,7 @@ class Receiver:
                     self.end_headers()
 
             def log_message(self, *_args: Any) -> None:
-                """Keep quiet."""
+                """Log nothing."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

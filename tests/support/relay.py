@@ -1,4 +1,4 @@
-"""The test's hand on the recording relay: tells it what to do wrong, holds it at a step, reads what it took."""
+"""Controls the recording relay from a test: sets its faults, holds it at a step, reads the mails that it accepted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SERVER = Path(__file__).with_name("relay_server.py")
 
 
 class Relay(Sink):
-    """A relay process that fails on demand; the words for its faults are those of ``relay_server.Relay.action``.
+    """A relay process that fails on demand; its faults are named as in ``relay_server.Relay.action``.
 
     It is started, stopped, frozen and read as a ``Sink``.
     """
@@ -30,15 +30,15 @@ class Relay(Sink):
         self._tell(script=steps)
 
     def offer(self, dialogue: str) -> None:
-        """Announce what makes clients speak so: ``DATA``, ``PIPELINING`` or ``BDAT``."""
+        """Announce the extensions that make clients use ``DATA``, ``PIPELINING`` or ``BDAT``."""
         self._tell(extensions=dialogue)
 
     def wait_held(self, sessions: int = 1, timeout: float = 30.0) -> None:
-        """Wait until so many sessions stand at the hold."""
+        """Wait until so many sessions are held."""
         assert self._tell(held=sessions, seconds=timeout), f"no client came to the hold within {timeout:g} s"
 
     def release(self) -> None:
-        """Let those at the hold go on, and hold nobody any more."""
+        """Let the held sessions go on, and hold none any more."""
         self._tell(release=True)
 
     def hang_up(self) -> None:
@@ -46,7 +46,7 @@ class Relay(Sink):
         self._tell(hang_up=True)
 
     def sessions(self) -> int:
-        """How many connections are open."""
+        """Return how many connections are open."""
         return int(self._tell(sessions=True))
 
     def _tell(self, **words: Any) -> Any:

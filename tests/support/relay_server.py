@@ -1,4 +1,4 @@
-"""A recording SMTP relay in a process of its own, whose faults are told to it while it runs: ``support.relay``.
+"""A recording SMTP relay in a process of its own; ``support.relay`` sets its faults while it runs.
 
 It is ``smtpfault`` behind a control port. Each mail that it takes stands in the journal file *before* it answers: what
 was taken is known whoever is killed then. A step may also be *held*: the relay stops there, says so, and goes on when
@@ -32,12 +32,12 @@ _MESSAGE_ID = re.compile(rb"(?:^|\n)message-id:[ \t\r\n]*([^\r\n]+)", re.IGNOREC
 
 
 def go_on(session: smtpfault.Session) -> None:
-    """Do the ordinary after all."""
+    """Do the ordinary thing."""
     session.ordinary()
 
 
 def late(seconds: float) -> smtpfault.Action:
-    """The ordinary, so many seconds late."""
+    """Do the ordinary thing, so many seconds late."""
 
     def action(session: smtpfault.Session) -> None:
         session.server.stopping.wait(seconds)
@@ -47,7 +47,7 @@ def late(seconds: float) -> smtpfault.Action:
 
 
 class Journal:
-    """In place of the server's list of mails: a file, so that it is flat in memory and outlives a kill."""
+    """Replaces the server's list of mails by a file, so that memory stays flat and the mails survive a kill."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -57,7 +57,7 @@ class Journal:
         return self._count
 
     def append(self, mail: smtpfault.Accepted) -> None:
-        """With the kernel when this returns."""
+        """Write a mail; a kill cannot undo it once this returns."""
         self._count += 1
         found = _MESSAGE_ID.search(mail.data.partition(b"\r\n\r\n")[0])
         line = {
@@ -73,7 +73,7 @@ class Journal:
 
 
 class Hold:
-    """The place where a session waits until it is told to go on."""
+    """Where sessions wait until they are released."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -81,7 +81,7 @@ class Hold:
         self._free = False
 
     def arm(self, *, free: bool) -> None:
-        """Let everybody go who waits; from now on keep who comes, or let him pass (``free``)."""
+        """Release all waiting sessions; from now on hold new ones, or let them pass (``free``)."""
         with self._changed:
             self._free = True
             self._changed.notify_all()
@@ -89,7 +89,7 @@ class Hold:
             self._free = free
 
     def reach(self, session: smtpfault.Session) -> None:
-        """Wait here."""
+        """Wait until released."""
         with self._changed:
             self._waiting += 1
             self._changed.notify_all()
@@ -98,13 +98,13 @@ class Hold:
             self._changed.notify_all()
 
     def wait_for(self, count: int, seconds: float) -> bool:
-        """Whether at least ``count`` sessions wait here, within ``seconds``."""
+        """Return whether at least ``count`` sessions are held within ``seconds``."""
         with self._changed:
             return self._changed.wait_for(lambda: self._waiting >= count, seconds)
 
 
 class Relay:
-    """The server and what is told to it."""
+    """The server and its faults."""
 
     def __init__(self, port: int, journal: Path) -> None:
         self.hold = Hold()
@@ -116,7 +116,7 @@ class Relay:
         self.script({})
 
     def script(self, steps: dict[str, Any]) -> None:
-        """Replace what the steps do: a list of actions and nulls, or one action for always."""
+        """Replace the actions of the steps: a list of actions and nulls, or one action for every time."""
         self.hold.arm(free=not steps)
         told: dict[str, Any] = {"rcpt": self.judge}
         for step, todo in steps.items():
@@ -128,7 +128,7 @@ class Relay:
         self.server.note(lambda: setattr(self.server, "script", told))
 
     def judge(self, session: smtpfault.Session) -> None:
-        """RCPT by the recipient's name."""
+        """Choose the action of RCPT by the recipient's name."""
         address = session.command.partition("<")[2].partition(">")[0]
         if address.startswith("refuse-"):
             session.say("550 5.1.1 no such user")
@@ -139,7 +139,7 @@ class Relay:
             session.ordinary()
 
     def action(self, told: list[Any]) -> smtpfault.Action:
-        """``["say", "421 …"]`` as the function that does it."""
+        """Return the function of an action such as ``["say", "421 …"]``."""
         name, *rest = told
         makers: dict[str, Callable[..., smtpfault.Action]] = {
             "accept_then": lambda then: smtpfault.accept_then(self.action(then)),
@@ -158,7 +158,7 @@ class Relay:
         return makers[name](*rest)
 
     def hold_then(self, action: smtpfault.Action) -> smtpfault.Action:
-        """Wait at the hold, and then do ``action``."""
+        """Wait until released, and then do ``action``."""
 
         def holding(session: smtpfault.Session) -> None:
             self.hold.reach(session)
@@ -167,7 +167,7 @@ class Relay:
         return holding
 
     def obey(self, told: dict[str, Any]) -> Any:
-        """One line from the control port."""
+        """Handle one line from the control port."""
         answer: Any = None
         match told:
             case {"script": steps}:

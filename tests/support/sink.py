@@ -1,4 +1,4 @@
-"""The test's hand on the SMTP sink: starts it, reads its journal, stops, freezes and restarts it."""
+"""Controls the SMTP sink from a test: starts it, reads its journal, stops, freezes and restarts it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SERVER = Path(__file__).with_name("smtpsink.py")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """One mail that the sink has taken. ``n`` counts from its last start; ``size`` in bytes."""
+    """One mail that the sink has accepted. ``n`` counts from its last start; ``size`` in bytes."""
 
     n: int
     connection: int
@@ -36,7 +36,7 @@ class Accepted:
 
 
 class Sink:
-    """An SMTP server process; its rules are told in ``smtpsink``. ``folder`` holds its journal, log and stored mails.
+    """An SMTP server process; ``smtpsink`` describes its rules. ``folder`` holds its journal, log and stored mails.
 
     ``latency`` (of each reply) and ``slow`` in seconds; ``defer``: how often a ``defer-*`` recipient is put off.
     """
@@ -62,7 +62,7 @@ class Sink:
 
     @property
     def url(self) -> str:
-        """``smtp://127.0.0.1:port``; the port stays over a restart."""
+        """Return ``smtp://127.0.0.1:port``; the port stays the same after a restart."""
         return f"smtp://127.0.0.1:{self.port}"
 
     @property
@@ -72,7 +72,7 @@ class Sink:
         return self._port
 
     def start(self) -> None:
-        """Start it and wait until clients can come. Rules changed on this object count from now on."""
+        """Start it and wait until clients can connect. Rules changed on this object apply from now on."""
         self.folder.mkdir(parents=True, exist_ok=True)
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
@@ -106,23 +106,23 @@ class Sink:
             process.wait()
 
     def restart(self, away: float = 0.0) -> None:
-        """End it, leave it away for ``away`` seconds, start it again at the same port with the same journal."""
+        """Stop it for ``away`` seconds, and start it again at the same port with the same journal."""
         self.stop()
         time.sleep(away)
         self.start()
 
     def freeze(self) -> None:
-        """Stop it where it is: it takes connections (the kernel does) and answers nothing."""
+        """Freeze it: the kernel takes connections, and they get no reply."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue it."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
     def accepted(self) -> list[Accepted]:
-        """Every mail taken so far, in order, those before a restart included."""
+        """Return every mail accepted so far, in order, those before a restart included."""
         if self._journal.exists():
             with self._journal.open("rb") as journal:
                 journal.seek(self._read)
@@ -134,7 +134,7 @@ class Sink:
         return list(self._accepted)
 
     def wait_for(self, n: int, timeout: float = 30.0) -> list[Accepted]:
-        """Wait until it has taken at least ``n`` mails; answer all of them."""
+        """Wait until it has accepted at least ``n`` mails, and return all of them."""
         return wait_until(
             lambda: found if len(found := self.accepted()) >= n else [],
             timeout,
@@ -142,15 +142,15 @@ class Sink:
         )
 
     def connections(self) -> int:
-        """How many connections were made to it, over restarts too."""
+        """Return how many connections were made to it, those before a restart included."""
         return self._connections.read_bytes().count(b"\n") if self._connections.exists() else 0
 
     def most_connections(self) -> int:
-        """How many connections were open at the same time, at most."""
+        """Return the most connections that were open at the same time."""
         return max(json.loads(line)["live"] for line in self._connections.read_bytes().splitlines())
 
     def raw(self, mail: Accepted) -> bytes:
-        """The bytes of a mail as they came, without dot-stuffing; needs ``store``."""
+        """Return the bytes of a mail as they came, without dot-stuffing; needs ``store``."""
         assert mail.file, "the sink was not told to store mails"
         return (self.mails / mail.file).read_bytes()
 

@@ -26,7 +26,7 @@ OFFERS = {
     "PIPELINING": ("PIPELINING", *EXTENSIONS),
     "BDAT": ("PIPELINING", "CHUNKING", *EXTENSIONS),
 }
-"""What a relay announces that is to be spoken to in this dialogue."""
+"""The extensions that a relay announces for each dialogue."""
 
 Action = Callable[["Session"], None]
 Script = Mapping[str, "Sequence[Action | None] | Action"]
@@ -34,7 +34,7 @@ Script = Mapping[str, "Sequence[Action | None] | Action"]
 
 @dataclass(frozen=True)
 class Accepted:
-    """A mail that the relay took."""
+    """A mail that the relay accepted."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -53,7 +53,7 @@ class HungUp(Exception):
 
 
 def say(*lines: str) -> Action:
-    """Answer these lines instead; after a 421 hang up."""
+    """Reply with these lines instead; after a 421 close the connection."""
 
     def action(session: Session) -> None:
         for line in lines:
@@ -66,17 +66,17 @@ def say(*lines: str) -> Action:
 
 
 def raw(data: bytes) -> Action:
-    """Answer exactly these bytes."""
+    """Reply with exactly these bytes."""
     return lambda session: session.write(data)
 
 
 def drop(session: Session) -> None:
-    """Close the connection without a word."""
+    """Close the connection without a reply."""
     raise HungUp
 
 
 def reset(session: Session) -> None:
-    """Close it by RST, so that the client loses even what was on its way."""
+    """Close it by RST, so that the client also loses the data on its way."""
     session.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     raise HungUp
 
@@ -103,26 +103,26 @@ def after_reading(size: int, action: Action) -> Action:
 
 
 def silence(session: Session) -> None:
-    """Say nothing and read nothing until the client goes or the server stops."""
+    """Send nothing and read nothing until the client disconnects or the server stops."""
     session.server.stopping.wait(30)
     raise HungUp
 
 
 def listen_in_silence(session: Session) -> None:
-    """Say nothing, and notice when the client goes."""
+    """Send nothing, and notice when the client disconnects."""
     while session.read():
         pass
     raise HungUp
 
 
 def flood(session: Session) -> None:
-    """Answer a reply without end."""
+    """Send a reply without end."""
     while not session.server.stopping.is_set():
         session.sock.sendall(b"250-and so on\r\n" * 1000)
 
 
 def drip(text: bytes, seconds: float) -> Action:
-    """Answer a byte each so many seconds."""
+    """Send one byte of the reply every so many seconds."""
 
     def action(session: Session) -> None:
         for byte in text:
@@ -137,7 +137,7 @@ def drip(text: bytes, seconds: float) -> Action:
 
 
 class FaultServer:
-    """Listens on a port of 127.0.0.1, a free one unless told which, while it is entered as a context."""
+    """Listens on a port of 127.0.0.1, by default a free one, inside its ``with`` block."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class FaultServer:
 
     @property
     def verbs(self) -> list[str]:
-        """The verbs of all commands in the order in which they came."""
+        """Return the verbs of all commands in the order in which they came."""
         return [command.split(" ")[0].upper() for _, command in self.commands]
 
     def todo(self, step: str) -> Action | None:

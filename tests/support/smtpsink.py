@@ -43,7 +43,7 @@ class Rules:
 
 @dataclass
 class Ledger:
-    """What all connections share: the journal, the count of connections and how often an address was deferred."""
+    """The state that all connections share: journal, count of connections, how often each address was deferred."""
 
     rules: Rules
     journal: int
@@ -54,7 +54,7 @@ class Ledger:
     deferred: Counter[str] = field(default_factory=Counter)
 
     def accept(self, connection: int, sender: str, recipients: list[str], data: bytes) -> int:
-        """Journal one mail; answer its number. It is with the kernel when this returns: a kill cannot undo it."""
+        """Journal one mail and return its number. Once this returns, a kill cannot undo it."""
         self.accepted += 1
         head, _, _ = data.partition(b"\r\n\r\n")
         found = _MESSAGE_ID.search(head)
@@ -75,7 +75,7 @@ class Ledger:
         return self.accepted
 
     def note_connection(self) -> int:
-        """Write down that a client came; answer its number."""
+        """Record that a client has connected, and return its number."""
         self.opened += 1
         self.live += 1
         line = json.dumps({"connection": self.opened, "time": time.time(), "live": self.live})
@@ -220,7 +220,7 @@ class Session(asyncio.Protocol):
             self._out.append(text + b"\r\n")
 
     def _reply_later(self, text: bytes, late: float) -> None:
-        """Send ``text`` in its time, but never before what was said earlier."""
+        """Send ``text`` at its time, but never before earlier replies."""
         self._free_at = max(self._free_at, self._loop.time() + self._rules.latency + late)
         self._loop.call_at(self._free_at, self._send, text + b"\r\n")
 
@@ -250,7 +250,7 @@ def _unstuffed(data: bytes) -> bytes:
 
 
 async def serve(host: str, port: int, ledger: Ledger, ready: Path) -> None:
-    """Listen for ever; write the port to ``ready`` once clients can come."""
+    """Listen for ever; write the port to ``ready`` once clients can connect."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Session(ledger), host, port, backlog=512, reuse_address=True)
     half_written = ready.with_suffix(".tmp")

@@ -20,7 +20,7 @@ _BIN = Path(sys.executable).parent
 
 @dataclass
 class Stack:
-    """``settings`` go over the defaults, without their prefix: ``Stack(…, settings={"LOCK_TTL": 3})``.
+    """``settings`` replace the defaults and have no prefix: ``Stack(…, settings={"LOCK_TTL": 3})``.
 
     Every command runs in ``folder``, an empty one, so that no file of the checkout is picked up or made. What goes on
     running is started by the words of ``under``, if there are any: ``("ip", "netns", "exec", "there")``.
@@ -44,7 +44,7 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment of every process: the settings of this stack, and none that the caller happens to have."""
+        """Return the environment of every process: the settings of this stack, and none of the caller's."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("MAILBATCH_", "CELERY_", "FLOWER_"))}
         settings = {
             "DATABASE_URL": self.database_url,
@@ -66,7 +66,7 @@ class Stack:
         }
 
     def worker(self, *args: str, ready: bool = True) -> ManagedProcess:
-        """Start ``celery -A mailbatch worker …``; with ``ready``, come back when it takes tasks.
+        """Start ``celery -A mailbatch worker …``; with ``ready``, return when it takes tasks.
 
         It does not wait a second at its start for what other workers know; those of the demo and the smoke ring do.
         """
@@ -80,7 +80,7 @@ class Stack:
         return process
 
     def beat(self, *args: str) -> ManagedProcess:
-        """Start ``celery -A mailbatch beat …``; come back when it has begun."""
+        """Start ``celery -A mailbatch beat …``; return when it has begun."""
         process = self.process("celery", "-A", "mailbatch", "beat", "--loglevel=INFO", *args)
         process.wait_for_log(r"beat: Starting", 30)
         return process
@@ -111,7 +111,7 @@ class Stack:
         return self.run("mailbatch", *args, stdin=stdin, timeout=timeout)
 
     def json(self, *args: str) -> Any:
-        """What ``mailbatch … --json`` answers; it must succeed."""
+        """Return the output of ``mailbatch … --json``; the command must succeed."""
         done = self.cli(*args, "--json")
         assert done.returncode == 0, f"mailbatch {' '.join(args)} ended with {done.returncode}: {done.stderr}"
         return json.loads(done.stdout)
@@ -121,7 +121,7 @@ class Stack:
         return self.run("celery", "-A", "mailbatch", *args, timeout=timeout)
 
     def call(self, task: str = "send-all", **kwargs: object) -> str:
-        """``celery -A mailbatch call TASK``: queue it, answer its id."""
+        """Run ``celery -A mailbatch call TASK`` and return the task's id."""
         done = self.celery("call", task, *(("--kwargs", json.dumps(kwargs)) if kwargs else ()))
         assert done.returncode == 0, f"celery call {task} ended with {done.returncode}: {done.stderr}"
         return done.stdout.split()[-1]
@@ -133,6 +133,6 @@ class Stack:
 
 
 def _found(argv: tuple[str, ...]) -> list[str]:
-    """The command line with our own scripts by their path: those beside the interpreter that runs the tests."""
+    """Return the command line with our own scripts by their path, beside the interpreter that runs the tests."""
     script = _BIN / argv[0]
     return [str(script) if script.exists() else argv[0], *argv[1:]]

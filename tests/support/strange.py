@@ -1,4 +1,4 @@
-"""Rows as strangers write them: any value that the database lets into a column, and every door that reads it."""
+"""Rows as other programs write them: any value that a column takes, and every command and page that reads it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ POSTGRES_TIMES = [*TIMES, "infinity", "-infinity", "0044-03-15 BC", "4713-01-01 
 
 
 def quoted(text: str) -> str:
-    """``text`` as SQL."""
+    """Return ``text`` as SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -78,7 +78,7 @@ SQLITE = [
 
 
 def values_of(column: sa.Column[Any], dialect: str) -> list[str]:
-    """The values, as SQL, to try in ``column``."""
+    """Return the values, as SQL, to try in ``column``."""
     if dialect == "sqlite":
         return SQLITE
     kind = str(column.type.compile(postgresql.dialect()))
@@ -100,12 +100,12 @@ EVERY = 1 if os.environ.get("STRANGE") == "all" else 3
 
 
 def some_of(values: list[str], turn: int) -> list[tuple[int, str]]:
-    """The values for the column whose ``turn`` it is, each with its place in ``values``."""
+    """Return the values for the column number ``turn``, each with its position in ``values``."""
     return [(n, value) for n, value in enumerate(values) if n % EVERY == turn % EVERY]
 
 
 def stranger(url: str) -> Engine:
-    """An engine that knows nothing of us."""
+    """Return an engine without our types and events."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", lambda raw, _record: setattr(raw, "text_factory", bytes.decode))
@@ -126,7 +126,7 @@ def insert(connection: Connection, table: str, row: Mapping[str, str]) -> bool:
 
 
 def reservation(status: Status, **columns: str) -> dict[str, str]:
-    """A row of ``mail_reservations`` in ``status``, as SQL."""
+    """Return a row of ``mail_reservations`` in ``status``, as SQL."""
     row = {"id": quoted(str(uuid4())), "recipients": "'ann@example.org'", "subject": "'s'", "body_text": "'t'"}
     row["status"] = quoted(status.value)
     if status is not Status.PENDING:
@@ -139,7 +139,7 @@ def reservation(status: Status, **columns: str) -> dict[str, str]:
 
 
 def others(table: str, reservation_id: str, run_id: str, n: int) -> dict[str, str]:
-    """The ``n``-th row of another table, as SQL."""
+    """Return the ``n``-th row of another table, as SQL."""
     own, of_run, when = quoted(str(uuid4())), quoted(run_id), "'2020-01-01 00:00:00.000'"
     ended = "NULL" if n % 2 else "'completed'"
     return {
@@ -170,7 +170,7 @@ def others(table: str, reservation_id: str, run_id: str, n: int) -> dict[str, st
 
 
 def fill(connection: Connection, dialect: str) -> tuple[list[str], str]:
-    """Try every value in every column of every table; the ids of the reservations that came in, and of a run."""
+    """Try every value in every column of every table; return the ids of the stored reservations, and of a run."""
     run_id = str(uuid4())
     ended = {"outcome": "'completed'", "finished_at": "'2020-01-01 00:00:00.000'"}
     insert(
@@ -200,7 +200,7 @@ def fill(connection: Connection, dialect: str) -> tuple[list[str], str]:
 
 @dataclass
 class Doors:
-    """Every way to look at a database. What went wrong is collected in ``faults``."""
+    """Every command and page that reads a database. Errors are collected in ``faults``."""
 
     settings: Mapping[str, Any]
     faults: list[str] = field(default_factory=list)
@@ -218,7 +218,7 @@ class Doors:
         self._open.close()
 
     def say(self, *args: str, allowed: Sequence[int] = (0,)) -> str:
-        """Run a command; what it prints."""
+        """Run a command and return its output."""
         with self._watching(f"mailbatch {' '.join(args)}"):
             out, err = io.StringIO(), io.StringIO()
             env = {f"MAILBATCH_{name.upper()}": str(value) for name, value in self.settings.items()}
@@ -230,7 +230,7 @@ class Doors:
         return out.getvalue()
 
     def get(self, path: str, allowed: Sequence[int] = (HTTPStatus.OK,)) -> Any:
-        """GET; the answer, read if it is JSON."""
+        """Send a GET and return the response, parsed if it is JSON."""
         with self._watching(f"GET {path}"):
             answer = self._client.get(path)
             assert answer.status_code in allowed, f"{answer.status_code} {answer.text[:300]}"
@@ -239,7 +239,7 @@ class Doors:
         return None
 
     def listed(self, path: str) -> list[str]:
-        """Go through a list of the API to its end; the ids."""
+        """Go through a list of the API to its end, and return the ids."""
         found: list[str] = []
         page = self.get(path)
         while page:
@@ -249,7 +249,7 @@ class Doors:
         return found
 
     def everywhere(self) -> None:
-        """Look at all by each command and each page."""
+        """Read everything by each command and each page."""
         many = ("--limit", "100000")
         self.say("list", *many)
         self.say("list", *many, "--json")
@@ -266,7 +266,7 @@ class Doors:
             self.get(path)
 
     def at(self, reservation_id: str) -> None:
-        """Look at one reservation."""
+        """Read one reservation."""
         self.say("show", reservation_id)
         self.say("show", reservation_id, "--json")
         self.say("explain", reservation_id)
@@ -276,7 +276,7 @@ class Doors:
         self.get(f"/reservations/{reservation_id}")
 
     def at_run(self, run_id: str) -> None:
-        """Look at one run."""
+        """Read one run."""
         self.say("run", run_id)
         self.say("run", run_id, "--json")
         for path in (f"/api/runs/{run_id}", f"/api/runs/{run_id}/errors", f"/runs/{run_id}"):
@@ -291,7 +291,7 @@ class Doors:
 
 
 def strict(text: str) -> Any:
-    """Read JSON as RFC 8259 has it."""
+    """Parse JSON strictly by RFC 8259."""
     return json.loads(text, parse_constant=_refuse)
 
 

@@ -1,4 +1,4 @@
-"""A server that speaks TLS before one that does not."""
+"""A TLS server in front of a server without TLS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def tls_before(unix_socket: Path | str, context: ssl.SSLContext) -> Iterator[int]:
-    """Listen on a port of this machine, and carry to ``unix_socket`` what is said there over TLS; yield the port."""
+    """Listen with TLS on a port of this machine, forward to ``unix_socket``, and yield the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
     open_ones: list[socket.socket] = []

@@ -17,9 +17,9 @@ _USUAL: frozenset[Any] = frozenset({dict, list, str, tuple})
 _FEW = 1_000
 _SIZED: tuple[Any, ...] = (list, tuple, range, *VIEWS)
 _NANOSECONDS_OF_A_LOOK = 30
-_NANOSECONDS_OF_A_COMPARED_CHARACTER = 3
+_NANOSECONDS_OF_A_CHARACTER = 3
 MOST_KEYS = 1_000
-"""Most keys of a dict that are not texts: the author of numbers chooses their hashes, and can make all of them equal."""
+"""Most keys of a dict that are not texts: who chooses numbers chooses their hashes, and can make all of them equal."""
 
 
 def compare(symbol: str, left: Any, right: Any) -> Any:
@@ -46,7 +46,7 @@ def check_search(item: Any, holder: Any) -> Any:
     """Check searching ``holder`` for ``item``; return ``holder``, a generator as a list."""
     budget = current_budget()
     if isinstance(holder, str):
-        budget.use_time((len(holder) + (len(item) if isinstance(item, str) else 0)) * _NANOSECONDS_OF_A_COMPARED_CHARACTER)
+        budget.use_time((len(holder) + (len(item) if isinstance(item, str) else 0)) * _NANOSECONDS_OF_A_CHARACTER)
         return holder
     if isinstance(holder, dict):
         check_hash(item)

@@ -22,7 +22,7 @@ ROOM = 1 << 30
 
 
 def main(settings: str) -> None:
-    """Serve until the socket closes. ``settings`` is JSON: template directory, most bytes of a part, seconds for a mail."""
+    """Serve until the socket closes. ``settings`` is JSON: template directory, bytes of a part, seconds for a mail."""
     directory, most, seconds = json.loads(settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the command that started us
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
