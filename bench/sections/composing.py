@@ -110,10 +110,10 @@ def _letters(compose: Any, mails: Sequence[ClaimedMail]) -> list[Letter]:
     return letters
 
 
-def _timed(name: str, deed: Callable[[Any], Any], things: Sequence[Any]) -> Row:
+def _timed(name: str, callback: Callable[[Any], Any], things: Sequence[Any]) -> Row:
     gc.collect()
     cpu, began = time.process_time(), time.monotonic()
     for thing in things:
-        deed(thing)
+        callback(thing)
     seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     return Row(section=SECTION, name=name, count=len(things), seconds=seconds, cpu_us=cpu / len(things) * 1e6)

@@ -41,9 +41,9 @@ def _bill(bed: Bed, made: AbstractContextManager[str], name: str, group: int, ro
     """Time the statements for ``rows`` reservations in groups of ``group``: half separately, half as a lane does it."""
     spent: dict[str, list[float]] = {}
 
-    def timed(verb: str, deed: Callable[[], T]) -> T:
+    def timed(verb: str, callback: Callable[[], T]) -> T:
         cpu, began = time.process_time(), time.monotonic()
-        answer = deed()
+        answer = callback()
         bill = spent.setdefault(verb, [0.0, 0.0])
         bill[0] += time.monotonic() - began
         bill[1] += time.process_time() - cpu

@@ -99,7 +99,7 @@ class Operating:
     # --- mails ---
 
     @cached_property
-    def render_apart(self) -> SubprocessRenderer:
+    def subprocess_renderer(self) -> SubprocessRenderer:
         """Renders mails in processes that can be killed."""
         from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
@@ -108,7 +108,7 @@ class Operating:
     @cached_property
     def compose_apart(self) -> Compose:
         """Makes messages of mails that are only looked at."""
-        return make_compose(self._settings, self.render_apart)
+        return make_compose(self._settings, self.subprocess_renderer)
 
     @property
     def explain(self) -> Explain:
@@ -129,7 +129,7 @@ class Operating:
         """Renders mails for people to look at."""
         from mailbatch.application.looking.preview import Preview
 
-        return Preview(self.render_apart, self._connections.stores.reservations)
+        return Preview(self.subprocess_renderer, self._connections.stores.reservations)
 
     @property
     def try_sending(self) -> TrySending:
@@ -155,7 +155,7 @@ class Operating:
     @cached_property
     def check_draft_apart(self) -> CheckDraft:
         """Makes reservations of drafts. Compiles templates in a process that can be killed: for servers."""
-        return self._check_draft(self.render_apart.problems)
+        return self._check_draft(self.subprocess_renderer.problems)
 
     def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
         from mailbatch.application.acting.reserve import CheckDraft
@@ -187,5 +187,5 @@ class Operating:
 
     def close(self) -> None:
         """End the processes that render."""
-        if "render_apart" in self.__dict__:
-            self.render_apart.close()
+        if "subprocess_renderer" in self.__dict__:
+            self.subprocess_renderer.close()

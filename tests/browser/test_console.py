@@ -216,7 +216,7 @@ def warned(page):
 
 
 def test_the_console_is_walked_by_keyboard_alone(chrome, locked, stack):  # noqa: PLR0915 - it is one walk
-    """From the form to each page, and to each deed, by Tab, Enter and letters."""
+    """From the form to each page, and to each action, by Tab, Enter and letters."""
     url = stack.database_url
     reserve(url, 3, tag="spring")
     reserve(url, 2, start=3, status="failed", finished_at=NOW, reply_code=452, last_error="452 4.2.2 full")
@@ -426,8 +426,8 @@ def test_no_page_is_wider_than_a_phone(page, stack):
     )
     with database(stack.database_url) as connection:
         connection.execute(sa.insert(batch_schedule), [{"name": job} for job in JOBS])
-        deed = {"id": uuid4(), "at": NOW - timedelta(days=1), "actor": "console:operate", "action": "cancel"}
-        connection.execute(sa.insert(operator_actions).values(**deed, target={"tag": long}, outcome="done"))
+        action = {"id": uuid4(), "at": NOW - timedelta(days=1), "actor": "console:operate", "action": "cancel"}
+        connection.execute(sa.insert(operator_actions).values(**action, target={"tag": long}, outcome="done"))
     running = add_run(stack.database_url, outcome=None, finished_at=None, duration=None)
     page.goto("/reservations")
     one = page.locator(".list .to a").first.get_attribute("href")

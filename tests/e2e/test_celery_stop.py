@@ -106,7 +106,7 @@ def test_a_revoke_stops_a_running_task_within_half_a_second(own, client, pool):
     assert tiny.result.get(timeout=10)["outcome"] == "revoked"
 
 
-def test_a_revoke_stops_the_revoked_task_and_no_other(own, client):
+def test_a_revoke_stops_only_the_revoked_task(own, client):
     pool_worker(own, "prefork")
     tiny = Tiny(client, own.folder)
     (own.folder / "other").mkdir()
@@ -169,7 +169,7 @@ def test_sigquit_is_known_before_the_soft_shutdown_has_waited(own, client):
     worker.wait_exit(SOFT / 2)
 
 
-def test_a_second_ctrl_c_waits_for_the_item_in_hand_and_no_longer(own, client):
+def test_a_second_ctrl_c_waits_only_for_the_current_item(own, client):
     worker = pool_worker(own, "prefork", "-B")
     tiny = Tiny(client, own.folder, item=2)
     worker.kill_group(signal.SIGINT)
@@ -206,7 +206,7 @@ def test_terminate_is_as_soft_as_a_revoke_and_the_child_works_on(own, client):
     assert {child.pid for child in worker.children()} == before
 
 
-def test_a_task_that_does_not_ask_is_terminated_as_ever(own, client):
+def test_a_task_that_never_calls_stop_reason_is_terminated(own, client):
     pool_worker(own, "prefork")
     deaf = Tiny(client, own.folder, "deaf")
     deaf.result.revoke(terminate=True)
@@ -242,7 +242,7 @@ def busy_child(client: Celery) -> int:
     return int(pid)
 
 
-def test_a_killed_worker_takes_its_tasks_along_and_the_next_sweeps_up_its_board(own, client):
+def test_the_tasks_of_a_killed_worker_end_and_the_next_worker_removes_its_board(own, client):
     worker = pool_worker(own, "prefork")
     Tiny(client, own.folder)
     [board] = (own.folder / "tmp").glob("mailbatch-board-*")
@@ -257,7 +257,7 @@ def test_a_killed_worker_takes_its_tasks_along_and_the_next_sweeps_up_its_board(
     assert list((own.folder / "tmp").glob("mailbatch-board-*")) == []
 
 
-def test_a_living_workers_board_is_left_alone_and_comes_back_when_it_is_swept_away(own, client):
+def test_a_living_workers_board_is_kept_and_is_made_again_when_it_is_removed(own, client):
     pool_worker(own, "prefork")
     pool_worker(own, "prefork")
     boards = list((own.folder / "tmp").glob("mailbatch-board-*"))

@@ -71,22 +71,22 @@ TARGETS = ["child", "worker", "group"]
 VICTIMS = {"child": "the sending child", "worker": "the worker alone", "group": "the whole process group"}
 
 
-def struck(step: Step, deed: Callable[[House], object]) -> Callable[[House], None]:
-    """Do ``deed`` while the mails stand at ``step``."""
+def struck(step: Step, action: Callable[[House], object]) -> Callable[[House], None]:
+    """Do ``action`` while the mails stand at ``step``."""
 
     def injure(house: House) -> None:
         with step.standing(house):
-            deed(house)
+            action(house)
 
     return injure
 
 
-def at(step: Step, row: str, name: str, deed: Callable[[House], object], **more: Any) -> Fault:
-    """The row of doing ``deed`` at ``step``."""
+def at(step: Step, row: str, name: str, action: Callable[[House], object], **more: Any) -> Fault:
+    """The row of doing ``action`` at ``step``."""
     return Fault(
         row=row,
         name=f"{name} {step.name}",
-        injure=struck(step, deed),
+        injure=struck(step, action),
         **{
             "script": step.script,
             "columns": step.columns,
@@ -115,11 +115,11 @@ def under_strict(fault: Fault) -> Fault:
 def signalled(target: str, *signals: Signals) -> Callable[[House], None]:
     """Signal ``target``, once for each of ``signals``."""
 
-    def deed(house: House) -> None:
+    def action(house: House) -> None:
         for signal in signals:
             house.kill(target, signal)
 
-    return deed
+    return action
 
 
 def kill_beat(house: House) -> None:

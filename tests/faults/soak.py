@@ -44,7 +44,7 @@ MOST_FDS, MOST_CONNECTIONS, MOST_GROWTH = 120, 20, 1.5
 class Account:
     """What happened in one house. ``rss``: bytes of each process, at first and at most."""
 
-    deeds: Counter[str] = field(default_factory=Counter)
+    actions: Counter[str] = field(default_factory=Counter)
     rss: dict[int, tuple[int, int]] = field(default_factory=dict)
     fds: int = 0
     connections: int = 0
@@ -52,8 +52,8 @@ class Account:
 
     @property
     def crashes(self) -> int:
-        """Deeds after which something may be in doubt."""
-        return sum(n for deed, n in self.deeds.items() if deed.startswith("kill"))
+        """Actions after which something may be in doubt."""
+        return sum(n for action, n in self.actions.items() if action.startswith("kill"))
 
     @property
     def growth(self) -> float:
@@ -92,7 +92,7 @@ def pause(house: House) -> None:
     house.stack.cli("resume")
 
 
-DEEDS: Mapping[str, Callable[[House], object]] = {
+ACTIONS: Mapping[str, Callable[[House], object]] = {
     "kill -9 of the child": lambda house: house.kill("child"),
     "kill -9 of everything": lambda house: house.kill("group"),
     "SIGTERM": lambda house: house.kill("worker", SIGTERM),
@@ -117,13 +117,13 @@ def live_through(policy: str, minutes: float, seed: int) -> tuple[Account, Damag
             house.pass_time(chance.uniform(0.2, 1.0))
             account.look(house)
             if time.time() >= next_deed:
-                deed = chance.choice(list(DEEDS))
+                action = chance.choice(list(ACTIONS))
                 try:
-                    DEEDS[deed](house)
+                    ACTIONS[action](house)
                 except (ProcessLookupError, IndexError, AssertionError):
                     # Who was to be struck had just been struck.
-                    deed = "came too late"
-                account.deeds[deed] += 1
+                    action = "came too late"
+                account.actions[action] += 1
                 house.restarts = 0
                 next_deed = time.time() + chance.uniform(4, 15)
         house.relay.script()
@@ -163,7 +163,7 @@ def main() -> int:
     lines = [f"| {' | '.join(HEAD)} |", "|---|--:|---|" + "--:|" * (len(HEAD) - 3)]
     broken = []
     for policy, (account, damage) in found.items():
-        done = ", ".join(f"{n} × {deed}" for deed, n in account.deeds.most_common())
+        done = ", ".join(f"{n} × {action}" for action, n in account.actions.most_common())
         cells = [policy, f"{damage.mails:,}", done, damage.lost + damage.stuck, damage.doubled, damage.silent]
         cells += [damage.in_doubt, f"{damage.standstill:.1f} s", f"× {account.growth:.2f}", account.fds]
         lines.append(f"| {' | '.join(map(str, [*cells, account.connections]))} |")

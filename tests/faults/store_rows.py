@@ -64,12 +64,12 @@ def frozen_redis(seconds: float) -> Callable[[House], None]:
     return injure
 
 
-def ask_redis(deed: Callable[[Any], object]) -> Callable[[House], None]:
-    """``deed`` with a client."""
+def ask_redis(action: Callable[[Any], object]) -> Callable[[House], None]:
+    """Return ``action`` with a client of Redis."""
 
     def injure(house: House) -> None:
         with connect(house.redis.url) as client:
-            deed(client)
+            action(client)
 
     return injure
 
@@ -229,11 +229,11 @@ def refusing(code: str) -> Callable[[House], None]:
     return injure
 
 
-def in_database(row: str, name: str, deed: Callable[[House], object], **more: Any) -> Fault:
+def in_database(row: str, name: str, action: Callable[[House], object], **more: Any) -> Fault:
     """A row of the database: what the relay has said is known, so nothing may be repeated."""
     settings = {"LEASE": LONG_LEASE}
     return at(
-        WAITING, row, name, deed, **{"settings": settings, "doubled": 0, "doubtful": None, "lasts": AWAY + 5.0, **more}
+        WAITING, row, name, action, **{"settings": settings, "doubled": 0, "doubtful": None, "lasts": AWAY + 5.0, **more}
     )
 
 

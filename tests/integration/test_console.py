@@ -815,8 +815,8 @@ def test_who_may_only_look_sees_no_buttons_and_cannot_press_them(locked, sqlite_
 
 def test_a_form_without_its_csrf_token_does_nothing(api, sqlite_url):
     own = add(sqlite_url)
-    deeds = (f"/reservations/{own}/cancel", "/reservations/search", "/bulk/cancel", "/schedule/pause")
-    for address in (*deeds, "/schedule/resume", "/schedule/run-now"):
+    posts = (f"/reservations/{own}/cancel", "/reservations/search", "/bulk/cancel", "/schedule/pause")
+    for address in (*posts, "/schedule/resume", "/schedule/run-now"):
         answer = api.client.post(address, data={"csrf": "forged"})
         assert answer.status_code == 403, address
     assert states(sqlite_url) == {"pending": 1}

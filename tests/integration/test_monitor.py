@@ -31,6 +31,6 @@ def test_the_row_of_a_run_that_died_is_closed_without_a_next_run(sqlite_url):
 
 
 @pytest.mark.usefixtures("_settings")
-def test_a_redis_that_is_away_does_not_blind_the_watch(monkeypatch):
+def test_the_monitor_works_without_redis(monkeypatch):
     monkeypatch.setenv("MAILBATCH_REDIS_URL", "redis://127.0.0.1:1/0")
     assert [finding.name for finding in check_once()] == ["redis_away"]

@@ -88,14 +88,14 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 
 
 @pytest.mark.parametrize("trigger", [Trigger.MANUAL, Trigger.API])
-def test_a_pause_of_the_ticks_is_none_for_calls_by_hand(trigger: Trigger, parts: Parts, database_url: str) -> None:
+def test_a_pause_of_the_ticks_does_not_stop_calls_by_hand(trigger: Trigger, parts: Parts, database_url: str) -> None:
     parts.stores.pauses.set(NAME, Pause.TICKS)
     assert run(parts, trigger).outcome is RunOutcome.COMPLETED
     assert states(database_url) == {"sent": MAILS}
 
 
 @pytest.mark.parametrize("trigger", [Trigger.BEAT, Trigger.MANUAL])
-def test_a_run_in_progress_stops_although_it_was_allowed_to_start(
+def test_a_pause_after_the_start_stops_the_run_in_progress(
     trigger: Trigger, parts: Parts, looks: Looks, relay: Relay, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The look before the start is switched off: the pause may come right behind it."""
@@ -112,7 +112,7 @@ def test_a_run_in_progress_stops_although_it_was_allowed_to_start(
     assert states(database_url) == {"sent": 1, "pending": MAILS - 1}
 
 
-def test_a_run_in_progress_does_not_mind_a_pause_of_the_ticks(
+def test_a_pause_of_the_ticks_does_not_stop_the_run_in_progress(
     parts: Parts, looks: Looks, relay: Relay, database_url: str
 ) -> None:
     relay.script(dot=["hold"])

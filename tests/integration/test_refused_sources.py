@@ -56,7 +56,7 @@ def mail(**columns: Any) -> Mail:
     return Mail(**{"recipients": "ann@example.com", **columns})
 
 
-def test_what_fails_whatever_the_context_is_is_found(problems, folder):
+def test_what_fails_with_every_context_is_found(problems, folder):
     found = {
         "source": problems(mail(subject="{{ a", body_text="x\n{% if %}", body_html=STYLE)),
         "filter": problems(mail(subject="s", body_text="{{ a | shout }}{{ 1 is odd }}", body_html="{{ a is nice }}")),
@@ -101,7 +101,7 @@ def test_what_fails_whatever_the_context_is_is_found(problems, folder):
         {"template": "itself"},
     ],
 )
-def test_what_a_context_can_mend_is_not_looked_at(problems, columns):
+def test_what_some_context_can_render_is_not_refused(problems, columns):
     assert problems(mail(**columns)) == []
 
 
@@ -162,7 +162,7 @@ def test_the_command_line_calls_what_is_wrong_as_its_options_are_called(run, arg
     assert (code, err.startswith(f"mailbatch: {said}")) == (1, True), err
 
 
-def test_a_trial_calls_what_is_wrong_as_it_was_called(run, sqlite_url):
+def test_a_trial_names_what_is_wrong_as_its_caller_did(run, sqlite_url):
     _, _, err = run("send-test", "--to", "nobody", "--text", "{{ a", "--subject", "s", SENDER="a@example.com")
     assert err.startswith('mailbatch: --to: "nobody" is no address')
     assert "; --text line 1: " in err

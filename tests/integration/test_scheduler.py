@@ -120,7 +120,7 @@ def add_run(engine: Engine, *, started: float, heartbeat: float, finished: float
         )
 
 
-def test_a_newcomer_gets_its_first_tick_at_once_and_the_next_an_interval_later(beat, engine):
+def test_a_new_entry_ticks_at_once_and_again_an_interval_later(beat, engine):
     first = beat()
     settle(first)
     assert first.sent == [JOB]
@@ -138,7 +138,7 @@ def test_a_tick_comes_exactly_every_interval_however_late_each_one_is(beat, engi
     assert (after - before).total_seconds() == pytest.approx(0.9, abs=0.004)
 
 
-def test_an_entry_that_does_not_ask_for_it_gets_no_tick_at_the_start(beat, engine):
+def test_an_entry_without_at_start_gets_no_tick_at_the_start(beat, engine):
     purge = beat(Every(300), at_start=False)
     settle(purge)
     assert purge.sent == []
@@ -172,7 +172,7 @@ def test_two_beats_that_start_within_seconds_give_one_tick(beat, engine):
     assert (first.sent, second.sent) == ([JOB], [])
 
 
-def test_a_restart_soon_after_a_tick_needs_none_and_a_later_one_gets_one(beat, engine):
+def test_a_restart_ticks_unless_the_last_tick_has_just_come(beat, engine):
     settle(beat())
     shift(engine, last_tick=-9, next_tick=291)
     soon = beat()
@@ -322,7 +322,7 @@ def test_a_cron_line_does_not_tick_because_a_beat_starts(beat, engine):
 
 
 @pytest.mark.parametrize("last", [None, -30])
-def test_a_cron_line_makes_up_once_for_ticks_that_nobody_was_there_for(beat, engine, last):
+def test_a_cron_line_makes_up_once_for_ticks_that_were_missed_while_no_beat_ran(beat, engine, last):
     plan(engine, last=last, planned=-12.5)
     for sent in ([JOB], []):
         only = of_cron(beat)
@@ -331,7 +331,7 @@ def test_a_cron_line_makes_up_once_for_ticks_that_nobody_was_there_for(beat, eng
         assert next_is_the_lines_own(engine)
 
 
-def test_a_start_may_be_told_to_make_up_for_nothing(beat, engine):
+def test_a_cron_line_can_be_set_to_make_up_for_nothing(beat, engine):
     plan(engine, last=-30, planned=-12.5)
     only = of_cron(beat, missed=False)
     settle(only)
@@ -339,7 +339,7 @@ def test_a_start_may_be_told_to_make_up_for_nothing(beat, engine):
     assert next_is_the_lines_own(engine)
 
 
-def test_an_interval_may_be_told_so_too(beat, engine):
+def test_an_interval_can_be_set_to_make_up_for_nothing(beat, engine):
     plan(engine, last=-2, planned=-1)
     only = beat(Every(300), at_start=False, missed=False)
     settle(only)
@@ -348,7 +348,7 @@ def test_an_interval_may_be_told_so_too(beat, engine):
 
 
 @pytest.mark.parametrize("planned", [-0.01, 0.05])
-def test_what_an_interval_had_planned_is_no_tick_of_the_cron_line_in_its_place(beat, engine, planned):
+def test_a_cron_line_ignores_the_tick_that_an_interval_before_it_had_planned(beat, engine, planned):
     plan(engine, last=-0.1, planned=planned)
     only = of_cron(beat)
     settle(only)
@@ -363,7 +363,7 @@ def test_a_tick_that_the_broker_did_not_take_is_not_lost_at_a_start(beat, engine
     assert only.sent == [JOB]
 
 
-def test_a_line_that_comes_more_often_than_the_one_before_has_missed_nothing(beat, engine):
+def test_a_more_frequent_cron_line_than_before_has_missed_nothing(beat, engine):
     plan(engine, last=-120, planned=48)
     only = of_cron(beat)
     settle(only)
@@ -402,7 +402,7 @@ def test_a_pause_holds_back_what_a_start_would_make_up_for_until_the_resume(beat
     assert only.sent == [JOB]
 
 
-def test_a_crontab_of_the_users_own_is_asked_for_its_own_times_as_well(beat, engine):
+def test_a_users_own_crontab_makes_up_for_missed_ticks_too(beat, engine):
     with engine.begin() as connection:
         given = {"last_tick_at": now(-400), "next_tick_at": now(-100)}
         connection.execute(sa.insert(batch_schedule).values(name="mine", **given))
@@ -420,7 +420,7 @@ def test_a_tick_expires_by_the_clock_of_the_database(beat, engine):
     assert abs((only.expiries[0] - time).total_seconds() - 290) < 1
 
 
-def test_a_broker_that_is_away_costs_one_line_and_no_tick(beat, engine, caplog):
+def test_an_unavailable_broker_is_one_line_and_loses_no_tick(beat, engine, caplog):
     only = beat()
     only.broker_is_away = True
     wait_until(lambda: only.tick() and "was not taken by the broker" in caplog.text, 5, "the failed tick")
@@ -434,7 +434,7 @@ def test_a_broker_that_is_away_costs_one_line_and_no_tick(beat, engine, caplog):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_a_database_that_is_away_costs_a_line_a_try_and_beat_goes_on(beat, tmp_path, caplog):
+def test_an_unavailable_database_is_one_line_for_each_try_and_beat_goes_on(beat, tmp_path, caplog):
     caplog.set_level("INFO")
     only = beat()
     settle(only)
@@ -478,7 +478,7 @@ def test_a_database_that_is_away_costs_a_line_a_try_and_beat_goes_on(beat, tmp_p
     ],
 )
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_an_entry_of_the_users_that_is_broken_costs_a_line_and_no_other_its_ticks(beat, caplog, broken):
+def test_a_broken_entry_of_the_user_is_one_line_and_the_others_tick(beat, caplog, broken):
     only = beat(extra={"mine": broken})
     settle(only)
     settle(only)
@@ -490,14 +490,14 @@ def test_an_entry_of_the_users_that_is_broken_costs_a_line_and_no_other_its_tick
 
 
 @pytest.mark.parametrize("name", [7, None, "", "a\0b", "a\nb", "\ud800", "x" * 201])
-def test_an_entry_whose_name_no_database_takes_costs_a_line_and_no_other_its_ticks(beat, caplog, name):
+def test_an_entry_with_an_impossible_name_is_one_line_and_the_others_tick(beat, caplog, name):
     only = beat(extra={name: {"task": "x", "schedule": 5}})
     settle(only)
     assert only.sent == [JOB]
     assert "its name must be 1 to 200 printable characters" in caplog.text
 
 
-def test_a_broken_entry_costs_the_others_nothing(beat, engine, caplog):
+def test_an_entry_that_breaks_later_does_not_affect_the_others(beat, engine, caplog):
     class Broken(BatchSchedule):
         @property
         def at_start(self):
@@ -524,7 +524,7 @@ def second_look(only: Beat) -> None:
     settle(only)
 
 
-def test_a_start_whose_tick_came_to_nothing_ticks_once_more_after_the_lock_of_a_dead_holder(beat, engine):
+def test_a_start_whose_tick_led_to_no_run_ticks_once_more_when_the_dead_holders_lock_is_over(beat, engine):
     add_run(engine, started=-30, heartbeat=-1)
     only = beat()
     settle(only)
@@ -533,7 +533,7 @@ def test_a_start_whose_tick_came_to_nothing_ticks_once_more_after_the_lock_of_a_
     assert only.sent == [JOB, JOB]
 
 
-def test_a_run_since_the_start_makes_that_needless(beat, engine):
+def test_a_start_does_not_tick_again_if_a_run_has_ended_since(beat, engine):
     only = beat()
     settle(only)
     add_run(engine, started=0.01, heartbeat=0.01, finished=0.05)
@@ -541,7 +541,7 @@ def test_a_run_since_the_start_makes_that_needless(beat, engine):
     assert only.sent == [JOB]
 
 
-def test_so_does_a_run_that_shows_life_since_the_start(beat, engine):
+def test_a_start_does_not_tick_again_if_a_run_has_written_a_heartbeat_since(beat, engine):
     only = beat()
     settle(only)
     add_run(engine, started=-600, heartbeat=0.01)
@@ -549,7 +549,7 @@ def test_so_does_a_run_that_shows_life_since_the_start(beat, engine):
     assert only.sent == [JOB]
 
 
-def test_two_beats_ask_again_once(beat, engine):
+def test_two_beats_tick_again_only_once(beat, engine):
     beats = [beat(), beat()]
     for each in beats:
         settle(each)

@@ -359,8 +359,8 @@ def screens(
             monkeypatch.setenv(f"MAILBATCH_{name}", value)
         monkeypatch.setenv("COLUMNS", "400")
         # One process that renders is enough for all commands.
-        renderer = world.api.parts.operating.render_apart
-        monkeypatch.setattr(Operating, "render_apart", property(lambda _operating: renderer))
+        renderer = world.api.parts.operating.subprocess_renderer
+        monkeypatch.setattr(Operating, "subprocess_renderer", property(lambda _operating: renderer))
         return Screens(world, say, situation.build(world))
 
     return look

@@ -70,10 +70,10 @@ class Gate:
 
 
 @contextlib.contextmanager
-def meanwhile(deed):
-    """Do ``deed`` in another thread, and be sure that it is done at the end."""
+def meanwhile(callback):
+    """Call ``callback`` in another thread, and wait for it at the end of the block."""
     with ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(deed)
+        doing = pool.submit(callback)
         yield
         doing.result(10)
 

@@ -116,7 +116,7 @@ def peak_kib() -> int:
         "{{ [" + "1," * 400_000 + "1] }}",
     ],
 )
-def test_what_would_fill_memory_or_take_for_ever_fails_fast(source):
+def test_templates_that_would_fill_memory_or_take_for_ever_fail_fast(source):
     before, began = peak_kib(), time.monotonic()
     line = fault(source)
     assert line.startswith("body_text")
@@ -264,7 +264,7 @@ BIG = "{% set big = '<' * 200000 %}"
         "{{ [1]|batch(100000, [1]|batch(100000, 0)|list)|list|tojson }}",
     ],
 )
-def test_what_escaping_or_writing_again_multiplies_is_counted(source):
+def test_output_that_escaping_or_repeated_writing_multiplies_is_counted(source):
     mail = Mail(recipients="ann@example.org", subject="s", body_html=source)
     templates = TemplateRenderer(None, MOST)
     before, began = peak_kib(), time.monotonic()
@@ -275,7 +275,7 @@ def test_what_escaping_or_writing_again_multiplies_is_counted(source):
 
 
 @pytest.mark.parametrize("names", ["['no/such.txt'] * 100000", "['a/' * 9000000]", "t", "[t]", "'a/' * 9000000"])
-def test_looking_for_files_is_bounded_as_all_else(tmp_path, names):
+def test_searches_for_files_are_bounded(tmp_path, names):
     (tmp_path / "news").mkdir()
     doubled = "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 60
     (tmp_path / "news/body.txt").write_text(doubled + f"{{% include {names} %}}")
@@ -312,7 +312,7 @@ def test_includes_are_steps(tmp_path):
     ],
 )
 @pytest.mark.parametrize("html", [False, True])
-def test_what_is_written_is_what_jinja2_writes(source, html):
+def test_the_output_is_the_same_as_jinja2s(source, html):
     context = {
         "text": "Ann",
         "marks": '<a href="\'">&</a>',
@@ -362,7 +362,7 @@ def test_loops_end_by_their_steps_however_fast_the_machine_is(source):
         "{{ joined }}",
     ],
 )
-def test_there_is_no_way_out_of_the_box(source):
+def test_there_is_no_way_out_of_the_sandbox(source):
     assert fault(source, items=[1], user={"name": "Ann"})
 
 
@@ -396,7 +396,7 @@ def test_there_is_no_way_out_of_the_box(source):
         ("{% for row in range(4)|batch(2) %}{{ row|tojson }}{% endfor %}", "[0, 1][2, 3]"),
     ],
 )  # fmt: skip
-def test_what_mails_are_made_of_still_works(source, expected):
+def test_what_ordinary_mails_use_works(source, expected):
     context = {
         "name": "Ann",
         "items": ["a", "b"],
@@ -407,7 +407,7 @@ def test_what_mails_are_made_of_still_works(source, expected):
     assert render(source, **context) == expected
 
 
-def test_a_long_honest_list_has_room():
+def test_a_long_ordinary_list_fits_the_budget():
     text = render("{% for n in numbers %}{{ n }}\n{% endfor %}", numbers=list(range(50_000)))
     assert text.count("\n") == 50_000
 
@@ -425,7 +425,7 @@ def test_a_budget_of_time_ends_what_takes_few_steps():
         budget.step(100)
 
 
-def test_a_sources_faults_are_found_again_each_time():
+def test_the_faults_of_a_source_are_found_each_time():
     templates = TemplateRenderer(None, MOST)
     mail = Mail(recipients="a@b", subject="s", body_text="{{ 'x' * 900000000 }}")
     for _ in range(3):

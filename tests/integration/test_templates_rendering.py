@@ -68,7 +68,7 @@ def test_inline_sources_are_templates_and_only_html_is_escaped():
         "{% macro b() %}{{ a }}<{% endmacro %}{{ b() }}",
     ],
 )
-def test_html_is_escaped_by_whatever_way_a_value_comes(source):
+def test_html_is_escaped_whichever_way_a_value_takes(source):
     html = render(subject="s", body_html=source, context={"a": "<i>"}).html
     assert html in ("&lt;i&gt;&lt;", "&lt;i&gt;<"), "a '<' of the source's own may stand"
     assert "<i>" not in html
@@ -122,7 +122,7 @@ def test_a_named_template_brings_all_parts(folder):
     assert rendered == Rendered(subject="Welcome, A&B", text="Dear A&B,\nyours\n", html="<p>Dear A&amp;B</p>\n")
 
 
-def test_a_mails_own_parts_go_before_the_templates(folder):
+def test_a_mails_own_parts_replace_those_of_the_template(folder):
     rendered = render(folder, template="welcome", subject="Hi", body_text="own", context={"name": "Ann"})
     assert (rendered.subject, rendered.text, rendered.html) == ("Hi", "own", "<p>Dear Ann</p>\n")
 
@@ -145,7 +145,7 @@ def test_a_changed_template_is_read_again(folder):
         templates(mail(template="welcome", context={"name": "Ann"}))
 
 
-def test_between_two_looks_the_disk_is_left_alone(folder):
+def test_the_disk_is_not_read_between_two_looks(folder):
     templates = TemplateRenderer(folder, MOST, look_again=3_600)
     write(folder, "welcome/body.txt", "{% include 'parts/footer.txt' %}")
     footer = write(folder, "parts/footer.txt", "bye\n")
@@ -167,13 +167,13 @@ def test_a_change_is_seen_at_the_next_look(folder):
     wait_until(lambda: templates(mail(template="welcome", context={"name": "Ann"})).html is None, 5, "html")
 
 
-def test_a_template_that_is_not_there_is_told_with_its_place(folder):
+def test_the_error_of_a_missing_template_says_where_it_was_looked_for(folder):
     assert faults(folder, template="goodbye") == [
         f"template goodbye: not found in {folder} (a folder with subject.txt, body.txt, body.html)"
     ]
 
 
-def test_what_the_system_cannot_read_is_told_without_its_path(tmp_path):
+def test_the_error_of_an_unreadable_file_does_not_show_its_path(tmp_path):
     deep = tmp_path.joinpath(*["d" * 200] * ((3_900 - len(str(tmp_path))) // 201))
     write(deep, "t/body.txt", "{% include '" + "/".join(["a" * 200] * 3) + "' %}")
     write(deep, "t/subject.txt", "s")
@@ -196,7 +196,7 @@ def test_an_error_in_a_named_template_names_file_and_line(folder):
     ]
 
 
-def test_a_template_that_is_not_utf8_is_told_so(folder):
+def test_the_error_of_a_template_that_is_not_utf8_says_so(folder):
     (folder / "welcome" / "body.txt").write_bytes(b"gr\xfc\xdfe")
     assert faults(folder, template="welcome", context={"name": "Ann"}) == [
         "template welcome/body.txt: is not UTF-8 (byte 2)"
@@ -246,14 +246,14 @@ def test_nothing_outside_the_directory_is_included(folder, name):
     assert len(line) > 100 or line == told
 
 
-def test_a_template_that_is_a_link_to_somewhere_else_is_not_there(folder):
+def test_a_link_out_of_the_directory_is_not_found(folder):
     write(folder.parent, "outside/body.txt", "secret")
     (folder / "link").symlink_to(folder.parent / "outside")
     [line] = faults(folder, template="link", subject="s")
     assert "not found" in line
 
 
-def test_a_link_that_stays_inside_is_followed(folder):
+def test_a_link_inside_the_directory_is_followed(folder):
     (folder / "hello").symlink_to(folder / "welcome")
     assert render(folder, template="hello", context={"name": "Ann"}).subject == "Welcome, Ann"
 

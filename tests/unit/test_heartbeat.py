@@ -36,7 +36,7 @@ def test_a_loop_that_does_not_turn_is_stuck_unless_it_has_a_reason(of, alive):
     assert probe.is_alive(of)
 
 
-def test_a_sign_that_cannot_be_given_is_told_once(tmp_path, caplog):
+def test_a_heartbeat_that_cannot_be_written_is_logged_once(tmp_path, caplog):
     heartbeat = Heartbeat(tmp_path / "gone" / "file", notify=None)
     heartbeat.begin()
     heartbeat.beat()

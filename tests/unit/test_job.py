@@ -112,7 +112,7 @@ def test_a_panic_is_recorded_keeps_the_errors_before_it_and_frees_the_lock(world
 
 
 @pytest.mark.parametrize("error", [KeyError("ann@example.com"), RunFailed("550 <ann@example.com> is blocked")])
-def test_what_ends_a_run_names_nobody_neither_in_its_row_nor_to_celery(world, error):
+def test_the_error_of_a_run_shows_no_address_in_its_row_or_to_celery(world, error):
     def work(_run):
         raise error
 
@@ -139,7 +139,7 @@ def test_a_run_that_cannot_go_on_reports_its_error_first_and_raises_nothing(worl
 
 
 @pytest.mark.parametrize("why", [RunOutcome.REVOKED, RunOutcome.SHUTDOWN])
-def test_who_interrupts_a_run_gives_it_its_outcome_and_the_partial_result_is_kept(world, why):
+def test_an_interrupted_run_has_the_outcome_of_its_interruption_and_keeps_its_counts(world, why):
     def work(run):
         run.count(Counts(sent=1))
         assert run.stop.reason() is why
@@ -148,7 +148,7 @@ def test_who_interrupts_a_run_gives_it_its_outcome_and_the_partial_result_is_kep
     assert (report.outcome, report.counts.sent) == (why, 1)
 
 
-def test_a_run_over_its_time_ends_like_a_cancel(world):
+def test_a_run_over_its_time_limit_stops_as_timed_out(world):
     def work(run):
         assert run.stop.reason() is None
         world.clock.now += 301
@@ -179,7 +179,7 @@ def test_pause_all_is_seen_while_the_run_works(world):
     assert world.job(work)().outcome is RunOutcome.PAUSED
 
 
-def test_a_run_that_is_told_to_stop_ends_as_revoked_and_no_other_does(world, monkeypatch):
+def test_only_the_run_that_is_requested_to_stop_ends_as_revoked(world, monkeypatch):
     monkeypatch.setattr(job, "PAUSE_POLL", 0.01)
     waiting = threading.Event()
 
@@ -212,7 +212,7 @@ def test_a_pause_holds_back_ticks_or_everything(world, pause, trigger, outcome):
     assert world.row["outcome"] is outcome
 
 
-def test_a_call_that_was_paused_from_the_start_says_what_remains(world):
+def test_a_paused_call_reports_what_remains(world):
     world.pause_store.pause = Pause.ALL
     assert world.job(remaining=lambda: 7)().remaining == 7
 
@@ -226,7 +226,7 @@ def test_a_run_that_died_is_closed_by_the_next_one(world, caplog):
     assert f"run {dead} died without an end" in caplog.text
 
 
-def test_redis_away_is_one_line_and_a_row_that_says_so(world):
+def test_without_redis_a_run_fails_with_one_line_and_a_row(world):
     world.redis.away = True
     with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] Redis cannot be asked"):
         world.job()()
@@ -278,7 +278,7 @@ def test_a_database_that_stays_away_does_not_keep_a_run_from_ending(world, caplo
     assert "the end of the run could not be written" in caplog.text
 
 
-def test_what_a_helper_could_not_send_is_written_with_its_next_sign_of_life(world, monkeypatch):
+def test_a_helpers_item_errors_are_written_with_its_next_heartbeat(world, monkeypatch):
     callbacks, run_id = [], uuid4()
     monkeypatch.setattr(LaneRun, "every", lambda _self, _seconds, callback: callbacks.append(callback))
     run = LaneRun(run_id, 1, world.runs, Signs(), lambda: None)

@@ -73,7 +73,7 @@ def test_a_warning_that_becomes_an_error_is_logged_again(place, caplog):
     assert [level for level, _ in said(caplog)] == ["WARNING", "ERROR"]
 
 
-def test_a_database_that_is_away_ends_no_finding_and_costs_no_line(place, caplog):
+def test_an_unavailable_database_ends_no_finding_and_logs_no_line(place, caplog):
     caplog.set_level(logging.INFO)
     monitor = JobMonitor(place.look, lambda: place.now)
     place.findings = [finding("no_run")]

@@ -11,9 +11,9 @@ import pytest
 def test_connecting_and_listening_are_refused_here(tmp_path):
     for family, address in ((socket.AF_INET, ("127.0.0.1", 1)), (socket.AF_UNIX, str(tmp_path / "socket"))):
         with socket.socket(family) as opened:
-            for deed in (opened.connect, opened.connect_ex, opened.bind):
+            for method in (opened.connect, opened.connect_ex, opened.bind):
                 with pytest.raises(BaseException, match="a unit test reaches for"):
-                    deed(address)
+                    method(address)
 
 
 def test_an_event_loop_still_works():

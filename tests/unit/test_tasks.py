@@ -78,12 +78,12 @@ def test_the_tasks_have_the_names_of_the_contract():
     assert (tasks.send_all.name, tasks.purge.name) == ("send-all", "purge")
 
 
-def test_a_task_answers_the_report_of_its_job_as_json_types():
+def test_a_task_returns_the_report_of_its_job_as_json_types():
     answer = run_in_task(FakeTask(), job_of(lambda run: run.count(Counts(sent=2))), "api")
     assert (answer["outcome"], answer["trigger"], answer["sent"], answer["errors"]) == ("completed", "api", 2, [])
 
 
-def test_a_broker_that_is_away_costs_the_helpers_and_not_the_run(caplog, monkeypatch):
+def test_without_a_broker_a_run_goes_on_without_helpers(caplog, monkeypatch):
     def away(**_):
         raise OperationalError("Error 111 connecting to redis:6379. Connection refused.")
 
@@ -92,7 +92,7 @@ def test_a_broker_that_is_away_costs_the_helpers_and_not_the_run(caplog, monkeyp
     assert "no helper can be called for lane 1" in caplog.text
 
 
-def test_a_trigger_that_is_none_is_refused():
+def test_an_unknown_trigger_is_refused():
     for trigger in ("cat", "", None, 7, ["beat"], {"beat": 1}, "x" * 100_000):
         with pytest.raises(CallRefused, match="trigger must be one of") as refused:
             run_in_task(FakeTask(), job_of(lambda run: None), trigger)
@@ -113,11 +113,11 @@ def test_a_call_for_another_database_is_refused_in_a_line_that_names_both(monkey
 
 
 @pytest.mark.parametrize("header", ["", "junk", "{}"])
-def test_a_call_whose_header_says_nothing_is_taken(header):
+def test_a_call_with_an_unreadable_header_is_taken(header):
     assert run_in_task(FakeTask(**{HEADER: header}), job_of(lambda run: None), "beat")["outcome"] == "completed"
 
 
-def test_a_revoke_of_the_task_is_the_stop_of_its_run():
+def test_a_revoke_of_the_task_stops_its_run():
     task, done = FakeTask(), []
 
     def work(run):

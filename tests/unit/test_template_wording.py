@@ -87,7 +87,7 @@ def fault(source: str, *, html: bool = False, **more: Any) -> str:
         ("{% autoescape yes %}{{ nick }}{% endautoescape %}", "'nick'"),
     ],
 )
-def test_the_text_of_null_is_an_error_that_names_it(source, named, html):
+def test_writing_null_is_an_error_that_names_the_value(source, named, html):
     assert fault(source, html=html) == f"{named} is null"
 
 
@@ -137,7 +137,7 @@ def test_the_text_of_null_is_an_error_that_names_it(source, named, html):
         ("{{ plain.copy }}", "'dict object' has no attribute 'copy'"),
     ],
 )
-def test_what_is_no_text_number_date_or_markup_is_an_error_that_names_it(source, kind):
+def test_writing_anything_but_text_number_date_or_markup_is_an_error_that_names_it(source, kind):
     assert fault(source).startswith(kind)
     assert fault(source, html=True).startswith(kind)
 
@@ -186,7 +186,7 @@ def test_what_is_no_text_number_date_or_markup_is_an_error_that_names_it(source,
         ("{% for x in texts %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{% endfor %}", "1a2b"),
     ],
 )  # fmt: skip
-def test_null_is_as_a_missing_value_and_what_has_a_text_is_written(source, expected):
+def test_null_counts_as_missing_and_every_value_with_a_text_is_written(source, expected):
     assert render(source, price="19.90") == expected
 
 
@@ -203,7 +203,7 @@ def test_the_error_of_an_operation_with_null_calls_it_null(source, said):
     assert fault(source) == said
 
 
-def test_what_python_gives_directly_is_written_as_well():
+def test_values_of_python_types_are_written_as_well():
     more = {
         "price": Decimal("1.10E+3"),
         "day": date(2026, 12, 24),

@@ -39,7 +39,7 @@ def subjects_of(parts: Parts, rows: Sequence[ReservationSummary]) -> Mapping[UUI
     """Return the subject of each row."""
     found = {row.id: Subject(row.shown_subject, rendered=not _is_source(row)) for row in rows}
     sources = iter([row for row in rows if _is_source(row)])
-    preview = Preview(parts.operating.render_apart.within(SECONDS), parts.stores.reservations)
+    preview = Preview(parts.operating.subprocess_renderer.within(SECONDS), parts.stores.reservations)
     until = time.monotonic() + SECONDS
     while (some := list(islice(sources, _AT_ONCE))) and time.monotonic() < until:
         contexts = parts.stores.reservations.some([row.id for row in some], ReservationContext)

@@ -49,7 +49,7 @@ def render():
         mail(None, template="none"),
     ],
 )
-def test_what_is_rendered_apart_is_what_is_rendered_here(render, one):
+def test_a_subprocess_renders_the_same_as_this_process(render, one):
     def outcome(renderer):
         try:
             return renderer(one)
@@ -92,7 +92,7 @@ def test_what_takes_too_long_is_killed_and_the_next_is_rendered():
         apart.close()
 
 
-def test_a_process_that_hangs_holds_up_its_own_mail_alone(render):
+def test_a_process_that_hangs_delays_only_its_own_mail(render):
     render(mail())
     [process] = renderers()
     process.suspend()
@@ -104,7 +104,7 @@ def test_a_process_that_hangs_holds_up_its_own_mail_alone(render):
     assert render(mail()).text == "Hello Zoë"
 
 
-def test_a_process_that_dies_is_the_fault_of_its_mail_and_the_next_has_another(render):
+def test_a_process_that_dies_fails_its_mail_and_the_next_gets_another(render):
     render(mail())
     [process] = renderers()
     process.send_signal(signal.SIGKILL)
@@ -114,7 +114,7 @@ def test_a_process_that_dies_is_the_fault_of_its_mail_and_the_next_has_another(r
     assert render(mail()).text == "Hello Zoë"
 
 
-def test_its_memory_and_its_processor_time_are_bounded(render):
+def test_memory_and_processor_time_of_a_process_are_bounded(render):
     render(mail())
     [process] = renderers()
     assert process.rlimit(psutil.RLIMIT_AS)[0] < 2 * 2**30
@@ -132,12 +132,12 @@ os._exit(0)
 """
 
 
-def test_it_ends_with_whoever_started_it():
+def test_a_process_ends_with_its_parent():
     done = subprocess.run([sys.executable, "-c", STARTER], capture_output=True, text=True, check=True)
     wait_until(lambda: not psutil.pid_exists(int(done.stdout)), 10, "the process to end")
 
 
-def test_whoever_comes_when_too_many_wait_is_told_to_come_again(render):
+def test_a_mail_is_refused_as_busy_when_too_many_wait(render):
     render(mail())
     for process in renderers():
         process.suspend()

@@ -24,7 +24,7 @@ class Lines(logging.Handler):
         self.lines.append(json.loads(self.format(record)))
 
 
-def test_a_deed_that_fails_comes_round_again_and_is_told_once_with_the_id_of_its_run():
+def test_a_callback_that_fails_is_called_again_and_logged_once_with_the_id_of_its_run():
     tries = []
 
     def renew() -> None:
