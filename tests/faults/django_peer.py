@@ -1,4 +1,4 @@
-"""django-post_office and django-mailer under the same faults: one action a process, as cron runs them. In .venv-bench."""
+"""django-post_office and django-mailer under the same faults: one action a process, as by cron. In .venv-bench."""
 
 from __future__ import annotations
 

@@ -233,7 +233,11 @@ def in_database(row: str, name: str, action: Callable[[House], object], **more: 
     """A row of the database: what the relay has said is known, so nothing may be repeated."""
     settings = {"LEASE": LONG_LEASE}
     return at(
-        WAITING, row, name, action, **{"settings": settings, "doubled": 0, "doubtful": None, "lasts": AWAY + 5.0, **more}
+        WAITING,
+        row,
+        name,
+        action,
+        **{"settings": settings, "doubled": 0, "doubtful": None, "lasts": AWAY + 5.0, **more},
     )
 
 

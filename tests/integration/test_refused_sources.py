@@ -9,8 +9,8 @@ import pytest
 from support.api import MAIL, Api
 
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

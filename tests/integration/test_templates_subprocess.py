@@ -13,8 +13,8 @@ from support.waiting import wait_until
 
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.subprocess_renderer import PROCESSES, WAITING, SubprocessRenderer
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.subprocess_renderer import PROCESSES, WAITING, SubprocessRenderer
 
 MOST = 1_000_000
 SLOW = "{% for i in range(999) %}{% for j in range(900) %}{% endfor %}{% endfor %}"
@@ -26,7 +26,9 @@ def mail(source: str = "Hello {{ name }}", **columns) -> Mail:
 
 
 def renderers() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children() if "mailbatch.infrastructure.templates.render_process" in p.cmdline()]
+    return [
+        p for p in psutil.Process().children() if "mailbatch.infrastructure.templates.render_process" in p.cmdline()
+    ]
 
 
 @pytest.fixture

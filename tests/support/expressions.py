@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.sandbox import Sandbox
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

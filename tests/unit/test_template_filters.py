@@ -12,8 +12,8 @@ from jinja2.tests import TESTS
 
 from mailbatch.infrastructure.templates.budget import Budget, spending
 from mailbatch.infrastructure.templates.filters import checked_filters
-from mailbatch.infrastructure.templates.value_tests import checked_tests
 from mailbatch.infrastructure.templates.sandbox import Sandbox
+from mailbatch.infrastructure.templates.value_tests import checked_tests
 
 PEOPLE = "[{'n': 'b', 'x': 2}, {'n': 'B', 'x': 1}, {'n': 'a', 'x': 1}]"
 # A value, and an argument for each parameter of Jinja2's.

@@ -28,15 +28,18 @@ class CountingCodeGenerator(CodeGenerator):
     _called: nodes.Expr | None = None
 
     def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - Jinja2 names its visitors so
+        """Count each turn of a loop."""
         node.iter = self._call_of("count_turns", node.iter, nodes.Const(name_of(node.iter)))
         super().visit_For(node, frame)
 
     def visit_Filter(self, node: nodes.Filter, frame: Frame) -> None:  # noqa: N802 - as above
+        """Refuse null as the value of a filter, unless the filter accepts it."""
         if node.node is not None and node.name not in ACCEPT_NULL:
             node.node = self._call_of("not_null", node.node, nodes.Const(name_of(node.node)))
         super().visit_Filter(node, frame)
 
     def visit_Call(self, node: nodes.Call, frame: Frame, forward_caller: bool = False) -> None:  # noqa: FBT001, FBT002, N802
+        """Write calls of the environment in place; the others call the sandbox, which counts them."""
         if not isinstance(node.node, nodes.EnvironmentAttribute):
             self._called = node.node
             super().visit_Call(node, frame, forward_caller=forward_caller)
@@ -57,6 +60,7 @@ class CountingCodeGenerator(CodeGenerator):
         return call
 
     def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - as above
+        """Look for a method where the attribute is called."""
         if node is self._called:
             self.write("environment.method(")
             self.visit(node.node, frame)
@@ -65,10 +69,12 @@ class CountingCodeGenerator(CodeGenerator):
             super().visit_Getattr(node, frame)
 
     def visit_Include(self, node: nodes.Include, frame: Frame) -> None:  # noqa: N802 - as above
+        """Count the include."""
         self.writeline("environment.count_include()")
         super().visit_Include(node, frame)
 
     def buffer(self, frame: Frame) -> None:
+        """Let the buffer of a macro or a set block count what is written into it."""
         super().buffer(frame)
         self.writeline(f"{frame.buffer} = environment.buffer()")
 
@@ -92,6 +98,7 @@ class CountingCodeGenerator(CodeGenerator):
             self.write(f"{plain} else environment.to_output(value, False, {name!r}))")
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802 - as above
+        """Check a slice, and a key that is no constant."""
         if isinstance(node.arg, nodes.Slice):
             self.write("environment.check_slice(")
             super().visit_Getitem(node, frame)
@@ -103,6 +110,7 @@ class CountingCodeGenerator(CodeGenerator):
             self._visit_all([node.node, node.arg], frame, ")")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:  # noqa: N802 - as above
+        """Check a comparison, unless one side is a short constant."""
         sides = [node.expr, *(operand.expr for operand in node.ops)]
         if any(_is_short(side) for side in sides[1:]) and len(node.ops) == 1 and "in" not in node.ops[0].op:
             super().visit_Compare(node, frame)
@@ -128,6 +136,7 @@ class CountingCodeGenerator(CodeGenerator):
         self.write(end)
 
     def visit_Sub(self, node: nodes.BinExpr, frame: Frame) -> None:  # noqa: N802 - as above
+        """Check a subtraction, unless one side is a short constant."""
         if _is_short(node.left) or _is_short(node.right):
             super().visit_Sub(node, frame)
         else:
@@ -135,6 +144,7 @@ class CountingCodeGenerator(CodeGenerator):
             self._visit_all([node.left, node.right], frame)
 
     def visit_Dict(self, node: nodes.Dict, frame: Frame) -> None:  # noqa: N802 - as above
+        """Check the keys of a dict that are not texts."""
         not_texts = [item for item in node.items if not _is_text(item.key)]
         if len(not_texts) > MOST_KEYS:
             raise TemplateSyntaxError(f"has a dict of more than {MOST_KEYS} keys that are no texts", node.lineno)
@@ -143,6 +153,7 @@ class CountingCodeGenerator(CodeGenerator):
         super().visit_Dict(node, frame)
 
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - as above
+        """Check what ``~`` makes."""
         self.write("environment.concatenate(context, (")
         self._visit_all(node.nodes, frame, f"), {tuple(map(name_of, node.nodes))!r})")
 
