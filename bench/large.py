@@ -20,21 +20,22 @@ from uuid import uuid4
 
 import sqlalchemy as sa
 from support.backlogs import database, states
+from support.operating import act_on_all, acting
 from support.postgres import PostgresServer
 from support.sink import Sink
 from support.stack import Stack
 
 from bench.pages import MILLION, Client, port_of, serve
-from mailbatch.application.acting.bulk import Act, PreviewBulk
 from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.ports.stores import PATIENCE
+from mailbatch.domain.act import Act
 from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.rows import ReservationPlace, ReservationSummary
-from mailbatch.domain.selection import Selection
+from mailbatch.domain.selection import Selection, Tagged
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
@@ -164,7 +165,7 @@ def _questions(engine: Engine) -> Iterator[tuple[str, Callable[[], object]]]:
         (Act.DELETE, Selection(status=Status.SENT, to="nobody")),
         (Act.REQUEUE, Selection(status=Status.FAILED, reply="421")),
     ):
-        yield f"preview of {act.value}", partial(PreviewBulk(store), act, which)
+        yield f"preview of {act.value}", partial(acting(store.engine).count, act, which)
 
 
 def _open_console(url: str, folder: Path) -> list[str]:
@@ -194,11 +195,11 @@ def _act(url: str) -> list[str]:
         _reserve(engine, "run", 300_000)
         if name == "cancel":
             _reserve(engine, "spring", 100_000, scheduled_at=datetime.now(UTC) + timedelta(days=9))
-        acting = multiprocessing.get_context("spawn").Process(target=_in_other_process, args=(url, name))
-        acting.start()
-        rate, worst = _run(engine, lambda acting=acting: not acting.is_alive())
-        acting.terminate()
-        acting.join()
+        beside = multiprocessing.get_context("spawn").Process(target=_in_other_process, args=(url, name))
+        beside.start()
+        rate, worst = _run(engine, lambda beside=beside: not beside.is_alive())
+        beside.terminate()
+        beside.join()
         _clear(engine)
         late = [what for what, is_so in (("step", worst > STEP), ("rate", rate < SHARE * alone)) if is_so]
         slow += [f"{what} beside {name}" for what in late]
@@ -208,11 +209,11 @@ def _act(url: str) -> list[str]:
 
 
 def _cancel(engine: Engine) -> object:
-    return SqlInterventions(engine).cancel_tagged("spring")
+    return act_on_all(engine, Act.CANCEL, Tagged("spring"))
 
 
 def _requeue(engine: Engine) -> object:
-    return SqlInterventions(engine).requeue_all(Status.FAILED)
+    return act_on_all(engine, Act.REQUEUE, Selection(status=Status.FAILED))
 
 
 def _purge(engine: Engine) -> object:

@@ -18,12 +18,13 @@ from sqlalchemy.engine import Connection
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, in_words_of
+from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.schema_name import what_is_wrong
 from mailbatch.infrastructure.db.engine import in_schema, on_their_connection
-from mailbatch.infrastructure.db.interventions import cancel as cancel_one
+from mailbatch.infrastructure.db.interventions import apply
 from mailbatch.infrastructure.db.reservations import SqlIntake
 from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
@@ -146,7 +147,8 @@ def cancel(session_or_connection: Caller, reservation_id: UUID, *, schema: str |
     """
     connection = _connection(session_or_connection)
     with on_their_connection(connection.engine), _naming(connection, schema):
-        return cancel_one(connection, reservation_id).status is Status.CANCELLED
+        results = apply(connection, Act.CANCEL, [reservation_id], FROM[Act.CANCEL])
+    return results[reservation_id].status is Status.CANCELLED
 
 
 def include_object(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: A002, ARG001, FBT001 - Alembic's signature

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from mailbatch.application.acting.purge import Purge
 from mailbatch.batch.job import Job, make_job
 
 if TYPE_CHECKING:
+    from mailbatch.application.acting.purge import Purge
     from mailbatch.application.ports.runs import Run
     from mailbatch.bootstrap import Parts
 
@@ -34,7 +34,7 @@ class PurgeBatch:
 def purge(parts: Parts) -> Job:
     """Return the job ``purge``; while RETENTION_DAYS is 0 it removes nothing."""
     days = parts.settings.retention_days
-    work = PurgeBatch(Purge(interventions=parts.stores.interventions), days * DAY) if days else _keep_everything
+    work = PurgeBatch(parts.acting.purge, days * DAY) if days else _keep_everything
     return make_job(parts, NAME, work)
 
 

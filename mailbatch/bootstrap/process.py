@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
+from mailbatch.bootstrap.acting import Acting
 from mailbatch.bootstrap.connections import Connections
 from mailbatch.bootstrap.notifying import Notifying
 from mailbatch.bootstrap.operating import Operating
@@ -27,6 +28,11 @@ class Parts(Connections):
     def notifying(self) -> Notifying:
         """What reports runs and incidents to people."""
         return Notifying(self, self.sending)
+
+    @property
+    def acting(self) -> Acting:
+        """What changes reservations, jobs and runs for an operator."""
+        return Acting(self)
 
     @cached_property
     def operating(self) -> Operating:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.db.actions import SqlActions
+from mailbatch.infrastructure.db.audit_log import SqlAuditLog
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
@@ -30,7 +30,7 @@ class Stores:
     """
 
     def __init__(self, engine: Engine, channels: tuple[str, ...] = ()) -> None:
-        self.actions = SqlActions(engine)
+        self.audit_log = SqlAuditLog(engine)
         self.circuits = SqlCircuits(engine)
         self.duplicates = SqlDuplicates(engine)
         self.health = SqlHealthQuery(engine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import FINISHED, Status, line_problems, time_problems
@@ -76,3 +76,22 @@ class Counted:
 
     many: int
     exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """All reservations with this tag, in whatever state."""
+
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorsOf:
+    """All reservations that the errors of this run name, in whatever state they are now."""
+
+    run_id: UUID
+
+
+Group: TypeAlias = Tagged | ErrorsOf
+Scope: TypeAlias = Selection | Group
+"""Which reservations an act means: those of a filter, or of a group."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.domain.act import Act, is_done
 from mailbatch.domain.redaction.addresses import public
-from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import DEAD_AFTER, Pause
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 RUNNING, SILENT = "running", "silent"
 COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
 """What a run counts, in the order in which it is told."""
-_VERBS = {Status.CANCELLED: "cancelled", Status.PENDING: "requeued", Status.SENT: "resolved"}
+VERBS = {
+    Act.CANCEL: "cancelled",
+    Act.REQUEUE: "requeued",
+    Act.RESTORE: "restored",
+    Act.RESOLVE: "resolved",
+    Act.DELETE: "deleted",
+}
+"""The name of what an act did."""
 
 
 def of_run(row: RunRow) -> dict[str, Any]:
@@ -87,24 +94,24 @@ def of_relay(circuit: Circuit) -> dict[str, Any]:
     return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
 
 
-def of_answer(answer: ChangeResult, aim: Status, verb: str | None = None) -> dict[str, Any]:
-    """What became of a reservation that was to come into the state ``aim``."""
-    status = answer.status.value if answer.status else None
-    told = said(answer, aim, verb)
-    return {"id": answer.reservation_id, "done": answer.status is aim, "status": status, "answer": told}
+def of_result(act: Act, result: ChangeResult) -> dict[str, Any]:
+    """Return what ``act`` did to one reservation. ``status`` of a deleted one is the state in which it was."""
+    status = result.status.value if result.status else None
+    text = result_text(act, result)
+    return {"id": result.reservation_id, "done": is_done(act, result), "status": status, "answer": text}
 
 
-def said(answer: ChangeResult, aim: Status, verb: str | None = None) -> str:
-    """The same in words. ``verb``: what it is called, if there are several ways into that state."""
-    verb = verb or _VERBS[aim]
-    if answer.changed:
+def result_text(act: Act, result: ChangeResult) -> str:
+    """Return the same in words."""
+    verb = VERBS[act]
+    if result.changed:
         return verb
-    if answer.status is None:
+    if result.status is None:
         return "not found"
-    if answer.status is aim:
-        return f"is {aim.value} already"
-    if answer.overdue:
+    if is_done(act, result):
+        return f"is {result.status.value} already"
+    if result.overdue:
         return f"not {verb}: its expires_at has passed"
-    if aim is Status.CANCELLED:
-        return f"too late: it is {answer.status.value}"
-    return f"not {verb}: it is {answer.status.value}"
+    if act is Act.CANCEL:
+        return f"too late: it is {result.status.value}"
+    return f"not {verb}: it is {result.status.value}"

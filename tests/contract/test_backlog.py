@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeBacklog
+from support.operating import act_on
 
+from mailbatch.domain.act import Act
 from mailbatch.domain.claimed import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
@@ -23,7 +25,6 @@ from mailbatch.domain.run import RunOutcome
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
@@ -303,7 +304,7 @@ def test_who_took_it_before_is_not_forgotten_when_the_retry_cannot_be_composed(s
     (again,) = sql.backlog.claim(run, 0, None, 1).claimed
     (loaded,) = sql.backlog.load([again])
     sql.backlog.settle(run, 0, [uncomposable(again.claim, ["template: there is none"], loaded.earlier)])
-    SqlInterventions(sql.backlog.engine).requeue([mail])
+    act_on(sql.backlog.engine, Act.REQUEUE, [mail])
     (mended,) = sql.backlog.load(sql.backlog.claim(run, 0, None, 1).claimed)
     assert list(mended.earlier) == ["to0@example.org"]
 

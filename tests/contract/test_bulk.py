@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from support.backlogs import reserve, states
+from support.operating import ACTOR, act_on, act_on_all, acting
 
-from mailbatch.application.acting import bulk
-from mailbatch.application.acting.bulk import STATES, Act, DoBulk, DoEach, Preview, PreviewBulk
+from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.purge import Purge
+from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.change import ChangeResult
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
-from mailbatch.domain.selection import Selection
+from mailbatch.domain.selection import Counted, ErrorsOf, Selection
 from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -37,7 +39,7 @@ ENDS = {
     Act.RESTORE: Status.PENDING,
     Act.RESOLVE: Status.SENT,
 }
-CASES = [(act, status) for act in Act for status in sorted(STATES[act])]
+CASES = [(act, status) for act in Act for status in sorted(FROM[act])]
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "PORTION", 3)
+    monkeypatch.setattr(acts, "PORTION", 3)
 
 
 def put(url: str, status: Status, count: int = 1, **columns: Any) -> list[UUID]:
@@ -104,7 +106,7 @@ def test_what_moved_on_meanwhile_is_left_alone_and_counted_by_where_it_went(
     moves: dict[UUID, Any] = {own: into(other) for own, other in zip(mails[1:], others, strict=False)}
     moves[mails[len(others) + 1]] = gone
     reservations: Any = MovingOn(engine, moves)
-    done = DoBulk(reservations, SqlInterventions(engine))(act, Selection(status=status))
+    done = acting(engine, reservations).on_all(ACTOR, act, Selection(status=status))
     assert done.changed == len(mails) - len(moves) == 4
     assert done.left == Counter(others)
     expected = Counter(others)
@@ -117,38 +119,36 @@ def test_what_moved_on_meanwhile_is_left_alone_and_counted_by_where_it_went(
 def test_only_what_the_filter_means_is_changed_in_however_many_portions(
     act: Act, status: Status, engine: Engine, database_url: str
 ) -> None:
-    reservations = SqlReservations(engine)
     put(database_url, status, 7, tag="spring")
     put(database_url, status, 2, tag="summer")
-    which = Selection(status=status if len(STATES[act]) > 1 else None, tag="spring")
-    assert PreviewBulk(reservations)(act, which) == Preview(7, exact=True)
-    done = DoBulk(reservations, SqlInterventions(engine))(act, which)
+    which = Selection(status=status if len(FROM[act]) > 1 else None, tag="spring")
+    assert acting(engine).count(act, which) == Counted(7, exact=True)
+    done = act_on_all(engine, act, which)
     assert (done.changed, done.left) == (7, {})
     left = {status.value: 2} | ({ENDS[act].value: 7} if act in ENDS else {})
     assert states(database_url) == left
-    assert DoBulk(reservations, SqlInterventions(engine))(act, which).changed == 0
+    assert act_on_all(engine, act, which).changed == 0
 
 
 def test_a_preview_says_if_there_are_more_than_it_counts(
     engine: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(database_url, Status.PENDING, 3)
-    for cap, expected in ((2, Preview(2, exact=False)), (3, Preview(3, exact=True)), (4, Preview(3, exact=True))):
-        monkeypatch.setattr(bulk, "CAP", cap)
-        assert PreviewBulk(SqlReservations(engine))(Act.CANCEL, Selection()) == expected
+    for cap, expected in ((2, Counted(2, exact=False)), (3, Counted(3, exact=True)), (4, Counted(3, exact=True))):
+        monkeypatch.setattr(acts, "CAP", cap)
+        assert acting(engine).count(Act.CANCEL, Selection()) == expected
 
 
 @pytest.mark.parametrize("act", Act)
 def test_a_filter_names_a_state_that_goes_with_the_act(act: Act, engine: Engine, database_url: str) -> None:
     for status in Status:
         put(database_url, status)
-    reservations, desk = SqlReservations(engine), SqlInterventions(engine)
     for status in [*Status, None]:
-        if status in STATES[act] or (status is None and len(STATES[act]) == 1):
-            assert PreviewBulk(reservations)(act, Selection(status=status)).affects == 1
+        if status in FROM[act] or (status is None and len(FROM[act]) == 1):
+            assert acting(engine).count(act, Selection(status=status)).many == 1
             continue
         before = states(database_url)
-        for ask in (PreviewBulk(reservations), DoBulk(reservations, desk)):
+        for ask in (acting(engine).count, partial(acting(engine).on_all, ACTOR)):
             with pytest.raises(StateConflict, match=f"{act.value} is for reservations that are "):
                 ask(act, Selection(status=status))
         assert states(database_url) == before
@@ -160,8 +160,8 @@ def test_single_mails_are_changed_in_their_states_only(act: Act, engine: Engine,
     expected = Counter[Status]()
     for status in Status:
         (own,) = put(database_url, status)
-        fits = status in STATES[act]
-        first, second, again = DoEach(SqlInterventions(engine))(act, [nobody, own, own])
+        fits = status in FROM[act]
+        first, second, again = act_on(engine, act, [nobody, own, own])
         assert first == ChangeResult(nobody, changed=False, status=None)
         assert second.changed is fits
         assert second.status is (ENDS.get(act, status) if fits else status)
@@ -171,17 +171,17 @@ def test_single_mails_are_changed_in_their_states_only(act: Act, engine: Engine,
     assert states(database_url) == {status.value: n for status, n in expected.items()}
 
 
-@pytest.mark.parametrize("status", sorted(STATES[Act.REQUEUE]))
+@pytest.mark.parametrize("status", sorted(FROM[Act.REQUEUE]))
 def test_what_has_expired_is_not_requeued_and_counts_as_left(status: Status, engine: Engine, database_url: str) -> None:
     past, future = (datetime.now(UTC) + timedelta(seconds=s) for s in (-5, 600))
     late = put(database_url, status, expires_at=past)
     put(database_url, status, expires_at=future)
     put(database_url, status)
-    [answer] = DoEach(SqlInterventions(engine))(Act.REQUEUE, late)
+    [answer] = act_on(engine, Act.REQUEUE, late)
     assert answer == ChangeResult(late[0], changed=False, status=status, overdue=True)
-    done = DoBulk(SqlReservations(engine), SqlInterventions(engine))(Act.REQUEUE, Selection(status=status))
+    done = act_on_all(engine, Act.REQUEUE, Selection(status=status))
     assert (done.changed, done.left) == (2, {status: 1})
-    [pending] = DoEach(SqlInterventions(engine))(Act.CANCEL, late)
+    [pending] = act_on(engine, Act.CANCEL, late)
     assert pending.overdue is False
 
 
@@ -190,7 +190,7 @@ def test_what_is_requeued_begins_anew_and_keeps_a_time_that_is_still_to_come(eng
     used = {"attempts": 4, "wire_at": datetime.now(UTC), "last_error": "452 full"}
     (failed,) = put(database_url, Status.FAILED, **used)
     (cancelled,) = put(database_url, Status.CANCELLED, scheduled_at=soon, retry_at=datetime.now(UTC))
-    DoEach(SqlInterventions(engine))(Act.REQUEUE, [failed, cancelled])
+    act_on(engine, Act.REQUEUE, [failed, cancelled])
     reservations = SqlReservations(engine)
     row = reservations.get(failed)
     assert row is not None
@@ -205,7 +205,7 @@ def test_what_is_resolved_went_out_when_it_was_on_the_wire(engine: Engine, datab
     wire = datetime.now(UTC) - timedelta(hours=2)
     (known,) = put(database_url, Status.IN_DOUBT, wire_at=wire)
     (unknown,) = put(database_url, Status.IN_DOUBT)
-    DoEach(SqlInterventions(engine))(Act.RESOLVE, [known, unknown])
+    act_on(engine, Act.RESOLVE, [known, unknown])
     rows = [SqlReservations(engine).get(own) for own in (known, unknown)]
     ages = [(datetime.now(UTC) - row.sent_at).total_seconds() for row in rows if row]
     assert ages == [pytest.approx(7200, abs=60), pytest.approx(0, abs=60)]
@@ -217,7 +217,7 @@ def test_tries_go_with_their_mail(engine: Engine, database_url: str) -> None:
     with engine.begin() as connection:
         rows = [{"reservation_id": i, "claim_no": 1, "outcome": "failed"} for i in own]
         connection.execute(sa.insert(mail_attempts), rows)
-    DoEach(SqlInterventions(engine))(Act.DELETE, own[:1])
+    act_on(engine, Act.DELETE, own[:1])
     with engine.begin() as connection:
         assert list(connection.scalars(sa.select(mail_attempts.c.reservation_id))) == own[1:]
 
@@ -248,13 +248,13 @@ def test_what_a_run_failed_and_has_expired_since_is_left(engine: Engine, databas
             {"run_id": run_id, "item_index": i, "reservation_id": own, "errors": []} for i, own in enumerate(mails)
         ]
         connection.execute(sa.insert(run_errors), named)
-    done = SqlInterventions(engine).requeue_run(run_id)
+    done = act_on_all(engine, Act.REQUEUE, ErrorsOf(run_id))
     assert (done.changed, done.left) == (1, {Status.FAILED: 1, Status.SENT: 1})
 
 
 def test_nothing_that_is_not_finished_is_deleted_whoever_asks(engine: Engine, database_url: str) -> None:
     mails = [own for status in Status for own in put(database_url, status)]
-    answers = SqlInterventions(engine).delete(mails, set(Status))
+    answers = SqlInterventions(engine).apply(Act.DELETE, mails, set(Status))
     assert {answer.status for answer in answers if answer.changed} == FINISHED
     assert states(database_url) == {status.value: 1 for status in Status if status not in FINISHED}
 
@@ -265,10 +265,10 @@ def test_each_mail_has_its_answer_however_many_statements_it_takes(
 ) -> None:
     monkeypatch.setattr(interventions, "_CHUNK", 2)
     past = datetime.now(UTC) - timedelta(seconds=5)
-    fitting = min(STATES[act])
+    fitting = min(FROM[act])
     (other,) = put(database_url, Status.SENDING, expires_at=past)
     mails = [*put(database_url, fitting, 2), other, *put(database_url, fitting, 2)]
-    answers = DoEach(SqlInterventions(engine))(act, mails)
+    answers = act_on(engine, act, mails)
     assert [answer.reservation_id for answer in answers] == mails
     assert [answer.changed for answer in answers] == [True, True, False, True, True]
     assert (answers[2].status, answers[2].overdue) == (Status.SENDING, False)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 from support.backlogs import reserve, states
+from support.operating import act_on_all
 
+from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.purge import Purge
+from mailbatch.domain.act import Act
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -37,7 +41,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows that each transaction changed; a portion has three of them at most."""
-    monkeypatch.setattr(interventions, "_PORTION", 3)
+    monkeypatch.setattr(acts, "PORTION", 3)
     changed: list[int] = []
     before: dict[Any, int] = {}
 
@@ -61,7 +65,7 @@ def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return changed
 
 
-def of_run(engine: Engine, database_url: str, count: int) -> object:
+def of_run(engine: Engine, database_url: str, count: int) -> UUID:
     """A run to whose errors ``count`` mails belong that failed, each twice."""
     run_id = uuid4()
     with engine.begin() as connection:
@@ -75,7 +79,7 @@ def of_run(engine: Engine, database_url: str, count: int) -> object:
 def test_a_campaign_is_cancelled_a_portion_at_a_time(engine, database_url, largest):
     reserve(database_url, 8, tag="spring")
     reserve(database_url, 2, tag="spring", status="sent")
-    done = SqlInterventions(engine).cancel_tagged("spring")
+    done = act_on_all(engine, Act.CANCEL, Tagged("spring"))
     assert (done.changed, done.left) == (8, {Status.SENT: 2})
     assert (sum(largest), max(largest)) == (8, 3)
 
@@ -83,14 +87,14 @@ def test_a_campaign_is_cancelled_a_portion_at_a_time(engine, database_url, large
 def test_all_that_failed_go_again_a_portion_at_a_time(engine, database_url, largest):
     reserve(database_url, 8, status="failed", finished_at=OLD)
     reserve(database_url, 1, status="failed", finished_at=OLD, expires_at=OLD)
-    done = SqlInterventions(engine).requeue_all(Status.FAILED)
+    done = act_on_all(engine, Act.REQUEUE, Selection(status=Status.FAILED))
     assert (done.changed, done.left) == (8, {Status.FAILED: 1})
     assert (sum(largest), max(largest)) == (8, 3)
 
 
 def test_what_a_run_failed_goes_again_a_portion_at_a_time(engine, database_url, largest):
     reserve(database_url, 8, status="failed", finished_at=OLD)
-    done = SqlInterventions(engine).requeue_run(of_run(engine, database_url, 8))
+    done = act_on_all(engine, Act.REQUEUE, ErrorsOf(of_run(engine, database_url, 8)))
     assert (done.changed, done.left) == (8, {})
     assert (sum(largest), max(largest)) == (8, 3)
     assert states(database_url) == {"pending": 8}
@@ -105,7 +109,7 @@ def test_an_act_that_breaks_off_has_done_whole_portions(engine, database_url, la
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        SqlInterventions(engine).cancel_tagged("spring")
+        act_on_all(engine, Act.CANCEL, Tagged("spring"))
     assert states(database_url) == {"cancelled": 3, "pending": 5}
 
 
@@ -137,7 +141,7 @@ def test_a_portion_leaves_a_run_that_is_sending_as_much_time_as_it_took(engine, 
     reserve(database_url, 6, tag="spring")
     reserve(database_url, 1, status="sending", lease_until=datetime.now(UTC) + timedelta(minutes=1))
     began = time.monotonic()
-    SqlInterventions(engine).cancel_tagged("spring")
+    act_on_all(engine, Act.CANCEL, Tagged("spring"))
     assert time.monotonic() - began > 2 * 0.05
 
 
@@ -150,5 +154,5 @@ def test_rests_are_for_runs_that_live(engine, database_url, largest, monkeypatch
     if older:
         reserve(database_url, 1, status="sending", lease_until=datetime.now(UTC) - timedelta(seconds=older))
     began = time.monotonic()
-    SqlInterventions(engine).cancel_tagged("spring")
+    act_on_all(engine, Act.CANCEL, Tagged("spring"))
     assert time.monotonic() - began < 30

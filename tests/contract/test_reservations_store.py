@@ -9,16 +9,18 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from support.backlogs import reserve
+from support.operating import act_on, act_on_all
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
+from mailbatch.domain.act import Act
 from mailbatch.domain.change import ChangeResult
-from mailbatch.domain.errors import KeyConflict
+from mailbatch.domain.errors import KeyConflict, StateConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status, Stored
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
-from mailbatch.domain.selection import Selection
+from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -221,48 +223,49 @@ def test_filters_take_signs_of_patterns_by_their_letter(store):
 # --- cancelling ---
 
 
-def test_a_pending_reservation_is_cancelled_and_others_are_told_apart(store, desk, engine):
+def test_a_pending_reservation_is_cancelled_and_others_are_told_apart(store, engine):
     pending, sending = add(store).reservation_id, in_state(engine, store, Status.SENDING)
     sent, unknown = in_state(engine, store, Status.SENT), uuid4()
-    assert desk.cancel([pending, sending, sent, unknown]) == [
+    assert act_on(engine, Act.CANCEL, [pending, sending, sent, unknown]) == [
         ChangeResult(pending, changed=True, status=Status.CANCELLED),
         ChangeResult(sending, changed=False, status=Status.SENDING),
         ChangeResult(sent, changed=False, status=Status.SENT),
         ChangeResult(unknown, changed=False, status=None),
     ]
-    assert desk.cancel([pending]) == [ChangeResult(pending, changed=False, status=Status.CANCELLED)]
+    assert act_on(engine, Act.CANCEL, [pending]) == [ChangeResult(pending, changed=False, status=Status.CANCELLED)]
     assert store.get(pending).finished_at is not None
 
 
-def test_more_ids_than_a_statement_may_have_are_cancelled(store, desk):
+def test_more_ids_than_a_statement_may_have_are_cancelled(store, engine):
     with store.intake() as intake:
         ids = [s.reservation_id for s in intake.add_many([reservation() for _ in range(1203)])]
-    assert all(answer.changed for answer in desk.cancel(ids))
+    assert all(answer.changed for answer in act_on(engine, Act.CANCEL, ids))
 
 
-def test_a_campaign_is_cancelled_by_its_tag(store, desk, engine):
+def test_a_campaign_is_cancelled_by_its_tag(store, engine):
     for _ in range(3):
         add(store, tag="spring")
     kept = add(store, tag="summer").reservation_id
     for status in (Status.SENDING, Status.SENT, Status.SENT, Status.CANCELLED):
         in_state(engine, store, status, tag="spring")
-    changed = desk.cancel_tagged("spring")
+    changed = act_on_all(engine, Act.CANCEL, Tagged("spring"))
     assert (changed.changed, changed.left) == (3, {Status.SENDING: 1, Status.SENT: 2})
     assert status_of(store, kept) == "pending"
-    assert desk.cancel_tagged("nobody").changed == 0
+    assert act_on_all(engine, Act.CANCEL, Tagged("nobody")).changed == 0
 
 
 # --- requeueing and resolving ---
 
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.IN_DOUBT, Status.CANCELLED])
-def test_a_requeued_reservation_is_due_now_with_all_its_attempts_before_it(store, desk, engine, status):
+def test_a_requeued_reservation_is_due_now_with_all_its_attempts_before_it(store, engine, status):
     verdicts = {"a@example.com": {"kind": "accepted", "code": 250, "text": "ok"}}
     reservation_id = in_state(
         engine, store, status, attempts=5, last_error="550 no", finished_at=now(), wire_at=now(), verdicts=verdicts
     )
     change(engine, reservation_id, scheduled_at=now(-86400))
-    assert desk.requeue([reservation_id]) == [ChangeResult(reservation_id, changed=True, status=Status.PENDING)]
+    changed = ChangeResult(reservation_id, changed=True, status=Status.PENDING)
+    assert act_on(engine, Act.REQUEUE, [reservation_id]) == [changed]
     row = store.get(reservation_id)
     assert row.status == "pending"
     assert row.attempts == 0
@@ -274,40 +277,40 @@ def test_a_requeued_reservation_is_due_now_with_all_its_attempts_before_it(store
     assert census.oldest_due_seconds < 60
 
 
-def test_what_was_cancelled_before_its_time_keeps_its_time(store, desk):
+def test_what_was_cancelled_before_its_time_keeps_its_time(store, engine):
     reservation_id = add(store, scheduled_at=TOMORROW).reservation_id
-    desk.cancel([reservation_id])
-    desk.requeue([reservation_id])
+    act_on(engine, Act.CANCEL, [reservation_id])
+    act_on(engine, Act.REQUEUE, [reservation_id])
     row = store.get(reservation_id)
     assert row.retry_at is None
     assert row.due_at == row.scheduled_at
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.SENDING, Status.SENT, Status.EXPIRED])
-def test_other_states_are_not_requeued(store, desk, engine, status):
+def test_other_states_are_not_requeued(store, engine, status):
     reservation_id = in_state(engine, store, status)
-    assert desk.requeue([reservation_id]) == [ChangeResult(reservation_id, changed=False, status=status)]
+    assert act_on(engine, Act.REQUEUE, [reservation_id]) == [ChangeResult(reservation_id, changed=False, status=status)]
 
 
-def test_what_has_expired_meanwhile_is_left_alone_and_says_so(store, desk, engine):
+def test_what_has_expired_meanwhile_is_left_alone_and_says_so(store, engine):
     reservation_id = in_state(engine, store, Status.FAILED, expires_at=now(-1))
     answer = ChangeResult(reservation_id, changed=False, status=Status.FAILED, overdue=True)
-    assert desk.requeue([reservation_id]) == [answer]
-    changed = desk.requeue_all(Status.FAILED)
+    assert act_on(engine, Act.REQUEUE, [reservation_id]) == [answer]
+    changed = act_on_all(engine, Act.REQUEUE, Selection(status=Status.FAILED))
     assert (changed.changed, changed.left) == (0, {Status.FAILED: 1})
 
 
-def test_all_that_failed_are_requeued(store, desk, engine):
+def test_all_that_failed_are_requeued(store, engine):
     failed = [in_state(engine, store, Status.FAILED) for _ in range(3)]
     in_state(engine, store, Status.IN_DOUBT)
-    assert desk.requeue_all(Status.FAILED).changed == 3
+    assert act_on_all(engine, Act.REQUEUE, Selection(status=Status.FAILED)).changed == 3
     assert {status_of(store, i) for i in failed} == {"pending"}
     assert SqlReports(engine).census().counts[Status.IN_DOUBT] == 1
-    with pytest.raises(ValueError, match="sent"):
-        desk.requeue_all(Status.SENT)
+    with pytest.raises(StateConflict, match="sent"):
+        act_on_all(engine, Act.REQUEUE, Selection(status=Status.SENT))
 
 
-def test_what_one_run_failed_is_requeued_if_it_is_failed_still(store, desk, engine):
+def test_what_one_run_failed_is_requeued_if_it_is_failed_still(store, engine):
     mine, others, sent = (in_state(engine, store, s) for s in (Status.FAILED, Status.FAILED, Status.SENT))
     run_id = uuid7()
     with engine.begin() as connection:
@@ -317,18 +320,18 @@ def test_what_one_run_failed_is_requeued_if_it_is_failed_still(store, desk, engi
             for i, r in ((1, mine), (2, sent))
         ]
         connection.execute(sa.insert(run_errors), rows)
-    changed = desk.requeue_run(run_id)
+    changed = act_on_all(engine, Act.REQUEUE, ErrorsOf(run_id))
     assert (changed.changed, changed.left) == (1, {Status.SENT: 1})
     assert (status_of(store, mine), status_of(store, others)) == ("pending", "failed")
 
 
-def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, desk, engine):
+def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, engine):
     doubt, failed = in_state(engine, store, Status.IN_DOUBT), in_state(engine, store, Status.FAILED)
-    assert desk.resolve([doubt]) == [ChangeResult(doubt, changed=True, status=Status.SENT)]
+    assert act_on(engine, Act.RESOLVE, [doubt]) == [ChangeResult(doubt, changed=True, status=Status.SENT)]
     row = store.get(doubt)
     assert row.sent_at is not None
     assert row.finished_at is not None
-    assert desk.resolve([failed]) == [ChangeResult(failed, changed=False, status=Status.FAILED)]
+    assert act_on(engine, Act.RESOLVE, [failed]) == [ChangeResult(failed, changed=False, status=Status.FAILED)]
 
 
 # --- purging and counting ---

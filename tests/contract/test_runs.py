@@ -8,14 +8,16 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeRuns
+from support.operating import act_on_all
 
+from mailbatch.domain.act import Act
 from mailbatch.domain.lifecycle import OnDoubt, settle, uncomposable
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
+from mailbatch.domain.selection import ErrorsOf
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
-from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.runs import SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
@@ -162,7 +164,7 @@ def test_a_killed_runs_counts_and_errors_are_what_it_did_and_not_its_last_word(e
     # What the report of the dead names was not in its own words: its mails bear the index that it was given now.
     for late in claimed[3:]:
         assert named[late.claim.reservation_id] == errors[late.claim.reservation_id].index
-    assert SqlInterventions(engine).requeue_run(dead).changed == 2
+    assert act_on_all(engine, Act.REQUEUE, ErrorsOf(dead)).changed == 2
 
 
 def test_a_run_that_failed_counts_also_what_it_had_no_answer_to(engine):

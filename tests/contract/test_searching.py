@@ -9,9 +9,10 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from support.operating import acting
 
-from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
 from mailbatch.application.looking.inquire import ListReservations
+from mailbatch.domain.act import Act
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.rows import ReservationPlace, ReservationSummary
 from mailbatch.domain.selection import Counted, Selection, moment_of
@@ -138,8 +139,8 @@ def test_a_count_that_ends_early_says_that_there_may_be_more(store):
 
 
 def test_a_preview_that_came_to_nobody_in_its_time_does_not_promise_that_there_is_nobody(store, monkeypatch):
-    monkeypatch.setattr("mailbatch.application.acting.bulk.PATIENCE", 0.0)
-    assert PreviewBulk(store)(Act.CANCEL, Selection(to="nobody")) == Preview(0, exact=False)
+    monkeypatch.setattr("mailbatch.application.acting.act.PATIENCE", 0.0)
+    assert acting(store.engine).count(Act.CANCEL, Selection(to="nobody")) == Counted(0, exact=False)
 
 
 def test_an_index_that_somebody_made_for_parts_of_an_address_is_used(postgres_url, monkeypatch):

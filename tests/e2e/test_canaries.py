@@ -12,14 +12,16 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from support.backlogs import database, states
+from support.operating import act_on_all
 from support.smtpfault import FaultServer
 from support.stack import Stack
 from support.waiting import wait_until
 
 from mailbatch.application.looking.metrics import Measure
+from mailbatch.domain.act import Act
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.engine import connect as engine_for
-from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.tables import mail_reservations, run_errors
@@ -145,7 +147,7 @@ def everything_in(client: redis.Redis) -> str:
 
 def requeue_failed(url: str) -> None:
     engine = engine_for(url)
-    assert SqlInterventions(engine).requeue_all(Status.FAILED).changed == 6
+    assert act_on_all(engine, Act.REQUEUE, Selection(status=Status.FAILED)).changed == 6
     engine.dispose()
 
 

@@ -17,6 +17,8 @@ from celery import Celery
 from support.backlogs import database, ended, reserve, runs, states
 from support.waiting import wait_until
 
+from mailbatch.domain.act import Act
+from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -124,8 +126,8 @@ def test_what_was_answered_cancelled_is_never_sent(far, smtp_sink):
     far.call()
     started(smtp_sink)
     engine = connect(far.database_url)
-    cancel = SqlInterventions(engine).cancel
-    answers = [answer for one in chosen for answer in cancel([one])]
+    interventions = SqlInterventions(engine)
+    answers = [answer for one in chosen for answer in interventions.apply(Act.CANCEL, [one], {Status.PENDING})]
     wait_until(lambda: ended(far.database_url), 60, "the run to end")
     engine.dispose()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mailbatch.interfaces.cli import cli_audit, main
+from mailbatch.interfaces.cli import caller, main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ def say(
     for name in [name for name in os.environ if name.startswith(("MAILBATCH_", "SUDO_"))]:
         monkeypatch.delenv(name)
     # Nobody is logged in, whoever runs the tests.
-    monkeypatch.setattr(cli_audit, "LOGIN", tmp_path / "loginuid")
+    monkeypatch.setattr(caller, "LOGIN", tmp_path / "loginuid")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("sys.stdin", io.StringIO())

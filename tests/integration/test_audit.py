@@ -17,14 +17,15 @@ from support.api import Api
 from support.backlogs import database, reserve, states
 from support.pages import Browser
 
-from mailbatch.application.acting.bulk import AIMS, STATES, Act
+from mailbatch.application.acting import audit
+from mailbatch.application.acting.audit import Audit
+from mailbatch.domain.act import FROM, TO, Act
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.infrastructure.db import engine as engines
-from mailbatch.infrastructure.db.actions import SqlActions
+from mailbatch.infrastructure.db.audit_log import SqlAuditLog
 from mailbatch.infrastructure.db.tables import mail_reservations, operator_actions
-from mailbatch.interfaces import audit_log
-from mailbatch.interfaces.audit_log import note, noted
+from mailbatch.infrastructure.system.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,8 +94,8 @@ def noted_of(url: str) -> list[tuple[str, str, int | None, Any]]:
 def test_every_door_notes_the_same(act: Act, doors: dict[str, Callable[[Act, UUID], bool]], sqlite_url: str) -> None:
     """It is done if the mail was changed, or stands already where the act would bring it; otherwise it is refused."""
     for status in [*Status, None]:
-        changes = status in STATES[act]
-        done = changes or (status is not None and status is AIMS.get(act))
+        changes = status in FROM[act]
+        done = changes or (status is not None and status is TO.get(act))
         for door, do in doors.items():
             own = put(sqlite_url, status) if status else NOBODY
             assert do(act, own) is done, (status, door)
@@ -110,10 +111,6 @@ def test_of_several_some_are_done(say: Any, sqlite_url: str) -> None:
 
 
 # --- a database that is busy ---
-
-
-class Somebody:
-    actor = "cli:ann"
 
 
 class Busy:
@@ -137,12 +134,12 @@ def busy(sqlite_url: str) -> Busy:
 
 
 @contextmanager
-def actions_of(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlActions]:
+def actions_of(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Audit]:
     """Notes in a database that waits for nobody."""
     monkeypatch.setattr(engines, "BUSY_TIMEOUT", 0.05)
     engine = engines.connect(url)
     try:
-        yield SqlActions(engine)
+        yield Audit(SqlAuditLog(engine), SystemClock())
     finally:
         engine.dispose()
 
@@ -164,17 +161,17 @@ class FreedByRefusals(logging.Handler):
 @pytest.fixture
 def freed(busy: Busy) -> Iterator[None]:
     handler = FreedByRefusals(busy)
-    audit_log.log.addHandler(handler)
+    audit.log.addHandler(handler)
     yield
-    audit_log.log.removeHandler(handler)
+    audit.log.removeHandler(handler)
 
 
 @pytest.mark.usefixtures("freed")
 def test_the_end_of_an_act_is_noted_although_the_database_was_busy_then(
     sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with actions_of(sqlite_url, monkeypatch) as actions, noted(actions, Somebody(), "cancel", {"tag": "x"}) as deed:
-        deed.affected = 7
+    with actions_of(sqlite_url, monkeypatch) as actions, actions.around("cli:ann", "cancel", {"tag": "x"}) as entry:
+        entry.affected = 7
         busy.take()
     assert busy.refusals >= 3
     assert noted_of(sqlite_url) == [("cli", "done", 7, {"tag": "x"})]
@@ -183,7 +180,7 @@ def test_the_end_of_an_act_is_noted_although_the_database_was_busy_then(
 @pytest.mark.usefixtures("freed")
 def test_so_is_what_was_refused(sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
-        with actions_of(sqlite_url, monkeypatch) as actions, noted(actions, Somebody(), "cancel", {"tag": "x"}):
+        with actions_of(sqlite_url, monkeypatch) as actions, actions.around("cli:ann", "cancel", {"tag": "x"}):
             busy.take()
             raise StateConflict("no")
 
@@ -196,15 +193,15 @@ def test_so_is_what_was_refused(sqlite_url: str, busy: Busy, monkeypatch: pytest
 def test_so_is_what_is_noted_in_one_word(sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch) -> None:
     busy.take()
     with actions_of(sqlite_url, monkeypatch) as actions:
-        note(actions, Somebody(), "run-now", {"where": "here"}, None, "begun")
+        actions.record("cli:ann", "run-now", {"where": "here"}, "begun")
     assert noted_of(sqlite_url) == [("cli", "begun", None, {"where": "here"})]
 
 
 def test_a_note_that_is_never_taken_says_begun_and_the_log_says_the_rest(
     sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(audit_log, "KEPT_FOR", 0.2)
-    with actions_of(sqlite_url, monkeypatch) as actions, noted(actions, Somebody(), "cancel", {"tag": "x"}):
+    monkeypatch.setattr(audit, "KEPT_FOR", 0.2)
+    with actions_of(sqlite_url, monkeypatch) as actions, actions.around("cli:ann", "cancel", {"tag": "x"}):
         busy.take()
     busy.discard()
     assert noted_of(sqlite_url) == [("cli", "begun", None, {"tag": "x"})]
@@ -231,16 +228,16 @@ def test_a_command_says_on_stderr_what_could_not_be_noted(
     say: Any, sqlite_url: str, busy: Busy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(engines, "BUSY_TIMEOUT", 0.05)
-    monkeypatch.setattr(audit_log, "KEPT_FOR", 0.2)
-    end = SqlActions.end
+    monkeypatch.setattr(audit, "KEPT_FOR", 0.2)
+    end = SqlAuditLog.end
 
-    def taken_meanwhile(self: SqlActions, *words: Any) -> None:
+    def taken_meanwhile(self: SqlAuditLog, *words: Any) -> None:
         if threading.current_thread() is threading.main_thread() and not (tmp_path / "taken").exists():
             (tmp_path / "taken").touch()
             busy.take()
         end(self, *words)
 
-    monkeypatch.setattr(SqlActions, "end", taken_meanwhile)
+    monkeypatch.setattr(SqlAuditLog, "end", taken_meanwhile)
     own = put(sqlite_url, Status.PENDING)
     assert say("cancel", str(own))[0] == 0
     busy.discard()

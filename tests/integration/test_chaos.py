@@ -12,8 +12,10 @@ from support.chaos import Killed, Process, ShakyBacklog, ShakyRelay
 from support.fake_stores import FakeClock, FakeRun, FakeStop, plain_message
 
 from mailbatch.application.sending.send_due import SendDue
+from mailbatch.domain.act import Act
 from mailbatch.domain.errors import CannotCompose, RunFailed
 from mailbatch.domain.lifecycle import OnDoubt
+from mailbatch.domain.reservation import REQUEUABLE
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome, RunReport, Trigger
 from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -63,7 +65,8 @@ class World:
                 break
             self.let_time_pass()
             if self.dice.random() < 0.3:
-                SqlInterventions(self.engine).requeue(self.select(sa.select(_r.id).where(_r.status == "failed")))
+                failed = self.select(sa.select(_r.id).where(_r.status == "failed"))
+                SqlInterventions(self.engine).apply(Act.REQUEUE, failed, REQUEUABLE)
             self.run(mortal=self.dice.choice([0.0, 0.02, 0.05]) if number < _BAD_RUNS else 0.0)
         self.let_time_pass()
         self.runs.close_dead("send-all", 10)

@@ -23,7 +23,7 @@ from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect as connect_redis
 from mailbatch.infrastructure.redis.keys import Keys
 from mailbatch.infrastructure.redis.slots import RedisSlots
-from mailbatch.interfaces.cli import cli_audit, main
+from mailbatch.interfaces.cli import caller, main
 from mailbatch.interfaces.cli.catalogue import COMMANDS
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def test_every_act_is_noted_with_who_did_it_and_without_contents_or_addresses(sa
 def test_who_acts_is_who_is_logged_in_where_that_is_known(say, sqlite_url, monkeypatch, tmp_path, login, sudo, actor):
     if login is not None:
         (tmp_path / "loginuid").write_text(login)
-        monkeypatch.setattr(cli_audit, "LOGIN", tmp_path / "loginuid")
+        monkeypatch.setattr(caller, "LOGIN", tmp_path / "loginuid")
     if sudo is not None:
         monkeypatch.setenv("SUDO_USER", sudo)
     say("pause", DATABASE_URL=sqlite_url)
@@ -285,11 +285,11 @@ def test_what_is_done_in_portions_is_noted_before_it_is_done(say, monkeypatch):
     class Killed(BaseException):
         """As if the process were."""
 
-    def cancel(self, ids):
+    def apply(self, act, ids, states):
         seen.extend((act["action"], act["outcome"]) for act in noted(say))
         raise Killed
 
-    monkeypatch.setattr(SqlInterventions, "cancel", cancel)
+    monkeypatch.setattr(SqlInterventions, "apply", apply)
     with pytest.raises(Killed):
         say("cancel", "--to", "example", "--tag", "spring", "--yes")
     assert seen == [("cancel", "begun")]

@@ -20,7 +20,7 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Counts, ItemError, Trigger
 from mailbatch.domain.selection import Selection
-from mailbatch.infrastructure.db.actions import SqlActions
+from mailbatch.infrastructure.db.audit_log import SqlAuditLog
 from mailbatch.infrastructure.db.idempotency import LEFT, SqlIdempotencyKeys
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.priorities import levels
@@ -725,11 +725,11 @@ def test_an_act_on_many_that_breaks_off_is_noted_with_what_it_was(api, monkeypat
     class Away(SqlInterventions):
         calls = 0
 
-        def cancel(self, ids):
+        def apply(self, act, ids, states):
             Away.calls += 1
             if Away.calls > 1:
                 raise StoreError("the database went away", transient=True)
-            return super().cancel(ids)
+            return super().apply(act, ids, states)
 
     monkeypatch.setattr(api.parts.stores, "interventions", Away(api.parts.engine))
     wanted = {"filter": {"tag": "spring"}}
@@ -745,9 +745,9 @@ def test_an_act_is_noted_before_it_is_done(api, monkeypatch):
     seen = []
 
     class Looking(SqlInterventions):
-        def cancel(self, ids):
+        def apply(self, act, ids, states):
             seen.append([(item["action"], item["outcome"]) for item in api.get("/api/actions")["items"]])
-            return super().cancel(ids)
+            return super().apply(act, ids, states)
 
     monkeypatch.setattr(api.parts.stores, "interventions", Looking(api.parts.engine))
     api.post(f"/api/reservations/{mail}/cancel")
@@ -758,11 +758,11 @@ def test_an_act_is_noted_before_it_is_done(api, monkeypatch):
 def test_nothing_is_done_that_cannot_be_noted(api, monkeypatch):
     (mail,) = api.reserve()
 
-    class Full(SqlActions):
+    class Full(SqlAuditLog):
         def begin(self, actor, action, target):
             raise StoreError("disk full", transient=True)
 
-    monkeypatch.setattr(api.parts.stores, "actions", Full(api.parts.engine))
+    monkeypatch.setattr(api.parts.stores, "audit_log", Full(api.parts.engine))
     api.post(f"/api/reservations/{mail}/cancel", status=503)
     assert api.get(f"/api/reservations/{mail}")["status"] == "pending"
 

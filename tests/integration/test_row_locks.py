@@ -8,14 +8,17 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from support.operating import act_on, act_on_all
 from support.waiting import wait_until
 
 from mailbatch.application.acting.purge import Purge
+from mailbatch.domain.act import Act
 from mailbatch.domain.lifecycle import OnDoubt, settle
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.selection import Selection
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading, writing
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -66,12 +69,11 @@ def test_a_late_verdict_and_a_requeue_of_the_same_mails_do_not_lock_each_other_o
         )
         for i in (last, middle, first)
     ]
-    interventions = SqlInterventions(engine)
 
     def requeue() -> object:
         if by == "ids":
-            return interventions.requeue([first, middle, last])
-        return interventions.requeue_all(Status.IN_DOUBT)
+            return act_on(engine, Act.REQUEUE, [first, middle, last])
+        return act_on_all(engine, Act.REQUEUE, Selection(status=Status.IN_DOUBT))
 
     with engine.begin() as connection:
         connection.execute(sa.insert(batch_runs).values(run_id=run_id, job="send-all", trigger="manual"))

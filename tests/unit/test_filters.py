@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 import time_machine
 
-from mailbatch.application.acting.bulk import Act
 from mailbatch.application.looking.filters import read_filter
+from mailbatch.domain.act import Act
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection

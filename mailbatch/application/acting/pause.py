@@ -1,4 +1,4 @@
-"""Suspend a job, and let it go on. Both survive restarts, and saying it twice does no harm."""
+"""Pause a job, and resume it. A pause survives restarts; pausing or resuming twice changes nothing more."""
 
 from __future__ import annotations
 
@@ -8,29 +8,19 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
+    from mailbatch.application.acting.audit import Audit
     from mailbatch.application.ports.runs import PauseStore
 
 
 @dataclass(frozen=True, slots=True)
 class PauseJob:
-    """Suspend the ticks of a job, or everything that it does."""
+    """Pauses the ticks of a job, or everything that it does, or ends its pause. Each call is recorded."""
 
     pause_store: PauseStore
+    audit: Audit
 
-    def __call__(self, job: str, *, everything: bool = False) -> Pause:
-        """Suspend ``job``: its ticks, or with ``everything`` also the run in progress and calls by hand."""
-        pause = Pause.ALL if everything else Pause.TICKS
-        self.pause_store.set(job, pause)
-        return pause
-
-
-@dataclass(frozen=True, slots=True)
-class ResumeJob:
-    """Let a job go on."""
-
-    pause_store: PauseStore
-
-    def __call__(self, job: str) -> Pause:
-        """End any pause of ``job``."""
-        self.pause_store.set(job, Pause.NONE)
-        return Pause.NONE
+    def __call__(self, actor: str, job: str, pause: Pause) -> None:
+        """Set the pause of ``job``; ``Pause.NONE`` resumes it. Raises ``StoreError``."""
+        named = ("resume", {"job": job}) if pause is Pause.NONE else ("pause", {"job": job, "what": pause.value})
+        with self.audit.around(actor, *named):
+            self.pause_store.set(job, pause)

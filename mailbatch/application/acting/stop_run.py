@@ -11,6 +11,7 @@ from mailbatch.domain.run import DEAD_AFTER
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from mailbatch.application.acting.audit import Audit
     from mailbatch.application.ports.reports import Reports
     from mailbatch.application.ports.runs import Runs
 
@@ -36,13 +37,24 @@ class Stopping:
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """Tell a run of any job to stop; needs no Redis and no Celery."""
+    """Tells a run of any job to stop between two items. It needs no Redis and no Celery."""
 
     runs: Runs
     reports: Reports
+    audit: Audit
 
-    def __call__(self, run_id: UUID) -> Stopping:
-        """Tell it; twice does no harm. Raises ``NotFound``, and ``StateConflict`` if it has ended."""
+    def __call__(self, actor: str, run_id: UUID) -> Stopping:
+        """Tell the run to stop, and record that; a second call changes nothing.
+
+        Raises:
+            NotFound: if there is no such run.
+            StateConflict: if it has ended.
+            StoreError: if the database cannot be asked.
+        """
+        with self.audit.around(actor, "stop", {"run": str(run_id)}):
+            return self._stop(run_id)
+
+    def _stop(self, run_id: UUID) -> Stopping:
         told = self.runs.tell_to_stop(run_id)
         run = self.reports.run(run_id)
         if run is None:

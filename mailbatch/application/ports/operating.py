@@ -1,4 +1,4 @@
-"""Ports of the operators' doors: the audit log and idempotency keys. Each method may raise ``StoreError``."""
+"""Ports of the operators' interfaces: the audit log and idempotency keys. Each method may raise ``StoreError``."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import ActionPlace, ActionRow
 
 
-class Actions(Protocol):
-    """What operators did, and through which door. It holds ids and filters, never contents or addresses."""
+class AuditLog(Protocol):
+    """What operators did, and through which interface. It holds ids and filters, no contents and no addresses."""
 
-    def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
-        """Write down what ``actor`` (``api:operate``, ``console:operate``, ``cli:<user>``) did just now."""
+    def record(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write what ``actor`` (``api:operate``, ``console:operate``, ``cli:<user>``) did just now."""
 
     def begin(self, actor: str, action: str, target: Mapping[str, Any]) -> UUID:
-        """Write down what ``actor`` is about to do, as ``begun``; answer the id of the note."""
+        """Write what ``actor`` is about to do, as ``begun``; return the id of the entry."""
 
-    def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
-        """Write down what that came to."""
+    def end(self, entry_id: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write how it ended."""
 
     def list(self, limit: int, before: ActionPlace | None = None) -> Sequence[ActionRow]:
-        """Return what was done last, newest first, or what was done ``before``."""
+        """Return the last entries, newest first; or the last ``before`` a place."""
 
 
 class IdempotencyKeys(Protocol):

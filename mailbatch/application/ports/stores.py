@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
 from mailbatch.domain.rows import ReservationContext, ReservationSummary, Row
 
 if TYPE_CHECKING:
@@ -12,11 +11,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from uuid import UUID
 
-    from mailbatch.domain.change import Changed, ChangeResult, Purged
+    from mailbatch.domain.act import Act
+    from mailbatch.domain.change import ChangeResult, Purged
     from mailbatch.domain.errors import MailbatchError
     from mailbatch.domain.reservation import Reservation, Status, Stored
     from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow
-    from mailbatch.domain.selection import Counted, Found, Selection
+    from mailbatch.domain.selection import Counted, Found, Group, Selection
 
 
 R = TypeVar("R", bound=Row)
@@ -78,42 +78,24 @@ class Reservations(Protocol):
     def count(self, which: Selection, cap: int) -> int:
         """How many ``which`` means; they are counted up to ``cap`` + 1."""
 
+    def count_by_status(self, group: Group) -> Mapping[Status, int]:
+        """Count the reservations of ``group`` in each state that occurs, to the end."""
+
     def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
         """Count them as ``count`` does, but look no longer than about ``within`` seconds (None: to the end)."""
 
 
 class Interventions(Protocol):
-    """What operators do to reservations. Each touches only rows in the state that it names.
+    """Changes and deletes reservations for operators. Each call is one transaction.
 
-    By ids it is one transaction. What may concern a whole table is done in portions, each a transaction: if it breaks
-    off, some are done. Between them it leaves a run that is sending its share of the database.
+    After a call for many rows it pauses, so that a run that is sending has its share of the database.
     """
 
-    def cancel(self, ids: Sequence[UUID]) -> list[ChangeResult]:
-        """Pending to cancelled; an answer for each id, in order."""
+    def apply(self, act: Act, ids: Sequence[UUID], states: Collection[Status]) -> list[ChangeResult]:
+        """Do ``act`` to those of ``ids`` that are in ``states``; return a result for each id, in order.
 
-    def cancel_tagged(self, tag: str) -> Changed:
-        """Pending to cancelled, all with this tag."""
-
-    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[ChangeResult]:
-        """Those in ``states`` to pending, with all attempts before them; an answer for each id, in order."""
-
-    def requeue_all(self, status: Status) -> Changed:
-        """All that are in ``status`` (failed, in doubt or cancelled) to pending. ``left``: overdue ones."""
-
-    def requeue_run(self, run_id: UUID) -> Changed:
-        """Those of the errors of a run which are failed now, to pending. ``left``: by the state they are in."""
-
-    def count_failed(self, run_id: UUID, cap: int) -> int:
-        """How many of the errors of a run are failed now; they are counted up to ``cap`` + 1."""
-
-    def resolve(self, ids: Sequence[UUID]) -> list[ChangeResult]:
-        """In doubt to sent; an answer for each id, in order."""
-
-    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[ChangeResult]:
-        """Delete those in ``states``, which must be finished ones, with their tries; an answer for each id, in order.
-
-        What was deleted is ``changed``, and its status is the one in which it was.
+        States from which the act does not lead are ignored. A requeued reservation has all its attempts before it. A
+        deleted one goes with its attempts; its result has the state in which it was.
         """
 
     def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:

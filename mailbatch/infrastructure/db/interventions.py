@@ -1,8 +1,8 @@
-"""What operators do to reservations: the adapter of the port ``Interventions``.
+"""The adapter of the port ``Interventions``: changes and deletes reservations for operators.
 
-Each verb is a conditional statement: against a run in progress each mail is changed whole, or is left as it is. What
-may concern a whole table is done in portions, each in a transaction of its own: so no lane waits long for a row, and
-no step of a run reads through a great many dead entries of an index.
+Each act is a conditional statement: while a run is in progress each mail is changed as a whole, or stays as it is.
+A call for many rows is one portion of more. Portions are short, so that no lane waits long for a row, and no step of a
+run reads through many dead entries of an index.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.change import Changed, ChangeResult, Purged
+from mailbatch.domain.act import FROM, TO, Act
+from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
-from mailbatch.domain.rows import ReservationPlace
-from mailbatch.domain.selection import Selection
-from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.reservations import SqlReservations
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
+from mailbatch.infrastructure.db.engine import writing
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import now, text_of
 
 if TYPE_CHECKING:
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
-
 
 _r = mail_reservations.c
 _CHUNK = 500
@@ -45,21 +42,21 @@ _SENDING = sa.select(sa.exists().where(_r.status == sa.literal_column("'sending'
 _OLD: list[tuple[Status, Any]] = [(s, moment) for moment in (_r.finished_at, _r.created_at) for s in sorted(FINISHED)]
 """What is purged, each a range of one index: each state by the time of its end, then what has no such time."""
 _OVERDUE = sa.and_(_r.expires_at.is_not(None), _r.expires_at <= now())
-_CANCEL: dict[str, Any] = {"status": Status.CANCELLED.value, "finished_at": now()}
 _REQUEUE: dict[str, Any] = {
-    "status": Status.PENDING.value,
-    # Due now, so that no limit of lateness takes it for old; but what was cancelled before its time keeps its time.
+    # Due now, so that MAX_LATENESS does not expire it; but one cancelled before its time keeps its time.
     "retry_at": sa.case((_r.scheduled_at > now(), None), else_=now()),
     "attempts": 0,
     "finished_at": None,
     "wire_at": None,
 }
-_RESOLVE: dict[str, Any] = {
-    "status": Status.SENT.value,
-    # The nearest that is known of when it went out.
-    "sent_at": sa.func.coalesce(_r.wire_at, now()),
-    "finished_at": now(),
+_VALUES: dict[Act, dict[str, Any]] = {
+    Act.CANCEL: {"finished_at": now()},
+    Act.REQUEUE: _REQUEUE,
+    Act.RESTORE: _REQUEUE,
+    # ``wire_at`` is the best that is known of when it was sent.
+    Act.RESOLVE: {"sent_at": sa.func.coalesce(_r.wire_at, now()), "finished_at": now()},
 }
+"""The columns that an act writes beside the status. Verdicts stay: who accepted a mail does not get it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,58 +65,13 @@ class SqlInterventions:
 
     engine: Engine
 
-    def cancel(self, ids: Sequence[UUID]) -> list[ChangeResult]:
-        """Cancel what is still pending; see the port."""
-        return self._change(ids, _in([Status.PENDING]), _CANCEL)
-
-    def cancel_tagged(self, tag: str) -> Changed:
-        """Cancel what is still pending under a tag; see the port."""
-        cancelled = Changed.of(
-            self._change_all(Selection(tag=tag, status=Status.PENDING), _in([Status.PENDING]), _CANCEL)
-        )
-        return Changed(cancelled.changed, self._others(_r.tag == tag, Status.CANCELLED))
-
-    def requeue(self, ids: Sequence[UUID], states: Collection[Status] = REQUEUABLE) -> list[ChangeResult]:
-        """Send back to pending; see the port. Verdicts stay: who accepted it before does not get it again."""
-        return self._change(ids, sa.and_(_in(states), sa.not_(_OVERDUE)), _REQUEUE)
-
-    def requeue_all(self, status: Status) -> Changed:
-        """Send back all in one state; see the port."""
-        if status not in REQUEUABLE:
-            raise ValueError(f"{status.value} reservations cannot be requeued")
-        fit = sa.and_(_in([status]), sa.not_(_OVERDUE))
-        return Changed.of(self._change_all(Selection(status=status), fit, _REQUEUE))
-
-    def requeue_run(self, run_id: UUID) -> Changed:
-        """Send back what a run failed; see the port."""
-        fit = sa.and_(_in([Status.FAILED]), sa.not_(_OVERDUE))
-        requeued = Changed.of(a for ids in self._of_errors(run_id) for a in self._change(ids, fit, _REQUEUE))
-        return Changed(requeued.changed, self._others(_of_run(run_id), Status.PENDING))
-
-    def count_failed(self, run_id: UUID, cap: int) -> int:
-        """Count what a run failed; see the port."""
-        failed = sa.select(_r.id).where(_of_run(run_id), _in([Status.FAILED])).limit(cap + 1).subquery()
-        with reading(self.engine) as connection:
-            return int(connection.execute(sa.select(sa.func.count()).select_from(failed)).scalar_one())
-
-    def resolve(self, ids: Sequence[UUID]) -> list[ChangeResult]:
-        """Take reservations in doubt for sent; see the port."""
-        return self._change(ids, _in([Status.IN_DOUBT]), _RESOLVE)
-
-    def delete(self, ids: Sequence[UUID], states: Collection[Status] = FINISHED) -> list[ChangeResult]:
-        """Delete what is finished; see the port."""
-        answers: dict[UUID, ChangeResult] = {}
-        meant = _in(FINISHED.intersection(states))
-        statement = sa.delete(mail_reservations).where(meant).returning(_r.id, _r.status)
-        with writing(self.engine) as connection:
+    def apply(self, act: Act, ids: Sequence[UUID], states: Collection[Status]) -> list[ChangeResult]:
+        """Change or delete those in ``states``; see the port."""
+        results: dict[UUID, ChangeResult] = {}
+        with writing(self.engine) if len(ids) < _MANY else _giving_way(self.engine) as connection:
             for chunk in _chunks(ids):
-                in_order = sa.select(_r.id).where(_r.id.in_(chunk), meant).order_by(_r.id).with_for_update()
-                gone = connection.execute(statement.where(_r.id.in_(in_order)))
-                answers |= {row.id: ChangeResult(row.id, changed=True, status=Status(row.status)) for row in gone}
-                rest = set(chunk) - set(answers)
-                left = connection.execute(sa.select(_r.id, _r.status).where(_r.id.in_(rest))) if rest else ()
-                answers |= {row.id: ChangeResult(row.id, changed=False, status=Status(row.status)) for row in left}
-        return [answers.get(i) or ChangeResult(i, changed=False, status=None) for i in ids]
+                results |= apply(connection, act, chunk, states)
+        return [results[own] for own in ids]
 
     def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
         """Delete a page of what is finished and old; see the port.
@@ -159,45 +111,6 @@ class SqlInterventions:
                 return deleted
             last = ids[-1]
 
-    def _change(
-        self, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]
-    ) -> list[ChangeResult]:
-        answers: dict[UUID, ChangeResult] = {}
-        with writing(self.engine) if len(ids) < _MANY else _giving_way(self.engine) as connection:
-            for chunk in _chunks(ids):
-                answers |= change(connection, chunk, condition, values)
-        return [answers[reservation_id] for reservation_id in ids]
-
-    def _change_all(
-        self, which: Selection, condition: sa.ColumnElement[bool], values: dict[str, Any]
-    ) -> Iterator[ChangeResult]:
-        """Change all of ``which`` that is there now; what comes meanwhile is left."""
-        after: ReservationPlace | None = None
-        stored = SqlReservations(self.engine)
-        while rows := stored.select(which, ReservationPlace, after, _PORTION):
-            yield from self._change([row.id for row in rows], condition, values)
-            after = rows[-1]
-
-    def _of_errors(self, run_id: UUID) -> Iterator[Sequence[UUID]]:
-        """The reservations of a run's errors, a portion at a time; one may come more than once."""
-        c = run_errors.c
-        errors = sa.select(c.item_index, c.reservation_id).where(c.run_id == run_id)
-        page = errors.order_by(c.item_index).limit(_PORTION)
-        last = -1
-        while True:
-            with reading(self.engine) as connection:
-                rows = connection.execute(page.where(c.item_index > last)).all()
-            if not rows:
-                return
-            yield list(dict.fromkeys(row.reservation_id for row in rows if row.reservation_id is not None))
-            last = rows[-1].item_index
-
-    def _others(self, whole: sa.ColumnElement[bool], aim: Status) -> dict[Status, int]:
-        """How many of ``whole`` are in each other state than the one aimed at."""
-        left = sa.select(_r.status, sa.func.count()).where(whole, _r.status != aim.value).group_by(_r.status)
-        with reading(self.engine) as connection:
-            return {Status(status): n for status, n in connection.execute(left)}
-
 
 @contextmanager
 def _giving_way(engine: Engine) -> Iterator[Connection]:
@@ -210,42 +123,34 @@ def _giving_way(engine: Engine) -> Iterator[Connection]:
         time.sleep(min(_LONGEST_REST, _REST * (time.monotonic() - began)))
 
 
-def cancel(connection: Connection, reservation_id: UUID) -> ChangeResult:
-    """Cancel one reservation, if it is still pending, in the transaction of ``connection``."""
-    return change(connection, [reservation_id], _in([Status.PENDING]), _CANCEL)[reservation_id]
-
-
-def change(
-    connection: Connection, ids: Sequence[UUID], condition: sa.ColumnElement[bool], values: dict[str, Any]
+def apply(
+    connection: Connection, act: Act, ids: Collection[UUID], states: Collection[Status]
 ) -> dict[UUID, ChangeResult]:
-    """Change those of ``ids`` that meet ``condition``, and tell of the others in which state they are."""
-    statement = _update(sa.and_(_r.id.in_(ids), condition)).values(values).returning(_r.id)
-    changed = set(connection.execute(statement).scalars())
-    rest = sa.select(_r.id, _r.status, _OVERDUE).where(_r.id.in_(set(ids) - changed))
-    found = {row[0]: row for row in connection.execute(rest)} if len(changed) < len(set(ids)) else {}
-    now_in = Status(values["status"])
-    return {
-        i: ChangeResult(i, changed=True, status=now_in) if i in changed else _left_alone(i, found.get(i), now_in)
-        for i in ids
-    }
+    """Do ``act`` to those of ``ids`` that are in ``states``, in the transaction of ``connection``; see the port."""
+    rows = connection.execute(_statement(act, ids, states))
+    results = {row.id: ChangeResult(row.id, changed=True, status=TO.get(act) or Status(row.status)) for row in rows}
+    if rest := set(ids) - set(results):
+        found = connection.execute(sa.select(_r.id, _r.status, _OVERDUE.label("overdue")).where(_r.id.in_(rest)))
+        results |= {row.id: _unchanged(act, row) for row in found}
+    return {own: results.get(own) or ChangeResult(own, changed=False, status=None) for own in ids}
 
 
-def _update(condition: sa.ColumnElement[bool]) -> sa.Update:
-    """Change what meets ``condition``, locked by id as late verdicts do: so the two never wait for each other."""
-    in_order = sa.select(_r.id).where(condition).order_by(_r.id).with_for_update()
-    return sa.update(mail_reservations).where(_r.id.in_(in_order))
+def _statement(act: Act, ids: Collection[UUID], states: Collection[Status]) -> sa.Update | sa.Delete:
+    """Lock the rows by id, as late verdicts do: so the two never wait for each other."""
+    fits = [_r.id.in_(ids), _in(FROM[act].intersection(states))]
+    if TO.get(act) is Status.PENDING:
+        fits.append(sa.not_(_OVERDUE))
+    in_order = sa.select(_r.id).where(*fits).order_by(_r.id).with_for_update()
+    if act is Act.DELETE:
+        return sa.delete(mail_reservations).where(_r.id.in_(in_order)).returning(_r.id, _r.status)
+    update = sa.update(mail_reservations).where(_r.id.in_(in_order))
+    return update.values({"status": TO[act].value, **_VALUES[act]}).returning(_r.id)
 
 
-def _left_alone(reservation_id: UUID, row: Any, aim: Status) -> ChangeResult:
-    if row is None:
-        return ChangeResult(reservation_id, changed=False, status=None)
-    status = Status(text_of(row[1]))
-    overdue = aim is Status.PENDING and status in REQUEUABLE and bool(row[2])
-    return ChangeResult(reservation_id, changed=False, status=status, overdue=overdue)
-
-
-def _of_run(run_id: UUID) -> sa.ColumnElement[bool]:
-    return _r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id))
+def _unchanged(act: Act, row: Any) -> ChangeResult:
+    status = Status(text_of(row.status))
+    overdue = TO.get(act) is Status.PENDING and status in REQUEUABLE and bool(row.overdue)
+    return ChangeResult(row.id, changed=False, status=status, overdue=overdue)
 
 
 def _in(statuses: Iterable[Status]) -> sa.ColumnElement[bool]:

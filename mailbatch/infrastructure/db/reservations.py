@@ -15,14 +15,14 @@ from sqlalchemy.dialects import postgresql
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
 from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, names_of
-from mailbatch.domain.selection import Counted, Found, moment_of
+from mailbatch.domain.selection import Counted, ErrorsOf, Found, Tagged, moment_of
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.idempotency import finish
 from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of
 from mailbatch.infrastructure.db.searching import Looks
 from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json
-from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations, run_errors
 from mailbatch.infrastructure.db.traces import keep
 from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of, upsert
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.ports.stores import Own, R
     from mailbatch.domain.reservation import Reservation
-    from mailbatch.domain.selection import Selection
+    from mailbatch.domain.selection import Group, Selection
 
 _r = mail_reservations.c
 _WRITTEN = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")
@@ -186,6 +186,17 @@ class SqlReservations:
     def count(self, which: Selection, cap: int) -> int:
         """Count them up to a cap; see the port."""
         return self.estimate(which, cap).many
+
+    def count_by_status(self, group: Group) -> dict[Status, int]:
+        """Count a group in each state; see the port."""
+        match group:
+            case Tagged(tag):
+                meant: sa.ColumnElement[bool] = _r.tag == tag
+            case ErrorsOf(run_id):
+                meant = _r.id.in_(sa.select(run_errors.c.reservation_id).where(run_errors.c.run_id == run_id))
+        statement = sa.select(_r.status, sa.func.count()).where(meant).group_by(_r.status)
+        with reading(self.engine) as connection:
+            return {Status(status): many for status, many in connection.execute(statement)}
 
     def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
         """Count them up to a cap, or those that are found ``within`` some seconds; see the port."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def actions(*, limit: int, as_json: bool) -> None:
     """List what operators did, by command line, API and console, newest first. Looking is not noted."""
     with opened() as parts:
-        rows = parts.stores.actions.list(limit + 1)
+        rows = parts.stores.audit_log.list(limit + 1)
         zone = parts.settings.timezone
     if as_json:
         print_json([as_dict(row) for row in rows[:limit]])

@@ -15,8 +15,7 @@ from mailbatch.domain.reservation import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from mailbatch.application.acting.bulk import Preview
-    from mailbatch.domain.selection import Selection
+    from mailbatch.domain.selection import Counted, Selection
 
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask, whatever the filter means.")
 
@@ -60,7 +59,7 @@ def read_selection(given: dict[str, Any]) -> Selection:
         raise click.UsageError("; ".join(f"--{problem}" for problem in error.problems)) from error
 
 
-def agreed(act: str, count: Callable[[], Preview], *, yes: bool, alone: bool = False) -> bool:
+def agreed(act: str, count: Callable[[], Counted], *, yes: bool, alone: bool = False) -> bool:
     """Whether ``act`` shall be done to all that ``count`` finds: it was said by --yes, or is now.
 
     ``alone``: it may still be done where there is nobody to ask, as it was in earlier versions. Returns false then:
@@ -74,10 +73,10 @@ def agreed(act: str, count: Callable[[], Preview], *, yes: bool, alone: bool = F
     if alone and not sys.stdin.isatty():
         return False
     found = count()
-    if found.exact and not found.affects:
+    if found.exact and not found.many:
         return True
-    many = f"{act} affects {found.affects:,}{'' if found.exact else ' or more'}"
-    many += " reservation" if found.affects == 1 else " reservations"
+    many = f"{act} affects {found.many:,}{'' if found.exact else ' or more'}"
+    many += " reservation" if found.many == 1 else " reservations"
     if not sys.stdin.isatty():
         raise click.ClickException(f"{many}, and there is nobody to ask; add --yes to do it")
     if not click.confirm(f"{many}; go on?", err=True):

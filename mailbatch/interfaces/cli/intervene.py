@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.application.acting.bulk import AIMS, STATES, Act, DoBulk, PreviewBulk, is_done
+from mailbatch.domain.act import FROM, Act, is_done
 from mailbatch.domain.reservation import Status
-from mailbatch.interfaces.audit_log import told
-from mailbatch.interfaces.cli.cli_audit import do_each, noted_act
+from mailbatch.domain.selection import ErrorsOf, Tagged
+from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.filter_options import agreed, filter_options, read_selection, warn_of_yes, yes
 from mailbatch.interfaces.cli.output import as_json, print_json
 from mailbatch.interfaces.cli.session import opened
-from mailbatch.interfaces.documents import of_answer
+from mailbatch.interfaces.documents import VERBS, of_result, result_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
-    from mailbatch.application.acting.bulk import Preview
-    from mailbatch.bootstrap import Parts
-    from mailbatch.domain.change import Changed, ChangeResult
-    from mailbatch.domain.selection import Selection
+    from mailbatch.domain.change import Changed
+    from mailbatch.domain.selection import Scope
 
-_DONE = {
-    Act.CANCEL: "cancelled",
-    Act.REQUEUE: "requeued",
-    Act.RESTORE: "restored",
-    Act.RESOLVE: "resolved",
-    Act.DELETE: "deleted",
-}
+_UNASKED = {(Act.CANCEL, "tag"), (Act.REQUEUE, "run"), (Act.REQUEUE, "status")}
+"""Filters of one option by which an act still goes on, with a warning, where nobody can be asked."""
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 
 
 @click.command
 @_ids
-@filter_options(STATES[Act.CANCEL])
+@filter_options(FROM[Act.CANCEL])
 @yes
 @as_json
 def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
@@ -46,23 +38,12 @@ def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
     Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none. By a filter it first says
     how many it affects, and asks.
     """
-    from mailbatch.application.acting.cancel import CancelTagged
-
-    if ids or _named(given) != ["tag"]:
-        _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
-        return
-    tagged = _Bulk(
-        Act.CANCEL,
-        read_selection(given),
-        lambda parts: CancelTagged(parts.stores.interventions)(given["tag"]),
-        alone=True,
-    )
-    tagged.do(yes=yes, as_json=as_json)
+    _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
 
 
 @click.command
 @_ids
-@filter_options(STATES[Act.REQUEUE])
+@filter_options(FROM[Act.REQUEUE])
 @yes
 @as_json
 def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
@@ -72,34 +53,12 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
     doubt may be a duplicate. --run alone means what failed in that run. By a filter it first says how many it
     affects, and asks.
     """
-    from mailbatch.application.acting.requeue import RequeueAll, RequeueRun
-
-    named = [] if ids else _named(given)
-    if named not in (["run"], ["status"]):
-        _act(Act.REQUEUE, ids, given, yes=yes, as_json=as_json)
-        return
-    which = read_selection(given)
-
-    def of_run(parts: Parts) -> RequeueRun:
-        return RequeueRun(parts.stores.interventions, parts.stores.reports)
-
-    if (run_id := which.run_id) is not None:
-        bulk = _Bulk(
-            Act.REQUEUE,
-            which,
-            lambda parts: of_run(parts)(run_id),
-            lambda parts: of_run(parts).preview(run_id),
-            alone=True,
-        )
-    else:
-        status = Status(given["status"])
-        bulk = _Bulk(Act.REQUEUE, which, lambda parts: RequeueAll(parts.stores.interventions)(status), alone=True)
-    bulk.do(yes=yes, as_json=as_json)
+    _act(Act.REQUEUE, ids, given, yes=yes, as_json=as_json)
 
 
 @click.command
 @_ids
-@filter_options(STATES[Act.RESTORE])
+@filter_options(FROM[Act.RESTORE])
 @yes
 @as_json
 def restore(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
@@ -113,7 +72,7 @@ def restore(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
 @click.command
 @_ids
 @click.option("--sent", is_flag=True, required=True, help="It did go out.")
-@filter_options(STATES[Act.RESOLVE])
+@filter_options(FROM[Act.RESOLVE])
 @yes
 @as_json
 def resolve(*, ids: tuple[UUID, ...], sent: bool, yes: bool, as_json: bool, **given: Any) -> None:  # noqa: ARG001 - required, so always true
@@ -121,7 +80,7 @@ def resolve(*, ids: tuple[UUID, ...], sent: bool, yes: bool, as_json: bool, **gi
 
     To send it again instead, requeue it. By a filter it first says how many it affects, and asks.
     """
-    if len(ids) != 1 or _named(given):
+    if len(ids) != 1 or any(value is not None for value in given.values()):
         _act(Act.RESOLVE, ids, given, yes=yes, as_json=as_json)
         return
     _resolve_one(ids[0], as_json=as_json)
@@ -129,7 +88,7 @@ def resolve(*, ids: tuple[UUID, ...], sent: bool, yes: bool, as_json: bool, **gi
 
 @click.command
 @_ids
-@filter_options(STATES[Act.DELETE])
+@filter_options(FROM[Act.DELETE])
 @yes
 @as_json
 def delete(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
@@ -144,96 +103,64 @@ def delete(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
 
 
 def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_json: bool) -> None:
-    """Do it to ``ids``, or to all that the filter means once that was agreed to."""
-    named = _named(given)
+    """Act on ``ids``, or on all that the filter means once that is agreed to."""
+    named = [name for name, value in given.items() if value is not None]
     if bool(ids) == bool(named):
         raise click.UsageError("say which: either IDs or a filter, such as --tag")
     if ids:
         _act_on_ids(act, list(dict.fromkeys(ids)), as_json=as_json)
         return
-    if len(STATES[act]) > 1 and "status" not in named:
+    unasked = len(named) == 1 and (act, named[0]) in _UNASKED
+    _act_on_all(act, _scope(act, named, given), yes=yes, unasked=unasked, as_json=as_json)
+
+
+def _scope(act: Act, named: Sequence[str], given: dict[str, Any]) -> Scope:
+    if len(FROM[act]) > 1 and "status" not in named and (act, named) != (Act.REQUEUE, ["run"]):
         raise click.UsageError(f"say which: by a filter, {act.value} needs --status")
     which = read_selection(given)
-    bulk = _Bulk(act, which, lambda parts: DoBulk(parts.stores.reservations, parts.stores.interventions)(act, which))
-    bulk.do(yes=yes, as_json=as_json)
+    match act, named:
+        case Act.CANCEL, ["tag"]:
+            return Tagged(given["tag"])
+        case Act.REQUEUE, ["run"]:
+            return ErrorsOf(given["run"])
+    return which
 
 
-def _named(given: dict[str, Any]) -> list[str]:
-    return [name for name, value in given.items() if value is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Bulk:
-    """One thing to all that a filter means. ``count`` says to how many, if not ``PreviewBulk``.
-
-    ``alone``: where nobody can be asked it is done all the same, in this version.
-    """
-
-    act: Act
-    which: Selection
-    deed: Callable[[Parts], Changed]
-    count: Callable[[Parts], Preview] | None = None
-    alone: bool = False
-
-    def do(self, *, yes: bool, as_json: bool) -> None:
-        """Do it, once that was agreed to, and tell what came of it."""
-        act = self.act.value
-        with opened() as parts:
-            asked = agreed(act, lambda: self._count(parts), yes=yes, alone=self.alone)
-            # It is done in portions: if we are killed in the middle, some are changed.
-            with noted_act(parts, act, told(self.which)) as noting:
-                changed = self.deed(parts)
-                noting.affected = changed.changed
-        _tell_changed(changed, _DONE[self.act], as_json=as_json)
-        if not asked:
-            warn_of_yes(act)
-
-    def _count(self, parts: Parts) -> Preview:
-        if self.count is not None:
-            return self.count(parts)
-        return PreviewBulk(parts.stores.reservations)(self.act, self.which)
+def _act_on_all(act: Act, scope: Scope, *, yes: bool, unasked: bool, as_json: bool) -> None:
+    with opened() as parts:
+        asked = agreed(act.value, lambda: parts.acting.act.count(act, scope), yes=yes, alone=unasked)
+        changed = parts.acting.act.on_all(actor(), act, scope)
+    _print_changed(changed, VERBS[act], as_json=as_json)
+    if not asked:
+        warn_of_yes(act.value)
 
 
 def _act_on_ids(act: Act, ids: Sequence[UUID], *, as_json: bool) -> None:
     with opened() as parts:
-        answers = do_each(parts, act, ids)
+        results = parts.acting.act.on_ids(actor(), act, ids)
     if as_json:
-        print_json([_as_document(act, answer) for answer in answers])
+        print_json([of_result(act, result) for result in results])
     else:
-        for answer in answers:
-            click.echo(f"{answer.reservation_id} {_as_document(act, answer)['answer']}")
-    if not all(is_done(act, answer) for answer in answers):
+        for result in results:
+            click.echo(f"{result.reservation_id} {result_text(act, result)}")
+    if not all(is_done(act, result) for result in results):
         click.get_current_context().exit(1)
 
 
 def _resolve_one(reservation_id: UUID, *, as_json: bool) -> None:
-    from mailbatch.domain.errors import NotFound, StateConflict
+    from mailbatch.domain.errors import StateConflict
 
     with opened() as parts:
-        (answer,) = do_each(parts, Act.RESOLVE, [reservation_id])
-    if answer.status is None:
-        raise NotFound(f"no reservation {reservation_id}")
-    if not is_done(Act.RESOLVE, answer):
-        raise StateConflict(f"reservation {reservation_id} is {answer.status.value}, not in_doubt; nothing to resolve")
+        result, status = parts.acting.act.on_one(actor(), Act.RESOLVE, reservation_id)
+    if not is_done(Act.RESOLVE, result):
+        raise StateConflict(f"reservation {reservation_id} is {status.value}, not in_doubt; nothing to resolve")
     if as_json:
         print_json({"id": reservation_id, "status": Status.SENT})
     else:
         click.echo(f"{reservation_id} sent")
 
 
-# --- what came of it ---
-
-
-def _as_document(act: Act, answer: ChangeResult) -> dict[str, Any]:
-    """What became of one. ``status`` of a deleted one is that in which it was."""
-    if act is not Act.DELETE:
-        return of_answer(answer, AIMS[act], _DONE[act])
-    status = answer.status.value if answer.status else None
-    said = "deleted" if answer.changed else f"not deleted: it is {status}" if status else "not found"
-    return {"id": answer.reservation_id, "done": answer.changed, "status": status, "answer": said}
-
-
-def _tell_changed(changed: Changed, verb: str, *, as_json: bool) -> None:
+def _print_changed(changed: Changed, verb: str, *, as_json: bool) -> None:
     left = {status.value: n for status, n in changed.left.items()}
     if as_json:
         print_json({verb: changed.changed, "left": left})

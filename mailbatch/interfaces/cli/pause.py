@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mailbatch.domain.run import Pause
-from mailbatch.interfaces.cli.cli_audit import noted_act
+from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.session import opened
@@ -23,13 +23,10 @@ if TYPE_CHECKING:
 @as_json
 def pause(*, everything: bool, job: str, as_json: bool) -> None:
     """Suspend the sending, or another job: no tick starts a run, until `mailbatch resume`. It survives restarts."""
-    from mailbatch.application.acting.pause import PauseJob
-
-    what = Pause.ALL if everything else Pause.TICKS
+    paused = Pause.ALL if everything else Pause.TICKS
     with opened() as parts:
         hint_if_unknown(parts, job)
-        with noted_act(parts, "pause", {"job": job, "what": what.value}):
-            paused = PauseJob(parts.stores.pauses)(job, everything=everything)
+        parts.acting.pause_job(actor(), job, paused)
     ends = clean(f"`mailbatch resume{of_job(job)}`")
     if as_json:
         print_json({"paused": paused.value})
@@ -44,12 +41,9 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
 @as_json
 def resume(*, job: str, as_json: bool) -> None:
     """Let the sending, or another job, go on, whatever was paused."""
-    from mailbatch.application.acting.pause import ResumeJob
-
     with opened() as parts:
         hint_if_unknown(parts, job)
-        with noted_act(parts, "resume", {"job": job}):
-            ResumeJob(parts.stores.pauses)(job)
+        parts.acting.pause_job(actor(), job, Pause.NONE)
     if as_json:
         print_json({"paused": False})
     else:
@@ -64,10 +58,8 @@ def stop(*, run_id: UUID, as_json: bool) -> None:
 
     The next tick starts another run, unless the job is paused first. `mailbatch runs` has the ids.
     """
-    from mailbatch.application.acting.stop_run import StopRun
-
-    with opened() as parts, noted_act(parts, "stop", {"run": str(run_id)}):
-        stopping = StopRun(parts.stores.runs, parts.stores.reports)(run_id)
+    with opened() as parts:
+        stopping = parts.acting.stop_run(actor(), run_id)
     if as_json:
         print_json(of_stopping(stopping))
         return

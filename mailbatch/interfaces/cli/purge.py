@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mailbatch.interfaces.cli.cli_audit import noted_act
+from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.filter_options import agreed, warn_of_yes, yes
 from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.output import as_json, print_json
 from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
-    from mailbatch.application.acting.bulk import Preview
     from mailbatch.bootstrap import Parts
+    from mailbatch.domain.selection import Counted
 
 _DAY = 86_400.0
 
@@ -34,8 +34,6 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
 
     With --older-than it first says how many it affects, and asks.
     """
-    from mailbatch.application.acting.purge import Purge
-
     with opened() as parts:
         days = parts.settings.retention_days if older_than is None else older_than
         if older_than is None and not days:
@@ -43,8 +41,8 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
                 "MAILBATCH_RETENTION_DAYS is 0, which keeps everything; set it or give --older-than"
             )
         asked = older_than is None or agreed("purge", lambda: _count(parts, days), yes=yes, alone=True)
-        with noted_act(parts, "purge", {"older_than_days": days}) as noting:
-            noting.affected = deleted = Purge(interventions=parts.stores.interventions)(days * _DAY)
+        with parts.acting.audit.around(actor(), "purge", {"older_than_days": days}) as entry:
+            entry.affected = deleted = parts.acting.purge(days * _DAY)
     if as_json:
         print_json({"deleted": deleted})
     else:
@@ -53,14 +51,13 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
         warn_of_yes("purge")
 
 
-def _count(parts: Parts, days: float) -> Preview:
-    """How many are so old; those of each state are counted by themselves."""
-    from mailbatch.application.acting.bulk import Act, Preview, PreviewBulk
+def _count(parts: Parts, days: float) -> Counted:
+    """Count those that are so old, state by state."""
+    from mailbatch.domain.act import Act
     from mailbatch.domain.reservation import EARLIEST, FINISHED
-    from mailbatch.domain.selection import Selection
+    from mailbatch.domain.selection import Counted, Selection
 
     now = datetime.now(UTC)
     until = now - timedelta(days=days) if days < (now - EARLIEST).days else EARLIEST
-    preview = PreviewBulk(parts.stores.reservations)
-    found = [preview(Act.DELETE, Selection(status=status, until=until)) for status in sorted(FINISHED)]
-    return Preview(sum(one.affects for one in found), exact=all(one.exact for one in found))
+    found = [parts.acting.act.count(Act.DELETE, Selection(status=status, until=until)) for status in sorted(FINISHED)]
+    return Counted(sum(one.many for one in found), exact=all(one.exact for one in found))

@@ -13,7 +13,7 @@ import click
 
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.run import RunOutcome, Trigger
-from mailbatch.interfaces.cli.cli_audit import note_act, noted_act
+from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
 from mailbatch.interfaces.cli.session import opened
 
@@ -79,10 +79,10 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     if not found.consumers:
         raise click.ClickException(f"{found.why_none()}, or send from here with --here")
     # Noted before the run is waited for: whoever waits may go away.
-    with noted_act(parts, "run-now", {}) as noting:
+    with parts.acting.audit.around(actor(), "run-now", {}) as entry:
         before = parts.status_board.get(JOB) or {}
         result = call_send_all(app, Trigger.MANUAL)
-        noting.target, noting.outcome = {"task_id": result.id}, "queued"
+        entry.target, entry.outcome = {"task_id": result.id}, "queued"
     try:
         _wait(result, parts, show, before.get("run_id"))
     except KeyboardInterrupt:
@@ -182,7 +182,8 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
     s = parts.settings
     configure(json=s.log_format.value == "json", level=level, addresses=s.log_addresses)
     try:
-        note_act(parts, "run-now", {"where": "here"} if lock else {"where": "here", "lock": False}, None, "begun")
+        target = {"where": "here"} if lock else {"where": "here", "lock": False}
+        parts.acting.audit.record(actor(), "run-now", target, "begun")
         with _stopped_by_signals() as interrupted:
             report = send_all(parts, lock=lock)(
                 Trigger.MANUAL, interrupted=interrupted, on_progress=lambda counts: show(asdict(counts))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.interfaces.cli.cli_audit import noted_act
+from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.reserve import OPTIONS, JsonObject, Text
 from mailbatch.interfaces.cli.session import opened
@@ -86,10 +86,11 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
     # What goes wrong is the answer. A log line would say it twice, and name a reservation that there is not.
     logging.getLogger("mailbatch.infrastructure.smtp").setLevel(logging.CRITICAL)
     with opened() as parts:
-        with noted_act(parts, "test-send", {"template": given["template"]} if given["template"] else {}) as noting:
+        target = {"template": given["template"]} if given["template"] else {}
+        with parts.acting.audit.around(actor(), "test-send", target) as entry:
             with in_words_of(OPTIONS):
                 tried = parts.operating.try_sending(_mail(to, given))
-            noting.affected, noting.outcome = 1, tried.outcome
+            entry.affected, entry.outcome = 1, tried.outcome
         elsewhere = parts.settings.redirect_all_to
     if as_json:
         print_json({"outcome": tried.outcome, "relay": tried.relay, "reply": tried.reply})

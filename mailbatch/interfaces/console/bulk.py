@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.bulk import Act, DoBulk, PreviewBulk
 from mailbatch.application.looking.filters import FIELDS
-from mailbatch.interfaces.audit_log import noted, told
+from mailbatch.domain.act import Act
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
 from mailbatch.interfaces.console.formatting import plural
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.documents import VERBS
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader, gate_of
 from mailbatch.interfaces.http.bulk import confirmed, token
 from mailbatch.interfaces.http.problems import Problem
@@ -22,20 +22,13 @@ from mailbatch.interfaces.http.request_params import parts_of
 
 router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=Page)
 
-_DONE = {
-    Act.CANCEL: "cancelled",
-    Act.REQUEUE: "requeued",
-    Act.RESTORE: "restored",
-    Act.RESOLVE: "taken for sent",
-    Act.DELETE: "deleted",
-}
 _Act = Annotated[Act, Path()]
 
 
 @router.get("/{act}")
 def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) -> Response:
     """To how many it would be done. Nothing is done yet."""
-    found = PreviewBulk(parts_of(request).stores.reservations)(act, asked.selection())
+    found = parts_of(request).acting.act.count(act, asked.selection())
     return show(
         request,
         caller,
@@ -60,11 +53,8 @@ def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) ->
         if problem.status_code != HTTPStatus.CONFLICT:
             raise
         return done(request, again, "That was too long ago: look at the number again.", good=False)
-    parts, which = parts_of(request), asked.selection(when)
-    with noted(parts.stores.actions, caller, act.value, told(which)) as deed:
-        changed = DoBulk(parts.stores.reservations, parts.stores.interventions)(act, which)
-        deed.affected = changed.changed
+    changed = parts_of(request).acting.act.on_all(caller.actor, act, asked.selection(when))
     snapshots_of(request).now.forget()
     left = ", ".join(f"{n:,} {status.value.replace('_', ' ')}" for status, n in changed.left.items())
-    text = f"{plural(changed.changed, 'reservation')} {_DONE[act]}." + (f" Left alone: {left}." if left else "")
+    text = f"{plural(changed.changed, 'reservation')} {VERBS[act]}." + (f" Left alone: {left}." if left else "")
     return done(request, asked.link("/reservations"), text)

@@ -12,8 +12,8 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from mailbatch.application.acting.bulk import AIMS, STATES, Act, is_done
 from mailbatch.application.looking.inquire import ShowReservation
+from mailbatch.domain.act import FROM, Act, is_done
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
@@ -23,12 +23,11 @@ from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.console.snapshot import CAP
 from mailbatch.interfaces.console.subjects import subjects_of
-from mailbatch.interfaces.documents import said
+from mailbatch.interfaces.documents import result_text
 from mailbatch.interfaces.framed import NO_LOOKUPS, POLICY, without_hints
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of, searched
-from mailbatch.interfaces.http.reservations import act_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
-    from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.rows import ReservationPlace, ReservationSummary
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
@@ -52,9 +50,7 @@ _LONGEST_TEXT = 50_000
 MAIL_POLICY = f"sandbox; {POLICY}; frame-ancestors 'self'"
 """For a mail's HTML: no script, no form, nothing fetched (nobody abroad learns that it was looked at)."""
 _ACTS: dict[Status, tuple[Act, ...]] = {
-    status: tuple(
-        act for act in Act if status in STATES[act] and not (act is Act.REQUEUE and status is Status.CANCELLED)
-    )
+    status: tuple(act for act in Act if status in FROM[act] and not (act is Act.REQUEUE and status is Status.CANCELLED))
     for status in Status
 }
 """What can be done in each state; what is cancelled is restored, which is the same as requeued."""
@@ -190,19 +186,14 @@ def press(
 ) -> Response:
     """One of the buttons."""
     verb = Act(act)
-    found, _ = act_on(request, caller, verb, reservation_id)
-    well = is_done(verb, found)
+    result, _ = parts_of(request).acting.act.on_one(caller.actor, verb, reservation_id)
+    succeeded = is_done(verb, result)
     snapshots_of(request).now.forget()
-    if verb is Act.DELETE and well:
+    if verb is Act.DELETE and succeeded:
         return done(request, "/reservations", f"Reservation {reservation_id} is deleted.")
-    return done(request, f"/reservations/{reservation_id}", _said(verb, found), good=well)
-
-
-def _said(act: Act, found: ChangeResult) -> str:
-    if act is Act.DELETE:
-        return f"Not deleted: it is {found.status}; only finished ones are."
-    text = said(found, AIMS[act])
-    return f"{text[0].upper()}{text[1:]}."
+    hint = "; only finished ones are" if verb is Act.DELETE else ""
+    text = result_text(verb, result)
+    return done(request, f"/reservations/{reservation_id}", f"{text[0].upper()}{text[1:]}{hint}.", good=succeeded)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,10 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.stop_run import StopRun
 from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.rows import ReservationSummary, RunPlace
-from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
 from mailbatch.interfaces.documents import COUNTS
@@ -66,11 +64,9 @@ def listed(
 @router.post("/{run_id}/stop")
 def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
     """The button that stops one run."""
-    parts = parts_of(request)
     address = f"/runs/{run_id}"
     try:
-        with noted(parts.stores.actions, caller, "stop", {"run": str(run_id)}):
-            stopping = StopRun(parts.stores.runs, parts.stores.reports)(run_id)
+        stopping = parts_of(request).acting.stop_run(caller.actor, run_id)
     except StateConflict as error:
         return done(request, address, f"{error}.", good=False)
     snapshots_of(request).now.forget()

@@ -10,7 +10,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.pause import PauseJob, ResumeJob
 from mailbatch.application.looking.inquire import DONE
 from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.producer import call_send_all
@@ -18,7 +17,6 @@ from mailbatch.batch.send_all import NAME
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.rows import ReservationSummary
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
-from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
@@ -58,7 +56,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
     """The page."""
     parts = parts_of(request)
     snapshot = snapshots_of(request).now()
-    actions = parts.stores.actions.list(_ACTIONS)
+    actions = parts.stores.audit_log.list(_ACTIONS)
     return show(
         request,
         caller,
@@ -105,19 +103,15 @@ def _planned(parts: Parts) -> dict[str, Any]:
 @router.post("/pause")
 def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobName = NAME) -> Response:
     """Suspend the ticks of a job, or everything."""
-    parts, everything = parts_of(request), fields.get("what") == ["all"]
-    what = Pause.ALL if everything else Pause.TICKS
-    with noted(parts.stores.actions, caller, "pause", {"job": job, "what": what.value}):
-        PauseJob(parts.stores.pauses)(job, everything=everything)
+    what = Pause.ALL if fields.get("what") == ["all"] else Pause.TICKS
+    parts_of(request).acting.pause_job(caller.actor, job, what)
     return _back(request, _SAID[what] if job == NAME else _SAID_OF_OTHERS[what].format(job))
 
 
 @router.post("/resume")
 def resume(request: Request, caller: PageOperator, job: JobName = NAME) -> Response:
     """Let a job go on."""
-    parts = parts_of(request)
-    with noted(parts.stores.actions, caller, "resume", {"job": job}):
-        ResumeJob(parts.stores.pauses)(job)
+    parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
     return _back(request, "Resumed: the next tick starts a run.")
 
 
@@ -133,9 +127,9 @@ def run_now(request: Request, caller: PageOperator) -> Response:
         ensure_worker(celery_of(request))
     except Problem as problem:
         return _back(request, str(problem.detail), good=False)
-    with noted(parts.stores.actions, caller, "run-now", {}) as deed:
+    with parts.acting.audit.around(caller.actor, "run-now", {}) as entry:
         result = call_send_all(celery_of(request), Trigger.API)
-        deed.target = {"task_id": result.id}
+        entry.target = {"task_id": result.id}
     said, good = _came_to(result)
     return _back(request, said, good=good)
 

@@ -10,9 +10,8 @@ from fastapi import APIRouter, Request
 from itsdangerous import BadSignature, SignatureExpired
 from starlette.responses import Response
 
-from mailbatch.application.acting.bulk import Act, DoBulk, PreviewBulk
 from mailbatch.application.looking.filters import read_filter
-from mailbatch.interfaces.audit_log import noted, told
+from mailbatch.domain.act import Act
 from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
 from mailbatch.interfaces.http.openapi import ACTING, tells
@@ -46,17 +45,13 @@ def bulk(request: Request, caller: Operator, act: Act, body: schemas.BulkIn) -> 
 
     `requeue` and `delete` want a `status` in the filter. Times such as `1h` count back from the preview.
     """
-    parts, given = parts_of(request), body.filter.model_dump(exclude_none=True)
+    acting, given = parts_of(request).acting.act, body.filter.model_dump(exclude_none=True)
     if body.confirm is None:
         which = read_filter(given, datetime.now(UTC))
-        preview = PreviewBulk(parts.stores.reservations)(act, which)
-        return answer(
-            {"affects": preview.affects, "exact": preview.exact, "confirm": token(gate_of(request), act, given)}
-        )
+        found = acting.count(act, which)
+        return answer({"affects": found.many, "exact": found.exact, "confirm": token(gate_of(request), act, given)})
     which = read_filter(given, confirmed(gate_of(request), body.confirm, act, given))
-    with noted(parts.stores.actions, caller, act.value, told(which)) as deed:
-        done = DoBulk(parts.stores.reservations, parts.stores.interventions)(act, which)
-        deed.affected = done.changed
+    done = acting.on_all(caller.actor, act, which)
     return answer({"changed": done.changed, "left": {status.value: n for status, n in done.left.items()}})
 
 

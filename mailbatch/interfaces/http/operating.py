@@ -5,11 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.pause import PauseJob, ResumeJob
 from mailbatch.batch.send_all import NAME
 from mailbatch.domain.rows import ActionPlace, as_dict
 from mailbatch.domain.run import Pause
-from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.documents import of_pause, of_standing
 from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
@@ -40,26 +38,21 @@ def is_running(request: Request, _caller: Reader, job: JobName = NAME) -> Respon
 @router.post("/pause", summary="Suspend the sending, or another job", **tells(schemas.Paused, *ACTING))
 def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = None, job: JobName = NAME) -> Response:
     """No tick starts a run until `resume`; with `all` the run in progress stops too. Said twice it does no harm."""
-    parts = parts_of(request)
-    everything = body.all if body else False
-    what = (Pause.ALL if everything else Pause.TICKS).value
-    with noted(parts.stores.actions, caller, "pause", {"job": job, "what": what}):
-        paused = PauseJob(parts.stores.pauses)(job, everything=everything)
+    paused = Pause.ALL if body and body.all else Pause.TICKS
+    parts_of(request).acting.pause_job(caller.actor, job, paused)
     return answer(of_pause(paused))
 
 
 @router.post("/resume", summary="Let the sending, or another job, go on", **tells(schemas.Paused, *ACTING[:1]))
 def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
     """Whatever was paused."""
-    parts = parts_of(request)
-    with noted(parts.stores.actions, caller, "resume", {"job": job}):
-        paused = ResumeJob(parts.stores.pauses)(job)
-    return answer(of_pause(paused))
+    parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
+    return answer(of_pause(Pause.NONE))
 
 
 @router.get("/actions", summary="Who did what?", **tells(schemas.ActionPage))
 def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """What operators did, by API, console and command line, the newest first."""
-    acts = parts_of(request).stores.actions
-    rows, following = page_of(lambda before, most: acts.list(most, before), cursor, ActionPlace, limit)
+    audit_log = parts_of(request).stores.audit_log
+    rows, following = page_of(lambda before, most: audit_log.list(most, before), cursor, ActionPlace, limit)
     return answer({"items": [as_dict(row) for row in rows], "next": following})

@@ -12,7 +12,6 @@ from starlette.responses import Response
 from mailbatch.application.acting.reserve import in_words_of
 from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.reservation import Mail
-from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
@@ -43,10 +42,11 @@ def preview_stored(request: Request, _caller: Reader, reservation_id: UUID) -> R
 def test_send(request: Request, caller: Operator, body: schemas.TrialIn) -> Response:
     """Straight to the relay, at once; nothing is stored, and nothing tries again. REDIRECT_ALL_TO is honoured."""
     parts = parts_of(request)
-    with noted(parts.stores.actions, caller, "test-send", {"template": body.template} if body.template else {}) as deed:
+    target = {"template": body.template} if body.template else {}
+    with parts.acting.audit.around(caller.actor, "test-send", target) as entry:
         with in_words_of({"recipients": "to"}):
             tried = parts.operating.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
-        deed.affected, deed.outcome = 1, tried.outcome
+        entry.affected, entry.outcome = 1, tried.outcome
     return answer(asdict(tried))
 
 

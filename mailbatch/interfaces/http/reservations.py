@@ -11,16 +11,15 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.bulk import AIMS, Act, is_done
 from mailbatch.application.acting.records import read_draft
 from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
 from mailbatch.application.looking.inquire import ShowReservation
-from mailbatch.domain.errors import InvalidReservation, MailbatchError, NotFound, StateConflict
+from mailbatch.domain.act import Act, is_done
+from mailbatch.domain.errors import InvalidReservation, MailbatchError, StateConflict
 from mailbatch.domain.reservation import Stored
 from mailbatch.domain.rows import as_dict
 from mailbatch.infrastructure.tracing.reserving import reserving_for
-from mailbatch.interfaces.audit_log import do_noted
-from mailbatch.interfaces.documents import of_answer, said
+from mailbatch.interfaces.documents import of_result, result_text
 from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
@@ -32,8 +31,6 @@ from mailbatch.interfaces.http.responses import answer
 if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Intake
     from mailbatch.bootstrap import Parts
-    from mailbatch.domain.change import ChangeResult
-    from mailbatch.domain.reservation import Status
 
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
@@ -97,11 +94,11 @@ def reserve(request: Request, _caller: Operator, once: OnceOnly, body: JsonBody)
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are {len(body)} mails; send 1 to {MOST} at once")
     reserve = _reserve_many if isinstance(body, list) else _reserve_one
 
-    def deed() -> tuple[int, Any]:
+    def store() -> tuple[int, Any]:
         with reserving_for(request.headers) as trace:
             return reserve(parts, body, once, trace)
 
-    return once(deed)
+    return once(store)
 
 
 _Trace = Mapping[str, str] | None
@@ -219,23 +216,12 @@ def resolve(request: Request, caller: Operator, reservation_id: UUID) -> Respons
 @router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(schemas.Changed, *_ONE))
 def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response:
     """Sent, failed, cancelled and expired ones are removed with their tries. 409 for any other."""
-    found, status = act_on(request, caller, Act.DELETE, reservation_id)
-    if not found.changed:
-        raise StateConflict(f"not deleted: it is {status.value}; only finished ones are, so cancel it first")
-    return answer({"id": reservation_id, "done": True, "status": status.value, "answer": "deleted"})
+    return _act(request, caller, Act.DELETE, reservation_id, "; only finished ones are, so cancel it first")
 
 
-def act_on(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> tuple[ChangeResult, Status]:
-    """Do ``act`` to one reservation, and note it; what became of it, and its state. Raises ``NotFound``."""
-    parts = parts_of(request)
-    (found,) = do_noted(parts.stores.interventions, parts.stores.actions, caller, act, [reservation_id])
-    if found.status is None:
-        raise NotFound(f"no reservation {reservation_id}")
-    return found, found.status
-
-
-def _act(request: Request, caller: Caller, act: Act, reservation_id: UUID) -> Response:
-    found, _ = act_on(request, caller, act, reservation_id)
-    if not is_done(act, found):
-        raise StateConflict(said(found, AIMS[act]))
-    return answer(of_answer(found, AIMS[act]))
+def _act(request: Request, caller: Caller, act: Act, reservation_id: UUID, hint: str = "") -> Response:
+    """Act on one reservation. Raises ``StateConflict`` with the reason and ``hint`` if its state does not allow it."""
+    result, _ = parts_of(request).acting.act.on_one(caller.actor, act, reservation_id)
+    if not is_done(act, result):
+        raise StateConflict(result_text(act, result) + hint)
+    return answer(of_result(act, result))

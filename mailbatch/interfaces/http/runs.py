@@ -11,7 +11,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from mailbatch.application.acting.stop_run import StopRun
 from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.producer import call_send_all, celery_app
 from mailbatch.batch.send_all import NAME
@@ -19,7 +18,6 @@ from mailbatch.batch.worker_inspection import find_workers
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.rows import ErrorPlace, RunPlace
 from mailbatch.domain.run import RunOutcome, Trigger
-from mailbatch.interfaces.audit_log import noted
 from mailbatch.interfaces.csvs import errors_as_csv
 from mailbatch.interfaces.documents import of_run, of_stopping
 from mailbatch.interfaces.http import schemas
@@ -110,9 +108,7 @@ def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
 
     Of any job, and without Redis. 409 if it has ended. Said twice it does no harm.
     """
-    parts = parts_of(request)
-    with noted(parts.stores.actions, caller, "stop", {"run": str(run_id)}):
-        stopping = StopRun(parts.stores.runs, parts.stores.reports)(run_id)
+    stopping = parts_of(request).acting.stop_run(caller.actor, run_id)
     return answer(of_stopping(stopping), HTTPStatus.ACCEPTED)
 
 
@@ -133,18 +129,18 @@ def run_now(
     """
     parts = parts_of(request)
 
-    def deed() -> tuple[int, Any]:
+    def start() -> tuple[int, Any]:
         _refuse_second(parts)
         ensure_worker(celery_of(request))
-        with noted(parts.stores.actions, caller, "run-now", {}) as noting:
+        with parts.acting.audit.around(caller.actor, "run-now", {}) as entry:
             result = call_send_all(celery_of(request), Trigger.API)
-            noting.target = {"task_id": result.id}
+            entry.target = {"task_id": result.id}
             status, value = _outcome(parts, result, wait, request.app.state.stopping)
             if run_id := value.get("run_id"):
-                noting.target |= {"run_id": run_id}
+                entry.target |= {"run_id": run_id}
         return status, value
 
-    return once(deed)
+    return once(start)
 
 
 def celery_of(request: Request) -> Celery:

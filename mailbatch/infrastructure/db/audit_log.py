@@ -1,4 +1,4 @@
-"""What operators did: the adapter of the port ``Actions``."""
+"""The adapter of the port ``AuditLog``: the table ``operator_actions``."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import ActionPlace
 
 BEGUN = "begun"
-"""The outcome of what nobody has told the end of."""
+"""The outcome of an act whose end is not recorded yet."""
 
 _o = operator_actions.c
 
 
 @dataclass(frozen=True, slots=True)
-class SqlActions:
-    """The port ``Actions`` on PostgreSQL and SQLite."""
+class SqlAuditLog:
+    """The port ``AuditLog`` on PostgreSQL and SQLite."""
 
     engine: Engine
 
-    def note(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
-        """Write down what was done; see the port."""
+    def record(self, actor: str, action: str, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write an act that was done; see the port."""
         self._write(actor, action, target, affected, outcome)
 
     def begin(self, actor: str, action: str, target: Mapping[str, Any]) -> UUID:
-        """Write down what is about to be done; see the port."""
+        """Write an act that begins; see the port."""
         return self._write(actor, action, target, None, BEGUN)
 
-    def end(self, note: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
-        """Write down what that came to; see the port."""
+    def end(self, entry_id: UUID, target: Mapping[str, Any], affected: int | None, outcome: str) -> None:
+        """Write the end of an act; see the port."""
         values = {"target": _storable(target), "affected": affected, "outcome": storable(outcome)}
         with writing(self.engine) as connection:
-            connection.execute(sa.update(operator_actions).where(_o.id == note).values(values))
+            connection.execute(sa.update(operator_actions).where(_o.id == entry_id).values(values))
 
     def list(self, limit: int, before: ActionPlace | None = None) -> Sequence[ActionRow]:
-        """Read what was done last; see the port."""
+        """Read the last entries; see the port."""
         statement = sa.select(operator_actions).order_by(_o.at.desc(), _o.id.desc()).limit(limit)
         if before is not None:
             last = sa.literal(before.at, _o.at.type), sa.literal(before.id, _o.id.type)
@@ -72,5 +72,5 @@ class SqlActions:
 
 
 def _storable(target: Mapping[str, Any]) -> dict[str, Any]:
-    """``target`` as JSON can be stored: a filter or a template's name may hold any character."""
+    """Return ``target`` as JSON that can be stored: a filter or the name of a template may hold any character."""
     return {name: storable(value) if isinstance(value, str) else value for name, value in target.items()}

@@ -1,0 +1,46 @@
+"""The operators' use cases on a database, with an audit log in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from support.fake_operating import FakeAuditLog
+
+from mailbatch.application.acting.act import ActOnReservations
+from mailbatch.application.acting.audit import Audit
+from mailbatch.infrastructure.db.interventions import SqlInterventions
+from mailbatch.infrastructure.db.reports import SqlReports
+from mailbatch.infrastructure.db.reservations import SqlReservations
+from mailbatch.infrastructure.system.clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.domain.act import Act
+    from mailbatch.domain.change import Changed, ChangeResult
+    from mailbatch.domain.selection import Scope
+
+ACTOR = "cli:ann"
+
+
+def acting(engine: Engine, reservations: Any = None) -> ActOnReservations:
+    """The use case; a test may give ``reservations`` of its own."""
+    return ActOnReservations(
+        reservations=reservations or SqlReservations(engine),
+        interventions=SqlInterventions(engine),
+        reports=SqlReports(engine),
+        audit=Audit(FakeAuditLog(), SystemClock()),
+    )
+
+
+def act_on(engine: Engine, act: Act, ids: Sequence[UUID]) -> list[ChangeResult]:
+    """Do ``act`` to single reservations."""
+    return acting(engine).on_ids(ACTOR, act, ids)
+
+
+def act_on_all(engine: Engine, act: Act, scope: Scope) -> Changed:
+    """Do ``act`` to all of ``scope``."""
+    return acting(engine).on_all(ACTOR, act, scope)
