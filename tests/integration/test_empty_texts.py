@@ -17,7 +17,8 @@ from support.databases import make_older
 from support.strange import insert, quoted, reservation, stranger
 
 from mailbatch import client
-from mailbatch.application.acting.records import read_csv, read_jsonl
+from mailbatch.application.acting.csv_records import read_csv
+from mailbatch.application.acting.jsonl_records import read_jsonl
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings

@@ -10,8 +10,9 @@ from typing import IO, TYPE_CHECKING
 import psutil
 import pytest
 
+from mailbatch.application.acting.csv_records import read_csv
 from mailbatch.application.acting.importing import Import, Imported
-from mailbatch.application.acting.records import BadLine, read_csv, read_jsonl
+from mailbatch.application.acting.jsonl_records import read_jsonl
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.domain.errors import StoreError
@@ -19,6 +20,8 @@ from mailbatch.domain.reservation import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mailbatch.application.acting.records import BadLine
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

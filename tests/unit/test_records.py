@@ -12,9 +12,11 @@ from uuid import UUID
 import jinja2
 import pytest
 
-from mailbatch.application.acting import records
+from mailbatch.application.acting import csv_records, jsonl_records
 from mailbatch.application.acting.columns import COLUMNS, OWN, meant, variable
-from mailbatch.application.acting.records import BadLine, Record, UnreadableFile, read_csv, read_jsonl
+from mailbatch.application.acting.csv_records import read_csv
+from mailbatch.application.acting.jsonl_records import read_jsonl
+from mailbatch.application.acting.records import BadLine, Record, UnreadableFile
 from mailbatch.domain.reservation import Mail
 
 
@@ -270,7 +272,7 @@ def test_a_body_may_be_larger_than_the_csv_module_likes():
 
 
 def test_what_has_no_line_ends_is_not_read_whole(monkeypatch):
-    monkeypatch.setattr(records, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(csv_records, "LONGEST_LINE", 1000)
 
     class Endless(io.RawIOBase):
         given = 0
@@ -411,7 +413,7 @@ def test_a_line_that_is_no_reservation_is_named(line, said):
 
 
 def test_a_line_without_an_end_is_passed_over(monkeypatch):
-    monkeypatch.setattr(records, "LONGEST_LINE", 2**20)
+    monkeypatch.setattr(jsonl_records, "LONGEST_LINE", 2**20)
     chunks = itertools.chain([b'{"recipients": "' + b"x" * 3_000_000 + b'"}\n'], [b'{"recipients": "b@x.org"}\n'])
     found = list(read_jsonl(io.BytesIO(b"".join(chunks))))
     assert reasons(found) == {1: ("the line has more than 1 MB",)}

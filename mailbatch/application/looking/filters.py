@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from mailbatch.application.acting.records import read_time
+from mailbatch.application.acting.draft_values import read_time
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection

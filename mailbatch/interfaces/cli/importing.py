@@ -101,7 +101,8 @@ def _run(
 def _reader(
     file: Path, variables: tuple[str, ...], say: Callable[[str], None]
 ) -> Callable[[IO[bytes]], Iterator[Record | BadLine]]:
-    from mailbatch.application.acting.records import read_csv, read_jsonl
+    from mailbatch.application.acting.csv_records import read_csv
+    from mailbatch.application.acting.jsonl_records import read_jsonl
 
     match file.suffix.lower():
         case ".csv":

@@ -32,7 +32,7 @@ class Moment(click.ParamType[datetime]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read it; a time without a zone is refused."""
-        from mailbatch.application.acting.records import read_time
+        from mailbatch.application.acting.draft_values import read_time
         from mailbatch.domain.errors import InvalidReservation
 
         try:
@@ -74,7 +74,7 @@ class JsonObject(Text):
         """Read and parse it."""
         if isinstance(value, dict):
             return value
-        from mailbatch.application.acting.records import read_object
+        from mailbatch.application.acting.draft_values import read_object
         from mailbatch.domain.errors import InvalidReservation
 
         try:

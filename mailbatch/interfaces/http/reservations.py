@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.records import read_draft
+from mailbatch.application.acting.draft_values import read_draft
 from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
 from mailbatch.application.looking.inquire import ShowReservation
 from mailbatch.domain.act import Act, is_done
