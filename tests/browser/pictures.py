@@ -205,14 +205,14 @@ def _before(stack: Stack, camera: Camera, secretary: Secretary) -> None:
     camera.take("3-why-not-phone", f"/reservations/{own}", "phone", "dark")
     secretary.ask(8, "mailbatch plan")
     camera.take("8-plan", "/schedule/plan")
-    secretary.ask(9, "mailbatch twice")
-    camera.take("9-twice", "/twice")
+    secretary.ask(9, "mailbatch duplicates")
+    camera.take("9-twice", "/duplicates")
     camera.take("runs", "/runs")
     camera.take("run", f"/runs/{busy}")
     camera.look(
         idle="/", list_sent="/reservations?status=sent&since=1h", list_failed="/reservations?status=failed&since=1d",
-        reservations="/reservations", waits=f"/reservations/{own}", plan="/schedule/plan", twice="/twice",
-        runs="/runs", run=f"/runs/{busy}", schedule="/schedule", nobody="/twice?since=1h",
+        reservations="/reservations", waits=f"/reservations/{own}", plan="/schedule/plan", duplicates="/duplicates",
+        runs="/runs", run=f"/runs/{busy}", schedule="/schedule", nobody="/duplicates?since=1h",
         wrong="/reservations?reply=9xx", missing="/runs/00000000-0000-4000-8000-000000000000", nowhere="/nowhere",
         reference="/docs", runs_all="/runs?every=1", tagged="/reservations?tag=newsletter",
         **{state: f"/reservations/{_one(stack, state)}" for state in ("sent", "failed", "cancelled", "expired")},

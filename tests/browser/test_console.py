@@ -360,7 +360,7 @@ def furnish(url, relay):
             f"/runs/{on}",
         ),
         f"/runs?job={JOBS[1]}",
-        *("/schedule", "/schedule/plan", "/twice", "/docs", "/nonsense", f"/reservations/{uuid4()}"),
+        *("/schedule", "/schedule/plan", "/duplicates", "/docs", "/nonsense", f"/reservations/{uuid4()}"),
     ]
 
 
@@ -433,7 +433,7 @@ def test_no_page_is_wider_than_a_phone(page, stack):
     one = page.locator(".list .to a").first.get_attribute("href")
     for address in (
         *("/", "/reservations?status=failed&since=1h", one, "/runs", f"/runs/{running}", "/schedule"),
-        *("/schedule/plan", "/twice", "/docs"),
+        *("/schedule/plan", "/duplicates", "/docs"),
     ):
         page.goto(address)
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -462,7 +462,16 @@ def test_a_misspelt_command_costs_a_line_that_names_the_one_that_was_meant(shell
 
 @pytest.mark.parametrize(
     "args",
-    [("list",), ("reserve", *LETTER), ("runs",), ("actions",), ("config", "show"), ("migrate",), ("twice",), ("plan",)],
+    [
+        ("list",),
+        ("reserve", *LETTER),
+        ("runs",),
+        ("actions",),
+        ("config", "show"),
+        ("migrate",),
+        ("duplicates",),
+        ("plan",),
+    ],
 )
 def test_a_misspelt_variable_is_named_by_every_command(shell, args):
     shell.set("MAILBATCH_CONECTIONS", "2")
@@ -704,7 +713,7 @@ def test_streams_that_are_closed_or_full_cost_no_traceback(sqlite_stack: Stack, 
 
 @pytest.mark.parametrize(
     "args",
-    [(c, "--limit", "9" * 30) for c in ("list", "runs", "actions", "twice", "plan")],
+    [(c, "--limit", "9" * 30) for c in ("list", "runs", "actions", "duplicates", "plan")],
 )
 def test_more_than_any_number_is_all(shell, args):
     shell("reserve", *LETTER)

@@ -107,7 +107,7 @@ def test_every_page_opens_and_has_nothing_inline(on_either, database_url):
             sa.insert(run_errors).values(run_id=run_id, item_index=1, reservation_id=own, errors=["550 no such user"])
         )
     pages = ("/", "/live", "/reservations", f"/reservations/{own}", "/bulk/requeue?status=failed", "/runs")
-    for address in (*pages, f"/runs/{run_id}", "/schedule", "/schedule/plan", "/twice"):
+    for address in (*pages, f"/runs/{run_id}", "/schedule", "/schedule/plan", "/duplicates"):
         page = on_either.open(address)
         policy = page.answer.headers["Content-Security-Policy"]
         assert "unsafe" not in policy, address
@@ -356,8 +356,13 @@ def test_who_may_have_got_a_mail_twice_is_listed(on_either, database_url):
                     reservation_id=own, claim_no=1, outcome="in_doubt", ended_at=now() - timedelta(hours=2)
                 )
             )
-    assert ids(on_either.open("/twice")) == [str(twice)]
-    assert ids(on_either.open("/twice?since=1h")) == []
+    assert ids(on_either.open("/duplicates")) == [str(twice)]
+    assert ids(on_either.open("/duplicates?since=1h")) == []
+
+
+def test_the_earlier_address_of_the_duplicates_redirects(browser):
+    moved = browser.client.get("/twice?since=1w", follow_redirects=False)
+    assert (moved.status_code, moved.headers["Location"]) == (308, "/duplicates?since=1w")
 
 
 def test_the_plan_says_what_would_go_and_what_could_not(browser, sqlite_url):

@@ -91,7 +91,7 @@ def test_whatever_the_defaults_are_a_mail_is_reserved_sent_and_looked_at(odd, sa
     shown = json.loads(told("show", reservation_id, "--json"))
     assert (shown["status"], shown["subject"]) == ("sent", "Grüße: 3 €")
     assert datetime.fromisoformat(shown["scheduled_at"]) == datetime(2026, 2, 1, 8, 30, 0, 123456, UTC)
-    for args in (("list",), ("runs",), ("explain", reservation_id), ("twice",), ("actions",), ("plan",)):
+    for args in (("list",), ("runs",), ("explain", reservation_id), ("duplicates",), ("actions",), ("plan",)):
         told(*args)
 
 

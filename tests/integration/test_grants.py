@@ -130,7 +130,7 @@ def test_a_role_that_reads_sees_all_and_changes_nothing(acting, schema, owner_ur
     assert code == 0
     one = found.strip()
     ask, url = acting(Duty.READ)
-    all_done(ask, "list", f"show {one}", f"explain {one}", "plan", "runs", "twice", "actions", f"preview {one}")
+    all_done(ask, "list", f"show {one}", f"explain {one}", "plan", "runs", "duplicates", "actions", f"preview {one}")
     all_refused(
         ask, "reserve --to a@example.com --subject s --text t", f"cancel {one}", "pause", "purge --older-than 1"
     )
@@ -186,7 +186,7 @@ def test_a_role_that_sends_runs_the_job_whole(acting, schema, owner_url, say, sm
     assert (report["outcome"], report["sent"], report["failed"], err) == ("completed", 5, 1, "")
     _, out, _ = ask("send-all", "--here", "--no-lock", "--json", SMTP_URL="smtp://127.0.0.1:1")
     assert json.loads(out)["outcome"] == "completed"
-    all_done(ask, "runs", f"run {UUID(report['run_id'])}", "twice", "list", "purge --older-than 0")
+    all_done(ask, "runs", f"run {UUID(report['run_id'])}", "duplicates", "list", "purge --older-than 0")
     database_refuses(url, schema, *NEVER, "SELECT * FROM api_answers")
 
 

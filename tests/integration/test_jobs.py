@@ -237,7 +237,7 @@ def test_a_run_whose_process_died_and_one_that_never_was_are_told_apart(say, dat
 # --- lists say that there is more ---
 
 
-@pytest.mark.parametrize("command", ["runs", "actions", "list", "twice"])
+@pytest.mark.parametrize("command", ["runs", "actions", "list", "duplicates"])
 @pytest.mark.parametrize("json_too", [False, True])
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_list_that_ends_at_its_limit_says_so_on_stderr(say, parts, database_url, command, json_too):

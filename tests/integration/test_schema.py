@@ -150,7 +150,7 @@ def test_every_command_works_in_it(say, app, tmp_path):
         ["show", mail],
         ["explain", mail],
         ["plan"],
-        ["twice"],
+        ["duplicates"],
         ["runs"],
         ["cancel", mail],
         ["restore", mail],
@@ -173,7 +173,7 @@ def test_the_api_and_the_console_work_in_it(url, redis_url):
     with Api({"database_url": url, "database_schema": "Mail-Batch", "redis_url": redis_url}) as api:
         [mail] = api.reserve()
         assert api.get(f"/api/reservations/{mail}")["status"] == "pending"
-        for page in ("/", "/reservations", f"/reservations/{mail}", "/runs", "/schedule", "/twice", "/metrics"):
+        for page in ("/", "/reservations", f"/reservations/{mail}", "/runs", "/schedule", "/duplicates", "/metrics"):
             assert api.client.get(page).status_code == 200, page
 
 

@@ -255,14 +255,14 @@ class Doors:
         self.say("list", *many, "--json")
         for flags in (["--since", "20000d"], ["--status", "failed"], ["--to", "x"], ["--reply", "5xx"], ["--tag", "x"]):
             self.say("list", *flags)
-        for command in ("status", "runs", "twice", "actions"):
+        for command in ("status", "runs", "duplicates", "actions"):
             self.say(command)
             self.say(command, "--json")
-        self.say("twice", "--since", "20000d", *many)
+        self.say("duplicates", "--since", "20000d", *many)
         self.say("plan", *many, allowed=(0, 1))
         self.say("plan", "--json", allowed=(0, 1))
         pages = ("/", "/live", "/reservations", "/reservations?status=failed", "/runs", "/schedule", "/schedule/plan")
-        for path in (*pages, "/twice", "/metrics", "/api/status", "/api/is-running"):
+        for path in (*pages, "/duplicates", "/metrics", "/api/status", "/api/is-running"):
             self.get(path)
 
     def at(self, reservation_id: str) -> None:

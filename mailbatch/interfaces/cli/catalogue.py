@@ -39,7 +39,7 @@ GROUPS: dict[str, dict[str, Entry]] = {
             "explain --to ann@example.com",
         ),
         "plan": Entry("plan", "Render what the next run would send, and send nothing.", "plan --limit 100"),
-        "twice": Entry("duplicates", "List who may have got a mail twice.", "twice --since 1w"),
+        "duplicates": Entry("duplicates", "List who may have got a mail twice.", "duplicates --since 1w"),
         "runs": Entry("runs", "List the last runs.", "runs --limit 5"),
         "run": Entry(
             "runs",
@@ -80,3 +80,5 @@ GROUPS: dict[str, dict[str, Entry]] = {
     },
 }
 COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}
+RENAMED = {"twice": "duplicates"}
+"""Earlier names of commands. They still work, with a warning on stderr."""

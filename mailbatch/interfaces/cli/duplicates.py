@@ -1,4 +1,4 @@
-"""``mailbatch twice``."""
+"""``mailbatch duplicates``."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @click.option("--since", default="1d", show_default=True, help="A time, or how long ago: 15m, 1h, 2d.")
 @click.option("--limit", type=Count(), default=50, show_default=True)
 @as_json
-def twice(*, since: str, limit: int, as_json: bool) -> None:
+def duplicates(*, since: str, limit: int, as_json: bool) -> None:
     """List who may have got a mail twice.
 
-    It went out once without a verdict (a crash, a lost reply) and then again. Both bear the same Message-ID:
-    the relay's log tells whether there were two.
+    Such a mail was sent once without a verdict (a crash, a lost reply), and then again. Both have the same Message-ID:
+    the log of the relay shows whether there were two.
     """
     from datetime import UTC, datetime
 

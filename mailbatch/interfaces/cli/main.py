@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from mailbatch.domain.errors import MailbatchError, SettingsError
-from mailbatch.interfaces.cli.catalogue import COMMANDS, GROUPS
+from mailbatch.interfaces.cli.catalogue import COMMANDS, GROUPS, RENAMED
 from mailbatch.interfaces.cli.suggesting import SuggestingGroup
 
 REFUSED, USAGE, INTERRUPTED = 1, 2, 130
@@ -21,6 +21,16 @@ class _Commands(SuggestingGroup):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that ``args`` begin with; warn on stderr if they use an earlier name of it."""
+        if name := RENAMED.get(args[0]):
+            if not ctx.resilient_parsing:
+                _say(f"warning: `{args[0]}` is now called `{name}`; the old name will be removed")
+            args = [name, *args[1:]]
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         entry = COMMANDS.get(cmd_name)

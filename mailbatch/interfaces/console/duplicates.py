@@ -1,11 +1,12 @@
-"""``/twice``: who may have got a mail twice."""
+"""``/duplicates``: who may have got a mail twice. ``/twice``, its earlier path, redirects there."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from http import HTTPStatus
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from mailbatch.application.looking.duplicates import ListDuplicates
 from mailbatch.application.looking.filters import read_moment
@@ -13,21 +14,21 @@ from mailbatch.interfaces.console.screen import Page, paused, show
 from mailbatch.interfaces.http.auth import PageReader
 from mailbatch.interfaces.http.request_params import parts_of
 
-router = APIRouter(prefix="/twice", include_in_schema=False, route_class=Page)
+router = APIRouter(include_in_schema=False, route_class=Page)
 
 SINCE = "1d"
 MOST = 200
 
 
-@router.get("")
+@router.get("/duplicates")
 def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response:
     """The page."""
     when = read_moment("since", since, datetime.now(UTC))
     return show(
         request,
         caller,
-        "twice.html",
-        title="Twice?",
+        "duplicates.html",
+        title="Duplicates",
         paused=paused(request),
         rows=ListDuplicates(parts_of(request).stores.duplicates)(when, MOST),
         since=when,
@@ -35,3 +36,9 @@ def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response
         most=MOST,
         on_doubt=parts_of(request).settings.on_doubt.value,
     )
+
+
+@router.get("/twice")
+def moved(request: Request) -> Response:
+    """Redirect the earlier path."""
+    return RedirectResponse(f"/duplicates?{request.url.query}".rstrip("?"), HTTPStatus.PERMANENT_REDIRECT)

@@ -1,4 +1,4 @@
-"""``mailbatch twice``: who may have got a mail twice."""
+"""``mailbatch duplicates``: who may have got a mail twice."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def sent_after_doubt(database_url, monkeypatch):
 
 
 def test_a_mail_that_went_out_again_after_a_doubt_is_named_and_no_other(sent_after_doubt, capsys):
-    assert run(["twice", "--json"]) == 0
+    assert run(["duplicates", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["reservation_id"], row["message_id"]) == (str(sent_after_doubt), "<m@x>")
-    assert run(["twice", "--since", "1h"]) == 0
+    assert run(["duplicates", "--since", "1h"]) == 0
     assert "nobody, since" in capsys.readouterr().out
 
 
@@ -56,7 +56,7 @@ def test_a_mail_that_was_in_doubt_more_than_once_is_named_once_whatever_became_o
         for claim_no, hours in ((1, 5), (2, 3), (3, 1)):
             tried = {"reservation_id": mail, "claim_no": claim_no, "ended_at": now() - timedelta(hours=hours)}
             connection.execute(sa.insert(mail_attempts).values(outcome="in_doubt", **tried))
-    assert run(["twice", "--json"]) == 0
+    assert run(["duplicates", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["reservation_id"] for row in rows] == [str(sent_after_doubt), str(mail)]
     assert rows[1]["doubt_at"] < rows[1]["sent_at"]
@@ -69,10 +69,19 @@ def test_a_mail_that_one_of_two_took_after_a_doubt_is_named(sent_after_doubt, ca
         row = {"id": mail, "recipients": "bob@example.org, no@example.org", "subject": "x", "body_text": "x"}
         connection.execute(sa.insert(mail_reservations).values(claim_no=2, status="failed", verdicts=took, **row))
         connection.execute(sa.insert(mail_attempts).values(reservation_id=mail, claim_no=1, outcome="in_doubt"))
-    assert run(["twice", "--json"]) == 0
+    assert run(["duplicates", "--json"]) == 0
     assert str(mail) in [row["reservation_id"] for row in json.loads(capsys.readouterr().out)]
 
 
 def test_a_time_that_is_none_is_told_in_a_line(sent_after_doubt, capsys):
-    assert run(["twice", "--since", "yesterday"]) in {1, 2}
+    assert run(["duplicates", "--since", "yesterday"]) in {1, 2}
     assert "15m, 1h, 2d" in capsys.readouterr().err
+
+
+def test_the_earlier_name_of_the_command_still_works_and_says_so_on_stderr(sent_after_doubt, capsys):
+    assert run(["duplicates", "--json"]) == 0
+    new = capsys.readouterr()
+    assert run(["twice", "--json"]) == 0
+    old = capsys.readouterr()
+    assert (old.out, new.err) == (new.out, "")
+    assert old.err == "mailbatch: warning: `twice` is now called `duplicates`; the old name will be removed\n"
