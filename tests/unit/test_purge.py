@@ -1,0 +1,57 @@
+"""A purge deletes old finished reservations page by page, and the reports of old runs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from support.fake_operating import START, FakeReservations
+
+from mailbatch.application.acting.purge import Purge
+from mailbatch.domain.change import Purged
+from mailbatch.domain.reservation import Status
+
+
+@pytest.fixture
+def stored() -> FakeReservations:
+    stored = FakeReservations(now=START, old_runs=3)
+    for status in Status:
+        stored.put(status)
+    stored.now = START + timedelta(hours=1)
+    stored.put(Status.SENT)
+    return stored
+
+
+def purge(stored: Any, page: int = 200) -> Purge:
+    return Purge(interventions=stored, page=page)
+
+
+def test_only_what_is_finished_and_old_is_deleted(stored):
+    assert purge(stored)(1800) == 4
+    assert stored.states() == {"pending": 1, "sending": 1, "in_doubt": 1, "sent": 1}
+    assert stored.old_runs == 0
+
+
+def test_it_is_deleted_page_by_page(stored):
+    assert purge(stored, page=3)(1800) == 4
+    assert stored.transactions == [3, 1]
+
+
+def test_it_stops_after_a_page_when_it_is_told_to(stored):
+    seen = []
+    assert purge(stored, page=1)(1800, lambda deleted: seen.append(deleted) or deleted < 2) == 2
+    assert seen == [1, 2]
+
+
+def test_an_empty_page_is_not_the_end(stored, monkeypatch):
+    pages = iter([Purged(2, (1,)), Purged(0, (2,)), Purged(1, None)])
+    after = []
+
+    def page(older_than: float, limit: int, last: Purged | None) -> Purged:
+        after.append(last)
+        return next(pages)
+
+    monkeypatch.setattr(stored, "purge", page)
+    assert purge(stored)(60, lambda _deleted: True) == 3
+    assert after == [None, Purged(2, (1,)), Purged(0, (2,))]
