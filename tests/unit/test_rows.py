@@ -28,7 +28,7 @@ from mailbatch.infrastructure.db.tables import (
     mail_reservations,
     operator_actions,
 )
-from mailbatch.interfaces.http import schemas
+from mailbatch.interfaces.http import reservation_schemas as schemas
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request
 from itsdangerous import BadSignature, SignatureExpired
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from mailbatch.application.looking.filters import read_filter
 from mailbatch.domain.act import Act
-from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of
 from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.schema import shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,49 @@ router = APIRouter(prefix="/api/bulk", tags=["reservations"])
 
 CONFIRM_WITHIN = 300
 """Seconds for which a preview may be confirmed."""
-_BOTH = tells(schemas.BulkDone, *ACTING, HTTPStatus.CONFLICT)
+
+
+class FilterIn(BaseModel):
+    """Which reservations are meant; as the query of the list."""
+
+    model_config = shape({"status": "failed", "reply": "4xx", "since": "1h"})
+    status: str | None = None
+    tag: str | None = None
+    to: str | None = None
+    since: str | None = None
+    until: str | None = None
+    reply: str | None = None
+    run: str | None = None
+
+
+class BulkIn(BaseModel):
+    """What to do to whom. Without ``confirm`` nothing is done: the answer says to how many it would be."""
+
+    model_config = shape({"filter": {"status": "failed", "reply": "4xx", "since": "1h"}})
+    filter: FilterIn
+    confirm: str | None = Field(None, max_length=2000, description="From the preview; good for five minutes.")
+
+
+class BulkPreview(BaseModel):
+    """What would be done."""
+
+    model_config = shape({"affects": 1204, "exact": True, "confirm": "eyJhY3Qi…"})
+    affects: int
+    exact: bool = Field(description="False: there may be more than were counted.")
+    confirm: str = Field(description="Send it with the same filter within five minutes to have it done.")
+
+
+class BulkDone(BaseModel):
+    """What was done."""
+
+    model_config = shape({"changed": 1204, "left": {"pending": 3}})
+    changed: int
+    left: dict[str, int] = Field(
+        description="Who was left alone, by state: they had moved on meanwhile, or are overdue."
+    )
+
+
+_BOTH = tells(BulkDone, *ACTING, HTTPStatus.CONFLICT)
 _BOTH["responses"][200] = {
     "description": "Without `confirm` the preview, with it what was done.",
     "content": {
@@ -40,7 +83,7 @@ _BOTH["responses"][200] = {
 
 
 @router.post("/{act}", summary="Cancel, requeue, restore, resolve or delete many", **_BOTH)
-def bulk(request: Request, caller: Operator, act: Act, body: schemas.BulkIn) -> Response:
+def bulk(request: Request, caller: Operator, act: Act, body: BulkIn) -> Response:
     """First without `confirm`: nothing is done, the answer counts. Then with what it gave as `confirm`.
 
     `requeue` and `delete` want a `status` in the filter. Times such as `1h` count back from the preview.

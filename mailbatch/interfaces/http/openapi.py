@@ -5,8 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.interfaces.http.problems import MEDIA_TYPE
-from mailbatch.interfaces.http.schemas import ProblemDocument
+from mailbatch.interfaces.http.problems import MEDIA_TYPE, ProblemDocument
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -9,7 +9,7 @@ from mailbatch.batch.send_all import NAME
 from mailbatch.domain.rows import ActionPlace, as_dict
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.documents import of_pause, of_standing
-from mailbatch.interfaces.http import schemas
+from mailbatch.interfaces.http import status_schemas as schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, page_of, parts_of

@@ -4,25 +4,64 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from http import HTTPStatus
+from typing import Any, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from mailbatch.application.acting.reserve import in_words_of
-from mailbatch.application.sending.compose import Rendered
+from mailbatch.application.sending import compose
 from mailbatch.domain.reservation import Mail
-from mailbatch.interfaces.http import schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.request_params import parts_of
 from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.schema import shape
 
 router = APIRouter(prefix="/api", tags=["trying"])
 
 
-@router.post("/preview", summary="Render a mail", **tells(schemas.Rendered, *ACTING))
-def preview(request: Request, _caller: Operator, body: schemas.PreviewIn) -> Response:
+class PreviewIn(BaseModel):
+    """A mail to see rendered: a template or sources, and what fills them."""
+
+    model_config = shape({"subject": "Hello {{ name }}", "body_text": "Dear {{ name }}, …", "context": {"name": "Ann"}})
+    template: str | None = None
+    subject: str | None = None
+    body_text: str | None = None
+    body_html: str | None = None
+    context: dict[str, Any] | None = None
+
+
+class Rendered(BaseModel):
+    """A mail as its templates make it."""
+
+    model_config = shape({"subject": "Hello Ann", "text": "Dear Ann, …", "html": "<p>Dear Ann, …</p>"})
+    subject: str
+    text: str | None
+    html: str | None
+
+
+class TrialIn(PreviewIn):
+    """A mail to send once, to try it."""
+
+    model_config = shape({"to": "me@example.com", "template": "order-confirmation", "context": {"name": "Ann"}})
+    to: str = Field(description="An address of your own.")
+    sender: str | None = None
+
+
+class Tried(BaseModel):
+    """What the relay made of it."""
+
+    model_config = shape({"outcome": "sent", "relay": "mx.example.com:587", "reply": "250 2.0.0 OK queued as 4F2"})
+    outcome: Literal["sent", "deferred", "failed", "in_doubt", "relay_fault"]
+    relay: str | None
+    reply: str
+
+
+@router.post("/preview", summary="Render a mail", **tells(Rendered, *ACTING))
+def preview(request: Request, _caller: Operator, body: PreviewIn) -> Response:
     """A template, or sources, with a context. 422 names each part that fails, with its line."""
     return _shown(parts_of(request).operating.preview(Mail(recipients="", **body.model_dump())))
 
@@ -31,15 +70,15 @@ def preview(request: Request, _caller: Operator, body: schemas.PreviewIn) -> Res
     "/reservations/{reservation_id}/preview",
     summary="Render a reservation",
     tags=["reservations"],
-    **tells(schemas.Rendered, HTTPStatus.NOT_FOUND),
+    **tells(Rendered, HTTPStatus.NOT_FOUND),
 )
 def preview_stored(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """As its templates would make it now."""
     return _shown(parts_of(request).operating.preview.stored(reservation_id))
 
 
-@router.post("/test-send", summary="Send one mail to yourself", **tells(schemas.Tried, *ACTING))
-def test_send(request: Request, caller: Operator, body: schemas.TrialIn) -> Response:
+@router.post("/test-send", summary="Send one mail to yourself", **tells(Tried, *ACTING))
+def test_send(request: Request, caller: Operator, body: TrialIn) -> Response:
     """Straight to the relay, at once; nothing is stored, and nothing tries again. REDIRECT_ALL_TO is honoured."""
     parts = parts_of(request)
     target = {"template": body.template} if body.template else {}
@@ -50,5 +89,5 @@ def test_send(request: Request, caller: Operator, body: schemas.TrialIn) -> Resp
     return answer(asdict(tried))
 
 
-def _shown(rendered: Rendered) -> Response:
+def _shown(rendered: compose.Rendered) -> Response:
     return answer({"subject": rendered.subject, "text": rendered.text, "html": rendered.html})

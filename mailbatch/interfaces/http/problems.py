@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -56,6 +57,31 @@ class Problem(HTTPException):
     ) -> None:
         super().__init__(status, detail, dict(headers or {}))
         self.members = members
+
+
+class ProblemDocument(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    model_config = ConfigDict(
+        extra="allow",
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:mailbatch:problem:conflict",
+                    "title": "Conflict",
+                    "status": 409,
+                    "detail": "too late: it is sending",
+                    "request_id": "01960d60-1f2e-7b55-a1c0-2d9e8f7a6b5c",
+                }
+            ]
+        },
+    )
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str | None = None
+    problems: list[str] | None = None
 
 
 def document(status: int, detail: str, request_id: str | None, **members: Any) -> dict[str, Any]:

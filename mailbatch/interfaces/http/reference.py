@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi.openapi.utils import get_openapi
 
-from mailbatch.interfaces.http import schemas
+from mailbatch.interfaces.http.bulk import BulkDone, BulkPreview
+from mailbatch.interfaces.http.problems import ProblemDocument
+from mailbatch.interfaces.http.reservation_schemas import ReservationIn, ReservedMany
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +28,7 @@ _TAGS = {
     "operating": "How things stand; pause and resume; who did what.",
     "trying": "See a mail rendered, or send one to yourself.",
 }
-_UNNAMED = (schemas.ReservationIn, schemas.BulkDone, schemas.BulkPreview, schemas.ReservedMany, schemas.ProblemDocument)
+_UNNAMED = (ReservationIn, BulkDone, BulkPreview, ReservedMany, ProblemDocument)
 """Shapes that no route names as FastAPI wants it."""
 
 

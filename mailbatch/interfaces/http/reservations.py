@@ -20,7 +20,7 @@ from mailbatch.domain.reservation import Stored
 from mailbatch.domain.rows import as_dict
 from mailbatch.infrastructure.tracing.reserving import reserving_for
 from mailbatch.interfaces.documents import of_result, result_text
-from mailbatch.interfaces.http import schemas
+from mailbatch.interfaces.http import reservation_schemas as schemas
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.openapi import ACTING, tells

@@ -20,7 +20,7 @@ from mailbatch.domain.rows import ErrorPlace, RunPlace
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.csvs import errors_as_csv
 from mailbatch.interfaces.documents import of_run, of_stopping
-from mailbatch.interfaces.http import schemas
+from mailbatch.interfaces.http import run_schemas as schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.openapi import ACTING, tells

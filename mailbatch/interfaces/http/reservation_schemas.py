@@ -1,0 +1,169 @@
+"""The schemas of ``/api/reservations``. Responses are made of rows and of ``interfaces/documents.py``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from mailbatch.domain.reservation import Status
+from mailbatch.interfaces.http.schema import EXAMPLE_ID, shape
+
+
+class ReservationIn(BaseModel):
+    """A mail to reserve: the columns of the table (docs/reference/table.md)."""
+
+    model_config = shape(
+        {
+            "recipients": "Ann Example <ann@example.com>",
+            "subject": "Your order {{ number }}",
+            "body_text": "Dear {{ name }}, it is on its way.",
+            "context": {"name": "Ann", "number": 4711},
+            "tag": "orders",
+            "idempotency_key": "order-4711",
+        }
+    )
+    recipients: str | list[str] = Field(description="An RFC 5322 address list, or a list of addresses.")
+    subject: str | None = Field(None, description="A Jinja2 source, as the bodies are.")
+    body_text: str | None = None
+    body_html: str | None = None
+    template: str | None = Field(None, description="A folder in TEMPLATE_DIR, in place of subject and bodies.")
+    context: dict[str, Any] | None = None
+    cc: str | list[str] | None = None
+    bcc: str | list[str] | None = None
+    sender: str | None = Field(None, description="The From address, in place of MAILBATCH_SENDER.")
+    reply_to: str | list[str] | None = None
+    headers: dict[str, str | list[str]] | None = Field(
+        None, description="Further header fields, name to text; a list is several fields of that name."
+    )
+    scheduled_at: datetime | None = Field(None, description="When it is due, with its zone; default: now.")
+    expires_at: datetime | None = Field(None, description="After this it is not sent any more.")
+    priority: int = Field(0, ge=-(2**31), lt=2**31, description="Higher goes first.")
+    idempotency_key: str | None = Field(None, max_length=255)
+    tag: str | None = Field(None, max_length=255)
+    id: UUID | None = None
+
+
+class Reserved(BaseModel):
+    """Where a mail is now."""
+
+    model_config = shape({"id": EXAMPLE_ID, "new": True})
+    id: UUID
+    new: bool = Field(description="False: its idempotency key had stored it before.")
+    warnings: list[str] | None = Field(
+        None, description="Only if there are some: the template is not checked where `TEMPLATE_DIR` is not set."
+    )
+
+
+class Refused(BaseModel):
+    """Why one of many was not reserved."""
+
+    model_config = shape({"problems": ["recipients: is empty; give at least one address"]})
+    problems: list[str]
+
+
+class ReservedMany(BaseModel):
+    """What became of many mails; ``results`` in the order of the request."""
+
+    model_config = shape()
+    reserved: int
+    known: int = Field(description="Their idempotency keys had stored them before.")
+    refused: int
+    results: list[Reserved | Refused]
+
+
+class Listed(BaseModel):
+    """A reservation in a list: without its bodies."""
+
+    model_config = shape()
+    id: UUID
+    status: Status
+    recipients: str
+    subject: str | None
+    template: str | None
+    tag: str | None
+    priority: int
+    idempotency_key: str | None
+    scheduled_at: datetime
+    due_at: datetime | None
+    expires_at: datetime | None
+    attempts: int
+    last_error: str | None
+    reply_code: int | None
+    reply_text: str | None
+    relay: str | None
+    run_id: UUID | None
+    sent_at: datetime | None
+    finished_at: datetime | None
+    created_at: datetime
+
+
+class ReservationPage(BaseModel):
+    """A page of reservations."""
+
+    model_config = shape()
+    items: list[Listed]
+    next: str | None = Field(description="The cursor of the next page; null at the end.")
+
+
+class Attempt(BaseModel):
+    """A try that ended otherwise than accepted."""
+
+    model_config = shape()
+    reservation_id: UUID
+    claim_no: int
+    run_id: UUID | None
+    lane: int | None
+    relay: str | None
+    ended_at: datetime
+    outcome: str
+    reply_code: int | None
+    enhanced_code: str | None
+    reply_text: str | None
+    verdicts: Any = None
+
+
+class Full(Listed):
+    """A reservation with all its columns, and its tries."""
+
+    cc: str | None
+    bcc: str | None
+    sender: str | None
+    reply_to: str | None
+    body_text: str | None
+    body_html: str | None
+    context: Any
+    headers: Any
+    retry_at: datetime | None
+    message_id: str | None
+    claim_no: int
+    lane: int | None
+    item_index: int | None
+    lease_until: datetime | None
+    wire_at: datetime | None
+    verdicts: Any
+    mail_attempts: list[Attempt]
+
+
+class Changed(BaseModel):
+    """What became of one reservation."""
+
+    model_config = shape({"id": EXAMPLE_ID, "done": True, "status": "cancelled", "answer": "cancelled"})
+    id: UUID
+    done: bool
+    status: Status
+    answer: str
+
+
+class Explained(BaseModel):
+    """Why a mail is where it is: a sentence first, then the facts."""
+
+    model_config = shape()
+    id: UUID
+    status: Status
+    reason: str
+    sentence: str
+    advice: str
+    facts: dict[str, Any]
