@@ -12,15 +12,15 @@ from celery.utils.imports import cwd_in_path
 
 from mailbatch import config
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.job_name import OURS, SEND_LANE
 from mailbatch.domain.redaction.urls import mask_url
 from mailbatch.infrastructure.redis.urls import read_redis_url
 
-NAME = "celeryconfig.py"
+FILE = "celeryconfig.py"
 _MERGED_MAPPINGS = ("beat_schedule", "task_routes", "broker_transport_options", "result_backend_transport_options")
 QUEUE = "mailbatch"
 """The queue of our tasks, if there is one of that name."""
-_TRIGGERED = ("send-all", "purge")
-_OURS = (*_TRIGGERED, "send-lane")
+_TASKS = (*OURS, SEND_LANE)
 _JOINED_LISTS = ("imports", "include")
 _PREFIXED = ("broker_transport_options", "result_backend_transport_options")
 
@@ -37,7 +37,7 @@ def load(directory: Path | None = None) -> dict[str, Any]:
     """
     ours = _defaults()
     settings = _names_in(ours)
-    theirs = (directory or Path.cwd()) / NAME
+    theirs = (directory or Path.cwd()) / FILE
     if theirs.is_file() and not theirs.samefile(ours):
         for name, value in _names_in(theirs).items():
             settings[name] = _merged(theirs, name, settings.get(name), value)
@@ -50,7 +50,7 @@ def load(directory: Path | None = None) -> dict[str, Any]:
 
 def _as_tick(entry: Any) -> Any:
     """Return ``entry`` with the trigger of a tick: without one, its run would count as manual and ignore a pause."""
-    if not isinstance(entry, Mapping) or entry.get("task") not in _TRIGGERED:
+    if not isinstance(entry, Mapping) or entry.get("task") not in OURS:
         return entry
     kwargs = entry.get("kwargs") or {}
     return {**entry, "kwargs": {"trigger": "beat", **kwargs}} if isinstance(kwargs, Mapping) else entry
@@ -67,7 +67,7 @@ def _ensure_queues(path: Path, settings: dict[str, Any]) -> None:
         raise SettingsError(f"{path}: task_queues must be a list of queues, not {type(declared).__name__}")
     names = [queue if isinstance(queue, str) else getattr(queue, "name", None) for queue in declared]
     if QUEUE in names and default != QUEUE:
-        ours = {task: {"queue": QUEUE} for task in _OURS}
+        ours = {task: {"queue": QUEUE} for task in _TASKS}
         routes = settings.get("task_routes") or {}
         settings["task_routes"] = {**ours, **routes} if isinstance(routes, Mapping) else [*maybe_list(routes), ours]
     elif default not in names:
@@ -105,8 +105,8 @@ def redis_url(url: str) -> str:
 def _defaults() -> Path:
     """Return the path of our own file: inside the package in a wheel, at the top of a checkout."""
     package = Path(__file__).resolve().parents[1]
-    inside = package / NAME
-    return inside if inside.is_file() else package.parent / NAME
+    inside = package / FILE
+    return inside if inside.is_file() else package.parent / FILE
 
 
 def _names_in(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mailbatch.batch.job import HEARTBEAT
 from mailbatch.batch.periodic_tasks import PeriodicTasks
 from mailbatch.batch.stop.stop_token import CombinedStopToken
 from mailbatch.domain.errors import RunFailed
+from mailbatch.domain.job_name import SEND_LANE
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.run import DEAD_AFTER, Counts, Trigger
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "send-lane"
 LISTEN_EVERY = 0.5
 """Seconds within which a helper learns that the run must stop."""
 
@@ -41,7 +41,7 @@ def send_lane(
     ``interrupted`` returns why this lane alone must stop, for example because its worker shuts down. Then it gives back
     what it holds, and the others go on.
     """
-    with structlog.contextvars.bound_contextvars(job=NAME, run_id=str(run_id), lane=lane):
+    with structlog.contextvars.bound_contextvars(job=SEND_LANE, run_id=str(run_id), lane=lane):
         if not parts.stores.lanes.join(run_id, lane):
             log.info("the run needs no helper any more")
             return {"joined": False}

@@ -13,6 +13,7 @@ from celery import bootsteps
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.finding import Level
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-JOB = "send-all"
 EVERY = 30.0
 """Seconds between two checks."""
 AGAIN = 3600.0
@@ -134,7 +134,7 @@ def check_once() -> list[Finding]:
     """Return what is wrong now, and close runs that died. Leaves no connection open, because processes fork here."""
     parts = Parts(read_settings())
     try:
-        return parts.operating.watch(JOB)(JOB, close=True)
+        return parts.operating.watch(SEND_ALL)(SEND_ALL, close=True)
     finally:
         parts.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.batch.send_all import NAME
+from mailbatch.domain.job_name import SEND_ALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,4 +28,4 @@ def celery_app(identify: Callable[[], DatabaseIdentity | None]) -> Celery:
 
 def call_send_all(app: Celery, trigger: Trigger) -> AsyncResult:
     """Queue a run of ``send-all``."""
-    return app.send_task(NAME, kwargs={"trigger": trigger.value})
+    return app.send_task(SEND_ALL, kwargs={"trigger": trigger.value})

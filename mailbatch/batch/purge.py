@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from mailbatch.batch.job import Job, make_job
+from mailbatch.domain.job_name import PURGE
 
 if TYPE_CHECKING:
     from mailbatch.application.acting.purge import Purge
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "purge"
 DAY = 86_400.0
 
 
@@ -35,7 +35,7 @@ def purge(parts: Parts) -> Job:
     """Return the job ``purge``; while RETENTION_DAYS is 0 it removes nothing."""
     days = parts.settings.retention_days
     work = PurgeBatch(parts.acting.purge, days * DAY) if days else _keep_everything
-    return make_job(parts, NAME, work)
+    return make_job(parts, PURGE, work)
 
 
 def _keep_everything(_run: Run) -> None:

@@ -10,6 +10,7 @@ import structlog
 
 from mailbatch.batch.job import Job, make_job
 from mailbatch.domain.errors import RunFailed, StoreError
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import DEAD_AFTER, RunOutcome, crash_bound
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NAME = "send-all"
 PASS_ON_EVERY = 0.25
 """Seconds within which a stop of lane 0 reaches the helpers."""
 LOOK_EVERY = 0.1
@@ -138,7 +138,7 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
     )
     return make_job(
         parts,
-        NAME,
+        SEND_ALL,
         batch,
         lock=lock,
         remaining=parts.sending.backlog.remaining,

@@ -17,6 +17,7 @@ from mailbatch.batch.send_all import send_all as send_all_job
 from mailbatch.batch.stop.task import stop_reason
 from mailbatch.bootstrap import process_parts
 from mailbatch.domain.errors import JobExecError
+from mailbatch.domain.job_name import PURGE, SEND_ALL, SEND_LANE
 from mailbatch.domain.redaction.lines import one_line
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ HELPER_EXPIRES = 600
 """Seconds for which a helper may wait for a free worker."""
 
 
-@shared_task(name="send-all", bind=True, throws=(JobExecError,))
+@shared_task(name=SEND_ALL, bind=True, throws=(JobExecError,))
 def send_all(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
     """Send what is due; returns the run report (docs/reference/reports.md)."""
     return run_in_task(self, lambda parts: send_all_job(parts, call_helper=_call_helper), trigger)
 
 
-@shared_task(name="send-lane", bind=True, ignore_result=True, throws=(JobExecError,))
+@shared_task(name=SEND_LANE, bind=True, ignore_result=True, throws=(JobExecError,))
 def send_lane(self: Task, *, run_id: str, lane: int) -> dict[str, Any]:
     """Help with a run of ``send-all``; queued by it when LANES is above 1."""
     request = self.request
@@ -52,7 +53,7 @@ def _call_helper(run_id: UUID, lane: int) -> None:
         log.warning("no helper can be called for lane %d, the others do its work: %s", lane, one_line(str(error)))
 
 
-@shared_task(name="purge", bind=True, throws=(JobExecError,))
+@shared_task(name=PURGE, bind=True, throws=(JobExecError,))
 def purge(self: Task, *, trigger: str = "manual") -> dict[str, Any]:
     """Remove finished reservations older than RETENTION_DAYS; returns the run report."""
     return run_in_task(self, purge_job, trigger)

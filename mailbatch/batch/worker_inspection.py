@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.batch.send_all import NAME
+from mailbatch.domain.job_name import SEND_ALL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ def find_workers(app: Celery) -> Workers:
 
     Returns as soon as one consumer is found. Raises Redis' errors.
     """
-    queue = app.amqp.router.route({}, NAME)["queue"].name
+    queue = app.amqp.router.route({}, SEND_ALL)["queue"].name
     replies = _replies(app, queue) if app.conf.worker_enable_remote_control else {}
     if not replies:
         return Workers(queue, _senders_of_heartbeats(app), [], silent=True)

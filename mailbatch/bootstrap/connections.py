@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.infrastructure.system.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Connections:
 
     def ping_redis(self) -> None:
         """Raise ``LockUnavailable`` unless Redis answers."""
-        self.lock("send-all").peek()
+        self.lock(SEND_ALL).peek()
 
     def close(self) -> None:
         """Close the connections that were made."""

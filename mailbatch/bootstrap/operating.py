@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while
 from mailbatch.config import PREFIX
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import DEAD_AFTER
 from mailbatch.infrastructure.system.clock import new_id
 
@@ -59,7 +60,7 @@ class Operating:
             relay=self._sending.relay.name,
             patience=self._patience,
             remaining=self._remaining,
-            sends=job == "send-all",
+            sends=job == SEND_ALL,
         )
 
     def _remaining(self) -> int:
@@ -93,8 +94,8 @@ class Operating:
         """The figures for a monitoring system."""
         from mailbatch.application.looking.metrics import Measure
 
-        stores, watch = self._connections.stores, self.watch("send-all", lock=False)
-        return Measure(stores.reports, stores.measures, lambda: watch.unanswered("send-all"))
+        stores, watch = self._connections.stores, self.watch(SEND_ALL, lock=False)
+        return Measure(stores.reports, stores.measures, lambda: watch.unanswered(SEND_ALL))
 
     # --- mails ---
 
@@ -120,7 +121,7 @@ class Operating:
             reservations=stores.reservations,
             reports=stores.reports,
             queue=stores.queue,
-            watch=self.watch("send-all"),
+            watch=self.watch(SEND_ALL),
             compose=self.compose_apart,
         )
 

@@ -11,9 +11,10 @@ from support.relay import Relay
 from support.waiting import wait_until
 
 from mailbatch.batch import job
-from mailbatch.batch.send_all import NAME, send_all
+from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import Pause, RunOutcome, RunReport, Trigger
 from mailbatch.infrastructure.db.runs import SqlPauseStore
 
@@ -81,7 +82,7 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 ) -> None:
     """Beat's guards have let the tick through, and no run looks whether it is to stop."""
     monkeypatch.setattr(job, "PAUSE_POLL", 3600)
-    parts.stores.pauses.set(NAME, pause)
+    parts.stores.pauses.set(SEND_ALL, pause)
     assert run(parts, trigger).outcome is RunOutcome.PAUSED
     assert states(database_url) == {"pending": MAILS}
     assert relay.accepted() == []
@@ -89,7 +90,7 @@ def test_a_call_that_was_queued_before_the_pause_sends_nothing(
 
 @pytest.mark.parametrize("trigger", [Trigger.MANUAL, Trigger.API])
 def test_a_pause_of_the_ticks_does_not_stop_calls_by_hand(trigger: Trigger, parts: Parts, database_url: str) -> None:
-    parts.stores.pauses.set(NAME, Pause.TICKS)
+    parts.stores.pauses.set(SEND_ALL, Pause.TICKS)
     assert run(parts, trigger).outcome is RunOutcome.COMPLETED
     assert states(database_url) == {"sent": MAILS}
 
@@ -104,7 +105,7 @@ def test_a_pause_after_the_start_stops_the_run_in_progress(
     thread = threading.Thread(target=run, args=(parts, trigger), daemon=True)
     thread.start()
     relay.wait_held()
-    parts.stores.pauses.set(NAME, Pause.ALL)
+    parts.stores.pauses.set(SEND_ALL, Pause.ALL)
     looks.wait_for(Pause.ALL)
     relay.release()
     thread.join(30)
@@ -119,7 +120,7 @@ def test_a_pause_of_the_ticks_does_not_stop_the_run_in_progress(
     thread = threading.Thread(target=run, args=(parts, Trigger.BEAT), daemon=True)
     thread.start()
     relay.wait_held()
-    parts.stores.pauses.set(NAME, Pause.TICKS)
+    parts.stores.pauses.set(SEND_ALL, Pause.TICKS)
     looks.wait_for(Pause.TICKS)
     relay.release()
     thread.join(30)

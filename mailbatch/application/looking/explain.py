@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.finding import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 
@@ -92,7 +93,7 @@ class Explain:
     queue: Queue
     watch: Watch
     compose: Composer
-    job: str = "send-all"
+    job: str = SEND_ALL
 
     def __call__(self, reservation_id: UUID) -> Explanation:
         """Explain one. Raises ``NotFound``."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.cli.inbox import JOURNAL, read_journal
 from mailbatch.interfaces.cli.inbox_pages import INDEX
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
 
-JOB = "send-all"
 FILES = ("reservations.csv", "reservations.jsonl")
 SETTINGS = {
     "SENDER": '"mailbatch demo" <demo@example.com>',
@@ -211,7 +211,7 @@ def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
 
 def _is_idle(parts: Parts) -> bool:
     """Whether there was a run, and none goes on."""
-    runs = parts.stores.reports.runs(JOB, 2)
+    runs = parts.stores.reports.runs(SEND_ALL, 2)
     return bool(runs) and all(run.outcome is not None for run in runs)
 
 
@@ -241,7 +241,7 @@ def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) 
     ids = {mail.message_id for mail in mails}
     sent = ListReservations(parts.stores.reservations)(Selection(status=Status.SENT), expected.reserved, ReservationRow)
     lost = sum(row.message_id not in ids for row in sent)
-    deferred = sum(run.deferred for run in parts.stores.reports.runs(JOB, 100))
+    deferred = sum(run.deferred for run in parts.stores.reports.runs(SEND_ALL, 100))
     compared = [
         ("reserved", sum(counts.values()), expected.reserved),
         ("lines left out", unreadable, expected.unreadable),
@@ -272,7 +272,7 @@ def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
     failed = next(
         ListReservations(parts.stores.reservations)(Selection(status=Status.FAILED), 1, ReservationSummary), None
     )
-    run = parts.stores.reports.runs(JOB, 100)[-1].run_id
+    run = parts.stores.reports.runs(SEND_ALL, 100)[-1].run_id
     click.echo(f"Read the mails    {(stack.inbox / INDEX).as_uri()}")
     click.echo(f"                  {_near(stack.inbox)}/*.eml, listed in {JOURNAL}")
     click.echo(f"The worker's log  {_near(stack.worker_log)}")

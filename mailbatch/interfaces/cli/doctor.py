@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.domain.errors import NotMigrated
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.session import opened
 
@@ -146,7 +147,7 @@ def _redis(parts: Parts) -> Finding:
     except RedisError as error:
         found, advice = explain(error)
         return Finding("redis", ok=False, found=f"{place_of(parts.redis)}: {found}", advice=advice or _ADVICE["redis"])
-    lock = parts.lock("send-all")
+    lock = parts.lock(SEND_ALL)
     holder = lock.holder()
     if holder is None:
         state = "the lock of send-all is free"
@@ -220,7 +221,7 @@ def _workers(parts: Parts) -> Finding:
 def _runs(parts: Parts) -> Finding:
     from mailbatch.domain.finding import ALL_IS_WELL, Level
 
-    found = parts.operating.watch("send-all")("send-all")
+    found = parts.operating.watch(SEND_ALL)(SEND_ALL)
     if not found:
         return Finding("runs", ok=True, found=ALL_IS_WELL)
     bad = any(finding.level is Level.ERROR for finding in found)

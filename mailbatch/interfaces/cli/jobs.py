@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.domain.job_name import MUST_BE, is_job_name
+from mailbatch.domain.job_name import MUST_BE, OURS, SEND_ALL, is_job_name
 from mailbatch.interfaces.cli.output import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.bootstrap import Parts
-
-SEND_ALL = "send-all"
-OURS = (SEND_ALL, "purge")
 
 
 class JobName(click.ParamType[str]):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_json, print_table
 from mailbatch.interfaces.cli.reserve import Moment
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from mailbatch.application.looking.plan import Planned
 
-JOB = "send-all"
 _FIRST = 10
 _NAMED = 3
 """Ids that stand beside each reason; --json has them all."""
@@ -38,9 +38,9 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
         ask = PlanRun(
             upcoming=parts.stores.upcoming, compose=parts.operating.compose_apart, reports=parts.stores.reports
         )
-        when = by or parts.operating.watch(JOB, lock=False).look(JOB).next_run.to_come
+        when = by or parts.operating.watch(SEND_ALL, lock=False).look(SEND_ALL).next_run.to_come
         due, exact = parts.stores.upcoming.count(when)
-        rate = ask.rate(JOB)
+        rate = ask.rate(SEND_ALL)
         zone = parts.settings.timezone
         found = _Found()
         for one in ask(when, limit):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from mailbatch.bootstrap import Parts
 
-JOB = "send-all"
 _POLL = 0.2
 _PATIENCE = 30.0
 """Seconds for which Redis may be away while we wait for a result."""
@@ -58,7 +58,7 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
     with opened() as parts, _bar(parts, shown=not as_json) as show:
         report = _here(parts, show, lock=not no_lock) if here else _through_worker(parts, show)
         skipped = report["outcome"] == RunOutcome.SKIPPED.value
-        blocked = parts.operating.watch(JOB).look(JOB).blocked if skipped and not as_json else None
+        blocked = parts.operating.watch(SEND_ALL).look(SEND_ALL).blocked if skipped and not as_json else None
     if as_json:
         print_json(report)
     else:
@@ -80,7 +80,7 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
         raise click.ClickException(f"{found.why_none()}, or send from here with --here")
     # Noted before the run is waited for: whoever waits may go away.
     with parts.acting.audit.around(actor(), "run-now", {}) as entry:
-        before = parts.status_board.get(JOB) or {}
+        before = parts.status_board.get(SEND_ALL) or {}
         result = call_send_all(app, Trigger.MANUAL)
         entry.target, entry.outcome = {"task_id": result.id}, "queued"
     try:
@@ -98,7 +98,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
     ``before``: the run that was shown before the call.
     """
     last_seen = time.monotonic()
-    sight = Sight(lambda: parts.operating.watch(JOB).look(JOB, lock=False).run_id, before)
+    sight = Sight(lambda: parts.operating.watch(SEND_ALL).look(SEND_ALL, lock=False).run_id, before)
     while True:
         try:
             if result.ready():
@@ -110,7 +110,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
                 ) from error
         else:
             last_seen = time.monotonic()
-            progress = parts.status_board.get(JOB)
+            progress = parts.status_board.get(SEND_ALL)
             if progress and progress.get("state") == "running":
                 show(progress)
                 sight.shown(progress)

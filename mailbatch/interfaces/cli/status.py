@@ -8,10 +8,11 @@ import click
 
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.finding import ALL_IS_WELL, RELAY_AWAY
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.rows import as_dict
 from mailbatch.domain.run import Pause
-from mailbatch.interfaces.cli.jobs import SEND_ALL, hint_if_unknown, job_option, of_job
+from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
 from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.documents import COUNTS, of_standing

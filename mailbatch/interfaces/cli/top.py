@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.numbers import Amount
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.rows import RunRow
 
-JOB = "send-all"
 _RUNS = 8
 _ERRORS = 4
 _BAR = 40
@@ -80,8 +80,8 @@ class _Watch:
     def look(self) -> list[str]:
         """One screen; raises what says that the database cannot be asked."""
         zone = self._parts.settings.timezone
-        standing = self._parts.operating.job_status(JOB)
-        runs = self._runs(JOB, _RUNS)
+        standing = self._parts.operating.job_status(SEND_ALL)
+        runs = self._runs(SEND_ALL, _RUNS)
         return [
             self._title + _paused(standing.pause),
             "",

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from mailbatch.application.looking.inquire import ShowRun
-from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import StateConflict
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.rows import ReservationSummary, RunPlace
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
@@ -36,7 +36,7 @@ def listed(
     request: Request,
     caller: PageReader,
     cursor: str | None = None,
-    job: JobName = NAME,
+    job: JobName = SEND_ALL,
     *,
     every: Annotated[bool, Query()] = False,
 ) -> Response:
@@ -51,7 +51,7 @@ def listed(
         title="Runs",
         paused=paused(request),
         job=job,
-        jobs=sorted({NAME, job, *(found.name for found in reports.jobs())}),
+        jobs=sorted({SEND_ALL, job, *(found.name for found in reports.jobs())}),
         rows=rows,
         counts=COUNTS,
         next=following,

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from mailbatch.application.looking.inquire import DONE
 from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.producer import call_send_all
-from mailbatch.batch.send_all import NAME
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.rows import ReservationSummary
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
@@ -67,7 +67,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
         every=formatting.schedule(parts.settings.when),
         actions=actions,
         mails={str(own): row for own, row in parts.stores.reservations.some(_ids(actions), ReservationSummary).items()},
-        jobs=[job for job in parts.stores.reports.jobs() if job.name != NAME],
+        jobs=[job for job in parts.stores.reports.jobs() if job.name != SEND_ALL],
     )
 
 
@@ -89,9 +89,9 @@ def plan(request: Request, caller: PageReader) -> Response:
 
 def _planned(parts: Parts) -> dict[str, Any]:
     ask = PlanRun(upcoming=parts.stores.upcoming, compose=parts.operating.compose_apart, reports=parts.stores.reports)
-    by = parts.operating.watch(NAME, lock=False).look(NAME).next_run.to_come
+    by = parts.operating.watch(SEND_ALL, lock=False).look(SEND_ALL).next_run.to_come
     due, exact = parts.stores.upcoming.count(by)
-    rate = ask.rate(NAME)
+    rate = ask.rate(SEND_ALL)
     until, found = time.monotonic() + _PLAN_SECONDS, []
     for one in ask(by, _PLANNED):
         found.append(one)
@@ -101,15 +101,15 @@ def _planned(parts: Parts) -> dict[str, Any]:
 
 
 @router.post("/pause")
-def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobName = NAME) -> Response:
+def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobName = SEND_ALL) -> Response:
     """Suspend the ticks of a job, or everything."""
     what = Pause.ALL if fields.get("what") == ["all"] else Pause.TICKS
     parts_of(request).acting.pause_job(caller.actor, job, what)
-    return _back(request, _SAID[what] if job == NAME else _SAID_OF_OTHERS[what].format(job))
+    return _back(request, _SAID[what] if job == SEND_ALL else _SAID_OF_OTHERS[what].format(job))
 
 
 @router.post("/resume")
-def resume(request: Request, caller: PageOperator, job: JobName = NAME) -> Response:
+def resume(request: Request, caller: PageOperator, job: JobName = SEND_ALL) -> Response:
     """Let a job go on."""
     parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
     return _back(request, "Resumed: the next tick starts a run.")
@@ -119,8 +119,8 @@ def resume(request: Request, caller: PageOperator, job: JobName = NAME) -> Respo
 def run_now(request: Request, caller: PageOperator) -> Response:
     """Send what is due; the page that follows says what came of it if that was quick."""
     parts = parts_of(request)
-    if parts.lock(NAME).peek() is not None:
-        why = parts.operating.watch(NAME).look(NAME).blocked
+    if parts.lock(SEND_ALL).peek() is not None:
+        why = parts.operating.watch(SEND_ALL).look(SEND_ALL).blocked
         said = "A run is in progress already: job is already running" if why is None else why[:1].upper() + why[1:]
         return _back(request, f"{said}.", good=False)
     try:

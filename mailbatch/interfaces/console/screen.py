@@ -18,8 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from mailbatch.batch.send_all import NAME
 from mailbatch.domain.errors import MailbatchError
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.console import formatting
@@ -119,7 +119,7 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
 
 def paused(request: Request) -> Pause:
     """What is suspended now; each whole page says so."""
-    return parts_of(request).stores.pauses.paused(NAME)
+    return parts_of(request).stores.pauses.paused(SEND_ALL)
 
 
 def done(request: Request, target: str, text: str, *, good: bool = True) -> Response:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from mailbatch.batch.send_all import NAME
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.console import chart
@@ -95,7 +95,7 @@ class Snapshots:
 
 def look(parts: Parts) -> Now:
     """How things stand now, as every other screen says it. Raises ``StoreError``."""
-    standing = parts.operating.job_status(NAME)
+    standing = parts.operating.job_status(SEND_ALL)
     look = standing.look
     return Now(
         at=datetime.now(UTC),
@@ -120,7 +120,7 @@ def look(parts: Parts) -> Now:
 def look_back(parts: Parts) -> Day:
     """What was. Raises ``StoreError``."""
     now = datetime.now(UTC)
-    runs = parts.stores.reports.runs(NAME, MOST_RUNS)
+    runs = parts.stores.reports.runs(SEND_ALL, MOST_RUNS)
     figures = parts.operating.measure.measures.figures()
     since = now - timedelta(hours=1)
     hour = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.batch.send_all import NAME
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.rows import ActionPlace, as_dict
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.documents import of_pause, of_standing
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/api", tags=["operating"])
 
 
 @router.get("/status", summary="How do things stand?", **tells(schemas.Standing))
-def status(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
+def status(request: Request, _caller: Reader, job: JobName = SEND_ALL) -> Response:
     """Pause, run in progress, backlog, last run, next run, the relay, and what somebody should look at.
 
     The backlog and the relay are told with every job, the warnings about them with `send-all` only.
@@ -29,14 +29,14 @@ def status(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
 
 
 @router.get("/is-running", summary="Does a run go on?", **tells(schemas.Running))
-def is_running(request: Request, _caller: Reader, job: JobName = NAME) -> Response:
+def is_running(request: Request, _caller: Reader, job: JobName = SEND_ALL) -> Response:
     """Whether a run goes on, and which: by its heartbeat, as in `/api/status`. It needs no Redis."""
     look = parts_of(request).operating.watch(job).look(job)
     return answer({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
 
 
 @router.post("/pause", summary="Suspend the sending, or another job", **tells(schemas.Paused, *ACTING))
-def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = None, job: JobName = NAME) -> Response:
+def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = None, job: JobName = SEND_ALL) -> Response:
     """No tick starts a run until `resume`; with `all` the run in progress stops too. Said twice it does no harm."""
     paused = Pause.ALL if body and body.all else Pause.TICKS
     parts_of(request).acting.pause_job(caller.actor, job, paused)
@@ -44,7 +44,7 @@ def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = Non
 
 
 @router.post("/resume", summary="Let the sending, or another job, go on", **tells(schemas.Paused, *ACTING[:1]))
-def resume(request: Request, caller: Operator, job: JobName = NAME) -> Response:
+def resume(request: Request, caller: Operator, job: JobName = SEND_ALL) -> Response:
     """Whatever was paused."""
     parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
     return answer(of_pause(Pause.NONE))

@@ -13,9 +13,9 @@ from starlette.responses import Response, StreamingResponse
 
 from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.producer import call_send_all, celery_app
-from mailbatch.batch.send_all import NAME
 from mailbatch.batch.worker_inspection import find_workers
 from mailbatch.domain.errors import NotFound
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.rows import ErrorPlace, RunPlace
 from mailbatch.domain.run import RunOutcome, Trigger
 from mailbatch.interfaces.csvs import errors_as_csv
@@ -46,7 +46,7 @@ _FIRST_ERRORS = 100
 
 @router.get("/runs", summary="List runs, the newest first", **tells(schemas.RunPage))
 def list_runs(
-    request: Request, _caller: Reader, job: JobName = NAME, limit: Limit = 50, cursor: Cursor = None
+    request: Request, _caller: Reader, job: JobName = SEND_ALL, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """Go on with the cursor in `next`."""
     reports = parts_of(request).stores.reports
@@ -178,9 +178,9 @@ def _outcome(
 
 def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
     """Raise the problem that names the run in progress, if there is one."""
-    if not surely and parts.lock(NAME).peek() is None:
+    if not surely and parts.lock(SEND_ALL).peek() is None:
         return
-    look = parts.operating.watch(NAME).look(NAME)
+    look = parts.operating.watch(SEND_ALL).look(SEND_ALL)
     if look.blocked is not None:
         raise Problem(HTTPStatus.CONFLICT, look.blocked, {"Retry-After": "30"}, run_id=None)
     run_id = str(look.run_id) if look.run_id else None

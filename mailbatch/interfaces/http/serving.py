@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from mailbatch.batch.monitor import EVERY, IncidentNotifier, JobMonitor
-from mailbatch.batch.send_all import NAME
 from mailbatch.bootstrap import Parts
 from mailbatch.config import short_tokens
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.interfaces.http.app import create_app
 from mailbatch.interfaces.http.connections import BACKLOG, Connection
 from mailbatch.interfaces.http.guard import is_loopback
@@ -67,7 +67,9 @@ def monitor_of(parts: Parts, every: float = EVERY) -> JobMonitor:
     It does not close runs that died: the database role of ``serve`` may lack the right to.
     """
     return JobMonitor(
-        lambda: parts.operating.watch(NAME)(NAME), every=every, notify=IncidentNotifier(lambda: Parts(parts.settings))
+        lambda: parts.operating.watch(SEND_ALL)(SEND_ALL),
+        every=every,
+        notify=IncidentNotifier(lambda: Parts(parts.settings)),
     )
 
 
