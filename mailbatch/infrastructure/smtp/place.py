@@ -1,15 +1,21 @@
-"""The place of one connection: it stays empty for a while after a fault, for longer each time."""
+"""The places for connections to one relay. A place stays empty for a while after a fault, for longer each time."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.outcome import RelayFault
 from mailbatch.domain.reply_kinds import Concern, concern_of
+from mailbatch.infrastructure.smtp.connection import State
 from mailbatch.infrastructure.smtp.errors import NoSlot
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.domain.outcome import Outcome
     from mailbatch.infrastructure.smtp.connection import Connection
+    from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.errors import RelayError
 
 NO_SLOT_PAUSE = 0.5
@@ -48,22 +54,54 @@ class Place:
         """A mail was answered."""
         self._after_fault.reset()
 
-    def rest_after_fault(self) -> None:
-        """Open nothing for a while, because the relay failed."""
-        self._rest(self._after_fault.pause())
-
-    def rest_after_limit(self) -> None:
-        """Open nothing for a while, because the relay said that it has too many connections."""
-        self._rest(self._after_limit.pause())
-
-    def rest_after_refused_connection(self, error: RelayError) -> None:
+    def rest_unopened(self, error: RelayError) -> None:
         """Open nothing for a while, because the connection could not be opened."""
         if isinstance(error, NoSlot):
             self._rest(NO_SLOT_PAUSE)
         elif error.reply is not None and concern_of(error.reply) is Concern.CONNECTION:
-            self.rest_after_limit()
+            self._rest(self._after_limit.pause())
         else:
-            self.rest_after_fault()
+            self._rest(self._after_fault.pause())
+
+    def rest_after_loss(self, dialogue: Dialogue, outcomes: Sequence[Outcome]) -> None:
+        """Open nothing for a while, if the connection broke through a limit of connections or a fault of the relay.
+
+        A connection that carried all the mails that it may is followed by the next one at once.
+        """
+        limit = dialogue.limit
+        if limit is not None and (limit.name == "connections" or not dialogue.finished):
+            self._rest(self._after_limit.pause())
+        elif any(isinstance(one, RelayFault) for one in outcomes) or (outcomes and not dialogue.finished):
+            self._rest(self._after_fault.pause())
 
     def _rest(self, seconds: float) -> None:
         self.rests_until = time.monotonic() + seconds
+
+
+class Places:
+    """As many places as the relay may have connections."""
+
+    def __init__(self, count: int) -> None:
+        self._places = [Place() for _ in range(count)]
+        self.has_connected = False
+        """Whether the relay let us in once. Until then one place is used: a refused password is tried once."""
+
+    def free(self) -> list[Place]:
+        """Return the places in which a connection may be opened now."""
+        now = time.monotonic()
+        places = self._places if self.has_connected else self._places[:1]
+        return [place for place in places if place.connection is None and place.rests_until <= now]
+
+    def connecting(self) -> list[Connection]:
+        """Return the connections that are being opened, or are open and not yet taken over."""
+        held = [place.connection for place in self._places if place.connection is not None]
+        return [one for one in held if one.state is not State.OPEN]
+
+    def resting(self, now: float) -> list[float]:
+        """Return when the rests of the places end that rest."""
+        return [place.rests_until for place in self._places if place.rests_until > now]
+
+    def end_rests(self) -> None:
+        """Let no place rest any longer."""
+        for place in self._places:
+            place.rests_until = 0.0

@@ -13,17 +13,18 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import NotSent, RelayFault, Replied
+from mailbatch.domain.outcome import NotSent, RelayFault
 from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
 from mailbatch.infrastructure.smtp.connection import CloseReason, Connection, State
+from mailbatch.infrastructure.smtp.early_refusals import EarlyRefusals
 from mailbatch.infrastructure.smtp.errors import NoSlot, ProtocolViolation, RelayError, masked
-from mailbatch.infrastructure.smtp.place import Place
+from mailbatch.infrastructure.smtp.place import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailbatch.domain.message import Claim, Message
-    from mailbatch.domain.outcome import Outcome, Reply
+    from mailbatch.domain.outcome import Outcome
     from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.mail_queue import MailQueue
     from mailbatch.infrastructure.smtp.poller import Poller
@@ -58,13 +59,11 @@ class ConnectionPool:
         self._poller = poller
         self._permit = permit
         self._commit_intent = commit_intent
-        self._places = [Place() for _ in range(config.connections)]
+        self._places = Places(config.connections)
         self._open: dict[int, Connection] = {}
         self._closing = ClosingConnections(poller.poll)
-        self._refused_early: dict[Claim, Reply] = {}
-        """Mails that are sent again alone, and the reply to their commands when these came early."""
+        self._early = EarlyRefusals(config)
         self._returns: Counter[Claim] = Counter()
-        self._has_connected = False
         self._has_logged_limit = False
 
     # --- which mail, on which connection -------------------------------------------------------------------------
@@ -78,7 +77,7 @@ class ConnectionPool:
         if (connection := self._choose()) is not None:
             return min(connection.dialogue.room, 2 * connection.dialogue.batch)
         ahead = sum(one.dialogue.looks_ahead for one in self._open.values())
-        return ahead + len(self._connecting()) + len(self._free_places())
+        return ahead + len(self._places.connecting()) + len(self._places.free())
 
     def is_heavy(self) -> bool:
         """Whether the unsettled mails are as many bytes as they may be.
@@ -136,25 +135,11 @@ class ConnectionPool:
 
     # --- connections that open -----------------------------------------------------------------------------------
 
-    def _free_places(self) -> list[Place]:
-        """Return the places in which a connection may be opened now.
-
-        Until the relay let us in once, one connection has to do: a refused password is not tried on all of them.
-        """
-        now = time.monotonic()
-        places = self._places if self._has_connected else self._places[:1]
-        return [place for place in places if place.connection is None and place.rests_until <= now]
-
-    def _connecting(self) -> list[Connection]:
-        """Return the connections whose thread has not ended, or was not taken over."""
-        held = [place.connection for place in self._places if place.connection is not None]
-        return [one for one in held if one.state is not State.OPEN]
-
     def _connect(self) -> bool:
         """Open a connection for each mail that is ready, as far as may be; return True if one was refused instead."""
-        if not (places := self._free_places()):
+        if not (places := self._places.free()):
             return False
-        for place in places[: max(0, len(self._mails.ready) - len(self._connecting()))]:
+        for place in places[: max(0, len(self._mails.ready) - len(self._places.connecting()))]:
             if not self._permit():
                 self._mails.refuse_next()
                 return True
@@ -165,14 +150,14 @@ class ConnectionPool:
 
     def take_over(self) -> None:
         """Begin with the connections that have been opened."""
-        for connection in self._connecting():
+        for connection in self._places.connecting():
             if not connection.has_connected:
                 continue
             try:
                 connection.opened()
             except RelayError as error:
                 connection.place.connection = None
-                connection.place.rest_after_refused_connection(error)
+                connection.place.rest_unopened(error)
                 self._poller.tick_by(connection.place.rests_until)
                 self._blame(error)
             else:
@@ -182,9 +167,9 @@ class ConnectionPool:
         if connection.state is State.CLOSED:  # it was told to end meanwhile
             connection.place.connection = None
             return
-        self._has_connected = True
+        self._places.has_connected = True
         self._config.capabilities.note()
-        if self._refused_early:
+        if self._early:
             connection.dialogue.look_ahead(allowed=False)
         self._open[connection.fd] = connection
         self._poller.poll.register(connection.fd, select.POLLIN)
@@ -236,7 +221,7 @@ class ConnectionPool:
                 self._config.capabilities.prove(dialogue.protocol, ahead=dialogue.ahead_is_taken)
             for message, outcome in done:
                 self._mails.settle(message, outcome)
-                if self._refused_early:
+                if self._early:
                     self._compare(message, outcome)
         if dialogue.early:
             self._send_alone(dialogue)
@@ -251,22 +236,16 @@ class ConnectionPool:
     def _send_alone(self, dialogue: Dialogue) -> None:
         """Send mails again whose commands came too early, as it seems: nothing goes ahead until they are answered."""
         early, dialogue.early = dialogue.early, []
-        self._refused_early |= {message.claim: reply for message, reply in early}
+        self._early.add(early)
         self._mails.put_back([message for message, _ in early])
         for one in self._open.values():
             one.dialogue.look_ahead(allowed=False)
 
     def _compare(self, message: Message, outcome: Outcome) -> None:
-        """See what the relay says to a mail now that its commands came in time: the same, if it spoke of the mail."""
-        if (early := self._refused_early.pop(message.claim, None)) is None:
-            return
-        capabilities = self._config.capabilities
-        if isinstance(outcome, Replied) and any(v.reply.code != early.code for v in outcome.verdicts.values()):
-            capabilities.send_nothing_ahead(self._config.relay.name, masked(str(early)))
-            capabilities.note()
-        if not self._refused_early:
-            for connection in self._open.values():
-                connection.dialogue.look_ahead(allowed=capabilities.looks_ahead)
+        self._early.compare(message, outcome)
+        if not self._early:
+            for one in self._open.values():
+                one.dialogue.look_ahead(allowed=self._config.capabilities.looks_ahead)
 
     def ask_for_intent(self) -> bool:
         """Ask for the mails whose bodies were sent except for their ends whether they may end; False without any."""
@@ -311,7 +290,8 @@ class ConnectionPool:
         if self._touches_a_mail(dialogue) and untouched:
             dialogue.blame(untouched.pop(0), error)
         done = dialogue.collect()
-        self._rest_after_loss(place, dialogue, [outcome for _, outcome in done])
+        place.rest_after_loss(dialogue, [outcome for _, outcome in done])
+        self._poller.tick_by(place.rests_until)
         if (message := self._limited_again(dialogue)) in untouched:
             untouched.remove(message)
             done.append((message, self._fault(message, error, in_dialogue=True)))
@@ -341,16 +321,6 @@ class ConnectionPool:
             return False
         return not (self._open and dialogue.limit is not None)
 
-    def _rest_after_loss(self, place: Place, dialogue: Dialogue, outcomes: Sequence[Outcome]) -> None:
-        limit = dialogue.limit
-        # If the connection carried all that it may, the next one is opened at once.
-        is_worn_out = limit is not None and dialogue.finished > 0 and limit.name != "connections"
-        if limit is not None and not is_worn_out:
-            place.rest_after_limit()
-        elif any(isinstance(one, RelayFault) for one in outcomes) or (outcomes and not dialogue.finished):
-            place.rest_after_fault()
-        self._poller.tick_by(place.rests_until)
-
     def _limited_again(self, dialogue: Dialogue) -> Message | None:
         """Return the mail that heard of a limit on connection after connection: it may be what uses them up."""
         message = dialogue.limited
@@ -370,7 +340,7 @@ class ConnectionPool:
 
     def close(self) -> None:
         """End everything: dialogues where they stand, idle connections by QUIT."""
-        connecting = self._connecting()
+        connecting = self._places.connecting()
         for connection in connecting:
             connection.close(CloseReason.NO_MORE_MAILS)
         for connection in list(self._open.values()):
@@ -397,15 +367,14 @@ class ConnectionPool:
             except RelayError as error:
                 self._lose(connection, error)
         self._poller.tick_by(self._closing.close_overdue(now))
-        resting = [place.rests_until for place in self._places if place.rests_until > now]
-        connecting = self._connecting()
+        resting = self._places.resting(now)
+        connecting = self._places.connecting()
         slow = [one for one in connecting if one.since + _ASK_WHILE_CONNECTING <= now]
         if resting:
             self._poller.tick_by(min(now + _ASK_WHILE_RESTING, *resting))
         if connecting:
             self._poller.tick_by(now + _ASK_WHILE_CONNECTING)
         if (resting or slow) and not self._permit():
-            for place in self._places:
-                place.rests_until = 0.0
+            self._places.end_rests()
             for connection in slow:
                 connection.close(CloseReason.NOT_PERMITTED)
