@@ -14,24 +14,19 @@ from typing import TYPE_CHECKING, ClassVar
 from mailbatch.domain.outcome import Kind, Outcome, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern, kind_of
 from mailbatch.infrastructure.smtp.dialogue.outgoing import Outgoing
+from mailbatch.infrastructure.smtp.dialogue.sequence import SequenceErrors
 from mailbatch.infrastructure.smtp.dialogue.transaction import END, Transaction
 from mailbatch.infrastructure.smtp.envelope import Offer, commands, permanent_refusal
 from mailbatch.infrastructure.smtp.errors import HungUp, ProtocolViolation, RelayError
-from mailbatch.infrastructure.smtp.replies import CLOSING, OK, GarbledReply, RawReply, ReplyReader, speaks_of_order
+from mailbatch.infrastructure.smtp.replies import CLOSING, OK, GarbledReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Mapping
 
     from mailbatch.domain.message import Message
     from mailbatch.domain.reply_kinds import ReplyKind
     from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 
-OUT_OF_SEQUENCE = range(500, 505)
-"""The codes of a relay that did not expect the command (RFC 5321 §4.2.3)."""
-_NEVER_OF_RECIPIENT = (500, 502, 503)
-"""Not 501, a malformed address; nor 504, a domain without a dot (Postfix): these are meant for the recipient."""
-_ANY_REFUSAL = range(500, 600)
-_BAD_SEQUENCE = 503
 _REFUSAL = 400
 _LARGE = 2**20
 """Bytes of a mail behind which no other is begun on its connection: sending it takes longer than a round trip."""
@@ -55,6 +50,7 @@ class Dialogue(ABC):
     """
 
     protocol: ClassVar[DialogueMode]
+    _sequence_errors: ClassVar[type[SequenceErrors]] = SequenceErrors
     _resets_behind_others: ClassVar[bool] = False
     """Whether RSET goes before a mail that is sent behind others in flight."""
 
@@ -110,7 +106,7 @@ class Dialogue(ABC):
         """Whether the last transaction may still be open."""
         self._takes_groups = False
         """Whether the good replies to a mail may be taken in one go."""
-        self._early_codes = {_BAD_SEQUENCE}
+        self._sequence = self._sequence_errors()
         self._may_begin = True
         self._has_large = False
         self._rcpt_text = ""
@@ -304,22 +300,16 @@ class Dialogue(ABC):
 
     def _reset_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code != OK and self.closing is None:
-            if not self._is_early_reset(one, reply):
+            if not self._sequence.in_reset(one, reply):
                 raise RelayError(f"RSET was refused: {reply.cooked()}")
             one.out_of_sequence = True
         self._proceed(one)
-
-    def _is_early_reset(self, one: Transaction, reply: RawReply) -> bool:
-        """Whether RSET was refused because it came early; then so is what follows."""
-        if one.is_ahead and self._learns_early_codes() and reply.code in _ANY_REFUSAL:
-            self._early_codes.add(reply.code)
-        return one.is_ahead and (reply.code in self._early_codes or speaks_of_order(reply))
 
     def _mail_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100:
             one.refused = dict.fromkeys(one.message.envelope.recipients, refusal("MAIL", reply))
             one.sender_refused = True
-            one.out_of_sequence |= self._is_out_of_sequence(reply, self._never_of_sender(one))
+            one.out_of_sequence |= self._sequence.in_mail(one, reply, ahead_is_taken=self.ahead_is_taken)
         elif one.is_ahead:
             self.ahead_is_taken = True
         one.mail_answered = not one.heard_closing
@@ -328,20 +318,10 @@ class Dialogue(ABC):
     def _rcpt_answered(self, one: Transaction, recipient: str, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
             one.refused[recipient] = refusal("RCPT", reply)
-            one.out_of_sequence |= self._is_out_of_sequence(reply, _NEVER_OF_RECIPIENT)
+            one.out_of_sequence |= self._sequence.in_rcpt(reply)
         if self._tells_apart is None:
             self._rcpt_text = reply.cooked().text
         self._proceed(one)
-
-    def _is_out_of_sequence(self, reply: RawReply, codes: Container[int]) -> bool:
-        """Whether the relay says that commands came out of sequence, by its code or in words: nothing of the mail."""
-        return reply.code in codes or speaks_of_order(reply)
-
-    def _never_of_sender(self, one: Transaction) -> Container[int]:
-        """Return the codes to MAIL that are no verdict on its sender."""
-        if not one.is_ahead:
-            return ()
-        return OUT_OF_SEQUENCE if self.ahead_is_taken else _ANY_REFUSAL
 
     def _refuse_out_of_sequence(self, one: Transaction, verdict: Verdict) -> None:
         """Note a refusal of DATA or BDAT that says nothing of the mail."""
@@ -469,10 +449,6 @@ class Dialogue(ABC):
     def _hears_out(self) -> bool:
         """Whether replies to other mails may come after the relay said that it is closing."""
         return False
-
-    def _learns_early_codes(self) -> bool:
-        """Whether a refused RSET shows which code the relay gives to commands that come early."""
-        return True
 
 
 def refusal(doing: str, reply: RawReply) -> Verdict:

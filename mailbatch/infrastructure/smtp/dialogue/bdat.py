@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Reply
-from mailbatch.infrastructure.smtp.dialogue.base import OUT_OF_SEQUENCE, Dialogue, refusal
+from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refusal
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 from mailbatch.infrastructure.smtp.dialogue.transaction import END
 from mailbatch.infrastructure.smtp.errors import ChunkReadAsCommands, ProtocolViolation, RelayError
@@ -101,21 +101,21 @@ class BdatDialogue(Dialogue):
 
     def _chunk_not_taken(self, one: Transaction, reply: RawReply) -> None:
         verdict = refusal(END, reply)
-        if self._is_out_of_sequence(reply, OUT_OF_SEQUENCE):
+        if self._sequence.in_content(reply):
             self._refuse_out_of_sequence(one, verdict)
         self._finish(one, verdict)
 
     def _reset_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code == OK:
             self._chunk_refused = False
-        elif self._chunk_refused and self.closing is None and not self._is_early_reset(one, reply):
-            self._listen_only(reply)
+        elif self._chunk_refused and self.closing is None:
+            # Perhaps this is the reply to a line of the chunk.
+            if self._sequence.in_reset(one, reply, learns=False):
+                one.out_of_sequence = True
+            else:
+                self._listen_only(reply)
             return
         super()._reset_answered(one, reply)
-
-    def _learns_early_codes(self) -> bool:
-        # Behind a refused chunk this may be the reply to a line of it.
-        return not self._chunk_refused
 
     # --- a chunk that was read as commands -----------------------------------------------------------------------
 

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.dialogue.dot_body import DATA, DotBodyDialogue
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
+from mailbatch.infrastructure.smtp.dialogue.sequence import NoSequenceErrors
 
 if TYPE_CHECKING:
-    from collections.abc import Container
-
     from mailbatch.infrastructure.smtp.dialogue.transaction import Transaction
-    from mailbatch.infrastructure.smtp.replies import RawReply
 
 
 class DataDialogue(DotBodyDialogue):
     """One mail in flight. Works with each relay."""
 
     protocol = DialogueMode.DATA
+    _sequence_errors = NoSequenceErrors
 
     def _queue_mail(self, one: Transaction) -> None:
         one.commands.append(DATA)
@@ -37,6 +36,3 @@ class DataDialogue(DotBodyDialogue):
 
     def _take_good(self, one: Transaction) -> bool:
         return one.end is not None and self._take_good_end(one)
-
-    def _is_out_of_sequence(self, _reply: RawReply, _codes: Container[int]) -> bool:
-        return False  # each command waited for its turn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Reply
-from mailbatch.infrastructure.smtp.dialogue.base import OUT_OF_SEQUENCE, Dialogue, refusal
+from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refusal
 from mailbatch.infrastructure.smtp.dialogue.transaction import END
 from mailbatch.infrastructure.smtp.envelope import stuffed
 from mailbatch.infrastructure.smtp.replies import OK, START_BODY, printable
@@ -57,7 +57,7 @@ class DotBodyDialogue(Dialogue):
             return
         verdict = refusal("DATA", reply)
         self._needs_reset = True
-        if not one.all_refused and self._is_out_of_sequence(reply, OUT_OF_SEQUENCE):
+        if not one.all_refused and self._sequence.in_content(reply):
             self._refuse_out_of_sequence(one, verdict)
         self._finish(one, verdict)
 

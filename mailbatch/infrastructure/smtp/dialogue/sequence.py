@@ -1,0 +1,61 @@
+"""Tells a refusal of a command that came out of sequence from a verdict on the mail. See ADR 11."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.infrastructure.smtp.replies import speaks_of_order
+
+if TYPE_CHECKING:
+    from mailbatch.infrastructure.smtp.dialogue.transaction import Transaction
+    from mailbatch.infrastructure.smtp.replies import RawReply
+
+_OUT_OF_SEQUENCE = range(500, 505)
+"""The codes of a relay that did not expect the command (RFC 5321 §4.2.3)."""
+_NEVER_OF_RECIPIENT = (500, 502, 503)
+"""Not 501, a malformed address; nor 504, a domain without a dot (Postfix): these are meant for the recipient."""
+_ANY_REFUSAL = range(500, 600)
+_BAD_SEQUENCE = 503
+
+
+class SequenceErrors:
+    """For modes that send commands before the replies to those before. Each method is asked about a refusal."""
+
+    def __init__(self) -> None:
+        self._early_codes = {_BAD_SEQUENCE}
+
+    def in_reset(self, one: Transaction, reply: RawReply, *, learns: bool = True) -> bool:
+        """Whether RSET was refused because it came early; then so are the commands behind it.
+
+        ``learns``: the reply is certainly one to RSET, and shows which code this relay gives to early commands.
+        """
+        if one.is_ahead and learns and reply.code in _ANY_REFUSAL:
+            self._early_codes.add(reply.code)
+        return one.is_ahead and (reply.code in self._early_codes or speaks_of_order(reply))
+
+    def in_mail(self, one: Transaction, reply: RawReply, *, ahead_is_taken: bool) -> bool:
+        """Whether MAIL was. ``ahead_is_taken``: the relay has accepted a MAIL that was sent ahead."""
+        if one.is_ahead and reply.code in (_OUT_OF_SEQUENCE if ahead_is_taken else _ANY_REFUSAL):
+            return True
+        return speaks_of_order(reply)
+
+    def in_rcpt(self, reply: RawReply) -> bool:
+        """Whether RCPT was."""
+        return reply.code in _NEVER_OF_RECIPIENT or speaks_of_order(reply)
+
+    def in_content(self, reply: RawReply) -> bool:
+        """Whether DATA or BDAT was."""
+        return reply.code in _OUT_OF_SEQUENCE or speaks_of_order(reply)
+
+
+class NoSequenceErrors(SequenceErrors):
+    """For a mode in which each command waits for its turn: a refusal always speaks of the mail."""
+
+    def in_mail(self, _one: Transaction, _reply: RawReply, *, ahead_is_taken: bool) -> bool:  # noqa: ARG002, D102
+        return False
+
+    def in_rcpt(self, _reply: RawReply) -> bool:  # noqa: D102
+        return False
+
+    def in_content(self, _reply: RawReply) -> bool:  # noqa: D102
+        return False
