@@ -117,7 +117,7 @@ class Sending:
     def _relay_memory(self) -> RelayMemory:
         from mailbatch.infrastructure.redis.relay_memory import RedisRelayMemory
 
-        return RedisRelayMemory(self._connections.redis, self._connections.keys.habits(self.relay.name))
+        return RedisRelayMemory(self._connections.redis, self._connections.keys.relay_profile(self.relay.name))
 
     @cached_property
     def slots(self) -> RedisSlots | None:

@@ -50,7 +50,7 @@ def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
                 relay,
                 connections=terms.connections,
                 window=terms.window,
-                breath=terms.settle_every,
+                yield_every=terms.settle_every,
                 capabilities=capabilities,
                 slots=terms.slots,
             )

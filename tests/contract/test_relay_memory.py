@@ -7,13 +7,13 @@ import json
 import pytest
 from support.fakes import FakeRelayMemory
 
-from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.domain.relay_profile import RelayProfile
 from mailbatch.infrastructure.redis.client import connect
 from mailbatch.infrastructure.redis.keys import Keys
 from mailbatch.infrastructure.redis.relay_memory import KEPT, RedisRelayMemory
 
-KEY = Keys().habits("relay.example:25")
-LEARNED = RelayHabits(dialogue="PIPELINING", takes_ahead=False, swallows=True, mails=3, reason="503 too early")
+KEY = Keys().relay_profile("relay.example:25")
+LEARNED = RelayProfile(dialogue="PIPELINING", takes_ahead=False, swallows=True, mails=3, reason="503 too early")
 
 
 @pytest.fixture
@@ -31,11 +31,11 @@ def memory(request):
 
 
 def test_of_a_relay_that_taught_nothing_the_defaults_are_known(memory):
-    assert memory.recall() == RelayHabits()
+    assert memory.recall() == RelayProfile()
 
 
 def test_the_last_that_was_learned_is_known(memory):
-    assert memory.note(RelayHabits(mails=10))
+    assert memory.note(RelayProfile(mails=10))
     assert memory.note(LEARNED)
     assert memory.recall() == LEARNED
 
@@ -50,7 +50,7 @@ def test_redis_forgets_after_a_day(client):
 )
 def test_what_has_another_shape_is_as_good_as_nothing(client, text):
     client.set(KEY, text)
-    assert RedisRelayMemory(client, KEY).recall() == RelayHabits()
+    assert RedisRelayMemory(client, KEY).recall() == RelayProfile()
 
 
 def test_a_key_of_another_type_or_no_redis_is_no_reason_not_to_send(client, private_redis):

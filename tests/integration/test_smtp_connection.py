@@ -33,7 +33,7 @@ def slots():
 def connect(waker, slots):
     def connect(server):
         relay = SmtpRelay(host="127.0.0.1", port=server.port, timeout=10, data_timeout=10)
-        return Connection(TransportConfig(relay, slots=slots), Place(), waker, held_back=False)
+        return Connection(TransportConfig(relay, slots=slots), Place(), waker, waits_for_intent=False)
 
     return connect
 

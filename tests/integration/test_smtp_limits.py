@@ -95,7 +95,7 @@ def test_the_limit_is_known_to_the_next_process(mode, reply):
         )
     all_accepted(outcomes, [*first, *then], server)
     assert server.verbs.count("MAIL") - before == 12
-    assert memory.habits.mails == 3
+    assert memory.profile.mails == 3
 
 
 @pytest.mark.parametrize("mode", ["DATA", "PIPELINING"])

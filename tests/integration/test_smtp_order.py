@@ -71,7 +71,7 @@ def test_what_a_relay_says_to_commands_that_came_early_is_no_verdict(mode, reply
     with FaultServer(script, extensions=smtpfault.OFFERS[mode]) as server:
         transport = transport_to(server, capabilities=capabilities, connections=connections)
         outcomes = by_claim(transport.send(messages, always))
-        assert not capabilities.looks_ahead
+        assert not capabilities.may_send_ahead
         said = len(server.commands)
         again = by_claim(transport.send(more := [message() for _ in range(10)], always))
     assert [kinds(outcomes[m.claim]) for m in messages] == [{"ann@example.org": Kind.ACCEPTED}] * 30
@@ -95,7 +95,7 @@ def test_a_sender_whom_a_relay_refuses_is_refused_and_slows_no_other_mail_down(m
         outcomes = by_claim(transport_to(server, capabilities=capabilities, window=8).send(messages, always))
     for n, one in enumerate(messages):
         assert kinds(outcomes[one.claim]) == {"ann@example.org": Kind.REJECTED if n % 5 == 3 else Kind.ACCEPTED}
-    assert capabilities.looks_ahead
+    assert capabilities.may_send_ahead
     assert caplog.text == ""
     assert len(server.sessions) == 1
 
@@ -115,7 +115,7 @@ def test_a_relay_that_hangs_up_on_early_commands_is_found_out(mode):
     accepted = [m for m in messages if kinds(outcomes[m.claim])["ann@example.org"] is Kind.ACCEPTED]
     # It is found out at the second time; each time both mails of the window may be in doubt.
     assert len(accepted) >= 8 if mode == "BDAT" else len(accepted) == 12
-    assert not capabilities.looks_ahead
+    assert not capabilities.may_send_ahead
 
 
 def test_what_one_process_learned_the_next_one_knows():
@@ -133,7 +133,7 @@ def test_what_one_process_learned_the_next_one_knows():
                 [message() for _ in range(5)], always
             )
         )
-    assert not memory.habits.takes_ahead
+    assert not memory.profile.takes_ahead
     assert [command[:4].upper() for _, command in server.commands[before:]] == [
         "EHLO",
         *["MAIL", "RCPT", "DATA"] * 5,
@@ -189,7 +189,7 @@ def test_no_line_of_a_body_is_a_command_at_a_relay_that_does_not_swallow_a_refus
         assert kind is (Kind.REJECTED if n % 7 == 0 else Kind.ACCEPTED)
     assert all(a.sender == "sender@example.org" for a in server.journal)
     assert len(server.journal) == len(messages) - 9 + 1
-    assert memory.habits.dialogue == "PIPELINING"
+    assert memory.profile.dialogue == "PIPELINING"
     assert server.verbs.count("BDAT") == trials == 0
     assert caplog.text.count("chokes") == 1
 
@@ -253,7 +253,7 @@ def test_a_relay_that_swallows_is_tried_once(caplog):
                 )
             )
     assert len(server.trials) == 1
-    assert memory.habits.swallows
+    assert memory.profile.swallows
     assert "DATA" not in server.verbs
     assert caplog.text == ""
 

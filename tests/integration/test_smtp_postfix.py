@@ -101,13 +101,13 @@ def _wait_for(port, seconds=10.0):
 
 
 @needs_postfix
-@pytest.mark.parametrize("protocol", DialogueMode)
-def test_postfix_takes_every_mail(protocol, postfix):
+@pytest.mark.parametrize("mode", DialogueMode)
+def test_postfix_takes_every_mail(mode, postfix):
     port, log = postfix
     body = b".dot\r\n..\r\n" + (b"x" * 70 + b"\r\n") * 30
     messages = [message(f"ann{n}@example.org", "bob@example.net", body=body) for n in range(400)]
     relay = SmtpRelay(host="127.0.0.1", port=port)
-    transport = SmtpTransport(relay, connections=2, capabilities=RelayCapabilities(protocol))
+    transport = SmtpTransport(relay, connections=2, capabilities=RelayCapabilities(mode))
     outcomes = by_claim(transport.send(messages, always))
     assert {kind for outcome in outcomes.values() for kind in kinds(outcome).values()} == {Kind.ACCEPTED}
     said = log.read_text()

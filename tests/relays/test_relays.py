@@ -76,11 +76,11 @@ def test_each_mail_is_taken_once_and_as_it_was(server: Relay) -> None:
     told(server, by_claim(transport.send(messages, always)), messages)
     capabilities = RelayCapabilities(memory=lambda: memory)
     capabilities.recall()
-    print(f"{server.name}: learned {memory.habits}")  # noqa: T201
+    print(f"{server.name}: learned {memory.profile}")  # noqa: T201
     assert server.speaks.partition(",")[0] == (
-        memory.habits.dialogue or ("BDAT" if memory.habits.swallows else server.speaks.partition(",")[0])
+        memory.profile.dialogue or ("BDAT" if memory.profile.swallows else server.speaks.partition(",")[0])
     )
-    assert capabilities.looks_ahead == ("nothing ahead" not in server.speaks)
+    assert capabilities.may_send_ahead == ("nothing ahead" not in server.speaks)
 
 
 def test_a_server_that_is_killed_loses_nothing_that_it_accepted(server: Relay) -> None:

@@ -14,7 +14,7 @@ from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.lock import Holder
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
-from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.domain.relay_profile import RelayProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -169,13 +169,13 @@ class FakeRelayMemory:
     """The port ``RelayMemory`` in this process."""
 
     def __init__(self) -> None:
-        self.habits = RelayHabits()
+        self.profile = RelayProfile()
 
-    def recall(self) -> RelayHabits:
-        return self.habits
+    def recall(self) -> RelayProfile:
+        return self.profile
 
-    def note(self, habits: RelayHabits) -> bool:
-        self.habits = habits
+    def note(self, profile: RelayProfile) -> bool:
+        self.profile = profile
         return True
 
 

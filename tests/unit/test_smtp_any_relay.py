@@ -170,7 +170,7 @@ def converse(chance: random.Random, dialogue: Dialogue, relay: Relay, messages: 
                 sent = chance.choice([len(chunk), len(chunk), chance.randrange(len(chunk) + 1)])
                 on_the_way += chunk[:sent]
                 if sent:
-                    dialogue.handed(sent)
+                    dialogue.bytes_sent(sent)
                 if sent < len(chunk):
                     ready[:0] = [] if is_encrypted else dialogue.take_back()
                     break
@@ -178,29 +178,29 @@ def converse(chance: random.Random, dialogue: Dialogue, relay: Relay, messages: 
             relay.feed(on_the_way[:arrived])
             on_the_way = on_the_way[arrived:]
             heard = chance.choice([1, 30, ANY])
-            dialogue.said(relay.hear(heard))
-            if dialogue.held is not None:
-                dialogue.release()
-            if dialogue.early:
-                ready[:0] = [message for message, _ in dialogue.early]
-                dialogue.early.clear()
-                dialogue.look_ahead(allowed=False)
-            if dialogue.confused is not None and dialogue.idle:
-                return [*dialogue.again, *ready]
+            dialogue.receive_data(relay.hear(heard))
+            if dialogue.awaiting_intent is not None:
+                dialogue.send_end()
+            if dialogue.refused_early:
+                ready[:0] = [message for message, _ in dialogue.refused_early]
+                dialogue.refused_early.clear()
+                dialogue.allow_ahead(allowed=False)
+            if dialogue.sequence_error is not None and dialogue.idle:
+                return [*dialogue.not_taken, *ready]
     except RelayError as error:
-        untouched = dialogue.lost(error)
+        untouched = dialogue.connection_lost(error)
         relay.feed(on_the_way)  # what is on its way arrives, whoever has gone
-        return [*untouched, *[message for message, _ in dialogue.early], *ready]
+        return [*untouched, *[message for message, _ in dialogue.refused_early], *ready]
     return []
 
 
-@pytest.mark.parametrize("protocol", DialogueMode)
+@pytest.mark.parametrize("mode", DialogueMode)
 @pytest.mark.parametrize("seeds", [range(at, at + 150) for at in (0, 150, 300)], ids=str)
-def test_whatever_a_relay_does_no_verdict_is_wrong(protocol, seeds):
+def test_whatever_a_relay_does_no_verdict_is_wrong(mode, seeds):
     for seed in seeds:
-        chance = random.Random(f"{protocol}{seed}")  # noqa: S311 - to be drawn again
-        held_back = protocol < DialogueMode.BDAT and chance.random() < 0.2
-        window = 1 if held_back else chance.choice([1, 2, 8, 32])
+        chance = random.Random(f"{mode}{seed}")  # noqa: S311 - to be drawn again
+        waits_for_intent = mode < DialogueMode.BDAT and chance.random() < 0.2
+        window = 1 if waits_for_intent else chance.choice([1, 2, 8, 32])
         messages = [
             message(
                 *[f"u{n}.{k}@x.org" for k in range(chance.choice([1, 1, 2, 3]))],
@@ -209,9 +209,15 @@ def test_whatever_a_relay_does_no_verdict_is_wrong(protocol, seeds):
             for n in range(chance.randrange(1, 25))
         ]
         relay = Relay(chance)
-        dialogue = DIALOGUES[protocol]("relay", FEATURES, window, held_back=held_back)
+        dialogue = DIALOGUES[mode]("relay", FEATURES, window, waits_for_intent=waits_for_intent)
         untouched = converse(chance, dialogue, relay, messages)
-        judge(seed, messages, dict(_by_id(dialogue.collect())), {m.claim.reservation_id for m in untouched}, relay)
+        judge(
+            seed,
+            messages,
+            dict(_by_id(dialogue.collect_outcomes())),
+            {m.claim.reservation_id for m in untouched},
+            relay,
+        )
 
 
 def _by_id(done: Sequence[tuple[Message, Outcome]]) -> list[tuple[UUID, Outcome]]:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.mails import message
 
-from mailbatch.infrastructure.smtp.envelope import Offer, permanent_refusal, stuffed
+from mailbatch.infrastructure.smtp.envelope import Extensions, dot_stuffed, permanent_refusal
 from mailbatch.infrastructure.smtp.place import Backoff
 
-NOTHING = Offer()
-ALL = Offer.of({"size": "1000", "8bitmime": "", "smtputf8": ""})
+NOTHING = Extensions()
+ALL = Extensions.of({"size": "1000", "8bitmime": "", "smtputf8": ""})
 
 
 def test_an_ordinary_message_is_fit_for_any_relay():
@@ -67,7 +67,7 @@ def test_the_null_sender_is_a_sender():
 
 
 def test_smtputf8_must_be_offered_to_an_address_that_needs_it():
-    reply = permanent_refusal(message("ünal@example.org"), Offer.of({"8bitmime": ""}))
+    reply = permanent_refusal(message("ünal@example.org"), Extensions.of({"8bitmime": ""}))
     assert (reply.code, reply.enhanced) == (553, "5.6.7")
     assert permanent_refusal(message("ünal@example.org"), ALL) is None
     assert permanent_refusal(message(smtputf8=True), NOTHING).code == 553
@@ -76,17 +76,17 @@ def test_smtputf8_must_be_offered_to_an_address_that_needs_it():
 def test_eight_bits_must_be_offered_to_a_body_that_has_them():
     reply = permanent_refusal(message(body=b"\xc3\xa9\r\n", eight_bit=True), NOTHING)
     assert (reply.code, reply.enhanced) == (554, "5.6.3")
-    assert permanent_refusal(message(body=b"\xc3\xa9\r\n", eight_bit=True), Offer.of({"8bitmime": ""})) is None
+    assert permanent_refusal(message(body=b"\xc3\xa9\r\n", eight_bit=True), Extensions.of({"8bitmime": ""})) is None
 
 
 def test_a_message_beyond_the_announced_size_is_not_sent():
-    reply = permanent_refusal(message(body=b"x" * 1000 + b"\r\n"), Offer.of({"size": "1000"}))
+    reply = permanent_refusal(message(body=b"x" * 1000 + b"\r\n"), Extensions.of({"size": "1000"}))
     assert (reply.code, reply.enhanced) == (552, "5.3.4")
 
 
 @pytest.mark.parametrize("size", ["", "0", "none", "²", "9" * 5000])
 def test_a_size_that_says_nothing_is_no_limit(size):
-    assert permanent_refusal(message(body=b"x" * 1000 + b"\r\n"), Offer.of({"size": size})) is None
+    assert permanent_refusal(message(body=b"x" * 1000 + b"\r\n"), Extensions.of({"size": size})) is None
 
 
 def test_no_reply_of_ours_holds_an_address():
@@ -96,7 +96,7 @@ def test_no_reply_of_ours_holds_an_address():
 @given(st.lists(st.sampled_from([b"\r\n", b".", b"a", b".."])).map(b"".join))
 def test_stuffing_keeps_the_end_of_the_body_out_and_can_be_undone(text):
     data = text + b"\r\n"
-    sent = stuffed(data)
+    sent = dot_stuffed(data)
     assert b"\r\n.\r\n" not in b"\r\n" + sent
     assert b"\r\n".join(line.removeprefix(b".") for line in sent.split(b"\r\n")) == data
 

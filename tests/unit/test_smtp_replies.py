@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbatch.infrastructure.smtp.replies import MAX_LINE, MAX_REPLY, MAX_TEXT, GarbledReply, ReplyReader
+from mailbatch.infrastructure.smtp.replies import MAX_LINE, MAX_REPLY, MAX_TEXT, MalformedReply, ReplyReader
 
 
 def read(data: bytes):
@@ -16,17 +16,17 @@ def read(data: bytes):
 
 
 def test_a_reply_of_one_line():
-    reply = read(b"250 2.1.0 fine\r\n").cooked()
+    reply = read(b"250 2.1.0 fine\r\n").decoded()
     assert (reply.code, reply.text, reply.enhanced) == (250, "2.1.0 fine", "2.1.0")
 
 
 def test_lines_are_joined_by_one_blank():
-    assert read(b"550-5.7.1 go\r\n550-away,\r\n550 please\r\n").cooked().text == "5.7.1 go away, please"
+    assert read(b"550-5.7.1 go\r\n550-away,\r\n550 please\r\n").decoded().text == "5.7.1 go away, please"
 
 
 @pytest.mark.parametrize("data", [b"250\r\n", b"250 \r\n", b"250\n"])
 def test_a_code_alone_is_a_reply(data):
-    assert str(read(data).cooked()) == "250"
+    assert str(read(data).decoded()) == "250"
 
 
 def test_an_unfinished_reply_is_none_yet():
@@ -77,12 +77,12 @@ def test_the_pieces_in_which_it_comes_do_not_matter(sizes):
     ],
 )
 def test_what_is_no_reply_is_garbled(data):
-    with pytest.raises(GarbledReply):
+    with pytest.raises(MalformedReply):
         read(data)
 
 
 def test_the_text_is_printable_and_bounded():
-    text = read(b"550 a\x00b\x1b[31m\xff\xc3\xa9\xc2\x85" + b"x" * 1000 + b"\r\n").cooked().text
+    text = read(b"550 a\x00b\x1b[31m\xff\xc3\xa9\xc2\x85" + b"x" * 1000 + b"\r\n").decoded().text
     assert text.startswith("a b [31m\ufffdé x")
     assert len(text) == MAX_TEXT
 
@@ -94,6 +94,6 @@ def test_no_bytes_make_it_raise_anything_else(data):
     try:
         while reply := reader.read():
             assert 200 <= reply.code <= 599
-            assert reply.cooked().text.isprintable() or not reply.cooked().text.isascii()
-    except GarbledReply:
+            assert reply.decoded().text.isprintable() or not reply.decoded().text.isascii()
+    except MalformedReply:
         pass

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.lifecycle import OnDoubt, Settlement
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
-    from mailbatch.domain.relay_habits import RelayHabits
+    from mailbatch.domain.relay_profile import RelayProfile
     from mailbatch.domain.reply_kinds import Concern
 
 
@@ -195,14 +195,14 @@ class Circuits(Protocol):
 
 
 class RelayMemory(Protocol):
-    """Remembers for a day, over all processes, which habits of a relay its clients must respect.
+    """Remembers for a day, over all processes, what was learned of one relay.
 
-    After a day they are tried anew, so that a relay that was mended is fast again. That costs the commands of one mail
+    After a day it is learned anew, so that a relay that was mended is fast again. That costs the commands of one mail
     or one round trip, never a verdict. Nothing is raised, because sending goes on without this memory.
     """
 
-    def recall(self) -> RelayHabits | None:
+    def recall(self) -> RelayProfile | None:
         """Return what is known, the defaults if nothing is, or None if the memory cannot be read now."""
 
-    def note(self, habits: RelayHabits) -> bool:
+    def note(self, profile: RelayProfile) -> bool:
         """Replace what is known. Return whether that was done."""

@@ -23,6 +23,6 @@ class Keys:
         """Return the key of the open connections to ``relay``: a sorted set."""
         return f"{self.namespace}:relay:connections:{relay}"
 
-    def habits(self, relay: str) -> str:
+    def relay_profile(self, relay: str) -> str:
         """Return the key of what was learned about the SMTP of ``relay``: a JSON object."""
         return f"{self.namespace}:relay:habits:{relay}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import RedisError
 
-from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.domain.relay_profile import RelayProfile
 from mailbatch.infrastructure.redis.client import place_of
 
 if TYPE_CHECKING:
@@ -28,31 +28,31 @@ class RedisRelayMemory:
         self._client = client
         self._key = key
 
-    def recall(self) -> RelayHabits | None:
+    def recall(self) -> RelayProfile | None:
         """Return what is known; see the port."""
         try:
             text: Any = self._client.get(self._key)
         except RedisError as error:
             _log.info("what is known about the relay cannot be read at %s: %s", place_of(self._client), error)
             return None
-        return RelayHabits() if text is None else _read(text)
+        return RelayProfile() if text is None else _read(text)
 
-    def note(self, habits: RelayHabits) -> bool:
+    def note(self, profile: RelayProfile) -> bool:
         """Keep it for a day; see the port."""
         try:
-            self._client.set(self._key, json.dumps(asdict(habits)), ex=KEPT)
+            self._client.set(self._key, json.dumps(asdict(profile)), ex=KEPT)
         except RedisError as error:
             _log.info("what was learned about the relay cannot be kept at %s: %s", place_of(self._client), error)
             return False
         return True
 
 
-def _read(text: str | bytes) -> RelayHabits:
-    """Return the habits in ``text``; those of an unknown relay if it is not what ``note`` wrote."""
+def _read(text: str | bytes) -> RelayProfile:
+    """Return the profile in ``text``; that of an unknown relay if it is not what ``note`` wrote."""
     try:
         found = json.loads(text)
     except ValueError:
-        return RelayHabits()
+        return RelayProfile()
     match found:
         case {
             "dialogue": str() | None as dialogue,
@@ -61,8 +61,8 @@ def _read(text: str | bytes) -> RelayHabits:
             "mails": int(mails),
             "reason": str() | None as reason,
         }:
-            return RelayHabits(
+            return RelayProfile(
                 dialogue=dialogue, takes_ahead=takes_ahead, swallows=swallows, mails=max(0, mails), reason=reason
             )
         case _:
-            return RelayHabits()
+            return RelayProfile()

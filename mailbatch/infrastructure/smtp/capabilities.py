@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.domain.relay_habits import RelayHabits
+from mailbatch.domain.relay_profile import RelayProfile
 from mailbatch.domain.reply_kinds import Concern, concern_of
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 from mailbatch.infrastructure.smtp.errors import HungUp, ProtocolViolation, masked
@@ -45,7 +45,7 @@ class RelayCapabilities:
     ) -> None:
         self._best = best
         self._memory = memory
-        self._habits = RelayHabits()
+        self._profile = RelayProfile()
         self._is_noted = True
         self._proven: set[DialogueMode | str] = set()
         self._suspicions = 0
@@ -56,65 +56,65 @@ class RelayCapabilities:
     def choose(self, features: Container[str]) -> DialogueMode:
         """The dialogue for a new connection. BDAT only if the relay was seen to swallow a chunk that it refused."""
         fastest = self._fastest(features)
-        return min(fastest, DialogueMode.PIPELINING) if self.must_show_that_it_swallows(features) else fastest
+        return min(fastest, DialogueMode.PIPELINING) if self.needs_chunk_trial(features) else fastest
 
-    def must_show_that_it_swallows(self, features: Container[str]) -> bool:
+    def needs_chunk_trial(self, features: Container[str]) -> bool:
         """Whether BDAT would be the dialogue, if only the relay were known to swallow a chunk that it refuses."""
-        return self._fastest(features) is DialogueMode.BDAT and not self._habits.swallows
+        return self._fastest(features) is DialogueMode.BDAT and not self._profile.swallows
 
     @property
-    def looks_ahead(self) -> bool:
+    def may_send_ahead(self) -> bool:
         """Whether a mail's commands may go out before the mail before was answered."""
-        return self._habits.takes_ahead
+        return self._profile.takes_ahead
 
     @property
     def mails_per_connection(self) -> int:
         """How many mails the relay takes on one connection, 0 for no limit."""
-        return self._habits.mails
+        return self._profile.mails
 
     def _fastest(self, features: Container[str]) -> DialogueMode:
-        mastered = DialogueMode.__members__.get(self._habits.dialogue or "", self._best)
+        mastered = DialogueMode.__members__.get(self._profile.dialogue or "", self._best)
         return min(mastered, self._best, DialogueMode.offered(features))
 
     # --- what is learned ------------------------------------------------------------------------------------------
 
-    def prove(self, protocol: DialogueMode, *, ahead: bool) -> None:
+    def note_mode_works(self, mode: DialogueMode, *, ahead: bool) -> None:
         """A mail was answered in it; ``ahead``: one was taken whose commands came before that."""
-        self._proven.add(protocol)
+        self._proven.add(mode)
         if ahead:
             self._proven.add(_AHEAD)
 
-    def swallows(self) -> None:
+    def note_chunk_swallowed(self) -> None:
         """The relay read a chunk that it refused."""
         self._learn(swallows=True)
 
-    def suspect(self, protocol: DialogueMode, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
+    def suspect(self, mode: DialogueMode, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
         """A session broke in it. Before any mail was answered in it, the dialogue itself may be why.
 
         ``likely``: what came was not what a relay says that merely goes away. ``ahead``: a mail was in flight whose
         commands came before the mail before was answered, and none such was taken yet.
         """
-        if protocol in self._proven and not (ahead and _AHEAD not in self._proven):
+        if mode in self._proven and not (ahead and _AHEAD not in self._proven):
             return
         self._suspicions += 1
         if likely or self._suspicions >= _ENOUGH:
-            if protocol in self._proven:
-                self.send_nothing_ahead(relay, reason)
+            if mode in self._proven:
+                self.forbid_ahead(relay, reason)
             else:
-                self.step_down(protocol, relay, reason)
+                self.use_slower_mode(mode, relay, reason)
 
-    def step_down(self, protocol: DialogueMode, relay: str, reason: str) -> None:
-        """Use a slower one than ``protocol`` from now on."""
-        if protocol is DialogueMode.DATA or self._fastest(_EVERYTHING) < protocol:
+    def use_slower_mode(self, mode: DialogueMode, relay: str, reason: str) -> None:
+        """Use a slower one than ``mode`` from now on."""
+        if mode is DialogueMode.DATA or self._fastest(_EVERYTHING) < mode:
             return
-        slower = DialogueMode(protocol - 1)
+        slower = DialogueMode(mode - 1)
         self._suspicions = 0
         self._learn(dialogue=slower.name, swallows=False, reason=reason)
-        logger.warning("%s: offers %s but chokes on it, %s from now on: %s", relay, protocol.name, slower.name, reason)
+        logger.warning("%s: offers %s but chokes on it, %s from now on: %s", relay, mode.name, slower.name, reason)
 
-    def send_nothing_ahead(self, relay: str, reason: str) -> None:
+    def forbid_ahead(self, relay: str, reason: str) -> None:
         """Send a mail's commands only when the mail before was answered, from now on."""
-        if not self._habits.takes_ahead:
+        if not self._profile.takes_ahead:
             return
         self._suspicions = 0
         self._learn(takes_ahead=False, reason=reason)
@@ -125,7 +125,7 @@ class RelayCapabilities:
             reason,
         )
 
-    def ended(self, mails: int, limit: str | None, *, idle: bool, reason: str) -> None:
+    def _note_end(self, mails: int, limit: str | None, *, idle: bool, reason: str) -> None:
         """The relay ended a session after so many mails; ``limit``: the name of the limit that it spoke of.
 
         A relay that names none has one too if it ends three in a row in the middle of the next after the same number.
@@ -137,7 +137,7 @@ class RelayCapabilities:
         else:
             self._ends = self._ends + 1 if mails == self._ended_after else 1
         self._ended_after = mails
-        if mails and self._ends >= _ENDS_THAT_TELL and mails != self._habits.mails:
+        if mails and self._ends >= _ENDS_THAT_TELL and mails != self._profile.mails:
             self._learn(mails=mails, reason=reason)
             logger.info("a connection carries %d mails from now on: %s", mails, reason)
 
@@ -146,17 +146,17 @@ class RelayCapabilities:
         reason = masked(str(error))
         if _may_have_carried_enough(error):
             limit = dialogue.limit.name if dialogue.limit is not None else None
-            self.ended(dialogue.finished, limit, idle=dialogue.idle_at_loss, reason=reason)
+            self._note_end(dialogue.mails_answered, limit, idle=dialogue.idle_at_loss, reason=reason)
         if dialogue.mode_failure is not None:
-            self.step_down(dialogue.protocol, relay, masked(dialogue.mode_failure))
+            self.use_slower_mode(dialogue.mode, relay, masked(dialogue.mode_failure))
         elif not dialogue.idle_at_loss and dialogue.limit is None:
             likely = isinstance(error, ProtocolViolation)
-            self.suspect(dialogue.protocol, relay, reason, likely=likely, ahead=dialogue.ahead_at_loss)
-        if dialogue.confused is not None:
-            self.step_down(dialogue.protocol, relay, masked(dialogue.confused))
+            self.suspect(dialogue.mode, relay, reason, likely=likely, ahead=dialogue.ahead_at_loss)
+        if dialogue.sequence_error is not None:
+            self.use_slower_mode(dialogue.mode, relay, masked(dialogue.sequence_error))
 
     def _learn(self, **facts: Any) -> None:
-        self._habits = replace(self._habits, **facts)
+        self._profile = replace(self._profile, **facts)
         self._is_noted = False
 
     # --- over processes -------------------------------------------------------------------------------------------
@@ -165,12 +165,12 @@ class RelayCapabilities:
         """Read what all processes have learned; what it was that this one could not note yet is noted first."""
         self.note()
         if self._memory is not None and self._is_noted and (known := self._memory().recall()) is not None:
-            self._habits = known
+            self._profile = known
 
     def note(self) -> None:
         """Note what was learned since."""
         if not self._is_noted and self._memory is not None:
-            self._is_noted = self._memory().note(self._habits)
+            self._is_noted = self._memory().note(self._profile)
 
 
 def _may_have_carried_enough(error: RelayError) -> bool:

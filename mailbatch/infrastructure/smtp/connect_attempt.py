@@ -98,15 +98,15 @@ class ConnectAttempt:
     def _open(self) -> None:
         self.handshake.open()
         capabilities = self._config.capabilities
-        if not self._tries_chunk or not capabilities.must_show_that_it_swallows(self.handshake.esmtp_features):
+        if not self._tries_chunk or not capabilities.needs_chunk_trial(self.handshake.esmtp_features):
             return
         name = self._config.relay.name
         match self.handshake.swallows_refused_chunk():
             case True:
-                capabilities.swallows()
+                capabilities.note_chunk_swallowed()
                 return
             case False:
-                capabilities.step_down(DialogueMode.BDAT, name, "it reads a chunk that it refused as commands")
+                capabilities.use_slower_mode(DialogueMode.BDAT, name, "it reads a chunk that it refused as commands")
             case None:
                 reason = "it hung up on a chunk that it had to refuse"
                 capabilities.suspect(DialogueMode.BDAT, name, reason, likely=False)

@@ -79,27 +79,27 @@ class Connection:
     """Opens itself in a thread of its own; when it is open, it never waits.
 
     The owner polls ``fd``, calls ``receive`` when there is something to read, and ``send`` after ``dialogue.begin``.
-    ``dialogue``, ``fd`` and ``most_mails`` exist from OPEN on.
+    ``dialogue``, ``fd`` and ``max_mails`` exist from OPEN on.
     """
 
     dialogue: Dialogue
     fd: int
     _sock: socket.socket
 
-    def __init__(self, config: TransportConfig, place: Place, waker: Waker, *, held_back: bool) -> None:
+    def __init__(self, config: TransportConfig, place: Place, waker: Waker, *, waits_for_intent: bool) -> None:
         self.state = State.CONNECTING
         self.since = time.monotonic()
         """When the phase began that goes on, or the last one ended."""
         self.is_writing = False
         """Whether its owner also polls for room to write."""
-        self.most_mails = 0
+        self.max_mails = 0
         """How many mails it may carry, 0 for no limit."""
         self.closes_at = math.inf
         """When it is closed though the relay has not answered QUIT; on the monotonic clock."""
         self.place = place
         self._config = config
-        self._held_back = held_back
-        self._attempt = ConnectAttempt(config, waker, tries_chunk=not held_back).start()
+        self._waits_for_intent = waits_for_intent
+        self._attempt = ConnectAttempt(config, waker, tries_chunk=not waits_for_intent).start()
 
     def _enter(self, state: State) -> None:
         if state not in _NEXT[self.state]:
@@ -144,36 +144,36 @@ class Connection:
         self.dialogue = self._new_dialogue(handshake.esmtp_features)
         self.fd = self._sock.fileno()
         self.since = time.monotonic()
-        self.most_mails = self._config.most_mails
+        self.max_mails = self._config.max_mails
         self._is_encrypted = tls_version is not None
         self._size = _TLS_RECORD if self._is_encrypted else _CHUNK
         self._progress = self.dialogue.progress
         # A write through TLS that did not go has to be tried again with the same bytes.
         self._record: int | None = None
         self._enter(State.OPEN)
-        name, mode = self._config.relay.name, self.dialogue.protocol.name
+        name, mode = self._config.relay.name, self.dialogue.mode.name
         logger.debug("%s: connected (%s, %s)", name, tls_version or "in clear", mode)
 
     def _new_dialogue(self, features: Mapping[str, str]) -> Dialogue:
         config = self._config
         mode = config.capabilities.choose(features)
-        if self._held_back:
+        if self._waits_for_intent:
             # With the last look between a body and its end BDAT takes as many round trips, and more care.
             mode = min(mode, DialogueMode.PIPELINING)
         return DIALOGUES[mode](
             config.relay.name,
             features,
             config.window,
-            held_back=self._held_back,
-            may_look_ahead=config.capabilities.looks_ahead,
+            waits_for_intent=self._waits_for_intent,
+            may_send_ahead=config.capabilities.may_send_ahead,
         )
 
     # --- open ----------------------------------------------------------------------------------------------------
 
     @property
-    def is_worn(self) -> bool:
+    def has_carried_enough(self) -> bool:
         """Whether it has carried as many mails as it may."""
-        return 0 < self.most_mails <= self.dialogue.begun
+        return 0 < self.max_mails <= self.dialogue.mails_begun
 
     @property
     def is_slow(self) -> bool:
@@ -188,7 +188,7 @@ class Connection:
         """
         dialogue = self.dialogue
         while data := self._read():
-            dialogue.said(data)
+            dialogue.receive_data(data)
             # TLS may hold bytes that the poll of its socket does not show.
             if not (self._is_encrypted and has_unread(self._sock)):
                 break
@@ -212,7 +212,7 @@ class Connection:
             sent = self._write(chunk)
             self._record = None
             if sent:
-                dialogue.handed(sent)
+                dialogue.bytes_sent(sent)
                 self._note_progress()
             if sent < len(chunk):
                 if not self._is_encrypted:
@@ -268,13 +268,13 @@ class Connection:
         except OSError as error:
             # Take in what came before it broke: replies that count, and perhaps why it broke.
             while data := self._read():
-                self.dialogue.said(data)
+                self.dialogue.receive_data(data)
             raise HungUp(f"the connection broke: {system_words(error)}") from error
 
     # --- how it ends ---------------------------------------------------------------------------------------------
 
     def close(self, reason: CloseReason) -> None:
-        """End it. What its end means for its mails is for ``dialogue.lost`` to say.
+        """End it. What its end means for its mails is for ``dialogue.connection_lost`` to say.
 
         One that is being opened is CLOSING until its thread has ended. An idle one says QUIT (RFC 5321 §4.1.1.10) and
         is CLOSING until it is closed once more: when the relay has answered, or at ``closes_at``. Any other is CLOSED

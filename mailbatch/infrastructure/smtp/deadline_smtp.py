@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.infrastructure.smtp.errors import HandshakeTimeout, RelayError, system_words
-from mailbatch.infrastructure.smtp.replies import GarbledReply, RawReply, ReplyReader
+from mailbatch.infrastructure.smtp.replies import MalformedReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
     from mailbatch.domain.outcome import Reply
@@ -49,7 +49,7 @@ class DeadlineSmtp(smtplib.SMTP):
         self._begin(doing or command.partition(" ")[0], self.relay.timeout)
         self._refuse_unread()
         self.putcmd(command)
-        return self._next_reply().cooked()
+        return self._next_reply().decoded()
 
     def abort(self) -> None:
         """End the connection now, from any thread: a call that waits for the relay fails at once."""
@@ -109,7 +109,7 @@ class DeadlineSmtp(smtplib.SMTP):
         try:
             while (reply := self._replies.read()) is None:
                 self._receive()
-        except GarbledReply as error:
+        except MalformedReply as error:
             raise self._over(f"{error} (answer to {self._doing})") from error
         return reply
 

@@ -37,5 +37,5 @@ class EarlyRefusals:
         if (early := self._replies.pop(message.claim, None)) is None:
             return
         if isinstance(outcome, Replied) and any(v.reply.code != early.code for v in outcome.verdicts.values()):
-            self._config.capabilities.send_nothing_ahead(self._config.relay.name, masked(str(early)))
+            self._config.capabilities.forbid_ahead(self._config.relay.name, masked(str(early)))
             self._config.capabilities.note()

@@ -21,30 +21,30 @@ _SIZE = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Extensions:
     """What a relay's EHLO says of the mails that it takes. ``limit`` is bytes of a message (RFC 1870), 0 for none."""
 
     has_size: bool = False
-    limit: int = 0
+    max_size: int = 0
     eight_bit: bool = False
     smtputf8: bool = False
 
     @classmethod
-    def of(cls, features: Mapping[str, str]) -> Offer:
+    def of(cls, features: Mapping[str, str]) -> Extensions:
         """Read it from the extensions, in small letters, with their parameters."""
         size = features.get("size", "")
         return cls(
             has_size="size" in features,
-            limit=int(size) if _SIZE.fullmatch(size) else 0,
+            max_size=int(size) if _SIZE.fullmatch(size) else 0,
             eight_bit=bool(features.keys() & {"8bitmime", "smtputf8"}),
             smtputf8="smtputf8" in features,
         )
 
 
-def commands(message: Message, offer: Offer) -> list[bytes]:
+def commands(message: Message, extensions: Extensions) -> list[bytes]:
     """MAIL and a RCPT for each recipient, with the options that the message needs and the relay offers."""
     envelope = message.envelope
-    options = f" SIZE={len(message.data)}" if offer.has_size else ""
+    options = f" SIZE={len(message.data)}" if extensions.has_size else ""
     if message.eight_bit:
         options += " BODY=8BITMIME"
     if _needs_smtputf8(message):
@@ -55,15 +55,15 @@ def commands(message: Message, offer: Offer) -> list[bytes]:
     ]
 
 
-def stuffed(data: bytes) -> bytes:
+def dot_stuffed(data: bytes) -> bytes:
     """``data`` with each line that begins with a dot given a second one (RFC 5321 §4.5.2)."""
     data = data.replace(b"\r\n.", b"\r\n..")
     return b"." + data if data.startswith(b".") else data
 
 
-def permanent_refusal(message: Message, offer: Offer) -> Reply | None:
+def permanent_refusal(message: Message, extensions: Extensions) -> Reply | None:
     """Why this relay can never take ``message``, as the reply that it would give; known before anything is sent."""
-    return _malformed(message) or _beyond(message, offer)
+    return _malformed(message) or _beyond(message, extensions)
 
 
 def _malformed(message: Message) -> Reply | None:
@@ -79,14 +79,16 @@ def _malformed(message: Message) -> Reply | None:
     return None
 
 
-def _beyond(message: Message, offer: Offer) -> Reply | None:
+def _beyond(message: Message, extensions: Extensions) -> Reply | None:
     length = len(message.data)
-    if not offer.smtputf8 and _needs_smtputf8(message):
+    if not extensions.smtputf8 and _needs_smtputf8(message):
         return Reply(553, "5.6.7 the relay does not offer SMTPUTF8, which an address needs (RFC 6531); not sent")
-    if message.eight_bit and not offer.eight_bit:
+    if message.eight_bit and not extensions.eight_bit:
         return Reply(554, "5.6.3 the relay does not offer 8BITMIME, which the message needs (RFC 6152); not sent")
-    if 0 < offer.limit < length:
-        return Reply(552, f"5.3.4 the message has {length} bytes, the relay takes {offer.limit} (RFC 1870); not sent")
+    if 0 < extensions.max_size < length:
+        return Reply(
+            552, f"5.3.4 the message has {length} bytes, the relay takes {extensions.max_size} (RFC 1870); not sent"
+        )
     return None
 
 

@@ -130,7 +130,7 @@ class Handshake(DeadlineSmtp):
             reply = self._next_reply()
         except RelayError as error:
             raise self._or_is_it_tls(error) from error
-        self._expect(GREETING, "the greeting", reply.cooked())
+        self._expect(GREETING, "the greeting", reply.decoded())
 
     def _or_is_it_tls(self, error: RelayError) -> RelayError:
         """A port that speaks TLS from the start waits for us in silence, or answers in TLS."""
@@ -151,7 +151,7 @@ class Handshake(DeadlineSmtp):
         code, text = self.ehlo()
         if code == OK:
             return
-        refusal = RawReply(code, tuple(text.split(b"\n"))).cooked()
+        refusal = RawReply(code, tuple(text.split(b"\n"))).decoded()
         # RFC 5321 §3.2: a server that does not know EHLO may know HELO.
         if code // 100 != _PERMANENT or self.helo()[0] != OK:
             raise self._over(f"EHLO was refused: {refusal}", reply=refusal)

@@ -100,7 +100,7 @@ class SendLoop:
         return self._pool.wanted()
 
     def _is_breath_due(self) -> bool:
-        return 0 < self._config.breath <= time.monotonic() - self._yielded_at
+        return 0 < self._config.yield_every <= time.monotonic() - self._yielded_at
 
     def _wait(self) -> None:
         """Wait until something comes, can be written, or is due, and see to it."""
@@ -120,7 +120,7 @@ class SendLoop:
     def _tick(self, now: float) -> None:
         """See what is due, and set the time of the next tick."""
         relay = self._config.relay
-        self._poller.tick_at = now + min(relay.timeout, relay.data_timeout, self._config.breath or math.inf)
+        self._poller.tick_at = now + min(relay.timeout, relay.data_timeout, self._config.yield_every or math.inf)
         if self._pauses_until > now:
             self._poller.tick_by(self._pauses_until)
         self._pool.tick(now)

@@ -69,9 +69,9 @@ class Place:
         A connection that carried all the mails that it may is followed by the next one at once.
         """
         limit = dialogue.limit
-        if limit is not None and (limit.name == "connections" or not dialogue.finished):
+        if limit is not None and (limit.name == "connections" or not dialogue.mails_answered):
             self._rest(self._after_limit.pause())
-        elif any(isinstance(one, RelayFault) for one in outcomes) or (outcomes and not dialogue.finished):
+        elif any(isinstance(one, RelayFault) for one in outcomes) or (outcomes and not dialogue.mails_answered):
             self._rest(self._after_fault.pause())
 
     def _rest(self, seconds: float) -> None:

@@ -75,8 +75,8 @@ class ConnectionPool:
         more than all else. A pipelining one has its next mail ready when the relay asks for the last one's body.
         """
         if (connection := self._choose()) is not None:
-            return min(connection.dialogue.room, 2 * connection.dialogue.batch)
-        ahead = sum(one.dialogue.looks_ahead for one in self._open.values())
+            return min(connection.dialogue.room, 2 * connection.dialogue.least_room)
+        ahead = sum(one.dialogue.sends_ahead for one in self._open.values())
         return ahead + len(self._places.connecting()) + len(self._places.free())
 
     def is_heavy(self) -> bool:
@@ -113,7 +113,7 @@ class ConnectionPool:
         for connection in self._open.values():
             dialogue = connection.dialogue
             # What the kernel did not take goes when the poll says that there is room; asking again would be a loop.
-            if dialogue.room < dialogue.batch or dialogue.out.pending or connection.is_worn:
+            if dialogue.room < dialogue.least_room or dialogue.out.pending or connection.has_carried_enough:
                 continue
             load = dialogue.in_flight
             if load < least or (load == least == 0 and connection.since > since):
@@ -122,11 +122,13 @@ class ConnectionPool:
 
     def _has_idled(self, connection: Connection) -> bool:
         limit, dialogue = self._config.idle_seconds, connection.dialogue
-        return dialogue.idle and dialogue.begun > 0 and 0 < limit < time.monotonic() - connection.since
+        return dialogue.idle and dialogue.mails_begun > 0 and 0 < limit < time.monotonic() - connection.since
 
     def _begin_mails(self, connection: Connection) -> None:
         dialogue, ready = connection.dialogue, self._mails.ready
-        while ready and dialogue.room > 0 and dialogue.out.pending < _ENOUGH_QUEUED and not connection.is_worn:
+        while (
+            ready and dialogue.room > 0 and dialogue.out.pending < _ENOUGH_QUEUED and not connection.has_carried_enough
+        ):
             # The permit is asked just before the write.
             if self._permit():
                 dialogue.begin(ready.popleft())
@@ -143,8 +145,8 @@ class ConnectionPool:
             if not self._permit():
                 self._mails.refuse_next()
                 return True
-            held_back = self._commit_intent is not None
-            place.connection = Connection(self._config, place, self._poller.waker(), held_back=held_back)
+            waits_for_intent = self._commit_intent is not None
+            place.connection = Connection(self._config, place, self._poller.waker(), waits_for_intent=waits_for_intent)
             self._poller.tick_by(time.monotonic() + _ASK_WHILE_CONNECTING)
         return False
 
@@ -170,7 +172,7 @@ class ConnectionPool:
         self._places.has_connected = True
         self._config.capabilities.note()
         if self._early:
-            connection.dialogue.look_ahead(allowed=False)
+            connection.dialogue.allow_ahead(allowed=False)
         self._open[connection.fd] = connection
         self._poller.poll.register(connection.fd, select.POLLIN)
 
@@ -199,7 +201,7 @@ class ConnectionPool:
         except RelayError as error:
             self._lose(connection, error)
             return
-        if self._mails.ready and connection.dialogue.room >= connection.dialogue.batch:
+        if self._mails.ready and connection.dialogue.room >= connection.dialogue.least_room:
             self._begin_mails(connection)
         self._send(connection, has_received=True)
 
@@ -215,19 +217,19 @@ class ConnectionPool:
     def _settle(self, connection: Connection) -> None:
         """Take the outcomes, and see to it that the poll asks the right question."""
         dialogue = connection.dialogue
-        if done := dialogue.collect():
-            if dialogue.finished:
+        if done := dialogue.collect_outcomes():
+            if dialogue.mails_answered:
                 connection.place.works()
-                self._config.capabilities.prove(dialogue.protocol, ahead=dialogue.ahead_is_taken)
+                self._config.capabilities.note_mode_works(dialogue.mode, ahead=dialogue.ahead_accepted)
             for message, outcome in done:
                 self._mails.settle(message, outcome)
                 if self._early:
                     self._compare(message, outcome)
-        if dialogue.early:
+        if dialogue.refused_early:
             self._send_alone(dialogue)
-        if dialogue.idle and dialogue.confused is not None:
-            self._lose(connection, ProtocolViolation(f"commands came out of sequence: {dialogue.confused}"))
-        elif dialogue.idle and connection.is_worn:
+        if dialogue.idle and dialogue.sequence_error is not None:
+            self._lose(connection, ProtocolViolation(f"commands came out of sequence: {dialogue.sequence_error}"))
+        elif dialogue.idle and connection.has_carried_enough:
             self._close(connection, CloseReason.CARRIED_ENOUGH)
         elif (writing := dialogue.out.pending > 0) != connection.is_writing:
             connection.is_writing = writing
@@ -235,17 +237,17 @@ class ConnectionPool:
 
     def _send_alone(self, dialogue: Dialogue) -> None:
         """Send mails again whose commands came too early, as it seems: nothing goes ahead until they are answered."""
-        early, dialogue.early = dialogue.early, []
+        early, dialogue.refused_early = dialogue.refused_early, []
         self._early.add(early)
         self._mails.put_back([message for message, _ in early])
         for one in self._open.values():
-            one.dialogue.look_ahead(allowed=False)
+            one.dialogue.allow_ahead(allowed=False)
 
     def _compare(self, message: Message, outcome: Outcome) -> None:
         self._early.compare(message, outcome)
         if not self._early:
             for one in self._open.values():
-                one.dialogue.look_ahead(allowed=self._config.capabilities.looks_ahead)
+                one.dialogue.allow_ahead(allowed=self._config.capabilities.may_send_ahead)
 
     def ask_for_intent(self) -> bool:
         """Ask for the mails whose bodies were sent except for their ends whether they may end; False without any."""
@@ -254,14 +256,14 @@ class ConnectionPool:
         held = {
             message.claim: (connection, message)
             for connection in self._open.values()
-            if (message := connection.dialogue.held) is not None
+            if (message := connection.dialogue.awaiting_intent) is not None
         }
         if not held:
             return False
         allowed = self._commit_intent(list(held))
         for claim, (connection, message) in held.items():
             if claim in allowed:
-                connection.dialogue.release()
+                connection.dialogue.send_end()
                 self._send(connection)
             else:
                 self._close(connection, CloseReason.NOT_PERMITTED)
@@ -284,19 +286,19 @@ class ConnectionPool:
         """Close a connection that broke, give its mails their outcomes or send them again, and learn from it."""
         dialogue, place = connection.dialogue, connection.place
         self._close(connection, CloseReason.BROKEN)
-        untouched = dialogue.lost(error)
+        untouched = dialogue.connection_lost(error)
         error = dialogue.closing or error
         self._learn_from_loss(dialogue, error)
         if self._touches_a_mail(dialogue) and untouched:
             dialogue.blame(untouched.pop(0), error)
-        done = dialogue.collect()
+        done = dialogue.collect_outcomes()
         place.rest_after_loss(dialogue, [outcome for _, outcome in done])
         self._poller.tick_by(place.rests_until)
         if (message := self._limited_again(dialogue)) in untouched:
             untouched.remove(message)
             done.append((message, self._fault(message, error, in_dialogue=True)))
         self._mails.put_back(untouched)
-        if dialogue.early:
+        if dialogue.refused_early:
             self._send_alone(dialogue)
         for message, outcome in done:
             if isinstance(outcome, RelayFault):
@@ -309,7 +311,7 @@ class ConnectionPool:
         capabilities.learn_from_loss(dialogue, error, name)
         capabilities.note()
         for other in self._open.values():
-            other.most_mails = self._config.most_mails
+            other.max_mails = self._config.max_mails
         logger.debug("%s: a connection was lost: %s", name, masked(str(error)))
 
     def _touches_a_mail(self, dialogue: Dialogue) -> bool:
@@ -317,14 +319,14 @@ class ConnectionPool:
 
         A relay that lets us in and then goes away each time must not be asked for ever.
         """
-        if dialogue.confused is not None or dialogue.finished:
+        if dialogue.sequence_error is not None or dialogue.mails_answered:
             return False
         return not (self._open and dialogue.limit is not None)
 
     def _limited_again(self, dialogue: Dialogue) -> Message | None:
         """Return the mail that heard of a limit on connection after connection: it may be what uses them up."""
-        message = dialogue.limited
-        if message is None or not dialogue.finished:
+        message = dialogue.limited_mail
+        if message is None or not dialogue.mails_answered:
             return None
         self._returns[message.claim] += 1
         return message if self._returns[message.claim] > _MOST_RETURNS else None

@@ -34,7 +34,7 @@ _OF_ORDER = re.compile(
 """Exim's "SMTP synchronization error", Postfix's "improper use of SMTP command pipelining" and "Protocol error" …"""
 
 
-class GarbledReply(ValueError):
+class MalformedReply(ValueError):
     """What the relay said is no reply, or has no end: nothing that follows can be trusted."""
 
 
@@ -44,7 +44,7 @@ class RawReply(NamedTuple):
     code: int
     lines: tuple[bytes, ...]
 
-    def cooked(self) -> Reply:
+    def decoded(self) -> Reply:
         """The reply as people read it: lines joined by one blank, in printable characters, cut to ``MAX_TEXT``."""
         return Reply(self.code, printable(b" ".join(line.strip() for line in self.lines)))
 
@@ -72,7 +72,7 @@ class ReplyReader:
         """Take the next whole reply, or None until more bytes are fed.
 
         Raises:
-            GarbledReply: the bytes are no reply, or exceed a bound.
+            MalformedReply: the bytes are no reply, or exceed a bound.
         """
         if self._at == len(self._buffer):
             return None
@@ -85,7 +85,7 @@ class ReplyReader:
                 self._size = 0
                 return reply
         if len(self._buffer) - self._at > MAX_LINE:
-            raise GarbledReply(f"a reply line has more than {MAX_LINE} bytes")
+            raise MalformedReply(f"a reply line has more than {MAX_LINE} bytes")
         return None
 
     def read_good(self, count: int, last: int) -> bytes | None:
@@ -102,13 +102,13 @@ class ReplyReader:
         """Add one line to the reply; answer whether it was the last one."""
         self._size += len(line)
         if len(line) > MAX_LINE or self._size > MAX_REPLY:
-            raise GarbledReply(f"a reply has more than {MAX_REPLY} bytes, or {MAX_LINE} in one line")
+            raise MalformedReply(f"a reply has more than {MAX_REPLY} bytes, or {MAX_LINE} in one line")
         found = _LINE.fullmatch(line)
         if found is None:
-            raise GarbledReply("what came is no SMTP reply")
+            raise MalformedReply("what came is no SMTP reply")
         code = int(found[1])
         if self._lines and code != self._code:
-            raise GarbledReply("the lines of one reply have different codes")
+            raise MalformedReply("the lines of one reply have different codes")
         self._code = code
         self._lines.append((found[3] or b"").strip())
         return found[2] != b"-"
@@ -126,6 +126,6 @@ def printable(text: bytes) -> str:
     return (read if read.isprintable() else _UNPRINTABLE.sub(" ", read).strip())[:MAX_TEXT]
 
 
-def speaks_of_order(reply: RawReply) -> bool:
+def names_sequence_error(reply: RawReply) -> bool:
     """Whether a refusal says in words that commands came too early or out of order, which no mail can help."""
     return _OF_ORDER.search(b" ".join(reply.lines)) is not None

@@ -22,8 +22,8 @@ class TransportConfig:
     ``byte_budget``: bytes of mails in flight beyond which no further one is taken (a single one always is).
     ``mails_per_connection``: after so many a connection is closed and opened anew; 0 for no limit.
     ``idle_seconds``: so it is after so long without a mail, because the relay may be about to close it; 0 for never.
-    ``breath``: seconds without an outcome after which None comes in place of one, so that whoever waits can see to what
-    came before; 0 for never.
+    ``yield_every``: seconds without an outcome after which None is yielded, so that the caller can settle what came
+    before; 0 for never.
     ``slots``: who says how many connections there may be in all, if there is a limit.
     """
 
@@ -33,11 +33,11 @@ class TransportConfig:
     byte_budget: int = 4 * 2**20
     mails_per_connection: int = 0
     idle_seconds: float = 60.0
-    breath: float = 0.0
+    yield_every: float = 0.0
     capabilities: RelayCapabilities = field(default_factory=RelayCapabilities)
     slots: Slots | None = None
 
     @property
-    def most_mails(self) -> int:
+    def max_mails(self) -> int:
         """How many mails a connection may carry, by the settings and by what the relay said; 0 for no limit."""
         return min(filter(None, (self.mails_per_connection, self.capabilities.mails_per_connection)), default=0)

@@ -16,9 +16,9 @@ from mailbatch.domain.reply_kinds import Concern, kind_of
 from mailbatch.infrastructure.smtp.dialogue.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.dialogue.sequence import SequenceErrors
 from mailbatch.infrastructure.smtp.dialogue.transaction import END, Transaction
-from mailbatch.infrastructure.smtp.envelope import Offer, commands, permanent_refusal
+from mailbatch.infrastructure.smtp.envelope import Extensions, commands, permanent_refusal
 from mailbatch.infrastructure.smtp.errors import HungUp, ProtocolViolation, RelayError
-from mailbatch.infrastructure.smtp.replies import CLOSING, OK, GarbledReply, RawReply, ReplyReader
+from mailbatch.infrastructure.smtp.replies import CLOSING, OK, MalformedReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,10 +46,10 @@ class Dialogue(ABC):
     """The mails in flight on a connection whose relay announced ``features``.
 
     Up to ``window`` mails are in flight, as far as the mode uses them; one until the first was answered, which shows
-    that the relay understands the mode. ``held_back``: the end of a body waits until ``release`` is called.
+    that the relay understands the mode. ``waits_for_intent``: the end of a body waits until ``send_end`` is called.
     """
 
-    protocol: ClassVar[DialogueMode]
+    mode: ClassVar[DialogueMode]
     _sequence_errors: ClassVar[type[SequenceErrors]] = SequenceErrors
     _resets_behind_others: ClassVar[bool] = False
     """Whether RSET goes before a mail that is sent behind others in flight."""
@@ -60,33 +60,33 @@ class Dialogue(ABC):
         features: Mapping[str, str],
         window: int,
         *,
-        held_back: bool = False,
-        may_look_ahead: bool = True,
+        waits_for_intent: bool = False,
+        may_send_ahead: bool = True,
     ) -> None:
         self._window = window
-        self._may_look_ahead = may_look_ahead
-        self._depth = 1
-        self.begun = 0
+        self._may_send_ahead = may_send_ahead
+        self._most_in_flight = 1
+        self.mails_begun = 0
         """Mails whose bytes were queued."""
-        self.finished = 0
+        self.mails_answered = 0
         """Mails that the relay answered."""
         self.progress = 0
         """Rises when a phase ends and another one begins."""
-        self.batch = 1
+        self.least_room = 1
         """Mails are begun when there is room for so many: several in one write cost less, and lose no time."""
-        self.looks_ahead = False
+        self.sends_ahead = False
         """Whether the next mail's commands are sent with the end of this one."""
-        self.confused: str | None = None
+        self.sequence_error: str | None = None
         """The reply of a relay that takes commands for out of sequence; no further mail is begun."""
-        self.again: list[Message] = []
+        self.not_taken: list[Message] = []
         """Mails that such a relay certainly did not take."""
         self.closing: RelayError | None = None
         """The reply that ends the connection; no further mail is begun."""
         self.limit: ReplyKind | None = None
         """The limit of connections that this reply names, if it does: no mail is to blame for it."""
-        self.limited: Message | None = None
+        self.limited_mail: Message | None = None
         """The mail to which that was said."""
-        self.early: list[tuple[Message, Reply]] = []
+        self.refused_early: list[tuple[Message, Reply]] = []
         """Mails refused, it seems, because their commands came before the mail before was answered; and that reply."""
         self.idle_at_loss = False
         """Whether no mail was in flight when the connection broke."""
@@ -94,14 +94,14 @@ class Dialogue(ABC):
         """Whether mails were then sent ahead, of a relay that had taken none such yet."""
         self.mode_failure: str | None = None
         """Why the relay certainly does not master the mode, if the lost connection showed it."""
-        self.ahead_is_taken = False
+        self.ahead_accepted = False
         """Whether the relay took MAIL of a mail before it had answered the mail before."""
         self.out = Outgoing()
         self._relay = relay
-        self._offer = Offer.of(features)
-        self._held_back = held_back
+        self._extensions = Extensions.of(features)
+        self._waits_for_intent = waits_for_intent
         self._replies = ReplyReader()
-        self._flight: deque[Transaction] = deque()
+        self._transactions: deque[Transaction] = deque()
         self._needs_reset = False
         """Whether the last transaction may still be open."""
         self._takes_groups = False
@@ -110,21 +110,21 @@ class Dialogue(ABC):
         self._may_begin = True
         self._has_large = False
         self._rcpt_text = ""
-        self._tells_apart: bool | None = None
+        self._rcpt_text_differs: bool | None = None
         """Whether good replies to RCPT begin with 2.1. and those to the end of a body do not; None: not known yet."""
-        self._done: list[tuple[Message, Outcome]] = []
+        self._outcomes: list[tuple[Message, Outcome]] = []
 
     # --- what goes out -------------------------------------------------------------------------------------------
 
     @property
     def idle(self) -> bool:
         """Whether no mail is in flight."""
-        return not self._flight
+        return not self._transactions
 
     @property
     def in_flight(self) -> int:
         """The number of mails in flight."""
-        return len(self._flight)
+        return len(self._transactions)
 
     @property
     def is_ending(self) -> bool:
@@ -134,100 +134,100 @@ class Dialogue(ABC):
     @property
     def bytes_in_flight(self) -> int:
         """The bytes of the mails in flight."""
-        return sum(len(one.message.data) for one in self._flight)
+        return sum(len(one.message.data) for one in self._transactions)
 
     @property
     def room(self) -> int:
         """How many more mails may begin now."""
         if not self._may_begin:
             return 0
-        if self._depth != 1 or not self._flight:
-            return self._depth - len(self._flight)
-        return int(self.looks_ahead and len(self._flight) == 1 and self._flight[0].end is not None)
+        if self._most_in_flight != 1 or not self._transactions:
+            return self._most_in_flight - len(self._transactions)
+        return int(self.sends_ahead and len(self._transactions) == 1 and self._transactions[0].end is not None)
 
     def begin(self, message: Message) -> None:
         """Queue the first bytes of ``message``. If this relay can never take it, its outcome is known at once."""
-        if (reply := permanent_refusal(message, self._offer)) is not None:
+        if (reply := permanent_refusal(message, self._extensions)) is not None:
             verdicts = dict.fromkeys(message.envelope.recipients, Verdict(Kind.REJECTED, reply))
-            self._done.append((message, Replied(message.claim, self._relay, verdicts)))
+            self._outcomes.append((message, Replied(message.claim, self._relay, verdicts)))
             return
-        if not self._flight:
+        if not self._transactions:
             self.progress += 1
-        lines = commands(message, self._offer)
-        if has_reset := self._needs_reset or (self._resets_behind_others and bool(self._flight)):
+        lines = commands(message, self._extensions)
+        if has_reset := self._needs_reset or (self._resets_behind_others and bool(self._transactions)):
             lines.insert(0, b"RSET\r\n")
         self._needs_reset = False
         if len(message.data) >= _LARGE:
             self._has_large, self._may_begin = True, False
-        one = Transaction(message, lines, has_reset, self.out.queued, is_ahead=bool(self._flight))
-        self.begun += 1
-        self._flight.append(one)
+        one = Transaction(message, lines, has_reset, self.out.queued, is_ahead=bool(self._transactions))
+        self.mails_begun += 1
+        self._transactions.append(one)
         self._queue_mail(one)
 
-    def handed(self, size: int) -> None:
+    def bytes_sent(self, size: int) -> None:
         """The kernel took so many bytes of the chunk that ``out`` returned."""
-        self.out.take(size)
+        self.out.bytes_sent(size)
         if not self.out.pending:
             self.progress += 1
 
     @property
-    def held(self) -> Message | None:
+    def awaiting_intent(self) -> Message | None:
         """The mail whose body was sent except for its end, if that is held back now."""
         return None
 
-    def release(self) -> None:  # noqa: B027 (a hook)
+    def send_end(self) -> None:  # noqa: B027 (a hook)
         """Queue the end of the body that was held back; from then on the relay may take the mail."""
 
-    def look_ahead(self, *, allowed: bool) -> None:
+    def allow_ahead(self, *, allowed: bool) -> None:
         """Allow or forbid to send a mail's commands before the mail before was answered."""
-        self._may_look_ahead = allowed
+        self._may_send_ahead = allowed
         if not allowed:
-            self._depth, self.batch, self.looks_ahead = 1, 1, False
+            self._most_in_flight, self.least_room, self.sends_ahead = 1, 1, False
         else:
-            self.ahead_is_taken = True
-            if self.finished:
+            self.ahead_accepted = True
+            if self.mails_answered:
                 self._trust()
 
     def take_back(self) -> list[Message]:
         """Withdraw the mails of which no byte was sent; return them in their order."""
         messages: deque[Message] = deque()
-        while self._flight and (one := self._flight[-1]).start >= self.out.handed:
-            self._flight.pop()
+        while self._transactions and (one := self._transactions[-1]).start >= self.out.sent:
+            self._transactions.pop()
             messages.appendleft(one.message)
             self.out.cut(one.start)
-            self._needs_reset = self._needs_reset or (one.has_reset and not self._flight)
-            self.begun -= 1
+            self._needs_reset = self._needs_reset or (one.has_reset and not self._transactions)
+            self.mails_begun -= 1
         self._decide_whether_it_may_begin()
         return list(messages)
 
     def _decide_whether_it_may_begin(self) -> None:
         """Begin nothing behind a large mail, which takes its time, nor on a connection that is about to end."""
-        self._has_large = self._has_large and any(len(one.message.data) >= _LARGE for one in self._flight)
-        self._may_begin = self.confused is None and not self.is_ending and not self._has_large
+        self._has_large = self._has_large and any(len(one.message.data) >= _LARGE for one in self._transactions)
+        self._may_begin = self.sequence_error is None and not self.is_ending and not self._has_large
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
     def phase(self) -> Phase | None:
         """Return what the dialogue waits for, or None."""
         if self.out.pending:
-            written = any(one.end is not None and one.end > self.out.handed for one in self._flight)
+            written = any(one.end is not None and one.end > self.out.sent for one in self._transactions)
             if written:
                 return Phase("the body", data=True)
-        if not self._flight:
+        if not self._transactions:
             return None
-        one = self._flight[0]
+        one = self._transactions[0]
         doing = one.awaited()
         # A relay may keep back its replies to a group until it has dealt with all of it (RFC 2920 §3.2): behind BDAT
         # those to MAIL and RCPT wait for whatever looks at the body.
         return Phase(doing, data=doing == END or one.end is not None)
 
-    def said(self, data: bytes) -> None:
+    def receive_data(self, data: bytes) -> None:
         """Take in what was received.
 
         Raises:
-            RelayError: the connection is of no more use; ``lost`` says what that means for the mails in flight.
+            RelayError: the connection is of no more use; ``connection_lost`` decides the mails in flight.
         """
-        replies, flight = self._replies, self._flight
+        replies, flight = self._replies, self._transactions
         replies.feed(data)
         try:
             while True:
@@ -236,36 +236,36 @@ class Dialogue(ABC):
                 if (reply := replies.read()) is None:
                     break
                 self._take(reply)
-        except GarbledReply as error:
+        except MalformedReply as error:
             awaited = flight[0].awaited() if flight else "nothing"
             raise ProtocolViolation(f"{error} (answer to {awaited})") from error
         if replies and not self._may_answer():
             raise self._unexpected("")
 
-    def collect(self) -> list[tuple[Message, Outcome]]:
+    def collect_outcomes(self) -> list[tuple[Message, Outcome]]:
         """Return the outcomes since the last call."""
-        done, self._done = self._done, []
+        done, self._outcomes = self._outcomes, []
         return done
 
     def _may_answer(self) -> bool:
         """Whether the relay was sent something that it has not answered."""
-        if not self._flight:
+        if not self._transactions:
             return False
-        one = self._flight[0]
-        if one.received >= one.expected or self.out.handed < one.earliest_reply:
+        one = self._transactions[0]
+        if one.received >= one.expected or self.out.sent < one.earliest_reply:
             return False
         # The last reply must not come before the last byte was sent.
-        return one.end is None or one.received < one.expected - 1 or self.out.handed >= one.end
+        return one.end is None or one.received < one.expected - 1 or self.out.sent >= one.end
 
     def _unexpected(self, text: str) -> RelayError:
-        if self._flight and (self._flight[0].body_queued or self._flight[0].end is not None):
+        if self._transactions and (self._transactions[0].body_queued or self._transactions[0].end is not None):
             return RelayError(f"the relay answered before the end of the body{text}")
         return RelayError(f"the relay said more than it was asked{text}")
 
     def _take(self, reply: RawReply) -> None:
         if not self._may_answer():
-            raise self._unexpected(f": {reply.cooked()}")
-        one = self._flight[0]
+            raise self._unexpected(f": {reply.decoded()}")
+        one = self._transactions[0]
         position = one.received - one.has_reset
         one.received += 1
         self.progress += 1
@@ -286,7 +286,7 @@ class Dialogue(ABC):
         RFC 5321 §3.8: a relay that says 421 closes the connection. Behind BDAT mails may be in flight to which no reply
         came yet. Some relays (Exim) stay and refuse them one by one, so the other replies are still read.
         """
-        said = reply.cooked()
+        said = reply.decoded()
         kind = kind_of(said)
         is_limit = kind.concern is Concern.CONNECTION
         if reply.code != CLOSING and not is_limit:
@@ -294,33 +294,33 @@ class Dialogue(ABC):
         one.heard_closing, self._may_begin = True, False
         self.closing = RelayError(f"the relay is closing (at {one.awaited(1)}): {said}", reply=said)
         if is_limit:
-            self.limit, self.limited = kind, one.message
+            self.limit, self.limited_mail = kind, one.message
         if not self._hears_out():
             raise self.closing
 
     def _reset_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code != OK and self.closing is None:
             if not self._sequence.in_reset(one, reply):
-                raise RelayError(f"RSET was refused: {reply.cooked()}")
+                raise RelayError(f"RSET was refused: {reply.decoded()}")
             one.out_of_sequence = True
         self._proceed(one)
 
     def _mail_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100:
-            one.refused = dict.fromkeys(one.message.envelope.recipients, refusal("MAIL", reply))
+            one.refused = dict.fromkeys(one.message.envelope.recipients, refused_by("MAIL", reply))
             one.sender_refused = True
-            one.out_of_sequence |= self._sequence.in_mail(one, reply, ahead_is_taken=self.ahead_is_taken)
+            one.out_of_sequence |= self._sequence.in_mail(one, reply, ahead_accepted=self.ahead_accepted)
         elif one.is_ahead:
-            self.ahead_is_taken = True
+            self.ahead_accepted = True
         one.mail_answered = not one.heard_closing
         self._proceed(one)
 
     def _rcpt_answered(self, one: Transaction, recipient: str, reply: RawReply) -> None:
         if reply.code // 100 != OK // 100 and recipient not in one.refused:
-            one.refused[recipient] = refusal("RCPT", reply)
+            one.refused[recipient] = refused_by("RCPT", reply)
             one.out_of_sequence |= self._sequence.in_rcpt(reply)
-        if self._tells_apart is None:
-            self._rcpt_text = reply.cooked().text
+        if self._rcpt_text_differs is None:
+            self._rcpt_text = reply.decoded().text
         self._proceed(one)
 
     def _refuse_out_of_sequence(self, one: Transaction, verdict: Verdict) -> None:
@@ -332,12 +332,12 @@ class Dialogue(ABC):
 
     def _accept(self, one: Transaction, reply: Reply) -> None:
         if reply.text.startswith(_OF_ADDRESS):
-            if self._tells_apart:
+            if self._rcpt_text_differs:
                 # Somewhere before there was a reply too many, and this is the reply to RCPT.
                 raise ProtocolViolation(f"the answer to {END} is one to an address: {reply}")
-        elif self._tells_apart is None:
-            self._tells_apart = self._rcpt_text.startswith(_OF_ADDRESS)
-        self._flight.popleft()
+        elif self._rcpt_text_differs is None:
+            self._rcpt_text_differs = self._rcpt_text.startswith(_OF_ADDRESS)
+        self._transactions.popleft()
         if self._has_large:
             self._decide_whether_it_may_begin()
         self._answer(one, one.verdicts(Verdict(Kind.ACCEPTED, reply)))
@@ -346,7 +346,7 @@ class Dialogue(ABC):
 
     def _finish(self, one: Transaction, verdict: Verdict | None = None) -> None:
         """End a mail that was refused: each recipient before, or those that are left by ``verdict``."""
-        self._flight.popleft()
+        self._transactions.popleft()
         if self._has_large:
             self._decide_whether_it_may_begin()
         if self.closing is not None:
@@ -358,44 +358,44 @@ class Dialogue(ABC):
         self._close_if_all_are_answered()
 
     def _close_if_all_are_answered(self) -> None:
-        if self.closing is not None and not self._flight:
+        if self.closing is not None and not self._transactions:
             raise self.closing
 
     def _answer(self, one: Transaction, verdicts: Mapping[str, Verdict]) -> None:
-        self.finished += 1
-        if self.finished == 1:
+        self.mails_answered += 1
+        if self.mails_answered == 1:
             # The relay has answered a mail: it understands what it offers.
             self._takes_groups = True
-            if self._may_look_ahead:
+            if self._may_send_ahead:
                 self._trust()
-        self._done.append((one.message, Replied(one.message.claim, self._relay, verdicts)))
+        self._outcomes.append((one.message, Replied(one.message.claim, self._relay, verdicts)))
 
     def _send_again(self, one: Transaction) -> None:
         """Give back a mail that the relay did not take and said nothing of."""
         said = next(iter(one.refused.values())).reply
         if one.is_ahead:
-            self.early.append((one.message, said))
-            self.look_ahead(allowed=False)
+            self.refused_early.append((one.message, said))
+            self.allow_ahead(allowed=False)
         else:
-            self.confused, self._may_begin = str(said), False
-            self.again.append(one.message)
+            self.sequence_error, self._may_begin = str(said), False
+            self.not_taken.append(one.message)
 
     def _give_back(self, one: Transaction, error: RelayError) -> None:
         """Give back a mail that the relay did not take, because it is closing."""
         if one.heard_closing and one.mail_answered and self.limit is None:
             self._settle(one, self._fault(one.message, error, in_dialogue=True))
         else:
-            self.again.append(one.message)
+            self.not_taken.append(one.message)
 
     # --- when the connection breaks ------------------------------------------------------------------------------
 
-    def lost(self, error: RelayError) -> list[Message]:
+    def connection_lost(self, error: RelayError) -> list[Message]:
         """Decide the mails in flight, because the connection is over; return those that the relay cannot have taken."""
-        self.idle_at_loss = not self._flight
-        self.ahead_at_loss = not self.ahead_is_taken and any(one.is_ahead for one in self._flight)
-        untouched, self.again = self.again, []
+        self.idle_at_loss = not self._transactions
+        self.ahead_at_loss = not self.ahead_accepted and any(one.is_ahead for one in self._transactions)
+        untouched, self.not_taken = self.not_taken, []
         was_heard_out = self.is_ending and (isinstance(error, HungUp) or error is self.closing)
-        for one in self._flight:
+        for one in self._transactions:
             if was_heard_out or one.heard_closing:
                 # The relay went away, and accepted none of these.
                 self._give_back(one, self.closing or error)
@@ -403,28 +403,28 @@ class Dialogue(ABC):
                 self._send_again(one)
             elif one.all_refused:
                 self._settle(one, Replied(one.message.claim, self._relay, one.refused))
-            elif one.end is not None and self.out.handed >= one.end:
+            elif one.end is not None and self.out.sent >= one.end:
                 verdict = Verdict(Kind.NO_VERDICT, Reply(0, str(error)))
                 self._settle(one, Replied(one.message.claim, self._relay, one.verdicts(verdict)))
             elif one.mail_answered:
                 self._settle(one, self._fault(one.message, error, in_dialogue=True))
             else:
                 untouched.append(one.message)
-        untouched += self.again
-        self.again = []
-        self._flight.clear()
+        untouched += self.not_taken
+        self.not_taken = []
+        self._transactions.clear()
         self.out.clear()
         return untouched
 
     def blame(self, message: Message, error: RelayError) -> None:
         """Give ``message`` the relay's fault as its outcome; the fault came before anything that the mail can cause."""
-        self._done.append((message, self._fault(message, error)))
+        self._outcomes.append((message, self._fault(message, error)))
 
     def _fault(self, message: Message, error: RelayError, *, in_dialogue: bool = False) -> RelayFault:
         return RelayFault(message.claim, self._relay, str(error), error.hopeless, in_dialogue, error.reply)
 
     def _settle(self, one: Transaction, outcome: Outcome) -> None:
-        self._done.append((one.message, outcome))
+        self._outcomes.append((one.message, outcome))
 
     # --- hooks: how a mode differs -------------------------------------------------------------------------------
 
@@ -451,7 +451,7 @@ class Dialogue(ABC):
         return False
 
 
-def refusal(doing: str, reply: RawReply) -> Verdict:
+def refused_by(doing: str, reply: RawReply) -> Verdict:
     """Return what a definite refusal says of the mail.
 
     Raises:
@@ -459,8 +459,8 @@ def refusal(doing: str, reply: RawReply) -> Verdict:
     """
     match reply.code // 100:
         case 4:
-            return Verdict(Kind.DEFERRED, reply.cooked())
+            return Verdict(Kind.DEFERRED, reply.decoded())
         case 5:
-            return Verdict(Kind.REJECTED, reply.cooked())
+            return Verdict(Kind.REJECTED, reply.decoded())
         case _:
-            raise ProtocolViolation(f"the answer to {doing} means nothing: {reply.cooked()}")
+            raise ProtocolViolation(f"the answer to {doing} means nothing: {reply.decoded()}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Reply
-from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refusal
+from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refused_by
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 from mailbatch.infrastructure.smtp.dialogue.transaction import END
 from mailbatch.infrastructure.smtp.errors import ChunkReadAsCommands, ProtocolViolation, RelayError
@@ -30,7 +30,7 @@ class BdatDialogue(Dialogue):
     the relay is only listened to until it hangs up. See ADR 11.
     """
 
-    protocol = DialogueMode.BDAT
+    mode = DialogueMode.BDAT
     # A failed transaction may stay open (RFC 3030 §3), and how the mails in flight end is not known yet. With RSET the
     # next mail can never be added to what is left of the last one.
     _resets_behind_others = True
@@ -47,9 +47,9 @@ class BdatDialogue(Dialogue):
         """Whether the relay is only listened to, until it hangs up."""
         return self._read_as_commands is not None or super().is_ending
 
-    def lost(self, error: RelayError) -> list[Message]:
+    def connection_lost(self, error: RelayError) -> list[Message]:
         """Decide the mails in flight, and whether the relay reads chunks as commands."""
-        untouched = super().lost(error)
+        untouched = super().connection_lost(error)
         if self._read_as_commands is not None:
             self.mode_failure = str(self._read_as_commands)
         elif self._chunk_refused and not self.idle_at_loss:
@@ -66,26 +66,26 @@ class BdatDialogue(Dialogue):
         one.expected, one.earliest_reply, one.end = len(one.commands), one.start + 1, self.out.queued
 
     def _take_good(self, one: Transaction) -> bool:
-        if one.refused or not self._takes_groups or self.out.handed < (one.end or 0):
+        if one.refused or not self._takes_groups or self.out.sent < (one.end or 0):
             return False
         if (text := self._replies.read_good(one.expected - one.received, OK)) is None:
             return False
-        self.ahead_is_taken |= one.is_ahead
+        self.ahead_accepted |= one.is_ahead
         self.progress += 1
         self._accept(one, Reply(OK, printable(text)))
         self._chunk_refused = False
         return True
 
     def _trust(self) -> None:
-        self._depth = self._window
-        self.batch = (self._window + 7) // 8
+        self._most_in_flight = self._window
+        self.least_room = (self._window + 7) // 8
 
     def _hears_out(self) -> bool:
-        return len(self._flight) > 1 or self._flight[0].received != self._flight[0].expected
+        return len(self._transactions) > 1 or self._transactions[0].received != self._transactions[0].expected
 
     def _content_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code == OK and not one.all_refused:
-            self._accept(one, reply.cooked())
+            self._accept(one, reply.decoded())
             self._chunk_refused = False
             return
         self._needs_reset = True
@@ -95,12 +95,12 @@ class BdatDialogue(Dialogue):
             self._chunk_not_taken(one, reply)
         elif reply.code == OK and one.sender_refused:
             one.refused.clear()  # nobody can know for whom it took it
-            raise ProtocolViolation(f"the relay refused MAIL and took the message all the same: {reply.cooked()}")
+            raise ProtocolViolation(f"the relay refused MAIL and took the message all the same: {reply.decoded()}")
         else:
             self._finish(one)
 
     def _chunk_not_taken(self, one: Transaction, reply: RawReply) -> None:
-        verdict = refusal(END, reply)
+        verdict = refused_by(END, reply)
         if self._sequence.in_content(reply):
             self._refuse_out_of_sequence(one, verdict)
         self._finish(one, verdict)
@@ -125,7 +125,7 @@ class BdatDialogue(Dialogue):
         What the relay still says shows whether it took a mail behind the chunk.
         """
         self._read_as_commands = ChunkReadAsCommands(
-            f"the relay refused a chunk and read it as commands: {reply.cooked()}"
+            f"the relay refused a chunk and read it as commands: {reply.decoded()}"
         )
         self._may_begin = self._takes_groups = False
         self.out.clear()
@@ -140,7 +140,7 @@ class BdatDialogue(Dialogue):
         return self._read_as_commands is not None or super()._may_answer()
 
     def _unexpected(self, text: str) -> RelayError:
-        if self._chunk_refused and not self._flight:
+        if self._chunk_refused and not self._transactions:
             self._read_as_commands = ChunkReadAsCommands(f"the relay refused a chunk and read it as commands{text}")
             return self._read_as_commands
         return super()._unexpected(text)

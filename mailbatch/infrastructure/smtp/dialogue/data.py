@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class DataDialogue(DotBodyDialogue):
     """One mail in flight. Works with each relay."""
 
-    protocol = DialogueMode.DATA
+    mode = DialogueMode.DATA
     _sequence_errors = NoSequenceErrors
 
     def _queue_mail(self, one: Transaction) -> None:

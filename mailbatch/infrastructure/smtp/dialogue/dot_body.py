@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Reply
-from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refusal
+from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refused_by
 from mailbatch.infrastructure.smtp.dialogue.transaction import END
-from mailbatch.infrastructure.smtp.envelope import stuffed
+from mailbatch.infrastructure.smtp.envelope import dot_stuffed
 from mailbatch.infrastructure.smtp.replies import OK, START_BODY, printable
 
 if TYPE_CHECKING:
@@ -23,20 +23,20 @@ class DotBodyDialogue(Dialogue):
     """A dialogue that sends bodies by DATA (RFC 5321 §4.1.1.4)."""
 
     @property
-    def held(self) -> Message | None:
+    def awaiting_intent(self) -> Message | None:
         """The mail whose body was sent except for its end, if that is held back now."""
-        if not self._held_back or not self._flight or self.out.pending:
+        if not self._waits_for_intent or not self._transactions or self.out.pending:
             return None
-        one = self._flight[0]
+        one = self._transactions[0]
         return one.message if one.body_queued and one.end is None else None
 
-    def release(self) -> None:
+    def send_end(self) -> None:
         """Queue the end of the body that was held back; from then on the relay may take the mail."""
-        self._queue_end(self._flight[0])
+        self._queue_end(self._transactions[0])
 
     def _take_good_end(self, one: Transaction) -> bool:
         """Take the reply to the end of the body, if it is here and good."""
-        if one.end is None or one.refused or not self._takes_groups or self.out.handed < one.end:
+        if one.end is None or one.refused or not self._takes_groups or self.out.sent < one.end:
             return False
         if (text := self._replies.read_good(1, OK)) is None:
             return False
@@ -53,9 +53,9 @@ class DotBodyDialogue(Dialogue):
     def _data_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code == START_BODY:
             # RFC 2920 §3.1: the relay may take DATA though each recipient was refused. Then the body is empty.
-            self._queue_body(one, b"" if one.all_refused else stuffed(one.message.data))
+            self._queue_body(one, b"" if one.all_refused else dot_stuffed(one.message.data))
             return
-        verdict = refusal("DATA", reply)
+        verdict = refused_by("DATA", reply)
         self._needs_reset = True
         if not one.all_refused and self._sequence.in_content(reply):
             self._refuse_out_of_sequence(one, verdict)
@@ -65,14 +65,14 @@ class DotBodyDialogue(Dialogue):
         if one.all_refused:
             self._finish(one)
         elif reply.code == OK:
-            self._accept(one, reply.cooked())
+            self._accept(one, reply.decoded())
         else:
-            self._finish(one, refusal(END, reply))
+            self._finish(one, refused_by(END, reply))
 
     def _queue_body(self, one: Transaction, data: bytes) -> None:
         self.out.queue(data)
         one.body_queued = True
-        if not self._held_back or one.all_refused:
+        if not self._waits_for_intent or one.all_refused:
             self._queue_end(one)
 
     def _queue_end(self, one: Transaction) -> None:

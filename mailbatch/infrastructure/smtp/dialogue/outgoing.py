@@ -6,17 +6,17 @@ from collections import deque
 
 
 class Outgoing:
-    """A queue of bytes. ``queued`` and ``handed`` count the bytes of the session: put here, and taken by the kernel."""
+    """A queue of bytes. ``queued`` and ``sent`` count the bytes of the session: put here, and taken by the kernel."""
 
     def __init__(self) -> None:
         self.queued = 0
-        self.handed = 0
+        self.sent = 0
         self._parts: deque[bytes | memoryview] = deque()
 
     @property
     def pending(self) -> int:
         """Bytes queued that the kernel has not taken."""
-        return self.queued - self.handed
+        return self.queued - self.sent
 
     def queue(self, data: bytes) -> None:
         """Append ``data``."""
@@ -25,7 +25,7 @@ class Outgoing:
 
     def chunk(self, size: int) -> bytes | memoryview:
         """The next up to ``size`` bytes to write."""
-        if self.queued - self.handed <= size:
+        if self.queued - self.sent <= size:
             return b"".join(self._parts)
         first = self._parts[0]
         if len(first) >= size:
@@ -40,10 +40,10 @@ class Outgoing:
                 break
         return b"".join(parts)
 
-    def take(self, size: int) -> None:
+    def bytes_sent(self, size: int) -> None:
         """The kernel took so many bytes of the chunk."""
-        self.handed += size
-        if self.handed == self.queued:
+        self.sent += size
+        if self.sent == self.queued:
             self._parts.clear()
             return
         while size:
@@ -65,4 +65,4 @@ class Outgoing:
     def clear(self) -> None:
         """Forget what waits: nothing goes out any more."""
         self._parts.clear()
-        self.queued = self.handed
+        self.queued = self.sent

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.dialogue.dot_body import DATA, DotBodyDialogue
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
-from mailbatch.infrastructure.smtp.envelope import stuffed
+from mailbatch.infrastructure.smtp.envelope import dot_stuffed
 from mailbatch.infrastructure.smtp.replies import START_BODY
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PipeliningDialogue(DotBodyDialogue):
     """Two mails in flight: the body of one, and the commands of the next."""
 
-    protocol = DialogueMode.PIPELINING
+    mode = DialogueMode.PIPELINING
 
     def _queue_mail(self, one: Transaction) -> None:
         one.commands.append(DATA)
@@ -27,15 +27,15 @@ class PipeliningDialogue(DotBodyDialogue):
         if one.end is not None:
             return self._take_good_end(one)
         count = one.expected - one.received
-        if not count or one.refused or not self._takes_groups or self.out.handed <= one.start:
+        if not count or one.refused or not self._takes_groups or self.out.sent <= one.start:
             return False
         if self._replies.read_good(count, START_BODY) is None:
             return False
         one.received, one.mail_answered = one.expected, True
-        self.ahead_is_taken |= one.is_ahead
+        self.ahead_accepted |= one.is_ahead
         self.progress += 1
-        self._queue_body(one, stuffed(one.message.data))
+        self._queue_body(one, dot_stuffed(one.message.data))
         return True
 
     def _trust(self) -> None:
-        self.looks_ahead = self._window > 1
+        self.sends_ahead = self._window > 1

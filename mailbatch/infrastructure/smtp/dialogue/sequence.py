@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.replies import speaks_of_order
+from mailbatch.infrastructure.smtp.replies import names_sequence_error
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.dialogue.transaction import Transaction
@@ -31,27 +31,27 @@ class SequenceErrors:
         """
         if one.is_ahead and learns and reply.code in _ANY_REFUSAL:
             self._early_codes.add(reply.code)
-        return one.is_ahead and (reply.code in self._early_codes or speaks_of_order(reply))
+        return one.is_ahead and (reply.code in self._early_codes or names_sequence_error(reply))
 
-    def in_mail(self, one: Transaction, reply: RawReply, *, ahead_is_taken: bool) -> bool:
-        """Whether MAIL was. ``ahead_is_taken``: the relay has accepted a MAIL that was sent ahead."""
-        if one.is_ahead and reply.code in (_OUT_OF_SEQUENCE if ahead_is_taken else _ANY_REFUSAL):
+    def in_mail(self, one: Transaction, reply: RawReply, *, ahead_accepted: bool) -> bool:
+        """Whether MAIL was. ``ahead_accepted``: the relay has accepted a MAIL that was sent ahead."""
+        if one.is_ahead and reply.code in (_OUT_OF_SEQUENCE if ahead_accepted else _ANY_REFUSAL):
             return True
-        return speaks_of_order(reply)
+        return names_sequence_error(reply)
 
     def in_rcpt(self, reply: RawReply) -> bool:
         """Whether RCPT was."""
-        return reply.code in _NEVER_OF_RECIPIENT or speaks_of_order(reply)
+        return reply.code in _NEVER_OF_RECIPIENT or names_sequence_error(reply)
 
     def in_content(self, reply: RawReply) -> bool:
         """Whether DATA or BDAT was."""
-        return reply.code in _OUT_OF_SEQUENCE or speaks_of_order(reply)
+        return reply.code in _OUT_OF_SEQUENCE or names_sequence_error(reply)
 
 
 class NoSequenceErrors(SequenceErrors):
     """For a mode in which each command waits for its turn: a refusal always speaks of the mail."""
 
-    def in_mail(self, _one: Transaction, _reply: RawReply, *, ahead_is_taken: bool) -> bool:  # noqa: ARG002, D102
+    def in_mail(self, _one: Transaction, _reply: RawReply, *, ahead_accepted: bool) -> bool:  # noqa: ARG002, D102
         return False
 
     def in_rcpt(self, _reply: RawReply) -> bool:  # noqa: D102

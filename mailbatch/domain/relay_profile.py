@@ -1,0 +1,21 @@
+"""What was learned of how to speak to a relay. It says nothing of whether the relay works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayProfile:
+    """What one process learned of a relay, so that the next one need not learn it again.
+
+    ``dialogue``: the fastest mode that the relay masters; None: the fastest that it offers. ``takes_ahead``: it accepts
+    a mail's commands before it has answered the mail before. ``swallows``: it was seen to read a chunk that it refused
+    (RFC 3030 §2). ``mails``: how many it takes on one connection, 0 for no limit. ``reason``: its reply that showed it.
+    """
+
+    dialogue: str | None = None
+    takes_ahead: bool = True
+    swallows: bool = False
+    mails: int = 0
+    reason: str | None = None
