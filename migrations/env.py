@@ -23,10 +23,10 @@ def run() -> None:
     if connection is not None:
         _migrate(connection)
         return
-    from mailbatch import config
+    from mailbatch.bootstrap import read_settings
     from mailbatch.infrastructure.db.migrating import migrating
 
-    settings = config.load()
+    settings = read_settings()
     with migrating(settings.database_url, settings.database_schema) as connection:
         _migrate(connection)
 

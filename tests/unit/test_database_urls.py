@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from mailbatch.infrastructure.db.urls import read_parameters
+from mailbatch.infrastructure.db.url_parameters import read_parameters
 
 POSTGRES, SQLITE = "postgresql+psycopg://u:geheim@h/x", "sqlite:///x.db"
 

@@ -14,7 +14,7 @@ from mailbatch.config import load
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.redaction.credentials import without_secrets
 from mailbatch.domain.redaction.urls import mask_url, mask_urls, origin
-from mailbatch.infrastructure.db.urls import read_parameters
+from mailbatch.infrastructure.db.url_parameters import read_parameters
 from mailbatch.infrastructure.redis.client import connect
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection, Engine
     from sqlalchemy.engine.interfaces import ExceptionContext
 
-    from mailbatch.infrastructure.db.urls import Parameters
+    from mailbatch.infrastructure.db.url_parameters import Parameters
 
 BUSY_TIMEOUT = 15.0
 """Seconds for which an SQLite writer waits for another."""
