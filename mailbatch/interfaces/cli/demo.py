@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.bootstrap.stores import Stores
     from mailbatch.domain.census import Census
 
 FILES = ("reservations.csv", "reservations.jsonl")
@@ -144,18 +145,18 @@ def _tell_and_send(stack: LocalStack, examples: Path, expected: Expected, began:
     parts = Parts(config.load())
     try:
         started = time.monotonic()
-        _watch(stack, parts, expected.reserved)
+        _watch(stack, parts.stores.reports, expected.reserved)
         sending = time.monotonic() - started
         _command(stack, "status")
         _command(stack, "runs")
         _command(stack, "list", "--status", Status.FAILED, "--limit", "3")
-        wrong = find_faults(parts, stack.inbox, expected, unreadable)
+        wrong = find_faults(parts.stores, stack.inbox, expected, unreadable)
         if not wrong:
             _tell_success(expected)
         click.echo(
             f"{time.monotonic() - began:.0f} s in all, {sending:.0f} s of it for the worker to start and send.\n"
         )
-        _tell_what_next(stack, parts)
+        _tell_what_next(stack, parts.stores)
     finally:
         parts.close()
     return wrong
@@ -185,7 +186,7 @@ def _import(stack: LocalStack, file: Path) -> int:
     return int(answer["bad"])
 
 
-def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
+def _watch(stack: LocalStack, reports: Reports, total: int) -> None:
     """Show the progress until everything is settled and the last run has ended."""
     with _progress(total) as show:
         moved = time.monotonic()
@@ -193,7 +194,7 @@ def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
         while True:
             _check_alive(stack)
             try:
-                census, idle = parts.stores.reports.census(), _is_idle(parts)
+                census, idle = reports.census(), _is_idle(reports)
             except StoreError as error:
                 if not error.transient:
                     raise
@@ -209,9 +210,9 @@ def _watch(stack: LocalStack, parts: Parts, total: int) -> None:
             time.sleep(POLL)
 
 
-def _is_idle(parts: Parts) -> bool:
+def _is_idle(reports: Reports) -> bool:
     """Whether there was a run, and none goes on."""
-    runs = parts.stores.reports.runs(SEND_ALL, 2)
+    runs = reports.runs(SEND_ALL, 2)
     return bool(runs) and all(run.outcome is not None for run in runs)
 
 
@@ -229,19 +230,19 @@ def _last_words(stack: LocalStack) -> str:
     return f"its log: {_near(stack.worker_log)}"
 
 
-def find_faults(parts: Parts, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
+def find_faults(stores: Stores, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
     """Compare what became of the reservations, and what lies in ``inbox``, with what was expected; a line each."""
     from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.domain.rows import ReservationRow
     from mailbatch.domain.selection import Selection
 
-    counts = parts.stores.reports.census().counts
+    counts = stores.reports.census().counts
     mails = list(read_journal(inbox))
     deliveries = [(mail.message_id, recipient) for mail in mails for recipient in mail.recipients]
     ids = {mail.message_id for mail in mails}
-    sent = ListReservations(parts.stores.reservations)(Selection(status=Status.SENT), expected.reserved, ReservationRow)
+    sent = ListReservations(stores.reservations)(Selection(status=Status.SENT), expected.reserved, ReservationRow)
     lost = sum(row.message_id not in ids for row in sent)
-    deferred = sum(run.deferred for run in parts.stores.reports.runs(SEND_ALL, 100))
+    deferred = sum(run.deferred for run in stores.reports.runs(SEND_ALL, 100))
     compared = [
         ("reserved", sum(counts.values()), expected.reserved),
         ("lines left out", unreadable, expected.unreadable),
@@ -263,16 +264,14 @@ def _tell_success(expected: Expected) -> None:
     )
 
 
-def _tell_what_next(stack: LocalStack, parts: Parts) -> None:
+def _tell_what_next(stack: LocalStack, stores: Stores) -> None:
     from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.domain.rows import ReservationSummary
     from mailbatch.domain.selection import Selection
 
     us = _mailbatch()
-    failed = next(
-        ListReservations(parts.stores.reservations)(Selection(status=Status.FAILED), 1, ReservationSummary), None
-    )
-    run = parts.stores.reports.runs(SEND_ALL, 100)[-1].run_id
+    failed = next(ListReservations(stores.reservations)(Selection(status=Status.FAILED), 1, ReservationSummary), None)
+    run = stores.reports.runs(SEND_ALL, 100)[-1].run_id
     click.echo(f"Read the mails    {(stack.inbox / INDEX).as_uri()}")
     click.echo(f"                  {_near(stack.inbox)}/*.eml, listed in {JOURNAL}")
     click.echo(f"The worker's log  {_near(stack.worker_log)}")

@@ -14,7 +14,7 @@ from mailbatch.interfaces.cli.output import clean
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.reports import Reports
 
 
 class JobName(click.ParamType[str]):
@@ -35,11 +35,11 @@ def job_option(whose: str) -> Callable[[Any], Any]:
     return click.option("--job", type=JobName(), default=SEND_ALL, show_default=True, metavar="NAME", help=told)
 
 
-def hint_if_unknown(parts: Parts, job: str) -> None:
+def hint_if_unknown(reports: Reports, job: str) -> None:
     """Say on stderr that no job of this name has run or is planned, and what was probably meant."""
     if job in OURS:
         return
-    known = {*OURS, *(found.name for found in parts.stores.reports.jobs())}
+    known = {*OURS, *(found.name for found in reports.jobs())}
     if job in known:
         return
     near = difflib.get_close_matches(job, sorted(known), n=1)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.domain.rows import AttemptRow
     from mailbatch.domain.selection import Selection
 
@@ -59,7 +59,7 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
             every = ListReservations(parts.stores.reservations)(which, limit + 1, ReservationRow)
             print_json_list(as_dict(row) for row in islice(every, limit))
             if next(every, None) is not None:
-                _hint_of_more(parts, which, limit)
+                _hint_of_more(parts.stores.reservations, which, limit)
             return
         found = parts.stores.reservations.search(
             which, ReservationSummary, None, limit + 1, None if whole else PATIENCE
@@ -70,16 +70,16 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
             back = moment(found.further.created_at, parts.settings.timezone)
             click.echo(f"looked back as far as {back}; --whole looks through all, --since no further", err=True)
         elif len(rows) > limit:
-            _hint_of_more(parts, which, limit)
+            _hint_of_more(parts.stores.reservations, which, limit)
 
 
-def _hint_of_more(parts: Parts, which: Selection, limit: int) -> None:
+def _hint_of_more(reservations: Reservations, which: Selection, limit: int) -> None:
     # On stderr: whoever counts lines counts mails.
-    click.echo(f"the newest {limit:,} of {_counted(parts, which)}; --limit shows more", err=True)
+    click.echo(f"the newest {limit:,} of {_counted(reservations, which)}; --limit shows more", err=True)
 
 
-def _counted(parts: Parts, which: Selection) -> str:
-    counted = parts.stores.reservations.estimate(which, _COUNTED, _COUNTED_WITHIN)
+def _counted(reservations: Reservations, which: Selection) -> str:
+    counted = reservations.estimate(which, _COUNTED, _COUNTED_WITHIN)
     return f"{counted.many:,}" if counted.exact else f"more than {min(counted.many, _COUNTED):,}"
 
 

@@ -25,7 +25,7 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
     """Suspend the sending, or another job: no tick starts a run, until `mailbatch resume`. It survives restarts."""
     paused = Pause.ALL if everything else Pause.TICKS
     with opened() as parts:
-        hint_if_unknown(parts, job)
+        hint_if_unknown(parts.stores.reports, job)
         parts.acting.pause_job(actor(), job, paused)
     ends = clean(f"`mailbatch resume{of_job(job)}`")
     if as_json:
@@ -42,7 +42,7 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
 def resume(*, job: str, as_json: bool) -> None:
     """Let the sending, or another job, go on, whatever was paused."""
     with opened() as parts:
-        hint_if_unknown(parts, job)
+        hint_if_unknown(parts.stores.reports, job)
         parts.acting.pause_job(actor(), job, Pause.NONE)
     if as_json:
         print_json({"paused": False})

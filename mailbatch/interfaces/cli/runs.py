@@ -32,7 +32,7 @@ def runs(*, limit: int, job: str, as_json: bool) -> None:
         rows = ListRuns(parts.stores.reports)(job, limit + 1)
         zone = parts.settings.timezone
         if not rows:
-            hint_if_unknown(parts, job)
+            hint_if_unknown(parts.stores.reports, job)
     if as_json:
         print_json([of_run(row) for row in rows[:limit]])
     else:

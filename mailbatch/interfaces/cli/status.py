@@ -38,7 +38,7 @@ def status(*, job: str, as_json: bool) -> None:
     Of another job than send-all it shows what there is of that job, and no backlog and no relay.
     """
     with opened() as parts:
-        hint_if_unknown(parts, job)
+        hint_if_unknown(parts.stores.reports, job)
         standing = parts.operating.job_status(job)
         zone = parts.settings.timezone
     if as_json:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailbatch.application.looking.next_run import NextRun
-    from mailbatch.bootstrap import Parts
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.finding import Finding
 
@@ -39,9 +38,9 @@ class Check:
     advice: str = ""
 
 
-def of_database(parts: Parts) -> Check:
+def of_database(ensure_migrated: Callable[[], object]) -> Check:
     """Whether it answers, and has its tables."""
-    return _tried("Database", parts.ensure_migrated, "answers, tables are up to date", "`mailbatch doctor`")
+    return _tried("Database", ensure_migrated, "answers, tables are up to date", "`mailbatch doctor`")
 
 
 def of_redis(error: str | None) -> Check:

@@ -32,6 +32,7 @@ from mailbatch.interfaces.http.request_params import parts_of, searched
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mailbatch.application.looking.preview import Preview
     from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
@@ -162,7 +163,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
         row=row,
         attempts=attempts,
         explained=parts.operating.explain(reservation_id),
-        preview=_preview(parts, reservation_id),
+        preview=_previewed(parts.operating.preview, reservation_id),
         heading=_HEADINGS.get(status, _AGAIN),
         acts=_ACTS[status],
     )
@@ -208,8 +209,8 @@ class _Shown:
         return text if text is None or len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n…"
 
 
-def _preview(parts: Parts, reservation_id: UUID) -> _Shown:
+def _previewed(preview: Preview, reservation_id: UUID) -> _Shown:
     try:
-        return _Shown(parts.operating.preview.stored(reservation_id))
+        return _Shown(preview.stored(reservation_id))
     except CannotCompose as error:
         return _Shown(None, error.errors)

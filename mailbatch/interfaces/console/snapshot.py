@@ -108,7 +108,7 @@ def look(parts: Parts) -> Now:
         census=standing.census,
         warnings=standing.warnings,
         checks=[
-            of_database(parts),
+            of_database(parts.ensure_migrated),
             of_redis(look.redis_error),
             of_relay(standing.relay, parts.settings.timezone, standing.warnings),
             of_beat(standing.next_run),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
 
+    from mailbatch.application.ports.reports import Reports
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
 
@@ -73,7 +74,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
 def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
     """By their index, in full: addresses stand in them."""
     reports = parts_of(request).stores.reports
-    _ensure_run(parts_of(request), run_id)
+    _ensure_run(parts_of(request).stores.reports, run_id)
 
     def read(last: ErrorPlace | None, most: int) -> Iterable[ItemError]:
         return islice(reports.errors(run_id, last.index if last else 0), most)
@@ -89,7 +90,7 @@ _CSV["responses"][200] = {"description": "CSV in UTF-8.", "content": {"text/csv"
 @router.get("/runs/{run_id}/errors.csv", summary="All errors of a run, for a spreadsheet", **_CSV)
 def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
     """One row for each. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
-    _ensure_run(parts_of(request), run_id)
+    _ensure_run(parts_of(request).stores.reports, run_id)
     name = f'attachment; filename="run-{run_id}-errors.csv"'
     return StreamingResponse(
         errors_as_csv(parts_of(request).stores.reports.errors(run_id)),
@@ -188,8 +189,8 @@ def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
     raise Problem(HTTPStatus.CONFLICT, f"job is already running: {which}", {"Retry-After": "5"}, run_id=run_id)
 
 
-def _ensure_run(parts: Parts, run_id: UUID) -> None:
-    if parts.stores.reports.run(run_id) is None:
+def _ensure_run(reports: Reports, run_id: UUID) -> None:
+    if reports.run(run_id) is None:
         raise NotFound(f"no run {run_id}")
 
 
