@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bench.bed import Bed
     from bench.sizes import Sizes
-    from mailbatch.application.sending.compose import Letter
+    from mailbatch.domain.letter import Letter
 
 SECTION = "composer"
 

@@ -15,8 +15,8 @@ from mailbatch.domain.retry import RetryPolicy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports.sending import RelayMemory, Transport
-    from mailbatch.application.sending.compose import Compose, Renderer
+    from mailbatch.application.ports.sending import RelayMemory, Renderer, Transport
+    from mailbatch.application.sending.compose import Compose
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.bootstrap.connections import Connections

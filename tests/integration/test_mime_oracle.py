@@ -23,9 +23,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import oracle
 
-from mailbatch.application.sending.compose import Letter, Rendered
 from mailbatch.domain.attachment import Attachment
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Address
 from mailbatch.domain.reservation import line_problems, text_problems
 from mailbatch.infrastructure.mime.bodies import encoded_text

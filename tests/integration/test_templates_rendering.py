@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from support.waiting import wait_until
 
-from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 

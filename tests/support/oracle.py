@@ -22,7 +22,7 @@ from mailbatch.domain.errors import CannotCompose
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from mailbatch.application.sending.compose import Letter
+    from mailbatch.domain.letter import Letter
     from mailbatch.domain.message import Address
 
 LONGEST_LINE = 998

@@ -8,9 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from mailbatch.application.sending.compose import Compose, Letter, Rendered, problems_of
+from mailbatch.application.sending.compose import Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail

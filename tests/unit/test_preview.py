@@ -9,8 +9,8 @@ import pytest
 from support.fakes import FakeTransport, answered, relay_fault
 
 from mailbatch.application.looking.preview import Preview, Tried, TrySending
-from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail

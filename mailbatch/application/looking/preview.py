@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.application.ports.sending import Composer, Transport
+    from mailbatch.application.ports.sending import Composer, Renderer, Transport
     from mailbatch.application.ports.stores import Reservations
-    from mailbatch.application.sending.compose import Rendered, Renderer
+    from mailbatch.domain.letter import Rendered
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.reservation import Mail
 

@@ -13,8 +13,8 @@ from mailbatch.domain.selection import Selection
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from mailbatch.application.ports.sending import Renderer
     from mailbatch.application.ports.stores import Reservations
-    from mailbatch.application.sending.compose import Renderer
 
 _PAGE = 50
 """Rows that are read at once with their bodies: each may have some megabytes."""

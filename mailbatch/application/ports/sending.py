@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
+    from mailbatch.domain.letter import Letter, Rendered
     from mailbatch.domain.lifecycle import OnDoubt, Settlement
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.relay_profile import RelayProfile
     from mailbatch.domain.reply_kinds import Concern
+    from mailbatch.domain.reservation import Mail
 
 
 class Backlog(Protocol):
@@ -91,6 +93,23 @@ class Composer(Protocol):
 
     def __call__(self, claimed: ClaimedMail) -> Message:
         """Return the message. Raise ``CannotCompose`` with every reason if the mail cannot be composed."""
+
+
+class Renderer(Protocol):
+    """Runs the templates of a mail."""
+
+    def __call__(self, mail: Mail) -> Rendered:
+        """Return the parts. Raise ``CannotCompose`` with a line for each part that fails, which names part and line."""
+
+
+class LetterWriter(Protocol):
+    """Writes a letter as RFC 5322 bytes."""
+
+    def __call__(self, letter: Letter) -> bytes:
+        """Return the bytes: CRLF line ends, no line over 998 bytes, not dot-stuffed.
+
+        Bytes above 127 occur only where no encoding can express them: in addresses.
+        """
 
 
 class Watchdog(Protocol):

@@ -3,71 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import header_problems, line_problems, text_problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
+    from mailbatch.application.ports.sending import LetterWriter, Renderer
     from mailbatch.application.ports.system import AddressReader, HeaderCheck
-    from mailbatch.domain.attachment import Attachment
     from mailbatch.domain.claimed import ClaimedMail
+    from mailbatch.domain.letter import Rendered
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
 
 ADDRESS_FIELDS = ("recipients", "cc", "bcc", "sender", "reply_to")
 REDIRECTED_FROM = "X-Mailbatch-Redirected-From"
 _LONGEST_ERROR = 300
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """The parts of a mail after its templates have run; at least one of the bodies is there."""
-
-    subject: str
-    text: str | None
-    html: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
-    """The content of a message, checked and ready to be written.
-
-    ``date`` has a time zone. ``message_id`` has no angle brackets.
-    """
-
-    message_id: str
-    date: datetime
-    sender: tuple[Address, ...]
-    to: tuple[Address, ...]
-    cc: tuple[Address, ...] = ()
-    reply_to: tuple[Address, ...] = ()
-    rendered: Rendered
-    headers: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
-    attachments: tuple[Attachment, ...] = ()
-
-
-class Renderer(Protocol):
-    """Runs the templates of a mail."""
-
-    def __call__(self, mail: Mail) -> Rendered:
-        """Return the parts. Raise ``CannotCompose`` with a line for each part that fails, which names part and line."""
-
-
-class LetterWriter(Protocol):
-    """Writes a letter as RFC 5322 bytes."""
-
-    def __call__(self, letter: Letter) -> bytes:
-        """Return the bytes: CRLF line ends, no line over 998 bytes, not dot-stuffed.
-
-        Bytes above 127 occur only where no encoding can express them: in addresses.
-        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,8 @@ from mailbatch.infrastructure.mime.words import FOLD, parameter
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mailbatch.application.sending.compose import Letter
     from mailbatch.domain.attachment import Attachment
+    from mailbatch.domain.letter import Letter
     from mailbatch.infrastructure.mime.bodies import Encoding
 
 _MESSAGE_ID = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2.runtime import Context
 
-from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.letter import Rendered
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget, spending
 from mailbatch.infrastructure.templates.failures import describe
 from mailbatch.infrastructure.templates.loader import is_template_name

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.application.sending.compose import Rendered
 from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.sources import has_tags
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from mailbatch.application.sending.compose import Renderer
+    from mailbatch.application.ports.sending import Renderer
 
 SECONDS = 10.0
 """Seconds of wall-clock time that rendering one mail may take."""

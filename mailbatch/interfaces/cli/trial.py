@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.preview import Tried
-    from mailbatch.application.sending.compose import Rendered
+    from mailbatch.domain.letter import Rendered
     from mailbatch.domain.reservation import Mail
 
 _PARTS = ("subject", "text", "html")

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mailbatch.application.looking.preview import Preview
-    from mailbatch.application.sending.compose import Rendered
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
+    from mailbatch.domain.letter import Rendered
     from mailbatch.domain.rows import ReservationPlace, ReservationSummary
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from mailbatch.application.acting.reserve import in_words_of
-from mailbatch.application.sending import compose
+from mailbatch.domain import letter
 from mailbatch.domain.reservation import Mail
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
@@ -89,5 +89,5 @@ def test_send(request: Request, caller: Operator, body: TrialIn) -> Response:
     return answer(asdict(tried))
 
 
-def _shown(rendered: compose.Rendered) -> Response:
+def _shown(rendered: letter.Rendered) -> Response:
     return answer({"subject": rendered.subject, "text": rendered.text, "html": rendered.html})
