@@ -130,7 +130,7 @@ class IncidentNotifier:
             parts.close()
 
 
-def check_once() -> list[Finding]:
+def check_once() -> Sequence[Finding]:
     """Return what is wrong now, and close runs that died. Leaves no connection open, because processes fork here."""
     parts = Parts(read_settings())
     try:

@@ -55,7 +55,7 @@ class Operating:
             health_query=stores.health,
             runs=stores.runs,
             pause_store=stores.pauses,
-            driver=self._connections.lock(job) if lock else None,
+            lock_observer=self._connections.lock(job) if lock else None,
             circuits=stores.circuits,
             relay=self._sending.relay.name,
             patience=self._patience,

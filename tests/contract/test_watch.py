@@ -60,7 +60,7 @@ class World:
             health_query=SqlHealthQuery(self.engine),
             runs=SqlRuns(self.engine),
             pause_store=SqlPauseStore(self.engine),
-            driver=self.driver,
+            lock_observer=self.driver,
             circuits=SqlCircuits(self.engine),
             relay=RELAY,
             patience=lambda: PATIENCE,

@@ -22,7 +22,7 @@ from mailbatch.interfaces.cli import main
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mailbatch.application.looking.explain import Explanation
+    from mailbatch.application.looking.explanation import Explanation
 
 RELAY = "relay.example:25"
 

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mailbatch.domain.census import Census, ErrorGroup, Job
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.health import HealthSnapshot
 from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.rows import DuplicateRow
+from mailbatch.domain.rows import DuplicateRow, ReservationPlace, Row, as_dict
 from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
 from mailbatch.domain.run_notification import COUNTED, QUIET
+from mailbatch.domain.selection import Counted, Found, moment_of
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import EntryState
 from mailbatch.infrastructure.db.settling import accepted_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
     from mailbatch.domain.run import ItemError
+    from mailbatch.domain.selection import Selection
+
+R = TypeVar("R", bound=Row)
 
 SOON = timedelta(seconds=60)
 
@@ -258,3 +262,64 @@ class FakeMeasures:
 def _histogram(lengths: Iterable[timedelta], ends: Sequence[float]) -> Histogram:
     seconds = [length.total_seconds() for length in lengths]
     return Histogram((*(sum(s <= end for s in seconds) for end in ends), len(seconds)), sum(seconds))
+
+
+@dataclass
+class FakeReservations:
+    """The reading half of the port ``Reservations``."""
+
+    tables: FakeTables = field(default_factory=FakeTables)
+
+    def get(self, reservation_id: UUID) -> ReservationRow | None:
+        return self.tables.reservations.get(reservation_id)
+
+    def some(self, ids: Collection[UUID], kind: type[R]) -> Mapping[UUID, R]:
+        return {own: _as(kind, self.tables.reservations[own]) for own in ids if own in self.tables.reservations}
+
+    def attempts(self, reservation_id: UUID) -> list[AttemptRow]:
+        mine = [a for a in self.tables.attempts if a.reservation_id == reservation_id]
+        return sorted(mine, key=lambda a: a.claim_no)
+
+    def select(self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int) -> list[R]:
+        return self.search(which, kind, after, limit).rows
+
+    def search(
+        self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int, within: float | None = None
+    ) -> Found[R]:
+        found = self._meant(which)
+        if after is not None:
+            found = [r for r in found if _key(r, which) < (moment_of(after, which), after.id)]
+        return Found([_as(kind, row) for row in found[:limit]], None)
+
+    def count(self, which: Selection, cap: int) -> int:
+        return min(len(self._meant(which)), cap + 1)
+
+    def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
+        many = self.count(which, cap)
+        return Counted(many, exact=many <= cap)
+
+    def _meant(self, which: Selection) -> list[ReservationRow]:
+        found = [row for row in self.tables.reservations.values() if _fits(row, which)]
+        return sorted(found, key=lambda row: _key(row, which), reverse=True)
+
+
+def _as(kind: type[R], row: ReservationRow) -> R:
+    return kind.from_row(as_dict(row))
+
+
+def _key(row: ReservationRow, which: Selection) -> tuple[datetime, UUID]:
+    return moment_of(ReservationPlace.of(row), which) or row.created_at, row.id
+
+
+def _fits(row: ReservationRow, which: Selection) -> bool:
+    moment, code = moment_of(ReservationPlace.of(row), which), row.reply_code
+    replies = {"none": code is None, f"{(code or 0) // 100}xx": True, str(code): True}
+    return (
+        (which.status is None or row.status is which.status)
+        and (which.tag is None or row.tag == which.tag)
+        and (which.to is None or which.to.lower() in row.recipients.lower())
+        and (which.run_id is None or row.run_id == which.run_id)
+        and (which.reply is None or replies.get(which.reply, False))
+        and (which.since is None or (moment is not None and moment >= which.since))
+        and (which.until is None or (moment is not None and moment < which.until))
+    )

@@ -7,7 +7,15 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from support.fake_tables import FakeDuplicates, FakeHealthQuery, FakeMeasures, FakeReports, FakeTables, FakeUpcoming
+from support.fake_tables import (
+    FakeDuplicates,
+    FakeHealthQuery,
+    FakeMeasures,
+    FakeReports,
+    FakeReservations,
+    FakeTables,
+    FakeUpcoming,
+)
 
 from mailbatch.domain.circuit import Circuit
 from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, Row, RunRow, as_dict
@@ -15,6 +23,7 @@ from mailbatch.infrastructure.db.duplicates import SqlDuplicates
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
+from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.runs import SqlRuns
 from mailbatch.infrastructure.db.schedule import EntryState
 from mailbatch.infrastructure.db.tables import (
@@ -45,6 +54,7 @@ class FakeWorld:
         self.tables = FakeTables()
         self.now = self.tables.now
         self.reports = FakeReports(self.tables)
+        self.reservations = FakeReservations(self.tables)
         self.health_query = FakeHealthQuery(self.tables)
         self.upcoming = self.queue = FakeUpcoming(self.tables)
         self.duplicates = FakeDuplicates(self.tables)
@@ -81,6 +91,7 @@ class SqlWorld:
         self.engine = engine
         self.now = datetime.now(UTC)
         self.reports = SqlReports(engine)
+        self.reservations = SqlReservations(engine)
         self.health_query = SqlHealthQuery(engine)
         self.upcoming = SqlUpcoming(engine)
         self.queue = SqlQueue(engine)

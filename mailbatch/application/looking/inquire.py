@@ -12,8 +12,9 @@ from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from mailbatch.application.looking.look import Look
     from mailbatch.application.looking.next_run import NextRun
-    from mailbatch.application.looking.watch import Look, Watch
+    from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.reports import Reports
     from mailbatch.application.ports.runs import StatusBoard
     from mailbatch.application.ports.stores import Reservations

@@ -143,18 +143,21 @@ class Lock(Protocol):
         """Give it back if it is still ours; never raises."""
 
 
-class Driver(Protocol):
-    """Knows whether anybody drives a job now: the holder of its lock."""
+class LockObserver(Protocol):
+    """Knows who holds the lock of a job."""
 
     @property
     def key(self) -> str:
-        """Where the lock stands, for who must delete it by hand."""
+        """The Redis key of the lock, for a person who must delete it."""
 
     def peek(self) -> float | None:
-        """Seconds for which a run on our database still holds it, None if none does. Raises ``LockUnavailable``."""
+        """Return for how many seconds a run on our database still holds the lock; None if none does.
+
+        Raises ``LockUnavailable``.
+        """
 
     def holder(self) -> Holder | None:
-        """Who holds it, on whatever database; None if nobody does. Raises ``LockUnavailable``."""
+        """Return who holds the lock, on whatever database; None if nobody does. Raises ``LockUnavailable``."""
 
 
 class StatusBoard(Protocol):

@@ -57,7 +57,7 @@ def elapsed() -> float:
 
 
 class RedisLock:
-    """The ports ``Lock`` and ``Driver`` on one Redis server.
+    """The ports ``Lock`` and ``LockObserver`` on one Redis server.
 
     ``ttl`` is in seconds; the caller renews the lock every third of that. ``database`` returns the identity of the
     database that the job works on, or None if the database cannot be asked now. It is written into the lock, so that a

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from mailbatch.application.looking.explain import Explanation
+    from mailbatch.application.looking.explanation import Explanation
     from mailbatch.bootstrap import Parts
 
 
