@@ -1,4 +1,4 @@
-"""What every ``LetterWriter`` does: its bytes read back as the letter, and no relay can take them for anything else.
+"""Every ``LetterWriter`` writes bytes that read back as the letter, and that a relay cannot take for anything else.
 
 The reader is the standard library's; where its own folding is sound, so is its ``EmailMessage`` as a second opinion.
 """

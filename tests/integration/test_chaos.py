@@ -1,4 +1,4 @@
-"""Whatever fails at whatever step: nothing is lost, each repeat is named, and the reports add up to what happened."""
+"""Any step may fail: nothing is lost, each duplicate is named, and the reports add up to what happened."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _r, _a = mail_reservations.c, mail_attempts.c
-# So many that no mail is set aside, of whose last try nobody is left to tell.
+# So many that no mail is quarantined: nobody could report its last try.
 _RETRY = RetryPolicy(max_attempts=9)
 _BAD_RUNS, _GOOD_RUNS = 12, 30
 _TRIED = ("failed", "deferred", "in_doubt")
 
 
 class World:
-    """A backlog on SQLite, and runs over it, of which some die; ``dice`` decide everything."""
+    """A backlog on SQLite and runs over it, some of which die. ``dice`` decide everything."""
 
     def __init__(self, url: str, dice: Random, *, strict: bool) -> None:
         self.engine = connect(url)
@@ -57,7 +57,7 @@ class World:
                 connection.execute(sa.insert(mail_reservations).values(mail))
 
     def drain(self) -> None:
-        """Run until every mail has ended; at first much goes wrong, then nothing."""
+        """Run until every mail has ended. At first much goes wrong, then nothing."""
         for number in range(_BAD_RUNS + _GOOD_RUNS):
             if number == _BAD_RUNS:
                 self.backlog.shaky = 0.0
@@ -72,7 +72,7 @@ class World:
         self.runs.close_dead("send-all", 10)
 
     def let_time_pass(self) -> None:
-        """Leases end, retries are due, and who has not beaten counts as dead."""
+        """End leases, make retries due, and let runs without a heartbeat count as dead."""
         with self.engine.begin() as connection:
             ended = sa.update(mail_reservations).where(_r.status == "sending").values(lease_until=now(-1))
             connection.execute(ended)
@@ -81,7 +81,7 @@ class World:
             connection.execute(sa.update(batch_runs).values(heartbeat_at=now(-60)))
 
     def run(self, *, mortal: float) -> None:
-        """One run, as a job does it."""
+        """Do one run as a job does it."""
         run, outcome = FakeRun(), RunOutcome.COMPLETED
         if self.dice.random() < 0.2:
             run.stop = FakeStop(RunOutcome.SHUTDOWN, after=self.dice.randrange(60))
@@ -93,7 +93,7 @@ class World:
         except RunFailed:
             outcome = RunOutcome.FAILED
         except Killed:
-            # What it had written with its last heartbeat.
+            # The run had written these errors with its last heartbeat.
             self.runs.errors(run.id, run.errors[: self.dice.randrange(len(run.errors) + 1)])
             return
         self.runs.errors(run.id, run.errors)

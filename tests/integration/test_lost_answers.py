@@ -1,4 +1,4 @@
-"""A commit that PostgreSQL has done although its answer never comes: what was claimed so goes out all the same."""
+"""PostgreSQL commits a claim, but its answer never comes. The claimed mails go out all the same."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WAITS = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 @pytest.fixture
 def database(private_postgres: PostgresServer) -> str:
-    """A database with a standby that does not exist, for which a commit waits if its session wants that."""
+    """Return a database whose standby does not exist. A commit waits for it if its session wants that."""
     with psycopg.connect(private_postgres.url().replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
         connection.execute("ALTER SYSTEM SET synchronous_commit = 'local'")
@@ -42,7 +42,7 @@ def database(private_postgres: PostgresServer) -> str:
 
 
 def cut_off(url: str) -> None:
-    """Cut off the first whose commit waits for the standby: here it is done by then."""
+    """Cut off the first session whose commit waits for the standby. The commit is done by then."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         (pid,) = wait_until(lambda: connection.execute(WAITS).fetchone(), 20, "a commit to wait for its standby")
         connection.execute("SELECT pg_terminate_backend(%s)", [pid])

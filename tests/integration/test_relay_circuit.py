@@ -1,4 +1,4 @@
-"""A relay goes away and comes back, over a real database and real SMTP: ticks leave it alone, probe it, and go on."""
+"""A relay goes away and comes back, with a real database and real SMTP: ticks leave it alone, probe it, and go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mail's way as spans, in the trace in which it was reserved."""
+"""The steps of a mail are spans in the trace in which it was reserved."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.infrastructure.db.tables import mail_traces
-from mailbatch.infrastructure.tracing import enabled as wanting
+from mailbatch.infrastructure.tracing import enabled as enabling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def whoever(session: Session) -> None:
 
 @pytest.fixture
 def recorded(monkeypatch) -> InMemorySpanExporter:
-    """What the process's provider was given."""
+    """Return the spans that the provider of this process receives."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -65,7 +65,7 @@ def parts(database_url, monkeypatch) -> Iterator[Parts]:
 
 
 def reserve_in_a_trace(url: str, to: str, text: str = "Hello") -> int:
-    """Reserve one mail inside of a span of the caller's own; its trace's id."""
+    """Reserve one mail inside a span of the caller. Return the id of its trace."""
     tracer = trace.get_tracer("shop")
     with tracer.start_as_current_span("order") as span, database(url) as connection:
         client.reserve(connection, to=to, subject="s", text=text)
@@ -144,7 +144,7 @@ def test_what_is_reserved_over_http_stays_in_the_trace_of_its_request(recorded, 
 
 
 class Collector(BaseHTTPRequestHandler):
-    """Takes spans as OTLP over HTTP brings them."""
+    """Receives spans by OTLP over HTTP."""
 
     def do_POST(self) -> None:
         self.server.asked.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
@@ -185,9 +185,9 @@ def test_who_does_not_trace_pays_nothing(sqlite_url, monkeypatch):
 
 def test_who_asks_for_traces_without_the_extra_is_told_in_a_line(monkeypatch, caplog, parts):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setattr(wanting, "find_spec", lambda _name: None)
-    wanting._installed.cache_clear()
+    monkeypatch.setattr(enabling, "find_spec", lambda _name: None)
+    enabling._installed.cache_clear()
     assert [type(parts.sending.send_due), type(parts.sending.send_due)] == [SendDue, SendDue]
-    wanting._installed.cache_clear()
+    enabling._installed.cache_clear()
     (line,) = caplog.messages
     assert line.endswith("pip install 'mailbatch[otel]'")

@@ -1,4 +1,4 @@
-"""What of a claimed mail goes into its message and its envelope, and how its faults are told."""
+"""Composing puts a claimed mail into a message and an envelope, and reports every problem of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 class Paper:
-    """Writes nothing down but what it was given."""
+    """Keeps the letter that it is given, and writes nothing."""
 
     letter: Letter
     data = b"written\r\n"

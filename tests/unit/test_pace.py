@@ -1,4 +1,4 @@
-"""How fast a lane goes after the relay said "too fast": for any relay, within bounds."""
+"""How fast a lane goes after a relay said "too fast": within bounds, for any relay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mailbatch.application.sending.relay_health.pace import CLIMB, LONGEST_SLEEP
 
 
 def paced(accepted: int) -> Pace:
-    """After so many mails were accepted within the last half second, and one more was too fast."""
+    """Return a pace after so many mails were accepted within half a second, and one more was too fast."""
     pace = Pace()
     for n in range(accepted):
         pace.accepted(100 + n * 0.5 / max(1, accepted))
@@ -113,7 +113,7 @@ def test_it_never_stands_still_and_never_rises_by_a_throttle(steps):
 
 @given(rate=st.integers(1, 200), latency=st.floats(0.0005, 0.01))
 def test_any_steady_relay_is_kept_busy_and_is_not_pestered(rate, latency):
-    """A relay that takes ``rate`` mails in any second: more than half of that goes, few mails are refused."""
+    """A relay that accepts ``rate`` mails in any second gets more than half of them, and refuses few."""
     pace, now, took, refused = Pace(), 0.0, [], 0
     for index in range(1, 401):
         now += pace.wait(now) + latency

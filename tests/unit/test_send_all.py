@@ -14,7 +14,7 @@ from mailbatch.domain.run import DEAD_AFTER, Counts, RunOutcome
 
 @dataclass
 class FakeLanes:
-    """The leading side of the port ``Lanes``; ``alive`` is how many helpers are heard of, look by look."""
+    """The port ``Lanes`` as lane 0 uses it. ``alive``: how many helpers have a heartbeat, at each look."""
 
     alive: list[int] = field(default_factory=list)
     told: list[RunOutcome] = field(default_factory=list)

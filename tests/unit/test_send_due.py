@@ -293,7 +293,7 @@ def test_a_lane_that_outslept_its_lease_waits_for_what_is_on_the_wire_before_it_
         backlog.reserve()
 
     class Sleeper(FakeTransport):
-        """Sleeps with a mail on the wire to which nothing is said until the stream of mails ends."""
+        """Sleeps with a mail on the wire, and gets no reply to it until the stream of mails ends."""
 
         def send(self, messages, permit, commit_intent=None):
             messages = iter(messages)
@@ -438,7 +438,7 @@ def test_at_the_end_verdicts_do_not_wait_for_a_mail_that_hangs(backlog):
     seen = []
 
     class Hanging(FakeTransport):
-        """Answers all mails but one, and to that one nothing for minutes."""
+        """Replies to all mails but one, and hangs at that one for minutes."""
 
         def send(self, messages, permit, commit_intent=None):
             *quick, slow = list(messages)
@@ -528,8 +528,8 @@ def test_a_retry_that_cannot_be_composed_keeps_who_took_the_mail_before(backlog)
     assert (backlog.rows[mail].status, backlog.rows[mail].verdicts) == (Status.FAILED, took)
 
 
-class Deaf(FakeBacklog):
-    """Commits, and then the connection breaks before the answer comes: once for each verb named in ``lost``."""
+class LosesAnswers(FakeBacklog):
+    """Commits, and then loses the connection before the answer: once for each verb named in ``lost``."""
 
     lost: set[str]
 
@@ -551,7 +551,7 @@ class Deaf(FakeBacklog):
 
 
 def test_a_group_whose_claim_was_done_but_never_answered_goes_out_in_the_same_run():
-    backlog = Deaf()
+    backlog = LosesAnswers()
     backlog.lost = {"settle_and_claim"}
     for _ in range(10):
         backlog.reserve()
@@ -563,7 +563,7 @@ def test_a_group_whose_claim_was_done_but_never_answered_goes_out_in_the_same_ru
 
 
 def test_a_run_that_fails_over_a_lost_answer_leaves_nothing_claimed():
-    backlog = Deaf()
+    backlog = LosesAnswers()
     backlog.lost = {"claim"}
     for _ in range(3):
         backlog.reserve()

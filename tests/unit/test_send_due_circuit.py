@@ -1,4 +1,4 @@
-"""A lane and a relay that stays away: one mail finds out before all others, and a tick leaves it alone meanwhile."""
+"""A lane and a relay that stays away: ticks leave it alone for a while, then one mail probes it before all others."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class World:
             self.backlog.reserve()
 
     def run(self, script=accepted, trigger=Trigger.BEAT) -> FakeRun:
-        """A run as ``send-all`` makes it: the probe, then the lane."""
+        """Run as ``send-all`` does: the probe, then the lane."""
         self.transport = FakeTransport(script)
         send_due = SendDue(
             backlog=self.backlog,
@@ -68,7 +68,7 @@ def world() -> World:
 
 @pytest.fixture
 def away(world) -> World:
-    """The same after a run that found the relay away."""
+    """Return the world after a run that found the relay away."""
     with pytest.raises(RunFailed, match="the relay is away: fake:25: connection refused"):
         world.run(refused)
     return world

@@ -1,4 +1,4 @@
-"""A lane and a relay whose refusals speak of the relay: how fast, how much, whether at all, and for whom."""
+"""A lane and a relay whose refusals speak of the relay: too fast, too much, not at all, or not for this group."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ class World:
 
 
 def said(reply):
-    """A script that answers ``reply`` to everybody."""
+    """Return a script that gives ``reply`` to every mail."""
     code, text = reply
     return lambda message: answered(message, Kind.DEFERRED if code < 500 else Kind.REJECTED, code, text)
 
 
 def said_to(who, reply):
-    """A script that answers ``reply`` to some, and takes the others."""
+    """Return a script that gives ``reply`` to some mails, and accepts the others."""
     return lambda message: (said(reply) if message.claim.reservation_id in who else accepted)(message)
 
 
 class Limited:
-    """A relay that takes ``rate`` mails in any second, and takes time for each."""
+    """A relay that accepts ``rate`` mails in any second. Each takes some time."""
 
     def __init__(self, world, rate, *, reply=THROTTLED):
         self.world, self.rate, self.reply = world, rate, reply
@@ -499,7 +499,7 @@ def test_a_refusal_does_not_wait_for_longer_while_another_mail_hangs(world):
     seen = []
 
     class Hanging(FakeTransport):
-        """Refuses one mail, and says nothing to the other one for a while."""
+        """Refuses one mail, and gives no reply to the other one for a while."""
 
         def send(self, messages, permit, commit_intent=None):
             first, slow = list(messages)

@@ -1,4 +1,4 @@
-"""Mails with which senders died: after all others, one at a time, with a late intent."""
+"""Mails with which senders died go after all others, one at a time. The intent to send them is committed late."""
 
 from __future__ import annotations
 
