@@ -1,4 +1,4 @@
-"""What a lane holds after a claim: pages of claimed reservations, and what became of leases that ended."""
+"""What a lane gets from a claim: pages of claimed reservations, and the results of leases that ended."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Claimed:
 class Page:
     """One claimed group, in the order in which it is to go. ``cursor`` is None at the end of the backlog.
 
-    ``left``: nothing was claimed although something is due; it may have to go alone.
+    ``has_isolated``: nothing was claimed although something is due. It may be for an isolated claim.
     """
 
     claimed: Sequence[Claimed]
     cursor: Cursor | None
-    left: bool = False
+    has_isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

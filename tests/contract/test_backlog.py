@@ -402,9 +402,9 @@ def test_a_mail_with_which_two_senders_died_in_a_row_is_passed_over_and_goes_alo
     dies(world, mail)
     bystander = world.reserve()
     page = world.backlog.claim(world.run(), 0, None, 5)
-    assert ([one.claim.reservation_id for one in page.claimed], page.left) == ([bystander], False)
+    assert ([one.claim.reservation_id for one in page.claimed], page.has_isolated) == ([bystander], False)
     page = world.backlog.claim(world.run(), 0, None, 5)
-    assert (page.claimed, page.left) == ([], True)
+    assert (page.claimed, page.has_isolated) == ([], True)
     run = world.run()
     [alone] = world.backlog.claim_isolated(run, 0).claimed
     assert alone.claim.reservation_id == mail
@@ -428,7 +428,7 @@ def test_of_those_that_go_alone_the_one_with_which_fewer_senders_died_goes_first
 
 
 def test_nothing_is_left_where_nothing_is_due(world):
-    assert world.backlog.claim(world.run(), 0, None, 5) == Page([], None, left=False)
+    assert world.backlog.claim(world.run(), 0, None, 5) == Page([], None, has_isolated=False)
 
 
 def test_a_verdict_between_two_deaths_ends_the_row_of_them(world):

@@ -98,7 +98,7 @@ class FakeBacklog:
         page = self._take(due, run_id, lane, strict=self.strict)
         last = due[-1] if len(due) >= limit else None
         cursor = Cursor(last.priority, last.due_at, last.id) if last else None
-        return Page(page, cursor, left=bool(ahead) and not due)
+        return Page(page, cursor, has_isolated=bool(ahead) and not due)
 
     def claim_isolated(self, run_id: UUID, lane: int) -> Page:
         self._check("claim")

@@ -105,7 +105,7 @@ class ClaimLoop:
             if page.claimed:
                 yield page
             elif from_head:
-                self.has_isolated = page.left
+                self.has_isolated = page.has_isolated
                 return
             cursor = page.cursor
 

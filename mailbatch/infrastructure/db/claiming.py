@@ -115,7 +115,7 @@ def claim(
     first = reserve_indexes(connection, run_id, len(rows)) if rows else 1
     claimed = [_claimed(row, index) for index, row in enumerate(rows, first)]
     if len(rows) < limit:
-        return Page(claimed, None, left=bool(priorities) and not rows)
+        return Page(claimed, None, has_isolated=bool(priorities) and not rows)
     last = rows[-1]
     return Page(claimed, Cursor(last.priority, last.due, last.id))
 
