@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import make_url
 
 from bench.watch import Watch
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from bench.bed import Bed
@@ -47,7 +47,7 @@ def run(bed: Bed, database_url: str, port: int, peer: str, mails: int, **options
     script, python = FOLDER / "django_peer.py", VENV / "bin" / "python"
     if peer == "smtplib loop":
         script, python = FOLDER / "smtplib_loop.py", Path(sys.executable)
-    argv = leashed([str(python), str(script), json.dumps(asked)], at_parents_end=signal.SIGKILL)
+    argv = ending_with_parent([str(python), str(script), json.dumps(asked)], at_parents_end=signal.SIGKILL)
     log = bed.folder / "peer.log"
     with (
         log.open("w") as said,

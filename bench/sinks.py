@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psutil
 
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ class OwnSink:
     def __enter__(self) -> Self:
         argv = [sys.executable, "-I", "-S", str(SERVER)]
         self._process = subprocess.Popen(
-            leashed(argv, at_parents_end=signal.SIGKILL), stdout=subprocess.PIPE, text=True
+            ending_with_parent(argv, at_parents_end=signal.SIGKILL), stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline())
@@ -105,7 +105,9 @@ class PostfixSink:
             self.port = free.getsockname()[1]
         user = ["-u", "nobody"] if os.geteuid() == 0 else []
         argv = [str(shutil.which("smtp-sink")), *user, f"127.0.0.1:{self.port}", "1000"]
-        self._process = subprocess.Popen(leashed(argv, at_parents_end=signal.SIGKILL), stdin=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            ending_with_parent(argv, at_parents_end=signal.SIGKILL), stdin=subprocess.DEVNULL
+        )
         self._wait()
         self.set()
         return self

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from mailbatch.bootstrap import Parts, read_settings
+from mailbatch.bootstrap.notifying import channel_names
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.finding import Level
 from mailbatch.domain.job_name import SEND_ALL
@@ -103,8 +104,7 @@ class IncidentNotifier:
     def __call__(self, findings: Sequence[Finding]) -> None:
         """Notify of the new ones among ``findings``; returns at once."""
         parts = self._parts()
-        enabled = parts.settings.webhook_url or parts.settings.report_to
-        if enabled and not (self._thread and self._thread.is_alive()):
+        if channel_names(parts.settings) and not (self._thread and self._thread.is_alive()):
             self._thread = threading.Thread(
                 target=self._work, args=(parts, findings), name="incident-notifier", daemon=True
             )

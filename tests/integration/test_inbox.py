@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support.waiting import wait_until
 
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 from mailbatch.interfaces.cli.inbox import file_name, read_journal
 from mailbatch.interfaces.visible import HIDDEN
 
@@ -28,7 +28,9 @@ class Running:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.port = listener.getsockname()[1]
             words = [sys.executable, "-m", "mailbatch.interfaces.cli.inbox", str(listener.fileno()), str(folder)]
-            self.process = subprocess.Popen(leashed(words, at_parents_end=SIGKILL), pass_fds=(listener.fileno(),))
+            self.process = subprocess.Popen(
+                ending_with_parent(words, at_parents_end=SIGKILL), pass_fds=(listener.fileno(),)
+            )
 
     def client(self) -> smtplib.SMTP:
         return smtplib.SMTP("127.0.0.1", self.port, timeout=20)

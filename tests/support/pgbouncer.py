@@ -14,7 +14,7 @@ import psycopg
 from support.postgres import ROLE
 from support.waiting import wait_until
 
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,7 +58,7 @@ class PgBouncer:
         binary = find_binary()
         assert binary, "PgBouncer is not installed"
         self._process = subprocess.Popen(
-            leashed([binary, str(config)], at_parents_end=signal.SIGKILL, user=user),
+            ending_with_parent([binary, str(config)], at_parents_end=signal.SIGKILL, user=user),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -110,7 +110,7 @@ class PostgresServer:
         ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                leashed(argv, at_parents_end=signal.SIGQUIT, user=self._user),
+                ending_with_parent(argv, at_parents_end=signal.SIGQUIT, user=self._user),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -207,7 +207,11 @@ class PostgresServer:
             argv = [str(self._binaries / "pg_basebackup"), "-h", str(self._like.folder), "-U", ROLE]
             argv += ["-D", str(self._data), "-R", "-c", "fast", "--no-sync"]
         done = subprocess.run(
-            leashed(argv, user=self._user), capture_output=True, text=True, cwd=self._folder, check=False
+            ending_with_parent(argv, user=self._user),
+            capture_output=True,
+            text=True,
+            cwd=self._folder,
+            check=False,
         )
         if done.returncode:
             raise NoPostgres(f"{Path(argv[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")

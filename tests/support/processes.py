@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import psutil
 from support.waiting import PATIENCE, wait_until
 
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class ManagedProcess:
         """Start it, or start it again with the same arguments."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                leashed(self.argv, at_parents_end=SIGKILL),
+                ending_with_parent(self.argv, at_parents_end=SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from support.waiting import wait_until
 
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,7 +79,7 @@ class Sink:
         argv = [sys.executable, "-I", "-S", *self._command(), "--ready", str(ready), "--port", str(self._port)]
         with (self.folder / "sink.log").open("ab") as log:
             self.process = subprocess.Popen(
-                leashed(argv, at_parents_end=signal.SIGKILL),
+                ending_with_parent(argv, at_parents_end=signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ import redis
 
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.infrastructure.redis.client import connect
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -101,7 +101,7 @@ class EmbeddedRedis:
         with self.log.open("ab") as log:
             # In its own session: a Ctrl-C in the terminal must not end it before the worker has stopped.
             self.process = subprocess.Popen(  # noqa: S603 - our own command line
-                leashed(self._command()),
+                ending_with_parent(self._command()),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -20,7 +20,7 @@ import click
 
 from mailbatch import config
 from mailbatch.infrastructure.redis import embedded
-from mailbatch.infrastructure.redis.leash import leashed
+from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -118,7 +118,7 @@ class LocalStack:
         """Run ``mailbatch …`` on this stack; it prints where we print unless ``capture``."""
         sys.stdout.flush()
         return subprocess.run(  # noqa: S603 - our own command line
-            leashed([sys.executable, "-m", "mailbatch.interfaces.cli.main", *words]),
+            ending_with_parent([sys.executable, "-m", "mailbatch.interfaces.cli.main", *words]),
             stdin=subprocess.DEVNULL,
             capture_output=capture,
             text=True,
@@ -155,7 +155,7 @@ class LocalStack:
     def _start(self, name: str, words: Sequence[str], log: IO[bytes], *descriptors: int) -> None:
         self.children[name] = subprocess.Popen(  # noqa: S603 - our own command line
             # All end at once when we are killed. A worker asked to end would wait for the Redis that is gone as well.
-            leashed(list(words), at_parents_end=signal.SIGKILL),
+            ending_with_parent(list(words), at_parents_end=signal.SIGKILL),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

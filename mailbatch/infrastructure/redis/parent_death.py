@@ -7,8 +7,8 @@ import signal
 import sys
 
 # A program of its own, because a preexec_fn may deadlock if there are threads (Python 3.12 warns of it). It changes the
-# user first, because that clears the signal. A parent that has ended already sends no signal: then it ends at once.
-_LEASH = """\
+# user first, because that clears the signal. If the parent has ended before, no signal comes: the program just exits.
+_LAUNCHER = """\
 import ctypes, os, pwd, sys
 number, parent, user, *argv = sys.argv[1:]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -24,7 +24,9 @@ os.execvp(argv[0], argv)
 """
 
 
-def leashed(argv: list[str], *, at_parents_end: signal.Signals = signal.SIGTERM, user: str | None = None) -> list[str]:
+def ending_with_parent(
+    argv: list[str], *, at_parents_end: signal.Signals = signal.SIGTERM, user: str | None = None
+) -> list[str]:
     """Return the command line that runs ``argv`` as a child, which gets ``at_parents_end`` when its parent ends.
 
     The parent is the *thread* that starts the child: start it from a thread that lives as long as the child must live.
@@ -32,4 +34,4 @@ def leashed(argv: list[str], *, at_parents_end: signal.Signals = signal.SIGTERM,
     """
     if not sys.platform.startswith("linux"):
         return argv
-    return [sys.executable, "-I", "-S", "-c", _LEASH, str(int(at_parents_end)), str(os.getpid()), user or "", *argv]
+    return [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(int(at_parents_end)), str(os.getpid()), user or "", *argv]
