@@ -143,7 +143,7 @@ def test_settings_named_anywhere_in_the_documentation_exist():
 
 
 def test_every_link_inside_the_documentation_leads_somewhere():
-    for page in [ROOT / "README.md", *DOCS.rglob("*.md"), ROOT / "examples" / "README.md"]:
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "examples" / "README.md"]:
         for target, anchor in re.findall(
             r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text("utf-8")
         ):

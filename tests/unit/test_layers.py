@@ -1,4 +1,4 @@
-"""The house: imports run downstairs only, and the inner rooms know no framework."""
+"""Imports go downwards only, and domain and application import no framework."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_contracts_of_the_house_are_kept():
+def test_imports_go_downwards_only():
     lint = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
 
 
-def test_the_domain_is_the_standard_library_alone():
-    rooms = "errors, message, outcome, reservation, retry, run, schedule, lifecycle"
+def test_the_domain_uses_only_the_standard_library():
+    modules = "errors, message, outcome, reservation, retry, run, schedule, lifecycle"
     code = (
-        f"import sys; from mailbatch.domain import {rooms}\n"
+        f"import sys; from mailbatch.domain import {modules}\n"
         "print({m.partition('.')[0] for m in sys.modules if not m.startswith('_')}"
         " - set(sys.stdlib_module_names) - {'mailbatch'})"
     )
