@@ -1,7 +1,7 @@
-"""The circuit of a relay: after faults in a row it is left alone for a while, then asked by one mail before all others.
+"""The circuit of a relay. A relay that fails is left alone for a while. Then one mail probes it before all others.
 
-closed ─ faults in a row ─▶ open ─ its time is over, or a run by hand ─▶ half open; then
-half open ─ the probe went ─▶ closed, or ─ the probe failed ─▶ open, for longer.
+closed ─ failures in a row ─▶ open ─ its time is over, or a run by hand ─▶ half open; then
+half open ─ the relay answered the probe ─▶ closed, or ─ the probe failed ─▶ open, for longer.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mailbatch.domain.outcome import Reply
 
 PROBES_ALONE = 3
-"""A mail that was the probe so often, and heard each time that the relay takes none, may be the reason itself."""
+"""A mail that was refused as the probe this often may be the reason itself."""
 BETWEEN_PROBES_OF_A_DAY = 3600.0
-"""Seconds between two probes of a relay whose quota is that of a day or more."""
+"""Seconds between two probes of a relay whose quota is for a day or longer."""
 MOST_SUSPECTS = 100
 _WORDS = {
     Concern.RATE: "it takes no more for now",
@@ -33,14 +33,14 @@ _WORDS = {
 
 
 class CircuitState(StrEnum):
-    """What is done with a relay."""
+    """How runs treat a relay."""
 
     CLOSED = "closed"
-    """It is well: mail flows."""
+    """Mail flows."""
     OPEN = "open"
-    """It is left alone until a point in time, then it waits for a probe."""
+    """The relay is left alone until a point in time. Then it waits for a probe."""
     HALF_OPEN = "half_open"
-    """One mail is on its way to find out."""
+    """The probe is on its way."""
 
 
 class Step(StrEnum):
@@ -53,12 +53,12 @@ class Step(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circuit:
-    """A relay's circuit, as it was read.
+    """A relay's circuit, as the store returned it.
 
-    ``failures``: how often in a row it was opened. ``left``: seconds, by the clock of who keeps it, until a probe may
-    be made; ``open_until`` is the same as a point in time. ``concern``: of what the refusal speaks that opened it, None
-    after faults. ``suspects``: mails to which the relay said so, each with the number of probes that it was; they stay
-    when it closes, because who hears it again while others go may be the only one for whom it is meant.
+    ``failures``: how often in a row it was opened. ``left``: seconds until a probe may go, by the clock of the store;
+    ``open_until``: the same as a point in time. ``concern``: what the refusal that opened it speaks of, None after
+    faults. ``suspects``: mails that were refused for the relay's reasons, each with how often it was the probe. They
+    stay when the circuit closes: a mail that is refused again while others go may be the only one that is meant.
     """
 
     relay: str
@@ -72,24 +72,24 @@ class Circuit:
     suspects: Mapping[UUID, int] = field(default_factory=dict)
 
     def step(self, *, by_hand: bool) -> Step:
-        """How a run may begin. One that somebody asked for finds out at once; a tick waits for the time to come.
+        """Return how a run may begin. A run by hand probes at once; a tick waits until the time is over.
 
-        Half open counts as open whose time is over: whoever was probing may have died of it, and a second probe is
-        one mail more.
+        Half open counts as open whose time is over: the run that probed may have died, and a second probe costs one
+        mail more.
         """
         if self.state is CircuitState.CLOSED:
             return Step.GO
         return Step.PROBE if by_hand or self.left <= 0 or self.state is CircuitState.HALF_OPEN else Step.LEAVE
 
     def told(self) -> str:
-        """Why a run ends at once: "the relay <name> is left alone until …: <why>"."""
+        """Return why a run ends at once: "the relay <name> is left alone until …: <why>"."""
         until = f"{self.open_until:%Y-%m-%d %H:%M:%S} UTC" if self.open_until else "it is probed"
         return f"the relay {self.relay} is left alone until {until}: {self.reason or 'it failed'}"
 
     def suspected(self, mails: Collection[UUID], paid: Collection[UUID] = (), *, probed: bool) -> dict[UUID, int]:
-        """The suspects after ``mails`` heard again that the relay takes none; ``probed``: each as a probe, alone.
+        """Return the suspects after ``mails`` were refused again for the relay's reasons.
 
-        Those that ``paid`` for it are none any more.
+        ``probed``: each of them was the probe. Mails that ``paid`` with an attempt are no suspects any more.
         """
         kept = probed or self.state is not CircuitState.CLOSED
         known = {mail: probes for mail, probes in self.suspects.items() if mail not in paid} if kept else {}
@@ -102,8 +102,8 @@ class Circuit:
 class Outage:
     """Why nothing more is sent to a relay for now.
 
-    ``concern``: of what its refusal speaks, None after faults. In seconds: ``asked`` is for how long it wants to be
-    left alone, ``least`` for how long it is.
+    ``concern``: what its refusal speaks of, None after faults. ``asked``: for how many seconds the relay wants no mail.
+    ``least``: for how many seconds it gets none at least.
     """
 
     relay: str
@@ -114,7 +114,7 @@ class Outage:
 
     @classmethod
     def of_reply(cls, relay: str, reply: Reply, *, why: str | None = None) -> Self:
-        """After a refusal that holds for every mail."""
+        """Return the outage that a refusal shows which holds for every mail. ``why``: in place of the usual words."""
         kind = kind_of(reply)
         concern = kind.concern if kind.concern in _WORDS else Concern.ACCOUNT
         return cls(
@@ -126,17 +126,17 @@ class Outage:
         )
 
     def told(self) -> str:
-        """How a run says it: "the relay is away: <relay>: <why>", or that it takes no mail."""
+        """Return the text for a run: "the relay is away: <relay>: <why>", or that it takes no mail."""
         what = "is away" if self.concern is None else "takes no mail"
         return f"the relay {what}: {self.relay}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitPolicy:
-    """For how long a circuit opens: ``first`` seconds, doubled with each failed probe, at most ``longest``.
+    """How long a circuit opens: ``first`` seconds, doubled with each failed probe, at most ``longest``.
 
-    With ``longest`` below the interval of the ticks each tick is a probe at least; a time that the relay itself named
-    may be longer, up to ``longest_asked``; ``least`` of an outage goes before all of them.
+    If ``longest`` is below the interval of the ticks, each tick is a probe. A time that the relay itself named may be
+    longer, up to ``longest_asked``. The ``least`` of an outage overrides all of them.
     """
 
     first: float = 10.0
@@ -144,9 +144,9 @@ class CircuitPolicy:
     longest_asked: float = 3600.0
 
     def open_for(self, failures: int, jitter: float, asked: float | None = None, least: float = 0.0) -> float:
-        """Seconds for which the circuit opens for the ``failures``-th time in a row.
+        """Return for how many seconds the circuit opens the ``failures``-th time in a row.
 
-        ``jitter`` in [0, 1) spreads them over 50–100 %: runs against one relay must not come back together.
+        ``jitter`` in [0, 1) spreads this over 50–100 %, because runs to one relay must not come back together.
         """
         full = min(self.longest, self.first * 2.0 ** min(max(failures - 1, 0), 64))
         return max(full * (0.5 + 0.5 * jitter), min(asked or 0.0, self.longest_asked), least)

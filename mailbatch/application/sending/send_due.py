@@ -178,12 +178,15 @@ class Lane:
         """Go through the backlog once. Return whether another pass may send what this one put back."""
         late_intent = self.use.strict or mode is Mode.ISOLATED
         self.judge.begin_pass()
-        groups = self.claims.groups(mode)  # claim
-        messages = self.stream.messages(groups, late_intent=late_intent)  # compose
-        outcomes = self.use.transport.send(messages, self._may_send, self._commit_intent if late_intent else None)
-        with closing(outcomes):  # transmit
+        commit_intent = self._commit_intent if late_intent else None
+
+        groups = self.claims.groups(mode)  # 1. claim
+        messages = self.stream.messages(groups, late_intent=late_intent)  # 2. compose
+        outcomes = self.use.transport.send(messages, self._may_send, commit_intent)  # 3. transmit
+        with closing(outcomes):
             for outcome in outcomes:
-                self._settle(outcome)  # settle
+                self._settle(outcome)  # 4. settle
+
         self.judge.end_pass()
         self.in_flight.flush()
         return self.judge.has_returned or self.claims.has_overslept
