@@ -13,7 +13,7 @@ from mailbatch.domain.act import FROM, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StoreError
 from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Mail, Reservation, Status, Stored
-from mailbatch.domain.rows import ReservationPlace
+from mailbatch.domain.rows import ActionPlace, ActionRow, ReservationPlace
 from mailbatch.domain.run import ItemError
 from mailbatch.domain.selection import Counted, Group, Selection, Tagged
 
@@ -196,8 +196,12 @@ class FakeAuditLog:
         self._check()
         self.entries[entry_id.int - 1] |= {"target": dict(target), "affected": affected, "outcome": outcome}
 
-    def list(self, limit: int, before: object = None) -> Sequence[Any]:
-        return self.entries[::-1][:limit]
+    def list(self, limit: int, before: ActionPlace | None = None) -> Sequence[ActionRow]:
+        rows = [
+            ActionRow(id=UUID(int=number), at=START + timedelta(seconds=number), **entry)
+            for number, entry in enumerate(self.entries, 1)
+        ]
+        return [row for row in reversed(rows) if before is None or (row.at, row.id) < (before.at, before.id)][:limit]
 
     def _check(self) -> None:
         if self.broken:

@@ -1,0 +1,111 @@
+"""The ports of the notifications in memory; the contract tests hold them to what the databases do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.incident import Incident
+from mailbatch.infrastructure.db.incidents import FIRM, SAME
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from uuid import UUID
+
+    from mailbatch.domain.finding import Finding
+    from mailbatch.domain.run_notification import DueReport
+
+_LEASE = timedelta(seconds=60)
+
+
+@dataclass
+class _Delivery:
+    report: DueReport
+    next_at: datetime | None
+    error: str | None = None
+
+
+@dataclass
+class FakeOutbox:
+    """The port ``Outbox``."""
+
+    now: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    rows: dict[tuple[UUID, str], _Delivery] = field(default_factory=dict)
+
+    def add(self, report: DueReport) -> None:
+        self.rows[report.run_id, report.channel] = _Delivery(report, self.now)
+
+    def take(self, limit: int) -> Sequence[DueReport]:
+        due = [row for row in self.rows.values() if row.next_at is not None and row.next_at <= self.now]
+        taken = sorted(due, key=lambda row: row.next_at or self.now)[:limit]
+        before = [row.report for row in taken]
+        for row in taken:
+            row.report = replace(row.report, attempts=row.report.attempts + 1)
+            row.next_at = self.now + _LEASE
+        return before
+
+    def delivered(self, one: DueReport) -> None:
+        self._of(one).next_at = None
+
+    def failed(self, one: DueReport, reason: str, retry_in: float | None) -> None:
+        row = self._of(one)
+        row.next_at, row.error = None if retry_in is None else self.now + timedelta(seconds=retry_in), reason
+
+    def next_in(self) -> float | None:
+        waits = [row.next_at for row in self.rows.values() if row.next_at is not None]
+        return max(0.0, (min(waits) - self.now).total_seconds()) if waits else None
+
+    def _of(self, one: DueReport) -> _Delivery:
+        return self.rows[one.run_id, one.channel]
+
+
+@dataclass
+class _Known:
+    incident: Incident
+    next_at: datetime | None
+    told: bool = False
+    ended_at: datetime | None = None
+
+
+@dataclass
+class FakeIncidents:
+    """The port ``Incidents``."""
+
+    now: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    rows: dict[tuple[str, str], _Known] = field(default_factory=dict)
+
+    def note(self, found: Sequence[Finding], channels: Collection[str]) -> None:
+        kinds = {finding.name for finding in found}
+        for finding in found:
+            for channel in channels:
+                self._begin(finding, channel)
+        for row in self.rows.values():
+            if row.ended_at is None and row.incident.kind not in kinds:
+                row.ended_at = self.now
+
+    def take(self, channels: Collection[str]) -> Sequence[Incident]:
+        due = [
+            row
+            for row in self.rows.values()
+            if row.ended_at is None and not row.told and row.incident.channel in channels
+            if row.next_at is not None and row.next_at <= self.now
+        ]
+        for row in due:
+            row.next_at = self.now + max(_LEASE, (self.now - row.incident.since) / 2)
+        return [row.incident for row in due]
+
+    def told(self, one: Incident) -> None:
+        self.rows[one.kind, one.channel].told = True
+
+    def give_up(self, one: Incident) -> None:
+        self.rows[one.kind, one.channel].next_at = None
+
+    def _begin(self, finding: Finding, channel: str) -> None:
+        since = finding.since or self.now
+        known = self.rows.get((finding.name, channel))
+        if known is not None and (known.ended_at is None or known.ended_at >= self.now - timedelta(seconds=SAME)):
+            known.ended_at = None
+            return
+        incident = Incident(kind=finding.name, channel=channel, since=since, what=finding.what, advice=finding.advice)
+        self.rows[finding.name, channel] = _Known(incident, since + timedelta(seconds=FIRM))
