@@ -1,4 +1,4 @@
--- Two years of mail in SQLite, as runs would have left them, for large.py; PostgreSQL's is million.sql, made longer.
+-- For large.py: two years of mail in SQLite, as runs leave them. For PostgreSQL large.py extends million.sql.
 
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 1060000),
 mails AS (SELECT n, CASE WHEN n > 1000000 THEN 'pending' WHEN n % 100 < 90 THEN 'sent' WHEN n % 100 < 95 THEN 'failed'

@@ -1,11 +1,11 @@
--- A million mails of thirty days, as runs would have left them, for pace.py. PostgreSQL.
--- 86 % are sent, 3 % failed, 9 % pending (half of them due), the rest a little of everything.
+-- For pages.py: a million mails of thirty days in PostgreSQL, as runs leave them.
+-- 86 % are sent, 3 % failed, 9 % pending (half of them due), and a few are in each other state.
 
 INSERT INTO batch_runs (run_id, job, trigger, outcome, started_at, heartbeat_at, finished_at, duration, sent, failed)
 SELECT gen_random_uuid(), 'send-all', 'beat', 'completed', at, at, at + interval '9 s', 9, 100, 3
 FROM (SELECT now() - n * interval '5 min' AS at FROM generate_series(1, 8640) n) ticks;
 
--- One run of five hours, with five thousand errors.
+-- One run of five hours with five thousand errors.
 INSERT INTO batch_runs (run_id, job, trigger, outcome, started_at, heartbeat_at, finished_at, duration, sent, deferred)
 VALUES ('00000000-0000-4000-8000-000000000007', 'send-all', 'beat', 'completed', now() - interval '10 h',
         now() - interval '5 h', now() - interval '5 h', 18000, 6000, 5000);
