@@ -1,4 +1,4 @@
-"""A mail made ready for the wire: its envelope (RFC 5321) and its bytes (RFC 5322)."""
+"""A mail that is ready for the wire: its envelope (RFC 5321) and its bytes (RFC 5322)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to send one reservation once: its id, and the number that fences off every other holder."""
+    """The right to send one reservation once: its id, and a number that excludes every other holder."""
 
     reservation_id: UUID
     claim_no: int
@@ -42,7 +42,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who sends to whom: addr-specs without angle brackets, each recipient once, in order."""
+    """Sender and recipients: addr-specs without angle brackets, each recipient once, in order."""
 
     sender: str
     recipients: tuple[str, ...]
@@ -51,10 +51,10 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a transport is given.
+    """A message for a transport.
 
     ``data`` has CRLF line ends, no bare CR or LF, no line over 998 bytes, ends with CRLF and is *not* dot-stuffed.
-    ``eight_bit`` says that it holds bytes above 127, so that BODY=8BITMIME is needed.
+    ``eight_bit``: it holds bytes above 127, so BODY=8BITMIME is needed.
     """
 
     claim: Claim

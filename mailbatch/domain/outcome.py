@@ -1,4 +1,4 @@
-"""What is known of a mail after it was given to a relay: exactly that, and no more."""
+"""The outcomes of handing a mail to a relay: exactly what is known then, and no more."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s|$)")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A relay's answer: the code (RFC 5321 §4.2) and its text, lines joined by one blank, at most 500 characters."""
+    """A relay's reply: code (RFC 5321 §4.2) and text, its lines joined by one space, at most 500 characters."""
 
     code: int
     text: str
 
     @property
     def enhanced(self) -> str | None:
-        """The enhanced status code (RFC 3463) with which the text begins, if it does."""
+        """The enhanced status code (RFC 3463) at the start of the text, if there is one."""
         found = _ENHANCED.match(self.text)
         return found[1] if found else None
 
@@ -34,21 +34,21 @@ class Reply:
 
 
 class Kind(StrEnum):
-    """What a relay said of one recipient."""
+    """The kind of a verdict."""
 
     ACCEPTED = "accepted"
-    """It took the mail for this recipient (250 to the end of the body)."""
+    """The relay took the mail for this recipient (250 to the end of the body)."""
     DEFERRED = "deferred"
     """4xx to MAIL, RCPT or the body: not now."""
     REJECTED = "rejected"
     """5xx to MAIL, RCPT or the body: never."""
     NO_VERDICT = "no_verdict"
-    """The last bytes may have gone out and no valid reply came: it may have been taken or not."""
+    """The last bytes may have gone out, and no valid reply came. The relay may or may not have the mail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the relay said of one recipient. ``NO_VERDICT``: the reply's code is 0, its text says what happened."""
+    """The relay's decision for one recipient. ``NO_VERDICT``: the reply's code is 0, its text says what happened."""
 
     kind: Kind
     reply: Reply
@@ -56,7 +56,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The dialogue for one mail went so far that it counts: a verdict for each recipient of its envelope."""
+    """The dialogue for one mail went far enough to count: a verdict for each recipient of its envelope."""
 
     claim: Claim
     relay: str
@@ -64,17 +64,17 @@ class Replied:
 
     @property
     def silence(self) -> Reply | None:
-        """What happened in place of the answer to the end of the mail, if none came."""
+        """The verdict's reply that says what happened, if the relay did not reply to the end of the mail."""
         return next((v.reply for v in self.verdicts.values() if v.kind is Kind.NO_VERDICT), None)
 
 
 @dataclass(frozen=True, slots=True)
 class RelayFault:
-    """The relay's fault, not this mail's: nothing of it can have been taken, and it costs the mail no attempt.
+    """The relay failed, not this mail. The relay cannot have taken it, and it costs the mail no attempt.
 
-    ``hopeless`` says that asking again soon is useless or harmful (refused password, untrusted certificate).
-    ``in_dialogue`` says that the relay was well until this mail's own MAIL: a mail that meets this again and again
-    may be what breaks it. ``reply`` is what the relay said, if it was a reply that ended the session.
+    ``hopeless``: trying again soon is useless or harmful (refused password, untrusted certificate). ``in_dialogue``:
+    the relay worked until this mail's own MAIL; a mail that meets this again and again may be the cause. ``reply``: the
+    reply that ended the session, if it was a reply.
     """
 
     claim: Claim
@@ -87,7 +87,7 @@ class RelayFault:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """The permit was gone when this mail's turn came; not a byte of it went out."""
+    """The lane had to stop before this mail's turn. Not a byte of it went out."""
 
     claim: Claim
 

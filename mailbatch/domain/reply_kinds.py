@@ -1,7 +1,8 @@
-"""Whom a relay's refusal speaks of, and for how long it asks to be left alone: the kinds of 4xx and 5xx, as data.
+"""The kinds of 4xx and 5xx replies: whom each speaks of, and for how long it asks to be left alone.
 
-Replies to AUTH, to EHLO and at the greeting are read by the same table. RFC 3463's codes decide where they say enough.
-Many relays reuse a code for something else ("550 5.7.1 Daily limit exceeded"), so words that leave no choice go first.
+This module is above 300 lines because it is one table: 300 lines of it are patterns, in the order in which they are
+tried. The same table reads replies to AUTH, to EHLO and at the greeting. RFC 3463's codes decide where they are precise
+enough. Many relays reuse a code for something else ("550 5.7.1 Daily limit exceeded"), so unambiguous words go first.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ class Concern(StrEnum):
     """Whom a refusal speaks of."""
 
     RECIPIENT = "recipient"
-    """This recipient's mailbox or address; others may go through."""
+    """One recipient's mailbox or address. Other recipients may go through."""
     MAIL = "mail"
-    """This mail, or nothing that was said."""
+    """This mail, or unknown."""
     CONNECTION = "connection"
-    """This connection, or how many there are: the mail may go at once over another one."""
+    """This connection, or the number of connections. The mail may go at once over another one."""
     RATE = "rate"
-    """How fast we send: the same mail goes through a little later."""
+    """How fast we send. The same mail goes through a little later."""
     QUOTA = "quota"
-    """How much we may send in an hour, a day or a month: nothing goes through until then."""
+    """How much we may send in an hour, a day or a month. Nothing goes through until it is over."""
     ACCOUNT = "account"
-    """We may not send at all: suspended, blocked, not logged in. A person must act."""
+    """We may not send at all: the account is suspended, blocked or not logged in. A person must act."""
     SYSTEM = "system"
-    """The relay's own storage or service: any mail hears the same until that is mended."""
+    """The relay's own storage or service. Every mail is refused until the relay is repaired."""
 
 
 OF_THE_RELAY = frozenset({Concern.RATE, Concern.QUOTA, Concern.ACCOUNT, Concern.SYSTEM})
-"""What a reply of these concerns says holds for every mail."""
+"""A reply of these concerns holds for every mail."""
 _REFUSED = frozenset({Kind.DEFERRED, Kind.REJECTED})
 _HOLDING = OF_THE_RELAY - {Concern.RATE}
 
@@ -46,12 +47,12 @@ HOUR, DAY, MONTH = 3600.0, 86_400.0, 30 * 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyKind:
-    """One kind of refusal, how it is known, and how it is waited for.
+    """One kind of refusal: how to recognize it, and how long to wait after it.
 
-    ``enhanced`` and ``text`` are patterns, ``codes`` reply codes for replies without an enhanced one; any of the three
-    that matches is enough. A reply whose text matches ``unless`` is not of this kind; nor is one of another class than
-    ``only`` (4 or 5), where that is given. ``least`` and ``most`` bound the plain back-off of this kind before its
-    jitter; they are multiples of ``RETRY_BACKOFF``. ``period``: seconds after which a quota of this kind is new.
+    ``enhanced`` and ``text`` are patterns. ``codes`` are reply codes, for replies without an enhanced code. One of the
+    three must match. A reply is not of this kind if its text matches ``unless``, or if its class is not ``only`` (4
+    or 5). ``least`` and ``most`` bound the plain back-off before its jitter, in multiples of ``RETRY_BACKOFF``.
+    ``period``: seconds after which a quota of this kind is full again.
     """
 
     name: str
@@ -68,7 +69,7 @@ class ReplyKind:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing more is to be sent to the relay, unless it takes mails that come after this one."""
+        """Whether to send the relay nothing more, unless it accepts mails that come after this one."""
         return self.concern in _HOLDING
 
 
@@ -365,7 +366,7 @@ KINDS = (
     ),
     ReplyKind(name="other", concern=Concern.MAIL, rule="RFC 5321 §4.2.1: a refusal, not told of what"),
 )
-"""In the order in which they are tried; the last takes what no other did."""
+"""In the order in which they are tried. The last matches every reply."""
 
 OTHER = KINDS[-1]
 
@@ -393,7 +394,7 @@ _OWN_TO_ONE_MAIL = re.compile(r"<[^>]*>|\S*[@\d]\S*|https?://\S+")
 
 
 def kind_of(reply: Reply) -> ReplyKind:
-    """The kind of refusal that ``reply`` is: the first of ``KINDS`` that matches."""
+    """Return the first of ``KINDS`` that matches ``reply``."""
     enhanced, text, level = reply.enhanced or "", reply.text, reply.code // 100
     for kind, by_enhanced, by_text, unless in _MATCHERS:
         if kind.only not in (None, level):
@@ -407,24 +408,24 @@ def kind_of(reply: Reply) -> ReplyKind:
 
 
 def concern_of(reply: Reply) -> Concern:
-    """Whom ``reply`` speaks of."""
+    """Return whom ``reply`` speaks of."""
     return kind_of(reply).concern
 
 
 def gist(reply: Reply) -> str:
-    """What a reply says, without what differs from mail to mail: addresses, numbers, ids; its code stays."""
+    """Return code and text of a reply without addresses, numbers and ids, which differ from mail to mail."""
     return f"{reply.code} {reply.enhanced or ''} {_words(reply.text)}"
 
 
 def repeats(reply: Reply, reason: str) -> bool:
-    """Whether ``reply`` says what stands at the end of ``reason``, but for addresses and numbers."""
+    """Return whether ``reason`` ends with the text of ``reply``, apart from addresses and numbers."""
     return _words(reason).endswith(_words(reply.text))
 
 
 def of_the_relay(answered: Replied) -> tuple[Reply, ReplyKind] | None:
-    """What the relay said of itself, if it took the mail for nobody and said such a thing to any recipient.
+    """Return the reply by which the relay speaks of itself, with its kind, or None if there is none.
 
-    A reply of a kind that ``holds`` goes before one of the relay's rate, and that before any other.
+    There is none if any recipient accepted the mail. Of several replies, one of a kind that ``holds`` counts first.
     """
     verdicts = answered.verdicts.values()
     if any(verdict.kind not in _REFUSED for verdict in verdicts):
@@ -439,9 +440,9 @@ def _words(text: str) -> str:
 
 
 def hinted(reply: Reply) -> float | None:
-    """Seconds after which the relay says that it may be tried again, if its text says so.
+    """Return after how many seconds the relay wants to be tried again, if its text says so.
 
-    "try again in 300 seconds", "retry after 5 minutes", "come back in 00:04:30": forms that are seen; no RFC has one.
+    Relays write "try again in 300 seconds", "retry after 5 minutes", "come back in 00:04:30". No RFC defines a form.
     """
     if found := _HINT.search(reply.text):
         count = float(found[1]) if found[1].isdigit() else 1.0

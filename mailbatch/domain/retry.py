@@ -1,4 +1,4 @@
-"""When a mail that was put off is tried again."""
+"""When a deferred mail is tried again."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from mailbatch.domain.outcome import Reply
 
 SHORTEST_HINT = 1.0
-"""Seconds: a relay that says "at once" is not asked again in the same instant."""
+"""Seconds. A relay that says "at once" is not tried again in the same instant."""
 BELIEVED = 2
-"""Attempts after which a relay that keeps saying "soon" is not believed: the plain back-off counts again."""
+"""Attempts after which a relay that keeps saying "soon" is not believed. Then the plain back-off counts again."""
 LATER_BY = 0.1
-"""The share by which mails that were told the same time are spread behind it."""
+"""Mails that heard the same time are spread behind it by this share."""
 
 
 ALONE_AFTER = 2
-"""Senders that died in a row while they held a mail, after which it goes alone: it may be what they died of."""
+"""So many senders in a row died while they held a mail: from now on it goes alone, because it may be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +31,27 @@ class RetryPolicy:
     backoff_max: float = 3600.0
 
     def exhausted(self, attempts: int) -> bool:
-        """Whether a mail that has used ``attempts`` has none left."""
+        """Return whether a mail that has used ``attempts`` has none left."""
         return attempts >= self.max_attempts
 
     @property
     def deaths(self) -> int:
-        """How many senders in a row may die with a mail that never was on the wire: at least one of them alone."""
+        """How many senders in a row may die with a mail that never was on the wire. The last holds it alone."""
         return max(self.max_attempts, ALONE_AFTER + 1)
 
     def delay(self, attempts: int, jitter: float) -> float:
-        """Seconds to wait after the ``attempts``-th attempt; ``jitter`` in [0, 1) spreads it over 50–100 %.
+        """Return the seconds to wait after the ``attempts``-th attempt.
 
-        The spread keeps mails that were put off together from coming back together.
+        ``jitter`` in [0, 1) spreads them over 50–100 %, so that mails deferred together do not return together.
         """
         return self._full(attempts) * (0.5 + 0.5 * jitter)
 
     def delay_after(self, reply: Reply, attempts: int, jitter: float) -> float:
-        """Seconds to wait after the relay's 4xx ``reply``: by its kind, and by what its own words ask for.
+        """Return the seconds to wait after the relay's 4xx ``reply``.
 
-        A kind bounds the back-off (``domain.reply_kinds``). A time that the relay names takes its place, never less
-        than ``SHORTEST_HINT``; a sooner one than the back-off counts for the first attempts only. Whatever anybody
-        says, ``backoff_max`` is the end of it.
+        Its kind bounds the back-off (``domain.reply_kinds``). A time that the relay names replaces the back-off, but it
+        is at least ``SHORTEST_HINT``. If it is shorter than the back-off, it counts for the first attempts only.
+        ``backoff_max`` is the longest time in any case.
         """
         kind = kind_of(reply)
         least, most = kind.least * self.backoff, kind.most * self.backoff
