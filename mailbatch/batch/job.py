@@ -94,16 +94,19 @@ class Job:
             if not acquired:
                 log.info("%s: %s", ALREADY_RUNNING, self.name)
                 return RunReport(run_id=None, trigger=trigger, outcome=RunOutcome.SKIPPED)
-            run_id = self.new_id()
-            with structlog.contextvars.bound_contextvars(job=self.name, run_id=str(run_id)):
-                self._open_row(run_id, trigger)
-                log.info("job started: %s (%s)", self.name, trigger)
-                stop = CombinedStopToken(interrupted, self._lock_lost, partial(self._timed_out, began))
-                run = RunInProgress(run_id, trigger, stop, runs=self.runs, clock=self.clock, began=began)
-                with run.periodic_tasks:
-                    self._start_periodic_tasks(run, on_progress)
-                    ending = work_to_the_end(self.work, run)
-                return self._end(run, ending)
+            stop = CombinedStopToken(interrupted, self._lock_lost, partial(self._timed_out, began))
+            run = RunInProgress(self.new_id(), trigger, stop, runs=self.runs, clock=self.clock, began=began)
+            with structlog.contextvars.bound_contextvars(job=self.name, run_id=str(run.id)):
+                return self._run(run, on_progress)
+
+    def _run(self, run: RunInProgress, on_progress: Callable[[Counts], None]) -> RunReport:
+        """Open the row, do the work with its periodic tasks beside it, and write the end."""
+        self._open_row(run)
+        log.info("job started: %s (%s)", self.name, run.trigger)
+        with run.periodic_tasks:
+            self._start_periodic_tasks(run, on_progress)
+            ending = work_to_the_end(self.work, run)
+        return self._end(run, ending)
 
     # --- before the run ---
 
@@ -148,12 +151,12 @@ class Job:
             if acquired:
                 self.lock.release()
 
-    def _open_row(self, run_id: UUID, trigger: Trigger) -> None:
+    def _open_row(self, run: RunInProgress) -> None:
         """Close the rows of runs that died, and open the row of this one."""
         try:
             for dead in self.runs.close_dead(self.name, DEAD_AFTER, self._remaining):
                 log.error("run %s died without an end; its row is closed as failed", dead)
-            self.runs.open(run_id, self.name, trigger, self.bound)
+            self.runs.open(run.id, self.name, run.trigger, self.bound)
         except StoreError as error:
             raise JobExecError(one_line(str(error))) from error
 

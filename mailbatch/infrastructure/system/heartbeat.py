@@ -25,7 +25,7 @@ class Heartbeat:
 
     @property
     def enabled(self) -> bool:
-        """Whether anybody looks."""
+        """Whether there is a file to touch or a socket to notify."""
         return self.file is not None or bool(self.notify)
 
     def begin(self) -> None:
