@@ -29,7 +29,7 @@ class World:
         for _ in range(mails):
             self.backlog.reserve()
 
-    def run(self, script=accepted, trigger=Trigger.BEAT) -> FakeRun:
+    def run(self, script=accepted, trigger=Trigger.BEAT, *, strict=False) -> FakeRun:
         """Run as ``send-all`` does: the probe, then the lane."""
         self.transport = FakeTransport(script)
         send_due = SendDue(
@@ -43,6 +43,7 @@ class World:
             group_size=4,
             page_size=10,
             lease=self.backlog.lease,
+            strict=strict,
             relay_faults=5,
             circuit_breaker=CircuitBreaker(
                 circuits=self.circuits, relay=NAME, policy=CircuitPolicy(first=100, longest=250), jitter=lambda: 1.0
@@ -106,6 +107,18 @@ def test_three_ticks_against_a_relay_that_is_away_and_a_fourth_when_it_is_back_s
             away.run(refused)
     away.backlog.clock.now += 300
     assert away.run().counts == Counts(sent=20)
+
+
+def test_the_probe_of_a_strict_lane_is_on_the_wire_only_once_its_intent_is_committed(away):
+    away.backlog.strict = True
+    on_wire = []
+
+    def script(message):
+        on_wire.append(sum(row.wire_at is not None for row in away.backlog.rows.values()))
+        return accepted(message)
+
+    assert away.run(script, Trigger.MANUAL, strict=True).counts == Counts(sent=20)
+    assert on_wire[0] == 1
 
 
 def test_a_refusal_of_the_probe_itself_is_an_answer(away):
