@@ -1,6 +1,6 @@
 """Reserve and cancel mails from Python, inside your own SQLAlchemy transaction.
 
-Nothing here commits: the reservation is there when your transaction is committed, and was never there if you roll it
+Nothing here commits: the reservation is there when your transaction is committed, and never existed if you roll it
 back. A SAVEPOINT (``session.begin_nested()``) works as for any other statement. Celery is not needed, nor imported.
 
     with Session(engine) as session, session.begin():
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.engine import Connection
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, in_words_of
+from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, with_names
 from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation
@@ -79,24 +79,24 @@ def reserve(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     schema: str | None = None,
 ) -> UUID:
-    """Reserve a mail in the transaction of ``session_or_connection``; answer its id (a UUID of version 7).
+    """Reserve a mail in the transaction of ``session_or_connection``; return its id (a UUID of version 7).
 
     ``to``, ``cc``, ``bcc``, ``sender`` and ``reply_to`` are RFC 5322 address lists; or a pair ``(name, address)``; or
-    lists of pairs and single addresses. In a pair a name may be anything that people type: the mail goes to ``address``
-    alone. ``headers`` are further fields, a list for several of one name. ``at`` (default: now, by the database's
-    clock) and ``expires`` must know their zone. ``key`` is an idempotency key: asking
-    again with the same key and content answers the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
+    lists of pairs and single addresses. In a pair the name may be any text: the mail goes to ``address``
+    only. ``headers`` are further fields, a list for several of one name. ``at`` (default: now, by the database's
+    clock) and ``expires`` must have a time zone. ``key`` is an idempotency key: another call
+    with the same key and content returns the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
     ``schema`` is the PostgreSQL schema of mailbatch's tables, if that is not on your connection's search path.
 
     Raises:
         InvalidReservation: with one line for each thing that is wrong, which begins with the argument's name; nothing
             was stored.
-        KeyConflict: if ``key`` stands for a reservation with other content.
-        StoreError: if the encoding of your connection cannot carry the mail. What else the database refuses comes out
-            as SQLAlchemy's own errors.
+        KeyConflict: if ``key`` belongs to a reservation with other content.
+        StoreError: if the encoding of your connection cannot carry the mail. Other errors of the
+            database are raised as SQLAlchemy's own.
 
-    A role that may not read what it has reserved (`mailbatch grants reserve`) gets the id of ``key`` without a
-    comparison of the content.
+    A role that may not read reservations (`mailbatch grants reserve`) gets the id of ``key`` without a comparison of
+    the content.
 
     ``context`` is stored as JSON: ``Decimal``, dates, times and UUIDs as text, enums as their value
     (docs/reference/templates.md).
@@ -128,7 +128,7 @@ def reserve(
     )
     connection = _connection(session_or_connection)
     with (
-        in_words_of(_ARGUMENTS),
+        with_names(_ARGUMENTS),
         on_their_connection(connection.engine),
         reserving() as trace,
         _naming(connection, schema),
@@ -142,8 +142,8 @@ def reserve(
 def cancel(session_or_connection: Caller, reservation_id: UUID, *, schema: str | None = None) -> bool:
     """Cancel a reservation in the transaction of ``session_or_connection``; ``schema`` as for ``reserve``.
 
-    True: it is cancelled, and once you have committed it is never sent. False: it is too late (being sent, sent,
-    failed …), or there is no such reservation.
+    Return true if it is cancelled: after your commit it is never sent. Return false if it is too late (being sent,
+    sent, failed …), or if there is no such reservation.
     """
     connection = _connection(session_or_connection)
     with on_their_connection(connection.engine), _naming(connection, schema):
@@ -152,7 +152,7 @@ def cancel(session_or_connection: Caller, reservation_id: UUID, *, schema: str |
 
 
 def include_object(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: A002, ARG001, FBT001 - Alembic's signature
-    """Say whether your Alembic is to look at ``object``: not if it is a table of mailbatch's, or belongs to one.
+    """Return whether your Alembic should look at ``object``: false for mailbatch's tables and what belongs to them.
 
     For ``context.configure(include_object=…)`` in the env.py of your application, so that ``alembic revision
     --autogenerate`` and ``alembic check`` leave mailbatch's tables alone, in whatever schema they are.
@@ -162,7 +162,7 @@ def include_object(object: Any, name: str | None, type_: str, reflected: bool, c
 
 @contextmanager
 def _naming(connection: Connection, schema: str | None) -> Iterator[None]:
-    """Let statements name our tables in ``schema`` for a moment; the connection is the caller's."""
+    """Let the block's statements find our tables in ``schema``, on the connection of the caller."""
     if schema is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The documents that programs read, whoever they ask: the command line with ``--json``, or HTTP."""
+"""The JSON documents of the command line (``--json``) and of HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RUNNING, SILENT = "running", "silent"
 COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
-"""What a run counts, in the order in which it is told."""
+"""The counts of a run, in the order of every screen."""
 VERBS = {
     Act.CANCEL: "cancelled",
     Act.REQUEUE: "requeued",
@@ -30,7 +30,7 @@ VERBS = {
 
 
 def of_run(row: RunRow) -> dict[str, Any]:
-    """A run."""
+    """Return the document of a run."""
     named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
     values = {name: getattr(row, name) for name in named}
     found = {name: round(value, 3) if isinstance(value, float) else value for name, value in values.items()}
@@ -38,12 +38,12 @@ def of_run(row: RunRow) -> dict[str, Any]:
 
 
 def outcome_of(row: RunRow) -> str:
-    """How a run ended; ``running``, or ``silent`` if it has no end and has given no sign of life for too long."""
+    """Return the outcome of a run; ``running``, or ``silent`` if it has not ended but gives no sign of life."""
     return row.outcome or (SILENT if (row.silent or 0.0) > DEAD_AFTER else RUNNING)
 
 
-def of_standing(standing: JobStatus) -> dict[str, Any]:
-    """How things stand."""
+def of_status(standing: JobStatus) -> dict[str, Any]:
+    """Return the document of a status."""
     census = standing.census
     return {
         **of_pause(standing.pause),
@@ -64,7 +64,7 @@ def of_standing(standing: JobStatus) -> dict[str, Any]:
 
 
 def of_progress(progress: Progress) -> dict[str, Any]:
-    """How far a run is."""
+    """Return the document of a progress."""
     return {
         "run_id": progress.run_id,
         "trigger": progress.trigger,
@@ -79,17 +79,17 @@ def of_progress(progress: Progress) -> dict[str, Any]:
 
 
 def of_pause(pause: Pause) -> dict[str, Any]:
-    """What is paused: ``paused`` is false or a text; ``pause`` is always a text, which any generated client reads."""
+    """Return the document of a pause. ``paused``: false or a text; ``pause``: always a text, for generated clients."""
     return {"paused": False if pause is Pause.NONE else pause.value, "pause": pause.value}
 
 
 def of_stopping(stopping: Stopping) -> dict[str, Any]:
-    """A run that was told to stop."""
+    """Return the document of a run that was told to stop."""
     return {"run_id": stopping.run_id, "job": stopping.job, "stopping": True, "alive": stopping.alive}
 
 
 def of_relay(circuit: Circuit) -> dict[str, Any]:
-    """A relay's circuit."""
+    """Return the document of a relay's circuit."""
     reason = public(circuit.reason) if circuit.reason else None
     return {"name": circuit.relay, "state": circuit.state.value, "until": circuit.open_until, "reason": reason}
 

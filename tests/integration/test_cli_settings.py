@@ -85,7 +85,7 @@ def test_all_commands_are_completed_without_importing_them(tmp_path):
         "except SystemExit: sys.exit(str({'sqlalchemy', 'pydantic', 'rich'} & set(sys.modules) or ''))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "status\nShow how things stand." in done.stdout
+    assert "status\nShow the current status." in done.stdout
     assert done.stdout.splitlines().count("plain") == len(COMMANDS)
     assert done.stderr.strip() == ""
 

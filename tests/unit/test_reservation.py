@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from uuid_utils.compat import uuid7
 
-from mailbatch.application.acting.reserve import CheckDraft, Draft, in_words_of
+from mailbatch.application.acting.reserve import CheckDraft, Draft, with_names
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation, KeyConflict
 from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation
@@ -183,10 +183,10 @@ NAMES = {"recipients": "to", "body_text": "text", "body_html": "html", "schedule
     ],
 )
 def test_what_is_refused_is_told_in_the_callers_words_and_what_is_quoted_stays(line, said):
-    with pytest.raises(InvalidReservation) as caught, in_words_of(NAMES):
+    with pytest.raises(InvalidReservation) as caught, with_names(NAMES):
         raise InvalidReservation([line])
     assert caught.value.problems == [said]
-    with pytest.raises(KeyConflict, match="which differs in at"), in_words_of(NAMES):
+    with pytest.raises(KeyConflict, match="which differs in at"), with_names(NAMES):
         raise KeyConflict("which differs in scheduled_at")
 
 

@@ -1,4 +1,4 @@
-"""The columns of a file: which are the table's, which are meant for one of those, and how the others are called."""
+"""The columns of a file: the table's, those probably meant for one of them, and the variable names of the others."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _ALIASES = {
     "idempotency_key": "key, idempotency, idempotency id, dedup key, dedupe key, deduplication key, unique key",
     "tag": "tags, mail tag, email tag",
 }
-"""What else the columns are called: by our other doors, by other programs, and by people."""
+"""Other names of the columns: in our other interfaces, in other programs, and by people."""
 _LIKE_RECIPIENTS = "email, emails, mail, mails, email address, email addresses, mail address, address, addresses"
-"""In a file without recipients; beside them each is a variable like any other."""
+"""Names of recipients in a file without that column; in other files each is a variable."""
 _ALIKE = 0.88
-"""Names as similar as this differ by a slip: one letter of nine, or two that changed places in twelve."""
+"""The similarity of a mistyped name: one letter of nine differs, or two of twelve changed places."""
 _LEAST = 6
-"""Letters of a name in which a slip is looked for: shorter ones are too near to other words."""
+"""Letters of a name that is compared at least: shorter names resemble other words too easily."""
 
 
 def _plain(name: str) -> str:
@@ -64,7 +64,7 @@ def _by_plain_name() -> dict[str, str]:
 _MEANT = _by_plain_name()
 _MEANT_FOR_RECIPIENTS = frozenset(map(_plain, _LIKE_RECIPIENTS.split(",")))
 _LONG = [_plain(column) for column in COLUMNS if len(_plain(column)) >= _LEAST]
-# What stands for something else in an expression of a template.
+# Words that mean something else in an expression of a template.
 _WORDS = frozenset({"true", "false", "none", "True", "False", "None", "not", "and", "or", "in", "is", "if", "else"})
 
 
@@ -85,10 +85,10 @@ def meant_for_recipients(name: str) -> bool:
 
 
 def variable(name: str, number: int) -> str:
-    """Return by which name a template finds the column ``name``, the ``number``-th.
+    """Return the template variable for the column ``name``, the ``number``-th.
 
-    That is ``name``, if it is an identifier; else what is left of it, with underscores: ``First Name`` is
-    ``First_Name``.
+    That is ``name`` if it is an identifier; else its letters and digits with underscores: ``First_Name`` for
+    ``First Name``.
     """
     if name.isidentifier():
         return f"{name}_" if name in _WORDS else name

@@ -32,9 +32,9 @@ _UNDECODED = re.compile("[\udc80-\udcff]")
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How a CSV is laid out. ``columns`` are the names of all columns, ``lines`` those that the names take up.
+    """The layout of a CSV file. ``columns``: the names of all columns; ``lines``: how many lines the names take.
 
-    ``fields`` are the table's columns by place, ``variables`` the others that have a name.
+    ``fields``: the table's columns by place; ``variables``: the variable names of the other columns, by place.
     """
 
     lines: int
@@ -47,20 +47,20 @@ class _Table:
 def read_csv(
     file: IO[bytes], context_columns: Collection[str] = (), say: Callable[[str], None] = lambda _: None
 ) -> Iterator[Record | BadLine]:
-    """Read CSV in UTF-8 (with or without a byte order mark), columns as the table's, any others into the context.
+    """Read CSV in UTF-8, with or without a byte order mark. Columns that are not the table's go into the context.
 
-    An empty cell of a column of the table's is one that was not given; of another it is an empty text in the context.
-    ``context_columns`` names columns that are variables although their names are like one of the table's. ``say`` is
-    called with a line for each column whose variable has another name than the column.
+    An empty cell of a table's column means that nothing is given; in another column it is an empty text.
+    ``context_columns`` names columns that are variables although they resemble one of the table's. ``say`` is called
+    with a line for each column whose variable has another name than the column.
 
     Raises:
-        UnreadableFile: if the header line names columns that cannot be, or that are meant for one of the table's.
+        UnreadableFile: if the header has impossible columns, or columns that are probably meant for one of the table's.
     """
     lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         yield from _read_table(lines, frozenset(map(_squeezed, context_columns)), say)
     finally:
-        # The file is the caller's, to close and to ask how far it is. Who stops early may have closed it before.
+        # The caller closes the file, and asks for its position. It may have closed it early.
         if not file.closed:
             lines.detach()
 
@@ -68,9 +68,9 @@ def read_csv(
 def _read_table(
     lines: io.TextIOWrapper, own: Collection[str], say: Callable[[str], None]
 ) -> Iterator[Record | BadLine]:
-    # In pieces: what has no line ends at all must not be read whole.
+    # In pieces: a file without line ends must not be read as a whole.
     pieces = _without_end_mark(iter(lambda: lines.readline(LONGEST_LINE), ""))
-    # The module's own limit is 128 KB a field, which a body in HTML easily passes. It is one for the whole process.
+    # The limit of the csv module is 128 KB a field, too little for HTML bodies. It is global in the process.
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST_LINE))
     header = _header(pieces)
     table = _read_header(header, own)
@@ -87,13 +87,13 @@ def _read_table(
         except csv.Error as error:
             yield BadLine(line, (_torn(error, line, reader.line_num + table.lines),))
             continue
-        # A spreadsheet writes rows of commas where it once had something.
+        # A spreadsheet writes rows of commas for deleted rows.
         if any(cell.strip() for cell in cells):
             yield _row(line, table, cells)
 
 
 def _without_end_mark(pieces: Iterable[str]) -> Iterator[str]:
-    """Yield ``pieces``; a Ctrl-Z at the very end is no part of the file."""
+    """Yield ``pieces`` without a Ctrl-Z at the very end."""
     last = ""
     for piece in pieces:
         if last:
@@ -105,7 +105,7 @@ def _without_end_mark(pieces: Iterable[str]) -> Iterator[str]:
 
 
 def _header(pieces: Iterator[str]) -> list[str]:
-    """Return the lines that name the columns: more than one, if a name holds line breaks. Some more may be read."""
+    """Return the lines of the header: several, if a name contains line breaks. There may be more lines than needed."""
     lines = [next(pieces, "")]
     while sum(line.count('"') for line in lines) % 2 and len(lines) < _LONGEST_HEADER:
         piece = next(pieces, "")
@@ -175,7 +175,7 @@ def _twice(names: Iterable[str]) -> list[str]:
 
 
 def _alike(columns: list[str], variables: Mapping[int, str]) -> Iterator[str]:
-    """Yield for which columns a template would have one name."""
+    """Yield a problem for columns that would have the same variable."""
     for found in dict.fromkeys(variables.values()):
         same = [shown(columns[place]) for place, name in variables.items() if name == found]
         if len(same) > 1:

@@ -1,4 +1,4 @@
-"""Reserve many mails from a stream of records: the good ones are kept, the bad ones are named."""
+"""Reserves many mails from a stream of records: stores the good ones, reports the bad ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import came to, in records. ``known``: their idempotency keys had stored them before."""
+    """The result of an import, in records. ``known``: their idempotency keys stored them before."""
 
     new: int = 0
     known: int = 0
@@ -36,7 +36,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """Reserve what ``records`` ask for, in portions, in flat memory."""
+    """Reserves the mails of ``records``, in portions and in constant memory."""
 
     check: CheckDraft
     reservations: Reservations
@@ -50,10 +50,10 @@ class Import:
         on_bad: Callable[[BadLine], None],
         on_progress: Callable[[Imported], None],
     ) -> Imported:
-        """Store every good record; with ``strict`` none of them, if there is a bad one.
+        """Store every good record; with ``strict`` store none if one is bad.
 
-        ``on_bad`` is told of each bad record in its turn, ``on_progress`` what is done so far, after each portion.
-        If the database fails in between, ``StoreError`` is raised and the portions before stay (without ``strict``).
+        ``on_bad`` is called for each bad record, in order; ``on_progress`` after each portion, with the result so far.
+        Raises ``StoreError`` if the database fails; then the portions before it stay, unless ``strict``.
         """
         portions = self._portions(iter(records))
         if not strict:
@@ -121,7 +121,7 @@ class Import:
 
 
 class _KeepNone(Exception):
-    """Undoes the transaction of a strict import."""
+    """Rolls back the transaction of a strict import."""
 
     def __init__(self, bad: int) -> None:
         super().__init__(bad)

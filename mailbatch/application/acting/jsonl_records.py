@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 def read_jsonl(file: IO[bytes], context_columns: Collection[str] = ()) -> Iterator[Record | BadLine]:
     """Read one JSON object a line, in UTF-8, keys as the table's columns; lists of addresses may be JSON arrays.
 
-    ``context_columns`` names keys that are variables. What is no key of the table's is refused with its line.
+    ``context_columns`` names keys that are variables. A line with another key that is no column is a bad line.
 
     Raises:
-        UnreadableFile: if a key of any line is meant for one of the table's. A pipe cannot be read twice: there it is
-            refused with its line.
+        UnreadableFile: if a key of any line is probably meant for a column. A pipe cannot be read twice: there only
+            that line is bad.
     """
     own = frozenset(context_columns)
     if file.seekable():
@@ -43,7 +43,7 @@ def read_jsonl(file: IO[bytes], context_columns: Collection[str] = ()) -> Iterat
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
-    """Yield the lines that are not empty, with their numbers; None for one that is too long."""
+    """Yield the number and the content of each line that is not empty; None for a line that is too long."""
     number = 0
     while raw := file.readline(LONGEST_LINE):
         number += 1
@@ -53,13 +53,13 @@ def _json_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
             continue
         if number == 1:
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        # In JSON it stands nowhere else.
+        # Ctrl-Z is not valid anywhere else in JSON.
         if (line := raw.rstrip().rstrip(END_OF_FILE)).strip():
             yield number, line
 
 
 def _refuse_meant_keys(lines: Iterable[tuple[int, bytes | None]], own: Collection[str]) -> None:
-    """Raise ``UnreadableFile`` if a key is meant for one of the table's; each is named once."""
+    """Raise ``UnreadableFile`` if a key is probably meant for a column; each is named once."""
     found: dict[str, int] = {}
     for number, raw in lines:
         values = _loaded(raw or b"")
@@ -73,7 +73,7 @@ def _refuse_meant_keys(lines: Iterable[tuple[int, bytes | None]], own: Collectio
 
 
 def _loaded(raw: bytes) -> Any:
-    """Return what a line holds, None if that cannot be read: which is said when its turn comes."""
+    """Return the value of a line, None if it cannot be read: the second pass reports that."""
     try:
         return json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -92,7 +92,7 @@ def _judged(line: int, raw: bytes, own: Collection[str]) -> Record | BadLine | N
     if not isinstance(values, dict):
         return BadLine(line, ('is no JSON object; write {"recipients": …} on one line',))
     if values and all(value is None or (isinstance(value, str) and not value.strip()) for value in values.values()):
-        return None  # what a row of commas becomes where a program turns it into JSON
+        return None  # an empty row of a spreadsheet that another program converted to JSON
     extra = {variable(name, 0): values[name] for name in values if name in own}
     given = {name: value for name, value in values.items() if name not in own}
     reasons = [not_a_column(name) for name in given if name not in COLUMNS]

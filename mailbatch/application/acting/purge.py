@@ -1,4 +1,4 @@
-"""Delete what is finished and old."""
+"""Deletes old finished reservations, and the reports of old runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PAGE = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purge:
-    """Delete finished reservations; what is pending, being sent or in doubt stays, however old it is."""
+    """Deletes finished reservations. Pending ones, those being sent and those in doubt stay, however old."""
 
     interventions: Interventions
     page: int = PAGE
 
     def __call__(self, older_than: float, go_on: Callable[[int], bool] = lambda _deleted: True) -> int:
-        """Delete what was finished more than ``older_than`` seconds ago; answer how many there were.
+        """Delete those finished more than ``older_than`` seconds ago; return how many there were.
 
-        ``go_on`` is asked after each page, with the number deleted so far, whether there shall be another. Reports of
-        runs that ended as long ago go too: their errors hold addresses.
+        ``go_on`` is called after each page with the number deleted so far; if it returns false, the purge stops. The
+        reports of runs that ended as long ago are deleted too: their errors contain addresses. Raises ``StoreError``.
         """
         self.interventions.purge_runs(older_than)
         deleted = 0

@@ -1,4 +1,4 @@
-"""Reserve a mail: check it, and put it into the transaction of whoever asks."""
+"""Reserves mails: checks them, and stores them in the transaction of the caller."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from mailbatch.domain.reservation import Stored
 
 
-# A quoted text is the caller's own.
+# A quoted text comes from the caller.
 _NAMES_A_COLUMN = re.compile(r"""^\w+(?=:| line )|"[^"]*"|(?<!\w)'[^']*'|\b(?:recipients|[a-z]+_[a-z]+)\b""")
 
 
 def renamed(line: str, names: Mapping[str, str]) -> str:
-    """Return ``line``, which speaks of columns, with their names in ``names`` in place of the table's."""
+    """Return the error ``line`` with the names of ``names`` in place of the columns'."""
     return _NAMES_A_COLUMN.sub(lambda found: names.get(found[0], found[0]), line)
 
 
 @contextmanager
-def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
-    """Let what is refused in the block be told in the caller's words: ``names`` has them, by column."""
+def with_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Translate the columns in errors of the block into the names that the caller uses: ``names``, by column."""
     try:
         yield
     except InvalidReservation as error:
@@ -47,7 +47,7 @@ def in_words_of(names: Mapping[str, str]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A reservation as it was asked for, nothing of it checked; ``id=None`` asks for a new one."""
+    """A reservation as the caller gives it, not checked. ``id=None``: make a new id."""
 
     mail: Mail
     id: UUID | None = None
@@ -60,9 +60,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckDraft:
-    """Make a reservation of a draft, or tell all that is wrong with it at once.
+    """Makes a reservation of a draft, or reports everything that is wrong with it at once.
 
-    ``source_problems`` tells what is wrong with the templates of a mail, whatever its context is.
+    ``source_problems`` returns what is wrong with the templates of a mail, whatever its context.
     """
 
     new_id: Callable[[], UUID]
@@ -72,7 +72,7 @@ class CheckDraft:
     source_problems: Callable[[Mail], list[str]] | None = None
 
     def __call__(self, draft: Draft) -> Reservation:
-        """Answer the reservation that is to be stored.
+        """Return the reservation to store.
 
         Raises:
             InvalidReservation: with one line for each thing that is wrong.
@@ -93,7 +93,7 @@ class CheckDraft:
                 tag=draft.tag or None,
             )
         except InvalidReservation as error:
-            # Both look at the mail itself.
+            # Both check the mail.
             raise InvalidReservation(list(dict.fromkeys([*problems, *error.problems]))) from None
         if problems:
             raise InvalidReservation(problems)
@@ -101,7 +101,7 @@ class CheckDraft:
 
 
 def _with_json(mail: Mail, problems: list[str]) -> Mail:
-    """Return ``mail`` with its context as JSON; what is wrong with it goes to ``problems``."""
+    """Return ``mail`` with its context as JSON; append what is wrong with it to ``problems``."""
     if not isinstance(mail.context, Mapping):
         return mail
     try:
@@ -114,24 +114,24 @@ def _with_json(mail: Mail, problems: list[str]) -> Mail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserve:
-    """Store a mail that is to be sent. It is there when the transaction of ``intake`` is committed, not before."""
+    """Stores one mail. It exists when the transaction of ``intake`` is committed, not before."""
 
     check: CheckDraft
     intake: Intake
 
     def __call__(self, draft: Draft) -> Stored:
-        """Check ``draft`` and store it; a key that was used before gives the reservation that it stored.
+        """Check ``draft`` and store it; if its key was used before, return the reservation that it stored.
 
         Raises:
             InvalidReservation: with one line for each thing that is wrong.
-            KeyConflict: if its key stands for a reservation with other content.
+            KeyConflict: if its key belongs to a reservation with other content.
         """
         return self.intake.add(self.check(draft))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReserveMany:
-    """Store each of many mails that can be stored, in one transaction, and tell of the others why not."""
+    """Stores the good ones of many mails in one transaction, and returns the errors of the others."""
 
     check: CheckDraft
     reservations: Reservations
@@ -141,9 +141,9 @@ class ReserveMany:
         drafts: Sequence[Draft | MailbatchError],
         seal: Callable[[Intake, Sequence[Stored | MailbatchError]], None] = lambda _intake, _results: None,
     ) -> list[Stored | MailbatchError]:
-        """Answer each in its place; one that could not even be read is its error already.
+        """Return a result for each draft, in order. A draft that could not be read is given as its error.
 
-        ``seal`` is called with the answers before the transaction is committed. Raises ``StoreError``.
+        ``seal`` is called with the results before the transaction is committed. Raises ``StoreError``.
         """
         judged = [draft if isinstance(draft, MailbatchError) else self._judge(draft) for draft in drafts]
         good = [reservation for reservation in judged if not isinstance(reservation, MailbatchError)]

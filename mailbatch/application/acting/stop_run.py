@@ -1,4 +1,4 @@
-"""Tell one run to stop between two items."""
+"""Tells one run to stop between two items."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stopping:
 
     @property
     def sentence(self) -> str:
-        """What comes of it."""
+        """What happens next, as one sentence."""
         if self.alive:
             return f"run {self.run_id} of {self.job} was told to stop: it ends between two items, as revoked"
         return (

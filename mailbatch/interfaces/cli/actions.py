@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--limit", type=Count(), default=20, show_default=True)
 @as_json
 def actions(*, limit: int, as_json: bool) -> None:
-    """List what operators did, by command line, API and console, newest first. Looking is not noted."""
+    """List what operators did through command line, API and console, newest first. Looking is not recorded."""
     with opened() as parts:
         rows = parts.stores.audit_log.list(limit + 1)
         zone = parts.settings.timezone

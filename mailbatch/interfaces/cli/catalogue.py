@@ -1,4 +1,4 @@
-"""Which commands there are: by what people want, with a line and an example for each. It imports none of them."""
+"""The list of commands, in groups, with a line and an example for each. It imports none of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Entry(NamedTuple):
-    """A command. ``module`` is the one here that holds it, imported when it is called."""
+    """A command. ``module``: its module in this package, imported when the command is called."""
 
     module: str
-    told: str
+    summary: str
     example: str
 
 
@@ -27,15 +27,15 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "send-test": Entry("trial", "Send one mail to yourself, at once.", "send-test --to me@example.com"),
     },
     "Look": {
-        "status": Entry("status", "Show how things stand.", "status"),
-        "top": Entry("top", "Watch how things stand, live.", "top --interval 5"),
+        "status": Entry("status", "Show the current status.", "status"),
+        "top": Entry("top", "Show the status, live.", "top --interval 5"),
         "list": Entry(
             "listing", "List reservations, newest first.", "list --status failed --reply 4xx --since 1h --limit 100"
         ),
-        "show": Entry("listing", "Show all that is known of one reservation.", "show ID"),
+        "show": Entry("listing", "Show one reservation with all its attempts.", "show ID"),
         "explain": Entry(
             "explain",
-            "Say why one has not gone yet, or what became of it.",
+            "Explain why one was not sent yet, or how it ended.",
             "explain --to ann@example.com",
         ),
         "plan": Entry("plan", "Render what the next run would send, and send nothing.", "plan --limit 100"),
@@ -49,34 +49,36 @@ GROUPS: dict[str, dict[str, Entry]] = {
         "actions": Entry("actions", "List who did what.", "actions --limit 50"),
     },
     "Act": {
-        "cancel": Entry("intervene", "Take reservations back before they are sent.", "cancel --tag spring"),
+        "cancel": Entry("intervene", "Cancel reservations before they are sent.", "cancel --tag spring"),
         "requeue": Entry(
             "intervene",
-            "Send failed, doubtful or cancelled reservations again.",
+            "Send failed, in-doubt or cancelled reservations again.",
             "requeue --status failed --reply 4xx --since 1h",
         ),
         "restore": Entry("intervene", "Undo a cancellation.", "restore --tag spring"),
-        "resolve": Entry("intervene", "Settle what is in doubt.", "resolve ID --sent"),
+        "resolve": Entry("intervene", "Mark reservations in doubt as sent.", "resolve ID --sent"),
         "delete": Entry("intervene", "Delete finished reservations.", "delete --status cancelled --tag spring"),
-        "purge": Entry("purge", "Delete finished reservations that are old.", "purge --older-than 90"),
+        "purge": Entry("purge", "Delete old finished reservations.", "purge --older-than 90"),
     },
     "Run": {
         "send-all": Entry("send_all", "Send what is due, now.", "send-all"),
-        "pause": Entry("pause", "Suspend the sending.", "pause --all"),
-        "resume": Entry("pause", "Let the sending go on.", "resume"),
+        "pause": Entry("pause", "Pause the sending.", "pause --all"),
+        "resume": Entry("pause", "Resume the sending.", "resume"),
         "stop": Entry("pause", "Stop one run.", "stop RUN_ID"),
     },
     "Set up": {
-        "demo": Entry("demo", "See it all at work, with nothing to set up.", "demo --keep-running"),
-        "migrate": Entry("migrate", "Make the tables, or bring them up to date.", "migrate"),
-        "grants": Entry("grants", "Print what each role of PostgreSQL needs.", "grants send --to mailbatch_worker"),
+        "demo": Entry("demo", "Try everything, without any setup.", "demo --keep-running"),
+        "migrate": Entry("migrate", "Create the tables, or update them.", "migrate"),
+        "grants": Entry(
+            "grants", "Print the GRANTs that each PostgreSQL role needs.", "grants send --to mailbatch_worker"
+        ),
         "doctor": Entry("doctor", "Check everything, and say what to do.", "doctor"),
         "config": Entry("settings", "Show the settings, or check them.", "config show"),
         "serve": Entry("serve", "Serve the HTTP API and the console.", "serve --port 8000"),
         "healthcheck": Entry(
-            "healthcheck", "Say whether the worker beside lives (for probes).", "healthcheck --within 30"
+            "healthcheck", "Check whether the worker beside it is alive (for probes).", "healthcheck --within 30"
         ),
-        "completion": Entry("completion", "Print what lets your shell complete commands.", "completion bash"),
+        "completion": Entry("completion", "Print the completion script for your shell.", "completion bash"),
     },
 }
 COMMANDS = {name: entry for group in GROUPS.values() for name, entry in group.items()}

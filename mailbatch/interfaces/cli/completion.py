@@ -1,4 +1,4 @@
-"""``mailbatch completion``: the script that lets a shell complete our commands."""
+"""``mailbatch completion``: the completion script for a shell."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LINES = {
 @click.command(epilog="\b\nExamples:\n  " + "\n  ".join(_LINES.values()))
 @click.argument("shell", type=click.Choice(list(_LINES)))
 def completion(shell: str) -> None:
-    """Print the script that lets SHELL complete our commands and options."""
+    """Print the script by which SHELL completes commands and options."""
     from mailbatch.interfaces.cli.main import cli
 
     if kind := get_completion_class(shell):

@@ -1,4 +1,4 @@
-"""``mailbatch demo``: 1,000 example mails through the real thing, to a local inbox; nothing to set up, nothing left."""
+"""``mailbatch demo``: sends 1,000 example mails through a real worker to a local inbox, without any setup."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 FILES = ("reservations.csv", "reservations.jsonl")
 SETTINGS = {
     "SENDER": '"mailbatch demo" <demo@example.com>',
-    # A second tick, soon after the mails that were put off are due again.
+    # A second tick, soon after the deferred mails are due again.
     "SCHEDULE": 5,
     "RETRY_BACKOFF": 2,
     "RETRY_BACKOFF_MAX": 2,
@@ -49,7 +49,7 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What examples/README.md says of the examples. ``shared``: refused ones that somebody else gets all the same."""
+    """The numbers that examples/README.md gives. ``shared``: refused mails that another recipient accepts."""
 
     reserved: int = 1000
     unreadable: int = 8
@@ -59,7 +59,7 @@ class Expected:
 
     @property
     def sent(self) -> int:
-        """How many end in state sent."""
+        """Return how many end in the state sent."""
         return self.reserved - self.refused
 
 
@@ -73,11 +73,11 @@ class Expected:
     help="Where everything is put; what an earlier demo left there is wiped.",
 )
 def demo(*, keep_running: bool, folder: Path) -> None:
-    """Send 1,000 example mails to a local inbox, and tell what came of them.
+    """Send 1,000 example mails to a local inbox, and compare the results with what is expected.
 
     Starts a private Redis, a SQLite file, a local SMTP server and a real `celery -A mailbatch worker -B`. Settings in
-    your environment are ignored, nothing leaves this machine, and nothing is left running. Needs the examples, which
-    stand in a checkout of mailbatch. Exits with 0 only if every mail became what it should.
+    your environment are ignored, nothing leaves this machine, and nothing is left running. It needs the examples from a
+    checkout of mailbatch. The exit code is 0 only if every mail has the expected result.
     """
     began = time.monotonic()
     require_inbox()
@@ -97,9 +97,9 @@ def demo(*, keep_running: bool, folder: Path) -> None:
 
 
 def find_examples() -> Path:
-    """The folder of the examples: that of the checkout we run from, else of the current folder.
+    """Return the folder of the examples: in our checkout, else in the current folder.
 
-    Raises ``click.ClickException`` if there is none.
+    Raises ``click.ClickException`` if there is no such folder.
     """
     import mailbatch
 
@@ -112,7 +112,7 @@ def find_examples() -> Path:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end us as Ctrl-C does, and each of them only once: cleaning up is not interrupted."""
+    """Let SIGTERM and SIGHUP end the demo as Ctrl-C does. Only the first signal counts, so that the cleanup ends."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def end(_number: int, _frame: FrameType | None) -> None:
@@ -132,7 +132,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def _tell_and_send(stack: LocalStack, examples: Path, expected: Expected, began: float) -> list[str]:
-    """Do it all; answer what was not as expected."""
+    """Run the whole demo; return what was not as expected."""
     click.echo(f"Everything is in {_near(stack.folder)}; what an earlier demo left there is wiped.")
     click.echo("Running: a private Redis, a SQLite file, a local inbox. Your own MAILBATCH_… settings are ignored.\n")
     _command(stack, "migrate")
@@ -163,7 +163,7 @@ def _tell_and_send(stack: LocalStack, examples: Path, expected: Expected, began:
 
 
 def _command(stack: LocalStack, *words: str) -> None:
-    """Run a command as anybody would, and show that and what it says."""
+    """Run a command as a user would; print the command and its output."""
     click.echo(f"$ mailbatch {' '.join(words)}")
     done = stack.run(*words)
     if done.returncode:
@@ -172,7 +172,7 @@ def _command(stack: LocalStack, *words: str) -> None:
 
 
 def _import(stack: LocalStack, file: Path) -> int:
-    """Import a file; answer how many of its lines could not be read."""
+    """Import a file; return how many of its lines could not be read."""
     shown = _near(file)
     click.echo(f"$ mailbatch import {shown}")
     done = stack.run("import", str(file), "--json", capture=True)
@@ -187,7 +187,7 @@ def _import(stack: LocalStack, file: Path) -> int:
 
 
 def _watch(stack: LocalStack, reports: Reports, total: int) -> None:
-    """Show the progress until everything is settled and the last run has ended."""
+    """Show the progress until every mail is settled and the last run has ended."""
     with _progress(total) as show:
         moved = time.monotonic()
         seen: Census | None = None
@@ -211,7 +211,7 @@ def _watch(stack: LocalStack, reports: Reports, total: int) -> None:
 
 
 def _is_idle(reports: Reports) -> bool:
-    """Whether there was a run, and none goes on."""
+    """Return whether there was a run and none is in progress."""
     runs = reports.runs(SEND_ALL, 2)
     return bool(runs) and all(run.outcome is not None for run in runs)
 
@@ -222,7 +222,7 @@ def _check_alive(stack: LocalStack) -> None:
 
 
 def _last_words(stack: LocalStack) -> str:
-    """Show the end of the worker's log on stderr; answer where it is."""
+    """Print the end of the worker's log on stderr; return its path."""
     if stack.worker_log.exists():
         with stack.worker_log.open(encoding="utf-8", errors="replace") as log:
             for line in deque(log, 15):
@@ -231,7 +231,7 @@ def _last_words(stack: LocalStack) -> str:
 
 
 def find_faults(stores: Stores, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
-    """Compare what became of the reservations, and what lies in ``inbox``, with what was expected; a line each."""
+    """Compare the reservations and the mails in ``inbox`` with what is expected; print a line for each."""
     from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.domain.rows import ReservationRow
     from mailbatch.domain.selection import Selection
@@ -313,7 +313,7 @@ class _Show(Protocol):
 
 @contextmanager
 def _progress(total: int) -> Iterator[_Show]:
-    """A bar in a terminal, else a line whenever something changed, one a second at most."""
+    """A bar in a terminal; elsewhere a line after each change, at most one a second."""
     if sys.stdout.isatty():
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -347,13 +347,13 @@ def _counted(counts: Any) -> str:
 
 
 def _near(path: Path) -> str:
-    """``path`` as seen from here, if it is below."""
+    """Return ``path`` relative to the current folder, if it is below it."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _mailbatch() -> str:
-    """How to call ``mailbatch`` from the shell that called us."""
+    """Return how to call ``mailbatch`` from the shell that called us."""
     ours = Path(sys.executable).parent / "mailbatch"
     found = shutil.which("mailbatch")
     return "mailbatch" if found and Path(found) == ours else _near(ours)

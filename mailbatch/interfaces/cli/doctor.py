@@ -1,4 +1,4 @@
-"""``mailbatch doctor``: each part is tried, and what is wrong is said with what to do about it."""
+"""``mailbatch doctor``: tries each part, and says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
 
 LONGEST = 10.0
-"""Seconds for which a check may take; connects are given up after five."""
+"""Seconds that a check may take; a connect may take five."""
 _SMTP_TIMEOUT = 5.0
 _RENDERING = 4.0
-"""Seconds for which waiting mails are rendered, and that one of them may take."""
+"""Seconds for rendering waiting mails, and for one of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found. ``ok=None``: nothing is wrong, yet there is something to know."""
+    """The result of a check. ``ok=None``: nothing is wrong, but there is something to know."""
 
     check: str
     ok: bool | None
@@ -39,10 +39,10 @@ class Finding:
 @click.command
 @as_json
 def doctor(*, as_json: bool) -> None:
-    """Check settings, database, Redis, Celery, relay and workers, and say what to do. Exit code 1 if one is wrong.
+    """Check settings, database, Redis, Celery, relay and workers, and say what to do. Exit code 1 if one check fails.
 
-    Database and Redis are tried with all that a run does to them; nothing of it is left. Waiting mails are rendered,
-    the newest first, for some seconds.
+    Database and Redis are tried with everything that a run does there; no trace remains. Waiting mails are rendered
+    for some seconds, the newest first.
     """
     with opened(migrated=False, slips=False) as parts:
         findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _celery, _smtp, _workers)]
@@ -66,7 +66,7 @@ def _print(finding: Finding) -> None:
 
 
 def _bounded(check: Callable[[Parts], Finding], parts: Parts) -> Finding:
-    """The finding of ``check``, or that it took too long: a name server, say, may take as long as it likes."""
+    """Return the finding of ``check``, or that it took too long: a name server, for example, may never respond."""
     name = check.__name__.removeprefix("_")
     found: list[Finding] = []
 
@@ -74,11 +74,11 @@ def _bounded(check: Callable[[Parts], Finding], parts: Parts) -> Finding:
         try:
             found.append(check(parts))
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the doctor was asked for
-            # What says itself what to run needs no more advice.
+            # An error that names the command to run needs no more advice.
             advice = "" if isinstance(error, NotMigrated) else _ADVICE[name]
             found.append(Finding(name, ok=False, found=_in_a_line(error), advice=advice))
 
-    # A daemon: it must not hold up the end of the process.
+    # A daemon thread: it must not delay the end of the process.
     thread = threading.Thread(target=run, name=f"doctor-{name}", daemon=True)
     thread.start()
     thread.join(LONGEST)
@@ -118,7 +118,7 @@ def _database(parts: Parts) -> Finding:
 
 
 def _between(parts: Parts) -> Finding | None:
-    """The pooler before the database, and whether it suits; None where there is none."""
+    """Return the finding about a connection pooler in front of the database; None if there is none."""
     if parts.engine.dialect.name != "postgresql":
         return None
     from mailbatch.infrastructure.db.engine import UNPREPARED, place
@@ -166,7 +166,7 @@ def _redis(parts: Parts) -> Finding:
 
 
 def _celery(parts: Parts) -> Finding:
-    """Broker and result backend, tried as a worker uses them."""
+    """Try broker and result backend as a worker uses them."""
     from kombu.exceptions import OperationalError
     from redis import RedisError
 
@@ -229,7 +229,7 @@ def _runs(parts: Parts) -> Finding:
 
 
 def _mails(parts: Parts) -> Finding:
-    """How many of the waiting mails could not be rendered now."""
+    """Return the finding about waiting mails that cannot be rendered now."""
     from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 

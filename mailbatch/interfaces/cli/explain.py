@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1, 100), default=3, show_default=True, help="With --to: how many of them.")
 @as_json
 def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json: bool) -> None:
-    """Say why a reservation has not gone yet, or what became of it.
+    """Explain why a reservation was not sent yet, or how it ended.
 
-    With --json an object for an ID, a list for --to.
+    With --json it prints an object for an ID, a list for --to.
     """
     if (reservation_id is None) == (to is None):
         raise click.UsageError("say which: either an ID or --to, a part of an address")

@@ -1,4 +1,4 @@
-"""Which reservations a command means: the options of a filter, and the question before many are changed."""
+"""The options of a filter, and the question before a command changes many reservations."""
 
 from __future__ import annotations
 
@@ -17,23 +17,29 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.selection import Counted, Selection
 
-yes = click.option("--yes", "-y", is_flag=True, help="Do not ask, whatever the filter means.")
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
 def filter_options(states: Collection[Status] = tuple(Status)) -> Callable[[Any], Any]:
-    """Decorate a command with the options of a filter; ``--status`` only where there is a choice of ``states``."""
+    """Decorate a command with the options of a filter; with ``--status`` if there are several ``states``."""
     options = [
         click.option("--tag", help="Only those with this tag."),
         click.option("--to", metavar="TEXT", help="Only those whose recipients contain this."),
-        click.option("--since", metavar="TIME", help="Finished since then, or made if not finished: 1h, or ISO 8601."),
-        click.option("--until", metavar="TIME", help="Before then, as --since."),
-        click.option("--reply", metavar="CODE", help="What the relay said last: 4xx, 5xx, 550, or none."),
-        click.option("--run", type=click.UUID, metavar="RUN", help="What this run had in hand last, or put off."),
+        click.option(
+            "--since",
+            metavar="TIME",
+            help="Only those finished since then, or created if not finished: 1h, or ISO 8601.",
+        ),
+        click.option("--until", metavar="TIME", help="Only those before then, as --since."),
+        click.option("--reply", metavar="CODE", help="Only those whose last reply was 4xx, 5xx, 550, or none."),
+        click.option(
+            "--run", type=click.UUID, metavar="RUN", help="Only those that this run handled last, or deferred."
+        ),
     ]
     if len(states) > 1:
         names = [status.value for status in Status if status in states]
-        told = f"Only those in this state: {', '.join(names)}."
-        options.insert(0, click.option("--status", type=click.Choice(names), metavar="STATE", help=told))
+        text = f"Only those in this state: {', '.join(names)}."
+        options.insert(0, click.option("--status", type=click.Choice(names), metavar="STATE", help=text))
 
     def decorate(command: Any) -> Any:
         for option in reversed(options):
@@ -44,11 +50,11 @@ def filter_options(states: Collection[Status] = tuple(Status)) -> Callable[[Any]
 
 
 def read_selection(given: dict[str, Any]) -> Selection:
-    """What the options mean, times counted back from now.
+    """Return the filter that the options mean; times count back from now.
 
     Raises:
-        click.UsageError: with a line for what is wrong. An empty value is: a variable of a script that was not set
-            must not widen a filter.
+        click.UsageError: with one line. Also for an empty value: a variable that is not set in a script must not
+            widen a filter.
     """
     asked = {name: str(given[name]) for name in FIELDS if given.get(name) is not None}
     if empty := [f"--{name}" for name, text in asked.items() if not text.strip()]:
@@ -60,13 +66,13 @@ def read_selection(given: dict[str, Any]) -> Selection:
 
 
 def agreed(act: str, count: Callable[[], Counted], *, yes: bool, alone: bool = False) -> bool:
-    """Whether ``act`` shall be done to all that ``count`` finds: it was said by --yes, or is now.
+    """Ask before ``act`` changes all that ``count`` finds. Return true if --yes or the user agreed.
 
-    ``alone``: it may still be done where there is nobody to ask, as it was in earlier versions. Returns false then:
-    the caller does it, and says by ``warn_of_yes`` that this will end.
+    ``alone``: without a terminal the act is still done, as in earlier versions. Then this returns false, and the caller
+    warns with ``warn_of_yes``.
 
     Raises:
-        click.ClickException: if it was declined, or if there is nobody to ask.
+        click.ClickException: if the user declined, or if there is no terminal.
     """
     if yes:
         return True
@@ -85,7 +91,7 @@ def agreed(act: str, count: Callable[[], Counted], *, yes: bool, alone: bool = F
 
 
 def warn_of_yes(act: str) -> None:
-    """Say that the next version refuses what has just been done, because nobody could be asked."""
+    """Warn that the next version refuses what was just done, because it could not ask."""
     click.echo(
         f"mailbatch: warning: without a terminal the next version refuses to {act} by a filter unless it has --yes; "
         "add --yes now",

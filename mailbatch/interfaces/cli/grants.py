@@ -18,7 +18,7 @@ def grants(*, duties: tuple[str, ...], role: str | None, as_json: bool) -> None:
     """Print the GRANTs that a role of PostgreSQL needs for each of DUTIES (default: all); change nothing.
 
     reserve: an application that only reserves. send: worker and beat. operate: `serve`, and the commands that act.
-    read: the commands that look. Pipe it into psql as the owner of the tables; the roles must be there.
+    read: the commands that look. Pipe it into psql as the owner of the tables. The roles must exist.
     """
     from mailbatch.infrastructure.db.grants import FOR, Duty, statements
 

@@ -1,4 +1,4 @@
-"""``mailbatch healthcheck``: whether the worker or beat beside it gives signs of life. For probes, so it is quick."""
+"""``mailbatch healthcheck``: whether the worker or beat beside it is alive. It is for probes, so it is fast."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ VARIABLE = "MAILBATCH_HEARTBEAT_FILE"
 def healthcheck(*, within: float) -> None:
     """Exit 0 if the worker (or beat) of this container lives, 1 if not.
 
-    It looks at the file that MAILBATCH_HEARTBEAT_FILE names, and asks neither Redis nor the database: a worker outlives
-    their outages, and restarting it would help nobody.
+    It reads the file that MAILBATCH_HEARTBEAT_FILE names, and does not ask Redis or the database: a worker survives
+    their outages, and a restart would not help.
     """
-    # Read from the environment alone: a probe comes often, and reading all settings costs more than it does.
+    # Only the environment is read: probes come often, and reading all settings costs more than the probe.
     named = os.environ.get(VARIABLE)
     if not named:
         name_slips()

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
 
 _REASONS_KEPT = 10_000
-"""Bad lines that ``--json`` lists; they are held in memory until the end."""
+"""Bad lines that ``--json`` lists at most; they stay in memory until the end."""
 _WARNINGS = 20
-"""Templates of which it is said that they are not checked."""
+"""Warnings about unchecked templates at most."""
 
 
 @click.command("import")
@@ -33,15 +33,15 @@ _WARNINGS = 20
     "variables",
     multiple=True,
     metavar="NAME",
-    help="A column that is a variable of the templates, although its name is like one of the table's; may be repeated.",
+    help="A column that is a template variable although its name resembles a column of the table; may be repeated.",
 )
 @as_json
 def import_command(*, file: Path, strict: bool, variables: tuple[str, ...], as_json: bool) -> None:
     """Reserve mails from FILE, a .csv or .jsonl in UTF-8.
 
-    Columns are named as the table's (recipients, subject, body_text …); other CSV columns become context for the
-    templates. A file whose columns are named nearly so (Scheduled_At, CC, send_at) is refused before its first row.
-    Bad lines are reported with their number and the reason, good ones are kept.
+    Columns have the names of the table (recipients, subject, body_text …); other CSV columns become template variables.
+    A file with column names that are nearly right (Scheduled_At, CC, send_at) is refused before its first row.
+    Bad lines are reported with their number and the reason; good ones are kept.
     """
     bad: list[BadLine] = []
 
@@ -61,7 +61,7 @@ def import_command(*, file: Path, strict: bool, variables: tuple[str, ...], as_j
         errors = [{"line": b.line, "errors": list(b.reasons)} for b in bad]
         print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": errors})
     else:
-        _tell(done, strict=strict)
+        _print(done, strict=strict)
     if done.bad:
         click.get_current_context().exit(1)
 
@@ -83,7 +83,7 @@ def _run(
     def advance(done: Imported) -> None:
         nonlocal last
         last = done
-        if stream.seekable():  # a pipe does not tell where it is
+        if stream.seekable():  # a pipe has no position
             show(stream.tell())
 
     importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations)
@@ -117,19 +117,19 @@ def _reader(
 def _warned(
     parts: Parts, records: Iterator[Record | BadLine], say: Callable[[str], None]
 ) -> Iterator[Record | BadLine]:
-    """Yield ``records``; say once of each template that it is not checked here."""
+    """Yield ``records``; warn once about each template that cannot be checked here."""
     from mailbatch.application.acting.records import Record
 
-    told: set[str | None] = set()
+    warned: set[str | None] = set()
     for record in records:
-        if isinstance(record, Record) and record.draft.mail.template not in told and len(told) < _WARNINGS:
-            told.add(record.draft.mail.template)
+        if isinstance(record, Record) and record.draft.mail.template not in warned and len(warned) < _WARNINGS:
+            warned.add(record.draft.mail.template)
             if warning := parts.operating.unchecked_template(record.draft.mail):
                 say(warning)
         yield record
 
 
-def _tell(done: Imported, *, strict: bool) -> None:
+def _print(done: Imported, *, strict: bool) -> None:
     if strict and done.bad:
         click.echo(f"nothing imported: {done.bad} bad")
         return
@@ -139,7 +139,7 @@ def _tell(done: Imported, *, strict: bool) -> None:
 
 @contextmanager
 def _progress(file: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, if that is a terminal, that is moved by bytes read."""
+    """Show a progress bar in bytes read, if stderr is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 

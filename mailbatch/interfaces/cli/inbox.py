@@ -1,8 +1,8 @@
-"""A local inbox: a real SMTP server on the loopback interface that keeps each mail as a file and delivers nothing.
+"""A local inbox: an SMTP server on the loopback interface that stores each mail as a file and delivers nothing.
 
 ``python -m mailbatch.interfaces.cli.inbox FD FOLDER`` serves the listening socket FD until SIGTERM. FOLDER gets an
 ``.eml`` for each mail, a line for each in ``journal.jsonl``, and pages to read them: ``index.html``.
-A recipient ``refused.…`` is refused for good; ``deferred.…`` is put off once and taken later.
+A recipient ``refused.…`` is refused permanently; ``deferred.…`` is deferred once and accepted later.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 REFUSED, DEFERRED = "refused.", "deferred."
-"""How the local parts of those begin that are not simply taken."""
+"""The beginnings of local parts that are not simply accepted."""
 JOURNAL = "journal.jsonl"
 MAX_BYTES = 33_554_432
-"""The SIZE that is offered (RFC 1870)."""
+"""The SIZE that the server announces (RFC 1870)."""
 _QUIET = 0.5
-"""Seconds without a new mail after which pages are made: sending comes first."""
+"""Seconds without a new mail before pages are written: receiving comes first."""
 _MESSAGE_ID = re.compile(rb"^message-id:[ \t\r\n]*(<[^>\r\n]*>)", re.IGNORECASE | re.MULTILINE)
 _NOT_IN_NAMES = re.compile(r"[^\w.@+=-]")
 
 
 def read_journal(folder: Path) -> Iterator[Kept]:
-    """The mails that the inbox in ``folder`` has answered with 250, in order. A line being written has no end yet."""
+    """Return the mails that the inbox in ``folder`` has accepted, in order. A line without an end is skipped."""
     journal = folder / JOURNAL
     if journal.exists():
         for line in journal.read_text(encoding="utf-8").splitlines(keepends=True):
@@ -46,7 +46,7 @@ def read_journal(folder: Path) -> Iterator[Kept]:
 
 
 class Inbox:
-    """What the SMTP server asks: aiosmtpd's handler. One for all connections."""
+    """The handler of aiosmtpd. One for all connections."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -54,12 +54,12 @@ class Inbox:
         self._put_off: set[str] = set()
         self._journal = (folder / JOURNAL).open("a", encoding="utf-8")
         self.last = 0.0
-        """When the last mail came, on the monotonic clock."""
+        """The time of the last mail, on the monotonic clock."""
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
-        """Take a recipient, or say why not."""
+        """Accept or refuse a recipient."""
         local = address.rpartition("@")[0].strip('"').lower()
         if local.startswith(REFUSED):
             return f"550 5.1.1 <{address}> no such user here"
@@ -71,7 +71,7 @@ class Inbox:
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Keep a mail, then say so."""
+        """Store a mail, then accept it."""
         try:
             kept = self._keep(envelope.mail_from or "", tuple(envelope.rcpt_tos), envelope.original_content or b"")
         except OSError as error:
@@ -92,7 +92,7 @@ class Inbox:
         found = _MESSAGE_ID.search(head)
         message_id = found[1].decode("ascii", "replace") if found else None
         kept = Kept(n, time.time(), name, sender, recipients, message_id, len(content))
-        # Before the 250: what was promised is written. Against a loss of power it is not kept safe, being a toy's.
+        # Write before the 250. There is no fsync: this is a demo.
         self._journal.write(json.dumps(asdict(kept), ensure_ascii=False) + "\n")
         self._journal.flush()
         self._n, self.last = n, time.monotonic()
@@ -100,12 +100,12 @@ class Inbox:
 
 
 def file_name(address: str) -> str:
-    """``address`` as a part of a file's name that a person can read and no shell stumbles over."""
+    """Return ``address`` as a part of a file name, readable and without characters that a shell interprets."""
     return _NOT_IN_NAMES.sub("_", address)[:80]
 
 
 async def serve(listener: socket.socket, folder: Path) -> None:
-    """Serve ``listener`` until SIGTERM, and leave ``folder`` with a page for each mail."""
+    """Serve ``listener`` until SIGTERM; write a page for each mail into ``folder``."""
     from aiosmtpd.smtp import SMTP
 
     inbox = Inbox(folder)
@@ -114,7 +114,7 @@ async def serve(listener: socket.socket, folder: Path) -> None:
     loop.add_signal_handler(signal.SIGTERM, ended.set)
 
     def session() -> Any:
-        # With a name of its own it does not ask the DNS for one.
+        # With an explicit name aiosmtpd does not ask the DNS.
         return SMTP(
             inbox, hostname="localhost", ident="mailbatch inbox", enable_SMTPUTF8=True, data_size_limit=MAX_BYTES
         )
@@ -133,7 +133,7 @@ async def serve(listener: socket.socket, folder: Path) -> None:
 
 
 async def _show(folder: Path, shown: int) -> int:
-    """Make pages for the mails after the first ``shown`` and list them all; how many there are."""
+    """Write the pages of the mails after the first ``shown``, and the index; return how many mails there are."""
     kept = list(read_journal(folder))
     if len(kept) == shown:
         return shown
@@ -145,9 +145,9 @@ async def _show(folder: Path, shown: int) -> int:
 
 
 def main() -> None:
-    """Serve the socket and the folder that the command line names."""
+    """Serve the socket and the folder of the command line."""
     descriptor, folder = sys.argv[1:]
-    # Ctrl-C is for who started us, who tells us when it is time.
+    # Ctrl-C is for our parent, which ends us when it is time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(serve(socket.socket(fileno=int(descriptor)), Path(folder)))
 

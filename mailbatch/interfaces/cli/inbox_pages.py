@@ -1,4 +1,4 @@
-"""The local inbox as static pages: an index, and a page for each mail. Mails can run nothing there."""
+"""The local inbox as static pages: an index, and a page for each mail. No script of a mail runs there."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ iframe {{ width: 100%; height: 34rem; border: 1px solid var(--line); background:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A mail that the inbox has taken. ``at`` in seconds since 1970, ``size`` in bytes."""
+    """A mail that the inbox has accepted. ``at`` in seconds since 1970, ``size`` in bytes."""
 
     n: int
     at: float
@@ -127,7 +127,7 @@ def _headers(message: EmailMessage) -> str:
 def _bodies(message: EmailMessage) -> str:
     shown = []
     if (page := message.get_body(("html",))) is not None:
-        # Without any word in `sandbox` it may run nothing, send nothing and go nowhere.
+        # An empty `sandbox` forbids scripts, forms and navigation.
         source = html.escape(without_hints(page.get_content()))
         shown.append(f'<h2>HTML</h2>\n<iframe sandbox srcdoc="{source}"></iframe>\n')
     if (text := message.get_body(("plain",))) is not None:
@@ -140,7 +140,7 @@ def _text(text: str) -> str:
 
 
 def _write(path: Path, title: str, body: str) -> None:
-    """Write a page in one step, so that whoever reads it sees it whole."""
+    """Write a page in one step, so that a reader never sees half of it."""
     unfinished = path.with_name(f".{path.name}.part")
     page = _FRAME.format(title=_text(title), body=body)
     unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")

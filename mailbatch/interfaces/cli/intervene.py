@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Scope
 
 _UNASKED = {(Act.CANCEL, "tag"), (Act.REQUEUE, "run"), (Act.REQUEUE, "status")}
-"""Filters of one option by which an act still goes on, with a warning, where nobody can be asked."""
+"""Filters of one option with which an act is still done, with a warning, if there is no terminal."""
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 
 
@@ -33,10 +33,10 @@ _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 @yes
 @as_json
 def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Cancel reservations. What this answers as cancelled is never sent.
+    """Cancel reservations. A reservation that is reported as cancelled is never sent.
 
-    Exit code 1 if one of the IDs could not be cancelled: it is too late, or there is none. By a filter it first says
-    how many it affects, and asks.
+    Exit code 1 if one of the IDs could not be cancelled: it is too late, or it does not exist. With a filter the
+    command first shows how many reservations it affects, and asks.
     """
     _act(Act.CANCEL, ids, given, yes=yes, as_json=as_json)
 
@@ -47,11 +47,10 @@ def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
 @yes
 @as_json
 def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Send reservations back to pending, with all their attempts before them.
+    """Send failed, in_doubt or cancelled reservations again: back to pending, with all their attempts before them.
 
-    From failed, in_doubt and cancelled. Recipients that accepted the mail before do not get it again; one that is in
-    doubt may be a duplicate. --run alone means what failed in that run. By a filter it first says how many it
-    affects, and asks.
+    Recipients that accepted the mail do not get it again. A mail in doubt may become a duplicate. --run alone means the
+    mails that failed in that run. With a filter the command first shows how many reservations it affects, and asks.
     """
     _act(Act.REQUEUE, ids, given, yes=yes, as_json=as_json)
 
@@ -62,23 +61,24 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
 @yes
 @as_json
 def restore(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Undo a cancellation: from cancelled to pending. What is still to come keeps its time.
+    """Undo a cancellation: from cancelled to pending. A time in the future is kept.
 
-    By a filter it first says how many it affects, and asks.
+    With a filter the command first shows how many reservations it affects, and asks.
     """
     _act(Act.RESTORE, ids, given, yes=yes, as_json=as_json)
 
 
 @click.command
 @_ids
-@click.option("--sent", is_flag=True, required=True, help="It did go out.")
+@click.option("--sent", is_flag=True, required=True, help="It was sent.")
 @filter_options(FROM[Act.RESOLVE])
 @yes
 @as_json
 def resolve(*, ids: tuple[UUID, ...], sent: bool, yes: bool, as_json: bool, **given: Any) -> None:  # noqa: ARG001 - required, so always true
-    """Settle what is in doubt: --sent says that it did go out, because the recipient or the relay's log says so.
+    """Mark reservations in doubt as sent, if the recipient or the relay's log says that they were sent.
 
-    To send it again instead, requeue it. By a filter it first says how many it affects, and asks.
+    To send them again instead, requeue them. With a filter the command first shows how many reservations it affects,
+    and asks.
     """
     if len(ids) != 1 or any(value is not None for value in given.values()):
         _act(Act.RESOLVE, ids, given, yes=yes, as_json=as_json)
@@ -92,9 +92,9 @@ def resolve(*, ids: tuple[UUID, ...], sent: bool, yes: bool, as_json: bool, **gi
 @yes
 @as_json
 def delete(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Delete finished reservations with their tries: sent, failed, cancelled or expired ones, no others.
+    """Delete finished reservations with their attempts: sent, failed, cancelled or expired ones, no others.
 
-    By a filter it first says how many it affects, and asks.
+    With a filter the command first shows how many reservations it affects, and asks.
     """
     _act(Act.DELETE, ids, given, yes=yes, as_json=as_json)
 
@@ -103,7 +103,7 @@ def delete(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
 
 
 def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_json: bool) -> None:
-    """Act on ``ids``, or on all that the filter means once that is agreed to."""
+    """Act on ``ids``, or after a question on all that the filter means."""
     named = [name for name, value in given.items() if value is not None]
     if bool(ids) == bool(named):
         raise click.UsageError("say which: either IDs or a filter, such as --tag")

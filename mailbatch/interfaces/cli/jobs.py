@@ -1,4 +1,4 @@
-"""Of which job a command speaks: the option ``--job``, and a hint where nothing is known of a job of that name."""
+"""The option ``--job``, and a hint if no job of that name is known."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class JobName(click.ParamType[str]):
-    """The name of a job; there may be no job of that name yet."""
+    """The name of a job; the job may not exist yet."""
 
     name = "name"
 
@@ -30,13 +30,13 @@ class JobName(click.ParamType[str]):
 
 
 def job_option(whose: str) -> Callable[[Any], Any]:
-    """Decorate a command with ``--job``; ``whose`` says what the command does with it."""
+    """Decorate a command with ``--job``; ``whose`` begins its help text."""
     told = f"{whose}: send-all, purge, or one of your own."
     return click.option("--job", type=JobName(), default=SEND_ALL, show_default=True, metavar="NAME", help=told)
 
 
 def hint_if_unknown(reports: Reports, job: str) -> None:
-    """Say on stderr that no job of this name has run or is planned, and what was probably meant."""
+    """Say on stderr that no job of this name has run or is planned, and suggest the nearest name."""
     if job in OURS:
         return
     known = {*OURS, *(found.name for found in reports.jobs())}
@@ -48,5 +48,5 @@ def hint_if_unknown(reports: Reports, job: str) -> None:
 
 
 def of_job(job: str) -> str:
-    """What to add to a command that is to speak of ``job``."""
+    """Return the option to add to a command for ``job``."""
     return "" if job == SEND_ALL else f" --job {shlex.quote(job)}"

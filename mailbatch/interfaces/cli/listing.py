@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Selection
 
 _COUNTED, _COUNTED_WITHIN = 10_000, 0.2
-"""Reservations that are counted at most to say how many more there are, and the seconds for that."""
+"""The limits for counting how many more there are: reservations, and seconds."""
 _TROUBLED = frozenset({Status.FAILED, Status.IN_DOUBT, Status.EXPIRED})
 
 
@@ -47,9 +47,9 @@ _TROUBLED = frozenset({Status.FAILED, Status.IN_DOUBT, Status.EXPIRED})
 def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> None:
     """List reservations, newest first.
 
-    With --status failed (or in_doubt, expired) the last error stands beside each. With --since, --until or --run
-    finished ones go by when they were finished. A filter that no index answers, such as --to, is looked for during
-    about a second; the last line says how far back that came.
+    With --status failed (or in_doubt, expired) each has its last error. With --since, --until or --run finished ones
+    are sorted by their end. A filter without an index, such as --to, is searched for about a second; the last line
+    then shows how far back the search came.
     """
     from mailbatch.application.looking.inquire import ListReservations
 
@@ -74,7 +74,7 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
 
 
 def _hint_of_more(reservations: Reservations, which: Selection, limit: int) -> None:
-    # On stderr: whoever counts lines counts mails.
+    # On stderr, so that the lines of stdout can be counted.
     click.echo(f"the newest {limit:,} of {_counted(reservations, which)}; --limit shows more", err=True)
 
 
@@ -108,7 +108,7 @@ def _print_list(
 @click.argument("reservation_id", metavar="ID", type=click.UUID)
 @as_json
 def show(*, reservation_id: UUID, as_json: bool) -> None:
-    """Show all that is known of one reservation, and its life: each try, by whom, and what the relay said."""
+    """Show one reservation with all its attempts: by which run and lane, and what the relay said."""
     from mailbatch.application.looking.inquire import ShowReservation
 
     with opened() as parts:
@@ -123,7 +123,7 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
 
 
 def _life(row: ReservationRow, attempts: Sequence[AttemptRow]) -> Iterator[Sequence[str]]:
-    """From its reservation to the state in which it is now, one line each; who answered otherwise has a line more."""
+    """Yield a line for each event from the reservation to its present state, and one for each different reply."""
     yield _second(row.created_at), "reserved", "", "", ""
     for a in attempts:
         yield _second(a.ended_at), a.outcome, _run(a), a.relay or "", _reply(a)
@@ -138,7 +138,7 @@ def _life(row: ReservationRow, attempts: Sequence[AttemptRow]) -> Iterator[Seque
 
 
 def _run(attempt: AttemptRow | ReservationRow) -> str:
-    """The run's id, as short as it is told apart, and the lane."""
+    """Return the shortened id of the run, and the lane."""
     return f"…{str(attempt.run_id)[-8:]} lane {attempt.lane}" if attempt.run_id else ""
 
 
@@ -147,7 +147,7 @@ def _reply(attempt: AttemptRow | ReservationRow) -> str:
 
 
 def _second(when: datetime | None) -> str:
-    """A time to the second, in UTC as all times of ``show``."""
+    """Return a time to the second, in UTC as all times of ``show``."""
     return _text(when.replace(microsecond=0)) if when else ""
 
 

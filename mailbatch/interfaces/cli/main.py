@@ -1,4 +1,4 @@
-"""The command ``mailbatch``: which commands there are, and how they fail: one line, no traceback."""
+"""The command ``mailbatch``. An error is one line on stderr, without a traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSED, USAGE, INTERRUPTED = 1, 2, 130
 
 
 class _Commands(SuggestingGroup):
-    """A group that imports the module of a command only when that is called, so that ``--help`` is fast."""
+    """Imports the module of a command only when the command is called, so that ``--help`` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
@@ -44,22 +44,22 @@ class _Commands(SuggestingGroup):
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Answer what may follow, from the catalogue: whoever presses the tab key does not wait for all modules."""
+        """Return the completions from the catalogue, without importing the modules of the commands."""
         names = [name for name in COMMANDS if name.startswith(incomplete)]
-        found = [CompletionItem(name, help=COMMANDS[name].told) for name in names]
+        found = [CompletionItem(name, help=COMMANDS[name].summary) for name in names]
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         widest = max(map(len, COMMANDS))
         for group, entries in GROUPS.items():
             with formatter.section(group):
-                formatter.write_dl([(f"{name:<{widest}}", entry.told) for name, entry in entries.items()])
+                formatter.write_dl([(f"{name:<{widest}}", entry.summary) for name, entry in entries.items()])
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="mailbatch")
 def cli() -> None:
-    """Scheduled mail: reserved in your transaction, sent once, stopped when told.
+    """Scheduled mail: reserved in your transaction, sent once, stopped on request.
 
     Settings come from the environment: MAILBATCH_DATABASE_URL, MAILBATCH_REDIS_URL, MAILBATCH_SMTP_URL …
     Most commands take --json. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings.
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; answer its exit code. Whatever is wrong is said in a line on stderr."""
+    """Run one command and return its exit code. An error is printed as one line on stderr."""
     _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
         code = cli.main(arguments, prog_name="mailbatch", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who read our output has seen enough. Python would complain once more when it flushes at the end.
+        # The reader of our output has closed it. Without this, Python would report that again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REFUSED
     except (KeyboardInterrupt, click.Abort):
@@ -96,9 +96,9 @@ def run(arguments: list[str]) -> int:
 
 
 def _open_what_is_closed() -> None:
-    """Give us the streams that our caller has closed, for nobody asks whether there are any.
+    """Open the standard streams that our caller has closed.
 
-    What is opened next would get their numbers, and what a child or a library prints would go into a database.
+    Otherwise the next files opened would get their numbers, and a print would write into a database file.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -106,7 +106,7 @@ def _open_what_is_closed() -> None:
 
 
 def _explain(error: Exception) -> int | None:
-    """Say what was wrong in a line and answer the exit code; None for what is no known error but a fault of ours."""
+    """Print a known error as one line and return its exit code; return None for an unknown error, which is a bug."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return USAGE
@@ -128,7 +128,7 @@ def _explain(error: Exception) -> int | None:
 
 
 def _is_of_redis(error: Exception) -> bool:
-    """Whether Redis, asked directly or as the broker, is what failed; neither package is imported for that."""
+    """Return whether ``error`` comes from Redis, used directly or as the broker, without importing the packages."""
     return any(kind.__module__.startswith(("redis.", "kombu.")) for kind in type(error).__mro__)
 
 

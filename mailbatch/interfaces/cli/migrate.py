@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("--yes", is_flag=True, help="Do not ask before going down.")
 @as_json
 def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
-    """Make the tables, or bring them up to date. Harmless when they are."""
+    """Create the tables, or update them. A second call changes nothing."""
     from mailbatch.infrastructure.db import engine, migrate
     from mailbatch.infrastructure.db.revision import HEAD
 
@@ -43,7 +43,7 @@ def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
 
 
 def _move(parts: Parts, before: str | None, target: str | None, *, yes: bool) -> list[str]:
-    """Go up or down to ``target``, or all the way up; return what the owner must know."""
+    """Migrate to the revision ``target``, or to the newest; return what the user must know."""
     from mailbatch.infrastructure.db import migrate
 
     settings = parts.settings

@@ -1,4 +1,4 @@
-"""Numbers on the command line: whatever somebody types, no database and no clock stumbles over it."""
+"""Numbers on the command line: within the range of databases and clocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST = 2**31 - 1
 
 
 class Count(click.IntRange):
-    """How many, at least one; more than anybody has is all."""
+    """A count, at least one. A count above the largest number of the database means all."""
 
     def __init__(self) -> None:
         super().__init__(min=1)
@@ -25,16 +25,16 @@ class Count(click.IntRange):
 
 
 def hint_if_more(found: Sequence[Any], limit: int) -> None:
-    """Say on stderr that there is more than ``limit``, if that is so: ``found`` was asked for one more.
+    """Say on stderr if there are more rows than ``limit``: ``found`` was read with a limit of one more.
 
-    Not on stdout: whoever counts lines, or reads JSON, counts rows.
+    It is not on stdout, because programs count lines there, or read JSON.
     """
     if len(found) > limit:
         click.echo(f"the newest {limit:,}, and there are more; --limit shows more", err=True)
 
 
 class Amount(click.FloatRange):
-    """How much: a number of this range that is one, and ends."""
+    """A finite number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Read it."""

@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON for programs; nothing that a row holds drives the terminal."""
+"""Prints tables for people and JSON for programs. No text from a row can control the terminal."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 WIDE = 110
-"""From this many characters on a table has room for one more text."""
+"""A terminal with at least so many characters has room for one more text column."""
 _PIPED_WIDTH = 160
 _GAP = 2
 _INDENT = 4
 _NARROWEST = 8
 _LONGEST_CELL = 2_000
-"""Characters of a cell that are measured: no terminal is wider."""
-# Unprintable are controls, line separators, direction overrides, lone surrogates; and these, but they stay, for
-# Persian, Indic scripts and emoji are written with them.
+"""Characters of a cell that are measured at most: no terminal is wider."""
+# These are unprintable too, like controls, line separators, direction overrides and lone surrogates. They stay,
+# because Persian, Indic scripts and emoji need them.
 _JOINERS = "\u200c\u200d"
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
 
 
 def clean(text: str) -> str:
-    """``text`` with everything unprintable written as an escape: a subject must not colour, clear or retitle."""
+    """Return ``text`` with unprintable characters as escapes: a subject must not colour or clear the terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in text)
@@ -51,15 +51,15 @@ def print_json_list(values: Iterable[Any]) -> None:
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:
-    """JSON, readable in any script; what is unprintable is escaped in it too."""
-    # Elsewhere than in UTF-8 what cannot be encoded would be escaped in a way that is no JSON.
+    """Return ``value`` as JSON; other scripts are not escaped, unprintable characters are."""
+    # With another encoding than UTF-8 Python would escape characters in a way that is no JSON.
     narrow = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     text = json.dumps(value, ensure_ascii=narrow, indent=indent, default=_plain)
     return "\n".join(line if line.isprintable() else "".join(map(_escaped, line)) for line in text.split("\n"))
 
 
 def moment(when: datetime | None, zone: str = "UTC") -> str:
-    """A time for a narrow column: day and minute, or the date alone if it is in another year."""
+    """Return a time for a narrow column: day and minute, or only the date if it is in another year."""
     if when is None:
         return ""
     from zoneinfo import ZoneInfo
@@ -70,7 +70,7 @@ def moment(when: datetime | None, zone: str = "UTC") -> str:
 
 
 def span(seconds: float) -> str:
-    """A length of time in the unit that matters: ``45 s``, ``3 min``, ``5 h``, ``2 d``."""
+    """Return a duration in its largest unit: ``45 s``, ``3 min``, ``5 h``, ``2 d``."""
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -78,15 +78,15 @@ def span(seconds: float) -> str:
 
 
 def width() -> int:
-    """Columns of the terminal, or of what COLUMNS says; plenty where there is none."""
+    """Return the width of the terminal, or COLUMNS; a large number if there is no terminal."""
     return shutil.get_terminal_size(fallback=(_PIPED_WIDTH, 24)).columns
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], nothing: str) -> None:
     """Print a table. Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit.
 
-    The last may be "whole", which stands on lines of their own where it would have to be cut; or "below", which does so
-    on a terminal only, and is cut to that line.
+    The last may be "whole": on a line of its own if it would be cut. Or "below": on a line of its own on a terminal
+    only, and cut to that line.
     """
     from rich.cells import cell_len
 
@@ -118,7 +118,7 @@ def _is_narrow() -> bool:
 
 
 def print_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one a line; what spans lines is indented."""
+    """Print names and values, one a line; the lines of a longer value are indented."""
     shown = [(name, value) for name, value in fields if value]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
@@ -129,7 +129,7 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 
 def _fitted(needed: list[int], elastic: list[bool]) -> list[int]:
-    """Share what the fixed columns leave among the elastic ones, the modest first."""
+    """Divide the width that the fixed columns leave among the others; narrow ones first."""
     widths = list(needed)
     left = width() - _GAP * (len(needed) - 1) - sum(n for n, e in zip(needed, elastic, strict=True) if not e)
     modest_first = sorted((i for i, e in enumerate(elastic) if e), key=lambda i: needed[i])

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.option("--all", "everything", is_flag=True, help="Also stop the run in progress, and refuse calls by hand.")
-@job_option("What to suspend")
+@click.option("--all", "everything", is_flag=True, help="Also stop the run in progress, and refuse manual calls.")
+@job_option("What to pause")
 @as_json
 def pause(*, everything: bool, job: str, as_json: bool) -> None:
-    """Suspend the sending, or another job: no tick starts a run, until `mailbatch resume`. It survives restarts."""
+    """Pause the sending, or another job: no tick starts a run until `mailbatch resume`. A pause survives restarts."""
     paused = Pause.ALL if everything else Pause.TICKS
     with opened() as parts:
         hint_if_unknown(parts.stores.reports, job)
@@ -37,10 +37,10 @@ def pause(*, everything: bool, job: str, as_json: bool) -> None:
 
 
 @click.command
-@job_option("What to let go on")
+@job_option("What to resume")
 @as_json
 def resume(*, job: str, as_json: bool) -> None:
-    """Let the sending, or another job, go on, whatever was paused."""
+    """End any pause of the sending, or of another job."""
     with opened() as parts:
         hint_if_unknown(parts.stores.reports, job)
         parts.acting.pause_job(actor(), job, Pause.NONE)
@@ -54,9 +54,9 @@ def resume(*, job: str, as_json: bool) -> None:
 @click.argument("run_id", metavar="RUN_ID", type=click.UUID)
 @as_json
 def stop(*, run_id: UUID, as_json: bool) -> None:
-    """Stop one run, of any job, between two items: it ends as revoked, and what it did is kept.
+    """Stop one run of any job between two items. It ends as revoked, and its work is kept.
 
-    The next tick starts another run, unless the job is paused first. `mailbatch runs` has the ids.
+    The next tick starts another run, unless you pause the job first. `mailbatch runs` lists the ids.
     """
     with opened() as parts:
         stopping = parts.acting.stop_run(actor(), run_id)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _FIRST = 10
 _NAMED = 3
-"""Ids that stand beside each reason; --json has them all."""
+"""Ids shown with each reason; --json has them all."""
 
 
 @click.command
@@ -30,7 +30,7 @@ _NAMED = 3
 def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
     """Render what the next run would send, and send nothing.
 
-    Exits with 1 if some mail could not be composed.
+    Exit code 1 if a mail cannot be composed.
     """
     from mailbatch.application.looking.plan import PlanRun
 
@@ -53,7 +53,7 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
 
 
 class _Found:
-    """What the rendering brought to light, without the mails themselves."""
+    """The problems that rendering found, without the mails."""
 
     def __init__(self) -> None:
         self.rendered = self.bytes = 0
@@ -69,7 +69,7 @@ class _Found:
             self.first.append(one)
 
     def reasons(self) -> Iterable[tuple[str, list[str]]]:
-        """Each reason with the ids that it holds up, the commonest first."""
+        """Return each reason with its ids, the most frequent first."""
         by_reason: dict[str, list[str]] = {}
         for reservation_id, errors in self.broken:
             for error in errors:

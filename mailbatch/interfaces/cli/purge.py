@@ -25,14 +25,14 @@ _DAY = 86_400.0
     "--older-than",
     metavar="DAYS",
     type=Amount(min=0),
-    help="Days since they were finished, in place of MAILBATCH_RETENTION_DAYS.",
+    help="Days since their end, in place of MAILBATCH_RETENTION_DAYS.",
 )
 @yes
 @as_json
 def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
-    """Delete finished reservations that are old: sent, failed, cancelled or expired, nothing else.
+    """Delete old finished reservations: sent, failed, cancelled or expired ones, no others.
 
-    With --older-than it first says how many it affects, and asks.
+    With --older-than the command first shows how many reservations it affects, and asks.
     """
     with opened() as parts:
         days = parts.settings.retention_days if older_than is None else older_than

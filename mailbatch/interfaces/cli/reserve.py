@@ -22,11 +22,11 @@ OPTIONS = {
     "expires_at": "--expires",
     "idempotency_key": "--key",
 }
-"""How the options are called, by column."""
+"""The name of the option for each column."""
 
 
 class Moment(click.ParamType[datetime]):
-    """A time in ISO 8601 that names its zone."""
+    """A time in ISO 8601 with its zone."""
 
     name = "ISO 8601"
 
@@ -44,13 +44,13 @@ class Moment(click.ParamType[datetime]):
 class Text(click.ParamType[Any]):
     """A text; ``-`` reads it from stdin, ``@file`` from a file in UTF-8, ``@@…`` is a text that begins with ``@``.
 
-    A byte order mark, with which some editors begin a file, is no part of the text.
+    A byte order mark at the beginning of a file is not part of the text.
     """
 
     name = "text|-|@file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read it, wherever it stands."""
+        """Read it from the argument, stdin or the file."""
         text = str(value)
         if text.startswith("@@"):
             return text[1:]
@@ -66,7 +66,7 @@ class Text(click.ParamType[Any]):
 
 
 class JsonObject(Text):
-    """A JSON object, as it stands, from stdin or from a file."""
+    """A JSON object: as an argument, from stdin or from a file."""
 
     name = "JSON|-|@file"
 
@@ -104,12 +104,12 @@ class JsonObject(Text):
 def reserve(*, as_json: bool, **given: Any) -> None:
     """Reserve one mail and print its id.
 
-    Bodies, --context and --headers may be given as -, which reads stdin, or as @file.
+    Bodies, --context and --headers may be - to read stdin, or @file.
     """
-    from mailbatch.application.acting.reserve import Reserve, in_words_of
+    from mailbatch.application.acting.reserve import Reserve, with_names
 
     draft = _draft(given)
-    with opened() as parts, in_words_of(OPTIONS), parts.stores.reservations.intake() as intake:
+    with opened() as parts, with_names(OPTIONS), parts.stores.reservations.intake() as intake:
         stored = Reserve(check=parts.operating.check_draft, intake=intake)(draft)
     if warning := parts.operating.unchecked_template(draft.mail):
         click.echo(f"mailbatch: {clean(warning)}", err=True)

@@ -50,7 +50,7 @@ def _print(rows: Sequence[RunRow], zone: str) -> None:
 @click.option("--csv", "as_csv", is_flag=True, help="Only its errors, for a spreadsheet, which runs nothing of them.")
 @as_json
 def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
-    """Show one run and the errors of its items, in full: addresses stand in them."""
+    """Show one run and the errors of its items, in full: they contain addresses."""
     from mailbatch.application.looking.inquire import ShowRun
 
     if as_csv and as_json:

@@ -29,29 +29,29 @@ if TYPE_CHECKING:
 
 _POLL = 0.2
 _PATIENCE = 30.0
-"""Seconds for which Redis may be away while we wait for a result."""
+"""Seconds that Redis may be away while the command waits for a result."""
 _LOOK_EVERY = 5.0
-"""Seconds between two looks whether the run still shows signs of life."""
+"""Seconds between two checks whether the run is still alive."""
 _GRACE = 10.0
-"""Seconds for which a run may have ended before its result must be there."""
+"""Seconds between the end of a run and its result at most."""
 _DELIVERY_WAIT = 5.0
-"""Seconds for which the end of the command waits for its report to be delivered."""
+"""Seconds that the command waits at its end for the delivery of its report."""
 _DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
 _GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
 
 
 @click.command
-@click.option("--here", is_flag=True, help="In this process instead of a worker's.")
+@click.option("--here", is_flag=True, help="Send in this process instead of a worker.")
 @click.option("--no-lock", is_flag=True, help="With --here: without Redis, whoever else is sending.")
 @as_json
 def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
     """Send what is due, now, and print the report.
 
-    A worker does it while this shows the progress; Ctrl-C leaves the run running. With --here this process does it,
+    A worker sends while this command shows the progress; Ctrl-C does not stop the run. With --here this process sends,
     and Ctrl-C or SIGTERM stops it between two mails.
 
-    The exit code is 0 when all that was due has been tried, or when another run is at it (the outcome says skipped),
-    and 1 when the run was paused, was stopped or failed.
+    The exit code is 0 if everything due was tried, or if another run is in progress (the outcome is skipped). It is 1
+    if the run was paused, was stopped or failed.
     """
     if no_lock and not here:
         raise click.UsageError("--no-lock only goes with --here")
@@ -78,7 +78,7 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     found = find_workers(app)
     if not found.consumers:
         raise click.ClickException(f"{found.why_none()}, or send from here with --here")
-    # Noted before the run is waited for: whoever waits may go away.
+    # Recorded before the wait: the user may end the command while it waits.
     with parts.acting.audit.around(actor(), "run-now", {}) as entry:
         before = parts.status_board.get(SEND_ALL) or {}
         result = call_send_all(app, Trigger.MANUAL)
@@ -93,9 +93,9 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
 
 
 def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]], None], before: str | None) -> None:
-    """Wait for the result, however long the run is; a Redis that is away for a while is waited for too.
+    """Wait for the result, however long the run takes, also while Redis is away for a while.
 
-    ``before``: the run that was shown before the call.
+    ``before``: the run that the status board showed before the call.
     """
     last_seen = time.monotonic()
     sight = Sight(lambda: parts.operating.watch(SEND_ALL).look(SEND_ALL, lock=False).run_id, before)
@@ -124,7 +124,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
 
 @dataclass(slots=True)
 class Sight:
-    """Notices that the run that was called has gone: the result of a worker that was killed never comes.
+    """Detects that the called run has died: a worker that was killed never returns a result.
 
     ``going_on`` returns the run that shows signs of life, or None. ``before``: the run that was shown before the call.
     Times are of a monotonic clock, in seconds.
@@ -137,16 +137,16 @@ class Sight:
     gone_since: float | None = None
 
     def shown(self, progress: Mapping[str, Any]) -> None:
-        """Take in which run goes on; ours is one that somebody called, and that is new."""
+        """Learn from ``progress`` which run is in progress. Ours is a new run with a manual trigger."""
         run_id, called = progress.get("run_id"), progress.get("trigger") == Trigger.MANUAL.value
         if called and run_id not in {self.before, self.ours}:
             self.ours, self.gone_since = run_id, None
 
     def lost(self, now: float) -> str | None:
-        """Return the id of our run if it has shown no sign of life for a while."""
+        """Return the id of our run if it has given no sign of life for a while, else None."""
         if self.ours is not None and now - self.looked >= _LOOK_EVERY:
             self.looked = now
-            # A database that is away says nothing of the run, which waits for it too.
+            # While the database is away, the run waits for it too.
             with suppress(StoreError):
                 self._look(now)
         return self.ours if self.gone_since is not None and now - self.gone_since > _GRACE else None
@@ -177,7 +177,7 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
     from mailbatch.batch.send_all import send_all
     from mailbatch.infrastructure.system.logs import configure
 
-    # A person watches the bar; whatever reads our stderr otherwise gets the log.
+    # On a terminal a person watches the bar; elsewhere stderr gets the log.
     level = "ERROR" if sys.stderr.isatty() else parts.settings.log_level
     s = parts.settings
     configure(json=s.log_format.value == "json", level=level, addresses=s.log_addresses)
@@ -196,16 +196,16 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[Callable[[], RunOutcome | None]]:
-    """SIGINT and SIGTERM ask for a stop between two mails; said twice, they end the process where it is."""
-    told: list[RunOutcome] = []
+    """The first SIGINT or SIGTERM requests a stop between two mails; the second ends the process at once."""
+    requested: list[RunOutcome] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        told.append(RunOutcome.SHUTDOWN)
+        requested.append(RunOutcome.SHUTDOWN)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: told[0] if told else None
+        yield lambda: requested[0] if requested else None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -216,7 +216,7 @@ def _stopped_by_signals() -> Iterator[Callable[[], RunOutcome | None]]:
 
 @contextmanager
 def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A bar on stderr, if that is a terminal, of the mails dealt with among those that were due at the start."""
+    """Show a progress bar on stderr, if that is a terminal: mails done of those that were due at the start."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

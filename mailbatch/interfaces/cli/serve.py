@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 def serve(*, host: str, port: int) -> None:
     """Serve the HTTP API and the console, until Ctrl-C or SIGTERM.
 
-    MAILBATCH_API_TOKEN lets its bearer do everything, MAILBATCH_API_READ_TOKEN only look. Without tokens only this
-    machine is served.
+    MAILBATCH_API_TOKEN allows everything, MAILBATCH_API_READ_TOKEN only reading. Without tokens the server listens on
+    this machine only.
     """
     for needed in ("fastapi", "uvicorn", "itsdangerous"):
         if find_spec(needed) is None:

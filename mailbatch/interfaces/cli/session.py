@@ -1,4 +1,4 @@
-"""Open the parts that a command needs, and close them after it."""
+"""Opens the parts of a command, and closes them at its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(*, migrated: bool = True, slips: bool = True) -> Iterator[Parts]:
-    """The parts by the settings of the environment; with ``migrated`` only if the tables are as they must be.
+    """Yield the parts for the settings of the environment; ``migrated``: check first that the tables are up to date.
 
     ``slips=False``: the command names misspelt variables itself.
     Raises ``SettingsError``, ``StoreError`` and ``NotMigrated``.
@@ -36,7 +36,7 @@ def opened(*, migrated: bool = True, slips: bool = True) -> Iterator[Parts]:
 
 
 def name_slips() -> None:
-    """Name on stderr each variable that is most likely a misspelt setting."""
+    """Name on stderr each variable that is probably a misspelt setting."""
     from mailbatch.config import unknown_variables
 
     for line in unknown_variables():

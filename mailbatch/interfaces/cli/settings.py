@@ -1,4 +1,4 @@
-"""``mailbatch config``: what the settings are, where each comes from, and whether they will do."""
+"""``mailbatch config``: shows the settings and their sources, or checks them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def show(*, as_json: bool) -> None:
 
 @config.command(epilog="\b\nExample:\n  mailbatch config check && systemctl restart mailbatch")
 def check() -> None:
-    """Say whether the settings are in order. Nothing is connected to: `mailbatch doctor` does that."""
+    """Check the settings, without connecting to anything: `mailbatch doctor` does that."""
     from mailbatch.bootstrap import read_settings
     from mailbatch.config import shown, unknown_variables
 

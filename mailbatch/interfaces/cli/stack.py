@@ -1,4 +1,4 @@
-"""mailbatch on this machine alone: a private Redis, a SQLite file, a local inbox and a real worker, in one folder."""
+"""A private mailbatch in one folder: Redis, a SQLite file, a local inbox and a real worker."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 MARK = ".mailbatch-demo"
-"""The file that says that a folder is ours to wipe; whoever uses the folder holds its lock."""
+"""The file that marks a folder as ours to delete; the user of the folder holds its lock."""
 _OTHERS = (config.PREFIX, "CELERY_", "FLOWER_")
-"""The caller's own variables: a playground must never touch a real database, broker or relay."""
+"""The caller's variables that are removed: a demo must never touch a real database, broker or relay."""
 _NO_ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 _SERVES = re.compile(r"mailbatch serves on http://\S+:(\d+) ")
 _CONSOLE, _POLL = 60.0, 0.1
-"""Seconds that the console has for its start, and between two looks whether it did."""
+"""Seconds that the console has to start, and between two checks."""
 _STOP = 4.0
-"""Seconds that a child has for its end: a worker stops between two mails."""
+"""Seconds that a child has to end: a worker stops between two mails."""
 
 
 class LocalStack:
-    """Everything that mailbatch needs, in ``folder``, which is wiped first; ``settings`` without their prefix.
+    """Everything that mailbatch needs, in ``folder``, which is emptied first; ``settings`` without their prefix.
 
-    As a context manager: on entry Redis and the inbox run, and the environment of this process is that of the stack;
-    at the end nothing runs any more, nor does it when this process is killed. Use it from the main thread.
+    A context manager: on entry it starts Redis and the inbox, and sets the environment of this process. At the end all
+    children have ended, also if this process is killed. Use it from the main thread.
     Raises ``click.ClickException`` and ``EmbeddedRedisError`` with a line that says what to do.
     """
 
@@ -51,7 +51,7 @@ class LocalStack:
         self.folder = folder.absolute()
         self.settings = {name: str(value) for name, value in settings.items()}
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-        """What runs, by the name that a person knows it by."""
+        """The children, by the name for people."""
         self._ends = ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,17 +74,17 @@ class LocalStack:
 
     @property
     def inbox(self) -> Path:
-        """Where the mails are."""
+        """The folder of the mails."""
         return self.folder / "inbox"
 
     @property
     def worker_log(self) -> Path:
-        """What the worker says."""
+        """The log of the worker."""
         return self.folder / "worker.log"
 
     @property
     def exports(self) -> str:
-        """Lines for a shell that make every command there use this stack."""
+        """Return shell lines that make every command use this stack."""
         ours = {name: value for name, value in os.environ.items() if name.startswith(config.PREFIX)}
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(ours.items()))
 
@@ -97,7 +97,7 @@ class LocalStack:
 
     @property
     def console_log(self) -> Path:
-        """What ``mailbatch serve`` says."""
+        """The log of ``mailbatch serve``."""
         return self.folder / "console.log"
 
     def start_console(self) -> str:
@@ -115,7 +115,7 @@ class LocalStack:
         raise click.ClickException(f"the console did not start; its log: {self.console_log}")
 
     def run(self, *words: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
-        """Run ``mailbatch …`` on this stack; it prints where we print unless ``capture``."""
+        """Run ``mailbatch …`` on this stack; its output goes to ours unless ``capture``."""
         sys.stdout.flush()
         return subprocess.run(  # noqa: S603 - our own command line
             ending_with_parent([sys.executable, "-m", "mailbatch.interfaces.cli.main", *words]),
@@ -127,7 +127,7 @@ class LocalStack:
         )
 
     def dead(self) -> str | None:
-        """The name of a child that has ended although nobody told it to."""
+        """Return the name of a child that has ended although nobody ended it."""
         return next((name for name, child in self.children.items() if child.poll() is not None), None)
 
     def _make_environment(self, redis_url: str, smtp_port: int) -> dict[str, str]:
@@ -141,7 +141,7 @@ class LocalStack:
         }
         environment = {config.PREFIX + name: value for name, value in settings.items()}
         if os.geteuid() == 0:
-            # Celery's warning of root stands for a server that takes tasks from others.
+            # Celery warns about root because of servers that take tasks from others.
             given = os.environ.get("PYTHONWARNINGS")
             environment["PYTHONWARNINGS"] = f"{given},{_NO_ROOT_WARNING}" if given else _NO_ROOT_WARNING
         return environment
@@ -154,20 +154,20 @@ class LocalStack:
 
     def _start(self, name: str, words: Sequence[str], log: IO[bytes], *descriptors: int) -> None:
         self.children[name] = subprocess.Popen(  # noqa: S603 - our own command line
-            # All end at once when we are killed. A worker asked to end would wait for the Redis that is gone as well.
+            # If we are killed, all end at once: a worker that ends gracefully would wait for Redis, which is gone too.
             ending_with_parent(list(words), at_parents_end=signal.SIGKILL),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            # Not the caller's folder: a celeryconfig.py there would be laid over our settings.
+            # Not the caller's folder: a celeryconfig.py there would override our settings.
             cwd=self.folder,
             pass_fds=descriptors,
-            # A session of its own: a Ctrl-C is for us, and we end things in their order.
+            # A session of its own: Ctrl-C reaches only us, and we end the children in order.
             start_new_session=True,
         )
 
     def _stop(self, name: str) -> None:
-        """End a child: by SIGTERM, so that it finishes what it does; by SIGKILL, with its kin, if that does not do."""
+        """End a child with SIGTERM, so that it finishes its work; if it does not end, kill it and its children."""
         child = self.children.pop(name, None)
         if child is None:
             return
@@ -177,15 +177,15 @@ class LocalStack:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        # Mostly there is nobody left to kill.
+        # Usually no process is left to kill.
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
 
 
 def claim(folder: Path) -> IO[str]:
-    """Make ``folder`` ours and empty; the file that comes back holds the lock on it until it is closed.
+    """Empty and mark ``folder``; return the file that holds the lock on it until it is closed.
 
-    Raises ``click.ClickException`` if it holds what is not ours, or if somebody uses it.
+    Raises ``click.ClickException`` if it has files that are not ours, or if it is in use.
     """
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / MARK
@@ -210,11 +210,11 @@ def claim(folder: Path) -> IO[str]:
 
 
 def require_inbox() -> None:
-    """Raise ``click.ClickException`` if what the inbox is made of is not installed."""
+    """Raise ``click.ClickException`` if the packages of the inbox are not installed."""
     if find_spec("aiosmtpd") is None:
         raise click.ClickException("the local inbox needs aiosmtpd; install it: pip install 'mailbatch[embedded]'")
 
 
 def _free_port() -> socket.socket:
-    """A socket on the loopback interface that listens already: who connects too early waits, nobody is refused."""
+    """Return a listening socket on the loopback interface: an early client waits and is not refused."""
     return socket.create_server(("127.0.0.1", 0), backlog=128)

@@ -15,7 +15,7 @@ from mailbatch.domain.run import Pause
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
 from mailbatch.interfaces.cli.session import opened
-from mailbatch.interfaces.documents import COUNTS, of_standing
+from mailbatch.interfaces.documents import COUNTS, of_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,16 +33,16 @@ _PAUSED = {
 @job_option("Which job")
 @as_json
 def status(*, job: str, as_json: bool) -> None:
-    """Show how things stand: pause, run in progress, backlog, last run, next run.
+    """Show the status: pause, run in progress, backlog, last run, next run.
 
-    Of another job than send-all it shows what there is of that job, and no backlog and no relay.
+    For another job than send-all it shows no backlog and no relay.
     """
     with opened() as parts:
         hint_if_unknown(parts.stores.reports, job)
         standing = parts.operating.job_status(job)
         zone = parts.settings.timezone
     if as_json:
-        print_json(of_standing(standing))
+        print_json(of_status(standing))
     else:
         print_fields(_as_lines(standing, zone))
 
@@ -80,7 +80,7 @@ def _mail(standing: JobStatus, zone: str) -> list[tuple[str, str]]:
 
 
 def running(standing: JobStatus) -> str:
-    """How far the run is that goes on, at what rate, and how long it still takes."""
+    """Return the progress of the current run, its rate, and the time until its end."""
     progress = standing.progress
     if progress is None:
         return "no"
@@ -92,7 +92,7 @@ def running(standing: JobStatus) -> str:
 
 
 def pace(progress: Progress, silence: float | None) -> Iterator[str]:
-    """At what rate a run sends, and how long it still takes; while nobody is answered, for how long."""
+    """Return the rate of a run and the time until its end; or for how long the relay has not replied."""
     if silence is not None:
         yield f"nobody was answered for {silence:.0f} s"
     if progress.rate is not None:
@@ -102,12 +102,12 @@ def pace(progress: Progress, silence: float | None) -> Iterator[str]:
 
 
 def next_run(standing: JobStatus, zone: str) -> str:
-    """When the next run begins, as far as that is known."""
+    """Return when the next run begins, if that is known."""
     return standing.next_run.told(lambda when: moment(when, zone))
 
 
 def _watched(standing: JobStatus) -> list[tuple[str, str]]:
-    """What is wrong. That the relay is away stands in its own line."""
+    """Print the warnings. A relay that is away has a line of its own."""
     found = [(f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != RELAY_AWAY]
     return found if standing.warnings else [("watch", ALL_IS_WELL)]
 

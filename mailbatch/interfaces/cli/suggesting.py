@@ -1,4 +1,4 @@
-"""A group of commands that says which one was most likely meant."""
+"""A group of commands that suggests the nearest name for an unknown command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 
 class SuggestingGroup(click.Group):
-    """Names the nearest command where there is none of the name that was given."""
+    """Suggests the nearest command if the given name is unknown."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,4 +1,4 @@
-"""``mailbatch top``: how things stand, live."""
+"""``mailbatch top``: shows the status, live."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _BAR = 40
 _HOME, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 _LATE = 600
-"""Seconds that the oldest due mail may wait before the line is red."""
+"""Seconds that the oldest due mail may wait before its line is red."""
 
 
 @click.command
 @click.option("--interval", type=Amount(min=0.2, max=3600), default=1.0, show_default=True, help="Seconds.")
 @click.option("--once", is_flag=True, help="Show one frame and end, as where there is no terminal.")
 def top(*, interval: float, once: bool) -> None:
-    """Watch runs, rate, backlog and states; q or Ctrl-C ends it."""
+    """Show runs, rate, backlog and states, live. Press q or Ctrl-C to leave."""
     with opened() as parts:
         watch = _Watch(parts)
         if once or not sys.stdout.isatty():
@@ -51,7 +51,7 @@ def top(*, interval: float, once: bool) -> None:
                 lines = watch.frame()
                 height = _height()
                 shown = lines if len(lines) < height else lines[: height - 1]
-                # Written over the last frame, line by line: a cleared screen would flicker.
+                # Overwrite the last frame line by line: a cleared screen would flicker.
                 sys.stdout.write(_HOME + "".join(f"{line}{_CLEAR_LINE}\r\n" for line in shown) + _CLEAR_BELOW)
                 sys.stdout.flush()
                 if ended(interval):
@@ -59,7 +59,7 @@ def top(*, interval: float, once: bool) -> None:
 
 
 class _Watch:
-    """Asks how things stand, and remembers what it needs to tell a rate."""
+    """Reads the status, and keeps what it needs to compute a rate."""
 
     def __init__(self, parts: Parts) -> None:
         from mailbatch.application.looking.inquire import ListRuns
@@ -69,7 +69,7 @@ class _Watch:
         self._seen: tuple[str, float, int] | None = None
 
     def frame(self) -> list[str]:
-        """One screen, without its place on it; what is away may come back while somebody watches."""
+        """Return the lines of one screen, also while the database is away: it may come back."""
         from mailbatch.domain.errors import MailbatchError
 
         try:
@@ -78,7 +78,7 @@ class _Watch:
             return [self._title, "", click.style(_cut(clean(str(error))), fg="red")]
 
     def look(self) -> list[str]:
-        """One screen; raises what says that the database cannot be asked."""
+        """Return the lines of one screen. Raises ``StoreError`` if the database is away."""
         zone = self._parts.settings.timezone
         standing = self._parts.operating.job_status(SEND_ALL)
         runs = self._runs(SEND_ALL, _RUNS)
@@ -112,7 +112,7 @@ class _Watch:
         return [f"running {bar} {how}", f"        {counted}"]
 
     def _lately(self, progress: Progress) -> Progress:
-        """``progress`` at the rate since the frame before, where there was one of this run."""
+        """Return ``progress`` with the rate since the last frame, if that showed the same run."""
         run_id, elapsed, done = str(progress.run_id), progress.elapsed, progress.done
         before, self._seen = self._seen, (run_id, elapsed, done)
         if progress.rate is None or before is None or before[0] != run_id or elapsed <= before[1]:
@@ -139,7 +139,7 @@ def _under_way(standing: JobStatus) -> str:
 
 
 def _warnings(standing: JobStatus) -> list[str]:
-    """What the watch finds, each in a line."""
+    """Return a line for each finding of the watch."""
     from mailbatch.domain.finding import Level
 
     colours = {Level.ERROR: "red", Level.WARNING: "yellow"}
@@ -192,7 +192,7 @@ def _height() -> int:
 
 @contextmanager
 def _screen() -> Iterator[Any]:
-    """A screen of its own, left as it was found; yields what waits and answers whether somebody wants to leave."""
+    """Switch to the alternate screen and back; yield a function that waits, and returns whether to leave."""
     import select
     import termios
     import tty

@@ -26,12 +26,12 @@ _TEXT = "If you read this, mailbatch reaches its relay, and the relay reaches yo
 
 
 def _content(command: Any) -> Any:
-    """Decorate a command with the options that say what stands in a mail."""
+    """Decorate a command with the options for the content of a mail."""
     for option in reversed(
         [
             click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies."),
-            click.option("--context", type=JsonObject(), help="What the template is filled with."),
-            click.option("--subject", help="The subject; may be a Jinja2 source, as the bodies."),
+            click.option("--context", type=JsonObject(), help="The variables of the template."),
+            click.option("--subject", help="The subject; may be a Jinja2 source, like the bodies."),
             click.option("--text", type=Text(), help="The body as plain text."),
             click.option("--html", type=Text(), help="The body as HTML."),
         ]
@@ -43,22 +43,22 @@ def _content(command: Any) -> Any:
 @click.command
 @click.argument("reservation_id", metavar="[ID]", required=False, type=click.UUID)
 @_content
-@click.option("--only", type=click.Choice(_PARTS), help="Just this part, as it is.")
+@click.option("--only", type=click.Choice(_PARTS), help="Print only this part, as it is.")
 @as_json
 def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **given: Any) -> None:
     """Render a reservation, or a template with a context, and show its subject, text and HTML. Nothing is sent.
 
-    Exit code 1 if a part cannot be rendered; each is named with its line.
+    Exit code 1 if a part cannot be rendered; the error names each part with its line.
     """
     if (reservation_id is None) is not any(value is not None for value in given.values()):
         raise click.UsageError("say what: either an ID, or --template, --subject, --text or --html")
-    from mailbatch.application.acting.reserve import in_words_of
+    from mailbatch.application.acting.reserve import with_names
 
     with opened() as parts:
         if reservation_id is not None:
             rendered = parts.operating.preview.stored(reservation_id)
         else:
-            with in_words_of(OPTIONS):
+            with with_names(OPTIONS):
                 rendered = parts.operating.preview(_mail("", given))
     shown = {name: getattr(rendered, name) for name in _PARTS}
     if as_json:
@@ -75,20 +75,20 @@ def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **g
 @_content
 @as_json
 def send_test(*, to: str, as_json: bool, **given: Any) -> None:
-    """Send one mail straight to the relay, at once, and tell what the relay says.
+    """Send one mail to the relay at once, and print the relay's reply.
 
-    Nothing is stored, and nothing tries again. MAILBATCH_REDIRECT_ALL_TO is honoured. Exit code 1 if it was not taken.
+    Nothing is stored, and it is not tried again. MAILBATCH_REDIRECT_ALL_TO applies. Exit code 1 if it was not accepted.
     """
-    from mailbatch.application.acting.reserve import in_words_of
+    from mailbatch.application.acting.reserve import with_names
 
     if all(given[name] is None for name in ("template", *_PARTS)):
         given |= {"subject": _SUBJECT, "text": _TEXT}
-    # What goes wrong is the answer. A log line would say it twice, and name a reservation that there is not.
+    # The command prints the error. A log line would repeat it and name a reservation that does not exist.
     logging.getLogger("mailbatch.infrastructure.smtp").setLevel(logging.CRITICAL)
     with opened() as parts:
         target = {"template": given["template"]} if given["template"] else {}
         with parts.acting.audit.around(actor(), "test-send", target) as entry:
-            with in_words_of(OPTIONS):
+            with with_names(OPTIONS):
                 tried = parts.operating.try_sending(_mail(to, given))
             entry.affected, entry.outcome = 1, tried.outcome
         elsewhere = parts.settings.redirect_all_to

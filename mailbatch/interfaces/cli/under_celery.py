@@ -1,4 +1,4 @@
-"""``celery -A mailbatch mailbatch …``: all our commands, for who has Celery's at hand (entry point celery.commands)."""
+"""``celery -A mailbatch mailbatch …``: all our commands under Celery's command (entry point celery.commands)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 @click.command("mailbatch", context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def mailbatch(arguments: tuple[str, ...]) -> None:
-    """Mailbatch's own commands: reserve, list, explain, pause and the others."""
+    """The commands of mailbatch: reserve, list, explain, pause and the others."""
     from mailbatch.interfaces.cli.main import run
 
     sys.exit(run(list(arguments) or ["--help"]))

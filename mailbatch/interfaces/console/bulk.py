@@ -1,4 +1,4 @@
-"""``/bulk``: one thing to all that a filter means; a page says to how many, and its button does it."""
+"""``/bulk``: an act on all reservations of a filter. A page shows how many, and its button does it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Act = Annotated[Act, Path()]
 
 @router.get("/{act}")
 def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) -> Response:
-    """To how many it would be done. Nothing is done yet."""
+    """Show how many reservations the act would change. It changes nothing."""
     found = parts_of(request).acting.act.count(act, asked.selection())
     return show(
         request,
@@ -44,7 +44,7 @@ def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) ->
 
 @router.post("/{act}")
 def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) -> Response:
-    """Do it. The filter is the previewed one, its times counted back from then."""
+    """Do the act on the filter of the preview; its times count back from the preview."""
     asked = from_form(request, {name: fields[name] for name in FIELDS if name in fields})
     try:
         when = confirmed(gate_of(request), fields.get("confirm", [""])[0], act, dict(sorted(asked.given.items())))

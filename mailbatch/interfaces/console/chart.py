@@ -1,4 +1,4 @@
-"""The runs of the last day as bars: which hours sent how much, and how much of it failed."""
+"""The chart of the last day: mails sent, deferred and failed in each half hour."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ WIDTH, HEIGHT = 100.0, 160
 """In percent of the page's width, and in pixels."""
 _GAP = 0.3
 _LEAST = 2.0
-"""Height of a part that is not nothing: a single failure among thousands must be seen."""
+"""The smallest height of a part above zero: one failure among thousands must be visible."""
 _PARTS = (("sent", ("sent",)), ("deferred", ("deferred",)), ("failed", ("failed", "in_doubt", "expired")))
-"""The colours of a bar, from its foot, and what is counted in each."""
+"""The colours of a bar, from the bottom, and the counts of each."""
 _NAMES = tuple(name for _, names in _PARTS for name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One colour of a bar, in the drawing's units."""
+    """One colour of a bar, in the units of the drawing."""
 
     kind: str
     y: float
@@ -49,7 +49,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The drawing, and the sums that it shows."""
+    """The chart, and the sums that it shows."""
 
     bars: Sequence[Bar]
     ticks: Sequence[tuple[float, str]]

@@ -22,7 +22,7 @@ MOST = 200
 
 @router.get("/duplicates")
 def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response:
-    """The page."""
+    """Show the page."""
     when = read_moment("since", since, datetime.now(UTC))
     return show(
         request,

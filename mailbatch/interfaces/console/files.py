@@ -1,4 +1,4 @@
-"""``/static``: the style, the icon and htmx. Nothing comes from elsewhere, and nothing is built."""
+"""``/static``: the style, the icon and htmx. All come from this server, and there is no build step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in _TYPES}
 
 @router.get("/{name}")
 def file(name: str) -> Response:
-    """One of them; its address changes with its content, so it is kept for a year."""
+    """Return a file. Its address changes with its content, so browsers may keep it for a year."""
     path = _FILES.get(name)
     if path is None:
         raise Problem(HTTPStatus.NOT_FOUND, "there is no such file")

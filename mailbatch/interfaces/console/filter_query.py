@@ -1,4 +1,4 @@
-"""The filter of a list as links and forms carry it: everything in the open but a part of an address."""
+"""The filter of a list in links and forms. Links show every field except a part of an address."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Selection
 
 _LONGEST = 500
-"""Characters of a search: they are remembered, and whoever may look may search."""
+"""Characters of a search at most: this process stores them, and every reader may search."""
 OPEN = tuple(name for name in FIELDS if name != "to")
-"""The fields that a link may show; ``to`` goes as ``find``, under which its text is remembered here."""
+"""The fields that a link shows. ``to`` becomes ``find``, a random name for the text stored in this process."""
 
 
 class Asked:
-    """A filter as it was given: ``given`` by the names of ``FIELDS``."""
+    """A filter as the user gave it. ``given``: the texts by the names of ``FIELDS``."""
 
     def __init__(self, given: Mapping[str, str], find: str | None) -> None:
         self.given = {name: given[name].strip() for name in FIELDS if given.get(name, "").strip()}
@@ -33,15 +33,15 @@ class Asked:
 
     @property
     def fields(self) -> dict[str, str]:
-        """All fields; what was not given is empty."""
+        """Return all fields; a missing one is empty."""
         return {name: self.given.get(name, "") for name in FIELDS}
 
     def selection(self, now: datetime | None = None) -> Selection:
-        """Which reservations are meant. Raises ``InvalidReservation``."""
+        """Return the filter. Raises ``InvalidReservation``."""
         return read_filter(self.given, now or datetime.now(UTC))
 
     def link(self, path: str, **other: str | None) -> str:
-        """``path`` with this filter, and ``other`` in place of what it says; None leaves a field out."""
+        """Return ``path`` with this filter. ``other`` replaces its fields; None removes a field."""
         shown = {name: self.given[name] for name in OPEN if name in self.given}
         if self.find is not None:
             shown["find"] = self.find
@@ -51,7 +51,7 @@ class Asked:
 
 
 def searches_of(request: Request) -> Searches:
-    """What was searched for in this application."""
+    """Return the stored searches of this application."""
     state = request.app.state
     if getattr(state, "searches", None) is None:
         state.searches = Searches()
@@ -73,7 +73,7 @@ def _from_query(request: Request) -> Asked:
 
 
 def from_form(request: Request, fields: Mapping[str, list[str]]) -> Asked:
-    """The filter that a form sent; its part of an address is remembered."""
+    """Return the filter of a form, and store its part of an address."""
     given = {name: fields.get(name, [""])[0] for name in FIELDS}
     text = given["to"].strip()
     if len(text) > _LONGEST:
@@ -82,4 +82,4 @@ def from_form(request: Request, fields: Mapping[str, list[str]]) -> Asked:
 
 
 Filtered = Annotated[Asked, Depends(_from_query)]
-"""The filter in the address of a page."""
+"""The filter in the URL of a page."""

@@ -1,4 +1,4 @@
-"""How figures, times and names read on a page."""
+"""Formats numbers, times and names for the pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _FEW = 10
-"""Below so many of them, seconds are told with a decimal."""
+"""Below this number seconds have a decimal."""
 _TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b", re.ASCII)
 _COMMAND = re.compile(r"`([^`]+)`")
@@ -27,17 +27,17 @@ _BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST, SILENT})
 
 
 def number(value: float | None) -> str:
-    """``1,204``; nothing for None."""
+    """Return ``1,204``; an empty text for None."""
     return "" if value is None else f"{round(value):,}"
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:
-    """``1 mail``, ``1,204 mails``."""
+    """Return ``1 mail``, ``1,204 mails``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def span(seconds: float | None) -> str:
-    """A length of time in the two units that matter: ``4.2 s``, ``2 min 10 s``, ``3 h 5 min``, ``2 d 4 h``."""
+    """Return a duration in its two largest units: ``4.2 s``, ``2 min 10 s``, ``3 h 5 min``, ``2 d 4 h``."""
     if seconds is None:
         return ""
     if seconds < _FEW:
@@ -51,12 +51,12 @@ def span(seconds: float | None) -> str:
 
 
 def _together(text: str) -> str:
-    """No line ends between a number and its unit."""
+    """Put no-break spaces between numbers and their units."""
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def moment(when: datetime | None, zone: str = "UTC") -> str:
-    """A time to the second, without the date if it is today's, without the year if it is this one's."""
+    """Return a time to the second; without the date if it is today, without the year if it is this year."""
     if when is None:
         return ""
     local, today = when.astimezone(ZoneInfo(zone)), datetime.now(ZoneInfo(zone))
@@ -66,12 +66,12 @@ def moment(when: datetime | None, zone: str = "UTC") -> str:
 
 
 def full(when: datetime, zone: str = "UTC") -> str:
-    """A time with its date and its zone, for whoever points at one."""
+    """Return a time with its date and its zone, for tooltips."""
     return f"{when.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def local(text: str, zone: str = "UTC") -> str:
-    """A sentence of ours with its times, which are in UTC, as the page writes all times."""
+    """Return a sentence with its UTC times in the format and the zone of the page."""
     return _MOMENT.sub(lambda found: moment(_utc(found[1]), zone) if _utc(found[1]) else found[0], text)
 
 
@@ -83,7 +83,7 @@ def _utc(text: str) -> datetime | None:
 
 
 def ago(when: datetime | None) -> str:
-    """How far it is from now: ``2 min 10 s ago``, ``in 40 s``."""
+    """Return the distance from now: ``2 min 10 s ago``, ``in 40 s``."""
     if when is None:
         return ""
     seconds = (datetime.now(UTC) - when).total_seconds()
@@ -93,12 +93,12 @@ def ago(when: datetime | None) -> str:
 
 
 def state(value: Any) -> str:
-    """A state or an outcome as people say it: ``in doubt``, ``put off``."""
+    """Return a state or an outcome in words: ``in doubt``, ``put off``."""
     return "put off" if value == "deferred" else str(value).replace("_", " ")
 
 
 def tone(outcome: str) -> str:
-    """In which colour an outcome of a run stands, or that it goes on."""
+    """Return the colour of a run's outcome, or of a run in progress."""
     if outcome == RUNNING:
         return "sending"
     if outcome in _BAD:
@@ -107,12 +107,12 @@ def tone(outcome: str) -> str:
 
 
 def trigger(value: str) -> str:
-    """Who started a run."""
+    """Return who started a run."""
     return _TRIGGERS.get(value, value)
 
 
 def schedule(when: Schedule) -> str:
-    """When a batch runs by itself."""
+    """Return when a batch runs by schedule."""
     match when:
         case Every(seconds):
             return f"every {span(seconds)}"
@@ -121,36 +121,36 @@ def schedule(when: Schedule) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """An address, or several: a narrow column breaks it where eyes do, before its sign and its dots."""
-    # The text is escaped before anything is put into it.
+    """Return addresses with line break opportunities before ``@`` and dots, for narrow columns."""
+    # The text is escaped before the tags are added.
     return Markup(re.sub(r"(?=[@.])", "<wbr>", str(escape(text))))  # noqa: S704
 
 
 def steps(path: str) -> Markup:
-    """A path of the API: a narrow column breaks it before its slashes."""
+    """Return a path of the API with line break opportunities before slashes, for narrow columns."""
     return Markup(str(escape(path)).replace("/", "<wbr>/"))  # noqa: S704 - escaped, as above
 
 
 def shown(value: Any) -> Any:
-    """What stands on a page of any value: hidden characters as escapes, so that no row reorders or hides its page."""
+    """Return any value for a page, with hidden characters as escapes, so that no row can reorder or hide a page."""
     if not isinstance(value, str) or not HIDDEN.search(value):
         return value
-    # What is markup stays so: an escape has no sign that means something in HTML.
+    # Markup stays markup: an escape contains no character that is special in HTML.
     return Markup(visible(value)) if isinstance(value, Markup) else visible(value)  # noqa: S704
 
 
 def exact(value: str) -> Markup:
-    """The value of a form's field, which comes back as it was: hidden characters as references (HTML, 13.1.4)."""
-    # The text is escaped before anything is put into it.
+    """Return a form field value; hidden characters are references (HTML, 13.1.4), which browsers send back."""
+    # The text is escaped before the tags are added.
     return Markup(HIDDEN.sub(lambda found: f"&#{ord(found[0])};", str(escape(value))))  # noqa: S704
 
 
 def said(text: str) -> Markup:
-    """A sentence of ours: beginning with a capital, its `commands` set as code."""
+    """Return a sentence with a capital at its beginning and its `commands` as code."""
     return prose(text[:1].upper() + text[1:])
 
 
 def prose(text: str) -> Markup:
-    """A text of ours with its `code` set as code."""
-    # The text is escaped before anything is put round it.
+    """Return a text with its `code` as code."""
+    # The text is escaped before the tags are added.
     return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704

@@ -1,4 +1,4 @@
-"""Is the database there, Redis, the relay, a beat? One line for each, and what to do."""
+"""The health of database, Redis, relay and beat: one line for each, and what to do."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _OTHERS = {
     REDIS_AWAY: "Redis",
     NO_TICK: "beat",
 }
-"""Findings about parts that have lines of their own."""
+"""Findings about the parts that have a line of their own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What was found of one part. ``level`` is ``ok``, ``warning`` or ``error``."""
+    """The health of one part. ``level`` is ``ok``, ``warning`` or ``error``."""
 
     name: str
     level: str
@@ -39,19 +39,19 @@ class Check:
 
 
 def of_database(ensure_migrated: Callable[[], object]) -> Check:
-    """Whether it answers, and has its tables."""
+    """Return whether the database responds and has its tables."""
     return _tried("Database", ensure_migrated, "answers, tables are up to date", "`mailbatch doctor`")
 
 
 def of_redis(error: str | None) -> Check:
-    """Whether it answers; ``error``: why it does not."""
+    """Return whether Redis responds; ``error``: why it does not."""
     if error is None:
         return Check("Redis", "ok", "answers")
     return Check("Redis", "error", public(error), "check MAILBATCH_REDIS_URL and that the server runs")
 
 
 def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
-    """Whether it is left alone, or silent while a run waits for it; nobody asks it here."""
+    """Return whether the relay's circuit is open, or the relay silent during a run. The relay itself is not asked."""
     if circuit.state is CircuitState.CLOSED:
         silent = next((one for one in found if one.name == NO_PROGRESS), None)
         if silent is not None:
@@ -69,7 +69,7 @@ def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
 
 
 def of_beat(next_run: NextRun) -> Check:
-    """Whether somebody means to start the next run, and keeps to it."""
+    """Return whether a beat starts the next run in time."""
     if next_run.at is None:
         return Check("Beat", "warning", "none has run yet", "start one: `celery -A mailbatch worker -B`")
     if next_run.paused:
@@ -81,7 +81,7 @@ def of_beat(next_run: NextRun) -> Check:
 
 
 def of_runs(found: Sequence[Finding]) -> Check:
-    """Whether something waits for somebody. What it is stands on top of the page; the relay has its own line."""
+    """Return whether there are other findings. The top of the page shows them; the relay has its own line."""
     ours = [one.level for one in found if one.name not in _OTHERS]
     if found and not ours:
         return Check("Runs", "warning", f"they wait for {_OTHERS[found[0].name]}")

@@ -1,4 +1,4 @@
-"""``/``: how things stand, on one page that keeps itself fresh."""
+"""``/``: the status, on one page that refreshes itself."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ router = APIRouter(include_in_schema=False, route_class=Page)
 
 @router.get("/")
 def overview(request: Request, caller: PageReader) -> Response:
-    """The page."""
+    """Show the page."""
     seen = look(request)
     return show(request, caller, "overview.html", title="Overview", paused=seen["now"].pause, **seen)
 
 
 @router.get("/live")
 def live(request: Request, caller: PageReader) -> Response:
-    """Its middle, which htmx asks for every two seconds."""
+    """Return the middle of the page, which htmx requests every two seconds."""
     seen = look(request)
     return Html(render(request, caller, "live.html", paused=seen["now"].pause, **seen))
 
 
 def look(request: Request) -> dict[str, Any]:
-    """What both show."""
+    """Return what both show."""
     snapshots = snapshots_of(request)
     return {"now": snapshots.now(), "day": snapshots.day()}
 
 
 def snapshots_of(request: Request) -> Snapshots:
-    """The looks of this application, made when somebody first looks."""
+    """Return the snapshots of this application; the first call makes them."""
     state = request.app.state
     if getattr(state, "snapshots", None) is None:
         state.snapshots = Snapshots(parts_of(request))

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/docs", include_in_schema=False, route_class=Page)
 
 _REFUSALS = "application/problem+json"
-"""The one shape of every refusal: it is shown with the shapes, not at each of them."""
+"""The schema of every refusal: it is shown once, not with each route."""
 
 
 @router.get("")
 def reference(request: Request, caller: PageVisitor) -> Response:
-    """The page. Whoever has no token may read it too: it says nothing of any mail."""
+    """Show the page. It needs no token, because it shows nothing about any mail."""
     app: FastAPI = request.app
     document = app.openapi()
     return show(
@@ -39,7 +39,7 @@ def reference(request: Request, caller: PageVisitor) -> Response:
 
 
 def _operations(document: Mapping[str, Any], tag: str) -> Sequence[tuple[str, str, Mapping[str, Any]]]:
-    """Path, method and operation of all that bear ``tag``."""
+    """Return path, method and operation of the routes with ``tag``."""
     return [
         (path, verb.upper(), operation)
         for path, verbs in document["paths"].items()
@@ -49,7 +49,7 @@ def _operations(document: Mapping[str, Any], tag: str) -> Sequence[tuple[str, st
 
 
 def _shapes(document: Mapping[str, Any], part: Mapping[str, Any]) -> Sequence[tuple[str, Mapping[str, Any] | None]]:
-    """What a body or an answer may be: a name and its shape, or what a list of the one before may hold, and None."""
+    """Return the schemas of a body or a response with their names; None for a list of the one before."""
     schemas = document["components"]["schemas"]
     found: list[tuple[str, Mapping[str, Any] | None]] = []
     for kind, content in part.get("content", {}).items():

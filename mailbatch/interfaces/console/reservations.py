@@ -1,4 +1,4 @@
-"""``/reservations``: the list by state and filter, and the life of one mail."""
+"""``/reservations``: the list by state and filter, and the page of one mail."""
 
 from __future__ import annotations
 
@@ -45,27 +45,27 @@ _MOST_COUNTED = 10_000
 _COUNTED_WITHIN = 0.3
 """Seconds."""
 _OLDEST_COUNTS = 10.0
-"""Seconds: so old may be the counts beside the names of the states."""
+"""Seconds: the greatest age of the counts beside the states."""
 _LONGEST_TEXT = 50_000
-"""Characters of a body that the page shows."""
+"""Characters of a body that the page shows at most."""
 MAIL_POLICY = f"sandbox; {POLICY}; frame-ancestors 'self'"
-"""For a mail's HTML: no script, no form, nothing fetched (nobody abroad learns that it was looked at)."""
+"""For the HTML of a mail: no script, no form, nothing fetched (no other server learns that the mail was opened)."""
 _ACTS: dict[Status, tuple[Act, ...]] = {
     status: tuple(act for act in Act if status in FROM[act] and not (act is Act.REQUEUE and status is Status.CANCELLED))
     for status in Status
 }
-"""What can be done in each state; what is cancelled is restored, which is the same as requeued."""
+"""The acts of each state. A cancelled mail is restored, which is the same as requeued."""
 _AGAIN = "The mail, rendered again"
 _HEADINGS = {
     **dict.fromkeys((Status.PENDING, Status.FAILED, Status.CANCELLED), "The mail, as it would go now"),
     Status.EXPIRED: "The mail that was not sent",
 }
-"""What stands over a mail. What has gone, or may have, was made by the templates of that time."""
+"""The heading of a mail. A mail that was sent, or may have been, was made by the templates of that time."""
 
 
 @router.get("")
 def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | None = None) -> Response:
-    """A page of the list, newest first."""
+    """Show a page of the list, newest first."""
     parts = parts_of(request)
     problems: Sequence[str] = ()
     rows: list[ReservationSummary] = []
@@ -104,7 +104,7 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
 
 
 def _counts(parts: Parts, which: Selection, census: Census) -> Mapping[Status, int] | None:
-    """How many a filter means in each state, where that is quickly told."""
+    """Return how many the filter means in each state, or None if counting would be slow."""
     if _is_plain(which):
         return census.counts
     if which.to is not None or (which.reply is not None and which.since is None):
@@ -119,7 +119,7 @@ def _counts(parts: Parts, which: Selection, census: Census) -> Mapping[Status, i
 
 
 def _tabs(counts: Mapping[Status, int] | None, most: int) -> Mapping[Status, str]:
-    """What stands beside the name of each state: how many there are, and a plus where ``most`` stands for more."""
+    """Return the count beside each state, with a plus if it stops at ``most``."""
     return {
         status: f"{number(most)}+" if count > most or count == CAP else number(count)
         for status, count in (counts or {}).items()
@@ -127,12 +127,12 @@ def _tabs(counts: Mapping[Status, int] | None, most: int) -> Mapping[Status, str
 
 
 def _is_plain(which: Selection) -> bool:
-    """Whether nothing but a state is asked for."""
+    """Return whether the filter has no field but a state."""
     return which == Selection(status=which.status)
 
 
 def _many(which: Selection, counts: Mapping[Status, int] | None) -> int | None:
-    """How many a page that does not show them all stands for. All of a state stand in its tab."""
+    """Return the number to show above a page that is not the whole list. The tab shows the number of a state."""
     if counts is None or _is_plain(which):
         return None
     if which.status:
@@ -142,7 +142,7 @@ def _many(which: Selection, counts: Mapping[Status, int] | None) -> int | None:
 
 @router.post("/search")
 def search(request: Request, caller: PageReader, fields: FormFields) -> Response:
-    """The filter's form. What was typed goes on in the link, but for an address."""
+    """Redirect the form of the filter to a link that has every field except an address."""
     if not hmac.compare_digest(fields.get(CSRF_FIELD, [""])[0].encode(), csrf_token(request, caller).encode()):
         raise Problem(HTTPStatus.FORBIDDEN, "this form is old, or not ours; load the page again")
     return RedirectResponse(from_form(request, fields).link("/reservations"), HTTPStatus.SEE_OTHER)
@@ -150,7 +150,7 @@ def search(request: Request, caller: PageReader, fields: FormFields) -> Response
 
 @router.get("/{reservation_id}")
 def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
-    """The life of one mail: why it is where it is, what was said to it, how it looks, what can be done."""
+    """Show one mail: why it was not sent yet or how it ended, its attempts, its preview, and its buttons."""
     parts = parts_of(request)
     row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
     status = row.status
@@ -171,7 +171,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
 
 @router.get("/{reservation_id}/html")
 def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Response:
-    """Its HTML as it would be now, under a policy of its own; shown in a frame."""
+    """Show its HTML as it would be now, in a frame with a policy of its own."""
     rendered = parts_of(request).operating.preview.stored(reservation_id)
     if rendered.html is None:
         raise NotFound(f"reservation {reservation_id} has no HTML")
@@ -185,7 +185,7 @@ def press(
     reservation_id: UUID,
     act: Literal["cancel", "restore", "requeue", "resolve", "delete"],
 ) -> Response:
-    """One of the buttons."""
+    """Do the act of a button."""
     verb = Act(act)
     result, _ = parts_of(request).acting.act.on_one(caller.actor, verb, reservation_id)
     succeeded = is_done(verb, result)
@@ -204,7 +204,7 @@ class _Shown:
 
     @property
     def text(self) -> str | None:
-        """The text, as far as a page can show it."""
+        """Return the text, cut to what a page shows."""
         text = self.rendered.text if self.rendered else None
         return text if text is None or len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n…"
 

@@ -1,4 +1,4 @@
-"""``/runs``: what each run did, and what it could not do, by kind and one by one."""
+"""``/runs``: the runs, and the errors of each, by kind and item by item."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def listed(
     *,
     every: Annotated[bool, Query()] = False,
 ) -> Response:
-    """A page of the list of one job, newest first: ``every`` run, or those that are worth a look."""
+    """Show a page of the runs of one job, newest first: ``every`` run, or only those worth a look."""
     reports = parts_of(request).stores.reports
     rows, following = page_of(lambda before, most: reports.runs(job, most, before, quiet=every), cursor, RunPlace, PAGE)
     last = reports.runs(job, 1)
@@ -63,7 +63,7 @@ def listed(
 
 @router.post("/{run_id}/stop")
 def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
-    """The button that stops one run."""
+    """Stop one run."""
     address = f"/runs/{run_id}"
     try:
         stopping = parts_of(request).acting.stop_run(caller.actor, run_id)
@@ -77,14 +77,14 @@ def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
 
 
 def _hidden(last: Sequence[RunRow], shown: Sequence[RunRow]) -> RunRow | None:
-    """The last run, if it is not the first of those that are shown."""
+    """Return the last run if it is not the first one shown."""
     ids = [row.run_id for row in shown[:1]]
     return next((row for row in last if row.run_id not in ids), None)
 
 
 @router.get("/{run_id}")
 def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """One run: its counts, its errors by kind, and its items, a page of them."""
+    """Show one run: its counts, its errors by kind, and a page of its items."""
     parts = parts_of(request)
     reports = parts.stores.reports
     row, _ = ShowRun(reports)(run_id)
@@ -108,5 +108,5 @@ def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int
 
 @router.get("/{run_id}/errors.csv")
 def export(request: Request, caller: PageReader, run_id: UUID) -> Response:
-    """All its errors, for a spreadsheet."""
+    """Return all its errors, for a spreadsheet."""
     return export_errors(request, caller, run_id)

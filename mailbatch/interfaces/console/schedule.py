@@ -1,4 +1,4 @@
-"""``/schedule``: when the next run is, what it would send, and the buttons: pause, stop, resume, send now."""
+"""``/schedule``: the next run and its plan, and the buttons: pause, stop, resume, send now."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page
 _ACTIONS = 15
 _PLANNED = 25
 _PLAN_SECONDS = 2.0
-"""For so long mails are rendered for a plan at most."""
+"""Seconds for rendering the mails of a plan at most."""
 _SOON = 2.0
-"""Seconds for which the button waits for its run, to say what came of it."""
+"""Seconds that the button waits for its run, to show the result."""
 _SAID = {
     Pause.TICKS: "Paused: no tick starts a run. A run in progress finishes, and “Send now” still works.",
     Pause.ALL: "Stopped: a run in progress ends before its next mail, and nothing starts until you resume.",
@@ -53,7 +53,7 @@ _SAID_OF_OTHERS = {
 
 @router.get("")
 def schedule(request: Request, caller: PageReader) -> Response:
-    """The page."""
+    """Show the page."""
     parts = parts_of(request)
     snapshot = snapshots_of(request).now()
     actions = parts.stores.audit_log.list(_ACTIONS)
@@ -72,7 +72,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
 
 
 def _ids(actions: Sequence[ActionRow]) -> set[UUID]:
-    """The single reservations to which something was done."""
+    """Return the ids of the single reservations that were acted on."""
     found = set()
     for action in actions:
         with suppress(ValueError):
@@ -82,7 +82,7 @@ def _ids(actions: Sequence[ActionRow]) -> set[UUID]:
 
 @router.get("/plan")
 def plan(request: Request, caller: PageReader) -> Response:
-    """What the next run would send: rendered, and not sent."""
+    """Show what the next run would send: rendered, not sent."""
     parts = parts_of(request)
     return show(request, caller, "plan.html", title="The next run", paused=paused(request), **_planned(parts))
 
@@ -102,7 +102,7 @@ def _planned(parts: Parts) -> dict[str, Any]:
 
 @router.post("/pause")
 def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobName = SEND_ALL) -> Response:
-    """Suspend the ticks of a job, or everything."""
+    """Pause the ticks of a job, or everything."""
     what = Pause.ALL if fields.get("what") == ["all"] else Pause.TICKS
     parts_of(request).acting.pause_job(caller.actor, job, what)
     return _back(request, _SAID[what] if job == SEND_ALL else _SAID_OF_OTHERS[what].format(job))
@@ -110,14 +110,14 @@ def pause(request: Request, caller: PageOperator, fields: FormFields, job: JobNa
 
 @router.post("/resume")
 def resume(request: Request, caller: PageOperator, job: JobName = SEND_ALL) -> Response:
-    """Let a job go on."""
+    """Resume a job."""
     parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
     return _back(request, "Resumed: the next tick starts a run.")
 
 
 @router.post("/run-now")
 def run_now(request: Request, caller: PageOperator) -> Response:
-    """Send what is due; the page that follows says what came of it if that was quick."""
+    """Send what is due; if the run ends quickly, the next page shows the result."""
     parts = parts_of(request)
     if parts.lock(SEND_ALL).peek() is not None:
         why = parts.operating.watch(SEND_ALL).look(SEND_ALL).blocked
@@ -135,7 +135,7 @@ def run_now(request: Request, caller: PageOperator) -> Response:
 
 
 def _came_to(result: AsyncResult) -> tuple[str, bool]:
-    """What the page says of a call, and whether that is good news."""
+    """Return the sentence about a call, and whether it is good news."""
     until = time.monotonic() + _SOON
     while not result.ready() and time.monotonic() < until:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Make a page of a template: what every page shows, what the last deed came to, and errors as a person reads them."""
+"""Renders the pages: what every page shows, the result of the last act, and errors for people."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _NOTICE_SECONDS = 60
 
 
 class Page(APIRoute):
-    """A route whose errors are pages. What nobody foresaw is left to the guard, which logs it."""
+    """A route whose errors are pages. Unexpected errors go to the guard, which logs them."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's own handler."""
@@ -54,7 +54,7 @@ class Page(APIRoute):
             except LoginNeeded:
                 if "HX-Request" not in request.headers:
                     raise
-                # A refresh from a page whose session has ended: the whole page goes to the form, not its middle.
+                # htmx refreshes a page whose session has ended: the whole page goes to the form, not its middle.
                 return Response(status_code=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": login_address(request)})
             except RequestValidationError:
                 return error_page(request, Problem(HTTPStatus.NOT_FOUND, "there is nothing at this address"))
@@ -72,7 +72,7 @@ class Page(APIRoute):
 
 
 class Html(HTMLResponse):
-    """A page. A column may hold bytes that are no text: they stand there as escapes."""
+    """A page. A column may hold bytes that are no text: the page shows them as escapes."""
 
     def render(self, content: str) -> bytes:
         """Encode ``content``."""
@@ -81,7 +81,7 @@ class Html(HTMLResponse):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a deed came to, told on the next page. It holds no address: it travels in a cookie."""
+    """The result of an act, shown on the next page. It is in a cookie, so it contains no address."""
 
     text: str
     good: bool = True
@@ -90,7 +90,7 @@ class Notice:
 def show(
     request: Request, caller: Caller | None, template: str, status: HTTPStatus = HTTPStatus.OK, **values: Any
 ) -> HTMLResponse:
-    """The page of ``template``."""
+    """Return the page of ``template``."""
     notice = _notice(request)
     page = Html(render(request, caller, template, notice=notice, **values), status)
     if notice is not None:
@@ -99,7 +99,7 @@ def show(
 
 
 def render(request: Request, caller: Caller | None, template: str, **values: Any) -> str:
-    """The HTML of ``template``, or of a part of a page."""
+    """Return the HTML of ``template``, or of a part of a page."""
     parts = parts_of(request)
     zone = parts.settings.timezone
     shared = {
@@ -110,7 +110,7 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
         "csrf": csrf_token(request, caller) if caller is not None else "",
         "operates": caller is not None and caller.role is Role.OPERATE,
         "session": caller is not None and caller.session is not None,
-        # Not the URL, of which a header is a part: that may be anything.
+        # Not the URL: a header is a part of it, and may contain anything.
         "path": request.scope["path"],
         "notice": None,
     }
@@ -118,12 +118,12 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
 
 
 def paused(request: Request) -> Pause:
-    """What is suspended now; each whole page says so."""
+    """Return the pause; each whole page shows it."""
     return parts_of(request).stores.pauses.paused(SEND_ALL)
 
 
 def done(request: Request, target: str, text: str, *, good: bool = True) -> Response:
-    """After a deed: go to ``target``, which must be a path of ours, and say there what came of it."""
+    """Redirect to ``target``, a path of this server, and show the result of the act there."""
     answer = RedirectResponse(target, HTTPStatus.SEE_OTHER)
     signed = gate_of(request).signer("notice").dumps([text, good])
     value = signed if isinstance(signed, str) else signed.decode()
@@ -144,7 +144,7 @@ def _notice(request: Request) -> Notice | None:
 
 
 def error_page(request: Request, error: HTTPException) -> Response:
-    """A refusal as a person reads it, with a way back; whoever is not known is sent to the form."""
+    """Return a refusal as a page with a link back; an unknown caller is redirected to the login form."""
     if error.status_code == HTTPStatus.UNAUTHORIZED:
         return RedirectResponse(login_address(request), HTTPStatus.SEE_OTHER)
     members = error.members if isinstance(error, Problem) else {}
@@ -179,7 +179,7 @@ def _environment() -> Environment:
         ago=formatting.ago,
         words=formatting.state,
         pretty=_pretty,
-        # Jinja2's own takes no bytes that are no text.
+        # Jinja2's own filter accepts no bytes that are no text.
         urlencode=partial(quote, safe="/", errors="replace"),
     )
     environment.globals.update(
@@ -200,5 +200,5 @@ def _pretty(value: Any) -> str:
 
 @cache
 def address_of(name: str) -> str:
-    """Where a file of ``static/`` is served; another content is another address, so browsers may keep it."""
+    """Return the address of a file of ``static/``. It changes with the content, so browsers may keep the file."""
     return f"/static/{name}?v={sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""What was searched for, kept here under a name: an address in a link would stand in histories and logs."""
+"""Stores searches under random names, because an address in a link would get into histories and logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 MOST = 1000
-"""Searches that are remembered; the oldest goes first."""
+"""Searches that are stored at most; the oldest is removed first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Searches:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def keep(self, text: str) -> str:
-        """Remember ``text``; answer the name that may stand in a link."""
+        """Store ``text``; return its name for a link."""
         with self._guard:
             for name, known in self._texts.items():
                 if known == text:
@@ -33,6 +33,6 @@ class Searches:
             return name
 
     def find(self, name: str) -> str | None:
-        """What was searched for under ``name``; None if that is forgotten."""
+        """Return the text of ``name``, None if it is no longer stored."""
         with self._guard:
             return self._texts.get(name)

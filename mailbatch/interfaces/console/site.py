@@ -1,4 +1,4 @@
-"""The console: every router of its pages, in the order in which they are asked."""
+"""The routers of the console's pages, in the order in which FastAPI matches them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the overview shows, looked up once for all who look at it: an open console must not slow the worker."""
+"""What the overview shows, read once for all viewers: an open console must not slow the worker."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from mailbatch.domain.run import Pause
 
 FRESH, FRESH_DAY = 1.5, 15.0
-"""Seconds for which a look at the present, and one at the last day, is shown to everybody."""
+"""Seconds during which a snapshot of the present, and one of the last day, is shown to all viewers."""
 MOST_RUNS = 2000
-"""Runs of the last day that are read for the chart; with more it begins later."""
+"""Runs of the last day that the chart reads at most; with more it begins later."""
 CAP = 100_000
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Now:
-    """The present, as it was ``at``. ``silence``: seconds for which nobody was answered, if that is too long."""
+    """The present, as it was ``at``. ``silence``: seconds without any reply of the relay, if that is too long."""
 
     at: datetime
     pause: Pause
@@ -53,7 +53,7 @@ class Now:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """What the last day and hour came to. ``lag``: within what time half, and 95 %, of the mails went lately."""
+    """The last day and the last hour. ``lag``: the times within which half and 95 % of the last mails were sent."""
 
     chart: chart.Chart
     whole: bool
@@ -64,7 +64,7 @@ class Day:
 
 @dataclass(slots=True)
 class Kept(Generic[T]):
-    """One look, shared by all who ask within ``fresh`` seconds; while one looks, the others wait for it."""
+    """A value that is read at most every ``fresh`` seconds. While one thread reads it, the others wait."""
 
     look: Callable[[], T]
     fresh: float
@@ -72,7 +72,7 @@ class Kept(Generic[T]):
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, *, at_most: float | None = None) -> T:
-        """Answer what was found last, or look again; ``at_most`` seconds ago, if that is not to be ``fresh``."""
+        """Return the last value, or read it again if it is older than ``at_most`` (default: ``fresh``) seconds."""
         with self._guard:
             if self._found is None or time.monotonic() - self._found[0] > (at_most or self.fresh):
                 found = self.look()
@@ -80,13 +80,13 @@ class Kept(Generic[T]):
             return self._found[1]
 
     def forget(self) -> None:
-        """Look again next time: somebody has changed something."""
+        """Read it again next time, because something was changed."""
         with self._guard:
             self._found = None
 
 
 class Snapshots:
-    """The two looks of one application."""
+    """The two snapshots of one application."""
 
     def __init__(self, parts: Parts) -> None:
         self.now = Kept(lambda: look(parts), FRESH)
@@ -94,7 +94,7 @@ class Snapshots:
 
 
 def look(parts: Parts) -> Now:
-    """How things stand now, as every other screen says it. Raises ``StoreError``."""
+    """Return the present, as every other screen shows it. Raises ``StoreError``."""
     standing = parts.operating.job_status(SEND_ALL)
     look = standing.look
     return Now(
@@ -118,7 +118,7 @@ def look(parts: Parts) -> Now:
 
 
 def look_back(parts: Parts) -> Day:
-    """What was. Raises ``StoreError``."""
+    """Return the last day. Raises ``StoreError``."""
     now = datetime.now(UTC)
     runs = parts.stores.reports.runs(SEND_ALL, MOST_RUNS)
     figures = parts.operating.measure.measures.figures()

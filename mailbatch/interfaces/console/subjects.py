@@ -1,4 +1,4 @@
-"""The subjects of a list as their readers will see them: rendered, as far as that is quick."""
+"""The rendered subjects of a list, as far as rendering is quick."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import ReservationSummary
 
 SECONDS = 1.0
-"""For so long the subjects of a page are rendered at most: a page must not wait for somebody's template."""
+"""Seconds for rendering the subjects of a page at most: a page must not wait for a slow template."""
 _AT_ONCE = 10
-"""Contexts that are read together; each may be a megabyte."""
+"""Contexts that are read together at most; each may be a megabyte."""
 _NO_BODY = " "
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a list shows. ``rendered`` is false where it is a source, or the name of a template."""
+    """The subject in a list. ``rendered`` is false if it is a source, or the name of a template."""
 
     text: str
     rendered: bool
@@ -63,7 +63,7 @@ def _rendered(
 
 
 def _mail(row: ReservationSummary, context: Any) -> Mail:
-    """Only its subject: bodies of its own keep those of its template from being rendered."""
+    """Return the mail with empty bodies, so that only its subject is rendered."""
     return Mail(
         recipients="",
         subject=row.subject,

@@ -1,4 +1,4 @@
-"""The web application: its guard, its errors, and every router that it has."""
+"""Builds the web application: its guard, its errors and its routers."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap import Parts
 
 BODY_LIMIT = 32 * 2**20
-"""Bytes of a request's body, if no single mail may be larger."""
+"""Bytes of a request body at most, unless MAX_MESSAGE_BYTES allows a larger mail."""
 
 
 def create_app(parts: Parts) -> FastAPI:
-    """The application over ``parts``, which its owner closes. Nothing is opened before the first request.
+    """Return the application over ``parts``; the caller closes them. It opens nothing before the first request.
 
     Routes find ``parts`` and the gate in ``request.app.state``.
     """
@@ -68,7 +68,7 @@ def create_app(parts: Parts) -> FastAPI:
 
 
 def _routers() -> list[APIRouter]:
-    """Every router, in the order in which they are asked."""
+    """Return the routers in the order in which FastAPI matches them."""
     return [
         reservations.router,
         bulk.router,

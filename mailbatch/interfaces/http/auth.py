@@ -1,7 +1,7 @@
-"""Who may do what: bearer tokens for programs, a signed session cookie for people, and patience that ends.
+"""Authentication: bearer tokens for programs, a signed session cookie for people, and a limit on wrong tokens.
 
-A route asks for ``Reader`` or ``Operator``; a page of the console for ``PageReader`` or ``PageOperator``, which send
-whoever is not known to ``/login`` and want the form's CSRF token.
+A route depends on ``Reader`` or ``Operator``. A page of the console depends on ``PageReader`` or ``PageOperator``:
+they redirect an unknown caller to ``/login``, and ``PageOperator`` checks the CSRF token of the form.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 SESSION_SECONDS = 12 * 3600
 FAILURES, FAILURES_WITHIN = 10, 60.0
-"""So many wrong tokens of one client within so many seconds; then it has to wait."""
+"""Wrong tokens of one client, and the seconds within which they count; then the client has to wait."""
 _CLIENTS = 10_000
-"""Clients whose failures are remembered at most."""
+"""Clients whose failures are stored at most."""
 _LONGEST_FORM = 2**20
 _LONGEST_NAME = 64
 
@@ -50,7 +50,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. ``actor`` is how the list of actions calls them; ``session`` is their cookie, if that let them in."""
+    """The sender of a request. ``actor``: the name in the audit log. ``session``: the cookie, if they use one."""
 
     role: Role
     actor: str
@@ -58,7 +58,7 @@ class Caller:
 
 
 class LoginNeeded(Exception):
-    """A page was asked for by somebody unknown."""
+    """An unknown caller requested a page."""
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class Patience:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def failed(self, client: str) -> None:
-        """Note a failure."""
+        """Count a failure."""
         client = _household(client)
         with self._guard:
             times = self._failures.setdefault(client, deque(maxlen=self.allowed))
@@ -81,7 +81,7 @@ class Patience:
                 self._failures.popitem(last=False)
 
     def wait(self, client: str) -> int:
-        """Seconds until ``client`` may try again; 0 at once."""
+        """Return the seconds until ``client`` may try again; 0: now."""
         times = self._failures.get(_household(client))
         if times is None or len(times) < self.allowed:
             return 0
@@ -91,7 +91,7 @@ class Patience:
 
 @lru_cache(maxsize=1024)
 def _household(client: str) -> str:
-    """Who counts as one client: an address, or all 2^64 of IPv6 that anybody is given at once (RFC 4291 §2.5.4)."""
+    """Return what counts as one client: an IPv4 address, or the /64 of an IPv6 address (RFC 4291 §2.5.4)."""
     try:
         address = ipaddress.ip_address(client)
     except ValueError:
@@ -102,9 +102,9 @@ def _household(client: str) -> str:
 
 
 class Gate:
-    """Knows the tokens. Without any, everybody is let in as an operator: then only this machine is served.
+    """Knows the tokens. Without tokens everybody is an operator; then ``serve`` listens on this machine only.
 
-    ``user_header`` is the field in which a proxy says who is logged in there. It lets nobody in.
+    ``user_header`` is the header field in which a proxy names its user. It does not authenticate.
     """
 
     def __init__(self, operate: str | None, read: str | None, user_header: str | None = None) -> None:
@@ -114,21 +114,21 @@ class Gate:
         self.patience = Patience()
         # Sessions and confirmations end when the tokens change. Without tokens they end with the process.
         told = b"\x00".join(role.encode() + b"\x00" + t for role, t in self._tokens)
-        # Slowly: who may only read holds a signature, and could try by it which token operates.
+        # A slow hash: a reader has a signature, and could use it to guess the operator's token.
         key = scrypt(told, salt=b"mailbatch", n=2**14, r=8, p=1).hex() if told else secrets.token_hex()
         self._key = f"mailbatch {key}"
 
     def signer(self, salt: str) -> URLSafeTimedSerializer:
-        """Signs values of one kind, with the time at which it did."""
+        """Return what signs values of one kind, with the time of the signature."""
         return URLSafeTimedSerializer(self._key, salt=salt, signer_kwargs={"digest_method": sha256})
 
     def role_of(self, token: str, client: str) -> Role | None:
-        """What ``token`` allows, None if it is not known. Raises ``Problem`` when the client has failed too often."""
+        """Return the role of ``token``, None if unknown. Raises ``Problem`` if the client has failed too often."""
         if wait := self.patience.wait(client):
             said = f"too many wrong tokens from here; try again in {wait} s"
             raise Problem(HTTPStatus.TOO_MANY_REQUESTS, said, {"Retry-After": str(wait)})
         given, found = token.encode("utf-8", "replace"), None
-        # Each is compared, and in constant time, so that nothing is learnt from how long it takes.
+        # Compare all of them in constant time: the duration must not tell anything about the tokens.
         for role, known in reversed(self._tokens):
             if hmac.compare_digest(given, known):
                 found = role
@@ -137,29 +137,29 @@ class Gate:
         return found
 
     def session(self, role: Role) -> str:
-        """The value of a cookie that lets its bearer in as ``role``."""
+        """Return the value of a session cookie for ``role``."""
         return self.signer("session").dumps({"role": role.value, "id": secrets.token_hex(8)})
 
     def role_of_session(self, cookie: str) -> Role | None:
-        """What a cookie allows, None if it is not one of ours, or old."""
+        """Return the role of a cookie, None if it is too old or not ours."""
         try:
             return Role(self.signer("session").loads(cookie, max_age=SESSION_SECONDS)["role"])
         except (BadSignature, ValueError, KeyError, TypeError):
             return None
 
     def csrf(self, caller: Caller) -> str:
-        """The token that a form of ``caller`` must bring back."""
+        """Return the CSRF token for the forms of ``caller``."""
         return hmac.new(self._key.encode(), f"csrf {caller.session}".encode(), sha256).hexdigest()
 
 
 def gate_of(request: Request) -> Gate:
-    """The gate of this application."""
+    """Return the gate of this application."""
     gate: Gate = request.app.state.gate
     return gate
 
 
 def csrf_token(request: Request, caller: Caller) -> str:
-    """What stands in the hidden field ``csrf`` of each form, or in the header ``X-CSRF-Token``."""
+    """Return the value for the hidden field ``csrf`` of a form, or for the header ``X-CSRF-Token``."""
     return gate_of(request).csrf(caller)
 
 
@@ -176,7 +176,7 @@ def _known(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     cookie: Annotated[str | None, Security(_cookie)],
 ) -> Caller | None:
-    """Who asks, if that is known."""
+    """Return the caller, None if unknown."""
     gate = gate_of(request)
     through = "api" if request.url.path.startswith("/api/") else "console"
     if gate.open_house:
@@ -189,9 +189,9 @@ def _known(
 
 
 def _actor(request: Request, through: str, role: Role) -> str:
-    """How the list of actions calls who asks: by the name that the proxy gives, else by what the token allows."""
+    """Return the caller for the audit log: the name that the proxy gives, else the role of the token."""
     header = gate_of(request).user_header
-    # Fields are read as ISO 8859-1; a name in another script comes in UTF-8.
+    # Starlette decodes header fields as ISO 8859-1; a name in another script comes in UTF-8.
     name = request.headers.get(header, "").encode("latin-1").decode("utf-8", "replace") if header else ""
     shown = "".join(c if c.isprintable() else "?" for c in name.strip())[:_LONGEST_NAME]
     return f"{through}:{shown or role}"
@@ -214,13 +214,13 @@ def _operator(request: Request, caller: Annotated[Caller, Depends(_reader)]) -> 
 Reader = Annotated[Caller, Depends(_reader)]
 """May look."""
 Operator = Annotated[Caller, Depends(_operator)]
-"""May act. With a session instead of a token, the header ``X-CSRF-Token`` is wanted too."""
+"""May act. With a session in place of a token, the header ``X-CSRF-Token`` is required too."""
 
 
 # --- dependencies of pages ---------------------------------------------------------------------------------------
 
 PageVisitor = Annotated[Caller | None, Depends(_known)]
-"""Anybody, known or not."""
+"""Return the caller of a page, None if unknown."""
 
 
 def _page_reader(caller: Annotated[Caller | None, Depends(_known)]) -> Caller:
@@ -230,7 +230,7 @@ def _page_reader(caller: Annotated[Caller | None, Depends(_known)]) -> Caller:
 
 
 async def form_of(request: Request) -> dict[str, list[str]]:
-    """The fields of a form as a browser sends them: ``application/x-www-form-urlencoded``."""
+    """Return the fields of a form (``application/x-www-form-urlencoded``)."""
     body = await request.body()
     if len(body) > _LONGEST_FORM:
         raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "this form is too long")
@@ -250,16 +250,16 @@ def _page_operator(request: Request, caller: Annotated[Caller, Depends(_page_rea
 
 
 PageReader = Annotated[Caller, Depends(_page_reader)]
-"""May look at pages; an unknown one is sent to ``/login``."""
+"""May look at pages. An unknown caller is redirected to ``/login``."""
 PageOperator = Annotated[Caller, Depends(_page_operator)]
-"""May send forms: the field ``csrf`` must hold ``csrf_token(request, caller)``."""
+"""May send forms. The field ``csrf`` must be ``csrf_token(request, caller)``."""
 
 
 # --- sessions ----------------------------------------------------------------------------------------------------
 
 
 def log_in(request: Request, token: str, answer: Response) -> Role | None:
-    """Put a session for ``token`` into ``answer``; None if it is no token of ours."""
+    """Put a session for ``token`` into the response ``answer``; return None if the token is unknown."""
     gate = gate_of(request)
     role = gate.role_of(token, client_of(request))
     if role is not None:
@@ -275,18 +275,18 @@ def log_in(request: Request, token: str, answer: Response) -> Role | None:
 
 
 def log_out(answer: Response) -> None:
-    """Have the browser forget its session."""
+    """Delete the session cookie in the browser."""
     answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
 
 
 def login_address(request: Request) -> str:
-    """Where to log in, to come back to the page that was asked for."""
+    """Return the address of the login form that leads back to the requested page."""
     wanted = request.url.path if request.method == "GET" else "/"
     return f"/login?next={quote(wanted)}"
 
 
 def client_of(request: Request) -> str:
-    """Who asks: the address of the client, as uvicorn knows it."""
+    """Return the address of the client, as uvicorn knows it."""
     return request.client.host if request.client else "?"
 
 

@@ -1,4 +1,4 @@
-"""``/api/bulk``: one thing to all that a filter means. The first call says to how many, the second does it."""
+"""``/api/bulk``: an act on all reservations of a filter. The first call counts them, the second does it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/bulk", tags=["reservations"])
 
 CONFIRM_WITHIN = 300
-"""Seconds for which a preview may be confirmed."""
+"""Seconds during which a preview can be confirmed."""
 
 
 class FilterIn(BaseModel):
-    """Which reservations are meant; as the query of the list."""
+    """The filter: which reservations. The fields are those of the list's query."""
 
     model_config = shape({"status": "failed", "reply": "4xx", "since": "1h"})
     status: str | None = None
@@ -43,7 +43,7 @@ class FilterIn(BaseModel):
 
 
 class BulkIn(BaseModel):
-    """What to do to whom. Without ``confirm`` nothing is done: the answer says to how many it would be."""
+    """A filter. Without ``confirm`` the call changes nothing and returns how many reservations it would change."""
 
     model_config = shape({"filter": {"status": "failed", "reply": "4xx", "since": "1h"}})
     filter: FilterIn
@@ -51,27 +51,27 @@ class BulkIn(BaseModel):
 
 
 class BulkPreview(BaseModel):
-    """What would be done."""
+    """How many reservations the act would change."""
 
     model_config = shape({"affects": 1204, "exact": True, "confirm": "eyJhY3Qi…"})
     affects: int
-    exact: bool = Field(description="False: there may be more than were counted.")
-    confirm: str = Field(description="Send it with the same filter within five minutes to have it done.")
+    exact: bool = Field(description="False: there may be more than this.")
+    confirm: str = Field(description="Send it with the same filter within five minutes to do it.")
 
 
 class BulkDone(BaseModel):
-    """What was done."""
+    """How many reservations the act changed."""
 
     model_config = shape({"changed": 1204, "left": {"pending": 3}})
     changed: int
     left: dict[str, int] = Field(
-        description="Who was left alone, by state: they had moved on meanwhile, or are overdue."
+        description="How many were not changed, by state: their state changed meanwhile, or they are overdue."
     )
 
 
 _BOTH = tells(BulkDone, *ACTING, HTTPStatus.CONFLICT)
 _BOTH["responses"][200] = {
-    "description": "Without `confirm` the preview, with it what was done.",
+    "description": "Without `confirm` the preview, with it the result.",
     "content": {
         "application/json": {
             "schema": {
@@ -84,9 +84,9 @@ _BOTH["responses"][200] = {
 
 @router.post("/{act}", summary="Cancel, requeue, restore, resolve or delete many", **_BOTH)
 def bulk(request: Request, caller: Operator, act: Act, body: BulkIn) -> Response:
-    """First without `confirm`: nothing is done, the answer counts. Then with what it gave as `confirm`.
+    """Call it first without `confirm`: it changes nothing and counts. Then call it with the `confirm` that it returned.
 
-    `requeue` and `delete` want a `status` in the filter. Times such as `1h` count back from the preview.
+    `requeue` and `delete` need a `status` in the filter. Times such as `1h` count back from the preview.
     """
     acting, given = parts_of(request).acting.act, body.filter.model_dump(exclude_none=True)
     if body.confirm is None:
@@ -99,13 +99,13 @@ def bulk(request: Request, caller: Operator, act: Act, body: BulkIn) -> Response
 
 
 def token(gate: Gate, act: Act, given: Mapping[str, str]) -> str:
-    """What confirms ``act`` on the filter ``given``, and nothing else, for ``CONFIRM_WITHIN`` seconds."""
+    """Return the token that confirms only ``act`` on the filter ``given``, for ``CONFIRM_WITHIN`` seconds."""
     signed = gate.signer("bulk").dumps([act.value, dict(sorted(given.items()))])
     return signed if isinstance(signed, str) else signed.decode()
 
 
 def confirmed(gate: Gate, confirm: str, act: Act, given: Mapping[str, str]) -> datetime:
-    """When the preview was, if ``confirm`` is its token. Raises ``Problem``."""
+    """Return the time of the preview that gave the token ``confirm``. Raises ``Problem`` for any other token."""
     try:
         signed, when = gate.signer("bulk").loads(confirm, max_age=CONFIRM_WITHIN, return_timestamp=True)
     except SignatureExpired as error:

@@ -1,4 +1,4 @@
-"""HTTP connections that end when their client keeps us waiting, so that silent ones crowd nobody out."""
+"""Closes HTTP connections whose clients are too slow, so that silent clients do not block others."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATIENCE = 20.0
-"""Seconds within which a request has to arrive whole …"""
+"""Seconds within which a whole request must arrive …"""
 SLOWEST = 1000
-"""… and a second more for so many bytes of it (as ``RequestReadTimeout`` of Apache's mod_reqtimeout)."""
+"""… plus a second for so many bytes of it (as ``RequestReadTimeout`` of Apache's mod_reqtimeout)."""
 MOST_WAITING = 200
-"""Connections that wait for their clients at the same time; for one more the one that has waited longest is closed."""
+"""Connections that wait for their clients at the same time. One more closes the one that has waited longest."""
 BACKLOG = 128
-"""Connections that are accepted at once, before any of them can be closed."""
+"""Connections that the kernel accepts at once, before any of them can be closed."""
 _SAY_AGAIN = 60.0
-"""Seconds between two lines in the log about it."""
+"""Seconds between two log lines about closed connections."""
 
 
 class Connection(H11Protocol):
-    """One connection. It waits for its client until a request is there whole, and again from its response on."""
+    """One connection. It waits for its client until a request is complete, and again after the response."""
 
     _said_at: ClassVar[float] = -math.inf
 
@@ -43,7 +43,7 @@ class Connection(H11Protocol):
         self._look()
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece of a request."""
+        """Receive a part of a request."""
         self._received += len(data)
         super().data_received(data)
         self._look()
@@ -54,17 +54,17 @@ class Connection(H11Protocol):
         self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         self._wait_no_more()
         super().connection_lost(exc)
 
     def end(self) -> None:
-        """Close it at once. Who is in the middle of a request gets no response."""
+        """Close it at once. A client in the middle of a request gets no response."""
         self._wait_no_more()
         self.transport.abort()
 
     def _look(self) -> None:
-        """Begin to wait, or end waiting, as things are now."""
+        """Start or stop waiting, as the state of the connection requires."""
         waits = self.cycle is None or self.cycle.response_complete or self.cycle.more_body
         if not waits:
             self._wait_no_more()
@@ -80,12 +80,12 @@ class Connection(H11Protocol):
             self._timer = None
 
     def _judge(self) -> None:
-        """Close a connection that waits for too long, unless something goes on in it."""
+        """Close the connection if it waits too long, unless a request is in progress."""
         assert self.waits_since is not None  # noqa: S101 - the timer ends with it
         left = self.waits_since + PATIENCE + self._received / SLOWEST - self.loop.time()
         before, self._unread = self._unread, self.transport.get_write_buffer_size()
         takes_its_response = 0 < self._unread < before
-        # Reading is paused: we are the ones who take their time.
+        # Reading is paused: the server is slow here, not the client.
         if left > 0 or takes_its_response or self.flow.read_paused:
             self._timer = self.loop.call_later(left if left > 0 else PATIENCE, self._judge)
         else:

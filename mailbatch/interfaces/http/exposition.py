@@ -1,6 +1,6 @@
-"""How things stand, as Prometheus reads it. The database is the source: no files, no counts of a process.
+"""The metrics in Prometheus' format. They come from the database: no files, no counters in a process.
 
-A figure that nobody can know at the moment (the database is away) is left out rather than guessed.
+A metric that is unknown at the moment (the database is away) is left out.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FRESH = 10.0
-"""Seconds for which an answer is given again: any number of scrapers costs the database one look."""
+"""Seconds during which the same text is returned: several scrapers cost the database one read."""
 _CIRCUITS = ("closed", "half_open", "open")
-# The label of a job is `batch`: Prometheus gives its own `job` to everything that it scrapes.
+# The label of a job is `batch`, because Prometheus adds its own label `job` to everything that it scrapes.
 
 
 @dataclass(slots=True)
 class Exposition:
-    """The text of ``/metrics``. Calling it answers at most ``FRESH`` seconds old bytes; it never raises.
+    """The text of ``/metrics``. A call returns bytes that are at most ``FRESH`` seconds old; it never raises.
 
-    ``interval``: the longest time between two ticks of send-all, in seconds. ``connections``: those to each relay of
-    all lanes and hosts, where they are counted.
+    ``interval``: the longest time between two ticks of send-all, in seconds. ``connections``: the connections of all
+    lanes and hosts to each relay, if they are counted.
     """
 
     measure: Measure
@@ -59,7 +59,7 @@ class Exposition:
     _until: float = float("-inf")
 
     def __call__(self) -> bytes:
-        """The metrics in Prometheus' text format 0.0.4."""
+        """Return the metrics in Prometheus' text format 0.0.4."""
         with self._guard:
             if self.clock() >= self._until:
                 registry = CollectorRegistry()
@@ -74,11 +74,11 @@ class _Reading(Collector):
         self._of = exposition
 
     def describe(self) -> list[Metric]:
-        """Nothing: else the registry would read the database once more, to learn the names."""
+        """Return nothing. Otherwise the registry would read the database once more for the names."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """All families, in the order in which a reader would ask."""
+        """Yield all families, the most important first."""
         yield InfoMetricFamily("mailbatch", "The version of mailbatch.", value={"version": self._of.version})
         yield _gauge("mailbatch_schedule_interval_seconds", "Longest time between two ticks.", self._of.interval)
         try:

@@ -1,4 +1,4 @@
-"""What every request passes before any route: an id, bounds, the right host and origin, and headers that protect."""
+"""The middleware in front of every route: request ids, limits, checks of host and origin, protective headers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.infrastructure.system.clock import new_id
-from mailbatch.interfaces.http.problems import Problem, told
+from mailbatch.interfaces.http.problems import Problem, problem_response
 from mailbatch.interfaces.http.proxies import through_proxy
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, nothing inline. A page that shows a mail in a frame gives that frame a policy of its own."""
+"""Nothing from other hosts, nothing inline. The frame that shows a mail has a policy of its own."""
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -47,19 +47,19 @@ _HEADERS = {
 }
 _PROBES = frozenset({"/healthz", "/readyz"})
 _MOST = 400
-"""Requests that are worked on at the same time, beside probes: more than there are connections that wait."""
+"""Requests in progress at the same time, not counting probes: more than there can be waiting connections."""
 _POLLED = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Asked every few seconds by machines: nobody wants to read that in the log."""
+"""Machines request these every few seconds, so they are not logged."""
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _STRANGERS_LIMIT = 2**20
-"""Bytes of a body of whoever shows no token: enough for a form, and too few for many together to fill the memory."""
+"""Bytes of a body without a token: enough for a form, too few for many requests together to fill the memory."""
 _LEFT = 499
-"""What servers write into their logs for a client that left before it was answered."""
+"""The status that servers log if the client closed the connection before the response (nginx)."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` (a name or an address, no port) can only mean this machine."""
+    """Return whether ``host`` (a name or an address, no port) can only mean this machine."""
     name = host.strip("[]").lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -71,7 +71,7 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(slots=True)
 class Guard:
-    """ASGI middleware round the whole application. ``gate`` knows the tokens; ``body_limit`` is in bytes."""
+    """The ASGI middleware around the application. ``gate`` knows the tokens; ``body_limit`` is in bytes."""
 
     app: ASGIApp
     gate: Gate
@@ -96,19 +96,19 @@ class Guard:
             self._under_way -= counted
 
     def refusal(self, scope: Scope, headers: Headers) -> Problem | None:
-        """Why a request may not come in at all."""
+        """Return the problem of a request that is refused before its body is read, else None."""
         if self._under_way > _MOST and scope["path"] not in _PROBES:
             said = f"{_MOST} requests are under way; ask again"
             return Problem(HTTPStatus.SERVICE_UNAVAILABLE, said, {"Retry-After": "1", "Connection": "close"})
         host = headers.get("host", "")
         if self.gate.open_house and not is_loopback(_split(f"//{host}").hostname or ""):
-            # A page elsewhere that resolves its own name to this machine (DNS rebinding) still says its own name.
+            # A foreign page that resolves its own name to this machine (DNS rebinding) still sends its own name.
             return Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "without MAILBATCH_API_TOKEN only localhost is served; ask for http://localhost, or set a token",
             )
         if self.gate.open_house and through_proxy(headers.keys()):
-            # It listens on this machine alone, but lets in whom the proxy lets in.
+            # The server listens on this machine only, but the proxy lets others in.
             return Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
                 "without MAILBATCH_API_TOKEN only this machine is served, and this comes through a proxy; set a token",
@@ -119,7 +119,7 @@ class Guard:
         return self.too_large(scope, headers, int(length)) if length.isdecimal() else None
 
     def too_large(self, scope: Scope, headers: Headers, size: int) -> Problem | None:
-        """The refusal of a body of ``size`` bytes, if that is too many for who sends it."""
+        """Return the problem of a body of ``size`` bytes if that is too large for this caller, else None."""
         if size <= _STRANGERS_LIMIT:
             return None
         said = f"the body is larger than {self.body_limit} bytes; send fewer mails at once"
@@ -133,7 +133,7 @@ class Guard:
         return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, said, {"Connection": "close"})
 
     def _is_known(self, scope: Scope, headers: Headers) -> bool:
-        """Whether there is a token that is known. Here too, who guesses has to wait: raises ``Problem``."""
+        """Return whether the request has a known token. Raises ``Problem`` if the client has failed too often."""
         _, _, token = headers.get("authorization", "").partition(" ")
         if self.gate.open_house or not _is_bearer(headers):
             return self.gate.open_house
@@ -142,7 +142,7 @@ class Guard:
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, request_id: str, send: Send) -> None:
         self._scope, self._request_id, self._send = scope, request_id, send
@@ -150,7 +150,7 @@ class _Exchange:
         self._status = 0
 
     async def answer(self, guard: Guard, headers: Headers, receive: Receive) -> None:
-        """Have the application answer, or answer why not."""
+        """Let the application respond, or respond with the problem."""
         received, allowed = 0, _STRANGERS_LIMIT
 
         async def bounded() -> Message:
@@ -165,21 +165,21 @@ class _Exchange:
 
         try:
             if (problem := guard.refusal(self._scope, headers)) is not None:
-                await self._respond(told(Request(self._scope), problem), receive)
+                await self._respond(problem_response(Request(self._scope), problem), receive)
             else:
                 await guard.app(self._scope, bounded, self._sent)
         except ClientDisconnect:
-            # Its body did not come to its end. Nothing broke, and nobody is there to be answered.
+            # The client closed the connection during the body: no error, and no response is possible.
             self._status = self._status or _LEFT
         except Exception as error:
             self._tell(error)
             if self._status:
                 raise
-            await self._respond(told(Request(self._scope), _broken(error, self._request_id)), receive)
+            await self._respond(problem_response(Request(self._scope), _broken(error, self._request_id)), receive)
         finally:
             took = (time.perf_counter() - self._began) * 1000
             level = logging.DEBUG if self._scope["path"] in _POLLED else logging.INFO
-            # Without the query, where a filter may hold an address.
+            # Without the query: a filter may contain an address.
             log.log(level, "%s %s %d %.1f ms", self._scope["method"], self._scope["path"], self._status, took)
 
     async def _sent(self, message: Message) -> None:
@@ -195,7 +195,7 @@ class _Exchange:
         await said(self._scope, receive, self._sent)
 
     def _tell(self, error: Exception) -> None:
-        """Log where it broke; its text only as it may leave the database, for it may quote what was sent."""
+        """Log where the error was raised. Its text is redacted, because it may quote the request."""
         where = "".join(traceback.format_tb(error.__traceback__))
         log.error("request %s broke: %s: %s\n%s", self._request_id, type(error).__name__, public(str(error)), where)
 
@@ -209,19 +209,19 @@ def _broken(error: Exception, request_id: str) -> Problem:
 
 
 def _is_bearer(headers: Headers) -> bool:
-    """A page of another site cannot set this header without our leave, which nobody is given."""
+    """A page of another site cannot set this header without our permission, which nobody gets (CORS)."""
     return headers.get("authorization", "").lower().startswith("bearer ")
 
 
 def _same_origin(headers: Headers, host: str) -> bool:
-    """Whether the request is our own page's, or no page's at all."""
+    """Return whether the request comes from our own page, or from no page."""
     if (origin := headers.get("origin")) is not None:
         return _split(origin).netloc.lower() == host.lower() != ""
     return headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of ``url``, which are empty if it is none: headers may hold anything."""
+    """Return the parts of ``url``; they are empty if it is no URL, because a header may contain anything."""
     try:
         return urlsplit(url)
     except ValueError:

@@ -1,4 +1,4 @@
-"""``/login`` and ``/logout``: a form takes a token and gives a session cookie."""
+"""``/login`` and ``/logout``: a form that takes a token and sets a session cookie."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def login_form(request: Request, next: str = "/") -> Response:  # noqa: A002 - i
 
 @router.post("/login")
 def login(request: Request, fields: FormFields) -> Response:
-    """Let somebody in who knows a token."""
+    """Log in with a token."""
     target = fields.get("next", ["/"])[0]
     answer = RedirectResponse(_here(target), HTTPStatus.SEE_OTHER)
     try:
@@ -37,7 +37,7 @@ def login(request: Request, fields: FormFields) -> Response:
 
 @router.post("/logout")
 def logout(request: Request, caller: PageReader, fields: FormFields) -> Response:
-    """Forget the session."""
+    """Log out."""
     answer = RedirectResponse("/login", HTTPStatus.SEE_OTHER)
     if fields.get("csrf", [""])[0] == csrf_token(request, caller):
         log_out(answer)
@@ -56,6 +56,6 @@ def _form(
 
 
 def _here(target: str) -> str:
-    """``target`` if it is a path of ours; nobody is sent elsewhere."""
+    """Return ``target`` if it is a path of this server, else the first page: no redirect to another site."""
     ours = target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable()
     return target if ours else "/"

@@ -1,4 +1,4 @@
-"""``/metrics``, for Prometheus; the token that reads is enough."""
+"""``/metrics``, for Prometheus; the read token is enough."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ router = APIRouter(tags=["operating"])
     responses={200: {"content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}, **problems_of()},
 )
 def metrics(request: Request, _caller: Reader) -> Response:
-    """The figures in Prometheus' text format, at most ten seconds old; described in how-to/monitor."""
+    """The metrics in Prometheus' text format, at most ten seconds old; see how-to/monitor."""
     state = request.app.state
     if not hasattr(state, "exposition"):
         state.exposition = exposition(state.parts)
@@ -36,7 +36,7 @@ def metrics(request: Request, _caller: Reader) -> Response:
 
 
 def exposition(parts: Parts) -> Exposition:
-    """The text of the metrics of ``parts``."""
+    """Return the text of the metrics of ``parts``."""
     interval = longest_gap(parts.settings.when, datetime.now(UTC))
     return Exposition(
         parts.operating.measure,

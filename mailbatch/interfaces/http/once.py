@@ -1,4 +1,4 @@
-"""``Idempotency-Key``: the same request asked again gets the answer that was given, and nothing is done twice."""
+"""``Idempotency-Key``: a repeated request gets the stored response, and its work is not done again."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ REPLAYED = {"Idempotency-Replayed": "true"}
 
 
 class Once:
-    """One request, which may bear a key. Only what was done is remembered: a refusal may be asked for again."""
+    """One request, with or without a key. Refusals are not stored: the client may try again."""
 
     def __init__(self, answers: IdempotencyKeys, key: str | None, digest: str) -> None:
         self._answers, self._key, self._digest = answers, key, digest
         self._owner = str(new_id())
         self._sealed = False
 
-    def __call__(self, deed: Callable[[], tuple[int, Any]]) -> Response:
-        """Answer what ``deed`` gives: a status and what becomes JSON. Or what it gave before."""
+    def __call__(self, work: Callable[[], tuple[int, Any]]) -> Response:
+        """Call ``work``, which returns a status and a JSON value. Respond with that, or with the stored response."""
         if self._key is None:
-            status, value = deed()
+            status, value = work()
             return text_answer(to_json(value), status)
         if (given := self._begin(self._key)) is not None:
             return text_answer(given.answer, given.status, REPLAYED)
         try:
-            status, value = deed()
+            status, value = work()
             text = to_json(value)
             if not self._sealed:
                 self._answers.finish(self._key, self._owner, status, text)
@@ -55,7 +55,7 @@ class Once:
         return text_answer(text, status)
 
     def seal(self, intake: Intake, status: int, value: Any) -> None:
-        """Remember the answer in the transaction of what was done, so that neither is ever there without the other."""
+        """Store the response in the transaction of the work: both are committed, or none."""
         if self._key is not None:
             intake.remember(self._key, self._owner, status, to_json(value))
             self._sealed = True
@@ -77,7 +77,7 @@ class Once:
         try:
             self._answers.abandon(key, self._owner)
         except StoreError as error:
-            # It is taken for left after a while.
+            # After a while the request counts as abandoned.
             log.warning("an idempotency key cannot be given back: %s", error)
 
 
@@ -89,7 +89,7 @@ async def _once(
             min_length=1,
             max_length=255,
             pattern="^[!-~]+$",
-            description="Asked again with the same key and body, nothing is done twice; kept for a day.",
+            description="A repeated request with the same key and body gets the same response; kept for a day.",
         ),
     ] = None,
 ) -> Once:

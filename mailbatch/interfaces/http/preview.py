@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from mailbatch.application.acting.reserve import in_words_of
+from mailbatch.application.acting.reserve import with_names
 from mailbatch.domain import letter
 from mailbatch.domain.reservation import Mail
 from mailbatch.interfaces.http.auth import Operator, Reader
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/api", tags=["trying"])
 
 
 class PreviewIn(BaseModel):
-    """A mail to see rendered: a template or sources, and what fills them."""
+    """A mail to render: a template or sources, and their context."""
 
     model_config = shape({"subject": "Hello {{ name }}", "body_text": "Dear {{ name }}, …", "context": {"name": "Ann"}})
     template: str | None = None
@@ -35,7 +35,7 @@ class PreviewIn(BaseModel):
 
 
 class Rendered(BaseModel):
-    """A mail as its templates make it."""
+    """A rendered mail."""
 
     model_config = shape({"subject": "Hello Ann", "text": "Dear Ann, …", "html": "<p>Dear Ann, …</p>"})
     subject: str
@@ -44,7 +44,7 @@ class Rendered(BaseModel):
 
 
 class TrialIn(PreviewIn):
-    """A mail to send once, to try it."""
+    """A test mail to send once."""
 
     model_config = shape({"to": "me@example.com", "template": "order-confirmation", "context": {"name": "Ann"}})
     to: str = Field(description="An address of your own.")
@@ -52,7 +52,7 @@ class TrialIn(PreviewIn):
 
 
 class Tried(BaseModel):
-    """What the relay made of it."""
+    """What the relay said."""
 
     model_config = shape({"outcome": "sent", "relay": "mx.example.com:587", "reply": "250 2.0.0 OK queued as 4F2"})
     outcome: Literal["sent", "deferred", "failed", "in_doubt", "relay_fault"]
@@ -62,7 +62,7 @@ class Tried(BaseModel):
 
 @router.post("/preview", summary="Render a mail", **tells(Rendered, *ACTING))
 def preview(request: Request, _caller: Operator, body: PreviewIn) -> Response:
-    """A template, or sources, with a context. 422 names each part that fails, with its line."""
+    """Renders a template or sources with a context. 422 names each part that fails, with its line."""
     return _shown(parts_of(request).operating.preview(Mail(recipients="", **body.model_dump())))
 
 
@@ -73,17 +73,17 @@ def preview(request: Request, _caller: Operator, body: PreviewIn) -> Response:
     **tells(Rendered, HTTPStatus.NOT_FOUND),
 )
 def preview_stored(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
-    """As its templates would make it now."""
+    """Renders it as its templates would now."""
     return _shown(parts_of(request).operating.preview.stored(reservation_id))
 
 
 @router.post("/test-send", summary="Send one mail to yourself", **tells(Tried, *ACTING))
 def test_send(request: Request, caller: Operator, body: TrialIn) -> Response:
-    """Straight to the relay, at once; nothing is stored, and nothing tries again. REDIRECT_ALL_TO is honoured."""
+    """Sends it to the relay at once. Nothing is stored, and it is not tried again. REDIRECT_ALL_TO applies."""
     parts = parts_of(request)
     target = {"template": body.template} if body.template else {}
     with parts.acting.audit.around(caller.actor, "test-send", target) as entry:
-        with in_words_of({"recipients": "to"}):
+        with with_names({"recipients": "to"}):
             tried = parts.operating.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
         entry.affected, entry.outcome = 1, tried.outcome
     return answer(asdict(tried))

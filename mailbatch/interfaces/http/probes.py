@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``: does this process live, and can it do anything?"""
+"""``/healthz`` and ``/readyz``: does this process live, and can it work?"""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/healthz")
 async def healthz() -> Response:
-    """The process answers; nothing else is asked, so that nobody restarts it because the database is away.
+    """Respond, and check nothing else: nobody should restart the process because the database is away.
 
-    On the loop itself: a database that hangs may hold all the threads in which other routes are answered.
+    It runs on the event loop, because a database that hangs may block all threads of the other routes.
     """
     return answer({"ok": True})
 
 
 @router.get("/readyz")
 async def readyz(request: Request, of: Annotated[Literal["database", "redis"] | None, Query()] = None) -> Response:
-    """The database has its tables, and Redis answers; or the one of them that is asked for.
+    """Check that the database has its tables and that Redis responds; or only the one that the query names.
 
-    Without Redis mails are reserved all the same, and the console says what is wrong. Why something is not ready is
-    not told, for anybody may ask here.
+    Without Redis mails can still be reserved, and the console shows what is wrong. The response gives no reason,
+    because this route needs no token.
     """
-    # In threads of the loop's own: requests that wait for a relay or a database may hold all that the routes have.
+    # In threads of the loop: requests that wait for a relay or a database may block all threads of the routes.
     found = await asyncio.to_thread(_checked, parts_of(request), of)
     ready = all(found.values())
     return answer({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)

@@ -1,4 +1,4 @@
-"""Errors as problem details (RFC 9457): what, which request, what to do; never a traceback."""
+"""Errors as problem details (RFC 9457): what happened, in which request, what to do; never a traceback."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 class Problem(HTTPException):
-    """A refusal: ``detail`` says in a line what to do; ``members`` are what else its document holds."""
+    """A refusal. ``detail``: one line that says what to do. ``members``: further members of the document."""
 
     def __init__(
         self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None, **members: Any
@@ -85,7 +85,7 @@ class ProblemDocument(BaseModel):
 
 
 def document(status: int, detail: str, request_id: str | None, **members: Any) -> dict[str, Any]:
-    """The problem as JSON; ``type`` is what programs compare."""
+    """Return the problem document; programs compare its ``type``."""
     known = HTTPStatus(status)
     return {
         "type": f"urn:mailbatch:problem:{known.phrase.lower().replace(' ', '-')}",
@@ -100,13 +100,13 @@ def document(status: int, detail: str, request_id: str | None, **members: Any) -
 def response(
     status: int, detail: str, request_id: str | None, headers: Mapping[str, str] | None = None, **members: Any
 ) -> Response:
-    """The problem as an answer."""
+    """Return the problem as a response."""
     body = json.dumps(document(status, detail, request_id, **members), ensure_ascii=False, default=str)
     return Response(body.encode("utf-8", "backslashreplace"), status, dict(headers or {}), MEDIA_TYPE)
 
 
-def told(request: Request, problem: HTTPException) -> Response:
-    """The problem as whoever asked can read it: a page for a browser, else a document."""
+def problem_response(request: Request, problem: HTTPException) -> Response:
+    """Return the problem as a page for a browser, else as a document."""
     if wants_page(request):
         page: Response = request.app.state.error_page(request, problem)
         return page
@@ -115,7 +115,7 @@ def told(request: Request, problem: HTTPException) -> Response:
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a browser asks, for what is not of the API: it prefers HTML to JSON (RFC 9110 §12.5.1)."""
+    """Return whether a browser requests something outside the API: it prefers HTML to JSON (RFC 9110 §12.5.1)."""
     if request.scope["path"].startswith("/api/"):
         return False
     html, others = 0.0, 0.0
@@ -140,14 +140,14 @@ def _quality(parameters: str) -> float:
 
 
 def handle(app: FastAPI) -> None:
-    """Have every refusal of ``app`` answered as a problem; what is no refusal is the guard's."""
+    """Respond to every refusal of ``app`` with a problem. Unexpected errors are the guard's."""
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _not_understood)
     app.add_exception_handler(MailbatchError, _of_ours)
 
 
 def problem_of(error: MailbatchError) -> Problem:
-    """What a known error is over HTTP."""
+    """Return the problem for a known error."""
     if isinstance(error, StoreError):
         status = HTTPStatus.SERVICE_UNAVAILABLE if error.transient else HTTPStatus.INTERNAL_SERVER_ERROR
     else:
@@ -160,7 +160,7 @@ def problem_of(error: MailbatchError) -> Problem:
 
 
 def request_id(request: Request) -> str | None:
-    """The id that the guard gave this request."""
+    """Return the id that the guard gave this request."""
     found: str | None = request.scope.get("state", {}).get("request_id")
     return found
 
@@ -174,14 +174,14 @@ async def _refused(request: Request, error: Exception) -> Response:
         detail = "there is nothing at this address; see /docs"
     headers = dict(error.headers or {})
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        # RFC 9110 §15.5.6: all that the address takes; the router knows only the first of its routes.
+        # RFC 9110 §15.5.6: all methods of the address; the router knows only those of its first route.
         headers["Allow"] = ", ".join(_methods(request))
     members = error.members if isinstance(error, Problem) else {}
-    return told(request, Problem(HTTPStatus(error.status_code), detail, headers, **members))
+    return problem_response(request, Problem(HTTPStatus(error.status_code), detail, headers, **members))
 
 
 def _methods(request: Request) -> list[str]:
-    """What may be asked of this address."""
+    """Return the methods of this address."""
     routes = request.app.routes
     asked = [(method, {**request.scope, "method": method}) for method in _METHODS]
     return [method for method, scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
@@ -190,7 +190,9 @@ def _methods(request: Request) -> list[str]:
 async def _not_understood(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     problems = [_line(e) for e in error.errors()]
-    return told(request, Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems[:5]), problems=problems))
+    return problem_response(
+        request, Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "; ".join(problems[:5]), problems=problems)
+    )
 
 
 async def _of_ours(request: Request, error: Exception) -> Response:
@@ -202,7 +204,7 @@ async def _of_ours(request: Request, error: Exception) -> Response:
 
 
 def _line(error: Mapping[str, Any]) -> str:
-    """Which part of the request, and what is allowed there; the value itself may be anything, and is left out."""
+    """Return which part of the request is wrong, and what is allowed there. The value itself is left out."""
     where: Sequence[Any] = error["loc"]
     name = ".".join(str(part) for part in where[1:]) or str(where[0])
     return f"{name}: {error['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}"

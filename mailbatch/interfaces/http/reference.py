@@ -29,11 +29,11 @@ _TAGS = {
     "trying": "See a mail rendered, or send one to yourself.",
 }
 _UNNAMED = (ReservationIn, BulkDone, BulkPreview, ReservedMany, ProblemDocument)
-"""Shapes that no route names as FastAPI wants it."""
+"""Schemas that no route declares in FastAPI's way."""
 
 
 def document_of(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """What makes the OpenAPI document of ``app``, once."""
+    """Return a function that makes the OpenAPI document of ``app`` once."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -60,7 +60,7 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
         schema = shape.model_json_schema(ref_template="#/components/schemas/{model}", mode="validation")
         components.update(schema.pop("$defs", {}))
         components[shape.__name__] = schema
-    # Every refusal is a problem, also those that FastAPI would tell of in its own shape.
+    # Every refusal is a problem document, also where FastAPI has a schema of its own.
     components.pop("HTTPValidationError", None)
     components.pop("ValidationError", None)
     document["components"]["schemas"] = dict(sorted(components.items()))

@@ -1,4 +1,4 @@
-"""What routes ask of a request: the parts, a filter, a place in a list, a body in JSON."""
+"""Reads a request: the filter, the place in a list, the JSON body, and the parts of the process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _LAST_INDEX = 2**31 - 1
 
 
 def parts_of(request: Request) -> Parts:
-    """The parts of this process; their database must have its tables."""
+    """Return the parts of this process."""
     parts: Parts = request.app.state.parts
     return parts
 
@@ -61,7 +61,7 @@ def selection(
     ] = None,
     run: Annotated[str | None, Query(description="What this run had in hand last, or put off.")] = None,
 ) -> Selection:
-    """The filter of a list."""
+    """Return the filter of a list. Raises ``InvalidReservation``."""
     given = {"status": status, "tag": tag, "to": to, "since": since, "until": until, "reply": reply, "run": run}
     return read_filter(given, datetime.now(UTC))
 
@@ -70,7 +70,7 @@ Filter = Annotated[Selection, Depends(selection)]
 
 
 async def json_body(request: Request) -> Any:
-    """The body as JSON; numbers that JSON does not know are refused."""
+    """Return the body, read as JSON. Raises ``Problem`` for anything else, and for NaN and Infinity."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
@@ -87,7 +87,7 @@ JsonBody = Annotated[Any, Depends(json_body)]
 
 
 def cursor_of(row: object, place: type[Row]) -> str:
-    """Return the place behind ``row`` in a list as text: opaque, because nobody is to build one.
+    """Return the place behind ``row`` in a list as text: opaque, so that nobody builds one.
 
     ``row`` has the fields of ``place``.
     """
@@ -100,7 +100,7 @@ def cursor_of(row: object, place: type[Row]) -> str:
 def _place(value: Any) -> Any:
     if isinstance(value, OddMoment) and value.stored is not None:
         stored = value.stored
-        # A text that others wrote may be long: cut, it sorts before itself, and the list goes on behind its like.
+        # A text from other programs may be long. A cut text sorts before the whole: the list may show the row again.
         return {"hex": stored[:_CUT].hex()} if isinstance(stored, bytes) else {"stored": _cut(stored)}
     return value.isoformat() if isinstance(value, datetime) else value and _cut(str(value))
 
@@ -110,7 +110,7 @@ def _cut(value: Any) -> Any:
 
 
 def place_of(cursor: str | None, place: type[P]) -> P | None:
-    """Return the place behind which the list goes on. Raises ``Problem`` for what is no cursor of ours."""
+    """Return the place behind which the list continues. Raises ``Problem`` if ``cursor`` is not one of ours."""
     if not cursor:
         return None
     try:
@@ -126,14 +126,14 @@ def page_of(
 ) -> tuple[list[T], str | None]:
     """Return a page of at most ``limit`` rows, and the cursor of the next one; None at the end.
 
-    ``read`` takes the place behind which it begins, and how many rows it returns at most. Raises ``Problem`` for what
-    is no cursor of ours.
+    ``read`` takes the place behind which it begins, and how many rows it returns at most. Raises ``Problem``
+    if ``cursor`` is not one of ours.
     """
     after = place_of(cursor, place)
     try:
         rows = list(read(after, limit + 1))
     except StoreError as error:
-        # SQLite holds any value in place of a moment, PostgreSQL does not read it: this cursor is not from here.
+        # SQLite may hold any value in place of a time, PostgreSQL cannot read it: this cursor is not from PostgreSQL.
         if (
             error.transient
             or after is None
@@ -177,7 +177,7 @@ def _text(value: Any) -> str:
 
 
 def _id(value: Any) -> UUID | str:
-    """On SQLite an id may be any text."""
+    """Read an id; on SQLite it may be any text."""
     text = _text(value)
     try:
         return UUID(text)
@@ -203,7 +203,7 @@ def _moment(value: Any) -> datetime:
 
 
 def _odd_moment(*, hex: str | None = None, stored: Any = None) -> OddMoment:  # noqa: A002 - its name in a cursor
-    """What a database holds in place of a moment: bytes, a text, or a number that SQLite can hold."""
+    """Return what a database holds in place of a time: bytes, a text, or a number in the range of SQLite."""
     if hex is not None and stored is None:
         return OddMoment.near(EARLIEST, bytes.fromhex(hex))
     is_number = type(stored) in {int, float} and -(2**63) <= stored < 2**63
@@ -226,7 +226,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "started_at": _moment,
     "status": Status,
 }
-"""How each part of a place in a list is read. Only ``finished_at`` may be null: not every mail is finished."""
+"""How to read each field of a place. Only ``finished_at`` may be null: not every mail is finished."""
 
 
 def _job(name: str) -> str:

@@ -39,7 +39,7 @@ class ReservationIn(BaseModel):
         None, description="Further header fields, name to text; a list is several fields of that name."
     )
     scheduled_at: datetime | None = Field(None, description="When it is due, with its zone; default: now.")
-    expires_at: datetime | None = Field(None, description="After this it is not sent any more.")
+    expires_at: datetime | None = Field(None, description="After this time it is not sent.")
     priority: int = Field(0, ge=-(2**31), lt=2**31, description="Higher goes first.")
     idempotency_key: str | None = Field(None, max_length=255)
     tag: str | None = Field(None, max_length=255)
@@ -47,13 +47,13 @@ class ReservationIn(BaseModel):
 
 
 class Reserved(BaseModel):
-    """Where a mail is now."""
+    """The result of reserving one mail."""
 
     model_config = shape({"id": EXAMPLE_ID, "new": True})
     id: UUID
-    new: bool = Field(description="False: its idempotency key had stored it before.")
+    new: bool = Field(description="False: its idempotency key stored it before.")
     warnings: list[str] | None = Field(
-        None, description="Only if there are some: the template is not checked where `TEMPLATE_DIR` is not set."
+        None, description="Only if there are warnings: without `TEMPLATE_DIR` the template is not checked."
     )
 
 
@@ -65,17 +65,17 @@ class Refused(BaseModel):
 
 
 class ReservedMany(BaseModel):
-    """What became of many mails; ``results`` in the order of the request."""
+    """The results of reserving many mails, in the order of the request."""
 
     model_config = shape()
     reserved: int
-    known: int = Field(description="Their idempotency keys had stored them before.")
+    known: int = Field(description="Their idempotency keys stored them before.")
     refused: int
     results: list[Reserved | Refused]
 
 
 class Listed(BaseModel):
-    """A reservation in a list: without its bodies."""
+    """A reservation in a list, without its bodies."""
 
     model_config = shape()
     id: UUID
@@ -109,7 +109,7 @@ class ReservationPage(BaseModel):
 
 
 class Attempt(BaseModel):
-    """A try that ended otherwise than accepted."""
+    """An attempt that was not accepted."""
 
     model_config = shape()
     reservation_id: UUID
@@ -126,7 +126,7 @@ class Attempt(BaseModel):
 
 
 class Full(Listed):
-    """A reservation with all its columns, and its tries."""
+    """A reservation with all its columns and its attempts."""
 
     cc: str | None
     bcc: str | None
@@ -148,7 +148,7 @@ class Full(Listed):
 
 
 class Changed(BaseModel):
-    """What became of one reservation."""
+    """The result of an act on one reservation."""
 
     model_config = shape({"id": EXAMPLE_ID, "done": True, "status": "cancelled", "answer": "cancelled"})
     id: UUID
@@ -158,7 +158,7 @@ class Changed(BaseModel):
 
 
 class Explained(BaseModel):
-    """Why a mail is where it is: a sentence first, then the facts."""
+    """Why a mail was not sent yet, or how it ended: a sentence, then the facts."""
 
     model_config = shape()
     id: UUID

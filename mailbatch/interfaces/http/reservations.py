@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
 MOST = 500
-"""Mails of one request."""
+"""Mails of one request at most."""
 _ONE = (*ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
 
 
@@ -47,7 +47,7 @@ _RESERVED = tells(
     status=HTTPStatus.CREATED,
 )
 _RESERVED["responses"][200] = {
-    "description": "A list was sent; or one mail, which its key had stored before.",
+    "description": "For a list; or for one mail that its key stored before.",
     "content": {
         "application/json": {
             "schema": {
@@ -84,10 +84,10 @@ _RESERVED["responses"][200] = {
     **_RESERVED,
 )
 def reserve(request: Request, _caller: Operator, once: OnceOnly, body: JsonBody) -> Response:
-    """One object is answered with its id: 201, or 200 if its `idempotency_key` had stored it before.
+    """For one object the response has its id: 201, or 200 if its `idempotency_key` stored it before.
 
-    A list is answered with 200 and a result for each, in order: those that cannot be reserved do not keep the others
-    from it. All that can be are stored in one transaction.
+    For a list the response is 200 with a result for each, in order. Bad mails do not stop the others. All good ones
+    are stored in one transaction.
     """
     parts = parts_of(request)
     if isinstance(body, list) and not 1 <= len(body) <= MOST:
@@ -159,63 +159,65 @@ def _result(result: Stored | MailbatchError, warning: str | None) -> dict[str, A
 def list_reservations(
     request: Request, _caller: Reader, which: Filter, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """Go on with the cursor in `next` until it is null. There is no total: counting millions would take too long.
+    """Continue with the cursor in `next` until it is null. There is no total: counting millions would take too long.
 
-    No index knows `to`, `reply`, or `tag` with others: they are looked for during half a second. Then a page may hold
-    fewer than `limit`, or none, and `next` goes on where it ended.
+    No index covers `to`, `reply`, or `tag` with another field: the search stops after half a second. Then a page may
+    have fewer than `limit` rows, or none, and `next` continues where it stopped.
 
-    With `since`, `until` or `run` finished ones go by when they were finished, the last first.
+    With `since`, `until` or `run` finished reservations are sorted by their end, the last first.
     """
     rows, following, _ = searched(parts_of(request), which, cursor, limit)
     return answer({"items": [as_dict(row) for row in rows], "next": following})
 
 
-@router.get("/{reservation_id}", summary="Show one, with its tries", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
+@router.get("/{reservation_id}", summary="Show one, with its attempts", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
-    """All that is known of it; the accepted try stands on the reservation itself."""
+    """All its columns and its attempts. The accepted attempt is on the reservation itself."""
     row, attempts = ShowReservation(parts_of(request).stores.reservations)(reservation_id)
     return answer({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
 
 
 @router.get(
-    "/{reservation_id}/explain", summary="Why is it where it is?", **tells(schemas.Explained, HTTPStatus.NOT_FOUND)
+    "/{reservation_id}/explain",
+    summary="Explain why it was not sent yet, or how it ended",
+    **tells(schemas.Explained, HTTPStatus.NOT_FOUND),
 )
 def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
-    """Why it has not gone yet, or what became of it: a sentence, what to do, and the facts."""
+    """Why it was not sent yet, or how it ended: a sentence, what to do, and the facts."""
     told = asdict(parts_of(request).operating.explain(reservation_id))
     return answer({"id": told.pop("reservation_id"), **told})
 
 
-@router.post("/{reservation_id}/cancel", summary="Take it back", **tells(schemas.Changed, *_ONE))
+@router.post("/{reservation_id}/cancel", summary="Cancel it", **tells(schemas.Changed, *_ONE))
 def cancel(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """What is answered as cancelled is never sent; 409 if it is too late."""
+    """Once the response says cancelled, it is never sent; 409 if it is too late."""
     return _act(request, caller, Act.CANCEL, reservation_id)
 
 
 @router.post("/{reservation_id}/requeue", summary="Send it again", **tells(schemas.Changed, *_ONE))
 def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """From failed, in doubt or cancelled to pending, with all attempts before it.
+    """From failed, in doubt or cancelled to pending, with all its attempts before it.
 
-    Recipients that accepted it before do not get it again.
+    Recipients that accepted it do not get it again.
     """
     return _act(request, caller, Act.REQUEUE, reservation_id)
 
 
 @router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(schemas.Changed, *_ONE))
 def restore(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """From cancelled to pending; it keeps its time if that is still to come."""
+    """From cancelled to pending. A time in the future is kept."""
     return _act(request, caller, Act.RESTORE, reservation_id)
 
 
-@router.post("/{reservation_id}/resolve", summary="It did go out", **tells(schemas.Changed, *_ONE))
+@router.post("/{reservation_id}/resolve", summary="Mark it as sent", **tells(schemas.Changed, *_ONE))
 def resolve(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """From in doubt to sent, because the recipient or the relay's log says so. To send it again, requeue it."""
+    """From in doubt to sent, if the recipient or the relay's log confirms it. To send it again, requeue it."""
     return _act(request, caller, Act.RESOLVE, reservation_id)
 
 
 @router.delete("/{reservation_id}", summary="Delete it, if it is finished", **tells(schemas.Changed, *_ONE))
 def delete(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """Sent, failed, cancelled and expired ones are removed with their tries. 409 for any other."""
+    """Deletes a sent, failed, cancelled or expired one with its attempts. 409 for any other."""
     return _act(request, caller, Act.DELETE, reservation_id, "; only finished ones are, so cancel it first")
 
 

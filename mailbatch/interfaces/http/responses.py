@@ -1,4 +1,4 @@
-"""Answers in JSON: times in UTC with a Z, ids as text, and whatever a row holds."""
+"""Responses in JSON: times in UTC with a Z, ids as text, and any value that a row may hold."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ MEDIA_TYPE = "application/json"
 
 
 def to_json(value: Any) -> str:
-    """``value`` as JSON, any script readable."""
+    """Return ``value`` as JSON; other scripts are not escaped."""
     try:
         return json.dumps(value, ensure_ascii=False, default=_plain, allow_nan=False)
     except ValueError:
-        # An INSERT from elsewhere may hold 1e999, which Python reads as infinite, and writes as no JSON.
+        # Another program may insert 1e999, which Python reads as infinite. JSON has no number for that.
         return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
 
 
 def answer(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
-    """``value`` as an answer."""
+    """Return ``value`` as a JSON response."""
     return text_answer(to_json(value), status, headers)
 
 
 def text_answer(text: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
-    """What is JSON already, as an answer."""
-    # A column may hold bytes that were no text; as \\udcXX they are JSON at least.
+    """Return a response of a text that is JSON already."""
+    # A column may hold bytes that are no text; as \\udcXX they are valid JSON.
     return Response(text.encode("utf-8", "backslashreplace"), status, dict(headers or {}), MEDIA_TYPE)
 
 
 def moment(when: datetime | None) -> str | None:
-    """A time as it stands in every answer."""
+    """Return a time in the form of every response."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z") if when is not None else None
 
 
 def _finite(value: Any) -> Any:
-    """``value`` with numbers that JSON does not know as their text."""
+    """Return ``value`` with infinities and NaN as text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):

@@ -34,7 +34,7 @@ class Run(BaseModel):
     run_id: UUID
     trigger: Trigger
     outcome: RunOutcome | None = Field(
-        description="Null while it goes on, and while nobody has closed the row of one that died."
+        description="Null while the run is in progress, and for a run that died until another run closes its row."
     )
     started_at: datetime
     finished_at: datetime | None
@@ -45,7 +45,7 @@ class Run(BaseModel):
     in_doubt: int
     expired: int
     remaining: int
-    running: bool = Field(description="It has no end, and has given a sign of life lately.")
+    running: bool = Field(description="It has not ended, and its heartbeat is recent.")
 
 
 class RunPage(BaseModel):
@@ -57,7 +57,7 @@ class RunPage(BaseModel):
 
 
 class ErrorGroup(BaseModel):
-    """Tries of one run that ended alike."""
+    """Attempts of one run with the same result."""
 
     model_config = shape()
     outcome: str
@@ -68,7 +68,7 @@ class ErrorGroup(BaseModel):
 
 
 class ItemError(BaseModel):
-    """What went wrong with one item; its errors in full, addresses and all."""
+    """The errors of one item, in full, with addresses."""
 
     model_config = shape({"index": 12, "reservation_id": EXAMPLE_ID, "errors": ["550 5.1.1 no such user"]})
     index: int
@@ -77,7 +77,7 @@ class ItemError(BaseModel):
 
 
 class RunFull(Run):
-    """A run, with its errors by kind and the first of them."""
+    """A run with its errors by kind, and the first of them."""
 
     model_config = shape()
     job: str
@@ -87,7 +87,7 @@ class RunFull(Run):
     pid: int | None
     heartbeat_at: datetime
     error_groups: list[ErrorGroup]
-    errors: list[ItemError] = Field(description="The first hundred; the others are at /api/runs/{run_id}/errors.")
+    errors: list[ItemError] = Field(description="The first hundred; all are at /api/runs/{run_id}/errors.")
 
 
 class Stopping(BaseModel):
@@ -109,7 +109,7 @@ class ErrorPage(BaseModel):
 
 
 class Report(BaseModel):
-    """What ``send-all`` answers (docs/reference/reports.md)."""
+    """The report that ``send-all`` returns (docs/reference/reports.md)."""
 
     model_config = shape()
     run_id: UUID | None
@@ -127,7 +127,7 @@ class Report(BaseModel):
 
 
 class Queued(BaseModel):
-    """A run that was asked for, and has not ended yet."""
+    """A run that is queued or in progress."""
 
     model_config = shape({"task_id": "6f0d2a55-6a6e-4b6a-8b55-0d5f0f5b7a51"})
     task_id: str

@@ -1,4 +1,4 @@
-"""``/api/runs`` and ``/api/run-now``: what runs did, and one more."""
+"""``/api/runs`` and ``/api/run-now``: lists runs and their errors, stops a run, starts one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _FIRST_ERRORS = 100
 def list_runs(
     request: Request, _caller: Reader, job: JobName = SEND_ALL, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """Go on with the cursor in `next`."""
+    """Continue with the cursor in `next`."""
     reports = parts_of(request).stores.reports
     rows, following = page_of(lambda before, most: reports.runs(job, most, before), cursor, RunPlace, limit)
     return answer({"items": [of_run(row) for row in rows], "next": following})
@@ -72,7 +72,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
 
 @router.get("/runs/{run_id}/errors", summary="All errors of a run", **tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND))
 def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 100, cursor: Cursor = None) -> Response:
-    """By their index, in full: addresses stand in them."""
+    """Sorted by index, in full: they contain addresses."""
     reports = parts_of(request).stores.reports
     _ensure_run(parts_of(request).stores.reports, run_id)
 
@@ -89,7 +89,7 @@ _CSV["responses"][200] = {"description": "CSV in UTF-8.", "content": {"text/csv"
 
 @router.get("/runs/{run_id}/errors.csv", summary="All errors of a run, for a spreadsheet", **_CSV)
 def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
-    """One row for each. A cell that a spreadsheet would take for a formula begins with an apostrophe."""
+    """One row for each error. A cell that a spreadsheet would read as a formula begins with an apostrophe."""
     _ensure_run(parts_of(request).stores.reports, run_id)
     name = f'attachment; filename="run-{run_id}-errors.csv"'
     return StreamingResponse(
@@ -105,16 +105,16 @@ def export_errors(request: Request, _caller: Reader, run_id: UUID) -> Response:
     **tells(schemas.Stopping, *ACTING[:1], HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, status=HTTPStatus.ACCEPTED),
 )
 def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
-    """It ends between two items, as `revoked`, and what it did is kept; the next tick starts another.
+    """It ends between two items, as `revoked`, and its work is kept. The next tick starts another run.
 
-    Of any job, and without Redis. 409 if it has ended. Said twice it does no harm.
+    This works for any job, and without Redis. 409 if it has ended. A second call changes nothing.
     """
     stopping = parts_of(request).acting.stop_run(caller.actor, run_id)
     return answer(of_stopping(stopping), HTTPStatus.ACCEPTED)
 
 
 _NOW = tells(schemas.Report, *ACTING[:1], HTTPStatus.CONFLICT)
-_NOW["responses"][202] = {"model": schemas.Queued, "description": "It is queued, or goes on."}
+_NOW["responses"][202] = {"model": schemas.Queued, "description": "It is queued, or in progress."}
 
 
 @router.post("/run-now", summary="Send what is due, now", **_NOW)
@@ -124,9 +124,9 @@ def run_now(
     once: OnceOnly,
     wait: Annotated[float, Query(ge=0, le=LONGEST_WAIT, description="Seconds to wait for the report.")] = 0,
 ) -> Response:
-    """The run's report if it ends within `wait` seconds, else 202. It runs whether the ticks are paused or not.
+    """Returns the report of the run if it ends within `wait` seconds, else 202. A pause of the ticks does not stop it.
 
-    409 with the id of the run that is running, if one is. 503 if no worker answers; then nothing was queued.
+    409 with the id of the run in progress, if there is one. 503 if no worker responds; then nothing was queued.
     """
     parts = parts_of(request)
 
@@ -145,7 +145,7 @@ def run_now(
 
 
 def celery_of(request: Request) -> Celery:
-    """The app of this process by which tasks are called; made when it is first needed."""
+    """Return the Celery app of this process; the first call makes it."""
     state = request.app.state
     if getattr(state, "celery", None) is None:
         state.celery = celery_app(parts_of(request).identity)
@@ -154,7 +154,7 @@ def celery_of(request: Request) -> Celery:
 
 
 def ensure_worker(app: Celery) -> None:
-    """Raise ``Problem`` unless there is a worker that can take a run."""
+    """Raise ``Problem`` unless a worker can take a run."""
     found = find_workers(app)
     if not found.consumers:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, found.why_none(), {"Retry-After": "30"})
@@ -170,15 +170,17 @@ def _outcome(
         return HTTPStatus.ACCEPTED, {"task_id": result.id}
     report = result.result
     if not isinstance(report, dict):
-        said = str(report) or type(report).__name__
-        raise Problem(HTTPStatus.CONFLICT, f"the run broke, or was revoked before it began: {said}", task_id=result.id)
+        reason = str(report) or type(report).__name__
+        raise Problem(
+            HTTPStatus.CONFLICT, f"the run broke, or was revoked before it began: {reason}", task_id=result.id
+        )
     if report["outcome"] == RunOutcome.SKIPPED:
         _refuse_second(parts, surely=True)
     return HTTPStatus.OK, report
 
 
 def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
-    """Raise the problem that names the run in progress, if there is one."""
+    """Raise ``Problem`` with the id of the run in progress, if there is one."""
     if not surely and parts.lock(SEND_ALL).peek() is None:
         return
     look = parts.operating.watch(SEND_ALL).look(SEND_ALL)

@@ -1,4 +1,4 @@
-"""Serve the application by uvicorn until SIGTERM or SIGINT."""
+"""Serves the application with uvicorn until SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 GRACE = 10
-"""Seconds for which answers that are under way may take after SIGTERM."""
+"""Seconds that requests in progress may take after SIGTERM."""
 _EXAMPLE = "CHANGE-ME"
-"""What stands in the examples of deploy/, for everybody to read."""
+"""The token of the examples in deploy/, which everybody can read."""
 
 
 def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = lambda _address: None) -> None:
-    """Serve on ``host`` and ``port`` (0: any) until a signal; ``started`` is told the address.
+    """Serve on ``host`` and ``port`` (0: any) until a signal. ``started`` is called with the address.
 
     Raises:
-        SettingsError: if others than this machine could ask, and there is no token that they would need.
+        SettingsError: if other machines could connect although there is no token.
         OSError: if the port is taken.
     """
     ensure_safe(parts, host)
@@ -54,7 +54,7 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         app.state.stopping = lambda: server.should_exit
         monitor = monitor_of(parts)
         monitor.start()
-        # uvicorn raises the signal once more when it has ended; to have been told to end is no failure.
+        # uvicorn raises the signal again when it has ended; here a requested end is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: None)
         server.run(sockets=[listener])
@@ -64,7 +64,7 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
 def monitor_of(parts: Parts, every: float = EVERY) -> JobMonitor:
     """Return a monitor of ``send-all`` for this process, because worker and beat may both be dead.
 
-    It does not close runs that died: the database role of ``serve`` may lack the right to.
+    It does not close runs that died: the database role of ``serve`` may not have the right to.
     """
     return JobMonitor(
         lambda: parts.operating.watch(SEND_ALL)(SEND_ALL),
@@ -74,11 +74,11 @@ def monitor_of(parts: Parts, every: float = EVERY) -> JobMonitor:
 
 
 def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:
-    """How ``app`` is served. The guard bounds the requests, and each connection its waiting for them."""
+    """Return the configuration of uvicorn. The guard limits requests; each connection limits its waiting."""
     return uvicorn.Config(
         app,
         log_config=None,
-        # We write our own, without the query.
+        # The guard writes its own log, without the query.
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
@@ -90,7 +90,7 @@ def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Ends when it is told, also when an answer under way does not: uvicorn would wait for its thread for ever."""
+    """Ends on a signal even if a request in progress does not end: uvicorn would wait for its thread for ever."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -100,15 +100,14 @@ class _Server(uvicorn.Server):
 
 
 def _leave() -> None:
-    # A relay or a database keeps a thread waiting. What it does not commit any more has not been done, and the list of
-    # actions says that it was begun.
+    # A thread waits for a relay or a database. What it has not committed is not done; its audit entry stays `begun`.
     log.warning("an answer was still under way after %d s, and is given up", GRACE)
     logging.shutdown()
     os._exit(0)
 
 
 def ensure_safe(parts: Parts, host: str) -> None:
-    """Refuse to listen beyond this machine without a token that others do not know."""
+    """Raise ``SettingsError`` if the server would listen beyond this machine without a secret token."""
     operates, reads = parts.settings.api_token, parts.settings.api_read_token
     if is_loopback(host):
         return

@@ -19,7 +19,7 @@ _Paused: TypeAlias = Annotated[
 
 
 class Relay(BaseModel):
-    """What is known of the relay."""
+    """The state of the relay."""
 
     model_config = shape()
     name: str
@@ -29,7 +29,7 @@ class Relay(BaseModel):
 
 
 class Warned(BaseModel):
-    """What the watch found."""
+    """A finding of the watch."""
 
     model_config = shape()
     name: str
@@ -40,11 +40,11 @@ class Warned(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far the run is that goes on."""
+    """The progress of the current run."""
 
     model_config = shape()
-    run_id: UUID | None = Field(description="Null for a moment, while it begins.")
-    trigger: Trigger | None = Field(description="Null as long as the id is.")
+    run_id: UUID | None = Field(description="Null for a moment while the run starts.")
+    trigger: Trigger | None = Field(description="Null while the id is null.")
     sent: int
     failed: int
     deferred: int
@@ -52,16 +52,16 @@ class Progress(BaseModel):
     expired: int
     state: Literal["running"]
     elapsed: float = Field(description="Seconds since it began.")
-    done: int = Field(description="Mails that it has dealt with.")
-    whole: int = Field(description="These, and those that are due or under way.")
+    done: int = Field(description="Mails that are done.")
+    whole: int = Field(description="Mails that are done, due or under way.")
     rate: float | None = Field(
-        description="Mails a second since it began; null at its beginning, and while nobody is answered."
+        description="Mails a second since the run began; null at its beginning, and while the relay replies to nothing."
     )
-    seconds_left: float | None = Field(description="How long it still takes at that rate.")
+    seconds_left: float | None = Field(description="Time until the end at that rate.")
 
 
 class Standing(BaseModel):
-    """How things stand."""
+    """The status of a job, the backlog and the relay."""
 
     model_config = shape()
     paused: _Paused
@@ -75,25 +75,25 @@ class Standing(BaseModel):
     due: int
     oldest_due_seconds: float | None
     under_way: int = Field(
-        description="Mails that a run has claimed and that have no answer yet. `due` leaves them out."
+        description="Mails that a run has claimed and that have no reply yet. `due` does not count them."
     )
     unanswered_seconds: float | None = Field(
-        description="For how long a run has had mails under way and nobody was answered; null if there is no such run."
+        description="Seconds that a run has had mails under way without a reply; null if there is no such run."
     )
     relay: Relay | None
     warnings: list[Warned]
-    down: list[str] = Field(description="What could not be asked: `redis`.")
+    down: list[str] = Field(description="What is not available: `redis`.")
 
 
 class PauseIn(BaseModel):
-    """What to suspend."""
+    """What to pause."""
 
     model_config = shape({"all": False})
-    all: bool = Field(False, description="Also stop the run in progress, and refuse calls by hand.")
+    all: bool = Field(False, description="Also stop the run in progress, and refuse manual calls.")
 
 
 class Paused(BaseModel):
-    """What is suspended now."""
+    """What is paused now."""
 
     model_config = shape({"paused": "ticks", "pause": "ticks"})
     paused: _Paused
@@ -101,7 +101,7 @@ class Paused(BaseModel):
 
 
 class Running(BaseModel):
-    """Whether a run goes on, and which."""
+    """Whether a run is in progress, and which."""
 
     model_config = shape({"running": True, "run_id": EXAMPLE_RUN, "paused": False, "pause": "none"})
     running: bool
@@ -111,7 +111,7 @@ class Running(BaseModel):
 
 
 class Action(BaseModel):
-    """What somebody did."""
+    """An entry of the audit log."""
 
     model_config = shape()
     id: UUID
