@@ -21,4 +21,4 @@ class StoredResponse:
     """An answer that was given before, as JSON text."""
 
     status: int
-    answer: str
+    body: str

@@ -17,7 +17,7 @@ from support.waiting import PATIENCE, wait_until
 from mailbatch.config import Settings
 from mailbatch.domain.errors import SettingsError
 from mailbatch.interfaces.http import connections, guard
-from mailbatch.interfaces.http.auth import COOKIE, FAILURES, Gate, Patience, Role
+from mailbatch.interfaces.http.auth import COOKIE, FAILURES, FailureLimit, Gate, Role
 from mailbatch.interfaces.http.connections import MOST_WAITING
 from mailbatch.interfaces.http.guard import is_loopback
 from mailbatch.interfaces.http.serving import ensure_safe
@@ -222,7 +222,7 @@ def test_who_guesses_has_to_wait_and_with_the_right_token_too(locked):
 def test_patience_comes_back_and_forgets_the_oldest(monkeypatch):
     now = 0.0
     monkeypatch.setattr("mailbatch.interfaces.http.auth.time.monotonic", lambda: now)
-    patience = Patience(allowed=2, within=60)
+    patience = FailureLimit(allowed=2, within=60)
     patience.failed("a")
     now = 59.0
     assert patience.wait("a") == 0
@@ -234,7 +234,7 @@ def test_patience_comes_back_and_forgets_the_oldest(monkeypatch):
 
 
 def test_whoever_has_a_network_of_ipv6_counts_as_one():
-    patience = Patience(allowed=2, within=60)
+    patience = FailureLimit(allowed=2, within=60)
     patience.failed("2001:db8:1:2::1")
     patience.failed("2001:db8:1:2:ffff::7")
     assert patience.wait("2001:db8:1:2::3") > 0

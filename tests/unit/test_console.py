@@ -36,8 +36,8 @@ def test_the_chart_puts_each_run_into_its_half_hour():
     )
     assert len(chart.bars) == BARS
     before, last = chart.bars[-2:]
-    assert last.told == "12:00–12:30: 80 sent, 20 failed, 1 run"
-    assert before.told == "11:30–12:00: 48 sent, 2 in doubt, 1 run"
+    assert last.label == "12:00–12:30: 80 sent, 20 failed, 1 run"
+    assert before.label == "11:30–12:00: 48 sent, 2 in doubt, 1 run"
     assert chart.total == {"sent": 128, "deferred": 0, "failed": 22}
     assert sum(part.height for part in last.parts) == pytest.approx(2 * sum(part.height for part in before.parts))
 

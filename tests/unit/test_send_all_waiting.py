@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from mailbatch.domain.errors import StoreError
-from mailbatch.interfaces.cli.send_all import Sight
+from mailbatch.interfaces.cli.send_all import RunObserver
 
 OURS, ANOTHER = UUID(int=1), UUID(int=2)
 
@@ -17,7 +17,7 @@ def progress(run_id, trigger="manual"):
 
 
 def sight(going_on, before=None):
-    return Sight(lambda: going_on[0], before and str(before))
+    return RunObserver(lambda: going_on[0], before and str(before))
 
 
 def lost_at(seen, until=60):
@@ -65,6 +65,6 @@ def test_a_database_that_is_away_says_nothing_of_the_run():
     def away():
         raise StoreError("away", transient=True)
 
-    seen = Sight(away)
+    seen = RunObserver(away)
     seen.shown(progress(OURS))
     assert lost_at(seen) is None

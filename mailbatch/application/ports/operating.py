@@ -38,7 +38,7 @@ class IdempotencyKeys(Protocol):
     def begin(self, key: str, owner: str, request: str) -> RequestState | StoredResponse:
         """Begin ``request`` (a digest) under ``key``; one that was begun and left a while ago may begin anew."""
 
-    def finish(self, key: str, owner: str, status: int, answer: str) -> None:
+    def finish(self, key: str, owner: str, status: int, body: str) -> None:
         """Store the answer, if the request is still ``owner``'s."""
 
     def abandon(self, key: str, owner: str) -> None:

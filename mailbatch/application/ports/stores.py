@@ -36,7 +36,7 @@ class Intake(Protocol):
             KeyConflict: if the key, or the id, stands for a reservation with other content.
         """
 
-    def remember(self, key: str, owner: str, status: int, answer: str) -> None:
+    def remember(self, key: str, owner: str, status: int, body: str) -> None:
         """Store the response to the request that ``owner`` began under ``key``: both are kept, or none.
 
         Raises ``StateConflict`` if it is not ``owner``'s any more: then nothing of this transaction must be kept.

@@ -58,10 +58,10 @@ class SqlIdempotencyKeys:
             else RequestState.OTHER
         )
 
-    def finish(self, key: str, owner: str, status: int, answer: str) -> None:
+    def finish(self, key: str, owner: str, status: int, body: str) -> None:
         """Store the answer; see the port."""
         with writing(self.engine) as connection:
-            finish(connection, key, owner, status, answer)
+            finish(connection, key, owner, status, body)
 
     def abandon(self, key: str, owner: str) -> None:
         """Forget a request; see the port."""
@@ -69,9 +69,9 @@ class SqlIdempotencyKeys:
             connection.execute(sa.delete(api_answers).where(*_owned(key, owner)))
 
 
-def finish(connection: Connection, key: str, owner: str, status: int, answer: str) -> bool:
+def finish(connection: Connection, key: str, owner: str, status: int, body: str) -> bool:
     """Store an answer in the transaction of ``connection``; whether the request was still ``owner``'s."""
-    statement = sa.update(api_answers).where(*_owned(key, owner)).values(status=status, answer=answer)
+    statement = sa.update(api_answers).where(*_owned(key, owner)).values(status=status, answer=body)
     return connection.execute(statement).rowcount == 1
 
 

@@ -83,9 +83,9 @@ class SqlIntake:
                 _ensure_same(values, whole, self.connection)
         return Stored(earlier["id"], new=False)
 
-    def remember(self, key: str, owner: str, status: int, answer: str) -> None:
+    def remember(self, key: str, owner: str, status: int, body: str) -> None:
         """Store the answer to a request in the transaction of what it did; see the port."""
-        if not finish(self.connection, key, owner, status, answer):
+        if not finish(self.connection, key, owner, status, body):
             raise StateConflict("this request took so long that it was begun anew under its key; ask again")
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:

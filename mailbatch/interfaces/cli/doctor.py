@@ -27,7 +27,7 @@ _RENDERING = 4.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The result of a check. ``ok=None``: nothing is wrong, but there is something to know."""
 
     check: str
@@ -59,16 +59,16 @@ def doctor(*, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: CheckResult) -> None:
     mark = {True: click.style("ok   ", fg="green"), False: click.style("wrong", fg="red"), None: "note "}[finding.ok]
     advice = f"; {finding.advice}" if finding.advice else ""
     click.echo(f"{mark}  {finding.check:<9} {clean(finding.found + advice)}")
 
 
-def _bounded(check: Callable[[Parts], Finding], parts: Parts) -> Finding:
+def _bounded(check: Callable[[Parts], CheckResult], parts: Parts) -> CheckResult:
     """Return the finding of ``check``, or that it took too long: a name server, for example, may never respond."""
     name = check.__name__.removeprefix("_")
-    found: list[Finding] = []
+    found: list[CheckResult] = []
 
     def run() -> None:
         try:
@@ -76,33 +76,33 @@ def _bounded(check: Callable[[Parts], Finding], parts: Parts) -> Finding:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the doctor was asked for
             # An error that names the command to run needs no more advice.
             advice = "" if isinstance(error, NotMigrated) else _ADVICE[name]
-            found.append(Finding(name, ok=False, found=_in_a_line(error), advice=advice))
+            found.append(CheckResult(name, ok=False, found=_in_a_line(error), advice=advice))
 
     # A daemon thread: it must not delay the end of the process.
     thread = threading.Thread(target=run, name=f"doctor-{name}", daemon=True)
     thread.start()
     thread.join(LONGEST)
-    late = Finding(name, ok=False, found=f"no answer within {LONGEST:g} s", advice=_ADVICE[name])
+    late = CheckResult(name, ok=False, found=f"no answer within {LONGEST:g} s", advice=_ADVICE[name])
     return found[0] if found else late
 
 
-def _settings(parts: Parts) -> Finding:
+def _settings(parts: Parts) -> CheckResult:
     from mailbatch.config import short_tokens, unknown_variables
 
     if unknown := unknown_variables():
-        return Finding("settings", ok=False, found=" ".join(unknown), advice="rename or remove it")
+        return CheckResult("settings", ok=False, found=" ".join(unknown), advice="rename or remove it")
     to_know = short_tokens(parts.settings)
     if parts.settings.redirect_all_to:
         to_know.append(f"every mail goes to {parts.settings.redirect_all_to}, as is set")
     elif not parts.settings.sender:
         to_know.append("MAILBATCH_SENDER is not set: mails without a sender of their own fail")
     if to_know:
-        return Finding("settings", ok=None, found=". ".join(to_know))
+        return CheckResult("settings", ok=None, found=". ".join(to_know))
     where = f", templates in {parts.settings.template_dir}" if parts.settings.template_dir else ""
-    return Finding("settings", ok=True, found=f"sender {parts.settings.sender}{where}")
+    return CheckResult("settings", ok=True, found=f"sender {parts.settings.sender}{where}")
 
 
-def _database(parts: Parts) -> Finding:
+def _database(parts: Parts) -> CheckResult:
     from mailbatch.infrastructure.db.engine import place
     from mailbatch.infrastructure.db.migrate import ensure_whole
     from mailbatch.infrastructure.db.preflight import check_tables
@@ -114,10 +114,10 @@ def _database(parts: Parts) -> Finding:
         return between
     check_tables(parts.engine)
     found = f"{place(parts.engine)}, tables at revision {HEAD}, takes what a run writes"
-    return Finding("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
+    return CheckResult("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
 
 
-def _between(parts: Parts) -> Finding | None:
+def _between(parts: Parts) -> CheckResult | None:
     """Return the finding about a connection pooler in front of the database; None if there is none."""
     if parts.engine.dialect.name != "postgresql":
         return None
@@ -129,12 +129,12 @@ def _between(parts: Parts) -> Finding | None:
         return None
     if pooler.forgets:
         found = f"{place(parts.engine)} is behind a pooler in transaction mode, where prepared statements fail"
-        return Finding("database", ok=False, found=found, advice=UNPREPARED)
+        return CheckResult("database", ok=False, found=found, advice=UNPREPARED)
     mode = " in transaction mode" if pooler.shares else ""
-    return Finding("database", ok=True, found=f"behind a pooler{mode}")
+    return CheckResult("database", ok=True, found=f"behind a pooler{mode}")
 
 
-def _redis(parts: Parts) -> Finding:
+def _redis(parts: Parts) -> CheckResult:
     from redis import RedisError
 
     from mailbatch.infrastructure.redis.client import explain, place_of
@@ -146,26 +146,28 @@ def _redis(parts: Parts) -> Finding:
         policy = eviction_policy(parts.redis)
     except RedisError as error:
         found, advice = explain(error)
-        return Finding("redis", ok=False, found=f"{place_of(parts.redis)}: {found}", advice=advice or _ADVICE["redis"])
+        return CheckResult(
+            "redis", ok=False, found=f"{place_of(parts.redis)}: {found}", advice=advice or _ADVICE["redis"]
+        )
     lock = parts.lock(SEND_ALL)
     holder = lock.holder()
     if holder is None:
         state = "the lock of send-all is free"
     elif holder.other_database is not None:
         found = f"the lock of send-all is held by {holder.owner} for another database, {holder.other_database}"
-        return Finding("redis", ok=False, found=found, advice=ADVICE)
+        return CheckResult("redis", ok=False, found=found, advice=ADVICE)
     elif holder.left == float("inf"):
         advice = f"delete the key {lock.key}, which was set by hand"
-        return Finding("redis", ok=False, found="the lock of send-all never ends", advice=advice)
+        return CheckResult("redis", ok=False, found="the lock of send-all never ends", advice=advice)
     else:
         state = f"the lock of send-all is held by {holder.owner}"
     if policy is not None:
         found = f"{place_of(parts.redis)} drops keys when it is full (maxmemory-policy {policy}), and with them calls"
-        return Finding("redis", ok=None, found=found, advice="set maxmemory-policy noeviction")
-    return Finding("redis", ok=True, found=f"{place_of(parts.redis)} takes what a run writes, {state}")
+        return CheckResult("redis", ok=None, found=found, advice="set maxmemory-policy noeviction")
+    return CheckResult("redis", ok=True, found=f"{place_of(parts.redis)} takes what a run writes, {state}")
 
 
-def _celery(parts: Parts) -> Finding:
+def _celery(parts: Parts) -> CheckResult:
     """Try broker and result backend as a worker uses them."""
     from kombu.exceptions import OperationalError
     from redis import RedisError
@@ -180,22 +182,22 @@ def _celery(parts: Parts) -> Finding:
             check(app)
         except (RedisError, OperationalError, NotDelivered) as error:
             found, advice = explain(error)
-            return Finding("celery", ok=False, found=f"{what}: {found}", advice=advice or _ADVICE["redis"])
-    return Finding("celery", ok=True, found="broker and result backend carry calls, broadcasts and results")
+            return CheckResult("celery", ok=False, found=f"{what}: {found}", advice=advice or _ADVICE["redis"])
+    return CheckResult("celery", ok=True, found="broker and result backend carry calls, broadcasts and results")
 
 
-def _smtp(parts: Parts) -> Finding:
+def _smtp(parts: Parts) -> CheckResult:
     from mailbatch.infrastructure.smtp.check import check
     from mailbatch.infrastructure.smtp.errors import RelayError
 
     relay = replace(parts.sending.relay, timeout=min(parts.sending.relay.timeout, _SMTP_TIMEOUT))
     try:
-        return Finding("smtp", ok=True, found=check(relay))
+        return CheckResult("smtp", ok=True, found=check(relay))
     except RelayError as error:
-        return Finding("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
+        return CheckResult("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
 
 
-def _workers(parts: Parts) -> Finding:
+def _workers(parts: Parts) -> CheckResult:
     from kombu.exceptions import OperationalError
 
     from mailbatch.batch.producer import celery_app
@@ -205,30 +207,32 @@ def _workers(parts: Parts) -> Finding:
         answered = find_workers(celery_app(parts.identity))
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
-        return Finding("workers", ok=False, found=found, advice=_ADVICE["redis"])
+        return CheckResult("workers", ok=False, found=found, advice=_ADVICE["redis"])
     if answered.consumers and answered.silent:
         name = answered.consumers[0]
         found = f"{name} lives and answers nobody (worker_enable_remote_control is off): no revoke ends a run"
-        return Finding("workers", ok=None, found=found, advice="end a run by `mailbatch pause --all`")
+        return CheckResult("workers", ok=None, found=found, advice="end a run by `mailbatch pause --all`")
     if answered.consumers:
-        return Finding("workers", ok=True, found=f"{answered.consumers[0]} answers")
+        return CheckResult("workers", ok=True, found=f"{answered.consumers[0]} answers")
     if answered.others:
         found = f"{answered.others[0]} answers, but no worker takes the queue {answered.queue}, into which calls go"
-        return Finding("workers", ok=False, found=found, advice=_ADVICE["workers"])
-    return Finding("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
+        return CheckResult("workers", ok=False, found=found, advice=_ADVICE["workers"])
+    return CheckResult("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
 
 
-def _runs(parts: Parts) -> Finding:
+def _runs(parts: Parts) -> CheckResult:
     from mailbatch.domain.finding import ALL_IS_WELL, Level
 
     found = parts.operating.watch(SEND_ALL)(SEND_ALL)
     if not found:
-        return Finding("runs", ok=True, found=ALL_IS_WELL)
+        return CheckResult("runs", ok=True, found=ALL_IS_WELL)
     bad = any(finding.level is Level.ERROR for finding in found)
-    return Finding("runs", ok=False if bad else None, found="; ".join(f.what for f in found), advice=found[0].advice)
+    return CheckResult(
+        "runs", ok=False if bad else None, found="; ".join(f.what for f in found), advice=found[0].advice
+    )
 
 
-def _mails(parts: Parts) -> Finding:
+def _mails(parts: Parts) -> CheckResult:
     """Return the finding about waiting mails that cannot be rendered now."""
     from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
@@ -242,8 +246,8 @@ def _mails(parts: Parts) -> Finding:
     many = f"{looked.rendered} waiting mails" if looked.whole else f"the newest {looked.rendered} waiting mails"
     if looked.broken:
         found = f"{looked.broken} of {many} cannot be rendered; {looked.example}"
-        return Finding("mails", ok=None, found=found, advice=_ADVICE["mails"])
-    return Finding("mails", ok=True, found=f"{many} can be rendered" if looked.rendered else "none waits")
+        return CheckResult("mails", ok=None, found=found, advice=_ADVICE["mails"])
+    return CheckResult("mails", ok=True, found=f"{many} can be rendered" if looked.rendered else "none waits")
 
 
 def _in_a_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.interfaces.cli import inbox_pages
-from mailbatch.interfaces.cli.inbox_pages import Kept
+from mailbatch.interfaces.cli.inbox_pages import StoredMail
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +35,14 @@ _MESSAGE_ID = re.compile(rb"^message-id:[ \t\r\n]*(<[^>\r\n]*>)", re.IGNORECASE 
 _NOT_IN_NAMES = re.compile(r"[^\w.@+=-]")
 
 
-def read_journal(folder: Path) -> Iterator[Kept]:
+def read_journal(folder: Path) -> Iterator[StoredMail]:
     """Return the mails that the inbox in ``folder`` has accepted, in order. A line without an end is skipped."""
     journal = folder / JOURNAL
     if journal.exists():
         for line in journal.read_text(encoding="utf-8").splitlines(keepends=True):
             if line.endswith("\n"):
                 kept = json.loads(line)
-                yield Kept(**{**kept, "recipients": tuple(kept["recipients"])})
+                yield StoredMail(**{**kept, "recipients": tuple(kept["recipients"])})
 
 
 class Inbox:
@@ -82,7 +82,7 @@ class Inbox:
         """Close the journal."""
         self._journal.close()
 
-    def _keep(self, sender: str, recipients: tuple[str, ...], content: bytes) -> Kept:
+    def _keep(self, sender: str, recipients: tuple[str, ...], content: bytes) -> StoredMail:
         n = self._n + 1
         name = f"{n:04}-{file_name(recipients[0])}.eml"
         unfinished = self._folder / f".{n}.part"
@@ -91,7 +91,7 @@ class Inbox:
         head = content.partition(b"\r\n\r\n")[0]
         found = _MESSAGE_ID.search(head)
         message_id = found[1].decode("ascii", "replace") if found else None
-        kept = Kept(n, time.time(), name, sender, recipients, message_id, len(content))
+        kept = StoredMail(n, time.time(), name, sender, recipients, message_id, len(content))
         # Write before the 250. There is no fsync: this is a demo.
         self._journal.write(json.dumps(asdict(kept), ensure_ascii=False) + "\n")
         self._journal.flush()

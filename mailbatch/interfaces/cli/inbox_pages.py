@@ -50,7 +50,7 @@ iframe {{ width: 100%; height: 34rem; border: 1px solid var(--line); background:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredMail:
     """A mail that the inbox has accepted. ``at`` in seconds since 1970, ``size`` in bytes."""
 
     n: int
@@ -62,7 +62,7 @@ class Kept:
     size: int
 
 
-def write_index(folder: Path, mails: Sequence[Kept]) -> None:
+def write_index(folder: Path, mails: Sequence[StoredMail]) -> None:
     """Write ``index.html``: every mail, the last one first."""
     rows = "\n".join(_row(folder, mail) for mail in reversed(mails))
     body = (
@@ -72,7 +72,7 @@ def write_index(folder: Path, mails: Sequence[Kept]) -> None:
     _write(folder / INDEX, "Local inbox", body)
 
 
-def write_page(folder: Path, mail: Kept) -> None:
+def write_page(folder: Path, mail: StoredMail) -> None:
     """Write the page on which one mail can be read."""
     pages = folder / PAGES
     pages.mkdir(exist_ok=True)
@@ -92,7 +92,7 @@ def write_page(folder: Path, mail: Kept) -> None:
     _write(pages / _page_of(mail), title, top + body)
 
 
-def _row(folder: Path, mail: Kept) -> str:
+def _row(folder: Path, mail: StoredMail) -> str:
     try:
         with (folder / mail.file).open("rb") as file:
             subject = str(BytesHeaderParser(policy=email.policy.default).parse(file)["Subject"] or "")
@@ -106,11 +106,11 @@ def _row(folder: Path, mail: Kept) -> str:
     )
 
 
-def _page_of(mail: Kept) -> str:
+def _page_of(mail: StoredMail) -> str:
     return f"{Path(mail.file).stem}.html"
 
 
-def _read(folder: Path, mail: Kept) -> EmailMessage:
+def _read(folder: Path, mail: StoredMail) -> EmailMessage:
     content = (folder / mail.file).read_bytes()
     return email.message_from_bytes(content, policy=email.policy.default)
 

@@ -98,7 +98,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
     ``before``: the run that the status board showed before the call.
     """
     last_seen = time.monotonic()
-    sight = Sight(lambda: parts.operating.watch(SEND_ALL).look(SEND_ALL, lock=False).run_id, before)
+    sight = RunObserver(lambda: parts.operating.watch(SEND_ALL).look(SEND_ALL, lock=False).run_id, before)
     while True:
         try:
             if result.ready():
@@ -123,7 +123,7 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
 
 
 @dataclass(slots=True)
-class Sight:
+class RunObserver:
     """Detects that the called run has died: a worker that was killed never returns a result.
 
     ``going_on`` returns the run that shows signs of life, or None. ``before``: the run that was shown before the call.

@@ -26,9 +26,9 @@ _Act = Annotated[Act, Path()]
 
 
 @router.get("/{act}")
-def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) -> Response:
+def preview(request: Request, caller: PageReader, query: Filtered, act: _Act) -> Response:
     """Show how many reservations the act would change. It changes nothing."""
-    found = parts_of(request).acting.act.count(act, asked.selection())
+    found = parts_of(request).acting.act.count(act, query.selection())
     return show(
         request,
         caller,
@@ -36,25 +36,25 @@ def preview(request: Request, caller: PageReader, asked: Filtered, act: _Act) ->
         title=f"{act.value.capitalize()} many",
         paused=paused(request),
         act=act,
-        asked=asked,
+        query=query,
         found=found,
-        confirm=token(gate_of(request), act, asked.given),
+        confirm=token(gate_of(request), act, query.given),
     )
 
 
 @router.post("/{act}")
 def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) -> Response:
     """Do the act on the filter of the preview; its times count back from the preview."""
-    asked = from_form(request, {name: fields[name] for name in FIELDS if name in fields})
+    query = from_form(request, {name: fields[name] for name in FIELDS if name in fields})
     try:
-        when = confirmed(gate_of(request), fields.get("confirm", [""])[0], act, dict(sorted(asked.given.items())))
+        when = confirmed(gate_of(request), fields.get("confirm", [""])[0], act, dict(sorted(query.given.items())))
     except Problem as problem:
-        again = asked.link(f"/bulk/{act.value}")
+        again = query.link(f"/bulk/{act.value}")
         if problem.status_code != HTTPStatus.CONFLICT:
             raise
         return done(request, again, "That was too long ago: look at the number again.", good=False)
-    changed = parts_of(request).acting.act.on_all(caller.actor, act, asked.selection(when))
+    changed = parts_of(request).acting.act.on_all(caller.actor, act, query.selection(when))
     snapshots_of(request).now.forget()
     left = ", ".join(f"{n:,} {status.value.replace('_', ' ')}" for status, n in changed.left.items())
     text = f"{plural(changed.changed, 'reservation')} {VERBS[act]}." + (f" Left alone: {left}." if left else "")
-    return done(request, asked.link("/reservations"), text)
+    return done(request, query.link("/reservations"), text)

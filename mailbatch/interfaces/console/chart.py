@@ -38,12 +38,12 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Half an hour. ``told`` is what it says when it is pointed at, or read aloud."""
+    """Half an hour. ``label`` is what it says when it is pointed at, or read aloud."""
 
     x: float
     width: float
     parts: Sequence[Part]
-    told: str
+    label: str
     runs: int
 
 

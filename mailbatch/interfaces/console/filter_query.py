@@ -24,7 +24,7 @@ OPEN = tuple(name for name in FIELDS if name != "to")
 """The fields that a link shows. ``to`` becomes ``find``, a random name for the text stored in this process."""
 
 
-class Asked:
+class FilterQuery:
     """A filter as the user gave it. ``given``: the texts by the names of ``FIELDS``."""
 
     def __init__(self, given: Mapping[str, str], find: str | None) -> None:
@@ -59,7 +59,7 @@ def searches_of(request: Request) -> Searches:
     return found
 
 
-def _from_query(request: Request) -> Asked:
+def _from_query(request: Request) -> FilterQuery:
     query = {name: request.query_params.get(name, "") for name in OPEN}
     find = request.query_params.get("find") or None
     if find is not None:
@@ -69,17 +69,17 @@ def _from_query(request: Request) -> Asked:
                 HTTPStatus.GONE, "this search is forgotten, for addresses are kept out of links; search again"
             )
         query["to"] = text
-    return Asked(query, find)
+    return FilterQuery(query, find)
 
 
-def from_form(request: Request, fields: Mapping[str, list[str]]) -> Asked:
+def from_form(request: Request, fields: Mapping[str, list[str]]) -> FilterQuery:
     """Return the filter of a form, and store its part of an address."""
     given = {name: fields.get(name, [""])[0] for name in FIELDS}
     text = given["to"].strip()
     if len(text) > _LONGEST:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"to: has {len(text)} characters; {_LONGEST} are enough")
-    return Asked(given, searches_of(request).keep(text) if text else None)
+    return FilterQuery(given, searches_of(request).keep(text) if text else None)
 
 
-Filtered = Annotated[Asked, Depends(_from_query)]
+Filtered = Annotated[FilterQuery, Depends(_from_query)]
 """The filter in the URL of a page."""

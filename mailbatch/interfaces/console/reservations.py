@@ -64,7 +64,7 @@ _HEADINGS = {
 
 
 @router.get("")
-def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | None = None) -> Response:
+def listed(request: Request, caller: PageReader, query: Filtered, cursor: str | None = None) -> Response:
     """Show a page of the list, newest first."""
     parts = parts_of(request)
     problems: Sequence[str] = ()
@@ -75,7 +75,7 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
     further: ReservationPlace | None = None
     census = snapshots_of(request).now(at_most=_OLDEST_COUNTS).census
     try:
-        which = asked.selection()
+        which = query.selection()
         rows, following, further = searched(parts, which, cursor, PAGE)
         counts = _counts(parts, which, census)
         if not cursor and not further:
@@ -89,17 +89,17 @@ def listed(request: Request, caller: PageReader, asked: Filtered, cursor: str | 
         HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK,
         title="Reservations",
         paused=paused(request),
-        asked=asked,
+        query=query,
         problems=problems,
         rows=rows,
         subjects=subjects_of(parts, rows),
         tabs=_tabs(counts, CAP if not problems and _is_plain(which) else _MOST_COUNTED),
         many=many,
         most=_MOST_COUNTED,
-        next=asked.link("/reservations", cursor=following) if following else None,
+        next=query.link("/reservations", cursor=following) if following else None,
         further=further,
         later=cursor is not None,
-        acts=_ACTS[Status(asked.given["status"])] if not problems and asked.given.get("status") else (),
+        acts=_ACTS[Status(query.given["status"])] if not problems and query.given.get("status") else (),
     )
 
 

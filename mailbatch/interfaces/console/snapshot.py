@@ -63,7 +63,7 @@ class Day:
 
 
 @dataclass(slots=True)
-class Kept(Generic[T]):
+class Cached(Generic[T]):
     """A value that is read at most every ``fresh`` seconds. While one thread reads it, the others wait."""
 
     look: Callable[[], T]
@@ -89,8 +89,8 @@ class Snapshots:
     """The two snapshots of one application."""
 
     def __init__(self, parts: Parts) -> None:
-        self.now = Kept(lambda: look(parts), FRESH)
-        self.day = Kept(lambda: look_back(parts), FRESH_DAY)
+        self.now = Cached(lambda: look(parts), FRESH)
+        self.day = Cached(lambda: look_back(parts), FRESH_DAY)
 
 
 def look(parts: Parts) -> Now:

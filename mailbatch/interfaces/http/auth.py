@@ -62,7 +62,7 @@ class LoginNeeded(Exception):
 
 
 @dataclass(slots=True)
-class Patience:
+class FailureLimit:
     """Counts failures by client, in this process; a client with too many has to wait."""
 
     allowed: int = FAILURES
@@ -111,7 +111,7 @@ class Gate:
         self.user_header = user_header
         self._tokens = [(role, t.encode()) for role, t in ((Role.OPERATE, operate), (Role.READ, read)) if t]
         self.open_house = not self._tokens
-        self.patience = Patience()
+        self.patience = FailureLimit()
         # Sessions and confirmations end when the tokens change. Without tokens they end with the process.
         told = b"\x00".join(role.encode() + b"\x00" + t for role, t in self._tokens)
         # A slow hash: a reader has a signature, and could use it to guess the operator's token.

@@ -17,7 +17,7 @@ from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of
-from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.responses import json_response
 from mailbatch.interfaces.http.schema import shape
 
 if TYPE_CHECKING:
@@ -92,10 +92,12 @@ def bulk(request: Request, caller: Operator, act: Act, body: BulkIn) -> Response
     if body.confirm is None:
         which = read_filter(given, datetime.now(UTC))
         found = acting.count(act, which)
-        return answer({"affects": found.many, "exact": found.exact, "confirm": token(gate_of(request), act, given)})
+        return json_response(
+            {"affects": found.many, "exact": found.exact, "confirm": token(gate_of(request), act, given)}
+        )
     which = read_filter(given, confirmed(gate_of(request), body.confirm, act, given))
     done = acting.on_all(caller.actor, act, which)
-    return answer({"changed": done.changed, "left": {status.value: n for status, n in done.left.items()}})
+    return json_response({"changed": done.changed, "left": {status.value: n for status, n in done.left.items()}})
 
 
 def token(gate: Gate, act: Act, given: Mapping[str, str]) -> str:

@@ -91,7 +91,7 @@ class Guard:
         self._under_way += counted
         try:
             with structlog.contextvars.bound_contextvars(request_id=request_id):
-                await _Exchange(scope, request_id, send).answer(self, headers, receive)
+                await _Exchange(scope, request_id, send).respond(self, headers, receive)
         finally:
             self._under_way -= counted
 
@@ -149,7 +149,7 @@ class _Exchange:
         self._began = time.perf_counter()
         self._status = 0
 
-    async def answer(self, guard: Guard, headers: Headers, receive: Receive) -> None:
+    async def respond(self, guard: Guard, headers: Headers, receive: Receive) -> None:
         """Let the application respond, or respond with the problem."""
         received, allowed = 0, _STRANGERS_LIMIT
 

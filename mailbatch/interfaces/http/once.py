@@ -14,7 +14,7 @@ from mailbatch.domain.idempotency import RequestState, StoredResponse
 from mailbatch.infrastructure.system.clock import new_id
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of
-from mailbatch.interfaces.http.responses import text_answer, to_json
+from mailbatch.interfaces.http.responses import text_response, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +32,8 @@ REPLAYED = {"Idempotency-Replayed": "true"}
 class Once:
     """One request, with or without a key. Refusals are not stored: the client may try again."""
 
-    def __init__(self, answers: IdempotencyKeys, key: str | None, digest: str) -> None:
-        self._answers, self._key, self._digest = answers, key, digest
+    def __init__(self, keys: IdempotencyKeys, key: str | None, digest: str) -> None:
+        self._keys, self._key, self._digest = keys, key, digest
         self._owner = str(new_id())
         self._sealed = False
 
@@ -41,18 +41,18 @@ class Once:
         """Call ``work``, which returns a status and a JSON value. Respond with that, or with the stored response."""
         if self._key is None:
             status, value = work()
-            return text_answer(to_json(value), status)
+            return text_response(to_json(value), status)
         if (given := self._begin(self._key)) is not None:
-            return text_answer(given.answer, given.status, REPLAYED)
+            return text_response(given.body, given.status, REPLAYED)
         try:
             status, value = work()
             text = to_json(value)
             if not self._sealed:
-                self._answers.finish(self._key, self._owner, status, text)
+                self._keys.finish(self._key, self._owner, status, text)
         except BaseException:
             self._abandon(self._key)
             raise
-        return text_answer(text, status)
+        return text_response(text, status)
 
     def seal(self, intake: Intake, status: int, value: Any) -> None:
         """Store the response in the transaction of the work: both are committed, or none."""
@@ -61,7 +61,7 @@ class Once:
             self._sealed = True
 
     def _begin(self, key: str) -> StoredResponse | None:
-        match self._answers.begin(key, self._owner, self._digest):
+        match self._keys.begin(key, self._owner, self._digest):
             case RequestState.IN_PROGRESS:
                 said = "a request with this Idempotency-Key is being worked on; ask again"
                 raise Problem(HTTPStatus.CONFLICT, said, {"Retry-After": "1"})
@@ -75,7 +75,7 @@ class Once:
 
     def _abandon(self, key: str) -> None:
         try:
-            self._answers.abandon(key, self._owner)
+            self._keys.abandon(key, self._owner)
         except StoreError as error:
             # After a while the request counts as abandoned.
             log.warning("an idempotency key cannot be given back: %s", error)

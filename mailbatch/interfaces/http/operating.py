@@ -13,7 +13,7 @@ from mailbatch.interfaces.http import status_schemas as schemas
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, page_of, parts_of
-from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.responses import json_response
 
 router = APIRouter(prefix="/api", tags=["operating"])
 
@@ -25,14 +25,14 @@ def status(request: Request, _caller: Reader, job: JobName = SEND_ALL) -> Respon
     Every job shows the backlog and the relay; only `send-all` shows the warnings about them.
     While Redis is away, `down` says so; the heartbeat still shows a run in progress.
     """
-    return answer(of_status(parts_of(request).operating.job_status(job)))
+    return json_response(of_status(parts_of(request).operating.job_status(job)))
 
 
 @router.get("/is-running", summary="Is a run in progress?", **tells(schemas.Running))
 def is_running(request: Request, _caller: Reader, job: JobName = SEND_ALL) -> Response:
     """Whether a run is in progress, and which: by its heartbeat, as in `/api/status`. It needs no Redis."""
     look = parts_of(request).operating.watch(job).look(job)
-    return answer({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
+    return json_response({"running": look.running, "run_id": look.run_id, **of_pause(look.pause)})
 
 
 @router.post("/pause", summary="Pause the sending, or another job", **tells(schemas.Paused, *ACTING))
@@ -40,14 +40,14 @@ def pause(request: Request, caller: Operator, body: schemas.PauseIn | None = Non
     """No tick starts a run until `resume`; with `all` the run in progress stops too. A second call changes nothing."""
     paused = Pause.ALL if body and body.all else Pause.TICKS
     parts_of(request).acting.pause_job(caller.actor, job, paused)
-    return answer(of_pause(paused))
+    return json_response(of_pause(paused))
 
 
 @router.post("/resume", summary="Resume the sending, or another job", **tells(schemas.Paused, *ACTING[:1]))
 def resume(request: Request, caller: Operator, job: JobName = SEND_ALL) -> Response:
     """End any pause of the job."""
     parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
-    return answer(of_pause(Pause.NONE))
+    return json_response(of_pause(Pause.NONE))
 
 
 @router.get("/actions", summary="Who did what?", **tells(schemas.ActionPage))
@@ -55,4 +55,4 @@ def actions(request: Request, _caller: Reader, limit: Limit = 50, cursor: Cursor
     """What operators did through API, console and command line, newest first."""
     audit_log = parts_of(request).stores.audit_log
     rows, following = page_of(lambda before, most: audit_log.list(most, before), cursor, ActionPlace, limit)
-    return answer({"items": [as_dict(row) for row in rows], "next": following})
+    return json_response({"items": [as_dict(row) for row in rows], "next": following})

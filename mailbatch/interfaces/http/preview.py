@@ -17,7 +17,7 @@ from mailbatch.domain.reservation import Mail
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.request_params import parts_of
-from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.responses import json_response
 from mailbatch.interfaces.http.schema import shape
 
 router = APIRouter(prefix="/api", tags=["trying"])
@@ -86,8 +86,8 @@ def test_send(request: Request, caller: Operator, body: TrialIn) -> Response:
         with with_names({"recipients": "to"}):
             tried = parts.operating.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
         entry.affected, entry.outcome = 1, tried.outcome
-    return answer(asdict(tried))
+    return json_response(asdict(tried))
 
 
 def _shown(rendered: letter.Rendered) -> Response:
-    return answer({"subject": rendered.subject, "text": rendered.text, "html": rendered.html})
+    return json_response({"subject": rendered.subject, "text": rendered.text, "html": rendered.html})

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.interfaces.http.request_params import parts_of
-from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ async def healthz() -> Response:
 
     It runs on the event loop, because a database that hangs may block all threads of the other routes.
     """
-    return answer({"ok": True})
+    return json_response({"ok": True})
 
 
 @router.get("/readyz")
@@ -40,7 +40,7 @@ async def readyz(request: Request, of: Annotated[Literal["database", "redis"] | 
     # In threads of the loop: requests that wait for a relay or a database may block all threads of the routes.
     found = await asyncio.to_thread(_checked, parts_of(request), of)
     ready = all(found.values())
-    return answer({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+    return json_response({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _checked(parts: Parts, of: str | None) -> dict[str, bool]:

@@ -26,7 +26,7 @@ from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import Cursor, Filter, JsonBody, Limit, parts_of, searched
-from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Intake
@@ -167,14 +167,14 @@ def list_reservations(
     With `since`, `until` or `run` finished reservations are sorted by their end, the last first.
     """
     rows, following, _ = searched(parts_of(request), which, cursor, limit)
-    return answer({"items": [as_dict(row) for row in rows], "next": following})
+    return json_response({"items": [as_dict(row) for row in rows], "next": following})
 
 
 @router.get("/{reservation_id}", summary="Show one, with its attempts", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """All its columns and its attempts. The accepted attempt is on the reservation itself."""
     row, attempts = ShowReservation(parts_of(request).stores.reservations)(reservation_id)
-    return answer({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
+    return json_response({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
 
 
 @router.get(
@@ -185,7 +185,7 @@ def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
 def explain(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """Why it was not sent yet, or how it ended: a sentence, what to do, and the facts."""
     told = asdict(parts_of(request).operating.explain(reservation_id))
-    return answer({"id": told.pop("reservation_id"), **told})
+    return json_response({"id": told.pop("reservation_id"), **told})
 
 
 @router.post("/{reservation_id}/cancel", summary="Cancel it", **tells(schemas.Changed, *_ONE))
@@ -226,4 +226,4 @@ def _act(request: Request, caller: Caller, act: Act, reservation_id: UUID, hint:
     result, _ = parts_of(request).acting.act.on_one(caller.actor, act, reservation_id)
     if not is_done(act, result):
         raise StateConflict(result_text(act, result) + hint)
-    return answer(of_result(act, result))
+    return json_response(of_result(act, result))

@@ -26,12 +26,12 @@ def to_json(value: Any) -> str:
         return json.dumps(_finite(value), ensure_ascii=False, default=_plain)
 
 
-def answer(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(value: Any, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """Return ``value`` as a JSON response."""
-    return text_answer(to_json(value), status, headers)
+    return text_response(to_json(value), status, headers)
 
 
-def text_answer(text: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+def text_response(text: str, status: int = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
     """Return a response of a text that is JSON already."""
     # A column may hold bytes that are no text; as \\udcXX they are valid JSON.
     return Response(text.encode("utf-8", "backslashreplace"), status, dict(headers or {}), MEDIA_TYPE)

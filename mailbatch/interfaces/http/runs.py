@@ -26,7 +26,7 @@ from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import Cursor, JobName, Limit, page_of, parts_of
-from mailbatch.interfaces.http.responses import answer
+from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -52,7 +52,7 @@ def list_runs(
     """Continue with the cursor in `next`."""
     reports = parts_of(request).stores.reports
     rows, following = page_of(lambda before, most: reports.runs(job, most, before), cursor, RunPlace, limit)
-    return answer({"items": [of_run(row) for row in rows], "next": following})
+    return json_response({"items": [of_run(row) for row in rows], "next": following})
 
 
 @router.get("/runs/{run_id}", summary="Show a run, with its errors", **tells(schemas.RunFull, HTTPStatus.NOT_FOUND))
@@ -67,7 +67,7 @@ def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
         for g in parts.stores.reports.error_groups(run_id)
     ]
     first = [_item(error) for error in islice(errors, _FIRST_ERRORS)]
-    return answer({**of_run(row), **more, "error_groups": groups, "errors": first})
+    return json_response({**of_run(row), **more, "error_groups": groups, "errors": first})
 
 
 @router.get("/runs/{run_id}/errors", summary="All errors of a run", **tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND))
@@ -80,7 +80,7 @@ def list_errors(request: Request, _caller: Reader, run_id: UUID, limit: Limit = 
         return islice(reports.errors(run_id, last.index if last else 0), most)
 
     errors, following = page_of(read, cursor, ErrorPlace, limit)
-    return answer({"items": [_item(error) for error in errors], "next": following})
+    return json_response({"items": [_item(error) for error in errors], "next": following})
 
 
 _CSV: dict[str, Any] = {**tells(schemas.ErrorPage, HTTPStatus.NOT_FOUND)}
@@ -110,7 +110,7 @@ def stop_run(request: Request, caller: Operator, run_id: UUID) -> Response:
     This works for any job, and without Redis. 409 if it has ended. A second call changes nothing.
     """
     stopping = parts_of(request).acting.stop_run(caller.actor, run_id)
-    return answer(of_stopping(stopping), HTTPStatus.ACCEPTED)
+    return json_response(of_stopping(stopping), HTTPStatus.ACCEPTED)
 
 
 _NOW = tells(schemas.Report, *ACTING[:1], HTTPStatus.CONFLICT)
