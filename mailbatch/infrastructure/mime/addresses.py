@@ -1,11 +1,11 @@
-"""Read address lists (RFC 5322 §3.4, RFC 6532): ``tokens`` takes them apart, email-validator judges each address.
+"""Reads address lists (RFC 5322 §3.4, RFC 6532): ``tokens`` splits them, email-validator checks each address.
 
-The standard library's parser is the measure in the tests, and is not used: it mends what it should refuse, leaves out
+The standard library's parser is the measure in the tests, but is not used: it repairs what it should refuse, leaves out
 comments, and takes seconds for 50 kB of them. ``email.utils`` is worse (CVE-2023-27043).
 
-Nearly all addresses are of one plain form, which a pattern knows at a fiftieth of that cost. It is narrower than what
-the long way accepts, so that it decides nothing by itself: whatever it does not match takes the long way, and a
-property test holds the two against each other.
+Nearly all addresses have one plain form, which a pattern recognises at a fiftieth of the cost. The pattern matches less
+than the full reader accepts, and a text that it does not match goes to the full reader. A property test compares the
+two.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 
 from mailbatch.domain.address_list import ADDR_SPEC, QUOTED, parted
 from mailbatch.domain.message import Address
-from mailbatch.infrastructure.mime.tokens import comment, looks_encoded, phrase, taken_apart, unprintable
+from mailbatch.infrastructure.mime.tokens import comment, looks_encoded, phrase, split_entry, unprintable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.mime.tokens import Piece
 
 LONGEST_LIST = 1_000_000
-"""Characters of one list that are looked at: some 40,000 addresses; more is a mistake or an attack."""
+"""The longest list in characters: some 40,000 addresses; a longer one is a mistake or an attack."""
 LONGEST_ENTRY = 1_000
-"""Characters of one entry, its display name included."""
+"""The longest entry in characters, with its display name."""
 
 # One entry and its comma: a bare address, or a display name, quoted or of words, and an address in angle brackets.
-# Left to the long way: whatever is encoded, escaped or commented; of addresses those beyond ASCII, with a quoted local
-# part, with capitals there (the validator knows which of them mean nothing), with A-labels ("--") or but one label.
+# Left to the full reader: encoded, escaped or commented text; addresses beyond ASCII, with a quoted local part, with
+# capitals there (the validator knows which of them mean nothing), with A-labels ("--") or only one label.
 _WORD = r"[^\s\"(),.:;<>@\[\\\]=?]+(?:\.[^\s\"(),.:;<>@\[\\\]=?]*)*"
 _ATOM = r"[a-z0-9!#$%&'*+/^_`{|}~-]+"
 _LABEL = "[A-Za-z0-9](?:[A-Za-z0-9]|-(?!-)){0,61}(?<!-)"
@@ -42,7 +42,7 @@ _PLAIN = re.compile(
     rf"(?P<local>{_ATOM}(?:\.{_ATOM})*)@(?P<domain>(?:{_LABEL}\.)+[A-Za-z]{{2,63}})"
     rf"(?(angle)>) *(?:,|$)",
 )
-# RFC 5321 §4.5.3.1.3. Its 64 for the local part is not held to: bounce and reply addresses are longer, and arrive.
+# RFC 5321 §4.5.3.1.3. Its limit of 64 for the local part is not applied, because longer bounce addresses work.
 _LONGEST_SPEC = 254
 _LONGEST_DOMAIN = 180
 _SPECIAL = re.compile(r"[,:;<>@\[\\\])]")
@@ -58,7 +58,7 @@ _MISTAKES = (
     (re.compile("^[^<]*:"), "groups are not supported; list the addresses themselves"),
 )
 _DOTTED = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+")
-# What word processors and telephones put in the place of what was typed.
+# Characters that word processors and telephones write in place of the typed ones.
 _TYPED = {
     **dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4\u02bc", "'"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\u2033", '"'),
@@ -67,18 +67,18 @@ _TYPED = {
 }
 _TYPOGRAPHIC = re.compile(f"[{''.join(_TYPED)}]")
 _CURLY = re.compile("[\u201c\u201d\u201e]")
-# Under these names mail goes no further than the house, and there it is welcome: test relays, intranets. The validator
-# looks at the rest of the address with this in their place.
+# The validator refuses domains for special use (.test, .local), which test relays and intranets use. It is given the
+# address with this name in their place.
 _STAND_IN = "org"
 _LONGEST_SHOWN = 120
 _LONGEST_KEPT = 1_000
 
 
 def read_addresses(text: str) -> list[Address]:
-    """Answer the mailboxes of ``text`` in its order; domains come as A-labels (RFC 5890).
+    """Return the mailboxes of ``text`` in its order; domains are A-labels (RFC 5890).
 
-    A comment in a name is a part of it, as in ``ACME (UK) Ltd <a@example.org>``; a comment beside a bare address is its
-    name, as in ``a@example.org (Ann)``.
+    A comment in a name is a part of the name, as in ``ACME (UK) Ltd <a@example.org>``; a comment beside a bare address
+    is its name, as in ``a@example.org (Ann)``.
 
     Raises:
         ValueError: one line that names the first entry that is no address, says why, and what to write.
@@ -87,13 +87,13 @@ def read_addresses(text: str) -> list[Address]:
 
 
 def ascii_domain(domain: str) -> str:
-    """Answer ``domain`` as A-labels (RFC 5890).
+    """Return ``domain`` as A-labels (RFC 5890).
 
     Raises:
-        ValueError: if it is none.
+        ValueError: it is no domain.
     """
     try:
-        return _judged(domain, "", f"a@{domain}").domain
+        return _validated(domain, "", f"a@{domain}").domain
     except ValueError:
         raise ValueError(f'"{_shown(domain)}" is no domain') from None
 
@@ -109,12 +109,12 @@ def _read(text: str) -> tuple[Address, ...]:
     return tuple(_address(entry, entries[n + 1 : n + 4]) for n, entry in enumerate(entries))
 
 
-# Senders repeat from mail to mail; long lists would only fill the memory.
+# Many mails have the same sender; long lists would only fill the memory.
 _remembered = lru_cache(maxsize=1024)(_read)
 
 
 def _plain(text: str) -> tuple[Address, ...] | None:
-    """Answer the mailboxes of ``text`` if all of them are of the plain form."""
+    """Return the mailboxes of ``text`` if all of them have the plain form, else None."""
     addresses, at = [], 0
     while True:
         found = _PLAIN.match(text, at)
@@ -134,7 +134,7 @@ def _plain(text: str) -> tuple[Address, ...] | None:
 
 
 def _address(entry: str, following: Sequence[str] = ()) -> Address:
-    """Read one entry; ``following`` are those behind it, to which it may belong."""
+    """Read one entry. ``following``: the next entries; a comma may have cut this one off from them."""
     if not entry:
         raise ValueError("has an empty entry; look for a comma too many")
     if len(entry) > LONGEST_ENTRY:
@@ -142,18 +142,18 @@ def _address(entry: str, following: Sequence[str] = ()) -> Address:
     if "@" not in entry:
         raise _no_address(entry, _mistake(entry) or _no_domain(entry, following))
     try:
-        before, angle, after = taken_apart(entry)
+        before, angle, after = split_entry(entry)
         if angle is None:
-            name, addr_spec = _beside(before)
+            name, addr_spec = _bare_address(before)
         else:
-            name, addr_spec = _before(before, angle.strip(), after), angle.strip()
+            name, addr_spec = _display_name(before, angle.strip(), after), angle.strip()
     except ValueError as error:
         raise _no_address(entry, _mistake(entry) or str(error)) from None
-    return _judged(entry, name, addr_spec)
+    return _validated(entry, name, addr_spec)
 
 
-def _beside(pieces: Sequence[Piece]) -> tuple[str, str]:
-    """Answer what the comments around a bare address say, and the address."""
+def _bare_address(pieces: Sequence[Piece]) -> tuple[str, str]:
+    """Return the text of the comments around a bare address, and the address."""
     at = [n for n, piece in enumerate(pieces) if piece.kind != "comment"]
     inner = pieces[at[0] : at[-1] + 1] if at else ()
     if len(inner) != len(at) or any(piece.spaced for piece in inner[1:]):
@@ -162,8 +162,8 @@ def _beside(pieces: Sequence[Piece]) -> tuple[str, str]:
     return " ".join(comments), _plainly("".join(piece.raw for piece in inner))
 
 
-def _before(name: Sequence[Piece], addr_spec: str, after: Sequence[Piece]) -> str:
-    """Answer the display name before the angle brackets, with comments that stand after them."""
+def _display_name(name: Sequence[Piece], addr_spec: str, after: Sequence[Piece]) -> str:
+    """Return the display name before the angle brackets, with comments after them."""
     _plainly(addr_spec)
     if any(piece.kind != "comment" for piece in after):
         raise ValueError("it has text behind the angle bracket; put a comma between two addresses")
@@ -182,11 +182,11 @@ def _plainly(addr_spec: str) -> str:
 
 
 def _is_same(word: str, addr_spec: str) -> bool:
-    """Whether a name is the address itself, as many programs write it, Outlook in single quotes."""
+    """Whether a name is the address itself: many programs write it so, Outlook in single quotes."""
     return word.strip("'").casefold() == addr_spec.casefold()
 
 
-def _judged(entry: str, display_name: str, addr_spec: str) -> Address:
+def _validated(entry: str, display_name: str, addr_spec: str) -> Address:
     local, _, domain = addr_spec.rpartition("@")
     if found := _TYPOGRAPHIC.search(local):
         typed = _TYPOGRAPHIC.sub(lambda one: _TYPED[one[0]], addr_spec)
@@ -216,7 +216,7 @@ def _judged(entry: str, display_name: str, addr_spec: str) -> Address:
 
 
 def _mistake(entry: str) -> str | None:
-    """Recognise what people write in place of an address, and say what to write."""
+    """Return what to write, if the entry has a known mistake."""
     bare = _QUOTED.sub("", entry)
     for pattern, advice in _MISTAKES:
         if pattern.search(bare):
@@ -229,7 +229,7 @@ def _mistake(entry: str) -> str | None:
 
 
 def _no_domain(entry: str, following: Sequence[str]) -> str:
-    """Say what to write if a comma tore a name from its address."""
+    """Return what to write if a comma cut a name off from its address."""
     example = ""
     for n, one in enumerate(following):
         if "@" in one:
@@ -240,7 +240,7 @@ def _no_domain(entry: str, following: Sequence[str]) -> str:
 
 
 def _not_together(pieces: Sequence[Piece]) -> str:
-    """Say what is wrong with several words where an address should stand."""
+    """Return what is wrong with several words in place of an address."""
     words = [piece.raw for piece in pieces]
     addresses = [word for word in words if ADDR_SPEC.fullmatch(word.rstrip(";"))]
     if len(addresses) > 1:
@@ -252,14 +252,14 @@ def _not_together(pieces: Sequence[Piece]) -> str:
 
 
 def _example(name: str, addr_spec: str) -> str:
-    """Show an address with a name in quotes, if it is short enough to be shown."""
+    """Return an address with a name in quotes, if it is short enough to be shown."""
     name = name.replace('"', "").replace("\\", "\\\\")
     shown = f': "{name}" <{addr_spec}>'
     return shown if len(shown) <= _LONGEST_SHOWN and shown.isprintable() else ""
 
 
 def _in_quotes(local: str, domain: str) -> str:
-    """Show a local part in quotes if only its dots are wrong, as in ``a..b@docomo.ne.jp``, which there are."""
+    """Return a local part in quotes if only its dots are wrong, as in ``a..b@docomo.ne.jp``; such addresses exist."""
     if not _DOTTED.fullmatch(local) or not (".." in local or local[0] == "." or local[-1] == "."):
         return ""
     quoted = f'"{local}"@{domain}'

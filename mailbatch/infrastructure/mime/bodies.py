@@ -1,6 +1,7 @@
-"""Encode what stands in a message: texts as 7bit, quoted-printable or base64 (RFC 2045 §6), files as base64.
+"""Encodes bodies: texts as 7bit, quoted-printable or base64 (RFC 2045 §6), files as base64.
 
-Everything is done in bulk by ``binascii``, and large bodies in pieces, so that a mail is never held more than twice.
+``binascii`` does all of it in bulk. Large bodies are encoded in pieces, so that memory never holds a mail more than
+twice.
 """
 
 from __future__ import annotations
@@ -15,23 +16,24 @@ if TYPE_CHECKING:
 Encoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
 
 _PIECE = 262_144
-"""Characters, or so, that are encoded at a time."""
+"""About how many characters are encoded at a time."""
 _LONGEST_PLAIN = 76
 _ROW = 57
 """Bytes that make the 76 characters of a line of base64."""
 _ANY_BREAK = re.compile(r"\r\n|\r|\n")
-# What ``b2a_qp`` makes of 74 characters and a blank: it counts the blank at the end of a line before it encodes it.
+# ``b2a_qp`` makes this line of 74 characters and a blank, because it counts a final blank before it encodes it.
 _TOO_WIDE = re.compile(rb"^([^\n]{74})(=20|=09)\r$", re.MULTILINE)
-# Anything else some relay might not leave as it is.
+# Some relay might change any other byte.
 _PLAIN = bytes([*b"\t\r\n", *range(ord(" "), 0x7F)])
 
 
 def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
-    """Answer how ``text`` is best sent, and its pieces: CRLF line ends, lines of at most 76 characters, ASCII.
+    """Return the best encoding of ``text``, and its pieces: CRLF line ends, lines of at most 76 characters, ASCII.
 
-    Never 8bit: a relay that has to convert it breaks its signature. Raises ``UnicodeEncodeError`` for a lone surrogate.
+    It is never 8bit, because a relay that has to convert it breaks the signature. Raises ``UnicodeEncodeError`` for a
+    lone surrogate.
     """
-    pieces = [_in_crlf(text)] if len(text) <= _PIECE else [_in_crlf(piece) for piece in _parted(text)]
+    pieces = [_in_crlf(text)] if len(text) <= _PIECE else [_in_crlf(piece) for piece in _split_at_lines(text)]
     if not pieces[-1].endswith(b"\n"):
         pieces[-1] += b"\r\n"
     strange = sum([len(piece.translate(None, _PLAIN)) for piece in pieces])
@@ -46,13 +48,13 @@ def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
 
 
 def encoded_file(content: bytes) -> list[bytes]:
-    """Answer ``content`` in base64, in pieces."""
+    """Return ``content`` in base64, in pieces."""
     step = _PIECE // _ROW * _ROW
     return [_rows(content[at : at + step]) for at in range(0, len(content), step)]
 
 
-def _parted(text: str) -> Iterator[str]:
-    """Part a text behind line ends."""
+def _split_at_lines(text: str) -> Iterator[str]:
+    """Split a text behind line ends."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + _PIECE) + 1 or len(text)
@@ -61,7 +63,7 @@ def _parted(text: str) -> Iterator[str]:
 
 
 def _in_crlf(text: str) -> bytes:
-    """Answer ``text`` as it is while it is MIME: the end of a line is CRLF and nothing else (RFC 2046 §4.1.1)."""
+    """Return ``text`` with CRLF as its only line break (RFC 2046 §4.1.1)."""
     if "\r" in text:
         return _ANY_BREAK.sub("\r\n", text).encode()
     return text.encode().replace(b"\n", b"\r\n")
@@ -72,7 +74,7 @@ def _is_narrow(data: bytes) -> bool:
 
 
 def _quoted_printable(data: bytes) -> bytes:
-    """Answer ``data`` in lines of at most 76 characters (RFC 2045 §6.7, rule 5)."""
+    """Return ``data`` quoted-printable, in lines of at most 76 characters (RFC 2045 §6.7, rule 5)."""
     coded = b2a_qp(data, istext=True)
     if b"=20\r\n" in coded or b"=09\r\n" in coded:
         return _TOO_WIDE.sub(rb"\1=\r\n\2\r", coded)
@@ -80,17 +82,17 @@ def _quoted_printable(data: bytes) -> bytes:
 
 
 def _into_base64(pieces: list[bytes]) -> None:
-    """Put each piece's encoding in its place; what is left of its last line goes over to the next."""
-    left = b""
+    """Replace each piece by its encoding; an incomplete last line is moved to the next piece."""
+    rest = b""
     for at, piece in enumerate(pieces):
-        data = left + piece
+        data = rest + piece
         whole = len(data) // _ROW * _ROW
-        pieces[at], left = _rows(data[:whole]), data[whole:]
-    pieces.append(_rows(left))
+        pieces[at], rest = _rows(data[:whole]), data[whole:]
+    pieces.append(_rows(rest))
 
 
 def _rows(data: bytes) -> bytes:
-    """Answer ``data`` in lines of base64; only the last piece of a body may end within a line."""
+    """Return ``data`` in lines of base64; only the last piece of a body may end within a line."""
     if not data:
         return b""
     coded = b2a_base64(data, newline=False)

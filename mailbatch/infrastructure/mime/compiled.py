@@ -1,8 +1,8 @@
-"""Write a letter as MIME (RFC 2045–2049): what is the same in all mails is there already, the rest is encoded in bulk.
+"""Writes a letter as MIME (RFC 2045–2049) from constant parts and texts that are encoded in bulk.
 
-``EmailMessage`` takes a mail apart into objects and folds each header by a grammar; here a mail is a list of byte
-strings, most of them constants. What is written has to be what the standard library reads: tests/contract and
-tests/integration/test_mime_oracle.py hold the two against each other.
+``EmailMessage`` makes objects of the parts of a mail and folds each header by a grammar. Here a mail is a list of byte
+strings, most of them constants. The standard library must read what was written: tests/contract and
+tests/integration/test_mime_oracle.py compare the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.infrastructure.mime.bodies import encoded_file, encoded_text
 from mailbatch.infrastructure.mime.fields import header_fields
-from mailbatch.infrastructure.mime.headers import address_field, checked, steady_mailbox, text_field
+from mailbatch.infrastructure.mime.headers import address_field, cached_mailbox, checked, text_field
 from mailbatch.infrastructure.mime.words import FOLD, parameter
 
 if TYPE_CHECKING:
@@ -32,30 +32,30 @@ _MESSAGE_ID = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
 _VERSION = b"MIME-Version: 1.0\r\n"
 
 
-def _described(subtype: str, encoding: str) -> bytes:
+def _text_head(subtype: str, encoding: str) -> bytes:
     return f'Content-Type: text/{subtype}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'.encode()
 
 
 _ENCODINGS: tuple[Encoding, ...] = ("7bit", "quoted-printable", "base64")
-_PLAIN = {encoding: _described("plain", encoding) for encoding in _ENCODINGS}
-_HTML = {encoding: _described("html", encoding) for encoding in _ENCODINGS}
+_PLAIN = {encoding: _text_head("plain", encoding) for encoding in _ENCODINGS}
+_HTML = {encoding: _text_head("html", encoding) for encoding in _ENCODINGS}
 
 
 class CompiledWriter:
     """Writes letters (the port ``LetterWriter``).
 
-    An attachment that several letters share is encoded once, and forgotten when nobody holds it any more.
+    An attachment that several letters share is encoded once, and kept as long as one of them holds it.
     """
 
     def __init__(self) -> None:
         self._attached: WeakKeyDictionary[Attachment, list[bytes]] = WeakKeyDictionary()
 
     def __call__(self, letter: Letter) -> bytes:
-        """Answer the bytes of ``letter``.
+        """Return the bytes of ``letter``.
 
         Raises:
-            CannotCompose: if a header could not be written so that it reads back as that header and no other, or an
-                attachment cannot be attached.
+            CannotCompose: a header would not read back as that header and no other, or an attachment cannot be
+                attached.
         """
         try:
             data = b"".join([_head(letter), _VERSION, *self._body(letter)])
@@ -66,21 +66,21 @@ class CompiledWriter:
         return data
 
     def _body(self, letter: Letter) -> Sequence[bytes]:
-        """Answer text and HTML as alternatives, the richer last (RFC 2046 §5.1.4), with the files around them."""
+        """Return text and HTML as alternatives, the richer one last (RFC 2046 §5.1.4), and the files after them."""
         text, html = letter.rendered.text, letter.rendered.html
         if html is None:
             body = _text(_PLAIN, text or "")
         elif text is None:
-            body = self._shown(letter, html)
+            body = self._html_with_images(letter, html)
         else:
-            body = _multipart("alternative", [_text(_PLAIN, text), self._shown(letter, html)])
+            body = _multipart("alternative", [_text(_PLAIN, text), self._html_with_images(letter, html)])
         if not letter.attachments:
             return body
         files = [self._file(a) for a in letter.attachments if html is None or a.content_id is None]
         return _multipart("mixed", [body, *files]) if files else body
 
-    def _shown(self, letter: Letter, html: str) -> Sequence[bytes]:
-        """Answer the HTML, and with it what it shows (RFC 2387)."""
+    def _html_with_images(self, letter: Letter, html: str) -> Sequence[bytes]:
+        """Return the HTML with the images that it shows (RFC 2387)."""
         images = [self._file(a) for a in letter.attachments if a.content_id is not None]
         body = _text(_HTML, html)
         return _multipart('related; type="text/html"', [body, *images]) if images else body
@@ -93,7 +93,7 @@ class CompiledWriter:
 
 
 def _head(letter: Letter) -> bytes:
-    """Answer the header fields, except for those that describe the body."""
+    """Return the header fields, except for those that describe the body."""
     names, fields = [], []
     for name, field in _fields(letter):
         names.append(name)
@@ -108,11 +108,11 @@ def _fields(letter: Letter) -> Iterator[tuple[str, str]]:
     if offset is None:
         raise CannotCompose([f"date: {letter.date.isoformat()} has no time zone"])
     if len(letter.sender) == 1:
-        yield "From", steady_mailbox("From", letter.sender[0])
+        yield "From", cached_mailbox("From", letter.sender[0])
     else:
         yield "From", address_field("From", letter.sender)
-        # RFC 5322 §3.6.2: of several authors one is the sender.
-        yield "Sender", steady_mailbox("Sender", letter.sender[0])
+        # RFC 5322 §3.6.2: if there are several authors, one of them is the sender.
+        yield "Sender", cached_mailbox("Sender", letter.sender[0])
     for name, addresses in (("To", letter.to), ("Cc", letter.cc), ("Reply-To", letter.reply_to)):
         if addresses:
             yield name, address_field(name, addresses)
@@ -120,11 +120,11 @@ def _fields(letter: Letter) -> Iterator[tuple[str, str]]:
     yield "Date", _date(letter.date.replace(tzinfo=None, microsecond=0), offset)
     yield "Message-ID", f"Message-ID: <{letter.message_id}>\r\n"
     for name, value in letter.headers.items():
-        for field in _further(name, value):
+        for field in _extra_fields(name, value):
             yield name, field
 
 
-def _further(name: str, value: str | Sequence[str]) -> Sequence[str]:
+def _extra_fields(name: str, value: str | Sequence[str]) -> Sequence[str]:
     try:
         return header_fields(name, value)
     except UnicodeEncodeError:
@@ -135,18 +135,18 @@ def _further(name: str, value: str | Sequence[str]) -> Sequence[str]:
 
 @lru_cache(maxsize=4)
 def _date(local: datetime, offset: timedelta) -> str:
-    """Answer the field for a second; two zones may call the same second differently, so both make the key."""
+    """Return the Date field. The zone is a part of the key, because it is a part of the text."""
     return f"Date: {format_datetime(local.replace(tzinfo=timezone(offset)))}\r\n"
 
 
-def _text(described: dict[Encoding, bytes], text: str) -> Sequence[bytes]:
+def _text(heads: dict[Encoding, bytes], text: str) -> Sequence[bytes]:
     encoding, pieces = encoded_text(text)
-    return [described[encoding], *pieces]
+    return [heads[encoding], *pieces]
 
 
 def _multipart(subtype: str, entities: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
-    # "=_" stands neither in base64 nor in quoted-printable (RFC 2045 §6.7), and nobody guesses the rest: it is new in
-    # every mail, for who has got one could put it into the next one's text.
+    # "=_" occurs neither in base64 nor in quoted-printable (RFC 2045 §6.7). The rest is random and new in each mail:
+    # otherwise somebody who has received a mail could put its boundary into the text of another.
     boundary = f"=_{os.urandom(16).hex()}"
     opening = f"\r\n--{boundary}\r\n".encode()
     pieces = [f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'.encode()]

@@ -1,7 +1,7 @@
-"""Write extra header fields: each known one by the grammar that its readers know, all others as free text.
+"""Writes extra header fields: each known one by its grammar, all others as free text.
 
-Programs read the known ones. An encoded word (RFC 2047) means nothing to them, so it stands only where their grammar
-has room for one: in names, phrases and comments. What cannot be written so is refused.
+Programs read the known ones, and do not decode encoded words (RFC 2047). So an encoded word is written only where the
+grammar allows it: in names, phrases and comments. A value that cannot be written like this is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mailbatch.infrastructure.mime.headers import (
     phrase_text,
     text_field,
 )
-from mailbatch.infrastructure.mime.tokens import comment, phrase, taken_apart
+from mailbatch.infrastructure.mime.tokens import comment, phrase, split_entry
 from mailbatch.infrastructure.mime.words import FOLD, encoded_words
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _LONGEST_SHOWN = 80
 _URI = r"[A-Za-z][A-Za-z0-9+.-]*:(?:[!#$&-;=?-Z\[\]_a-z~]|%[0-9A-Fa-f]{2})+"
 _URIS = re.compile(f"<{_URI}>(?:, <{_URI}>)*")
 _BARE_URI = re.compile(r'[A-Za-z][A-Za-z0-9+.-]*:[^\s<>"]+')
-# RFC 3986 §2.2, and the percent sign of what is encoded already.
+# RFC 3986 §2.2, and the percent sign of characters that are encoded already.
 _URI_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _BEYOND_ASCII = re.compile("[^\x00-\x7f]")
@@ -51,10 +51,11 @@ _HOW_ID = "write Name <news.example.org>, the id between the brackets in ASCII"
 
 
 def header_fields(name: str, value: str | Sequence[str]) -> Sequence[str]:
-    """Answer the fields ``name`` with ``value``, folded, each ending with CRLF.
+    """Return the fields ``name`` with ``value``, folded, each ending with CRLF.
 
-    Of several values each becomes a field. Those of a list (addresses, URIs, message ids, keywords) become one field,
-    for such a field stands once in a mail (RFC 5322 §3.6, RFC 2369 §3). Where a grammar is known an empty text is none.
+    Each of several values becomes a field. Values of a list (addresses, URIs, message ids, keywords) become one field,
+    because a mail has such a field once (RFC 5322 §3.6, RFC 2369 §3). An empty text makes no field if the grammar is
+    known.
 
     Raises:
         ValueError: one line that says what to write.
@@ -65,7 +66,7 @@ def header_fields(name: str, value: str | Sequence[str]) -> Sequence[str]:
 
 
 def unwritable(headers: Mapping[str, str | Sequence[str]]) -> list[str]:
-    """Answer one line for each of ``headers`` that cannot be written; names and texts are known to be such."""
+    """Return one line for each of ``headers`` that cannot be written. Names and texts were checked before."""
     problems = []
     for name, value in headers.items():
         try:
@@ -77,7 +78,7 @@ def unwritable(headers: Mapping[str, str | Sequence[str]]) -> list[str]:
 
 @lru_cache(maxsize=1024)
 def _remembered(name: str, value: str) -> Sequence[str]:
-    """Do it for a field that is much the same in every mail."""
+    """Return the fields from a cache, because many mails have the same."""
     return tuple(_written(name, (value,)))
 
 
@@ -100,12 +101,12 @@ def _written(name: str, values: Sequence[str]) -> Sequence[str]:
 
 
 def _ascii(name: str, values: Sequence[str]) -> list[str]:
-    """Words for programs, each value a field."""
+    """Words for programs; each value becomes a field."""
     return [ascii_field(name, value) for value in values]
 
 
 def _json(name: str, values: Sequence[str]) -> list[str]:
-    """JSON for a provider, each value a field; characters beyond ASCII are escaped (RFC 8259 §7)."""
+    """JSON for a provider; each value becomes a field, characters beyond ASCII are escaped (RFC 8259 §7)."""
     for value in values:
         try:
             json.loads(value)
@@ -127,7 +128,7 @@ def _uris(name: str, values: Sequence[str]) -> list[str]:
 
 
 def _message_ids(name: str, values: Sequence[str]) -> list[str]:
-    """Message ids (RFC 5322 §3.6.4); brackets that are missing are added."""
+    """Message ids (RFC 5322 §3.6.4); missing brackets are added."""
     ids = _ID.findall(" ".join(values))
     for one in ids:
         if not _MESSAGE_ID.fullmatch(one):
@@ -136,11 +137,11 @@ def _message_ids(name: str, values: Sequence[str]) -> list[str]:
 
 
 def _list_id(name: str, values: Sequence[str]) -> list[str]:
-    """A phrase, and an id in angle brackets (RFC 2919 §3); brackets that are missing are added."""
+    """A phrase, and an id in angle brackets (RFC 2919 §3); missing brackets are added."""
     if len(values) > 1:
         raise ValueError("stands once in a mail; give one text")
     try:
-        before, angle, after = taken_apart(values[0])
+        before, angle, after = split_entry(values[0])
         words, inner = (phrase(before), angle.strip()) if angle is not None else ("", values[0].strip())
     except ValueError as error:
         raise ValueError(f"{_shown(values[0])} is no list id ({error}); {_HOW_ID}") from None
@@ -155,7 +156,7 @@ def _phrases(name: str, values: Sequence[str]) -> list[str]:
     items = [_phrase_of(entry.strip()) for entry in parted(", ".join(values)) if entry.strip()]
     written = [phrase_text(item, len(name) + 2) for item in items]
     if "".join(written) != "".join(items):
-        # RFC 2047 §5 (3): an encoded word and a comma have a blank between them.
+        # RFC 2047 §5 (3): there must be a blank between an encoded word and a comma.
         return [f"{name}: {f' ,{FOLD}'.join(written)}\r\n"]
     return [list_field(name, written, ", ")]
 
@@ -201,12 +202,12 @@ def _uri_item(name: str, entry: str) -> str:
     if _BARE_URI.fullmatch(entry):
         return f"<{_uri(entry)}>"
     try:
-        before, angle, after = taken_apart(entry)
+        before, angle, after = split_entry(entry)
         comments = [_comment(piece) for piece in (*before, *after) if piece.kind == "comment"]
         words = [piece.raw for piece in (*before, *after) if piece.kind != "comment"]
     except ValueError as error:
         raise ValueError(f"{_shown(entry)} is no URI ({error}); {_HOW_URI}") from None
-    # RFC 2369 §3.4: a list to which nobody may write.
+    # RFC 2369 §3.4: NO means that nobody may write to the list.
     nobody = angle is None and words == ["NO"] and name.lower() == "list-post"
     if not nobody and (angle is None or words):
         raise ValueError(f"{_shown(entry)} is no URI; {_HOW_URI}")
@@ -228,7 +229,7 @@ def _uri(iri: str) -> str:
 
 
 def _with_ascii_domains(scheme: str, rest: str) -> str:
-    """Write hosts as A-labels (RFC 3987 §3.1): not every reader knows percent signs there."""
+    """Write hosts as A-labels (RFC 3987 §3.1), because not all programs read percent-encoding there."""
     if scheme == "mailto":
         addresses, mark, query = rest.partition("?")
         return f"{','.join(map(_with_ascii_domain, addresses.split(',')))}{mark}{query}"
@@ -254,7 +255,7 @@ def _comment(piece: Piece) -> str:
 
 def _phrase_of(entry: str) -> str:
     try:
-        before, angle, _ = taken_apart(entry)
+        before, angle, _ = split_entry(entry)
         return phrase(before) if angle is None else entry
     except ValueError:
         return entry

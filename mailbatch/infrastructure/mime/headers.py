@@ -1,7 +1,7 @@
-"""Write header fields: RFC 5322 lines of pure ASCII, whatever script their text is in, and see that they are those.
+"""Writes header fields as lines of ASCII (RFC 5322), from texts in any script, and checks the result.
 
-Most fields are short and plain: for them a look at the text is all that it takes. ``EmailMessage`` is not used: on
-Python 3.11.7 its folding encodes the comma between two mailboxes as text, so that a recipient disappears.
+Most fields are short and plain, and are written as they are. ``EmailMessage`` is not used: on Python 3.11.7 its folding
+encodes the comma between two mailboxes as text, so that a recipient disappears.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from mailbatch.domain.message import Address
 
 LONGEST_LINE = 998
-"""Bytes of a line without its CRLF (RFC 5322 §2.1.1)."""
+"""The longest line in bytes, without its CRLF (RFC 5322 §2.1.1)."""
 
 # RFC 5322 §2.2: printable ASCII without the colon.
 _NAMES = re.compile(r"[!-9;-~]+(?:\n[!-9;-~]+)*")
 _WORDS = re.compile(" *[^ ]+")
-# RFC 5322 §3.2.3: what may stand in a phrase without quotes.
+# RFC 5322 §3.2.3: a phrase that needs no quotes.
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LONGEST_QUOTED = 64
 _LONGEST_NAME = len("Reply-To: ")
 
 
 def text_field(name: str, value: str) -> str:
-    """Answer the field ``name`` with free text (RFC 5322 §2.2.1), folded, ending with CRLF.
+    """Return the field ``name`` with free text (RFC 5322 §2.2.1), folded, ending with CRLF.
 
-    White space around ``value`` is dropped, for no reader keeps it.
+    White space around ``value`` is dropped, because no mail program keeps it.
     """
     value = value.strip()
     if not _is_plain(value, LONGEST_LINE - len(name) - 2):
@@ -45,10 +45,10 @@ def text_field(name: str, value: str) -> str:
 
 
 def ascii_field(name: str, value: str) -> str:
-    """Answer the field ``name`` with ``value`` as it is, for programs to read: folded at its blanks, never encoded.
+    """Return the field ``name`` with a ``value`` for programs: folded at its blanks, never encoded.
 
     Raises:
-        ValueError: if it is not printable ASCII.
+        ValueError: the value is not printable ASCII.
     """
     value = value.replace("\t", " ").strip()
     for character in value:
@@ -58,7 +58,7 @@ def ascii_field(name: str, value: str) -> str:
 
 
 def list_field(name: str, items: Sequence[str], between: str) -> str:
-    """Answer the field ``name`` with ``items``: on one line if it is short, else each on a line of its own."""
+    """Return the field ``name`` with ``items``: on one line if it is short, else each on its own line."""
     line = f"{name}: {between.join(items)}"
     if len(line) > WIDTH:
         line = f"{_start(name, items[0])}{f'{between.rstrip()}{FOLD}'.join(items)}"
@@ -66,14 +66,14 @@ def list_field(name: str, items: Sequence[str], between: str) -> str:
 
 
 def _start(name: str, first: str) -> str:
-    """Answer how the field ``name`` begins: what is as long as a line has one of its own."""
+    """Return the beginning of the field ``name``. A first word as long as a line gets its own line."""
     return f"{name}: " if len(name) + 2 + len(first) < LONGEST_LINE else f"{name}:{FOLD}"
 
 
 def address_field(name: str, addresses: Sequence[Address]) -> str:
-    """Answer the field ``name`` with a list of mailboxes (RFC 5322 §3.4), each on a line of its own.
+    """Return the field ``name`` with a list of mailboxes (RFC 5322 §3.4), each on its own line.
 
-    A local part beyond ASCII stands there in UTF-8 (RFC 6532 §3.2); display names are encoded words even then.
+    A local part beyond ASCII is written in UTF-8 (RFC 6532 §3.2); display names are encoded words even then.
     """
     before = max(len(name) + 2, _LONGEST_NAME)
     if len(addresses) == 1:
@@ -82,18 +82,18 @@ def address_field(name: str, addresses: Sequence[Address]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def steady_mailbox(name: str, address: Address) -> str:
-    """Do what ``address_field`` does for one mailbox that stands in many mails."""
+def cached_mailbox(name: str, address: Address) -> str:
+    """Return ``address_field`` of one mailbox that occurs in many mails, from a cache."""
     return address_field(name, (address,))
 
 
 def checked(fields: Sequence[str], names: Sequence[str]) -> bytes:
-    """Answer a block of ``fields``, seen as a relay will see it: these ``names``, and no line that is anything else.
+    """Return a block of ``fields``, after checking that a relay reads these ``names`` in it and nothing else.
 
-    Generators have let a header escape (CVE-2024-6923); whatever it is that ours would let out ends here.
+    Generators have let a value become a header of its own (CVE-2024-6923). This check stops that, whatever its cause.
 
     Raises:
-        CannotCompose: if another header, a bare line break or an endless line stands in the block.
+        CannotCompose: the block has another header, a bare line break or a line that is too long.
     """
     block = "".join(fields)
     lines = block.split("\r\n")
@@ -109,7 +109,7 @@ def checked(fields: Sequence[str], names: Sequence[str]) -> bytes:
 
 
 def _folded(start: str, text: str) -> str:
-    """Fold ASCII at its blanks, which all stay where they are."""
+    """Fold ASCII at its blanks; all blanks are kept."""
     lines = [start]
     for word in _WORDS.findall(text):
         if len(lines[-1]) + len(word) <= WIDTH or lines[-1] == start:
@@ -126,7 +126,7 @@ def _encoded(what: str, text: str, before: int) -> str:
 
 
 def _is_plain(text: str, longest_word: int) -> bool:
-    """Whether readers take ``text`` for what it is: no control characters, and nothing that looks encoded."""
+    """Whether all mail programs show ``text`` as it is: no control characters, and nothing that looks encoded."""
     if not text.isascii() or not text.isprintable() or "=?" in text:
         return False
     return len(text) <= longest_word or all(len(word) <= longest_word for word in _WORDS.findall(text))
@@ -139,13 +139,13 @@ def _mailbox(address: Address, before: int) -> str:
 
 
 def in_brackets(phrase: str, inner: str, before: int) -> str:
-    """Answer ``phrase <inner>``, on two lines where one, which has ``before`` characters already, is too short."""
+    """Return ``phrase <inner>``, on two lines if one is too short; it has ``before`` characters already."""
     fits = len(phrase) + len(inner) < WIDTH - before - len(" <>,") + 1
     return f"{phrase}{' ' if fits else FOLD}<{inner}>"
 
 
 def phrase_text(name: str, before: int) -> str:
-    """Answer ``name`` as a phrase (RFC 5322 §3.2.5): as it is, quoted, or in encoded words."""
+    """Return ``name`` as a phrase (RFC 5322 §3.2.5): as it is, quoted, or in encoded words."""
     if len(name) > _LONGEST_QUOTED or not _is_plain(name, _LONGEST_QUOTED):
         return _encoded("a display name", name, before)
     if _ATOMS.fullmatch(name):

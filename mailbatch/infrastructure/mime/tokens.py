@@ -1,7 +1,7 @@
-"""Take the text of a structured header field apart (RFC 5322 §3.2): quoted strings, comments, angle brackets, words.
+"""Splits the text of a structured header field (RFC 5322 §3.2) into quoted strings, comments, brackets and words.
 
-Each character is looked at once or twice, whatever the text is: the standard library's parser takes seconds for 50 kB
-of comments. It also leaves comments out, and ``ACME (UK) Ltd`` is a name as people write it.
+Each character is read at most twice, in any text; the standard library's parser takes seconds for 50 kB of comments. It
+also leaves comments out, although people write names such as ``ACME (UK) Ltd``.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _LOOKS_ENCODED = re.compile(r"(?<!\\)=\?[!->@-~]+\?[BbQq]\?")
 
 
 class Piece(NamedTuple):
-    """A word, a quoted string or a comment, as it is written. ``spaced``: there is a blank before it."""
+    """A word, a quoted string or a comment, as it is written. ``spaced``: a blank comes before it."""
 
     kind: Literal["word", "quoted", "comment"]
     raw: str
     spaced: bool
 
 
-class Apart(NamedTuple):
-    """The pieces before and after what stands in angle brackets; ``angle`` is None if there are no brackets."""
+class Entry(NamedTuple):
+    """The pieces before and after the text in angle brackets; ``angle`` is None if there are no brackets."""
 
     before: tuple[Piece, ...]
     angle: str | None
@@ -42,21 +42,21 @@ class Apart(NamedTuple):
 
 
 def looks_encoded(text: str) -> bool:
-    """Say whether some reader would decode a part of ``text`` (RFC 2047)."""
+    """Return whether a mail program might decode a part of ``text`` (RFC 2047)."""
     return bool(_LOOKS_ENCODED.search(text))
 
 
 def unprintable(text: str) -> str | None:
-    """Find a control character, a line break of any kind or a lone surrogate."""
+    """Return the first control character, line break of any kind or lone surrogate, or None."""
     found = _UNPRINTABLE.search(text)
     return found[0] if found else None
 
 
-def taken_apart(text: str) -> Apart:
-    """Answer the pieces of ``text``, which is one entry.
+def split_entry(text: str) -> Entry:
+    """Return the pieces of ``text``, which is one entry.
 
     Raises:
-        ValueError: "it …", if something that is opened is not closed, or there are two pairs of angle brackets.
+        ValueError: "it …": something that is opened is not closed, or there are two pairs of angle brackets.
     """
     sides: tuple[list[Piece], list[Piece]] = ([], [])
     angle, spaced, at = None, False, 0
@@ -70,14 +70,14 @@ def taken_apart(text: str) -> Apart:
         elif kind != "blank":
             sides[angle is not None].append(Piece(kind, raw, spaced))
         spaced, at = kind == "blank", end
-    return Apart(tuple(sides[0]), angle, tuple(sides[1]))
+    return Entry(tuple(sides[0]), angle, tuple(sides[1]))
 
 
 def phrase(pieces: Iterable[Piece]) -> str:
-    """Answer the name that ``pieces`` spell: quotes taken off, words decoded (RFC 2047), comments in parentheses.
+    """Return the name in ``pieces``: without quotes, encoded words decoded (RFC 2047), comments in parentheses.
 
     Raises:
-        ValueError: "it …", if an encoded word cannot be decoded.
+        ValueError: "it …": an encoded word cannot be decoded.
     """
     spelt: list[str] = []
     coded: list[str] = []
@@ -96,7 +96,7 @@ def phrase(pieces: Iterable[Piece]) -> str:
 
 
 def comment(piece: Piece) -> str:
-    """Answer what a comment says, without its parentheses. Raises ``ValueError`` as ``phrase``."""
+    """Return the text of a comment, without its parentheses. Raises ``ValueError`` as ``phrase`` does."""
     words = _ESCAPED.sub(r"\1", piece.raw[1:-1]).split()
     return phrase(Piece("word", word, spaced=True) for word in words)
 
@@ -125,7 +125,7 @@ def _spelt(piece: Piece) -> str:
 
 
 def _decoded(words: Sequence[str]) -> str:
-    """Decode encoded words together, for a character may begin in one and end in the next."""
+    """Decode encoded words together, because a character may begin in one and end in the next."""
     if not words:
         return ""
     if not all(map(_ENCODED.fullmatch, words)):

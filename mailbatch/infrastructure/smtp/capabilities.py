@@ -1,4 +1,4 @@
-"""Which of the three dialogues a relay is spoken to in, and how that is lowered for a relay that cannot keep up."""
+"""Chooses the dialogue mode for a relay, and a slower one when the relay does not master what it offers."""
 
 from __future__ import annotations
 
@@ -18,26 +18,25 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.errors import RelayError
 
-_ENOUGH = 2
-"""Sessions lost in a dialogue that never worked, before it is given up."""
+_LOSSES_BEFORE_SLOWER = 2
+"""Connections lost in a mode that has never worked, before a slower mode is used."""
 _EVERYTHING = ("pipelining", "chunking")
-_ENDS_THAT_TELL = 3
-"""Sessions that end after the same number of mails, before that number is taken for a limit."""
+_ENDS_AT_A_LIMIT = 3
+"""Connections that end in a row after the same number of mails, before this number counts as a limit."""
 MAILS_ON_ONE_CONNECTION = "mails on one connection"
-"""How the domain names the limit of that name (``reply_kinds``)."""
+"""The name of this limit in ``domain/reply_kinds.py``."""
+
+_AHEAD = "ahead"
+"""Proven by a mail that was accepted although its commands were sent before the mail before was answered."""
 
 logger = logging.getLogger(__name__)
 
 
-_AHEAD = "ahead"
-"""What is proven by a mail that was taken although its commands came before the mail before was answered."""
-
-
 class RelayCapabilities:
-    """What was learned of a relay. All connections of a process to it share one, ``memory`` all processes.
+    """What this process knows of a relay. All connections to the relay share one object.
 
-    ``memory`` is made when it is first asked. It forgets after a while (see ``RelayMemory``), so that a relay that was
-    mended is fast again. Without one it is kept as long as the process lives.
+    ``memory`` returns what shares the knowledge with other processes; it is called when it is first needed, and forgets
+    after a while, see ``RelayMemory``. Without it the knowledge lives as long as the process.
     """
 
     def __init__(
@@ -51,25 +50,25 @@ class RelayCapabilities:
         self._suspicions = 0
         self._ends = self._ended_after = 0
 
-    # --- what it comes to -----------------------------------------------------------------------------------------
+    # --- what follows from it -----------------------------------------------------------------------------------------
 
     def choose(self, features: Container[str]) -> DialogueMode:
-        """The dialogue for a new connection. BDAT only if the relay was seen to swallow a chunk that it refused."""
+        """Return the mode for a new connection. BDAT only if the relay was seen to read a chunk that it refused."""
         fastest = self._fastest(features)
         return min(fastest, DialogueMode.PIPELINING) if self.needs_chunk_trial(features) else fastest
 
     def needs_chunk_trial(self, features: Container[str]) -> bool:
-        """Whether BDAT would be the dialogue, if only the relay were known to swallow a chunk that it refuses."""
+        """Whether the relay must first show that it reads a chunk that it refuses; then BDAT is the mode."""
         return self._fastest(features) is DialogueMode.BDAT and not self._profile.swallows
 
     @property
     def may_send_ahead(self) -> bool:
-        """Whether a mail's commands may go out before the mail before was answered."""
+        """Whether a mail's commands may be sent before the mail before was answered."""
         return self._profile.takes_ahead
 
     @property
     def mails_per_connection(self) -> int:
-        """How many mails the relay takes on one connection, 0 for no limit."""
+        """The number of mails that the relay takes on one connection; 0: no limit."""
         return self._profile.mails
 
     def _fastest(self, features: Container[str]) -> DialogueMode:
@@ -79,32 +78,32 @@ class RelayCapabilities:
     # --- what is learned ------------------------------------------------------------------------------------------
 
     def note_mode_works(self, mode: DialogueMode, *, ahead: bool) -> None:
-        """A mail was answered in it; ``ahead``: one was taken whose commands came before that."""
+        """Note that a mail was answered in ``mode``; ``ahead``: also one whose commands were sent ahead."""
         self._proven.add(mode)
         if ahead:
             self._proven.add(_AHEAD)
 
     def note_chunk_swallowed(self) -> None:
-        """The relay read a chunk that it refused."""
+        """Note that the relay read a chunk that it refused."""
         self._learn(swallows=True)
 
     def suspect(self, mode: DialogueMode, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
-        """A session broke in it. Before any mail was answered in it, the dialogue itself may be why.
+        """Note that a connection broke in ``mode``. Unless a mail was answered in it, the mode may be the reason.
 
-        ``likely``: what came was not what a relay says that merely goes away. ``ahead``: a mail was in flight whose
-        commands came before the mail before was answered, and none such was taken yet.
+        ``likely``: a relay that only goes away does not behave like this. ``ahead``: a mail was in flight whose
+        commands were sent ahead, and the relay has accepted no such mail yet.
         """
         if mode in self._proven and not (ahead and _AHEAD not in self._proven):
             return
         self._suspicions += 1
-        if likely or self._suspicions >= _ENOUGH:
+        if likely or self._suspicions >= _LOSSES_BEFORE_SLOWER:
             if mode in self._proven:
                 self.forbid_ahead(relay, reason)
             else:
                 self.use_slower_mode(mode, relay, reason)
 
     def use_slower_mode(self, mode: DialogueMode, relay: str, reason: str) -> None:
-        """Use a slower one than ``mode`` from now on."""
+        """Use a slower mode than ``mode`` from now on."""
         if mode is DialogueMode.DATA or self._fastest(_EVERYTHING) < mode:
             return
         slower = DialogueMode(mode - 1)
@@ -126,23 +125,24 @@ class RelayCapabilities:
         )
 
     def _note_end(self, mails: int, limit: str | None, *, idle: bool, reason: str) -> None:
-        """The relay ended a session after so many mails; ``limit``: the name of the limit that it spoke of.
+        """Note that the relay ended a connection after so many mails. ``limit``: the name of the limit that it gave.
 
-        A relay that names none has one too if it ends three in a row in the middle of the next after the same number.
+        A relay that names no limit has one if it ends three connections in a row after the same number of mails, while
+        the next mail is in flight.
         """
         if limit == MAILS_ON_ONE_CONNECTION:
-            self._ends = _ENDS_THAT_TELL
+            self._ends = _ENDS_AT_A_LIMIT
         elif idle or not mails:
             return
         else:
             self._ends = self._ends + 1 if mails == self._ended_after else 1
         self._ended_after = mails
-        if mails and self._ends >= _ENDS_THAT_TELL and mails != self._profile.mails:
+        if mails and self._ends >= _ENDS_AT_A_LIMIT and mails != self._profile.mails:
             self._learn(mails=mails, reason=reason)
             logger.info("a connection carries %d mails from now on: %s", mails, reason)
 
     def learn_from_loss(self, dialogue: Dialogue, error: RelayError, relay: str) -> None:
-        """Take what a lost connection shows: how many mails one may carry, and whether the relay masters the mode."""
+        """Learn from a lost connection how many mails one may carry, and whether the relay masters the mode."""
         reason = masked(str(error))
         if _may_have_carried_enough(error):
             limit = dialogue.limit.name if dialogue.limit is not None else None
@@ -159,16 +159,16 @@ class RelayCapabilities:
         self._profile = replace(self._profile, **facts)
         self._is_noted = False
 
-    # --- over processes -------------------------------------------------------------------------------------------
+    # --- shared with other processes -----------------------------------------------------------------------------
 
     def recall(self) -> None:
-        """Read what all processes have learned; what it was that this one could not note yet is noted first."""
+        """Read what all processes have learned, after writing what this one could not write before."""
         self.note()
         if self._memory is not None and self._is_noted and (known := self._memory().recall()) is not None:
             self._profile = known
 
     def note(self) -> None:
-        """Note what was learned since."""
+        """Write what was learned since the last call."""
         if not self._is_noted and self._memory is not None:
             self._is_noted = self._memory().note(self._profile)
 

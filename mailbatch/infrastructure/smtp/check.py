@@ -1,4 +1,4 @@
-"""Asks a relay, without sending anything, whether mail could be handed to it."""
+"""Checks whether a relay would take mails, without sending one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def check(relay: SmtpRelay) -> str:
-    """Connect, greet, encrypt, log in and hang up; answer in one line what was found.
+    """Connect, greet, encrypt, log in and say QUIT; return in one line what was found.
 
     Raises:
-        RelayError: in one line, why it could not be used.
+        RelayError: in one line, why the relay cannot be used.
     """
     handshake = Handshake(relay)
     handshake.open()

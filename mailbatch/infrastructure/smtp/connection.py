@@ -148,7 +148,7 @@ class Connection:
         self._is_encrypted = tls_version is not None
         self._size = _TLS_RECORD if self._is_encrypted else _CHUNK
         self._progress = self.dialogue.progress
-        # A write through TLS that did not go has to be tried again with the same bytes.
+        # A write through TLS that failed has to be tried again with the same bytes.
         self._record: int | None = None
         self._enter(State.OPEN)
         name, mode = self._config.relay.name, self.dialogue.mode.name
@@ -158,7 +158,7 @@ class Connection:
         config = self._config
         mode = config.capabilities.choose(features)
         if self._waits_for_intent:
-            # With the last look between a body and its end BDAT takes as many round trips, and more care.
+            # When the intent is committed between a body and its end, BDAT saves no round trip.
             mode = min(mode, DialogueMode.PIPELINING)
         return DIALOGUES[mode](
             config.relay.name,
@@ -204,7 +204,7 @@ class Connection:
         """
         dialogue = self.dialogue
         while dialogue.out.pending:
-            # What is here already cannot be the reply to what is about to be written.
+            # Bytes that are here already cannot be a reply to what is written now.
             if not has_received:
                 self.receive()
             has_received = False
@@ -222,7 +222,7 @@ class Connection:
         return []
 
     def excuse(self, seconds: float) -> None:
-        """Nobody wrote for so long, through no fault of the relay."""
+        """Do not count so many seconds against the relay: nothing was written, and that was not its fault."""
         if self.dialogue.out.pending:
             self.since += seconds
 
@@ -274,11 +274,11 @@ class Connection:
     # --- how it ends ---------------------------------------------------------------------------------------------
 
     def close(self, reason: CloseReason) -> None:
-        """End it. What its end means for its mails is for ``dialogue.connection_lost`` to say.
+        """End the connection. ``dialogue.connection_lost`` decides the mails that are in flight.
 
-        One that is being opened is CLOSING until its thread has ended. An idle one says QUIT (RFC 5321 §4.1.1.10) and
-        is CLOSING until it is closed once more: when the relay has answered, or at ``closes_at``. Any other is CLOSED
-        at once.
+        CONNECTING: it is CLOSING until its thread has ended. OPEN and idle: it says QUIT (RFC 5321 §4.1.1.10) and is
+        CLOSING until ``close`` is called once more, when the relay has answered or at ``closes_at``. Otherwise it is
+        CLOSED at once.
         """
         name = self._config.relay.name
         logger.debug("%s: a connection that is %s is closed: %s", name, self.state.value, reason)

@@ -56,7 +56,7 @@ class DeadlineSmtp(smtplib.SMTP):
         self._aborted = True
         if (sock := self.sock) is not None:
             with contextlib.suppress(OSError):
-                # Not SSLSocket.shutdown(): that drops the encryption first, and the other thread may be writing.
+                # Not SSLSocket.shutdown(), which ends the encryption first while the other thread may be writing.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     # --- what smtplib builds upon --------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The name by which we greet a relay (RFC 5321 §4.1.4): a full domain name, or an address literal."""
+"""The name in our EHLO (RFC 5321 §4.1.4): a full domain name, or an address literal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WANTED = "must be a full domain name (mail.example.com), or an address literal 
 
 
 def read_ehlo_name(text: str) -> str:
-    """Return ``text`` if it may stand behind EHLO.
+    """Return ``text`` if EHLO may send it.
 
     Raises:
         ValueError: in one line, what it must be.
@@ -27,7 +27,7 @@ def read_ehlo_name(text: str) -> str:
 
 
 def host_name() -> str | None:
-    """The host's name if it has a domain, without asking the DNS; None if our address has to do."""
+    """Return the host's name if it has a domain, without a DNS query; else None, and EHLO sends our address."""
     name = socket.gethostname().rstrip(".")
     return name if _is_domain(name) and not name.lower().startswith("localhost.") else None
 

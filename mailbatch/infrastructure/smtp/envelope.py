@@ -1,4 +1,4 @@
-"""A mail as SMTP commands, or why this relay can never take it; nothing has been sent when that is found out."""
+"""Writes a mail as SMTP commands, and finds out before sending whether a relay can never take it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _ATOM = r'[^\s<>"@\x00-\x1f\x7f]'
 _QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
-# What stands between < and > must not be able to end it: the last wall behind the checks at the entry.
+# The text between < and > must not be able to end the address. The last check behind those at the entry.
 _MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')
 _SIZE = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """What a relay's EHLO says of the mails that it takes. ``limit`` is bytes of a message (RFC 1870), 0 for none."""
+    """The extensions of a relay that concern mails. ``max_size``: bytes of a message (RFC 1870); 0: no limit."""
 
     has_size: bool = False
     max_size: int = 0
@@ -31,7 +31,7 @@ class Extensions:
 
     @classmethod
     def of(cls, features: Mapping[str, str]) -> Extensions:
-        """Read it from the extensions, in small letters, with their parameters."""
+        """Read them from the reply to EHLO: names in lower case, with their parameters."""
         size = features.get("size", "")
         return cls(
             has_size="size" in features,
@@ -42,7 +42,7 @@ class Extensions:
 
 
 def commands(message: Message, extensions: Extensions) -> list[bytes]:
-    """MAIL and a RCPT for each recipient, with the options that the message needs and the relay offers."""
+    """Return MAIL and a RCPT for each recipient, with the options that the message needs and the relay offers."""
     envelope = message.envelope
     options = f" SIZE={len(message.data)}" if extensions.has_size else ""
     if message.eight_bit:
@@ -56,20 +56,20 @@ def commands(message: Message, extensions: Extensions) -> list[bytes]:
 
 
 def dot_stuffed(data: bytes) -> bytes:
-    """``data`` with each line that begins with a dot given a second one (RFC 5321 §4.5.2)."""
+    """Return ``data`` with a second dot in each line that begins with a dot (RFC 5321 §4.5.2)."""
     data = data.replace(b"\r\n.", b"\r\n..")
     return b"." + data if data.startswith(b".") else data
 
 
 def permanent_refusal(message: Message, extensions: Extensions) -> Reply | None:
-    """Why this relay can never take ``message``, as the reply that it would give; known before anything is sent."""
-    return _malformed(message) or _beyond(message, extensions)
+    """Return the reply that this relay would give if it can never take ``message``, else None."""
+    return _malformed(message) or _exceeds_extensions(message, extensions)
 
 
 def _malformed(message: Message) -> Reply | None:
     data, envelope = message.data, message.envelope
     if not (data.endswith(b"\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")):
-        # The family of CVE-2023-51764: where a relay sees the end of a body there, what follows becomes commands.
+        # SMTP smuggling (CVE-2023-51764): a relay that sees the end of a body there reads the rest as commands.
         return Reply(554, "5.6.0 the message has a bare CR or LF, or does not end with CRLF; not sent")
     if envelope.sender and not _MAILBOX.fullmatch(envelope.sender):
         return Reply(553, "5.1.7 the sender is not an address; not sent")
@@ -79,7 +79,7 @@ def _malformed(message: Message) -> Reply | None:
     return None
 
 
-def _beyond(message: Message, extensions: Extensions) -> Reply | None:
+def _exceeds_extensions(message: Message, extensions: Extensions) -> Reply | None:
     length = len(message.data)
     if not extensions.smtputf8 and _needs_smtputf8(message):
         return Reply(553, "5.6.7 the relay does not offer SMTPUTF8, which an address needs (RFC 6531); not sent")

@@ -35,7 +35,7 @@ class Handshake(DeadlineSmtp):
     def open(self) -> None:
         """Connect, greet, encrypt and log in, as the relay's settings say."""
         try:
-            self._reach()
+            self._connect_and_greet()
             self._greet()
             if self.relay.security in (Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY):
                 self._start_tls()
@@ -87,20 +87,20 @@ class Handshake(DeadlineSmtp):
 
     # --- opening -------------------------------------------------------------------------------------------------
 
-    def _reach(self) -> None:
-        """Try each address of the relay's name until one greets us (RFC 5321 §5.1)."""
+    def _connect_and_greet(self) -> None:
+        """Connect to the first address of the relay's name that greets us (RFC 5321 §5.1)."""
         host, port = self.relay.host, self.relay.port
-        self._host = host  # smtplib's own name for it
+        self._host = host  # the name of the attribute in smtplib
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise RelayError(f"cannot find {host}: {system_words(error)}") from error
         problems: list[RelayError] = []
-        # Each address gets its share, so that a silent one cannot use up the time of all.
+        # Each address gets an equal part of the time, so that a silent one cannot use it up.
         share = self.relay.timeout / len(found)
         for family, kind, protocol, _, address in found:
             try:
-                self._dial((family, kind, protocol), address, share)
+                self._connect((family, kind, protocol), address, share)
                 self._read_greeting()
             except RelayError as error:
                 self.close()
@@ -109,9 +109,9 @@ class Handshake(DeadlineSmtp):
                     break
             else:
                 return
-        raise _most_telling(problems)
+        raise _best_error(problems)
 
-    def _dial(self, kind: tuple[int, int, int], address: Any, seconds: float) -> None:
+    def _connect(self, kind: tuple[int, int, int], address: Any, seconds: float) -> None:
         self._replies, self._first_bytes = ReplyReader(), b""
         self._begin("connecting", seconds)
         try:
@@ -129,11 +129,11 @@ class Handshake(DeadlineSmtp):
         try:
             reply = self._next_reply()
         except RelayError as error:
-            raise self._or_is_it_tls(error) from error
+            raise self._with_tls_hint(error) from error
         self._expect(GREETING, "the greeting", reply.decoded())
 
-    def _or_is_it_tls(self, error: RelayError) -> RelayError:
-        """A port that speaks TLS from the start waits for us in silence, or answers in TLS."""
+    def _with_tls_hint(self, error: RelayError) -> RelayError:
+        """Add a hint to an error that a port with TLS from the start causes: it is silent, or answers in TLS."""
         might_be = (
             self.relay.port == _TLS_PORT
             or isinstance(error, HandshakeTimeout)
@@ -165,7 +165,7 @@ class Handshake(DeadlineSmtp):
             return
         self._expect(GREETING, "STARTTLS", self.ask("STARTTLS"))
         if self._replies:
-            # RFC 3207 §4.2; CVE-2011-0411: what came in clear would be read as if it had been protected.
+            # RFC 3207 §4.2; CVE-2011-0411: bytes that came in clear would be read as if TLS had protected them.
             raise self._over("the relay, or someone between, answered ahead of TLS")
         self._encrypt()
         self._greet()
@@ -175,7 +175,7 @@ class Handshake(DeadlineSmtp):
         self._begin("the TLS handshake", self.relay.timeout)
         sock = self._armed()
         try:
-            # Shaking hands apart keeps the socket where abort() finds it.
+            # The handshake is a step of its own, so that abort() finds the socket.
             self.sock = wrapped = context.wrap_socket(
                 sock, server_hostname=self.relay.host, do_handshake_on_connect=False
             )
@@ -217,10 +217,10 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-def _most_telling(problems: list[RelayError]) -> RelayError:
-    """Of what the addresses of a name met: what a relay said, else the last."""
-    told = [problem for problem in problems if problem.reply is not None or problem.hopeless]
-    problem = (told or problems)[-1]
+def _best_error(problems: list[RelayError]) -> RelayError:
+    """Return the error of the addresses that tells most: a relay's own reply if there is one, else the last error."""
+    telling = [problem for problem in problems if problem.reply is not None or problem.hopeless]
+    problem = (telling or problems)[-1]
     if len({str(one) for one in problems}) == 1:
         return problem
     reason = f"{problem} ({len(problems)} addresses of the relay were tried)"
@@ -228,6 +228,6 @@ def _most_telling(problems: list[RelayError]) -> RelayError:
 
 
 def _address_literal(address: str) -> str:
-    """Our end's address as EHLO may say it (RFC 5321 §4.1.3)."""
+    """Return our address in the form for EHLO (RFC 5321 §4.1.3)."""
     address = address.partition("%")[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"

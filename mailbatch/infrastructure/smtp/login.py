@@ -18,17 +18,17 @@ _PERMANENT = 500
 
 
 class Ask(Protocol):
-    """Sends a command and answers its reply; ``doing`` names it in errors in place of its text."""
+    """Sends a command and returns its reply. ``doing`` names the command in errors, in place of its text."""
 
     def __call__(self, command: str, *, doing: str | None = None) -> Reply:
-        """Raise ``RelayError`` when the session is over."""
+        """Raise ``RelayError`` when the connection is over."""
 
 
 def log_in(ask: Ask, offered: str, username: str, password: str) -> None:
-    """Log in by the first mechanism that both sides know; ``offered`` is what EHLO said behind AUTH.
+    """Log in by the first mechanism that both sides know. ``offered``: the text behind AUTH in the reply to EHLO.
 
     Raises:
-        RelayError: hopeless when the refusal is permanent, or there is no way; its text holds no password.
+        RelayError: hopeless if the refusal is permanent, or no mechanism fits; its text holds no password.
     """
     names = offered.upper().split()
     mechanisms = [mechanism for name, mechanism in _MECHANISMS.items() if name in names]
@@ -38,7 +38,7 @@ def log_in(ask: Ask, offered: str, username: str, password: str) -> None:
         try:
             reply = mechanism(ask, username, password)
         except RelayError as error:
-            # A reply that cannot be read is quoted.
+            # The error quotes a reply that cannot be read.
             said = without_secrets(str(error), username, password)
             raise RelayError(said, hopeless=error.hopeless, reply=error.reply) from None
         if reply.code == _AUTHENTICATED:
@@ -55,7 +55,7 @@ def _plain(ask: Ask, username: str, password: str) -> Reply:
 
 
 def _login(ask: Ask, username: str, password: str) -> Reply:
-    """What everybody does, after draft-murchison-sasl-login."""
+    """As all clients do it, after draft-murchison-sasl-login."""
     reply = ask("AUTH LOGIN")
     for answer in (username, password):
         if reply.code != _CHALLENGE:
@@ -77,7 +77,7 @@ def _cram_md5(ask: Ask, username: str, password: str) -> Reply:
     return ask(_base64(f"{username} {digest}"), doing="AUTH")
 
 
-# In the order of preference: behind TLS the plain ones do, and they need no password stored in clear at the relay.
+# In the order of preference. Behind TLS a password may be sent, and then the relay need not store it in clear.
 _MECHANISMS = {"PLAIN": _plain, "LOGIN": _login, "CRAM-MD5": _cram_md5}
 
 

@@ -1,7 +1,7 @@
-"""Sends one stream of mails in the caller's thread: an event loop, seen as a generator.
+"""Sends one stream of mails in the caller's thread: an event loop in the form of a generator. See ADR 9.
 
-While the caller does something else (claims, composes, settles), what the kernel holds keeps the connections busy.
-What has come in meanwhile is read before anything is judged to be late. See ADR 9.
+While the caller claims, composes and settles, the kernel's buffers keep the connections busy. All input is read before
+any reply is judged to be late.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 _AWAY = 0.05
-"""Seconds that the caller may do something else before a relay is excused for them."""
+"""Seconds of other work of the caller from which they do not count against a relay."""
 
 
 class SendLoop:
@@ -58,7 +58,8 @@ class SendLoop:
                 yield None
                 self._yielded_at = time.monotonic()
             elif pool.ask_for_intent():
-                continue  # only when the caller knows all outcomes: what it has not settled is in doubt as well
+                # Only when the caller knows all outcomes: mails that it has not settled are in doubt as well.
+                continue
             elif not more or (wanted := self._wanted()) <= len(mails.ready):
                 self._wait()
             else:
@@ -72,13 +73,13 @@ class SendLoop:
             raise failure
 
     def close(self) -> None:
-        """End everything: dialogues where they stand, idle connections by QUIT."""
+        """Close all connections: idle ones by QUIT, the others at once."""
         self._pool.close()
         self._poller.close()
         self._config.capabilities.note()
 
     def _pull(self, source: Iterator[Message | Nap], count: int) -> None:
-        """Take up to ``count`` messages, as many as memory allows; fewer if there is to be a pause."""
+        """Take up to ``count`` messages, as many as memory allows; stop at a ``Nap``."""
         for _ in range(count):
             message = next(source)
             if isinstance(message, Nap):
@@ -103,7 +104,7 @@ class SendLoop:
         return 0 < self._config.yield_every <= time.monotonic() - self._yielded_at
 
     def _wait(self) -> None:
-        """Wait until something comes, can be written, or is due, and see to it."""
+        """Wait until something comes, can be written, or is due, and act on it."""
         now = time.monotonic()
         if (away := now - self._polled_at) > _AWAY:
             self._pool.excuse(away)
@@ -118,7 +119,7 @@ class SendLoop:
             self._tick(self._polled_at)
 
     def _tick(self, now: float) -> None:
-        """See what is due, and set the time of the next tick."""
+        """Act on what is due, and set the time of the next tick."""
         relay = self._config.relay
         self._poller.tick_at = now + min(relay.timeout, relay.data_timeout, self._config.yield_every or math.inf)
         if self._pauses_until > now:

@@ -1,4 +1,4 @@
-"""The mails that a transport has pulled: those that are ready to be sent, and what came of the others."""
+"""The mails that a transport has pulled: those that are ready to be sent, and the outcomes of the others."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class MailQueue:
         self.outcomes: list[Outcome] = []
 
     def add(self, message: Message) -> None:
-        """Take a mail that was pulled."""
+        """Add a mail that was pulled."""
         self.unsettled += 1
         self.bytes += len(message.data)
         self.ready.append(message)
 
     def settle(self, message: Message, outcome: Outcome) -> None:
-        """Note what came of ``message``."""
+        """Note the outcome of ``message``."""
         self.unsettled -= 1
         self.bytes -= len(message.data)
         self.outcomes.append(outcome)
 
     def refuse_next(self) -> None:
-        """The next mail is not permitted."""
+        """Settle the next mail, because it may not be sent."""
         message = self.ready.popleft()
         self.settle(message, NotSent(message.claim))
 

@@ -51,7 +51,7 @@ class Place:
         self._after_limit = Backoff(1.0, 30.0)
 
     def works(self) -> None:
-        """A mail was answered."""
+        """Note that a mail was answered."""
         self._after_fault.reset()
 
     def rest_unopened(self, error: RelayError) -> None:
@@ -98,7 +98,7 @@ class Places:
         return [one for one in held if one.state is not State.OPEN]
 
     def resting(self, now: float) -> list[float]:
-        """Return when the rests of the places end that rest."""
+        """Return when each place that rests may be used again."""
         return [place.rests_until for place in self._places if place.rests_until > now]
 
     def end_rests(self) -> None:

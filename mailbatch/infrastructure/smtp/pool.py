@@ -1,7 +1,8 @@
-"""The connections to one relay: which of them carries the next mail, and what follows when one opens, breaks or idles.
+"""The connections to one relay: decides which of them carries the next mail, and acts when one opens, breaks or idles.
 
-It never waits. Whoever polls calls ``ready`` for a descriptor, ``take_over`` when a connection has been opened, and
-``tick`` when something is due.
+It never waits. The loop calls ``ready`` for a descriptor, ``take_over`` when a connection has been opened, and ``tick``
+when something is due. Above 300 lines because a mail's way over a connection, from its choice to its loss, is one story
+over the same state.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class ConnectionPool:
         best, least, since = None, math.inf, 0.0
         for connection in self._open.values():
             dialogue = connection.dialogue
-            # What the kernel did not take goes when the poll says that there is room; asking again would be a loop.
+            # Bytes that the kernel did not take are sent when the poll says so; trying again would be a busy loop.
             if dialogue.room < dialogue.least_room or dialogue.out.pending or connection.has_carried_enough:
                 continue
             load = dialogue.in_flight
@@ -151,7 +152,7 @@ class ConnectionPool:
         return False
 
     def take_over(self) -> None:
-        """Begin with the connections that have been opened."""
+        """Use the connections that have been opened."""
         for connection in self._places.connecting():
             if not connection.has_connected:
                 continue
@@ -177,11 +178,11 @@ class ConnectionPool:
         self._poller.poll.register(connection.fd, select.POLLIN)
 
     def _blame(self, error: RelayError) -> None:
-        """Let a connection that could not be opened touch one mail, unless another connection will carry it."""
+        """Give the fault to one mail, unless another connection will carry the mails."""
         if isinstance(error, NoSlot):
             return
         if self._open or not self._mails.ready:
-            # Tried again and again while the others work: said once.
+            # It is tried again and again while the others work, and logged once.
             level = logging.DEBUG if self._has_logged_limit else logging.WARNING
             self._has_logged_limit = True
             logger.log(level, "%s: no further connection: %s", self._config.relay.name, masked(str(error)))
@@ -215,7 +216,7 @@ class ConnectionPool:
             self._settle(connection)
 
     def _settle(self, connection: Connection) -> None:
-        """Take the outcomes, and see to it that the poll asks the right question."""
+        """Take the outcomes, and poll for room to write only while bytes wait."""
         dialogue = connection.dialogue
         if done := dialogue.collect_outcomes():
             if dialogue.mails_answered:
@@ -236,7 +237,7 @@ class ConnectionPool:
             self._poller.poll.modify(connection.fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
 
     def _send_alone(self, dialogue: Dialogue) -> None:
-        """Send mails again whose commands came too early, as it seems: nothing goes ahead until they are answered."""
+        """Send mails again whose commands seem to have come too early; send nothing ahead until they are answered."""
         early, dialogue.refused_early = dialogue.refused_early, []
         self._early.add(early)
         self._mails.put_back([message for message, _ in early])
@@ -250,7 +251,10 @@ class ConnectionPool:
                 one.dialogue.allow_ahead(allowed=self._config.capabilities.may_send_ahead)
 
     def ask_for_intent(self) -> bool:
-        """Ask for the mails whose bodies were sent except for their ends whether they may end; False without any."""
+        """Call ``commit_intent`` with the mails whose bodies were sent except for their ends.
+
+        The mails that it returns are ended, the others are not sent. Return whether there were any.
+        """
         if self._commit_intent is None:
             return False
         held = {
@@ -315,16 +319,16 @@ class ConnectionPool:
         logger.debug("%s: a connection was lost: %s", name, masked(str(error)))
 
     def _touches_a_mail(self, dialogue: Dialogue) -> bool:
-        """Whether a lost connection costs a mail though nothing can have become of any.
+        """Whether the loss is the outcome of one mail, although the relay can have taken none.
 
-        A relay that lets us in and then goes away each time must not be asked for ever.
+        Otherwise a relay that accepts connections and then closes each of them would be tried for ever.
         """
         if dialogue.sequence_error is not None or dialogue.mails_answered:
             return False
         return not (self._open and dialogue.limit is not None)
 
     def _limited_again(self, dialogue: Dialogue) -> Message | None:
-        """Return the mail that heard of a limit on connection after connection: it may be what uses them up."""
+        """Return the mail that met a limit on connection after connection: perhaps it uses them up."""
         message = dialogue.limited_mail
         if message is None or not dialogue.mails_answered:
             return None
@@ -341,7 +345,7 @@ class ConnectionPool:
         logger.warning("%s: %s (reservation %s)", self._config.relay.name, reason, reservation)
 
     def close(self) -> None:
-        """End everything: dialogues where they stand, idle connections by QUIT."""
+        """Close all connections: idle ones by QUIT, the others at once."""
         connecting = self._places.connecting()
         for connection in connecting:
             connection.close(CloseReason.NO_MORE_MAILS)
@@ -357,12 +361,12 @@ class ConnectionPool:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def excuse(self, seconds: float) -> None:
-        """Nobody wrote for so long, through no fault of the relay."""
+        """Do not count so many seconds against the relay, because nothing was written."""
         for connection in self._open.values():
             connection.excuse(seconds)
 
     def tick(self, now: float) -> None:
-        """See what is due: late relays, the end of a rest, replies to QUIT; and whether waiting still makes sense."""
+        """Act on what is due: late relays, the end of a rest, replies to QUIT; and stop waiting without a permit."""
         for connection in list(self._open.values()):
             try:
                 self._poller.tick_by(connection.deadline(now))

@@ -10,25 +10,26 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 
 class Security(StrEnum):
-    """How the way to the relay is encrypted. Certificates and host names are verified wherever there is TLS."""
+    """How the connection is encrypted. With TLS, certificate and host name are always verified."""
 
     TLS = "tls"
     """TLS from the first byte (RFC 8314)."""
     STARTTLS_REQUIRED = "starttls-required"
     """STARTTLS (RFC 3207), or nothing is sent."""
     STARTTLS_TRY = "starttls-try"
-    """STARTTLS where it is offered; a password never goes out without it."""
+    """STARTTLS where the relay offers it; a password is never sent without it."""
     OFF = "off"
-    """Never encrypted; a password goes out in clear."""
+    """Never encrypted; a password is sent in clear."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpRelay:
-    """Where mail is handed over, and on what terms.
+    """A relay: its address, how to log in, and its timeouts.
 
-    ``timeout`` and ``data_timeout`` are seconds, each the *total* time of one phase: connecting (with TLS), one command
-    with its reply; writing the body, waiting for the reply to its end. ``ca_file`` replaces the system's authorities.
-    ``local_hostname`` is what EHLO says; without one it is the address of our end (RFC 5321 §4.1.3), never a DNS query.
+    ``timeout`` and ``data_timeout`` are seconds, each for the *whole* of one phase. ``timeout``: connecting (with TLS),
+    or one command with its reply. ``data_timeout``: writing the body, or waiting for the reply to its end. ``ca_file``
+    replaces the system's authorities. ``local_hostname`` is sent by EHLO; without it, EHLO sends the address of our end
+    (RFC 5321 §4.1.3), never the result of a DNS query.
     """
 
     host: str
@@ -43,7 +44,7 @@ class SmtpRelay:
 
     @property
     def name(self) -> str:
-        """``host:port``, as logs and outcomes tell it."""
+        """``host:port``, as logs and outcomes show it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 

@@ -1,4 +1,4 @@
-"""Reads a relay's replies (RFC 5321 §4.2) out of a stream of bytes: bounded, and without any I/O."""
+"""Reads replies (RFC 5321 §4.2) from a stream of bytes, up to a maximum size, without I/O."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ START_BODY = 354
 CLOSING = 421
 
 MAX_LINE = 8 * 1024
-"""Bytes of a reply line. RFC 5321 §4.5.3.1.5 says 512; relays are seen to write more."""
+"""Bytes of a reply line. RFC 5321 §4.5.3.1.5 says 512; some relays write more."""
 MAX_REPLY = 32 * 1024
 """Bytes of a reply with all its lines."""
 MAX_TEXT = 500
 """Characters of a reply's text that are kept."""
 
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])([^\n]*?))?\r?\n")
-# Whatever would break a line, a terminal or a database's text column.
+# Characters that break a line, a terminal or a text column of a database.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
-
-_OF_ORDER = re.compile(
+_SEQUENCE_ERROR = re.compile(
     rb"pipelin|synchroni[sz]|out of (?:sync|sequence|order|turn)|bad sequence|protocol (?:error|violation)"
     rb"|without waiting|talk\w* (?:too soon|too early|before)"
     rb"|(?:too early|before)\b.{0,40}(?:response|reply|replies|answer|greeting|banner)",
@@ -35,22 +34,22 @@ _OF_ORDER = re.compile(
 
 
 class MalformedReply(ValueError):
-    """What the relay said is no reply, or has no end: nothing that follows can be trusted."""
+    """The bytes are no reply, or a reply without end. Nothing behind them can be trusted."""
 
 
 class RawReply(NamedTuple):
-    """A reply as it came: its code, and the bytes of its lines behind it."""
+    """A reply before decoding: its code, and the text of its lines."""
 
     code: int
     lines: tuple[bytes, ...]
 
     def decoded(self) -> Reply:
-        """The reply as people read it: lines joined by one blank, in printable characters, cut to ``MAX_TEXT``."""
+        """Return the reply for people: lines joined by a blank, printable characters, cut to ``MAX_TEXT``."""
         return Reply(self.code, printable(b" ".join(line.strip() for line in self.lines)))
 
 
 class ReplyReader:
-    """Takes bytes in with ``feed`` and gives whole replies out with ``read``."""
+    """Takes bytes by ``feed`` and returns whole replies by ``read``."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -60,7 +59,7 @@ class ReplyReader:
         self._size = 0
 
     def __bool__(self) -> bool:
-        """Whether there are bytes that no reply has used up."""
+        """Whether there are bytes that belong to no reply that was read."""
         return self._at < len(self._buffer) or bool(self._lines)
 
     def feed(self, data: bytes) -> None:
@@ -69,10 +68,10 @@ class ReplyReader:
         self._at = 0
 
     def read(self) -> RawReply | None:
-        """Take the next whole reply, or None until more bytes are fed.
+        """Return the next reply, or None if it is not complete.
 
         Raises:
-            MalformedReply: the bytes are no reply, or exceed a bound.
+            MalformedReply: the bytes are no reply, or exceed a maximum.
         """
         if self._at == len(self._buffer):
             return None
@@ -91,7 +90,7 @@ class ReplyReader:
     def read_good(self, count: int, last: int) -> bytes | None:
         """Take ``count`` replies if all are here, of one line, 250 each and the last one ``last``; return its text.
 
-        Otherwise nothing is taken, and ``read`` returns them one by one.
+        Otherwise return None; ``read`` returns them one by one.
         """
         if self._lines or (found := _good(count, last).match(self._buffer, self._at)) is None:
             return None
@@ -99,7 +98,7 @@ class ReplyReader:
         return found[1]
 
     def _take(self, line: bytes) -> bool:
-        """Add one line to the reply; answer whether it was the last one."""
+        """Add one line to the reply; return whether it was the last one."""
         self._size += len(line)
         if len(line) > MAX_LINE or self._size > MAX_REPLY:
             raise MalformedReply(f"a reply has more than {MAX_REPLY} bytes, or {MAX_LINE} in one line")
@@ -116,7 +115,7 @@ class ReplyReader:
 
 @lru_cache(64)
 def _good(count: int, last: int) -> re.Pattern[bytes]:
-    # Lines within the bound of RFC 5321 §4.5.3.1.5: longer ones are for the reader that bounds them.
+    # Lines up to the length of RFC 5321 §4.5.3.1.5. Longer ones are left to ``read``, which checks their size.
     return re.compile(rb"(?:250 [^\r\n]{0,508}\r\n){%d}%d ([^\r\n]{0,508})\r\n" % (count - 1, last))
 
 
@@ -127,5 +126,5 @@ def printable(text: bytes) -> str:
 
 
 def names_sequence_error(reply: RawReply) -> bool:
-    """Whether a refusal says in words that commands came too early or out of order, which no mail can help."""
-    return _OF_ORDER.search(b" ".join(reply.lines)) is not None
+    """Whether a refusal says in words that commands came too early or out of sequence; no mail is to blame for it."""
+    return _SEQUENCE_ERROR.search(b" ".join(reply.lines)) is not None

@@ -1,4 +1,4 @@
-"""The way to a relay over several connections: a stream of messages in, a stream of outcomes out."""
+"""Sends a stream of messages to a relay over several connections, and returns a stream of outcomes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SmtpTransport(TransportConfig):
-    """A ``Transport`` on these terms."""
+    """The port ``Transport`` over SMTP."""
 
     def send(
         self,
@@ -26,11 +26,12 @@ class SmtpTransport(TransportConfig):
         permit: Callable[[], bool],
         commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
-        """Send ``messages``; everything that is asked is asked in the caller's thread.
+        """Send ``messages``; all callbacks are called in the caller's thread.
 
-        Connections open when there is something for them, and close when this iterator ends or is closed. Closing it
-        ends dialogues where they stand: who wants all outcomes lets ``messages`` end instead. If pulling ``messages``
-        raises, what is in flight comes out first, then the error. ``commit_intent`` goes with ``window`` 1.
+        Connections are opened when there are mails for them, and closed when this iterator ends or is closed. Closing
+        it breaks off the mails in flight; a caller that wants all outcomes lets ``messages`` end instead. If pulling
+        from ``messages`` raises, the outcomes of the mails in flight come first, then the error. ``commit_intent``
+        needs a ``window`` of 1.
         """
         loop = SendLoop(self, permit, commit_intent)
         try:

@@ -1,4 +1,4 @@
-"""The terms on which mails go to a relay: how many connections, how much on each, for how long."""
+"""How mails go to a relay: over how many connections, how many on each, for how long."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TransportConfig:
-    """To ``relay``, with up to ``window`` mails in flight on each of up to ``connections`` connections.
+    """Up to ``connections`` connections to ``relay``, with up to ``window`` mails in flight on each.
 
-    How many of the window a relay lets us use is for its extensions to say, see ``protocol``; what is in flight when a
-    connection breaks has no verdict, so the window is also the bound of what may go out twice.
-    ``capabilities`` keeps what was learnt of the relay: give the same to all transports of a process.
-    ``byte_budget``: bytes of mails in flight beyond which no further one is taken (a single one always is).
-    ``mails_per_connection``: after so many a connection is closed and opened anew; 0 for no limit.
-    ``idle_seconds``: so it is after so long without a mail, because the relay may be about to close it; 0 for never.
+    How much of the window is used depends on the mode, see ``DialogueMode``. Mails that are in flight when a connection
+    breaks have no verdict, so the window also limits how many mails may be sent twice.
+    ``capabilities`` keeps what was learned of the relay; all transports of a process share it.
+    ``byte_budget``: bytes of unsettled mails from which no further mail is taken (one mail is always taken).
+    ``mails_per_connection``: a connection is closed after so many mails, and opened anew; 0: no limit.
+    ``idle_seconds``: a connection is closed after so many seconds without a mail, because the relay may be about to
+    close it; 0: never.
     ``yield_every``: seconds without an outcome after which None is yielded, so that the caller can settle what came
-    before; 0 for never.
-    ``slots``: who says how many connections there may be in all, if there is a limit.
+    before; 0: never.
+    ``slots`` counts the connections of all lanes and hosts, if they have a limit.
     """
 
     relay: SmtpRelay
@@ -39,5 +40,5 @@ class TransportConfig:
 
     @property
     def max_mails(self) -> int:
-        """How many mails a connection may carry, by the settings and by what the relay said; 0 for no limit."""
+        """The number of mails that a connection may carry, by the settings and by the relay; 0: no limit."""
         return min(filter(None, (self.mails_per_connection, self.capabilities.mails_per_connection)), default=0)

@@ -1,7 +1,8 @@
-"""The mails in flight on one connection: messages and replies in, bytes and outcomes out; without I/O or a clock.
+"""The mails in flight on one connection: takes messages and replies, returns bytes and outcomes; no I/O, no clock.
 
-There is one subclass for each mode. They differ in what they send before which reply, and say so in the hooks.
-What is known of a mail rests on two offsets: the bytes that were queued, and the bytes that the kernel has taken.
+There is one subclass for each mode; the hooks say what it sends before which reply. What is known of a mail rests on
+two offsets: the bytes that were queued, and the bytes that the kernel has taken. Above 300 lines because all methods
+work on the same transactions, and half of the lines say what the fields mean.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Dialogue(ABC):
         return int(self.sends_ahead and len(self._transactions) == 1 and self._transactions[0].end is not None)
 
     def begin(self, message: Message) -> None:
-        """Queue the first bytes of ``message``. If this relay can never take it, its outcome is known at once."""
+        """Queue the first bytes of ``message``. If this relay can never take it, settle it at once."""
         if (reply := permanent_refusal(message, self._extensions)) is not None:
             verdicts = dict.fromkeys(message.envelope.recipients, Verdict(Kind.REJECTED, reply))
             self._outcomes.append((message, Replied(message.claim, self._relay, verdicts)))
@@ -201,7 +202,7 @@ class Dialogue(ABC):
         return list(messages)
 
     def _decide_whether_it_may_begin(self) -> None:
-        """Begin nothing behind a large mail, which takes its time, nor on a connection that is about to end."""
+        """Begin nothing behind a large mail, because it takes long, nor on a connection that is about to end."""
         self._has_large = self._has_large and any(len(one.message.data) >= _LARGE for one in self._transactions)
         self._may_begin = self.sequence_error is None and not self.is_ending and not self._has_large
 
@@ -281,7 +282,7 @@ class Dialogue(ABC):
             self._content_answered(one, reply)
 
     def _check_for_closing(self, one: Transaction, reply: RawReply) -> None:
-        """Take 421, or a limit of connections or of mails on one, as the connection's end and not as a verdict.
+        """Treat 421, or a limit of connections or of mails on one, as the end of the connection and not as a verdict.
 
         RFC 5321 §3.8: a relay that says 421 closes the connection. Behind BDAT mails may be in flight to which no reply
         came yet. Some relays (Exim) stay and refuse them one by one, so the other replies are still read.
@@ -371,7 +372,7 @@ class Dialogue(ABC):
         self._outcomes.append((one.message, Replied(one.message.claim, self._relay, verdicts)))
 
     def _send_again(self, one: Transaction) -> None:
-        """Give back a mail that the relay did not take and said nothing of."""
+        """Give back a mail that the relay neither took nor judged."""
         said = next(iter(one.refused.values())).reply
         if one.is_ahead:
             self.refused_early.append((one.message, said))

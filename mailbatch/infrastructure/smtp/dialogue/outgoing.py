@@ -1,4 +1,4 @@
-"""The bytes of a session on their way out: what is queued for the wire, and how much of it the kernel has taken."""
+"""The bytes that a connection is to send, and how many of them the kernel has taken."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 
 
 class Outgoing:
-    """A queue of bytes. ``queued`` and ``sent`` count the bytes of the session: put here, and taken by the kernel."""
+    """A queue of bytes. ``queued`` and ``sent`` count from the beginning of the dialogue."""
 
     def __init__(self) -> None:
         self.queued = 0
@@ -24,12 +24,12 @@ class Outgoing:
         self.queued += len(data)
 
     def chunk(self, size: int) -> bytes | memoryview:
-        """The next up to ``size`` bytes to write."""
+        """Return the next bytes to write, at most ``size``."""
         if self.queued - self.sent <= size:
             return b"".join(self._parts)
         first = self._parts[0]
         if len(first) >= size:
-            # A view, so that what is left of a fat body is not copied with each write.
+            # A view, so that the rest of a large body is not copied with each write.
             first = self._parts[0] = memoryview(first)
             return first[:size]
         parts: list[bytes | memoryview] = []
@@ -41,7 +41,7 @@ class Outgoing:
         return b"".join(parts)
 
     def bytes_sent(self, size: int) -> None:
-        """The kernel took so many bytes of the chunk."""
+        """Note that the kernel took so many bytes of the chunk."""
         self.sent += size
         if self.sent == self.queued:
             self._parts.clear()
@@ -54,7 +54,7 @@ class Outgoing:
             size -= len(first)
 
     def cut(self, end: int) -> None:
-        """Withdraw what was queued behind the first ``end`` bytes of the session."""
+        """Withdraw all bytes behind the offset ``end``."""
         while self.queued > end:
             last = self._parts.pop()
             self.queued -= len(last)
@@ -63,6 +63,6 @@ class Outgoing:
                 self.queued = end
 
     def clear(self) -> None:
-        """Forget what waits: nothing goes out any more."""
+        """Withdraw all bytes that were not sent."""
         self._parts.clear()
         self.queued = self.sent
