@@ -28,7 +28,7 @@ from mailbatch.infrastructure.db.tables import (
 )
 from mailbatch.interfaces.console import subjects as subjects_on_pages
 from mailbatch.interfaces.console.reservations import PAGE
-from mailbatch.interfaces.console.snapshot import StoredMail
+from mailbatch.interfaces.console.snapshot import Cached
 from mailbatch.interfaces.visible import HIDDEN
 
 _r = mail_reservations.c
@@ -845,7 +845,7 @@ def test_its_files_come_from_here_and_may_be_kept(api):
 
 def test_many_who_look_cost_one_look():
     looks = []
-    kept = StoredMail(lambda: looks.append(1) or len(looks), fresh=60)
+    kept = Cached(lambda: looks.append(1) or len(looks), fresh=60)
     assert [kept(), kept(), kept()] == [1, 1, 1]
     kept.forget()
     assert kept() == 2
