@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -46,10 +45,7 @@ class Sending:
     @cached_property
     def relay(self) -> Relay:
         """The relay that takes the mails."""
-        from mailbatch.infrastructure.smtp.ehlo_name import host_name
-
-        s = self._settings
-        return replace(read_relay(s.smtp_url), local_hostname=s.ehlo_name or host_name())
+        return read_relay(self._settings.smtp_url, self._settings.ehlo_name)
 
     @cached_property
     def retry(self) -> RetryPolicy:

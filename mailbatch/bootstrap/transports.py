@@ -1,10 +1,11 @@
-"""Which transport carries mails to a relay. Another transport adds a case to each of the two functions here."""
+"""Which transport carries mails to a relay. Another transport adds a case to each of the three functions here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from mailbatch.infrastructure.smtp.ehlo_name import host_name
 from mailbatch.infrastructure.smtp.relay import SmtpRelay, read_smtp_url
 
 if TYPE_CHECKING:
@@ -32,9 +33,12 @@ class Terms:
     memory: Callable[[], RelayMemory]
 
 
-def read_relay(url: str) -> Relay:
-    """Read the URL of a relay. Raises ``ValueError`` in one line that never holds the password."""
-    return read_smtp_url(url)
+def read_relay(url: str, ehlo_name: str | None = None) -> Relay:
+    """Read the URL of a relay. ``ehlo_name``: how SMTP greets it; None: by the host's name, if it has a domain.
+
+    Raises ``ValueError`` in one line that never holds the password.
+    """
+    return replace(read_smtp_url(url), local_hostname=ehlo_name or host_name())
 
 
 def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
@@ -54,3 +58,15 @@ def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
                 capabilities=capabilities,
                 slots=terms.slots,
             )
+
+
+def check_relay(relay: Relay, timeout: float) -> str:
+    """Connect to ``relay`` and log in, without sending anything; return in one line what was found.
+
+    ``timeout`` bounds each phase, in seconds. Raises ``MailbatchError`` in one line if the relay cannot be used.
+    """
+    match relay:
+        case SmtpRelay():
+            from mailbatch.infrastructure.smtp.check import check
+
+            return check(replace(relay, timeout=min(relay.timeout, timeout)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mailbatch.domain.errors import NotMigrated
+from mailbatch.domain.errors import MailbatchError, NotMigrated
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.session import opened
@@ -187,13 +187,12 @@ def _celery(parts: Parts) -> CheckResult:
 
 
 def _smtp(parts: Parts) -> CheckResult:
-    from mailbatch.infrastructure.smtp.check import check
-    from mailbatch.infrastructure.smtp.errors import RelayError
+    from mailbatch.bootstrap.transports import check_relay
 
-    relay = replace(parts.sending.relay, timeout=min(parts.sending.relay.timeout, _SMTP_TIMEOUT))
+    relay = parts.sending.relay
     try:
-        return CheckResult("smtp", ok=True, found=check(relay))
-    except RelayError as error:
+        return CheckResult("smtp", ok=True, found=check_relay(relay, _SMTP_TIMEOUT))
+    except MailbatchError as error:
         return CheckResult("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
 
 
