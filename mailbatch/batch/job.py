@@ -130,7 +130,7 @@ class Job:
             self.runs.open(run_id, self.name, trigger, 0)
             self.runs.close(self.name, report, error)
         except StoreError as failure:
-            log.warning("a call that ended as %s could not be noted: %s", outcome, failure)
+            log.warning("no row could be written for a call that ended as %s: %s", outcome, failure)
         return report
 
     @contextmanager

@@ -63,7 +63,7 @@ class JobMonitor:
         try:
             findings = self._check()
         except MailbatchError as error:
-            log.debug("the watch could not look: %s", error)
+            log.debug("the monitor could not check: %s", error)
             return
         self._notify(findings)
         found = {finding.name: finding for finding in findings}
@@ -87,7 +87,7 @@ class JobMonitor:
                 self.check()
             except Exception:
                 # Whatever it is, the monitor goes on.
-                log.exception("the watch could not look")
+                log.exception("the monitor could not check")
 
 
 class IncidentNotifier:
@@ -122,10 +122,10 @@ class IncidentNotifier:
             self._failing = False
         except MailbatchError as error:
             if not self._failing:
-                log.warning("incidents cannot be told: %s", error)
+                log.warning("no notification of incidents can be sent: %s", error)
             self._failing = True
         except Exception:
-            log.exception("incidents cannot be told")
+            log.exception("no notification of incidents can be sent")
         finally:
             parts.close()
 

@@ -31,7 +31,7 @@ class PeriodicTasks:
         self._threads: list[threading.Thread] = []
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call ``callback`` every so many seconds, for the first time after as many."""
+        """Call ``callback`` every so many seconds; the first call comes after that time."""
         name = f"every-{seconds:g}-s-{getattr(callback, '__name__', 'callback')}"
         # A new thread has an empty context. With a copy of ours its log lines carry the run's id.
         in_context = copy_context().run
@@ -46,7 +46,9 @@ class PeriodicTasks:
                 callback()
             except Exception as error:  # noqa: BLE001 - the run goes on, and the callback is called again
                 if not failing:
-                    log.warning("upkeep failed, will be tried again: %s", public(f"{type(error).__name__}: {error}"))
+                    log.warning(
+                        "a periodic task failed, will be tried again: %s", public(f"{type(error).__name__}: {error}")
+                    )
                 failing = True
             else:
                 failing = False

@@ -1,4 +1,4 @@
-"""Decides which ticks a start of beat adds to the schedule: at once, for a missed tick, or once more."""
+"""Decides which ticks a start of beat adds: one at once, one for a missed tick, or one more if no run began."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a running task learns that it must stop: by revoke and by every way to end a worker, in real pools."""
+"""A running task stops between two items: by a revoke and by every way to end a worker, in real pools."""
 
 from __future__ import annotations
 

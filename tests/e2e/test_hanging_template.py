@@ -1,4 +1,4 @@
-"""A mail whose composing holds its process, in every way to run: it fails alone and by name, and all others go out.
+"""A mail whose composing blocks its process, in every way to run: it alone fails, by name, and all others are sent.
 
 The bounds of templates let nothing through that hangs; what they did not foresee is stood for by a filter that does.
 """

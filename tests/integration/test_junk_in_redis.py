@@ -1,4 +1,4 @@
-"""Whatever others store under our keys: every page, every answer and every command goes on, or says what is wrong."""
+"""Junk under our keys in Redis: every page and command works, or says what is wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What worker and beat do every half minute, on a real database and a real Redis."""
+"""The monitor's check, every half minute in worker and beat, on a real database and a real Redis."""
 
 from __future__ import annotations
 

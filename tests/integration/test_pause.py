@@ -1,4 +1,4 @@
-"""Each guard of the pause holds by itself, with all others switched off: nobody hides behind another."""
+"""Each check of the pause works alone, with all others switched off."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def parts(database_url: str, relay: Relay) -> Iterator[Parts]:
 
 
 class Looks(SqlPauseStore):
-    """The pause as it is stored, and what was seen of it."""
+    """The stored pause, and a record of what was read."""
 
     seen: ClassVar[list[Pause]] = []
 
@@ -52,7 +52,7 @@ class Looks(SqlPauseStore):
         return found
 
     def wait_for(self, pause: Pause) -> None:
-        """Until somebody has seen it twice: what the first look told has been done by then."""
+        """Wait until a run has read it twice: by then the run has acted on the first read."""
         wait_until(lambda: self.seen.count(pause) > 1, 10, f"a run sees the pause of {pause}")
 
 
@@ -80,7 +80,7 @@ def run(parts: Parts, trigger: Trigger) -> RunReport:
 def test_a_call_that_was_queued_before_the_pause_sends_nothing(
     pause: Pause, trigger: Trigger, parts: Parts, relay: Relay, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Beat's guards have let the tick through, and no run looks whether it is to stop."""
+    """Beat has let the tick through, and no run checks for a pause while it works."""
     monkeypatch.setattr(job, "PAUSE_POLL", 3600)
     parts.stores.pauses.set(SEND_ALL, pause)
     assert run(parts, trigger).outcome is RunOutcome.PAUSED
@@ -99,7 +99,7 @@ def test_a_pause_of_the_ticks_does_not_stop_calls_by_hand(trigger: Trigger, part
 def test_a_pause_after_the_start_stops_the_run_in_progress(
     trigger: Trigger, parts: Parts, looks: Looks, relay: Relay, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The look before the start is switched off: the pause may come right behind it."""
+    """The check before the start is switched off, because the pause may come just after it."""
     monkeypatch.setattr(job.Job, "_is_paused", lambda *_: False)
     relay.script(dot=["hold"])
     thread = threading.Thread(target=run, args=(parts, trigger), daemon=True)

@@ -1,4 +1,4 @@
-"""What no context can mend is refused when a mail is reserved: no such template, a source that cannot be compiled."""
+"""Reserving a mail refuses what fails with every context: a missing template, a source that does not compile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates that are after the machine: none reaches the interpreter, its memory or its time."""
+"""Hostile templates: none reaches the interpreter, or takes much memory or time."""
 
 from __future__ import annotations
 

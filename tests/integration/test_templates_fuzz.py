@@ -1,4 +1,4 @@
-"""No single expression that the sandbox lets through takes longer than its share, whatever it is given."""
+"""No single expression that the sandbox accepts takes longer than its share, whatever its values are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inline sources and named templates, and how their faults are told."""
+"""Inline sources and named templates, and their error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signs of life: given while a worker lives, and withheld when its loop is stuck."""
+"""Heartbeats: written while a worker lives, and no more when its loop is stuck."""
 
 from __future__ import annotations
 

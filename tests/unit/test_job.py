@@ -1,4 +1,4 @@
-"""A run of any batch, over fakes: lock, pause, row, texts, and what its report says."""
+"""A run of any batch, over fakes: lock, pause, row, texts and report."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def test_a_helpers_item_errors_are_written_with_its_next_heartbeat(world, monkey
 
 
 class Signs:
-    """The port ``Lanes``, of whom nobody wants anything."""
+    """The port ``Lanes`` of a run that nobody stops."""
 
     def beat(self, run_id, lane):
         pass

@@ -1,4 +1,4 @@
-"""Which messages of a queue a worker can take; the rest is dropped with the reason that is returned here."""
+"""Messages of a queue that a worker can take, and the reasons for which others are dropped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes on beside a run: it comes round again after a fault, and its log lines say whose run it is."""
+"""Periodic callbacks of a run: they are called again after an error, and their log lines carry the run's id."""
 
 from __future__ import annotations
 

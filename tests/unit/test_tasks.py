@@ -1,4 +1,4 @@
-"""A task alone, over fakes: it calls its job, tells it of a revoke, and shows how far it is."""
+"""A task alone, over fakes: it calls its job, stops it on a revoke, and shows its progress."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 class FakeTask:
-    """What a job sees of its Celery task: a request with an id, and the app's events for Flower.
+    """A Celery task as its job sees it: a request with an id, and the app's events for Flower.
 
-    As Celery's, it has its request in the thread that runs it, and an empty one in every other.
+    As in Celery, the request is set in the thread that runs the task, and empty in every other thread.
     """
 
     def __init__(self, **headers: str) -> None:
@@ -55,7 +55,7 @@ class FakeTask:
 
 
 def job_of(work):
-    """Makes a job without lock and Redis, as the composition root would."""
+    """Return a function that makes a job without lock and Redis, as the composition root does."""
     clock = FakeClock()
 
     def make(_parts) -> Job:

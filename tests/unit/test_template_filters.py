@@ -1,4 +1,4 @@
-"""Filters and tests take the parameters that Jinja2's take, by the same names, and make the same of them."""
+"""Filters and tests have the same parameters and names as Jinja2's, and return the same."""
 
 from __future__ import annotations
 

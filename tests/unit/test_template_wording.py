@@ -1,4 +1,4 @@
-"""What a mail says for each kind of value: nothing of Python reaches a customer."""
+"""The text that a mail shows for each kind of value: nothing of Python reaches a customer."""
 
 from __future__ import annotations
 

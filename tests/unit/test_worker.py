@@ -1,4 +1,4 @@
-"""What the worker changes in other people's packages is still there to be changed."""
+"""The names that the worker changes in other packages still exist there."""
 
 from __future__ import annotations
 
