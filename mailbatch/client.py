@@ -20,9 +20,9 @@ from uuid_utils.compat import uuid7
 from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, with_names
 from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.address_list import address_list
+from mailbatch.domain.checks import schema_name_problem
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status
-from mailbatch.domain.schema_name import what_is_wrong
 from mailbatch.infrastructure.db.engine import in_schema, on_their_connection
 from mailbatch.infrastructure.db.interventions import apply
 from mailbatch.infrastructure.db.reservations import SqlIntake
@@ -168,7 +168,7 @@ def _naming(connection: Connection, schema: str | None) -> Iterator[None]:
         return
     if connection.dialect.name != "postgresql":
         raise InvalidReservation([f"schema: {connection.dialect.name} has no schemas, leave it out"])
-    if wrong := what_is_wrong(schema):
+    if wrong := schema_name_problem(schema):
         raise InvalidReservation([f"schema: {wrong}"])
     before = connection.get_execution_options().get("schema_translate_map")
     connection.execution_options(**in_schema(schema))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from mailbatch.domain.checks import schema_name_problem
 from mailbatch.domain.schedule import read_schedule
-from mailbatch.domain.schema_name import what_is_wrong
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,7 @@ _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 def schema_name(name: str) -> str:
     """Check the name of a PostgreSQL schema."""
-    if wrong := what_is_wrong(name):
+    if wrong := schema_name_problem(name):
         raise ValueError(wrong)
     return name
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.reservation import line_problems
+from mailbatch.domain.checks import line_problems
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

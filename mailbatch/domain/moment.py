@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
-from mailbatch.domain.reservation import EARLIEST, LATEST
-
-LAST = LATEST - timedelta(milliseconds=1)
-"""The latest moment that is read, and after which a list can continue."""
+from mailbatch.domain.limits import EARLIEST, LAST
 
 
 class OddMoment(datetime):

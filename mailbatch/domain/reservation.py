@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.domain.checks import context_problems, line_problems, text_problems, time_problems
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.limits import LONGEST_KEY, PRIORITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
     from uuid import UUID
 
 
@@ -41,10 +42,6 @@ FINISHED = frozenset({Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIR
 REQUEUABLE = frozenset({Status.FAILED, Status.IN_DOUBT, Status.CANCELLED})
 """States from which an operator may send a reservation back to pending."""
 
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 12, 31, tzinfo=UTC)
-PRIORITIES = range(-(2**31), 2**31)
-
 # RFC 5322 §2.2: a header name is printable ASCII without the colon. Names that the composer or the relay owns are
 # refused: letting a caller set them would forge the envelope, the trace or the structure.
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
@@ -56,8 +53,6 @@ OWN_HEADERS = frozenset(
         "dkim-signature",
     }
 )
-# Whatever some mail software takes for the end of a line: str.splitlines() and NUL.
-_BREAKS = re.compile("[\r\n\x00\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
 _MAY_BE_EMPTY = ("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to")
 
@@ -139,8 +134,8 @@ class Reservation:
             *self.mail.problems(),
             *time_problems("scheduled_at", self.scheduled_at),
             *time_problems("expires_at", self.expires_at),
-            *line_problems("idempotency_key", self.idempotency_key, longest=255),
-            *line_problems("tag", self.tag, longest=255),
+            *line_problems("idempotency_key", self.idempotency_key, longest=LONGEST_KEY),
+            *line_problems("tag", self.tag, longest=LONGEST_KEY),
         ]
         if self.idempotency_key == "":
             problems.append("idempotency_key: is empty; leave it out, or give one that is this mail's own")
@@ -161,28 +156,6 @@ class Stored:
     new: bool
 
 
-def text_problems(name: str, text: str | None) -> Iterator[str]:
-    """Yield what makes ``text`` impossible to store or to encode: NUL and lone surrogates."""
-    if text is None:
-        return
-    if "\x00" in text:
-        yield f"{name}: has a NUL character"
-    if not text.isascii() and _has_surrogates(text):
-        yield f"{name}: has a lone surrogate (text that is no Unicode)"
-
-
-def line_problems(name: str, text: str | None, *, longest: int | None = None) -> Iterator[str]:
-    """Yield what makes ``text`` unfit for one line of a header: any character that some reader takes for a line end."""
-    if text is None:
-        return
-    if not text.isprintable():  # which is quickly seen, and nearly never so
-        yield from text_problems(name, text)
-        if found := _BREAKS.search(text.replace("\x00", "")):
-            yield f"{name}: has a line break (U+{ord(found[0]):04X}); it must be one line"
-    if longest is not None and len(text) > longest:
-        yield f"{name}: has {len(text)} characters; at most {longest} are allowed"
-
-
 def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what is wrong with extra header fields: their names, their values, or that mailbatch owns them.
 
@@ -200,36 +173,6 @@ def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
         else:
             for one in values:
                 yield from line_problems(f"headers: the value of {name}", one)
-
-
-def _has_surrogates(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def context_problems(context: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yield why ``context`` cannot be stored as a JSON object."""
-    if context is None:
-        return
-    try:
-        text = json.dumps(context, allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        yield f"context: cannot be written as JSON ({error})"
-        return
-    yield from text_problems("context", text.replace("\\u0000", "\x00"))
-
-
-def time_problems(name: str, when: datetime | None) -> Iterator[str]:
-    """Yield what is wrong with a point in time: no zone, or a year that databases disagree about."""
-    if when is None:
-        return
-    if when.tzinfo is None or when.utcoffset() is None:
-        yield f"{name}: {when.isoformat()} has no time zone; write {when.isoformat()}Z or +09:00"
-    elif not EARLIEST <= when < LATEST:
-        yield f"{name}: {when.isoformat()} is outside 1970–9999"
 
 
 MAIL_FIELDS = tuple(field.name for field in fields(Mail))

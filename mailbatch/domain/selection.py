@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
+from mailbatch.domain.checks import line_problems, time_problems
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import FINISHED, Status, line_problems, time_problems
+from mailbatch.domain.reservation import FINISHED, Status
 
 if TYPE_CHECKING:
     from datetime import datetime

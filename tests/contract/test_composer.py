@@ -20,10 +20,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import oracle
 
+from mailbatch.domain.checks import line_problems
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Address
-from mailbatch.domain.reservation import line_problems
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
 
 WRITERS = pytest.mark.parametrize("write", [CompiledWriter(), oracle.write_letter], ids=["compiled", "oracle"])

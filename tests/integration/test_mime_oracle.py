@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from support import oracle
 
 from mailbatch.domain.attachment import Attachment
+from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Address
-from mailbatch.domain.reservation import line_problems, text_problems
 from mailbatch.infrastructure.mime.bodies import encoded_text
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
 from mailbatch.infrastructure.mime.words import encoded_words

@@ -11,8 +11,9 @@ from uuid import UUID
 from mailbatch.application.acting.columns import COLUMNS, OWN, meant
 from mailbatch.application.acting.reserve import Draft
 from mailbatch.domain.address_list import address_list
+from mailbatch.domain.checks import time_problems
 from mailbatch.domain.errors import InvalidReservation
-from mailbatch.domain.reservation import MAIL_FIELDS, Mail, time_problems
+from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

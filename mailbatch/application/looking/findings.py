@@ -22,9 +22,9 @@ from mailbatch.domain.finding import (
     Level,
 )
 from mailbatch.domain.health import longer, nobody_runs, unanswered
+from mailbatch.domain.limits import EARLIEST
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reply_kinds import Concern
-from mailbatch.domain.reservation import EARLIEST
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:

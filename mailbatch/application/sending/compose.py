@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
-from mailbatch.domain.reservation import header_problems, line_problems, text_problems
+from mailbatch.domain.reservation import header_problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -13,8 +13,8 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from mailbatch.domain.moment import LAST, OddMoment
-from mailbatch.domain.reservation import EARLIEST, LATEST
+from mailbatch.domain.limits import EARLIEST, LAST, LATEST
+from mailbatch.domain.moment import OddMoment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,8 +10,8 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.checks import line_problems
 from mailbatch.domain.errors import CannotCompose
-from mailbatch.domain.reservation import line_problems
 from mailbatch.infrastructure.mime.words import FOLD, WIDTH, encoded_words
 
 if TYPE_CHECKING:

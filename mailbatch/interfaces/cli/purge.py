@@ -54,7 +54,8 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
 def _count(parts: Parts, days: float) -> Counted:
     """Count those that are so old, state by state."""
     from mailbatch.domain.act import Act
-    from mailbatch.domain.reservation import EARLIEST, FINISHED
+    from mailbatch.domain.limits import EARLIEST
+    from mailbatch.domain.reservation import FINISHED
     from mailbatch.domain.selection import Counted, Selection
 
     now = datetime.now(UTC)

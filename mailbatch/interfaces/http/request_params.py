@@ -17,8 +17,9 @@ from mailbatch.application.looking.filters import read_filter
 from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import MUST_BE, is_job_name
+from mailbatch.domain.limits import EARLIEST, LATEST
 from mailbatch.domain.moment import OddMoment
-from mailbatch.domain.reservation import EARLIEST, LATEST, Status
+from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import ReservationPlace, ReservationSummary, Row, as_dict, names_of
 from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.http.problems import Problem
