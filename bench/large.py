@@ -30,12 +30,13 @@ from mailbatch.application.acting.purge import Purge
 from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.act import Act
-from mailbatch.domain.lifecycle import OnDoubt, settle
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.rows import ReservationPlace, ReservationSummary
 from mailbatch.domain.selection import Selection, Tagged
+from mailbatch.domain.settlement import settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 
 from bench.results import Row, Skipped
 from bench.watch import Watch
-from mailbatch.domain.lifecycle import OnDoubt, Settlement, settle
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.run import Trigger
+from mailbatch.domain.settlement import Settlement, settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,12 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
+from mailbatch.domain.lifecycle import Event, sources, transition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mailbatch.domain.change import ChangeResult
+    from mailbatch.domain.reservation import Status
 
 
 class Act(StrEnum):
@@ -25,20 +26,11 @@ class Act(StrEnum):
     DELETE = "delete"
 
 
-FROM: dict[Act, frozenset[Status]] = {
-    Act.CANCEL: frozenset({Status.PENDING}),
-    Act.REQUEUE: REQUEUABLE,
-    Act.RESTORE: frozenset({Status.CANCELLED}),
-    Act.RESOLVE: frozenset({Status.IN_DOUBT}),
-    Act.DELETE: FINISHED,
-}
+EVENTS: dict[Act, Event] = {act: Event[act.name] for act in Act}
+"""What an act is in the table of states."""
+FROM: dict[Act, frozenset[Status]] = {act: sources(event) for act, event in EVENTS.items()}
 """The states in which a reservation can be acted on."""
-TO: dict[Act, Status] = {
-    Act.CANCEL: Status.CANCELLED,
-    Act.REQUEUE: Status.PENDING,
-    Act.RESTORE: Status.PENDING,
-    Act.RESOLVE: Status.SENT,
-}
+TO: dict[Act, Status] = {act: transition(event).status for act, event in EVENTS.items() if act is not Act.DELETE}
 """The state that follows. A deleted reservation has none."""
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from mailbatch.domain.lifecycle import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from mailbatch.domain.message import Claim
     from mailbatch.domain.outcome import Verdict
     from mailbatch.domain.reservation import Mail
+
+_DOUBTS = frozenset({Event.NO_VERDICT_RESEND, Event.NO_VERDICT_HOLD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +68,11 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class DoubtsResolved:
-    """What became of leases that ended. ``released`` had nothing on the wire; the others may have gone out.
+    """What became of the leases that ended.
 
-    ``doubtful`` names these others, each with an item index of the run that resolves them; ``quarantined`` likewise
-    names those that failed because they kill whoever takes them.
+    ``released``: nothing of these mails was on the wire. ``resent`` and ``held``: these may have gone out.
+    ``doubtful`` names the latter, each with an item index of the run that resolves them. ``quarantined`` names in the
+    same way those that failed because each sender died with them.
     """
 
     released: int = 0
@@ -74,6 +80,22 @@ class DoubtsResolved:
     held: int = 0
     doubtful: Sequence[tuple[int, UUID]] = ()
     quarantined: Sequence[tuple[int, UUID]] = ()
+
+    @classmethod
+    def of(cls, events: Mapping[UUID, Event], reserve_indexes: Callable[[int], int]) -> Self:
+        """Count ``events`` by reservation. ``reserve_indexes(n)`` reserves n item indexes and returns the first."""
+        kinds = Counter(events.values())
+        doubtful = [own for own, event in events.items() if event in _DOUBTS]
+        quarantined = [own for own, event in events.items() if event is Event.QUARANTINED]
+        named = [*doubtful, *quarantined]
+        indexed = list(enumerate(named, reserve_indexes(len(named)))) if named else []
+        return cls(
+            released=kinds[Event.CRASHED] + kinds[Event.CRASHED_ALONE],
+            resent=kinds[Event.NO_VERDICT_RESEND],
+            held=kinds[Event.NO_VERDICT_HOLD],
+            doubtful=indexed[: len(doubtful)],
+            quarantined=indexed[len(doubtful) :],
+        )
 
 
 @dataclass(frozen=True, slots=True)

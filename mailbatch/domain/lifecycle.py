@@ -1,34 +1,26 @@
-"""What an outcome makes of a reservation: the one place where the states' arrows are decided."""
+"""The table that decides what becomes of a reservation: for each event, the states that it changes and how.
+
+Adapters build their statements from this table, fakes follow it, and docs/reference/states.md is generated from it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
-from mailbatch.domain.reservation import Status
+from mailbatch.domain.outcome import Kind
+from mailbatch.domain.reservation import FINISHED, Status
+from mailbatch.domain.retry import ALONE_AFTER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
-    from mailbatch.domain.message import Claim
-    from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.retry import RetryPolicy
 
 
-NO_VERDICT = "no verdict: the sender stopped while the mail may have been on the wire"
-CRASHED = "crashed"
-"""The outcome of an attempt whose sender died before anything of it was on the wire."""
-
-
-def quarantine_reason(deaths: int) -> str:
-    """Why a mail fails that kills whoever takes it."""
-    return f"set aside: {deaths} senders in a row died while they held it, the last of them with nothing else at hand"
-
-
 class OnDoubt(StrEnum):
-    """What becomes of a mail that may or may not have been taken."""
+    """The policy for a mail that the relay may or may not have accepted."""
 
     RESEND = "resend"
     """Send it again with the same Message-ID: at least once."""
@@ -36,146 +28,185 @@ class OnDoubt(StrEnum):
     """Leave it in doubt for an operator: at most once."""
 
 
-class Tally(StrEnum):
-    """Under which head of the run report a mail is counted."""
+class Event(StrEnum):
+    """What can happen to a reservation. ``text`` describes it to a reader of docs/reference/states.md."""
 
-    SENT = "sent"
-    FAILED = "failed"
-    DEFERRED = "deferred"
-    IN_DOUBT = "in_doubt"
-    RELEASED = "released"
-    """Given back untouched: in no column of the report, part of ``remaining``."""
+    text: str
+
+    def __new__(cls, value: str, text: str) -> Self:
+        """Make a member from its name and its description."""
+        event = str.__new__(cls, value)
+        event._value_ = value
+        event.text = text
+        return event
+
+    CLAIM = "claim", "claimed by a lane when it is due, under a lease"
+
+    # The attempt ended with an outcome.
+    ACCEPTED = "accepted", "250 for every recipient"
+    DEFERRED = "deferred", "4xx to this mail"
+    EXHAUSTED = "exhausted", "4xx to this mail at its last attempt"
+    REJECTED = "rejected", "5xx to this mail"
+    UNCOMPOSABLE = "uncomposable", "it cannot be composed"
+    NO_VERDICT_RESEND = "no_verdict_resend", "no verdict, policy resend"
+    NO_VERDICT_HOLD = "no_verdict_hold", "no verdict, policy hold or its last attempt"
+    PUT_BACK = "put_back", "the relay's fault, rate or quota, or some recipients accepted and others deferred"
+    RELEASED = "released", "the run was stopped before its turn"
+
+    # The lease ended: the sender died, or the database was away for too long.
+    CRASHED = "crashed", "its sender died before any byte was sent"
+    CRASHED_ALONE = "crashed_alone", "its sender died before any byte was sent, and had claimed it alone"
+    QUARANTINED = "quarantined", "MAX_ATTEMPTS senders in a row died before any byte was sent"
+
+    # Its time passed, or an operator acted.
+    EXPIRE = "expire", "expires_at or MAX_LATENESS passed"
+    CANCEL = "cancel", "cancel"
+    REQUEUE = "requeue", "requeue"
+    RESTORE = "restore", "restore"
+    RESOLVE = "resolve", "resolve --sent"
+    DELETE = "delete", "delete or purge"
+
+
+class Attempts(StrEnum):
+    """What an event does to the number of attempts used."""
+
+    KEEP = "no"
+    USE = "yes"
+    """One more."""
+    COUNTED = "counted already"
+    """At least one: the attempt was counted when its lease ended, but a requeue may have reset the number since."""
+    RESET = "set to 0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """What is written for one claim.
+class Transition:
+    """One cell of the table: what an event makes of a reservation.
 
-    ``retry_in``: seconds from now until it is due again. ``verdicts``: by recipient, kept only where they differ.
-    Without them, what was kept stays. ``attempted``: whether an attempt was used up. ``index``: under which the report
-    of the run names it, if it does.
+    ``sets_error``: ``last_error`` becomes what the event says, or empty; otherwise it stays. ``unless_expired``: only
+    until ``expires_at`` has passed. ``deletes``: the row is removed; ``status`` was its last.
     """
 
-    claim: Claim
     status: Status
-    tally: Tally
-    attempted: bool = False
-    retry_in: float | None = None
-    reply: Reply | None = None
-    relay: str | None = None
-    errors: tuple[str, ...] = ()
-    verdicts: Mapping[str, Verdict] | None = None
-    index: int | None = None
+    attempts: Attempts = Attempts.KEEP
+    sets_error: bool = False
+    unless_expired: bool = False
+    deletes: bool = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``finished_at`` is set."""
+        return self.status in FINISHED
 
 
-def settle(
-    outcome: Outcome,
-    *,
-    attempts: int,
-    earlier: Mapping[str, Verdict],
-    retry: RetryPolicy,
-    on_doubt: OnDoubt,
-    jitter: float,
-) -> Settlement:
-    """Decide what ``outcome`` makes of a mail that had used ``attempts`` before.
+_TO_PENDING = Transition(status=Status.PENDING)
+_TO_PENDING_AGAIN = Transition(status=Status.PENDING, attempts=Attempts.USE, sets_error=True)
+_TO_FAILED = Transition(status=Status.FAILED, attempts=Attempts.USE, sets_error=True)
+_ACCEPTED_LATE = Transition(status=Status.SENT, attempts=Attempts.COUNTED, sets_error=True)
+_REQUEUED = Transition(status=Status.PENDING, attempts=Attempts.RESET, unless_expired=True)
 
-    ``earlier`` holds the verdicts of recipients that accepted it in an earlier attempt.
+TABLE: Mapping[Event, Mapping[Status, Transition]] = {
+    Event.CLAIM: {Status.PENDING: Transition(status=Status.SENDING, unless_expired=True)},
+    Event.ACCEPTED: {
+        Status.SENDING: Transition(status=Status.SENT, attempts=Attempts.USE, sets_error=True),
+        # The reply came after the lease had ended. That the relay accepted it is a fact until somebody claims it anew.
+        Status.PENDING: _ACCEPTED_LATE,
+        Status.IN_DOUBT: _ACCEPTED_LATE,
+    },
+    Event.DEFERRED: {Status.SENDING: _TO_PENDING_AGAIN},
+    Event.EXHAUSTED: {Status.SENDING: _TO_FAILED},
+    Event.REJECTED: {Status.SENDING: _TO_FAILED},
+    Event.UNCOMPOSABLE: {Status.SENDING: _TO_FAILED},
+    Event.NO_VERDICT_RESEND: {Status.SENDING: _TO_PENDING_AGAIN},
+    Event.NO_VERDICT_HOLD: {Status.SENDING: Transition(status=Status.IN_DOUBT, attempts=Attempts.USE, sets_error=True)},
+    Event.PUT_BACK: {Status.SENDING: Transition(status=Status.PENDING, sets_error=True)},
+    Event.RELEASED: {Status.SENDING: _TO_PENDING},
+    Event.CRASHED: {Status.SENDING: _TO_PENDING},
+    Event.CRASHED_ALONE: {Status.SENDING: Transition(status=Status.PENDING, attempts=Attempts.USE)},
+    Event.QUARANTINED: {Status.SENDING: _TO_FAILED},
+    Event.EXPIRE: {Status.PENDING: Transition(status=Status.EXPIRED, sets_error=True)},
+    Event.CANCEL: {Status.PENDING: Transition(status=Status.CANCELLED)},
+    Event.REQUEUE: dict.fromkeys((Status.FAILED, Status.IN_DOUBT, Status.CANCELLED), _REQUEUED),
+    Event.RESTORE: {Status.CANCELLED: _REQUEUED},
+    Event.RESOLVE: {Status.IN_DOUBT: Transition(status=Status.SENT)},
+    Event.DELETE: {status: Transition(status=status, deletes=True) for status in Status if status in FINISHED},
+}
+"""A state that an event does not name is left as it is."""
+
+
+def sources(event: Event) -> frozenset[Status]:
+    """Return the states that ``event`` changes."""
+    return frozenset(TABLE[event])
+
+
+def transition(event: Event) -> Transition:
+    """Return what ``event`` does, if that is the same in each state that it changes; else raise ``ValueError``."""
+    (only,) = set(TABLE[event].values())
+    return only
+
+
+def blocked_by_expiry(event: Event) -> bool:
+    """Whether ``event`` changes nothing once ``expires_at`` has passed."""
+    return any(change.unless_expired for change in TABLE[event].values())
+
+
+REQUEUABLE = sources(Event.REQUEUE)
+"""States from which an operator may send a reservation back to pending."""
+
+
+# --- which event it was -----------------------------------------------------------------------------------------------
+
+
+def replied(kinds: Collection[Kind], attempts: int, retry: RetryPolicy, on_doubt: OnDoubt) -> Event:
+    """Return what the relay's verdicts on the recipients mean for their mail.
+
+    ``kinds``: those of this attempt only; who accepted the mail earlier is not asked again. ``attempts`` includes this
+    one.
     """
-    match outcome:
-        case NotSent(claim):
-            return released(claim)
-        case RelayFault(claim, relay, reason):
-            return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(reason,))
-        case Replied(claim, relay, verdicts):
-            together = {**earlier, **verdicts} if earlier else verdicts
-            if all(v.kind is Kind.ACCEPTED for v in together.values()):
-                reply = next(iter(together.values())).reply
-                return Settlement(
-                    claim=claim, status=Status.SENT, tally=Tally.SENT, attempted=True, reply=reply, relay=relay
-                )
-            if _goes_on(verdicts):
-                # Somebody new took it, so that asking at once for the others comes to an end, and costs no attempt.
-                return replace(put_back(claim, relay, _first_deferral(verdicts)), verdicts=together)
-            return _judge(claim, relay, together, attempts + 1, retry, on_doubt, jitter)
-
-
-def _goes_on(verdicts: Mapping[str, Verdict]) -> bool:
-    kinds = {v.kind for v in verdicts.values()}
-    return Kind.ACCEPTED in kinds and Kind.DEFERRED in kinds and Kind.NO_VERDICT not in kinds
-
-
-def _first_deferral(verdicts: Mapping[str, Verdict]) -> Reply:
-    return next(v.reply for v in verdicts.values() if v.kind is Kind.DEFERRED)
-
-
-def put_back(claim: Claim, relay: str, reply: Reply) -> Settlement:
-    """Give a claim back at once and without an attempt, with what the relay said, because it was not this mail's."""
-    return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED, relay=relay, errors=(str(reply),))
-
-
-def released(claim: Claim) -> Settlement:
-    """Give a claim back untouched: nothing of it was on the wire."""
-    return Settlement(claim=claim, status=Status.PENDING, tally=Tally.RELEASED)
-
-
-def uncomposable(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
-    """A mail that cannot be composed fails at once, with every reason found; who took it ``earlier`` is not forgotten.
-
-    Else a requeue, once it is mended, would send it to them again.
-    """
-    return Settlement(
-        claim=claim,
-        status=Status.FAILED,
-        tally=Tally.FAILED,
-        attempted=True,
-        errors=tuple(errors),
-        verdicts=earlier or None,
-    )
-
-
-def _judge(
-    claim: Claim,
-    relay: str,
-    verdicts: Mapping[str, Verdict],
-    attempts: int,
-    retry: RetryPolicy,
-    on_doubt: OnDoubt,
-    jitter: float,
-) -> Settlement:
-    """Not everybody took it. Any recipient without verdict: in doubt; else any deferred: again; else failed."""
-    kinds = [v.kind for v in verdicts.values()]
-    used_up = retry.exhausted(attempts)
-    refused = {to: v.reply for to, v in verdicts.items() if v.kind is not Kind.ACCEPTED}
-    errors = [f"{_named(to, verdicts)}{reply}" for to, reply in refused.items()]
-    status, tally, retry_in = Status.FAILED, Tally.FAILED, None
     if Kind.NO_VERDICT in kinds:
-        held = on_doubt is OnDoubt.HOLD or used_up
-        status, tally = (Status.IN_DOUBT if held else Status.PENDING), Tally.IN_DOUBT
-        retry_in = None if held else retry.delay(attempts, jitter)
-    elif Kind.DEFERRED in kinds and not used_up:
-        status, tally = Status.PENDING, Tally.DEFERRED
-        # One mail goes to all who are left: not before the last of them may be asked again.
-        retry_in = max(
-            retry.delay_after(v.reply, attempts, jitter) for v in verdicts.values() if v.kind is Kind.DEFERRED
-        )
-    else:
-        if Kind.DEFERRED in kinds:
-            errors.append(f"all {attempts} attempts are used up")
-        if accepted := kinds.count(Kind.ACCEPTED):
-            errors.append(f"{accepted} of {len(kinds)} recipients got it")
-    return Settlement(
-        claim=claim,
-        status=status,
-        tally=tally,
-        attempted=True,
-        retry_in=retry_in,
-        reply=next(iter(refused.values())),
-        relay=relay,
-        errors=tuple(dict.fromkeys(errors)),
-        verdicts=verdicts if len(set(kinds)) > 1 else None,
-    )
+        return no_verdict(attempts, retry, on_doubt)
+    if Kind.DEFERRED in kinds:
+        # Each such attempt has fewer recipients left: asking again at once comes to an end, and needs no attempt.
+        if Kind.ACCEPTED in kinds:
+            return Event.PUT_BACK
+        return Event.EXHAUSTED if retry.exhausted(attempts) else Event.DEFERRED
+    return Event.REJECTED if Kind.REJECTED in kinds else Event.ACCEPTED
 
 
-def _named(recipient: str, verdicts: Mapping[str, Verdict]) -> str:
-    """With several recipients an error says whose it is; with one that is plain."""
-    return f"{recipient}: " if len(verdicts) > 1 else ""
+def no_verdict(attempts: int, retry: RetryPolicy, on_doubt: OnDoubt) -> Event:
+    """Return what a mail without a verdict meets. ``attempts`` includes this one."""
+    held = on_doubt is OnDoubt.HOLD or retry.exhausted(attempts)
+    return Event.NO_VERDICT_HOLD if held else Event.NO_VERDICT_RESEND
+
+
+def lease_ended(*, on_wire: bool, deaths: int, attempts: int, retry: RetryPolicy, on_doubt: OnDoubt) -> Event:
+    """Return what the end of a lease means for its mail.
+
+    ``on_wire``: its bytes may have gone out. ``deaths``: how many senders in a row died while they held it.
+    ``deaths`` and ``attempts`` include this one.
+    """
+    if on_wire:
+        return no_verdict(attempts, retry, on_doubt)
+    if deaths >= retry.deaths:
+        return Event.QUARANTINED
+    return Event.CRASHED_ALONE if deaths > ALONE_AFTER else Event.CRASHED
+
+
+# --- what last_error says of it ---------------------------------------------------------------------------------------
+
+NO_VERDICT = "no verdict: the sender stopped while the mail may have been on the wire"
+EXPIRED = "expires_at has passed"
+
+
+def lease_error(event: Event, retry: RetryPolicy) -> str:
+    """Return what ``event``, the end of a lease, writes where it sets ``last_error``."""
+    return quarantine_reason(retry.deaths) if event is Event.QUARANTINED else NO_VERDICT
+
+
+def late_reason(max_lateness: float) -> str:
+    """Return why a mail expires that was due for longer than ``max_lateness`` seconds."""
+    return f"due for longer than MAX_LATENESS ({max_lateness:g} s)"
+
+
+def quarantine_reason(deaths: int) -> str:
+    """Return why a mail fails that killed ``deaths`` senders in a row."""
+    return f"set aside: {deaths} senders in a row died while they held it, the last of them with nothing else at hand"

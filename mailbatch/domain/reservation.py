@@ -39,9 +39,6 @@ class Status(StrEnum):
 FINISHED = frozenset({Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 """States that nothing will change by itself, and that ``purge`` may remove."""
 
-REQUEUABLE = frozenset({Status.FAILED, Status.IN_DOUBT, Status.CANCELLED})
-"""States from which an operator may send a reservation back to pending."""
-
 # RFC 5322 §2.2: a header name is printable ASCII without the colon. Names that the composer or the relay owns are
 # refused: letting a caller set them would forge the envelope, the trace or the structure.
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")

@@ -10,18 +10,19 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
-from support.fake_stores import FakeBacklog
+from support.fake_backlog import FakeBacklog
 from support.operating import act_on
 
 from mailbatch.domain.act import Act
 from mailbatch.domain.claimed import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import StoreError
-from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, put_back, released, settle, uncomposable
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
+from mailbatch.domain.settlement import Settlement, Tally, put_back, released, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect

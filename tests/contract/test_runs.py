@@ -11,11 +11,12 @@ from support.fake_stores import FakeRuns
 from support.operating import act_on_all
 
 from mailbatch.domain.act import Act
-from mailbatch.domain.lifecycle import OnDoubt, settle, uncomposable
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
 from mailbatch.domain.selection import ErrorsOf
+from mailbatch.domain.settlement import settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.lanes import SqlLanes

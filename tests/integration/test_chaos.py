@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from support.chaos import Killed, Process, ShakyBacklog, ShakyRelay
-from support.fake_stores import FakeClock, FakeRun, FakeStop, plain_message
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeRun, FakeStop, plain_message
 
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.act import Act
 from mailbatch.domain.errors import CannotCompose, RunFailed
-from mailbatch.domain.lifecycle import OnDoubt
-from mailbatch.domain.reservation import REQUEUABLE
+from mailbatch.domain.lifecycle import REQUEUABLE, OnDoubt
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome, RunReport, Trigger
 from mailbatch.infrastructure.db.backlog import SqlBacklog

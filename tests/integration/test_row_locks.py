@@ -13,12 +13,13 @@ from support.waiting import wait_until
 
 from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.act import Act
-from mailbatch.domain.lifecycle import OnDoubt, settle
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import Selection
+from mailbatch.domain.settlement import settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading, writing
 from mailbatch.infrastructure.db.interventions import SqlInterventions

@@ -9,10 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from mailbatch.domain.act import FROM, TO, Act
+from mailbatch.domain.act import EVENTS, FROM, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StoreError
-from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Mail, Reservation, Status, Stored
+from mailbatch.domain.lifecycle import REQUEUABLE, blocked_by_expiry
+from mailbatch.domain.reservation import FINISHED, Mail, Reservation, Status, Stored
 from mailbatch.domain.rows import ActionPlace, ActionRow, ReservationPlace
 from mailbatch.domain.run import ItemError
 from mailbatch.domain.selection import Counted, Group, Selection, Tagged
@@ -138,7 +139,7 @@ class FakeReservations:
         row = self.rows.get(own)
         if row is None:
             return ChangeResult(own, changed=False, status=None)
-        overdue = row.overdue and TO.get(act) is Status.PENDING and row.status in REQUEUABLE
+        overdue = row.overdue and blocked_by_expiry(EVENTS[act]) and row.status in REQUEUABLE
         if row.status not in states or overdue:
             return ChangeResult(own, changed=False, status=row.status, overdue=overdue)
         if act is Act.DELETE:

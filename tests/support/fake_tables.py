@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mailbatch.domain.census import Census, ErrorGroup, Job
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.health import HealthSnapshot
-from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import DuplicateRow, ReservationPlace, Row, as_dict
 from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
 from mailbatch.domain.run_notification import COUNTED, QUIET
 from mailbatch.domain.selection import Counted, Found, moment_of
+from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import EntryState
 from mailbatch.infrastructure.db.settling import accepted_in

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from support.fake_clock import FakeClock
 from support.fake_operating import FakeAuditLog, FakeReports, FakeReservations
-from support.fake_stores import FakeClock
 
 from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.act import ActOnReservations

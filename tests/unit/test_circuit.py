@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fake_stores import FakeCircuits, FakeClock
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeCircuits
 
 from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
 from mailbatch.domain.circuit import Circuit, CircuitPolicy, CircuitState, Outage, Step

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from support.fake_stores import FakeClock, FakeRun, FakeStop
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeRun, FakeStop
 
 from mailbatch.batch.ending import FINAL_WRITES_TIMEOUT, Ending, FinalWrites, work_to_the_end
 from mailbatch.domain.errors import RunFailed, StoreError

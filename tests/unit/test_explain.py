@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from support.fake_stores import FakeCircuits, FakeClock, FakeRuns, FakeSwitch
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeCircuits, FakeRuns, FakeSwitch
 from support.fake_tables import FakeHealthQuery, FakeReports, FakeReservations, FakeTables, FakeUpcoming
 from support.rows import attempt_row, lane_row, reservation_row, run_row
 

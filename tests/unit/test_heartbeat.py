@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from celery import bootsteps
 from click.testing import CliRunner
-from support.fake_stores import FakeClock
+from support.fake_clock import FakeClock
 
 from mailbatch.batch.heartbeat import STUCK, LivenessProbe
 from mailbatch.infrastructure.system.heartbeat import Heartbeat

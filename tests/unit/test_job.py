@@ -7,7 +7,8 @@ import threading
 from uuid import uuid4
 
 import pytest
-from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeRuns, FakeSwitch
 from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 from support.waiting import wait_until
 

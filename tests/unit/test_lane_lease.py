@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.fake_stores import FakeBacklog, FakeRun
+from support.fake_backlog import FakeBacklog
+from support.fake_stores import FakeRun
 
 from mailbatch.application.sending.lane_lease import LEASE_SHARE, LaneLease
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from support.fake_stores import FakeClock
+from support.fake_clock import FakeClock
 
 from mailbatch.application.sending.relay_health.relay_failures import ConsecutiveFailures
 

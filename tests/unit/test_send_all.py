@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from support.fake_stores import FakeClock, FakeRun, FakeStop
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeRun, FakeStop
 
 from mailbatch.batch.send_all import SendMailBatch
 from mailbatch.domain.errors import RunFailed, StoreError

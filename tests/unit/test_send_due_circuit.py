@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.fake_stores import FakeBacklog, FakeCircuits, FakeRun, plain_message
+from support.fake_backlog import FakeBacklog
+from support.fake_stores import FakeCircuits, FakeRun, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
 from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker

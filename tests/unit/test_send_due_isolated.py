@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.fake_stores import FakeBacklog, FakeRun, plain_message
+from support.fake_backlog import FakeBacklog
+from support.fake_stores import FakeRun, plain_message
 from support.fakes import FakeTransport, relay_fault
 
 from mailbatch.application.sending.send_due import SendDue

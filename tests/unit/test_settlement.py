@@ -6,11 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from mailbatch.domain.lifecycle import OnDoubt, Settlement, Tally, settle
+from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.settlement import Settlement, Tally, settle
 
 CLAIM = Claim(uuid4(), 1)
 YES = Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))

@@ -12,7 +12,8 @@ import pytest
 from celery.app.task import Context
 from celery.worker import state
 from kombu.exceptions import OperationalError
-from support.fake_stores import FakeClock, FakeRuns, FakeSwitch
+from support.fake_clock import FakeClock
+from support.fake_stores import FakeRuns, FakeSwitch
 from support.waiting import wait_until
 
 from mailbatch.batch import tasks

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
     from mailbatch.domain.letter import Letter, Rendered
-    from mailbatch.domain.lifecycle import OnDoubt, Settlement
+    from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.relay_profile import RelayProfile
     from mailbatch.domain.reply_kinds import Concern
     from mailbatch.domain.reservation import Mail
+    from mailbatch.domain.settlement import Settlement
 
 
 class Backlog(Protocol):

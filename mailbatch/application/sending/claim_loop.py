@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.claimed import Page
 from mailbatch.domain.errors import StoreError
-from mailbatch.domain.lifecycle import released
+from mailbatch.domain.settlement import released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

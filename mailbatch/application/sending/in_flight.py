@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from mailbatch.domain.errors import RunFailed, StoreError
-from mailbatch.domain.lifecycle import Tally, released
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.run import Counts, ItemError
+from mailbatch.domain.settlement import Tally, released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Backlog
     from mailbatch.application.ports.system import Clock
     from mailbatch.domain.claimed import Claimed
-    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.message import Claim
     from mailbatch.domain.outcome import Verdict
+    from mailbatch.domain.settlement import Settlement
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.lifecycle import released, uncomposable
 from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.settlement import released, uncomposable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

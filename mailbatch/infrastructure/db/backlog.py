@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from mailbatch.domain.lifecycle import EXPIRED, Event, late_reason
 from mailbatch.infrastructure.db import claiming, ended_leases, settling
 from mailbatch.infrastructure.db.conditions import PENDING, SENDING
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
+from mailbatch.infrastructure.db.transitions import changeable, columns_after
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
-    from mailbatch.domain.lifecycle import OnDoubt, Settlement
+    from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.message import Claim
     from mailbatch.domain.retry import RetryPolicy
+    from mailbatch.domain.settlement import Settlement
 
 _r = mail_reservations.c
 
@@ -110,12 +113,11 @@ class SqlBacklog:
     def expire(self, limit: int) -> int:
         """Mark reservations whose time has passed; see the port."""
         with writing(self.engine) as connection:
-            count = self._expire(connection, _r.expires_at <= now(), limit, "expires_at has passed")
+            count = self._expire(connection, _r.expires_at <= now(), limit, EXPIRED)
             if self.max_lateness and count < limit:
                 for priority in claiming.due_priorities(connection):
                     late = sa.and_(_r.priority == priority, _r.due_at <= now(-self.max_lateness))
-                    reason = f"due for longer than MAX_LATENESS ({self.max_lateness:g} s)"
-                    count += self._expire(connection, late, limit - count, reason)
+                    count += self._expire(connection, late, limit - count, late_reason(self.max_lateness))
         return count
 
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
@@ -153,10 +155,7 @@ class SqlBacklog:
         return claiming.claim(connection, run_id, lane, after, limit, given, without=without)
 
     def _expire(self, connection: Connection, passed: sa.ColumnElement[bool], limit: int, reason: str) -> int:
-        ids = sa.select(_r.id).where(PENDING, passed).limit(limit).with_for_update(skip_locked=True)
-        statement = (
-            sa.update(mail_reservations)
-            .where(_r.id.in_(ids))
-            .values(status="expired", finished_at=now(), last_error=reason)
-        )
+        expirable = sa.select(_r.id).where(changeable(Event.EXPIRE), passed)
+        ids = expirable.limit(limit).with_for_update(skip_locked=True)
+        statement = sa.update(mail_reservations).where(_r.id.in_(ids)).values(columns_after(Event.EXPIRE, reason))
         return connection.execute(statement).rowcount

@@ -15,13 +15,15 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
+from mailbatch.domain.lifecycle import Event, transition
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
-from mailbatch.infrastructure.db.conditions import PENDING, SENDING, UNEXPIRED
+from mailbatch.infrastructure.db.conditions import PENDING, SENDING
 from mailbatch.infrastructure.db.ended_leases import must_be_isolated
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.transitions import changeable, columns_after
 from mailbatch.infrastructure.db.types import MOST, Guid, Text, now, raised
 
 if TYPE_CHECKING:
@@ -160,8 +162,9 @@ def release_orphans(connection: Connection, run_id: UUID, lane: int, held: Colle
     rows = connection.execute(mine.with_for_update(skip_locked=True)).all()
     strays = [row.id for row in rows if Claim(row.id, row.claim_no) not in held]
     if strays:
-        untouched = {"status": "pending", "lease_until": None, "wire_at": None}
-        connection.execute(sa.update(mail_reservations).where(_r.id.in_(strays), SENDING).values(untouched))
+        untouched = {**columns_after(Event.RELEASED), "wire_at": None}
+        update = sa.update(mail_reservations).where(_r.id.in_(strays), changeable(Event.RELEASED))
+        connection.execute(update.values(untouched))
     return len(strays)
 
 
@@ -208,9 +211,8 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
 
     ``without``: some groups are passed over.
     """
-    due = sa.select(_r.id).where(
-        PENDING, _r.priority == sa.bindparam("of_priority", type_=sa.Integer), _r.due_at <= now(), UNEXPIRED
-    )
+    in_priority = _r.priority == sa.bindparam("of_priority", type_=sa.Integer)
+    due = sa.select(_r.id).where(changeable(Event.CLAIM), in_priority, _r.due_at <= now())
     due = due.where(must_be_isolated() if alone else sa.not_(must_be_isolated()))
     if without:
         due = due.where(_of_no_group())
@@ -230,7 +232,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
         sa.update(mail_reservations)
         .where(_r.id.in_(sa.select(ids.c.id)))
         .values(
-            status="sending",
+            status=transition(Event.CLAIM).status.value,
             run_id=sa.bindparam("by_run", type_=Guid),
             lane=sa.bindparam("by_lane", type_=sa.Integer),
             item_index=None,

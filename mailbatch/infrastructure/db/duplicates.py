@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import DuplicateRow
+from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations
 

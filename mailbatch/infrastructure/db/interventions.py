@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.act import FROM, TO, Act
+from mailbatch.domain.act import EVENTS, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
-from mailbatch.domain.reservation import FINISHED, REQUEUABLE, Status
+from mailbatch.domain.lifecycle import REQUEUABLE, Event, blocked_by_expiry
+from mailbatch.domain.reservation import FINISHED, Status
+from mailbatch.infrastructure.db.conditions import SENDING, has_expired, is_in
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.transitions import changeable, columns_after
 from mailbatch.infrastructure.db.types import now, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection, Engine
@@ -38,25 +41,24 @@ _REST = 4.0
 """How many times as long as a portion took a run has the database to itself: so it keeps four fifths of its rate."""
 _LONGEST_REST = 1.0
 """Seconds."""
-_SENDING = sa.select(sa.exists().where(_r.status == sa.literal_column("'sending'"), _r.lease_until >= now()))
+_UNDER_WAY = sa.select(sa.exists().where(SENDING, _r.lease_until >= now()))
 _OLD: list[tuple[Status, Any]] = [(s, moment) for moment in (_r.finished_at, _r.created_at) for s in sorted(FINISHED)]
 """What is purged, each a range of one index: each state by the time of its end, then what has no such time."""
-_OVERDUE = sa.and_(_r.expires_at.is_not(None), _r.expires_at <= now())
 _REQUEUE: dict[str, Any] = {
     # Due now, so that MAX_LATENESS does not expire it; but one cancelled before its time keeps its time.
     "retry_at": sa.case((_r.scheduled_at > now(), None), else_=now()),
-    "attempts": 0,
-    "finished_at": None,
     "wire_at": None,
 }
-_VALUES: dict[Act, dict[str, Any]] = {
-    Act.CANCEL: {"finished_at": now()},
-    Act.REQUEUE: _REQUEUE,
-    Act.RESTORE: _REQUEUE,
+_BESIDE: dict[Event, dict[str, Any]] = {
+    Event.REQUEUE: _REQUEUE,
+    Event.RESTORE: _REQUEUE,
     # ``wire_at`` is the best that is known of when it was sent.
-    Act.RESOLVE: {"sent_at": sa.func.coalesce(_r.wire_at, now()), "finished_at": now()},
+    Event.RESOLVE: {"sent_at": sa.func.coalesce(_r.wire_at, now())},
 }
-"""The columns that an act writes beside the status. Verdicts stay: who accepted a mail does not get it again."""
+"""Columns that an event writes beside those of the table of states.
+
+Verdicts stay: a recipient that accepted a mail does not get it again.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class SqlInterventions:
         """
         number, *last = after.place if after is not None and after.place is not None else (0,)
         status, moment = _OLD[number]
-        old = [_r.status == sa.literal_column(f"'{status.value}'"), moment < now(-older_than)]
+        old = [is_in(status), moment < now(-older_than)]
         # What is finished has a time, unless it came so by a plain INSERT. The partial index is chosen by this.
         old.append(_r.finished_at.is_(None) if moment is _r.created_at else moment.is_not(None))
         if last:
@@ -88,9 +90,9 @@ class SqlInterventions:
             old.append(sa.tuple_(moment, _r.id) > sa.tuple_(*key))
         # Whoever requeues some of them has them first.
         page = sa.select(_r.id).where(*old).order_by(moment, _r.id).limit(limit).with_for_update(skip_locked=True)
-        deletion = sa.delete(mail_reservations).where(_r.id.in_(page), _in(FINISHED)).returning(moment, _r.id)
+        deletion = sa.delete(mail_reservations).where(_r.id.in_(page), changeable(Event.DELETE))
         with _giving_way(self.engine) as connection:
-            gone = connection.execute(deletion).all()
+            gone = connection.execute(deletion.returning(moment, _r.id)).all()
         if len(gone) == limit:
             # As text, for so both databases order ids.
             return Purged(limit, (number, *max(map(tuple, gone), key=lambda row: (row[0], str(row[1])))))
@@ -118,7 +120,7 @@ def _giving_way(engine: Engine) -> Iterator[Connection]:
     began = time.monotonic()
     with writing(engine) as connection:
         yield connection
-        sending = connection.scalar(_SENDING)
+        sending = connection.scalar(_UNDER_WAY)
     if sending:
         time.sleep(min(_LONGEST_REST, _REST * (time.monotonic() - began)))
 
@@ -127,34 +129,29 @@ def apply(
     connection: Connection, act: Act, ids: Collection[UUID], states: Collection[Status]
 ) -> dict[UUID, ChangeResult]:
     """Do ``act`` to those of ``ids`` that are in ``states``, in the transaction of ``connection``; see the port."""
-    rows = connection.execute(_statement(act, ids, states))
+    rows = connection.execute(_statement(EVENTS[act], ids, states))
     results = {row.id: ChangeResult(row.id, changed=True, status=TO.get(act) or Status(row.status)) for row in rows}
     if rest := set(ids) - set(results):
-        found = connection.execute(sa.select(_r.id, _r.status, _OVERDUE.label("overdue")).where(_r.id.in_(rest)))
+        overdue = has_expired(now()).label("overdue")
+        found = connection.execute(sa.select(_r.id, _r.status, overdue).where(_r.id.in_(rest)))
         results |= {row.id: _unchanged(act, row) for row in found}
     return {own: results.get(own) or ChangeResult(own, changed=False, status=None) for own in ids}
 
 
-def _statement(act: Act, ids: Collection[UUID], states: Collection[Status]) -> sa.Update | sa.Delete:
+def _statement(event: Event, ids: Collection[UUID], states: Collection[Status]) -> sa.Update | sa.Delete:
     """Lock the rows by id, as late verdicts do: so the two never wait for each other."""
-    fits = [_r.id.in_(ids), _in(FROM[act].intersection(states))]
-    if TO.get(act) is Status.PENDING:
-        fits.append(sa.not_(_OVERDUE))
-    in_order = sa.select(_r.id).where(*fits).order_by(_r.id).with_for_update()
-    if act is Act.DELETE:
+    fits = sa.select(_r.id).where(_r.id.in_(ids), changeable(event, states))
+    in_order = fits.order_by(_r.id).with_for_update()
+    if event is Event.DELETE:
         return sa.delete(mail_reservations).where(_r.id.in_(in_order)).returning(_r.id, _r.status)
     update = sa.update(mail_reservations).where(_r.id.in_(in_order))
-    return update.values({"status": TO[act].value, **_VALUES[act]}).returning(_r.id)
+    return update.values(columns_after(event) | _BESIDE.get(event, {})).returning(_r.id)
 
 
 def _unchanged(act: Act, row: Any) -> ChangeResult:
     status = Status(text_of(row.status))
-    overdue = TO.get(act) is Status.PENDING and status in REQUEUABLE and bool(row.overdue)
+    overdue = blocked_by_expiry(EVENTS[act]) and status in REQUEUABLE and bool(row.overdue)
     return ChangeResult(row.id, changed=False, status=status, overdue=overdue)
-
-
-def _in(statuses: Iterable[Status]) -> sa.ColumnElement[bool]:
-    return _r.status.in_(sorted(status.value for status in statuses))
 
 
 def _chunks(ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:

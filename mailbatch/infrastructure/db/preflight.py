@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from uuid_utils.compat import uuid7
 
 from mailbatch.domain.errors import StoreError
-from mailbatch.domain.lifecycle import Settlement, Tally
+from mailbatch.domain.lifecycle import Event
+from mailbatch.domain.limits import PRIORITIES
 from mailbatch.domain.message import Claim
-from mailbatch.domain.reservation import PRIORITIES, Status
 from mailbatch.domain.run import Trigger
+from mailbatch.domain.settlement import Settlement
 from mailbatch.infrastructure.db import grants, settling
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement, reserve_indexes
 from mailbatch.infrastructure.db.engine import place, rolled_back
@@ -83,7 +84,7 @@ def _claim(connection: Connection, run_id: UUID) -> list[Claim]:
 
 
 def _put_off(claim: Claim) -> Settlement:
-    return Settlement(claim=claim, status=Status.PENDING, tally=Tally.DEFERRED, attempted=True, retry_in=60.0)
+    return Settlement(claim=claim, event=Event.DEFERRED, retry_in=60.0)
 
 
 def _report(connection: Connection, run_id: UUID) -> None:

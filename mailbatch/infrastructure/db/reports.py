@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.domain.census import Census, ErrorGroup, Job
-from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import LaneRow, RunRow
 from mailbatch.domain.run import ItemError, Pause
 from mailbatch.domain.run_notification import COUNTED, QUIET
+from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.conditions import OPEN_RUN, has_come, has_expired, is_in, time_of
 from mailbatch.infrastructure.db.counting import count_up_to, job_names
 from mailbatch.infrastructure.db.engine import reading

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from mailbatch.domain.lifecycle import Tally
+from mailbatch.domain.lifecycle import TABLE, Attempts, Event, sources
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
-from mailbatch.domain.reservation import Status
+from mailbatch.domain.reservation import FINISHED, Status
+from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.tables import batch_lanes, mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.transitions import attempts_after, in_states
 from mailbatch.infrastructure.db.types import JSON, Guid, now, raised, storable, upsert
 
 if TYPE_CHECKING:
@@ -24,9 +26,17 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.types import TypeEngine
 
-    from mailbatch.domain.lifecycle import Settlement
+    from mailbatch.domain.settlement import Settlement
 
 _r = mail_reservations.c
+_DECIDED = {
+    event: {"status": change.status.value, "attempted": int(change.attempts is Attempts.USE)}
+    for event in Event
+    if (change := TABLE[event].get(Status.SENDING))
+}
+"""What the table of states says of each event that ends a claim."""
+_LATE = sources(Event.ACCEPTED) - {Status.SENDING}
+"""States in which an acceptance is still written although the lease has ended."""
 
 
 def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
@@ -38,15 +48,16 @@ def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequenc
         return set()
     held = _write(connection, settlements, late=False)
     if len(held) < len(settlements):
-        # A verdict that comes after the rescue: an acceptance is a fact, and fits until someone claimed it anew.
-        late = [s for s in settlements if s.claim not in held and s.status is Status.SENT]
+        late = [s for s in settlements if s.claim not in held and s.event is Event.ACCEPTED]
         rescued = _write(connection, late, late=True) if late else set()
         _correct_attempts(connection, rescued)
         held |= rescued
     if lane:
         _count(connection, run_id, lane, [s.tally for s in settlements if s.claim in held])
-    tried = [s for s in settlements if s.attempted and s.status is not Status.SENT and s.claim in held]
+    tried = [s for s in settlements if s.event is not Event.ACCEPTED and s.attempted and s.claim in held]
     record_attempts(connection, [_attempt_of(s, run_id, lane) for s in tried])
+    if len(held) == len(settlements):
+        return held
     left = [s for s in settlements if s.attempted and s.claim not in held]
     return held | _written_before(connection, left) if left else held
 
@@ -131,14 +142,13 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
     document = sa.bindparam("document", type_=sa.Text)
     v = (_unfolded_postgresql if dialect == "postgresql" else _unfolded_sqlite)(document)
     attempted = v.c.attempted == 1
-    finished = sa.or_(v.c.status == "sent", v.c.status == "failed")
+    finished = v.c.status.in_([sa.literal_column(f"'{status.value}'") for status in sorted(FINISHED)])
     return (
         sa.update(mail_reservations)
         .where(_r.id == v.c.id, _r.claim_no == v.c.claim_no, _rescued(v) if late else _r.status == _literal("sending"))
         .values(
             status=v.c.status,
-            # Who rescued it has counted the attempt; a requeue may have set the count back since.
-            attempts=sa.case((_r.attempts > 0, _r.attempts), else_=1) if late else raised(_r.attempts, v.c.attempted),
+            attempts=attempts_after(Attempts.COUNTED) if late else raised(_r.attempts, v.c.attempted),
             retry_at=sa.case((v.c.retry_in.is_not(None), now(v.c.retry_in)), else_=_r.retry_at),
             last_error=sa.case((attempted, v.c.error), else_=sa.func.coalesce(v.c.error, _r.last_error)),
             reply_code=sa.case((attempted, v.c.reply_code), else_=_r.reply_code),
@@ -158,8 +168,7 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
 def _rescued(v: Any) -> sa.ColumnElement[bool]:
     """Mails that somebody else may change at the same time: locked by id, as operators do, so that nobody deadlocks."""
     in_order = sa.select(_r.id).where(_r.id.in_(sa.select(v.c.id))).order_by(_r.id).with_for_update()
-    rescued = sa.or_(_r.status == _literal("in_doubt"), _r.status == _literal("pending"))
-    return sa.and_(_r.id.in_(in_order), rescued)
+    return sa.and_(_r.id.in_(in_order), in_states(_LATE))
 
 
 def _literal(status: str) -> sa.ColumnElement[str]:
@@ -199,8 +208,7 @@ def _row_of(s: Settlement) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": str(s.claim.reservation_id),
         "claim_no": s.claim.claim_no,
-        "status": s.status.value,
-        "attempted": int(s.attempted),
+        **_DECIDED[s.event],
     }
     if s.reply is not None:
         row |= {"reply_code": s.reply.code, "reply_text": storable(s.reply.text), "relay": s.relay}

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Backlog, Composer, Transport
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.claimed import ClaimedMail, Cursor, Page, Without
-    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.settlement import Settlement
 
 log = logging.getLogger(__name__)
 

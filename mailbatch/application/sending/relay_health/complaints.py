@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.circuit import Outage
-from mailbatch.domain.lifecycle import put_back
+from mailbatch.domain.settlement import put_back
 
 if TYPE_CHECKING:
     from mailbatch.application.sending.in_flight import InFlight, InFlightMail
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.relay_health.health import RelayHealth
     from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
-    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.message import Claim
     from mailbatch.domain.outcome import Replied, Reply
+    from mailbatch.domain.settlement import Settlement
 
 _PERMANENT = 500
 """Codes from here on are permanent refusals (RFC 5321 §4.2.1)."""

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from mailbatch.application.sending.in_flight import log_fields
 from mailbatch.application.sending.relay_health.faults import deferred, outage_of
 from mailbatch.domain.circuit import Outage
-from mailbatch.domain.lifecycle import Tally
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.reply_kinds import Concern, kind_of, of_the_relay
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.settlement import Tally
 
 if TYPE_CHECKING:
     from mailbatch.application.ports.system import Clock

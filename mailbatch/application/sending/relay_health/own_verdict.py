@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.lifecycle import settle
 from mailbatch.domain.outcome import Kind, Replied, Verdict
 from mailbatch.domain.reply_kinds import kind_of
+from mailbatch.domain.settlement import settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.application.sending.in_flight import InFlightMail
-    from mailbatch.domain.lifecycle import OnDoubt, Settlement
+    from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.retry import RetryPolicy
+    from mailbatch.domain.settlement import Settlement
 
 
 class OwnVerdict:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from mailbatch.application.sending.relay_health.faults import deferred
 from mailbatch.application.sending.relay_health.refusals import Finding, Refusals, group_of
 from mailbatch.domain.circuit import Outage
-from mailbatch.domain.lifecycle import put_back
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reply_kinds import repeats
 from mailbatch.domain.run import ItemError
+from mailbatch.domain.settlement import put_back
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
     from mailbatch.application.sending.relay_health.refusals import Group
     from mailbatch.domain.claimed import ClaimedMail, Without
-    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.outcome import Replied, Reply
+    from mailbatch.domain.settlement import Settlement
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.outcome import Reply
+    from mailbatch.domain.settlement import Settlement
 
 ENOUGH = 8
 """Mails in a row that hear the same text."""

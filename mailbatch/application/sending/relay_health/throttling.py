@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from mailbatch.application.ports.sending import Nap
 from mailbatch.application.sending.relay_health.pace import LONGEST_NAP, Pace
 from mailbatch.domain.circuit import Outage
-from mailbatch.domain.lifecycle import put_back
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reply_kinds import Concern, hinted, kind_of
+from mailbatch.domain.settlement import put_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.relay_health.health import RelayHealth
     from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
-    from mailbatch.domain.lifecycle import Settlement
     from mailbatch.domain.outcome import Replied, Reply
+    from mailbatch.domain.settlement import Settlement
 
 log = logging.getLogger(__name__)
 
