@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayProfile:
-    """What one process learned of a relay, so that the next one need not learn it again.
+    """The knowledge of one process about a relay, so that the next process need not learn it again.
 
     ``dialogue``: the fastest mode that the relay masters; None: the fastest that it offers. ``takes_ahead``: it accepts
     a mail's commands before it has answered the mail before. ``swallows``: it was seen to read a chunk that it refused

@@ -10,7 +10,8 @@ from support.mails import message
 from support.smtpfault import FaultServer, say
 
 from mailbatch.infrastructure.smtp.connect_attempt import Waker
-from mailbatch.infrastructure.smtp.connection import CloseReason, Connection, State
+from mailbatch.infrastructure.smtp.connection import Connection
+from mailbatch.infrastructure.smtp.connection_state import CloseReason, State
 from mailbatch.infrastructure.smtp.errors import RelayError
 from mailbatch.infrastructure.smtp.place import Place
 from mailbatch.infrastructure.smtp.relay import SmtpRelay

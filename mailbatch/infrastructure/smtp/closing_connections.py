@@ -7,7 +7,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from mailbatch.infrastructure.smtp.connection import CloseReason
+from mailbatch.infrastructure.smtp.connection_state import CloseReason
 
 if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.connection import Connection

@@ -6,10 +6,10 @@ import logging
 import math
 import ssl
 import time
-from enum import Enum, StrEnum
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.connect_attempt import ConnectAttempt
+from mailbatch.infrastructure.smtp.connection_state import NEXT, POLITE, CloseReason, State
 from mailbatch.infrastructure.smtp.dialogue import DIALOGUES
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
 from mailbatch.infrastructure.smtp.errors import HungUp, PhaseTimeout, RelayError, system_words
@@ -40,41 +40,6 @@ _QUIT_TIMEOUT = 1.0
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class State(Enum):
-    """Where a connection is in its life; it never goes back. ``_NEXT`` has the allowed transitions."""
-
-    CONNECTING = "connecting"
-    """A thread opens it."""
-    OPEN = "open"
-    """It carries mails, or waits for some."""
-    CLOSING = "closing"
-    """We said QUIT, and the relay has a second to answer; or the thread that opens it was told to end."""
-    CLOSED = "closed"
-
-
-_NEXT = {
-    State.CONNECTING: {State.OPEN, State.CLOSING, State.CLOSED},
-    State.OPEN: {State.CLOSING, State.CLOSED},
-    State.CLOSING: {State.CLOSED},
-    State.CLOSED: set(),
-}
-
-
-class CloseReason(StrEnum):
-    """Why a connection is closed."""
-
-    NO_MORE_MAILS = "there are no more mails"
-    IDLE_TOO_LONG = "it was idle for too long"
-    CARRIED_ENOUGH = "it carried as many mails as it may"
-    NOT_PERMITTED = "its mail may not be sent"
-    QUIT_SENT = "the relay was told by QUIT"
-    BROKEN = "it broke"
-
-
-_POLITE = {CloseReason.NO_MORE_MAILS, CloseReason.IDLE_TOO_LONG, CloseReason.CARRIED_ENOUGH}
-"""The reasons for which a relay is told by QUIT, if no mail is in flight."""
-
-
 class Connection:
     """Opens itself in a thread of its own; when it is open, it never waits.
 
@@ -102,7 +67,7 @@ class Connection:
         self._attempt = ConnectAttempt(config, waker, tries_chunk=not waits_for_intent).start()
 
     def _enter(self, state: State) -> None:
-        if state not in _NEXT[self.state]:
+        if state not in NEXT[self.state]:
             raise RuntimeError(f"a connection that is {self.state.value} cannot become {state.value}")
         self.state = state
 
@@ -286,7 +251,7 @@ class Connection:
             self._attempt.abort()
             if self.state is State.CONNECTING:
                 self._enter(State.CLOSING)
-        elif self.state is State.OPEN and self.dialogue.idle and reason in _POLITE and self._says_quit():
+        elif self.state is State.OPEN and self.dialogue.idle and reason in POLITE and self._says_quit():
             self._enter(State.CLOSING)
             self.closes_at = time.monotonic() + _QUIT_TIMEOUT
         else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import RelayFault
 from mailbatch.domain.reply_kinds import Concern, concern_of
-from mailbatch.infrastructure.smtp.connection import State
+from mailbatch.infrastructure.smtp.connection_state import State
 from mailbatch.infrastructure.smtp.errors import NoSlot
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import NotSent, RelayFault
 from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
-from mailbatch.infrastructure.smtp.connection import CloseReason, Connection, State
+from mailbatch.infrastructure.smtp.connection import Connection
+from mailbatch.infrastructure.smtp.connection_state import CloseReason, State
 from mailbatch.infrastructure.smtp.early_refusals import EarlyRefusals
 from mailbatch.infrastructure.smtp.errors import NoSlot, ProtocolViolation, RelayError, masked
 from mailbatch.infrastructure.smtp.place import Places
