@@ -13,13 +13,11 @@ from support.operating import act_on, act_on_all
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.purge import Purge
-from mailbatch.application.looking.inquire import ListReservations
 from mailbatch.domain.act import Act
 from mailbatch.domain.change import ChangeResult
-from mailbatch.domain.errors import KeyConflict, StateConflict
+from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import Mail, Reservation, Status, Stored
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
@@ -81,143 +79,6 @@ def status_of(store: SqlReservations, reservation_id: UUID) -> str:
     row = store.get(reservation_id)
     assert row is not None
     return str(row.status)
-
-
-# --- reserving ---
-
-
-def test_a_reservation_reads_as_it_was_written(store):
-    mail = Mail(
-        recipients="Ada Lovelace <ada@example.com>, 山田 <taro@例え.jp>",
-        cc="c@example.com",
-        bcc="b@example.com",
-        sender="s@example.com",
-        reply_to="r@example.com",
-        subject="Schöne Grüße 🎉",
-        body_text="Text",
-        body_html="<p>Text</p>",
-        context={"name": "Ada", "n": 1.5, "list": [None, True, {"deep": "ü"}]},
-        headers={"X-Campaign": "spring"},
-    )
-    when = datetime(2030, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
-    given = reservation(mail=mail, scheduled_at=when, expires_at=when + timedelta(days=1), priority=-7, tag="t")
-    with store.intake() as intake:
-        assert intake.add(given) == Stored(given.id, new=True)
-    row = store.get(given.id)
-    assert row is not None
-    for name in Mail.__slots__:
-        assert getattr(row, name) == getattr(mail, name)
-    assert (row.scheduled_at, row.expires_at) == (when, when + timedelta(days=1))
-    assert (row.priority, row.tag, row.status) == (-7, "t", "pending")
-    assert store.get(uuid4()) is None
-
-
-def test_without_a_time_it_is_due_at_once_by_the_databases_clock(store, engine):
-    add(store)
-    census = SqlReports(engine).census()
-    assert census.due == 1
-    assert 0 <= census.oldest_due_seconds < 60
-
-
-def test_the_same_key_and_content_is_the_same_reservation(store):
-    given: dict[str, Any] = {
-        "mail": Mail(recipients="a@example.com", template="t", context={"b": 1, "a": (1, 2.0)}, headers={}),
-        "scheduled_at": TOMORROW,
-        "expires_at": TOMORROW + timedelta(hours=1),
-        "idempotency_key": "order-1",
-    }
-    first = add(store, **given)
-    assert first.new
-    assert add(store, **given) == Stored(first.reservation_id, new=False)
-    elsewhere = TOMORROW.astimezone(tz=datetime.fromisoformat("2000-01-01T00:00+09:00").tzinfo)
-    assert add(store, **{**given, "scheduled_at": elsewhere}).reservation_id == first.reservation_id
-
-
-def test_a_time_that_was_left_out_matches_any(store):
-    first = add(store, idempotency_key="k", scheduled_at=TOMORROW)
-    assert add(store, idempotency_key="k") == Stored(first.reservation_id, new=False)
-
-
-@pytest.mark.parametrize(
-    ("other", "named"),
-    [
-        ({"mail": Mail(recipients="eve@example.com", subject="Hello", body_text="Hello.")}, "recipients"),
-        ({"mail": Mail(recipients="ada@example.com", subject="Bye", body_text="Bye.")}, "subject, body_text"),
-        ({"scheduled_at": TOMORROW}, "scheduled_at"),
-        ({"priority": 1}, "priority"),
-        ({"tag": "other"}, "tag"),
-    ],
-)
-def test_the_same_key_with_other_content_is_refused_and_says_what_differs(store, other, named):
-    first = add(store, idempotency_key="k")
-    with pytest.raises(KeyConflict, match=f"'k' was used before, for .*{first.reservation_id}.* differs in {named};"):
-        add(store, **{"idempotency_key": "k", **other})
-
-
-def test_an_id_that_is_taken_is_refused_without_harm_to_the_transaction(store):
-    taken = add(store).reservation_id
-    with store.intake() as intake:
-        with pytest.raises(KeyConflict, match=f"id: {taken} is taken"):
-            intake.add(reservation(id=taken, idempotency_key="k"))
-        other = intake.add(reservation())
-    assert store.get(other.reservation_id)
-
-
-def test_many_are_stored_together_and_the_bad_ones_keep_their_places(store, engine):
-    earlier = add(store, idempotency_key="old")
-    many = [
-        reservation(idempotency_key="new"),
-        reservation(idempotency_key="old"),
-        reservation(idempotency_key="old", tag="other"),
-        reservation(),
-        reservation(idempotency_key="new"),
-    ]
-    with store.intake() as intake:
-        stored = intake.add_many(many)
-    assert stored[0] == Stored(many[0].id, new=True)
-    assert stored[1] == Stored(earlier.reservation_id, new=False)
-    assert isinstance(stored[2], KeyConflict)
-    assert stored[3] == Stored(many[3].id, new=True)
-    assert stored[4] == Stored(many[0].id, new=False)
-    assert SqlReports(engine).census().counts[Status.PENDING] == 3
-
-
-def test_an_intake_that_raises_keeps_nothing(store, engine):
-    class Stopped(Exception):
-        pass
-
-    def store_ten_and_stop() -> None:
-        with store.intake() as intake:
-            intake.add_many([reservation() for _ in range(10)])
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        store_ten_and_stop()
-    assert SqlReports(engine).census().counts[Status.PENDING] == 0
-
-
-# --- listing ---
-
-
-def test_a_list_is_newest_first_and_pages_without_gaps_or_repeats(store, engine):
-    ids = [in_state(engine, store, status) for status in (Status.PENDING, Status.FAILED, Status.SENT) * 4]
-    listed = ListReservations(store)
-    assert [row.id for row in listed(Selection(), 100, ReservationSummary)] == ids[::-1]
-    pages, after = [], None
-    while page := store.select(Selection(), ReservationPlace, after, 5):
-        pages += page
-        after = page[-1]
-    assert [row.id for row in pages] == ids[::-1]
-    assert [row.id for row in listed(Selection(), 3, ReservationRow)] == ids[:-4:-1]
-    assert [row.status for row in listed(Selection(status=Status.FAILED), 100, ReservationRow)] == ["failed"] * 4
-
-
-def test_filters_take_signs_of_patterns_by_their_letter(store):
-    percent = add(store, mail=Mail(recipients="100%_x@example.com", subject="s", body_text="b"), tag="a")
-    add(store, mail=Mail(recipients="1000x@example.com", subject="s", body_text="b"), tag="b")
-    assert [r.id for r in store.select(Selection(to="0%_X"), ReservationPlace, None, 9)] == [percent.reservation_id]
-    assert [r.id for r in store.select(Selection(tag="a"), ReservationPlace, None, 9)] == [percent.reservation_id]
-    assert store.select(Selection(tag="a", status=Status.SENT), ReservationPlace, None, 9) == []
 
 
 # --- cancelling ---

@@ -34,14 +34,14 @@ class FakeIdempotencyKeys:
             return RequestState.IN_PROGRESS
         return known.response if 200 <= known.response.status < 600 else RequestState.OTHER
 
-    def finish(self, key: str, owner: str, status: int, answer: str) -> None:
-        if self._is_owned(key, owner):
-            self.rows[key].response = StoredResponse(status, answer)
+    def finish(self, key: str, owner: str, status: int, body: str) -> None:
+        if self.is_owned(key, owner):
+            self.rows[key].response = StoredResponse(status, body)
 
     def abandon(self, key: str, owner: str) -> None:
-        if self._is_owned(key, owner):
+        if self.is_owned(key, owner):
             del self.rows[key]
 
-    def _is_owned(self, key: str, owner: str) -> bool:
+    def is_owned(self, key: str, owner: str) -> bool:
         known = self.rows.get(key)
         return known is not None and known.owner == owner and known.response is None

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from support.fake_idempotency import FakeIdempotencyKeys
+from support.rows import reservation_row
+
 from mailbatch.domain.census import Census, ErrorGroup, Job
+from mailbatch.domain.errors import KeyConflict, StateConflict
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.health import HealthSnapshot
-from mailbatch.domain.reservation import Status
+from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
 from mailbatch.domain.rows import DuplicateRow, ReservationPlace, Row, as_dict
 from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
 from mailbatch.domain.run_notification import COUNTED, QUIET
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import ClaimedMail
+    from mailbatch.domain.errors import MailbatchError
+    from mailbatch.domain.reservation import Reservation
     from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
     from mailbatch.domain.run import ItemError
     from mailbatch.domain.selection import Selection
@@ -266,9 +274,18 @@ def _histogram(lengths: Iterable[timedelta], ends: Sequence[float]) -> Histogram
 
 @dataclass
 class FakeReservations:
-    """The reading half of the port ``Reservations``."""
+    """The port ``Reservations``."""
 
     tables: FakeTables = field(default_factory=FakeTables)
+
+    @contextmanager
+    def intake(self) -> Iterator[FakeIntake]:
+        before = dict(self.tables.reservations)
+        try:
+            yield FakeIntake(self.tables)
+        except BaseException:
+            self.tables.reservations = before
+            raise
 
     def get(self, reservation_id: UUID) -> ReservationRow | None:
         return self.tables.reservations.get(reservation_id)
@@ -323,3 +340,70 @@ def _fits(row: ReservationRow, which: Selection) -> bool:
         and (which.since is None or (moment is not None and moment >= which.since))
         and (which.until is None or (moment is not None and moment < which.until))
     )
+
+
+@dataclass
+class FakeIntake:
+    """The port ``Intake``: what is added stays if the block ends well."""
+
+    tables: FakeTables
+    keys: FakeIdempotencyKeys = field(default_factory=FakeIdempotencyKeys)
+    traces: dict[UUID, Mapping[str, str]] = field(default_factory=dict)
+
+    def add(self, reservation: Reservation) -> Stored:
+        known = self._in_the_way(reservation)
+        if known is None:
+            row = self._row(reservation)
+            self.tables.reservations[row.id] = row
+            return Stored(row.id, new=True)
+        if known.idempotency_key != reservation.idempotency_key or known.idempotency_key is None:
+            raise KeyConflict(f"id: {reservation.id} is taken by another reservation; leave the id out")
+        given = self._row(reservation)
+        differ = [name for name in _COMPARED if not _same(name, given, known, reservation)]
+        if differ:
+            raise KeyConflict(
+                f"idempotency_key: {reservation.idempotency_key!r} was used before, for reservation {known.id}, which "
+                f"differs in {', '.join(differ)}; use another key for another mail"
+            )
+        return Stored(known.id, new=False)
+
+    def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
+        return [self._tried(reservation) for reservation in reservations]
+
+    def remember(self, key: str, owner: str, status: int, body: str) -> None:
+        if not self.keys.is_owned(key, owner):
+            raise StateConflict("this request took so long that it was begun anew under its key; ask again")
+        self.keys.finish(key, owner, status, body)
+
+    def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
+        self.traces |= dict.fromkeys(ids, headers)
+
+    def _tried(self, reservation: Reservation) -> Stored | MailbatchError:
+        try:
+            return self.add(reservation)
+        except KeyConflict as error:
+            return error
+
+    def _in_the_way(self, reservation: Reservation) -> ReservationRow | None:
+        rows, key = self.tables.reservations, reservation.idempotency_key
+        by_key = next((row for row in rows.values() if key is not None and row.idempotency_key == key), None)
+        return by_key or rows.get(reservation.id)
+
+    def _row(self, reservation: Reservation) -> ReservationRow:
+        mail = {name: getattr(reservation.mail, name) for name in MAIL_FIELDS}
+        own = ("id", "expires_at", "priority", "idempotency_key", "tag")
+        given = {name: getattr(reservation, name) for name in own}
+        scheduled_at = reservation.scheduled_at or self.tables.now
+        return reservation_row(self.tables.now, scheduled_at=scheduled_at, **mail, **given)
+
+
+_COMPARED = (*MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "tag")
+
+
+def _same(name: str, row: ReservationRow, known: ReservationRow, reservation: Reservation) -> bool:
+    given, stored = getattr(row, name), getattr(known, name)
+    if name in {"scheduled_at", "expires_at"}:
+        return getattr(reservation, name) is None or bool(given == stored)
+    if name in {"context", "headers"}:
+        given, stored = (None if value is None else json.loads(json.dumps(value)) for value in (given, stored))
+    return bool((given or None) == (stored or None))
