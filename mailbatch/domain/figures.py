@@ -32,9 +32,9 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFigures:
-    """What the runs of one job tell.
+    """The figures of one job.
 
-    Everything that is counted counts from ``Figures.since``. ``started_at``: the last run that was not held back by a
+    Counts begin at ``Figures.since``. ``started_at``: the last run that was not held back by a
     pause; ``durations``: of runs that did something.
     """
 

@@ -19,7 +19,7 @@ class HealthSnapshot:
     ``last_tick``: since beat has ticked; ``next_tick``: until it means to, negative when that is over;
     ``next_tick_at`` is the same as a point in time.
     ``oldest_waiting``: as ``oldest_due``, mails included whose time has passed and which no run has marked yet.
-    ``run_age``: since the run began that has beaten last and has no end. ``died``: since a run that nobody ended was
+    ``run_age``: since the begin of the run without an end that has beaten last. ``died``: since a run that died was
     closed, if none has begun since. ``under_way``: mails in claims whose lease lasts, up to 10,000; ``answered``: since
     an answer to any mail was written. ``ended``: leases over for longer than was asked for.
     """

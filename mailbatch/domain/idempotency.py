@@ -7,10 +7,10 @@ from enum import Enum, auto
 
 
 class RequestState(Enum):
-    """Where a request stands that bears an idempotency key."""
+    """What is known of a request with an idempotency key that has no stored response."""
 
     NEW = auto()
-    """It is ours to do; the next one with this key is told to wait until it is done or abandoned."""
+    """The caller is to do it. Until it is finished or abandoned, other requests with this key are in progress."""
     IN_PROGRESS = auto()
     OTHER = auto()
     """The key was used before for another request."""
@@ -18,7 +18,7 @@ class RequestState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """An answer that was given before, as JSON text."""
+    """A response that was given before, as JSON text."""
 
     status: int
     body: str

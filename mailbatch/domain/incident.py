@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """Something that is wrong ``since`` then, and is to be told by ``channel``. ``kind``: the name of the finding."""
+    """Something that is wrong ``since`` then, and that ``channel`` reports. ``kind``: the name of the finding."""
 
     kind: str
     channel: str
@@ -27,6 +27,6 @@ class Incident:
         return f"incident_{self.kind}_{self.since:%Y%m%dT%H%M%S}"
 
     def as_dict(self) -> dict[str, Any]:
-        """What a channel is given: JSON types only, addresses masked."""
+        """Return what a channel delivers: JSON types only, addresses masked."""
         since = self.since.isoformat()
         return {"kind": self.kind, "what": public(self.what), "advice": self.advice, "since": since}

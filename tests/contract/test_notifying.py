@@ -149,7 +149,7 @@ def test_what_is_wrong_for_a_minute_is_told_by_every_channel_once(side):
     assert {(one.what, one.advice) for one in taken} == {("no_run is wrong", "do this")}
     assert told(side) == []
     for one in taken:
-        side.incidents.told(one)
+        side.incidents.delivered(one)
     side.pass_time(9999)
     assert told(side) == []
 
@@ -166,7 +166,7 @@ def test_what_has_only_just_begun_is_told_when_it_lasts(side, since):
 def test_what_was_not_told_is_tried_again_later_and_by_its_own_channel(side):
     side.incidents.note([finding(since=side.now - timedelta(seconds=FIRM + 5))], CHANNELS)
     by_channel = {one.channel: one for one in side.incidents.take(CHANNELS)}
-    side.incidents.told(by_channel["mail"])
+    side.incidents.delivered(by_channel["mail"])
     side.pass_time(70)
     assert told(side) == [("no_run", "webhook")]
 
@@ -182,7 +182,7 @@ def test_what_nobody_takes_any_more_is_not_tried_again(side):
 def test_what_ended_is_not_told_and_what_comes_back_soon_is_the_same(side):
     side.incidents.note([finding(since=side.now - timedelta(seconds=FIRM + 5))], ["mail"])
     [one] = side.incidents.take(CHANNELS)
-    side.incidents.told(one)
+    side.incidents.delivered(one)
     side.incidents.note([], ["mail"])
     side.pass_time(SAME - 30)
     side.incidents.note([finding(since=side.now - timedelta(seconds=FIRM + 5))], ["mail"])

@@ -95,7 +95,7 @@ class FakeIncidents:
             row.next_at = self.now + max(_LEASE, (self.now - row.incident.since) / 2)
         return [row.incident for row in due]
 
-    def told(self, one: Incident) -> None:
+    def delivered(self, one: Incident) -> None:
         self.rows[one.kind, one.channel].told = True
 
     def give_up(self, one: Incident) -> None:

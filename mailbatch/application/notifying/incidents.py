@@ -45,5 +45,5 @@ class TellIncidents:
             if error.final:
                 self.incidents.give_up(one)
         else:
-            self.incidents.told(one)
+            self.incidents.delivered(one)
             log.info("the incident %s was told by %s", one.kind, one.channel)

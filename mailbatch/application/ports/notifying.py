@@ -13,42 +13,42 @@ if TYPE_CHECKING:
 
 
 class Outbox(Protocol):
-    """The reports that are to be delivered; they are put there when a run is closed. May raise ``StoreError``."""
+    """The reports that are to be delivered. They are put there when a run is closed. May raise ``StoreError``."""
 
     def take(self, limit: int) -> Sequence[DueReport]:
-        """Up to ``limit`` reports whose time has come; for a while nobody else is given them."""
+        """Return up to ``limit`` reports whose time has come. For a minute they are returned to no other caller."""
 
     def delivered(self, one: DueReport) -> None:
-        """Note that it has arrived."""
+        """Record that the report has arrived."""
 
     def failed(self, one: DueReport, reason: str, retry_in: float | None) -> None:
-        """Note why it has not, and when to try again (None: never)."""
+        """Record why it has not arrived, and in how many seconds to try again (None: never)."""
 
     def next_in(self) -> float | None:
-        """Seconds until the next is due, None if there is none."""
+        """Return the seconds until the next report is due; None if there is none."""
 
 
 class Channel(Protocol):
-    """A way to somebody."""
+    """A way to reach people: a webhook, or mail."""
 
     def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
         """Deliver ``report``, of a run or an incident, or raise ``NotDelivered`` within some seconds."""
 
 
 class Incidents(Protocol):
-    """The incidents that were seen, one of each kind and channel: the last. May raise ``StoreError``."""
+    """The last incident of each kind and channel. May raise ``StoreError``."""
 
     def note(self, found: Sequence[Finding], channels: Collection[str]) -> None:
-        """Begin an incident for each of ``found`` that has none, and end those of other kinds.
+        """Begin an incident for each of ``found`` that has none, and end the incidents of other kinds.
 
-        What comes back soon after its end is the same incident.
+        If something is found again soon after its incident ended, that incident goes on.
         """
 
     def take(self, channels: Collection[str]) -> Sequence[Incident]:
-        """Those that are to be told now by one of ``channels``; for a while nobody else is given them."""
+        """Return the incidents that one of ``channels`` is to deliver now. For a while no other caller gets them."""
 
-    def told(self, one: Incident) -> None:
-        """Note that it has arrived."""
+    def delivered(self, one: Incident) -> None:
+        """Record that the notification has arrived."""
 
     def give_up(self, one: Incident) -> None:
-        """Note that it is not tried again."""
+        """Record that its notification is not tried again."""

@@ -29,17 +29,20 @@ class AuditLog(Protocol):
 
 
 class IdempotencyKeys(Protocol):
-    """Answers to requests that bore an idempotency key, for a day.
+    """The responses to requests with an idempotency key, kept for a day.
 
-    ``owner`` is whoever works on a request, a new one for each: one that was slow, and taken for left, must neither do
-    it a second time nor touch what its successor does.
+    ``owner`` names the caller that works on a request; each request has its own. A slow caller whose request was begun
+    anew must neither answer it nor forget it.
     """
 
     def begin(self, key: str, owner: str, request: str) -> RequestState | StoredResponse:
-        """Begin ``request`` (a digest) under ``key``; one that was begun and left a while ago may begin anew."""
+        """Begin ``request`` (a digest) under ``key``, or return what is known of it.
+
+        A request without a response may begin anew after a while.
+        """
 
     def finish(self, key: str, owner: str, status: int, body: str) -> None:
-        """Store the answer, if the request is still ``owner``'s."""
+        """Store the response, if the request is still ``owner``'s."""
 
     def abandon(self, key: str, owner: str) -> None:
-        """Forget a request of ``owner``'s that came to nothing."""
+        """Forget a request of ``owner``'s that has no response."""

@@ -1,4 +1,4 @@
-"""Port to the reports of runs and to counts over all reservations. Each method may raise ``StoreError``."""
+"""Ports of the screens: runs, counts, signs of life, what is sent next. Each method may raise ``StoreError``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Reports(Protocol):
-    """What is known of runs and of the backlog as a whole."""
+    """Reads runs, their errors, and counts over all reservations."""
 
     def census(self) -> Census:
-        """Count. Exact at least up to 10,000 reservations in each state."""
+        """Count the reservations. The counts are exact at least up to 10,000 in each state."""
 
     def runs(self, job: str, limit: int, before: RunPlace | None = None, *, quiet: bool = True) -> list[RunRow]:
         """Return the last ``limit`` runs of ``job``, or those that began ``before``, newest first.
 
-        Without ``quiet`` only those that are worth a look: they dealt with a mail, left some, go on, or went wrong.
+        ``quiet=False`` leaves out runs that had nothing to do: they ended well, dealt with no mail and left none.
         """
 
     def run(self, run_id: UUID) -> RunRow | None:
@@ -36,48 +36,48 @@ class Reports(Protocol):
         """Return one helper of a run; None if there is none."""
 
     def errors(self, run_id: UUID, after: int = 0) -> Iterator[ItemError]:
-        """The errors of a run's items with indexes above ``after``, in their order, in full; read page by page."""
+        """Yield the item errors of a run behind the index ``after``, in order and in full, read page by page."""
 
     def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
-        """The tries of a run that were not accepted, by what was said to them; the most frequent first."""
+        """Return the attempts of a run that were not accepted, by their replies, the most frequent first."""
 
     def jobs(self) -> list[Job]:
-        """Every job that has run, that a beat starts or that somebody has paused, by name."""
+        """Return every job that has run, is scheduled or is paused, by name."""
 
 
 class Measures(Protocol):
-    """Reads the figures. Every read is bounded: a table of many millions must not make a scrape wait."""
+    """Reads the figures of a monitoring system. Every read is bounded, so a scrape never waits for large tables."""
 
     def figures(self) -> Figures:
-        """The figures now. May raise ``StoreError``."""
+        """Return the figures now."""
 
 
 class HealthQuery(Protocol):
-    """Feels for signs of life."""
+    """Reads the signs of life of a job and its backlog."""
 
     def health(self, job: str, ended_for: float) -> HealthSnapshot:
-        """Those of ``job``; counts leases that have been over for ``ended_for`` seconds. May raise ``StoreError``."""
+        """Return those of ``job``. It counts leases that ended more than ``ended_for`` seconds ago."""
 
 
 class Queue(Protocol):
-    """Knows who goes first."""
+    """Knows the order in which mails are sent."""
 
     def ahead(self, row: ReservationRow, most: int) -> int:
-        """How many due reservations go before ``row``, counted up to ``most``."""
+        """Count the due reservations that are sent before ``row``, up to ``most``."""
 
 
 class Upcoming(Protocol):
-    """What is to be sent, in the order in which a run would; nothing is claimed. May raise ``StoreError``."""
+    """Reads what a run would send, in its order. Nothing is claimed."""
 
     def count(self, by: datetime | None) -> tuple[int, bool]:
-        """How many are due by then (None: now), and whether the count is exact: it is up to its cap."""
+        """Count the mails that are due at ``by`` (None: now); return also whether the count is exact."""
 
     def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
-        """The first ``limit`` of them, read page by page."""
+        """Yield the first ``limit`` of them. They are read page by page."""
 
 
 class Duplicates(Protocol):
-    """Knows which mails went out again after a try that ended without a verdict. May raise ``StoreError``."""
+    """Knows which mails were sent again after an attempt that ended without a verdict."""
 
     def resent(self, since: datetime | None, limit: int) -> Sequence[DuplicateRow]:
         """Return up to ``limit`` of them, the last first; each once, by its last attempt without a verdict.

@@ -1,4 +1,4 @@
-"""Ports of a run: its rows, its helpers, its lock, its pause, its status."""
+"""Ports of a run: its rows, its helpers, its lock, its pause, and the board that shows its progress."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class StopToken(Protocol):
-    """Says whether the run must stop, and why. Cheap enough to be asked before each mail."""
+    """Says whether the run must stop, and why. It is cheap enough to be asked before each mail."""
 
     def reason(self) -> RunOutcome | None:
-        """One of ``STOPPED``, or None to go on. Once it has given a reason it keeps to it."""
+        """Return one of ``STOPPED``, or None to go on. Once it has returned a reason it keeps to it."""
 
 
 class Run(Protocol):
-    """A run in progress, as the work that it does sees it."""
+    """A run in progress, as seen by the work that it does."""
 
     @property
     def id(self) -> UUID:
@@ -30,117 +30,120 @@ class Run(Protocol):
 
     @property
     def trigger(self) -> Trigger:
-        """Who started it."""
+        """How it was started."""
 
     @property
     def stop(self) -> StopToken:
-        """What is asked before each item."""
+        """Says before each item whether to go on."""
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
         """Call ``callback`` every so many seconds, in a thread of its own, until the run ends."""
 
     def count(self, counts: Counts) -> None:
-        """Add to what the run has done."""
+        """Add ``counts`` to what the run has done."""
 
     def set_helper_counts(self, counts: Counts) -> None:
         """Replace the counts of this run's other lanes by ``counts``, their total so far."""
 
     def item_error(self, error: ItemError) -> None:
-        """Collect what went wrong with an item; it never stops the others."""
+        """Record what went wrong with one item. It never stops the others."""
 
 
 class Runs(Protocol):
-    """The rows that tell of runs: ``batch_runs`` and ``run_errors``."""
+    """The rows of runs and of their errors: ``batch_runs`` and ``run_errors``. Each method may raise ``StoreError``."""
 
     def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
         """Write the row of a run that begins now."""
 
     def beat(self, run_id: UUID, counts: Counts) -> None:
-        """Say that the run lives, and how far it is."""
+        """Write a heartbeat, and how far the run is."""
 
     def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
         """Append item errors, in full."""
 
     def close(self, job: str, report: RunReport, error: str | None) -> None:
-        """Write how the run ended; an ``error`` of the run itself stands beside its items' errors."""
+        """Write how the run ended. ``error``: what was wrong with the run itself, beside the errors of its items."""
 
     def open_run(self, job: str) -> OpenRun | None:
-        """The newest run of ``job`` that has not ended."""
+        """Return the newest run of ``job`` that has not ended; None if there is none."""
 
     def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
         """Close, as failed, runs of ``job`` without a heartbeat for ``silent`` seconds.
 
-        ``remaining`` counts what they left undone; it is asked only if there are any.
+        ``remaining`` counts what they left undone. It is called only if there are such runs. Returns their ids.
         """
 
     def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
-        """The first item errors of a run, of all its lanes, by index."""
+        """Return up to ``limit`` item errors of a run, of all its lanes, by their index."""
 
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
-        """How a run ended, or None."""
+        """Return how a run ended; None if it goes on, or if there is none."""
 
     def tell_to_stop(self, run_id: UUID) -> bool:
-        """Tell a run that goes on to stop between two items, all its lanes; False if it has ended, or was told before.
+        """Request that all lanes of a run stop between two items. It then ends as ``revoked``.
 
-        It ends as ``revoked``.
+        Returns False, and changes nothing, if the run has ended, or if its stop was requested before.
         """
 
     def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
-        """The reason for which somebody told the run to stop; None if nobody has."""
+        """Return the reason for which the run was requested to stop; None if it was not."""
 
 
 class Lanes(Protocol):
-    """The helpers of a run. What they do is counted in the transaction that settles it: see ``Backlog.settle``."""
+    """The rows of a run's helpers. Their mails are counted by the transaction that settles them: ``Backlog.settle``."""
 
     def join(self, run_id: UUID, lane: int) -> bool:
-        """Take part in a run that goes on; False if it has ended, was told to stop, or that lane is taken."""
+        """Take part in a run. Returns False if it has ended, must stop, or has that lane already."""
 
     def beat(self, run_id: UUID, lane: int) -> None:
-        """Say that the lane lives."""
+        """Write a heartbeat of the lane."""
 
     def leave(self, run_id: UUID, lane: int, error: str | None) -> None:
-        """Say that the lane has ended, and whether something made it."""
+        """Write that the lane has ended, and the ``error`` that ended it, if one did."""
 
     def living(self, run_id: UUID, silent: float) -> int:
-        """How many helpers have not left, and were heard of within ``silent`` seconds."""
+        """Count the helpers that have not left and have a heartbeat within the last ``silent`` seconds."""
 
     def seal(self, run_id: UUID, silent: float) -> bool:
-        """Let nobody join any more; False, and nothing is changed, while a helper is ``living``."""
+        """Let no lane join any more. Returns False, and changes nothing, while a helper is ``living``."""
 
     def counts(self, run_id: UUID) -> Counts:
-        """What all helpers have settled so far."""
+        """Return what all helpers have settled so far."""
 
     def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
-        """Tell every lane of the run to stop; the first reason stays."""
+        """Request that every lane of the run stops. The first reason stays."""
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
-        """Why a helper must stop: it was told to, the run has ended, or lane 0 was silent for ``silent`` seconds."""
+        """Return why a helper must stop; None if it need not.
+
+        It must if this was requested, if the run has ended, or if lane 0 has been silent for ``silent`` seconds.
+        """
 
 
 class PauseStore(Protocol):
-    """The pause of a job; it survives restarts."""
+    """The pause of a job. It survives restarts."""
 
     def paused(self, job: str) -> Pause:
-        """What is suspended now."""
+        """Return what is suspended now."""
 
     def set(self, job: str, pause: Pause) -> None:
-        """Suspend, or go on."""
+        """Suspend the job, or let it go on."""
 
 
 class Lock(Protocol):
     """Mutual exclusion with an owner token, a time to live and renewal."""
 
     def acquire(self) -> bool:
-        """Take the lock if it is free. Raises ``LockUnavailable`` when that cannot be found out."""
+        """Take the lock if it is free; return whether it was. Raises ``LockUnavailable`` if Redis does not answer."""
 
     def renew(self) -> None:
-        """Prolong it; from then on ``held`` tells the truth for another time to live."""
+        """Prolong the lock for another time to live."""
 
     def held(self) -> bool:
-        """Whether it is surely still ours. Asks nobody."""
+        """Return whether the lock is certainly still ours, by our own clock. Asks no server."""
 
     def release(self) -> None:
-        """Give it back if it is still ours; never raises."""
+        """Give the lock back if it is still ours. Never raises."""
 
 
 class LockObserver(Protocol):
@@ -161,10 +164,10 @@ class LockObserver(Protocol):
 
 
 class StatusBoard(Protocol):
-    """Where a running job shows its progress; what is missing is idle."""
+    """Shows the progress of running jobs. A job that is not on it is idle."""
 
     def put(self, job: str, progress: Mapping[str, Any]) -> None:
-        """Show ``progress``; never raises: a run does not end because nobody can watch it."""
+        """Show ``progress``. Never raises: a run goes on although its progress cannot be shown."""
 
     def get(self, job: str) -> dict[str, Any] | None:
-        """What ``job`` shows, or None."""
+        """Return the progress of ``job``; None if it shows none."""

@@ -1,4 +1,4 @@
-"""Ports to the reservations: storing, reading, changing and deleting them. Each method may raise ``StoreError``."""
+"""Ports of the reservations: to store, read, change and delete them. Each method may raise ``StoreError``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ R = TypeVar("R", bound=Row)
 Own = TypeVar("Own", ReservationSummary, ReservationContext)
 
 PATIENCE = 0.5
-"""Seconds for which a person's question looks through mails: a second, with all that is around it."""
+"""Seconds for which a search for a person goes on. With everything else the person waits for about a second."""
 
 
 class Intake(Protocol):
-    """An open transaction into which reservations are put."""
+    """An open transaction that stores reservations."""
 
     def add(self, reservation: Reservation) -> Stored:
         """Store ``reservation``, or find the one that its key stored before.
@@ -43,17 +43,17 @@ class Intake(Protocol):
         """
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
-        """Note in which trace these were reserved: its W3C headers."""
+        """Store the W3C headers of the trace in which these were reserved."""
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
-        """Store each that can be stored; for the others, in their places, the error that says why not."""
+        """Store each that can be stored; return in the places of the others the error that says why not."""
 
 
 class Reservations(Protocol):
-    """All reservations, to store and to read."""
+    """Stores and reads reservations."""
 
     def intake(self) -> AbstractContextManager[Intake]:
-        """A transaction; committed at the end of the block, undone when it raises."""
+        """Open a transaction. It is committed at the end of the block, and undone if the block raises."""
 
     def get(self, reservation_id: UUID) -> ReservationRow | None:
         """Return one reservation; None if there is none."""
@@ -76,7 +76,7 @@ class Reservations(Protocol):
         """Find them as ``select`` does, but look no longer than about ``within`` seconds (None: to the end)."""
 
     def count(self, which: Selection, cap: int) -> int:
-        """How many ``which`` means; they are counted up to ``cap`` + 1."""
+        """Count the reservations that ``which`` selects, up to ``cap`` + 1."""
 
     def count_by_status(self, group: Group) -> Mapping[Status, int]:
         """Count the reservations of ``group`` in each state that occurs, to the end."""

@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 
 
 class Clock(Protocol):
-    """Time that passes, whatever the wall clock says."""
+    """A clock that only runs forward, and a way to wait."""
 
     def monotonic(self) -> float:
-        """Seconds since some point; goes on while the machine is suspended."""
+        """Return the seconds since some point. They go on while the machine is suspended."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
 
 
 class AddressReader(Protocol):
     """Reads RFC 5322 address lists."""
 
     def __call__(self, text: str) -> list[Address]:
-        """The mailboxes of ``text`` in order; ``ValueError`` with one line that names the one that is none."""
+        """Return the mailboxes of ``text`` in order. Raises ``ValueError`` with one line that names a wrong one."""
 
 
 class HeaderCheck(Protocol):
     """Knows the grammars of header fields."""
 
     def __call__(self, headers: Mapping[str, str | Sequence[str]]) -> list[str]:
-        """One line for each of ``headers`` that cannot be written; their names and texts have been checked."""
+        """Return one line for each of ``headers`` that cannot be written. Names and texts are checked elsewhere."""

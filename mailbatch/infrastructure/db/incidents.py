@@ -66,13 +66,13 @@ class SqlIncidents:
         with writing(self.engine) as connection:
             return [Incident(**row) for row in connection.execute(statement).mappings()]
 
-    def told(self, one: Incident) -> None:
-        """Note that it has arrived."""
+    def delivered(self, one: Incident) -> None:
+        """Record that the notification has arrived; see the port."""
         with writing(self.engine) as connection:
             connection.execute(_of(one).values(told_at=now(), next_at=None))
 
     def give_up(self, one: Incident) -> None:
-        """Note that it is not tried again."""
+        """Record that its notification is not tried again; see the port."""
         with writing(self.engine) as connection:
             connection.execute(_of(one).values(next_at=None))
 
