@@ -1,4 +1,4 @@
-"""What is told to people, and in which words: runs, and incidents that no run can tell."""
+"""The texts by which people are notified: of runs, and of incidents that no run can report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 COUNTED = ("sent", "failed", "deferred", "in_doubt", "expired")
 QUIET = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value, RunOutcome.PAUSED.value})
-"""How a run ends that need not be told, if it dealt with nothing."""
+"""The outcomes of runs that are not reported if they dealt with nothing."""
 _TOLD_ERRORS = 5
 
 RETRIES = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0)
@@ -21,17 +21,17 @@ RETRIES = (5.0, 60.0, 300.0, 1800.0, 7200.0, 18000.0, 36000.0, 50400.0)
 
 
 def worth_telling(report: Mapping[str, Any]) -> bool:
-    """Whether a run is told of at once: it dealt with something, or ended otherwise than well or by a pause."""
+    """Return whether a run is reported at once: it dealt with mails, or ended neither well nor by a pause."""
     return report["outcome"] not in QUIET or any(report[name] for name in COUNTED)
 
 
 def is_incident(report: Mapping[str, Any]) -> bool:
-    """Whether ``report`` is one of an incident, and not of a run."""
+    """Return whether ``report`` is that of an incident, and not of a run."""
     return "kind" in report
 
 
 def told(report: Mapping[str, Any]) -> str:
-    """A report in a few lines for people: an incident, or a run report with ``job`` and ``quiet_runs`` beside it."""
+    """Return a report as a few lines of text: of an incident, or of a run with ``job`` and ``quiet_runs`` beside it."""
     if is_incident(report):
         since = f"since {report['since'][:19].replace('T', ' ')} UTC; this is told once"
         return "\n".join((report["what"], report["advice"], since, "mailbatch status"))

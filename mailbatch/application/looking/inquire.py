@@ -1,4 +1,4 @@
-"""Ask what there is: reservations, runs and their errors, and how things stand."""
+"""Read reservations, runs and their errors, and the status of a job."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 R = TypeVar("R", ReservationSummary, ReservationRow)
 
 DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
-"""What may become of a mail in a run, in the order in which it is told."""
+"""The outcomes of a mail in a run, in the order in which screens list them."""
 
 _LIGHT_PAGE = 500
 _FULL_PAGE = 25
@@ -60,22 +60,11 @@ class ShowReservation:
     reservations: Reservations
 
     def __call__(self, reservation_id: UUID) -> tuple[ReservationRow, list[AttemptRow]]:
-        """Answer the reservation and its tries, oldest first. Raises ``NotFound``."""
+        """Return the reservation and its attempts, oldest first. Raises ``NotFound``."""
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
         return row, self.reservations.attempts(reservation_id)
-
-
-@dataclass(frozen=True, slots=True)
-class ListRuns:
-    """List the runs of a job, newest first."""
-
-    reports: Reports
-
-    def __call__(self, job: str, limit: int) -> list[RunRow]:
-        """Answer the last ``limit`` runs of ``job``."""
-        return self.reports.runs(job, limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +74,7 @@ class ShowRun:
     reports: Reports
 
     def __call__(self, run_id: UUID) -> tuple[RunRow, Iterator[ItemError]]:
-        """Answer the run's row and its errors. Raises ``NotFound``."""
+        """Return the run's row and its errors. Raises ``NotFound``."""
         row = self.reports.run(run_id)
         if row is None:
             raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
@@ -94,7 +83,7 @@ class ShowRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far the run is that goes on. ``counts``: what became of how many mails; ``elapsed`` in seconds.
+    """The progress of the run that goes on. ``counts``: mails by outcome; ``elapsed`` in seconds.
 
     ``unsent`` mails are due or under way. ``rate`` in mails a second since the run began, and ``left``, the seconds
     that it still takes at that rate, are None where they say nothing: at its beginning, or while nobody is answered.
@@ -151,7 +140,7 @@ def _is_of(shown: Mapping[str, Any], run: RunRow | None) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """How ``job`` and the backlog stand. ``look``: what goes on; ``progress``: of the run that goes on, or None."""
+    """The status of ``job`` and of the backlog. ``progress``: of the run that goes on; None if none does."""
 
     job: str
     look: Look
@@ -176,25 +165,25 @@ class JobStatus:
 
     @property
     def relay(self) -> Circuit:
-        """What is known of the relay."""
+        """The circuit of the relay."""
         return self.look.circuit
 
     @property
     def warnings(self) -> Sequence[Finding]:
-        """What is wrong, worst first."""
+        """What is wrong, the worst first."""
         return self.look.findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowJobStatus:
-    """Tell how a job and its backlog stand, also while Redis is away."""
+    """Show the status of a job and its backlog, also while Redis is away."""
 
     reports: Reports
     board: StatusBoard
     watch: Watch
 
     def __call__(self, job: str) -> JobStatus:
-        """Return how ``job`` stands. Raises ``StoreError``."""
+        """Return the status of ``job``. Raises ``StoreError``."""
         look = self.watch.look(job)
         census = self.reports.census()
         return JobStatus(
@@ -207,6 +196,6 @@ class ShowJobStatus:
 
     def _progress(self, job: str, look: Look, unsent: int) -> Progress:
         run = self.reports.run(look.run_id) if look.run_id is not None else None
-        # A Redis that does not answer costs seconds each time it is asked: once is enough.
+        # A Redis that does not answer takes seconds each time it is asked.
         shown = self.board.get(job) if not look.down else None
         return progress_of(look, run, shown, unsent)

@@ -1,4 +1,4 @@
-"""Measure: the figures by which a monitoring system sees how things stand, all of them from what runs have written."""
+"""Measure the figures of a monitoring system, all of them from what runs have written."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Measure how things stand: a census of the reservations, the figures of the runs, and whether mails are answered.
+    """Measure: a census of the reservations, the figures of the runs, and for how long the relay has been silent.
 
-    ``unanswered``: see ``watch.unanswered``.
+    ``unanswered``: see ``health.unanswered``.
     """
 
     reports: Reports

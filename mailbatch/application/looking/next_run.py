@@ -1,4 +1,4 @@
-"""When the next run begins, as far as that is known: one answer for every screen."""
+"""When the next run begins, as far as that is known: the same on every screen."""
 
 from __future__ import annotations
 

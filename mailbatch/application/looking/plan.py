@@ -1,4 +1,4 @@
-"""Plan the next run: render what it would send, and send nothing."""
+"""Plan the next run: compose what it would send, and send nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RUNS_TO_JUDGE_BY = 20
 _ENOUGH_TO_JUDGE = 50
-"""Mails that a run must have sent before its rate says something."""
+"""Mails that a run must have sent before its rate counts."""
 
 
 _LONGEST_HEAD = 65_536
@@ -29,7 +29,7 @@ _LONGEST_HEAD = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One mail as it would go: ``errors`` say why it cannot be composed, ``size`` is the message's in bytes."""
+    """One mail as it would be sent. ``errors`` say why it cannot be composed; ``size`` of the message in bytes."""
 
     mail: ClaimedMail
     errors: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Planned:
 
     @property
     def subject(self) -> str:
-        """Its subject as a reader will see it; what it was reserved with, or its template, if it cannot be composed."""
+        """The subject as a reader will see it; the stored subject or the template's name if it cannot be composed."""
         if self.head and len(self.head) <= _LONGEST_HEAD:  # a subject of megabytes takes minutes to be read back
             return str(BytesHeaderParser(policy=default).parsebytes(self.head)["Subject"] or "")
         mail = self.mail.mail
@@ -47,7 +47,7 @@ class Planned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRun:
-    """Tell what the next run would send, and which mails it could not compose."""
+    """Say what the next run would send, and which mails it could not compose."""
 
     upcoming: Upcoming
     compose: Composer
@@ -64,7 +64,7 @@ class PlanRun:
                 yield Planned(mail, size=len(message.data), head=message.data.partition(b"\r\n\r\n")[0])
 
     def rate(self, job: str) -> float | None:
-        """Mails a second in the last runs of ``job`` that had enough to do, or None if there was none."""
+        """Return the mails a second of the last runs of ``job`` that had enough to do; None without such a run."""
         runs = [
             run
             for run in self.reports.runs(job, _RUNS_TO_JUDGE_BY)

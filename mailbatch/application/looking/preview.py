@@ -1,4 +1,4 @@
-"""Try a mail: see it rendered, or send it once to an operator, without a reservation."""
+"""Try a mail without a reservation: render it, or send it once to an operator."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Render a mail that somebody thinks of, or one that is reserved."""
+    """Render a mail that is given, or one that is reserved."""
 
     render: Renderer
     reservations: Reservations
 
     def __call__(self, mail: Mail) -> Rendered:
-        """Answer its parts. Raises ``CannotCompose`` with one line for each that fails."""
+        """Return its parts. Raises ``CannotCompose`` with one line for each part that fails."""
         try:
             return self.render(mail)
         except (CannotCompose, Busy):
             raise
         except Exception as error:
-            # A template may break in any way; it is the template that is wrong.
+            # A template may raise any error; the fault is always the template's.
             said = one_line(f"{type(error).__name__}: {error}")[:300]
             raise CannotCompose([f"cannot be rendered: {said}"]) from error
 
     def stored(self, reservation_id: UUID) -> Rendered:
-        """Answer the parts of a reservation as they would be now. Raises ``NotFound`` and ``CannotCompose``."""
+        """Return the parts of a reservation as they would be now. Raises ``NotFound`` and ``CannotCompose``."""
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
@@ -50,7 +50,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """What the relay made of a mail, and its words.
+    """The relay's verdict on a mail, and its reply.
 
     ``outcome``: ``sent``, ``deferred``, ``failed``, ``in_doubt`` or ``relay_fault``.
     """
@@ -62,9 +62,9 @@ class Tried:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrySending:
-    """Send one mail at once, straight to the relay. Nothing of it is stored, and nothing tries again.
+    """Send one mail at once to the relay. It is not stored, and not tried again.
 
-    ``permit`` says how long somebody waits for a connection, where all that the relay may have are taken.
+    ``permit`` returns False when the caller has waited long enough for a free connection.
     """
 
     compose: Composer
@@ -74,7 +74,7 @@ class TrySending:
     message_id: Callable[[UUID], str]
 
     def __call__(self, mail: Mail) -> Tried:
-        """Answer what came of it. Raises ``InvalidReservation`` and ``CannotCompose``."""
+        """Return the outcome. Raises ``InvalidReservation`` and ``CannotCompose``."""
         if problems := list(mail.problems()):
             raise InvalidReservation(problems)
         own = self.new_id()

@@ -1,4 +1,4 @@
-"""Render the mails that wait, so that somebody hears of those that would fail before their time comes."""
+"""Render the mails that wait, to report those that would fail before they are due."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _WAITING = Selection(status=Status.PENDING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """``rendered`` mails, of which ``broken`` failed; ``example`` tells one of them. ``whole``: these are all."""
+    """``rendered`` mails, of which ``broken`` failed; ``example`` is one of them. ``whole``: all were rendered."""
 
     rendered: int
     broken: int
@@ -33,13 +33,16 @@ class Looked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderWaiting:
-    """Render what waits, the newest first."""
+    """Render the waiting mails, the newest first."""
 
     render: Renderer
     reservations: Reservations
 
     def __call__(self, enough: Callable[[], bool]) -> Looked:
-        """Go on until there is no more, or ``enough``, which is asked before each mail. Raises ``StoreError``."""
+        """Render until there are no more, or until ``enough`` returns True. It is called before each mail.
+
+        Raises ``StoreError``.
+        """
         rendered = broken = 0
         example = ""
         for row in self._rows():

@@ -1,4 +1,4 @@
-"""Deliver the reports of runs to those who asked for them: at least once, under the same id, and never in the way."""
+"""Deliver the reports of runs to people: each at least once, and every attempt under the same id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 AT_ONCE = 5
-"""Few enough that all of them may hang, and none is given to another before its turn has come."""
+"""Reports that one call takes: few enough that all may hang before another caller gets one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DeliverReports:
     channels: Mapping[str, Channel]
 
     def __call__(self) -> float | None:
-        """Answer the seconds until the next try, None if nothing is left to deliver."""
+        """Return the seconds until the next attempt; None if there is nothing left to deliver."""
         for one in self.outbox.take(AT_ONCE):
             try:
                 self._deliver(one)
@@ -54,6 +54,6 @@ class DeliverReports:
         except NotDelivered:
             raise
         except Exception as error:
-            # A fault of ours in a channel must cost neither the others nor the retries.
+            # A fault of our own in a channel must stop neither the other reports nor the retries.
             log.exception("%s broke", one.channel)
             raise NotDelivered(public(f"{type(error).__name__}: {error}")) from error

@@ -1,4 +1,4 @@
-"""Tell people what the watch finds and no run can tell: once an incident, by whoever is alive."""
+"""Notify people of what the watch finds and no run can report: once an incident, from any living process."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOLD_BY_RUNS = frozenset({RUN_DIED, RELAY_REFUSES})
-"""Findings that the report of the run tells which met them."""
+"""Findings that the report of the run contains which met them."""
 
 
 @dataclass(frozen=True, slots=True)
 class TellIncidents:
-    """Note which incidents there are, and tell those that are new."""
+    """Record which incidents there are, and notify people of the new ones."""
 
     incidents: Incidents
     channels: Mapping[str, Channel]
 
     def __call__(self, findings: Sequence[Finding]) -> None:
-        """``findings``: what the watch has just found. Raises ``StoreError``."""
+        """Take what the watch has just found. Raises ``StoreError``."""
         found = [one for one in findings if one.level is Level.ERROR and one.name not in TOLD_BY_RUNS]
         self.incidents.note(found, self.channels)
         for one in self.incidents.take(self.channels):

@@ -1,4 +1,4 @@
-"""The circuits of relays: the adapter of the port ``Circuits``. A relay without a row is well."""
+"""The circuits of relays: the adapter of the port ``Circuits``. A relay without a row is healthy."""
 
 from __future__ import annotations
 
@@ -100,6 +100,6 @@ def _read(connection: Connection, relay: str) -> Circuit:
 
 
 def _suspects(stored: Any) -> dict[UUID, int]:
-    """Ids and counts as they were written; what somebody else wrote there is passed over."""
+    """Return ids and counts as they were written. What another program wrote there is passed over."""
     found = stored.items() if isinstance(stored, dict) else ()
     return {UUID(mail): probes for mail, probes in found if _UUID.fullmatch(mail) and type(probes) is int}

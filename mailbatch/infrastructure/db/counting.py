@@ -1,4 +1,4 @@
-"""Count no further than anybody needs: a table of many millions must not make a screen wait."""
+"""Count up to a bound, so that no screen waits for a table of many millions."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class SqlHealthQuery:
     engine: Engine
 
     def health(self, job: str, ended_for: float) -> HealthSnapshot:
-        """Feel for signs of life; see the port."""
+        """Read the signs of life; see the port."""
         newest = sa.select(batch_runs).where(_b.job == job).order_by(_b.started_at.desc())
         last, lately = newest.limit(1).cte("last"), newest.limit(_LATELY).cte("lately")
         silent = (

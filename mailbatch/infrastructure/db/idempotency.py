@@ -1,4 +1,4 @@
-"""Answers to requests that bore an idempotency key: the adapter of the port ``IdempotencyKeys``."""
+"""The responses to requests with an idempotency key: the adapter of the port ``IdempotencyKeys``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 KEPT = 86_400.0
-"""Seconds for which an answer is given again."""
+"""Seconds for which a response is kept."""
 LEFT = 90.0
 """Seconds after which a request without an answer counts as left: whoever did it has died, or was cut off.
 
@@ -51,7 +51,7 @@ class SqlIdempotencyKeys:
             return RequestState.OTHER
         if row.status is None:
             return RequestState.IN_PROGRESS
-        # What somebody else wrote there cannot be answered.
+        # A row that another program wrote may hold no HTTP status.
         return (
             StoredResponse(row.status, row.answer)
             if row.status in _STATUSES and row.answer is not None

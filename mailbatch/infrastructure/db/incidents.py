@@ -1,4 +1,4 @@
-"""The incidents that people are told of: one row for each kind and channel, so that the table stays small."""
+"""The incidents that people are notified of: one row for each kind and channel, so that the table stays small."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 _i = incidents.c
 FIRM = 60.0
-"""Seconds that something must have been wrong before it is told: a server may be started anew."""
+"""Seconds that something must have been wrong before people are notified: a server may be restarting."""
 SAME = 600.0
 """Seconds after its end within which what comes back is the same incident."""
 _LEASE = 60.0
-"""Seconds after which telling is tried again; a try takes less."""
+"""Seconds after which a delivery is tried again; one attempt takes less."""
 _LONGEST_REST = 1800.0
 _OPEN = _i.ended_at.is_(None)
 
@@ -54,7 +54,7 @@ class SqlIncidents:
                 connection.execute(ended.values(ended_at=now()))
 
     def take(self, channels: Collection[str]) -> list[Incident]:
-        """Take what is to be told; see the port. The longer it lasts, the rarer it is tried."""
+        """Take what is to be delivered; see the port. The longer an incident lasts, the rarer it is tried."""
         due = sa.and_(_OPEN, _i.told_at.is_(None), _i.next_at <= now(), _i.channel.in_(sorted(channels)))
         with reading(self.engine) as connection:
             if not connection.scalar(sa.select(sa.exists().where(due))):

@@ -1,4 +1,4 @@
-"""The helpers of a run: who takes part, who lives, what they have done, and the word that stops them."""
+"""The helpers of a run: which take part and live, what they have done, and the request to stop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SqlLanes:
     engine: Engine
 
     def join(self, run_id: UUID, lane: int) -> bool:
-        """Take part, if the run goes on and nobody has that lane."""
+        """Take part, if the run goes on and the lane is free."""
         goes_on = sa.select(_b.run_id).where(_b.run_id == run_id, OPEN_RUN, _b.stop.is_(None))
         with writing(self.engine) as connection:
             # FOR UPDATE: lane 0 cannot close the run between this look and the lane's row.
@@ -57,7 +57,7 @@ class SqlLanes:
             return int(connection.scalar(_living(run_id, silent)) or 0)
 
     def seal(self, run_id: UUID, silent: float) -> bool:
-        """Note that the run is complete, if nobody takes part: who has not joined by now shall not."""
+        """Write that the run is complete, unless a helper lives: from now on no lane can join."""
         with writing(self.engine) as connection:
             # FOR UPDATE, as ``join``; and only then the look, in a statement that sees who has just joined.
             connection.execute(sa.select(_b.run_id).where(_b.run_id == run_id).with_for_update())
@@ -85,7 +85,7 @@ class SqlLanes:
         with reading(self.engine) as connection:
             row = connection.execute(statement).one_or_none()
         if row is not None and row.stop is not None:
-            # Whatever somebody wrote there, it is a word to stop.
+            # Any other text there is a request to stop, too.
             return RunOutcome(row.stop) if row.stop in set(RunOutcome) else RunOutcome.REVOKED
         # A run without lane 0 has lost its lock, or soon will: whoever starts the next one takes over.
         return None if row is not None and row.outcome is None and row.led else RunOutcome.LOCK_LOST

@@ -149,7 +149,7 @@ def _job(
 ) -> JobFigures:
     newest = sa.select(batch_runs, seconds_since(_b.started_at).label("silent")).where(_b.job == name)
     newest = newest.order_by(_b.started_at.desc()).limit(1)
-    # A run that a pause held back has done nothing, and is none that somebody waits for.
+    # A run that a pause held back has done nothing: it does not count as the last run.
     real = sa.or_(OPEN_RUN, _b.outcome != RunOutcome.PAUSED.value)
     started = connection.execute(newest.where(real)).one_or_none()
     ended = connection.execute(newest.where(_b.outcome.is_not(None))).one_or_none()

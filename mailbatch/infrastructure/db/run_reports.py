@@ -1,4 +1,4 @@
-"""Run reports on their way: put there in the transaction that closes a run, taken by who delivers them."""
+"""Run reports on their way to people: stored by the transaction that closes a run, until they are delivered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _b, _p = batch_runs.c, run_reports.c
 _LEASE = 60.0
-"""Seconds for which a report that was taken is nobody else's; a try takes less."""
+"""Seconds for which a report that was taken is returned to no other caller; one attempt takes less."""
 
 
 def announce(
@@ -49,7 +49,7 @@ def announce(
 
 
 def report_of_dead(row: Any) -> dict[str, Any]:
-    """What can be told of a run that died, from its row."""
+    """Return the report of a run that died, from its row."""
     return {
         "run_id": str(row.run_id),
         "trigger": row.trigger,

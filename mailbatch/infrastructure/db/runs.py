@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 _b = batch_runs.c
 DIED = "[JOB EXEC ERROR] the run's process died: no heartbeat, no end"
-"""The error of a run that somebody else had to close."""
+"""The error of a run that another process had to close."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlRuns:
-    """The port ``Runs`` on PostgreSQL and SQLite. ``channels``: by what ways the ends of runs are told to people."""
+    """The port ``Runs`` on PostgreSQL and SQLite. ``channels``: by which the ends of runs are reported to people."""
 
     engine: Engine
     channels: Sequence[str] = ()
@@ -77,7 +77,7 @@ class SqlRuns:
             connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
 
     def close(self, job: str, report: RunReport, error: str | None) -> None:
-        """Write how the run ended. Whoever got no answer does it again: the time of it stays, and what was told."""
+        """Write how the run ended. A caller that got no answer repeats this: the time, and the report, stay."""
         again = sa.and_(_b.outcome == report.outcome.value, _b.error.is_not_distinct_from(error))
         with writing(self.engine) as connection:
             row = connection.execute(
@@ -101,7 +101,7 @@ class SqlRuns:
                 announce(connection, job, report.run_id, report.as_dict(), self.channels)
 
     def open_run(self, job: str) -> OpenRun | None:
-        """The newest run of ``job`` that has not ended, and for how long it has been silent."""
+        """Return the newest run of ``job`` that has not ended, and for how long it has been silent."""
         statement = (
             sa.select(_b.run_id, _b.started_at, seconds_since(_b.heartbeat_at).label("silent"))
             .where(_b.job == job, OPEN_RUN)
@@ -113,7 +113,7 @@ class SqlRuns:
         return None if row is None else OpenRun(row.run_id, row.started_at, row.silent or 0.0)
 
     def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
-        """Close runs whose process died: nobody else will, for Celery does not say so after a kill of the worker."""
+        """Close runs whose process died: Celery does not report it after a kill of the worker."""
         died = sa.and_(_b.job == job, OPEN_RUN, _b.heartbeat_at < now(-silent))
         with reading(self.engine) as connection:
             if not connection.scalar(sa.select(sa.exists().where(died))):
@@ -159,12 +159,12 @@ class SqlRuns:
             return connection.execute(statement.values(stop=RunOutcome.REVOKED.value)).rowcount == 1
 
     def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
-        """Read the reason; see the port. What lane 0 itself writes there, that nobody shall join any more, is none."""
+        """Read the reason; see the port. Lane 0 writes ``completed`` there to let no lane join: that is no reason."""
         with reading(self.engine) as connection:
             told = connection.scalar(sa.select(_b.stop).where(_b.run_id == run_id))
         if told is None or told in set(RunOutcome) - STOPPED:
             return None
-        # Whatever somebody wrote there, it is a word to stop.
+        # Any other text there is a request to stop, too.
         return RunOutcome(told) if told in STOPPED else RunOutcome.REVOKED
 
 

@@ -1,4 +1,4 @@
-"""Looks one after the other through what a ``Selection`` may mean, each as large as its time allows."""
+"""Search for what a ``Selection`` means, in steps that are each as large as their time allows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the next runs send, and in which order: the adapters of the ports ``Upcoming`` and ``Queue``."""
+"""Read what the next runs send, in their order: the adapters of the ports ``Upcoming`` and ``Queue``."""
 
 from __future__ import annotations
 

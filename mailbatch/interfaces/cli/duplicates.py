@@ -29,7 +29,6 @@ def duplicates(*, since: str, limit: int, as_json: bool) -> None:
     """
     from datetime import UTC, datetime
 
-    from mailbatch.application.looking.duplicates import ListDuplicates
     from mailbatch.application.looking.filters import read_moment
     from mailbatch.domain.errors import InvalidReservation
 
@@ -38,7 +37,7 @@ def duplicates(*, since: str, limit: int, as_json: bool) -> None:
     except InvalidReservation as error:
         raise click.UsageError(str(error)) from error
     with opened() as parts:
-        rows = ListDuplicates(parts.stores.duplicates)(when, limit + 1)
+        rows = parts.stores.duplicates.resent(when, limit + 1)
         zone = parts.settings.timezone
     if as_json:
         print_json([as_dict(row) for row in rows[:limit]])

@@ -26,10 +26,8 @@ if TYPE_CHECKING:
 @as_json
 def runs(*, limit: int, job: str, as_json: bool) -> None:
     """List the last runs, newest first."""
-    from mailbatch.application.looking.inquire import ListRuns
-
     with opened() as parts:
-        rows = ListRuns(parts.stores.reports)(job, limit + 1)
+        rows = parts.stores.reports.runs(job, limit + 1)
         zone = parts.settings.timezone
         if not rows:
             hint_if_unknown(parts.stores.reports, job)

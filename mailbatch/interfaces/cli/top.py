@@ -62,10 +62,7 @@ class _Watch:
     """Reads the status, and keeps what it needs to compute a rate."""
 
     def __init__(self, parts: Parts) -> None:
-        from mailbatch.application.looking.inquire import ListRuns
-
         self._parts = parts
-        self._runs = ListRuns(parts.stores.reports)
         self._seen: tuple[str, float, int] | None = None
 
     def frame(self) -> list[str]:
@@ -81,7 +78,7 @@ class _Watch:
         """Return the lines of one screen. Raises ``StoreError`` if the database is away."""
         zone = self._parts.settings.timezone
         standing = self._parts.operating.job_status(SEND_ALL)
-        runs = self._runs(SEND_ALL, _RUNS)
+        runs = self._parts.stores.reports.runs(SEND_ALL, _RUNS)
         return [
             self._title + _paused(standing.pause),
             "",

@@ -8,7 +8,6 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from mailbatch.application.looking.duplicates import ListDuplicates
 from mailbatch.application.looking.filters import read_moment
 from mailbatch.interfaces.console.screen import Page, paused, show
 from mailbatch.interfaces.http.auth import PageReader
@@ -30,7 +29,7 @@ def listed(request: Request, caller: PageReader, since: str = SINCE) -> Response
         "duplicates.html",
         title="Duplicates",
         paused=paused(request),
-        rows=ListDuplicates(parts_of(request).stores.duplicates)(when, MOST),
+        rows=parts_of(request).stores.duplicates.resent(when, MOST),
         since=when,
         asked=since,
         most=MOST,
