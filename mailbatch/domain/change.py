@@ -1,4 +1,4 @@
-"""What a change by an operator did: to one reservation, or to many."""
+"""Results of an operator's changes: for one reservation, for many, and for a page of a purge."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """What became of one reservation that was to be changed.
+    """The result for one reservation.
 
-    ``status`` is the one in which it is now, None if there is no such reservation. ``overdue`` says that it was left
-    alone because its ``expires_at`` has passed.
+    ``status``: its state now; None if there is no such reservation. ``overdue``: it was not changed because its
+    ``expires_at`` has passed.
     """
 
     reservation_id: UUID
@@ -29,7 +29,7 @@ class ChangeResult:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """How many reservations a bulk intervention changed, and in which states it left others alone."""
+    """How many reservations were changed; ``left`` counts those that were not, by their state."""
 
     changed: int
     left: Mapping[Status, int] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many a page of a purge deleted; ``place`` is where the next page begins, None if there is none."""
+    """How many reservations a page of a purge deleted; ``place``: where the next page begins, None after the last."""
 
     count: int
     place: tuple[Any, ...] | None

@@ -1,10 +1,10 @@
-"""What can go wrong, said in one line: what, where, and what to do about it."""
+"""Errors. The text of each is one line: what happened, where, and what to do about it."""
 
 from __future__ import annotations
 
 
 class MailbatchError(Exception):
-    """The root of every error that mailbatch raises on purpose; its text is fit for a person."""
+    """The base of every error that mailbatch raises on purpose. Its text is written for people."""
 
 
 class SettingsError(MailbatchError):
@@ -12,9 +12,9 @@ class SettingsError(MailbatchError):
 
 
 class InvalidReservation(MailbatchError):
-    """A reservation that could never be sent as it stands.
+    """The reservation cannot be sent with these values.
 
-    ``problems`` holds one line for each thing that is wrong, each naming its field.
+    ``problems``: one line for each, beginning with the name of its field.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -23,7 +23,7 @@ class InvalidReservation(MailbatchError):
 
 
 class KeyConflict(MailbatchError):
-    """An idempotency key was used before, for a reservation with other content."""
+    """The idempotency key was used before, for a reservation with other content."""
 
 
 class NotFound(MailbatchError):
@@ -31,17 +31,17 @@ class NotFound(MailbatchError):
 
 
 class Busy(MailbatchError):
-    """Too many others ask for the same at this moment; it is worth asking again soon."""
+    """Too many requests for the same at this moment. The caller can try again soon."""
 
 
 class StateConflict(MailbatchError):
-    """What was asked does not fit the state in which the reservation is (a cancel that comes too late, say)."""
+    """The reservation's state does not allow the request: a cancel that comes too late, for example."""
 
 
 class CannotCompose(MailbatchError):
-    """A mail that cannot be made into a message: its own fault, never the run's.
+    """The mail cannot be composed. Only this mail fails; the run goes on.
 
-    ``errors`` holds one line for each thing that is wrong.
+    ``errors``: one line for each problem.
     """
 
     def __init__(self, errors: list[str]) -> None:
@@ -52,7 +52,7 @@ class CannotCompose(MailbatchError):
 class StoreError(MailbatchError):
     """The database refused or could not be reached.
 
-    ``transient`` tells whether the same statement may succeed later (a lost connection, a lock timeout, a full disk).
+    ``transient``: the same statement may succeed later (after a lost connection, a lock timeout, a full disk).
     """
 
     def __init__(self, message: str, *, transient: bool) -> None:
@@ -61,30 +61,30 @@ class StoreError(MailbatchError):
 
 
 class NotMigrated(MailbatchError):
-    """The database's schema is not the one this version works with; the text says what to run."""
+    """The database's schema does not fit this version. The text says which command to run."""
 
 
 class LockUnavailable(MailbatchError):
-    """Redis could not be asked for the lock: it is away, or it refuses us."""
+    """The lock cannot be used: Redis is not reachable, or it refuses the command."""
 
 
 class RunFailed(MailbatchError):
-    """A run cannot go on; its report says why. What it did before is kept, and the next run takes up the rest."""
+    """The run cannot go on; its report says why. Settled mails stay settled, and the next run sends the rest."""
 
 
 class JobExecError(MailbatchError):
-    """The job itself broke. Its text begins with ``[JOB EXEC ERROR]``."""
+    """The job itself failed. The text begins with ``[JOB EXEC ERROR]``."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what if what.startswith("[JOB EXEC ERROR]") else f"[JOB EXEC ERROR] {what}")
 
 
 class CallRefused(JobExecError):
-    """A call that this worker does not take: for another database, or with a trigger that is none. Nothing was done."""
+    """The worker refuses the call: it is for another database, or its trigger is unknown. Nothing was done."""
 
 
 class NotDelivered(Exception):
-    """A report did not arrive; the text says why, without any secret. ``final``: asking again is of no use."""
+    """A report was not delivered; the text says why, without secrets. ``final``: another try cannot succeed."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         super().__init__(reason)

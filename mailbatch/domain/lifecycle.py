@@ -68,7 +68,7 @@ class Event(StrEnum):
 
 
 class Attempts(StrEnum):
-    """What an event does to the number of attempts used."""
+    """How an event changes the number of attempts used."""
 
     KEEP = "no"
     USE = "yes"
@@ -108,7 +108,7 @@ TABLE: Mapping[Event, Mapping[Status, Transition]] = {
     Event.CLAIM: {Status.PENDING: Transition(status=Status.SENDING, unless_expired=True)},
     Event.ACCEPTED: {
         Status.SENDING: Transition(status=Status.SENT, attempts=Attempts.USE, sets_error=True),
-        # The reply came after the lease had ended. That the relay accepted it is a fact until somebody claims it anew.
+        # The reply came after the lease had ended. The relay did accept the mail: this counts until the next claim.
         Status.PENDING: _ACCEPTED_LATE,
         Status.IN_DOUBT: _ACCEPTED_LATE,
     },
@@ -130,7 +130,7 @@ TABLE: Mapping[Event, Mapping[Status, Transition]] = {
     Event.RESOLVE: {Status.IN_DOUBT: Transition(status=Status.SENT)},
     Event.DELETE: {status: Transition(status=status, deletes=True) for status in Status if status in FINISHED},
 }
-"""A state that an event does not name is left as it is."""
+"""An event changes nothing in a state that it does not name."""
 
 
 def sources(event: Event) -> frozenset[Status]:

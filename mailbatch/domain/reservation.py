@@ -1,4 +1,4 @@
-"""What an application asks for (a mail, to whom, when) and the states through which it passes."""
+"""A reservation: a mail, when it is due, and its state."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Stored:
 def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
     """Yield what is wrong with extra header fields: their names, their values, or that mailbatch owns them.
 
-    A value is a text, or a list of texts for as many fields. What the grammar of a field asks for is not known here.
+    A value is a text, or a list of texts, one for each field. The grammar of each field is checked elsewhere.
     """
     for name, value in (headers or {}).items():
         shown = ascii(name)[:80]

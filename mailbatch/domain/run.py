@@ -1,4 +1,4 @@
-"""A run of a batch: how it was started, how it ended, what it counted, and how its errors read."""
+"""A run of a batch: its trigger, its outcome, its counts, its errors and its report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 REPORTED_ERRORS = 100
-"""A report carries this many errors at most; all of them stand in ``run_errors``."""
+"""Errors in a report, at most. ``run_errors`` has all of them."""
 
 ALREADY_RUNNING = "job is already running"
 FINISHED = "job finished"
@@ -42,31 +42,31 @@ class RunOutcome(StrEnum):
     TIMED_OUT = "timed_out"
     LOCK_LOST = "lock_lost"
     FAILED = "failed"
-    """It could not go on: the repository, the relay or the job itself broke."""
+    """It could not go on: the database, the relay or the job itself failed."""
 
 
 DEAD_AFTER = 10.0
-"""Seconds of silence after which a run counts as dead, wherever that is asked; it beats every five."""
+"""Seconds without a heartbeat after which a run counts as dead, everywhere. A run beats every five."""
 
 STOPPED = frozenset(
     {RunOutcome.PAUSED, RunOutcome.REVOKED, RunOutcome.SHUTDOWN, RunOutcome.TIMED_OUT, RunOutcome.LOCK_LOST}
 )
-"""Outcomes of a run that was told to stop: each is also a stop reason."""
+"""Outcomes of a run that was told to stop. Each is also a stop reason."""
 
 
 class Pause(StrEnum):
-    """What an operator has suspended."""
+    """How an operator has paused a job."""
 
     NONE = "none"
     TICKS = "ticks"
-    """No tick starts a run; a run in progress finishes, a call by hand still runs."""
+    """Ticks start no run. A run in progress finishes, and a call by hand still runs."""
     ALL = "all"
-    """The run in progress also stops before its next mail, and calls answer ``paused``."""
+    """The run in progress also stops before its next mail, and calls return ``paused``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many items ended how; what a run did is the sum over its settled groups."""
+    """How many items ended in which way. The counts of a run are the sum over its settled groups."""
 
     sent: int = 0
     failed: int = 0
@@ -79,13 +79,13 @@ class Counts:
 
     @property
     def done(self) -> int:
-        """Items that this run dealt with, whatever came of them."""
+        """All items that this run dealt with."""
         return self.sent + self.failed + self.deferred + self.in_doubt + self.expired
 
 
 @dataclass(frozen=True, slots=True)
 class ItemError:
-    """What went wrong with one item. ``index`` counts from 1 over the whole run."""
+    """The errors of one item. ``index`` counts from 1 over the whole run."""
 
     index: int
     reservation_id: UUID | str
@@ -99,7 +99,7 @@ class ItemError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunReport:
-    """What a run answers. ``duration`` in seconds; ``bound``: mails that a crash could have left in doubt at most."""
+    """The result of a run. ``duration`` in seconds; ``bound``: mails that a crash could leave in doubt at most."""
 
     run_id: UUID | None
     trigger: Trigger
@@ -111,7 +111,7 @@ class RunReport:
     errors: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as ``send-all`` returns it: JSON types only, addresses masked, errors cut to size."""
+        """Return the report as ``send-all`` returns it: JSON types only, addresses masked, errors shortened."""
         return {
             "run_id": str(self.run_id) if self.run_id else None,
             "trigger": self.trigger.value,
@@ -125,13 +125,13 @@ class RunReport:
 
 
 def crash_bound(lanes: int, connections: int, window: int, *, strict: bool = False) -> int:
-    """How many mails one crash may leave in doubt at most: a group on the wire and a group ahead, for each lane."""
+    """Return how many mails a crash can leave in doubt at most: for each lane a group on the wire and the next one."""
     return lanes * connections if strict else lanes * 2 * connections * window
 
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A run whose row says that it has not ended. ``silent``: seconds since its last heartbeat."""
+    """A run whose row has no outcome. ``silent``: seconds since its last heartbeat."""
 
     run_id: UUID
     started_at: datetime

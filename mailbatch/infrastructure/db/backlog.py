@@ -1,7 +1,7 @@
-"""The port ``Backlog``: what a lane does to reservations, one transaction for each verb.
+"""The port ``Backlog`` in SQL: one transaction for each method.
 
-Every claim is fenced by ``claim_no``: a statement that ends a claim touches a row only where it still bears the
-number that this claim gave it. The statements stand in ``claiming`` and ``settling``.
+``claim_no`` fences each claim: a statement that ends a claim changes a row only if the row still has the number of
+this claim. The statements are in ``claiming``, ``settling`` and ``ended_leases``.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _r = mail_reservations.c
 class SqlBacklog:
     """The port ``Backlog`` on PostgreSQL and SQLite. ``lease`` and ``max_lateness`` in seconds (0: none).
 
-    With ``strict`` a claim does not say that its mail may be on the wire: ``commit_intent`` says it, just before the
-    mail's last bytes.
+    ``strict``: a claim does not say that its mail may be on the wire; ``commit_intent`` says it just before the mail's
+    last bytes.
     """
 
     engine: Engine
@@ -71,37 +71,37 @@ class SqlBacklog:
             return held, self._claim(connection, run_id, lane, after, limit, without)
 
     def claim_isolated(self, run_id: UUID, lane: int) -> Page:
-        """Take one that is passed over by ``claim``; see the port."""
+        """Claim one of those that ``claim`` skips; see the port."""
         given = {"lease": self.lease, "id_domain": self.message_id_domain, "early": False}
         with writing(self.engine) as connection:
             return claiming.claim(connection, run_id, lane, None, 1, given, alone=True)
 
     def load(self, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
-        """Read what ``claimed`` is to send; see the port."""
+        """Read the mails of ``claimed``; see the port."""
         with reading(self.engine) as connection:
             return claiming.load(connection, claimed)
 
     def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
-        """Write what became of claims, where they still hold; see the port."""
+        """Write settlements where the claims still hold; see the port."""
         if not settlements:
             return set()
         with writing(self.engine) as connection:
             return settling.settle(connection, run_id, lane, settlements)
 
     def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
-        """Commit that the last bytes of ``claims`` go out now; see the port."""
+        """Commit that the last bytes of ``claims`` are sent now; see the port."""
         with writing(self.engine) as connection:
             return claiming.commit_intent(connection, run_id, claims)
 
     def release_orphans(self, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
-        """Send back what this lane has claimed and knows nothing of; see the port."""
+        """Release claims of this lane that it does not know of; see the port."""
         with writing(self.engine) as connection:
             return claiming.release_orphans(connection, run_id, lane, held)
 
     def renew(self, run_id: UUID, lane: int) -> None:
-        """Prolong the leases of a lane. A lease that has ended is not revived: another run may judge it already."""
+        """Renew the leases of a lane. A lease that has ended stays ended: another run may be resolving it."""
         mine = sa.select(_r.id).where(SENDING, _r.run_id == run_id, _r.lane == lane, _r.lease_until > now())
-        # Rows that are being settled at this moment need no lease; waiting for them could deadlock.
+        # A row that is being settled now needs no lease, and waiting for it could deadlock.
         update = (
             sa.update(mail_reservations)
             .where(_r.id.in_(mine.with_for_update(skip_locked=True)))
@@ -111,7 +111,7 @@ class SqlBacklog:
             connection.execute(update)
 
     def expire(self, limit: int) -> int:
-        """Mark reservations whose time has passed; see the port."""
+        """Expire reservations whose time has passed; see the port."""
         with writing(self.engine) as connection:
             count = self._expire(connection, _r.expires_at <= now(), limit, EXPIRED)
             if self.max_lateness and count < limit:
@@ -121,7 +121,7 @@ class SqlBacklog:
         return count
 
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
-        """Judge the leases that have ended; see the port and docs/explanation/delivery.md."""
+        """Resolve the leases that have ended; see the port and docs/explanation/delivery.md."""
         with writing(self.engine) as connection:
             reserve = partial(claiming.reserve_indexes, connection, run_id)
             return ended_leases.resolve(connection, run_id, on_doubt, limit, self.retry, reserve)

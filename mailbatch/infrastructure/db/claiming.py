@@ -1,7 +1,7 @@
-"""Take what is due: which priorities have something, a group of one of them, and the item indexes of that group.
+"""Claim due reservations: find the priorities that have some, claim a group, and reserve its item indexes.
 
-Each statement is built once and bound anew for each group: to build one costs three times what it costs to run it.
-Literals such as 'pending' are spelled out rather than bound, because the partial indexes are chosen by them.
+Each statement is built once and then bound for each group: building one costs three times as much as running it.
+Literals such as 'pending' are not parameters, because the planner chooses partial indexes by them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 class json_octets(octets):  # noqa: N801 - as above
     """About the size of a JSON column. PostgreSQL writes it out to count, so that is done only where it is not small.
 
-    What looks small may be compressed, to a hundredth at most.
+    A JSON value that looks small may be compressed, to a hundredth at most.
     """
 
     inherit_cache = True
@@ -94,9 +94,8 @@ def claim(
 ) -> Page:
     """Take up to ``limit`` due reservations behind ``after``.
 
-    With ``alone`` those that are passed over otherwise: senders died with them. Those of the groups ``without`` are
-    passed over.
-    ``given``: ``lease`` (seconds), ``id_domain`` (of Message-IDs), ``early`` (from now on they may be on the wire).
+    ``alone``: only those that other claims skip, because senders died with them. ``without``: groups to skip.
+    ``given``: ``lease`` (seconds), ``id_domain`` (of Message-IDs), ``early`` (they may be on the wire from now on).
     """
     bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
     if without is not None:
@@ -107,7 +106,7 @@ def claim(
         rows += _group(connection, bound | {"of_priority": after.priority, "limit": limit}, behind=True)
     priorities: list[int] = []
     if len(rows) < limit:
-        # A full page leaves its priority unfinished: only beyond it is there anything to look for.
+        # If the page is full, this priority may have more: lower ones come later.
         priorities = due_priorities(connection, below=after.priority if after else None)
         for priority in priorities:
             wanted = {"of_priority": priority, "limit": limit - len(rows)}
@@ -123,16 +122,16 @@ def claim(
 
 
 def due_priorities(connection: Connection, below: int | None = None) -> list[int]:
-    """Priorities that have something due, highest first: a jump from one to the next on the index.
+    """Return the priorities that have due reservations, highest first.
 
-    Reading within one priority by due time is what keeps reservations for next week out of every tick's way.
+    The index is read by one jump for each. Reservations of next week are not read.
     """
     bound = {} if below is None else {"below": below}
     return sorted(connection.scalars(_due_priorities(whole=below is None), bound), reverse=True)
 
 
 def load(connection: Connection, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
-    """Read the mails of ``claimed``, in its order, as far as they are held still."""
+    """Return the mails of ``claimed`` that are still held, in order."""
     wanted = [c.claim.reservation_id for c in claimed]
     rows = {row.id: row for row in connection.execute(_load(), {"ids": wanted}).all()}
     return [
@@ -143,7 +142,7 @@ def load(connection: Connection, claimed: Sequence[Claimed]) -> list[ClaimedMail
 
 
 def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
-    """Reserve ``count`` item indexes of the run; answer the first."""
+    """Reserve ``count`` item indexes of the run; return the first."""
     claimed = connection.execute(_reserve_indexes(), {"run": run_id, "count": count}).scalar_one_or_none()
     if claimed is None:
         raise StoreError(f"run {run_id} has no row in batch_runs", transient=False)
@@ -151,13 +150,13 @@ def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
 
 
 def commit_intent(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
-    """Note that the last bytes of ``claims`` go out now; answer those for which they may."""
+    """Write that the last bytes of ``claims`` are sent now; return the claims that may send them."""
     pairs = [(claim.reservation_id, claim.claim_no) for claim in claims]
     return {Claim(*row) for row in connection.execute(_intend(), {"the_run": run_id, "claims": pairs})}
 
 
 def release_orphans(connection: Connection, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
-    """Send back to pending what the lane has claimed beside ``held``; answer how many there were."""
+    """Release the lane's claims that are not in ``held``; return how many there were."""
     mine = sa.select(_r.id, _r.claim_no).where(SENDING, _r.run_id == run_id, _r.lane == lane)
     rows = connection.execute(mine.with_for_update(skip_locked=True)).all()
     strays = [row.id for row in rows if Claim(row.id, row.claim_no) not in held]
@@ -181,7 +180,7 @@ def _claimed(row: Any, index: int) -> Claimed:
 
 
 def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
-    """Read a row that ends in ``_OF_A_MAIL``; by place, for names cost more than all the rest."""
+    """Read a row that ends in ``_OF_A_MAIL``, by position: reading by name costs more than all the rest."""
     message_id, attempts, verdicts, tag, *mail = row[-len(_OF_A_MAIL) :]
     return ClaimedMail(
         claim=claim,
@@ -199,7 +198,7 @@ def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
 
 @cache
 def _due_priorities(*, whole: bool) -> sa.Executable:
-    """The priorities that have something due: the ``whole`` of them, or those below one."""
+    """Select the priorities that have due reservations: all, or those below one."""
     level = levels("level", None if whole else sa.bindparam("below", type_=sa.BigInteger))
     due = sa.exists().where(PENDING, _r.priority == level.c.priority, _r.due_at <= now())
     return sa.select(level.c.priority).where(level.c.priority.is_not(None), due)
@@ -207,9 +206,9 @@ def _due_priorities(*, whole: bool) -> sa.Executable:
 
 @cache
 def claim_statement(*, behind: bool, alone: bool = False, without: bool = False) -> sa.Executable:
-    """Claim within one priority, from its first that is due, or ``behind`` a key: those that go ``alone``, or not.
+    """Claim due reservations of one priority, from the first, or ``behind`` a key.
 
-    ``without``: some groups are passed over.
+    ``alone``: those that must be claimed alone, otherwise the others. ``without``: some groups are skipped.
     """
     in_priority = _r.priority == sa.bindparam("of_priority", type_=sa.Integer)
     due = sa.select(_r.id).where(changeable(Event.CLAIM), in_priority, _r.due_at <= now())
@@ -220,7 +219,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
         key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
         due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
     limit = sa.bindparam("limit", type_=sa.Integer)
-    # With whom more senders died comes later: bystanders are not held up by what kills.
+    # A mail with fewer dead senders goes first: probably it is not the mail that kills them.
     order = (_r.claim_no, _r.due_at, _r.id) if alone else (_r.due_at, _r.id)
     due = due.order_by(*order).limit(limit).with_for_update(skip_locked=True)
     # MATERIALIZED (and a CTE at all): a planner that inlines the subquery may lock more rows than LIMIT says.
@@ -253,7 +252,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
 
 
 def _of_no_group() -> sa.ColumnElement[bool]:
-    """Of none of the tags that are passed over; without a tag, of none of the templates."""
+    """Return the condition that neither the tag is skipped nor, for a mail without a tag, the template."""
     tag, template = sa.func.coalesce(_r.tag, ""), sa.func.coalesce(_r.template, "")
     tags: sa.BindParameter[Any] = sa.bindparam("without_tags", expanding=True, type_=Text)
     templates: sa.BindParameter[Any] = sa.bindparam("without_templates", expanding=True, type_=Text)
@@ -261,7 +260,7 @@ def _of_no_group() -> sa.ColumnElement[bool]:
 
 
 def _next_number() -> sa.ColumnElement[int]:
-    """The number of a new claim. It has to differ from the one before: behind the largest comes 1."""
+    """Return the number of a new claim. It must differ from the one before; after the largest comes 1."""
     number = sa.cast(_r.claim_no, sa.Integer)
     return sa.case((number < MOST, number + 1), else_=1)
 

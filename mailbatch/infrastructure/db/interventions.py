@@ -88,7 +88,7 @@ class SqlInterventions:
         if last:
             key = (sa.literal(value, column.type) for value, column in zip(last, (moment, _r.id), strict=True))
             old.append(sa.tuple_(moment, _r.id) > sa.tuple_(*key))
-        # Whoever requeues some of them has them first.
+        # Rows that an operator is requeueing now are skipped.
         page = sa.select(_r.id).where(*old).order_by(moment, _r.id).limit(limit).with_for_update(skip_locked=True)
         deletion = sa.delete(mail_reservations).where(_r.id.in_(page), changeable(Event.DELETE))
         with _giving_way(self.engine) as connection:

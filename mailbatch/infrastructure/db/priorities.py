@@ -1,4 +1,4 @@
-"""Which priorities have something pending: a jump from one to the next on the index of what is due."""
+"""Find the priorities that have pending reservations, by one jump for each on the index of due ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _likely(FunctionElement[Any]):  # noqa: N801 - reads as the SQL that it be
     a million rows). With it SQLite reads the last entry of the partial index of what is due.
     """
 
-    # Of a boolean SQLAlchemy makes "= 1" on SQLite, and then no index fits.
+    # SQLAlchemy would write a boolean as "= 1" on SQLite, and then no index fits.
     type = sa.types.NullType()
     inherit_cache = True
 
@@ -43,13 +43,13 @@ _PENDING = _likely(PENDING)
 
 
 def highest(below: sa.ColumnElement[int] | None = None) -> sa.Select[Any]:
-    """The highest priority that has something pending; with ``below`` the highest of those that are lower."""
+    """Select the highest priority that has pending reservations, below ``below`` if that is given."""
     top = sa.select(sa.func.max(_r.priority).label("priority")).where(_PENDING)
     return top if below is None else top.where(_r.priority < below)
 
 
 def levels(name: str, below: sa.ColumnElement[int] | None = None) -> sa.CTE:
-    """All of them, as a CTE with the column ``priority``; its last row is NULL."""
+    """Return all of them as a CTE with the column ``priority``; its last row is NULL."""
     level = highest(below).cte(name, recursive=True)
     lower = highest(level.c.priority).scalar_subquery()
     return level.union_all(sa.select(lower).where(level.c.priority.is_not(None)))

@@ -1,4 +1,7 @@
-"""What a run that died has done, from what it left: its own last word may be as old as its last heartbeat."""
+"""Complete the report of a run that died from the rows that it left.
+
+Its own counts may be as old as its last heartbeat.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ _TOLD = ("failed", "deferred", "in_doubt")
 
 
 def reconcile(connection: Connection, run: Any) -> Any:
-    """Complete the counts and the item errors of ``run``, a row of ``batch_runs``; answer the row as it is then.
+    """Complete the counts and the item errors of ``run``, a row of ``batch_runs``; return the row after that.
 
-    A count only rises: what was deleted or corrected since was counted when it was done.
+    A count only rises, because mails that were deleted or corrected since were counted before.
     """
     if not isinstance(run.run_id, UUID):  # SQLite keeps any text, and no run of ours has such an id
         return run
@@ -44,7 +47,7 @@ def reconcile(connection: Connection, run: Any) -> Any:
 
 
 def _name(connection: Connection, run: Any, indexes: Mapping[UUID, int]) -> None:
-    """Note on the mails under which index the report names them; what others change at this moment is left."""
+    """Write on each mail its index in the report. Rows that another transaction has locked are skipped."""
     mine = sa.select(_r.id).where(_r.id.in_(sorted(indexes, key=str)), _r.run_id == run.run_id)
     free = connection.scalars(mine.with_for_update(skip_locked=True)).all()
     if free:
@@ -66,7 +69,7 @@ def _counted(run: Any) -> sa.CompoundSelect[Any]:
 
 
 def _missing(run: Any) -> sa.Select[Any]:
-    """The tries of which the report says nothing; what it says of a mail is of its first ones."""
+    """Select the attempts that the report lacks. Its errors of a mail belong to the mail's first attempts."""
     said = (
         sa.select(_e.reservation_id, sa.func.count().label("times"))
         .where(_e.run_id == run.run_id)
@@ -87,7 +90,10 @@ def _missing(run: Any) -> sa.Select[Any]:
 
 
 def _counted_by(run: Any) -> sa.ColumnElement[bool]:
-    """Tries that belong into this run's report: its own, but doubts into that of the run that resolved them."""
+    """Return the condition that an attempt belongs in this run's report.
+
+    A doubt belongs in the report of the run that resolved it.
+    """
     text = sa.func.coalesce(_a.reply_text, "")
     resolved = text.endswith(f"{RESOLVED_BY}{run.run_id}")
     own = sa.and_(_a.run_id == run.run_id, sa.not_(text.contains(RESOLVED_BY)))

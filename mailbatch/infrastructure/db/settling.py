@@ -1,4 +1,4 @@
-"""Write what became of claims: one statement for a group, its tries, its counts; fenced by ``claim_no``."""
+"""Write settlements: one statement for a group, then its attempts and its counts. ``claim_no`` fences each claim."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _LATE = sources(Event.ACCEPTED) - {Status.SENDING}
 
 
 def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
-    """Write ``settlements`` where the claim still holds; answer the claims for which it did, now or when asked before.
+    """Write ``settlements`` where the claim still holds; return the claims for which they are written.
 
-    Whoever got no answer to a commit asks again, and is to learn that it was done.
+    These include settlements that an earlier call wrote, when its caller got no reply to the commit.
     """
     if not settlements:
         return set()
@@ -63,7 +63,7 @@ def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequenc
 
 
 def _written_before(connection: Connection, settlements: Sequence[Settlement]) -> set[Claim]:
-    """Those that stand there word for word."""
+    """Return the claims whose settlement is stored with the same text."""
     pairs = [_pair(s) for s in settlements]
     sent = sa.select(_r.id, _r.claim_no, _r.status, _r.reply_text).where(
         sa.tuple_(_r.id, _r.claim_no).in_(pairs), _r.status == _literal("sent")
@@ -81,7 +81,7 @@ def _pair(s: Settlement) -> tuple[UUID, int]:
 
 
 def _write(connection: Connection, settlements: Sequence[Settlement], *, late: bool) -> set[Claim]:
-    """One statement for all, from a JSON document that each database unfolds into rows."""
+    """Write all by one statement, from a JSON document that the database unfolds into rows."""
     document = json.dumps([_row_of(s) for s in settlements], ensure_ascii=False)
     statement = _settle(connection.dialect.name, late=late)
     written = connection.execute(statement, {"document": document}).all()
@@ -91,7 +91,7 @@ def _write(connection: Connection, settlements: Sequence[Settlement], *, late: b
 
 
 def _count(connection: Connection, run_id: UUID, lane: int, tallies: Sequence[Tally]) -> None:
-    """Count what a helper has settled, in the same transaction: a lane that is killed leaves exact counts."""
+    """Count what a helper has settled in the same transaction, so that the counts of a killed lane are exact."""
     added = {tally.value: count for tally, count in Counter(tallies).items() if tally is not Tally.RELEASED}
     if added:
         columns = batch_lanes.c
@@ -103,14 +103,14 @@ def _count(connection: Connection, run_id: UUID, lane: int, tallies: Sequence[Ta
 
 
 def record_attempts(connection: Connection, attempts: Sequence[Mapping[str, Any]]) -> None:
-    """Note tries that were no acceptance, each once."""
+    """Write attempts that did not end in acceptance, each once."""
     if attempts:
         insert = upsert(connection, mail_attempts).on_conflict_do_nothing()
         connection.execute(insert, [{**_NO_ATTEMPT, **a} for a in attempts])
 
 
 def _correct_attempts(connection: Connection, claims: Iterable[Claim]) -> None:
-    """The accepted attempt stands on the reservation itself; what was noted as in doubt is no longer."""
+    """Delete the attempts in doubt of ``claims``, which were accepted after all; the reservation itself says so."""
     a = mail_attempts.c
     for claim in claims:
         connection.execute(
@@ -166,13 +166,13 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
 
 
 def _rescued(v: Any) -> sa.ColumnElement[bool]:
-    """Mails that somebody else may change at the same time: locked by id, as operators do, so that nobody deadlocks."""
+    """Lock by id, as operators' acts do, which may change the same mails now: so the two cannot deadlock."""
     in_order = sa.select(_r.id).where(_r.id.in_(sa.select(v.c.id))).order_by(_r.id).with_for_update()
     return sa.and_(_r.id.in_(in_order), in_states(_LATE))
 
 
 def _literal(status: str) -> sa.ColumnElement[str]:
-    """Spelled out rather than bound: partial indexes are chosen by it."""
+    """Return a literal, not a parameter: the planner chooses partial indexes by it."""
     return sa.literal_column(f"'{status}'")
 
 
@@ -186,7 +186,7 @@ def _unfolded_sqlite(document: sa.ColumnElement[str]) -> Any:
     each = sa.func.json_each(document).table_valued("value", name="each")
     value = each.c.value
     columns: list[Any] = [sa.type_coerce(sa.func.json_extract(value, f"$.{n}"), t).label(n) for n, t in _ROW.items()]
-    # MATERIALIZED: else SQLite unfolds the document anew for each row that it compares.
+    # MATERIALIZED: otherwise SQLite unfolds the document again for each row that it compares.
     return sa.select(*columns).select_from(each).cte("v").prefix_with("MATERIALIZED")
 
 
@@ -204,7 +204,7 @@ _NO_ATTEMPT = {
 
 
 def _row_of(s: Settlement) -> dict[str, Any]:
-    """What stands in no key is NULL."""
+    """Return the row of the document. A key that is missing is NULL."""
     row: dict[str, Any] = {
         "id": str(s.claim.reservation_id),
         "claim_no": s.claim.claim_no,
@@ -243,7 +243,7 @@ def _told(s: Settlement) -> str:
 
 
 def stored_verdicts(verdicts: Mapping[str, Verdict] | None) -> dict[str, Any] | None:
-    """Verdicts as they stand in the ``verdicts`` columns: recipient to kind, code and text."""
+    """Return verdicts as the ``verdicts`` columns store them: recipient to kind, code and text."""
     if verdicts is None:
         return None
     return {
@@ -253,7 +253,7 @@ def stored_verdicts(verdicts: Mapping[str, Verdict] | None) -> dict[str, Any] | 
 
 
 def accepted_in(stored: Mapping[str, Any] | None) -> dict[str, Verdict]:
-    """The recipients that took it in an earlier attempt: a retry is not for them."""
+    """Return the verdicts of recipients that accepted the mail in an earlier attempt: a retry skips them."""
     if not stored:
         return {}
     return {
