@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 import pytest
 
-from mailbatch.interfaces.cli.demo import Expected, find_examples
+from mailbatch.interfaces.cli.demo import find_examples
+from mailbatch.interfaces.cli.demo_results import Expected
 from mailbatch.interfaces.cli.stack import MARK, claim
 
 

@@ -74,7 +74,7 @@ class ActOnReservations:
     def on_all(self, actor: str, act: Act, scope: Scope) -> Changed:
         """Act on all reservations of ``scope`` that exist now, in portions, each a transaction.
 
-        Of a filter, ``left`` counts those whose state changed meanwhile; of a tag or a run all its others.
+        ``left`` counts for a filter those whose state changed meanwhile, for a tag or a run all its others.
         Raises as ``count``; then some portions may be done.
         """
         with self.audit.around(actor, act.value, described(scope)) as entry:

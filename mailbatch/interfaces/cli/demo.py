@@ -11,17 +11,18 @@ import sys
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
-from mailbatch.interfaces.cli.inbox import JOURNAL, read_journal
+from mailbatch.interfaces.cli.demo_progress import progress
+from mailbatch.interfaces.cli.demo_results import Expected, find_faults
+from mailbatch.interfaces.cli.inbox import JOURNAL
 from mailbatch.interfaces.cli.inbox_pages import INDEX
 from mailbatch.interfaces.cli.output import clean
 from mailbatch.interfaces.cli.stack import LocalStack, require_inbox
@@ -45,22 +46,6 @@ SETTINGS = {
 POLL = 0.2
 PATIENCE = 60.0
 """Seconds without any progress after which the demo gives up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """The numbers that examples/README.md gives. ``shared``: refused mails that another recipient accepts."""
-
-    reserved: int = 1000
-    unreadable: int = 8
-    refused: int = 12
-    shared: int = 4
-    deferred: int = 8
-
-    @property
-    def sent(self) -> int:
-        """Return how many end in the state sent."""
-        return self.reserved - self.refused
 
 
 @click.command
@@ -188,7 +173,7 @@ def _import(stack: LocalStack, file: Path) -> int:
 
 def _watch(stack: LocalStack, reports: Reports, total: int) -> None:
     """Show the progress until every mail is settled and the last run has ended."""
-    with _progress(total) as show:
+    with progress(total) as show:
         moved = time.monotonic()
         seen: Census | None = None
         while True:
@@ -228,32 +213,6 @@ def _last_words(stack: LocalStack) -> str:
             for line in deque(log, 15):
                 click.echo(f"  {clean(line.rstrip())}", err=True)
     return f"its log: {_near(stack.worker_log)}"
-
-
-def find_faults(stores: Stores, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
-    """Compare the reservations and the mails in ``inbox`` with what is expected; print a line for each."""
-    from mailbatch.application.looking.inquire import ListReservations
-    from mailbatch.domain.rows import ReservationRow
-    from mailbatch.domain.selection import Selection
-
-    counts = stores.reports.census().counts
-    mails = list(read_journal(inbox))
-    deliveries = [(mail.message_id, recipient) for mail in mails for recipient in mail.recipients]
-    ids = {mail.message_id for mail in mails}
-    sent = ListReservations(stores.reservations)(Selection(status=Status.SENT), expected.reserved, ReservationRow)
-    lost = sum(row.message_id not in ids for row in sent)
-    deferred = sum(run.deferred for run in stores.reports.runs(SEND_ALL, 100))
-    compared = [
-        ("reserved", sum(counts.values()), expected.reserved),
-        ("lines left out", unreadable, expected.unreadable),
-        ("sent", counts.get(Status.SENT, 0), expected.sent),
-        ("failed", counts.get(Status.FAILED, 0), expected.refused),
-        ("deferred at first", deferred, expected.deferred),
-        ("mails in the inbox", len(mails), expected.sent + expected.shared),
-        ("delivered twice", len(deliveries) - len(set(deliveries)), 0),
-        ("sent but lost", lost, 0),
-    ]
-    return [f"{what}: {found}, not {wanted}" for what, found, wanted in compared if found != wanted]
 
 
 def _tell_success(expected: Expected) -> None:
@@ -305,45 +264,6 @@ def _keep_running(stack: LocalStack) -> None:
 
 
 # --- how it looks ----------------------------------------------------------------------------------------------------
-
-
-class _Show(Protocol):
-    def __call__(self, census: Census, /) -> None: ...
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[_Show]:
-    """A bar in a terminal; elsewhere a line after each change, at most one a second."""
-    if sys.stdout.isatty():
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        columns = (BarColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        with Progress(*columns) as bar:
-            task = bar.add_task("the worker starts …", total=total)
-            yield lambda census: bar.update(
-                task, completed=total - _waiting(census.counts), description=_counted(census.counts)
-            )
-    else:
-        last, said = 0.0, ""
-
-        def show(census: Census) -> None:
-            nonlocal last, said
-            text, now = _counted(census.counts), time.monotonic()
-            if text != said and (now - last >= 1 or not _waiting(census.counts)):
-                last, said = now, text
-                click.echo(f"  {text}")
-
-        yield show
-    click.echo()
-
-
-def _waiting(counts: Any) -> int:
-    return int(counts.get(Status.PENDING, 0) + counts.get(Status.SENDING, 0))
-
-
-def _counted(counts: Any) -> str:
-    shown = [(Status.SENT, "sent"), (Status.FAILED, "failed"), (Status.SENDING, "on the way"), (Status.PENDING, "wait")]
-    return ", ".join(f"{counts.get(status, 0)} {word}" for status, word in shown if counts.get(status, 0))
 
 
 def _near(path: Path) -> str:
