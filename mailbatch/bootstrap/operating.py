@@ -15,10 +15,12 @@ from mailbatch.infrastructure.system.clock import new_id
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.acting.reserve import CheckDraft
+    from mailbatch.application.acting.importing import Import
+    from mailbatch.application.acting.reserve import CheckDraft, ReserveMany
     from mailbatch.application.looking.explain import Explain
-    from mailbatch.application.looking.inquire import JobStatus
+    from mailbatch.application.looking.inquire import JobStatus, ListReservations, ShowReservation, ShowRun
     from mailbatch.application.looking.metrics import Measure
+    from mailbatch.application.looking.plan import PlanRun
     from mailbatch.application.looking.preview import Preview, TrySending
     from mailbatch.application.looking.watch import Watch
     from mailbatch.application.sending.compose import Compose
@@ -81,6 +83,13 @@ class Operating:
             unanswered=UNANSWERED,
         )
 
+    @property
+    def show_run(self) -> ShowRun:
+        """Reads one run and its errors."""
+        from mailbatch.application.looking.inquire import ShowRun
+
+        return ShowRun(self._connections.stores.reports)
+
     def job_status(self, job: str) -> JobStatus:
         """Return how ``job`` and its backlog stand now, with Redis or without. Raises ``StoreError``."""
         from mailbatch.application.looking.inquire import ShowJobStatus
@@ -133,6 +142,28 @@ class Operating:
         return Preview(self.subprocess_renderer, self._connections.stores.reservations)
 
     @property
+    def show_reservation(self) -> ShowReservation:
+        """Reads one reservation and its attempts."""
+        from mailbatch.application.looking.inquire import ShowReservation
+
+        return ShowReservation(self._connections.stores.reservations)
+
+    @property
+    def list_reservations(self) -> ListReservations:
+        """Reads all reservations of a filter, page by page."""
+        from mailbatch.application.looking.inquire import ListReservations
+
+        return ListReservations(self._connections.stores.reservations)
+
+    @property
+    def plan_run(self) -> PlanRun:
+        """Renders what the next run would send."""
+        from mailbatch.application.looking.plan import PlanRun
+
+        stores = self._connections.stores
+        return PlanRun(upcoming=stores.upcoming, compose=self.compose_apart, reports=stores.reports)
+
+    @property
     def try_sending(self) -> TrySending:
         """Sends one mail past the backlog."""
         from mailbatch.application.looking.preview import TrySending
@@ -157,6 +188,20 @@ class Operating:
     def check_draft_apart(self) -> CheckDraft:
         """Makes reservations of drafts. Compiles templates in a process that can be killed: for servers."""
         return self._check_draft(self.subprocess_renderer.problems)
+
+    @property
+    def import_mails(self) -> Import:
+        """Reserves the mails of a file: for commands."""
+        from mailbatch.application.acting.importing import Import
+
+        return Import(check=self.check_draft, reservations=self._connections.stores.reservations)
+
+    @property
+    def reserve_many(self) -> ReserveMany:
+        """Reserves the mails of one request: for servers."""
+        from mailbatch.application.acting.reserve import ReserveMany
+
+        return ReserveMany(check=self.check_draft_apart, reservations=self._connections.stores.reservations)
 
     def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
         from mailbatch.application.acting.reserve import CheckDraft

@@ -38,7 +38,7 @@ def filter_options(states: Collection[Status] = tuple(Status)) -> Callable[[Any]
     ]
     if len(states) > 1:
         names = [status.value for status in Status if status in states]
-        text = f"Only those in this state: {', '.join(names)}."
+        text = f"Only those in one of these states: {', '.join(names)}."
         options.insert(0, click.option("--status", type=click.Choice(names), metavar="STATE", help=text))
 
     def decorate(command: Any) -> Any:

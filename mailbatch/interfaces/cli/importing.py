@@ -75,7 +75,7 @@ def _run(
     note: Callable[[BadLine], None],
     show: Callable[[int], None],
 ) -> Imported:
-    from mailbatch.application.acting.importing import Import, Imported
+    from mailbatch.application.acting.importing import Imported
     from mailbatch.application.acting.records import UnreadableFile
 
     last = Imported()
@@ -86,9 +86,8 @@ def _run(
         if stream.seekable():  # a pipe has no position
             show(stream.tell())
 
-    importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations)
     try:
-        return importing(read(stream), strict=strict, on_bad=note, on_progress=advance)
+        return parts.operating.import_mails(read(stream), strict=strict, on_bad=note, on_progress=advance)
     except UnreadableFile as error:
         raise click.ClickException(f"{file}: {error}") from error
     except StoreError as error:

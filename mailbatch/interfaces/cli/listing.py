@@ -51,12 +51,10 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
     are sorted by their end. A filter without an index, such as --to, is searched for about a second; the last line
     then shows how far back the search came.
     """
-    from mailbatch.application.looking.inquire import ListReservations
-
     which = read_selection(given)
     with opened() as parts:
         if as_json:
-            every = ListReservations(parts.stores.reservations)(which, limit + 1, ReservationRow)
+            every = parts.operating.list_reservations(which, limit + 1, ReservationRow)
             print_json_list(as_dict(row) for row in islice(every, limit))
             if next(every, None) is not None:
                 _hint_of_more(parts.stores.reservations, which, limit)
@@ -109,10 +107,8 @@ def _print_list(
 @as_json
 def show(*, reservation_id: UUID, as_json: bool) -> None:
     """Show one reservation with all its attempts: by which run and lane, and what the relay said."""
-    from mailbatch.application.looking.inquire import ShowReservation
-
     with opened() as parts:
-        row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
+        row, attempts = parts.operating.show_reservation(reservation_id)
     if as_json:
         print_json({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
         return

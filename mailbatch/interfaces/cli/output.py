@@ -27,7 +27,7 @@ _LONGEST_CELL = 2_000
 # because Persian, Indic scripts and emoji need them.
 _JOINERS = "\u200c\u200d"
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def clean(text: str) -> str:

@@ -32,12 +32,8 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
 
     Exit code 1 if a mail cannot be composed.
     """
-    from mailbatch.application.looking.plan import PlanRun
-
     with opened() as parts:
-        ask = PlanRun(
-            upcoming=parts.stores.upcoming, compose=parts.operating.compose_apart, reports=parts.stores.reports
-        )
+        ask = parts.operating.plan_run
         when = by or parts.operating.watch(SEND_ALL, lock=False).look(SEND_ALL).next_run.to_come
         due, exact = parts.stores.upcoming.count(when)
         rate = ask.rate(SEND_ALL)

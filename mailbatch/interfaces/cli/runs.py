@@ -49,12 +49,10 @@ def _print(rows: Sequence[RunRow], zone: str) -> None:
 @as_json
 def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
     """Show one run and the errors of its items, in full: they contain addresses."""
-    from mailbatch.application.looking.inquire import ShowRun
-
     if as_csv and as_json:
         raise click.UsageError("either --csv or --json")
     with opened() as parts:
-        row, errors = ShowRun(parts.stores.reports)(run_id)
+        row, errors = parts.operating.show_run(run_id)
         if as_csv:
             _print_csv(errors)
             return

@@ -12,7 +12,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from mailbatch.application.looking.inquire import ShowReservation
 from mailbatch.domain.act import FROM, Act, is_done
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.reservation import Status
@@ -152,7 +151,7 @@ def search(request: Request, caller: PageReader, fields: FormFields) -> Response
 def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
     """Show one mail: why it was not sent yet or how it ended, its attempts, its preview, and its buttons."""
     parts = parts_of(request)
-    row, attempts = ShowReservation(parts.stores.reservations)(reservation_id)
+    row, attempts = parts.operating.show_reservation(reservation_id)
     status = row.status
     return show(
         request,

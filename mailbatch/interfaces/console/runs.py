@@ -9,7 +9,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.rows import ReservationSummary, RunPlace
@@ -87,7 +86,7 @@ def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int
     """Show one run: its counts, its errors by kind, and a page of its items."""
     parts = parts_of(request)
     reports = parts.stores.reports
-    row, _ = ShowRun(reports)(run_id)
+    row, _ = parts.operating.show_run(run_id)
     items = list(islice(reports.errors(run_id, min(after, 2**31 - 1)), ITEMS + 1))
     ids = {item.reservation_id for item in items if isinstance(item.reservation_id, UUID)}
     return show(

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from mailbatch.application.looking.inquire import DONE
-from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.producer import call_send_all
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.redaction.lines import one_line
@@ -88,7 +87,7 @@ def plan(request: Request, caller: PageReader) -> Response:
 
 
 def _planned(parts: Parts) -> dict[str, Any]:
-    ask = PlanRun(upcoming=parts.stores.upcoming, compose=parts.operating.compose_apart, reports=parts.stores.reports)
+    ask = parts.operating.plan_run
     by = parts.operating.watch(SEND_ALL, lock=False).look(SEND_ALL).next_run.to_come
     due, exact = parts.stores.upcoming.count(by)
     rate = ask.rate(SEND_ALL)

@@ -12,8 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from mailbatch.application.acting.draft_values import read_draft
-from mailbatch.application.acting.reserve import Draft, Reserve, ReserveMany
-from mailbatch.application.looking.inquire import ShowReservation
+from mailbatch.application.acting.reserve import Draft, Reserve
 from mailbatch.domain.act import Act, is_done
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, StateConflict
 from mailbatch.domain.reservation import Stored
@@ -125,7 +124,7 @@ def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly, trace: _Trace) 
     warnings = [
         parts.operating.unchecked_template(draft.mail) if isinstance(draft, Draft) else None for draft in drafts
     ]
-    results = ReserveMany(check=parts.operating.check_draft_apart, reservations=parts.stores.reservations)(drafts, seal)
+    results = parts.operating.reserve_many(drafts, seal)
     return HTTPStatus.OK, _results(results, warnings)
 
 
@@ -173,7 +172,7 @@ def list_reservations(
 @router.get("/{reservation_id}", summary="Show one, with its attempts", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """All its columns and its attempts. The accepted attempt is on the reservation itself."""
-    row, attempts = ShowReservation(parts_of(request).stores.reservations)(reservation_id)
+    row, attempts = parts_of(request).operating.show_reservation(reservation_id)
     return json_response({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
 
 

@@ -11,7 +11,6 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from mailbatch.application.looking.inquire import ShowRun
 from mailbatch.batch.producer import call_send_all, celery_app
 from mailbatch.batch.worker_inspection import find_workers
 from mailbatch.domain.errors import NotFound
@@ -59,7 +58,7 @@ def list_runs(
 def show_run(request: Request, _caller: Reader, run_id: UUID) -> Response:
     """Its errors by kind, and the first hundred in full."""
     parts = parts_of(request)
-    row, errors = ShowRun(parts.stores.reports)(run_id)
+    row, errors = parts.operating.show_run(run_id)
     more = {name: getattr(row, name) for name in ("job", "bound", "error", "host", "pid", "heartbeat_at")}
     groups = [
         {"outcome": g.outcome, "reply_code": g.reply_code, "enhanced_code": g.enhanced_code, "count": g.count}
