@@ -85,7 +85,7 @@ class Job:
         ``on_progress`` gets the counts every second.
 
         Raises:
-            JobExecError: the job itself broke; the row of the run is written all the same.
+            JobExecError: the job itself broke. The row of the run is written, unless the database is what broke.
         """
         began = self.clock.monotonic()
         if self._is_paused(trigger):

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 HEAD_EVERY = 5.0
 """Seconds after which the cursor returns to the head of the backlog, where urgent mail may have come in."""
 MAX_PROBE_CANDIDATES = 16
-"""Mails that are claimed at most to find one that was not the probe before."""
+"""At most so many mails are claimed to find one that was not the probe before."""
 
 
 class Mode(Enum):
@@ -153,7 +153,7 @@ class ClaimLoop:
     def _claim(self, cursor: Cursor | None, most: int) -> Page:
         """Claim up to ``most`` mails: fewer if the relay is slow, or if verdicts wait to be judged.
 
-        These count, so that a crash leaves no more mails in doubt than the bound.
+        Mails whose verdicts wait count toward ``most``. So a crash leaves no more mails in doubt than the bound.
         """
         limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
         without = () if self.judge.refusals.without is None else (self.judge.refusals.without,)

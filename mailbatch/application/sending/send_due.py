@@ -76,7 +76,7 @@ class SendDue:
         """Send until nothing is due or the run must stop.
 
         Raises:
-            RunFailed: the database or the relay fails. What the relay has answered is settled all the same.
+            RunFailed: the database or the relay fails. Before that, the lane tries to write the relay's verdicts.
         """
         Lane(self, run, lane).send_due()
 

@@ -54,7 +54,7 @@ class Connection:
     def __init__(self, config: TransportConfig, place: Place, waker: Waker, *, waits_for_intent: bool) -> None:
         self.state = State.CONNECTING
         self.since = time.monotonic()
-        """When the phase began that goes on, or the last one ended."""
+        """When the current phase began. If there is none: when the last phase ended."""
         self.is_writing = False
         """Whether its owner also polls for room to write."""
         self.max_mails = 0
@@ -146,7 +146,7 @@ class Connection:
         return not self.dialogue.idle and time.monotonic() - self.since > _SLOW
 
     def receive(self) -> None:
-        """Take in what the relay has said.
+        """Read the relay's replies and pass them to the dialogue.
 
         Raises:
             RelayError: the connection is of no more use.
