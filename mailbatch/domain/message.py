@@ -34,11 +34,6 @@ class Address:
         """``local@domain``, as it stands in MAIL FROM, RCPT TO and the header."""
         return f"{self.local}@{self.domain}"
 
-    @property
-    def needs_smtputf8(self) -> bool:
-        """Whether the local part cannot be written in ASCII."""
-        return not self.local.isascii()
-
 
 @dataclass(frozen=True, slots=True)
 class Envelope:

@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from jinja2.filters import FILTERS
 from jinja2.tests import TESTS
 
-from mailbatch.infrastructure.templates.budget import Budget, spending
+from mailbatch.infrastructure.templates.budget import Budget
 from mailbatch.infrastructure.templates.filters import checked_filters
 from mailbatch.infrastructure.templates.sandbox import Sandbox
 from mailbatch.infrastructure.templates.value_tests import checked_tests
@@ -74,7 +74,7 @@ def passed(function: Any) -> Any:
 
 def rendered(environment: Environment, expression: str) -> str:
     source = f"{{% set x = {expression} %}}{{{{ x if x is string or x is not iterable else x|list|tojson }}}}"
-    with spending(Budget(1_000_000)):
+    with Budget(1_000_000):
         return environment.from_string(source).render()
 
 

@@ -76,7 +76,10 @@ class Compose:
             rendered=rendered,
             headers=dict(mail.headers or {}) | _redirection(read),
         )
-        data = self.write(letter)
+        try:
+            data = self.write(letter)
+        except CannotCompose as error:  # a lone surrogate, which the writer notices for nothing, has the better line
+            raise CannotCompose(_text_problems(rendered) or error.errors) from error
         eight_bit = not data.isascii()
         if too_large := size_problem("the message", len(data), self.max_bytes):
             raise CannotCompose([too_large])
@@ -109,8 +112,8 @@ class Compose:
             faults += error.errors
             return None
         faults += line_problems("subject", rendered.subject)
-        faults += text_problems("body_text", rendered.text)
-        faults += text_problems("body_html", rendered.html)
+        if "\x00" in (rendered.text or "") or "\x00" in (rendered.html or ""):
+            faults += _text_problems(rendered)
         size = len(rendered.text or "") + len(rendered.html or "")
         if too_large := size_problem("the message", size, self.max_bytes):
             faults.append(too_large)
@@ -181,9 +184,13 @@ def _envelope(
     recipients = tuple(to for to in dict.fromkeys(a.addr_spec for a in whom) if to not in taken)
     if not recipients:
         raise CannotCompose(["recipients: each of them took it before; there is nobody left to send it to"])
-    everyone = (*whom, *letter.sender, *letter.to, *letter.cc, *letter.reply_to)
-    smtputf8 = smtputf8 or any(a.needs_smtputf8 for a in everyone)
+    # Those of the header are known; a recipient of Bcc stands only here.
+    smtputf8 = smtputf8 or not all(map(str.isascii, recipients))
     return Envelope(letter.sender[0].addr_spec, recipients, smtputf8=smtputf8)
+
+
+def _text_problems(rendered: Rendered) -> list[str]:
+    return [*text_problems("body_text", rendered.text), *text_problems("body_html", rendered.html)]
 
 
 def _redirection(read: Mapping[str, tuple[Address, ...]]) -> dict[str, str]:

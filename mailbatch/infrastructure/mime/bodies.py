@@ -76,7 +76,7 @@ def _is_narrow(data: bytes) -> bool:
 def _quoted_printable(data: bytes) -> bytes:
     """Return ``data`` quoted-printable, in lines of at most 76 characters (RFC 2045 §6.7, rule 5)."""
     coded = b2a_qp(data, istext=True)
-    if b"=20\r\n" in coded or b"=09\r\n" in coded:
+    if b"=20\r\n" in coded or (b"\t" in data and b"=09\r\n" in coded):
         return _TOO_WIDE.sub(rb"\1=\r\n\2\r", coded)
     return coded
 

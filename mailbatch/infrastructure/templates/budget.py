@@ -6,7 +6,7 @@ import os
 import time
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from jinja2.environment import TemplateModule
 from jinja2.exceptions import SecurityError
@@ -50,6 +50,8 @@ class Budget:
 
     Memory is measured on the process itself, because nobody counts what a value takes and whether it is still held.
     Where the system does not report it (other than Linux) it is not bounded.
+
+    All that is compiled or rendered inside ``with Budget(…)`` uses it up.
     """
 
     def __init__(self, max_characters: int, steps: int = STEPS, seconds: float = SECONDS) -> None:
@@ -61,6 +63,13 @@ class Budget:
         self._read_clock_below = steps - _STEPS_BETWEEN_CLOCK_READS
         self._check_memory_below = steps - _STEPS_BETWEEN_MEMORY_CHECKS
         self._memory_at_first: int | None = None
+
+    def __enter__(self) -> Self:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
     def step(self, count: int = 1) -> None:
         """Use up ``count`` steps."""
@@ -159,20 +168,6 @@ _current: ContextVar[Budget] = ContextVar("budget")
 def current_budget() -> Budget:
     """Return the budget of the rendering in progress."""
     return _current.get()
-
-
-class spending:  # noqa: N801 - reads as a statement; a class, because a generator would take longer than it guards
-    """Let everything that is compiled or rendered inside the ``with`` block use up ``budget``."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
-
-    def __enter__(self) -> Budget:
-        self._token = _current.set(self._budget)
-        return self._budget
-
-    def __exit__(self, *_: object) -> None:
-        _current.reset(self._token)
 
 
 def is_small(value: Any) -> bool:

@@ -9,7 +9,7 @@ from jinja2.runtime import Context
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Rendered
-from mailbatch.infrastructure.templates.budget import Budget, OverBudget, spending
+from mailbatch.infrastructure.templates.budget import Budget, OverBudget
 from mailbatch.infrastructure.templates.failures import describe
 from mailbatch.infrastructure.templates.loader import is_template_name
 from mailbatch.infrastructure.templates.sources import FILES, Sources, has_tag, missing_parts
@@ -74,11 +74,11 @@ class TemplateRenderer:
     def _from_source(self, field: str, source: str, context: Mapping[str, Any]) -> str:
         if not has_tag(source):
             return source
-        with spending(Budget(self._max_bytes)) as budget:
+        with Budget(self._max_bytes) as budget:
             return self._run(self._sources.inline(field, source), context, budget)
 
     def _from_file(self, field: str, file: str, context: Mapping[str, Any]) -> str:
-        with spending(Budget(self._max_bytes)) as budget:
+        with Budget(self._max_bytes) as budget:
             text = self._run(self._sources.named(field, file), context, budget)
         # A file ends with a line end; a subject does not.
         return text.strip() if field == "subject" else text
@@ -124,7 +124,7 @@ class TemplateRenderer:
         if part is None:
             return None
         try:
-            with spending(Budget(self._max_bytes)):
+            with Budget(self._max_bytes):
                 if part == file:
                     self._sources.check_named(field, part)
                 elif has_tag(part):

@@ -96,7 +96,7 @@ def _hint(name: str) -> str:
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment for text (``html=False``) or for HTML, where every value is escaped, in includes as well.
 
-    Compile and render only inside ``spending(Budget(…))``.
+    Compile and render only inside ``with Budget(…)``.
     """
 
     code_generator_class = CountingCodeGenerator

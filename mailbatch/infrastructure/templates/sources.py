@@ -47,7 +47,7 @@ def missing_parts(mail: Mail, parts: Mapping[str, str | None], directory: Path |
 
 
 class Sources:
-    """The compiled sources of a process. Use it inside ``spending``: compiling is a part of the rendering.
+    """The compiled sources of a process. Use it inside a ``Budget``: compiling is a part of the rendering.
 
     A file that changes is seen ``look_again`` seconds later at the latest.
     """
