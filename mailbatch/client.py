@@ -23,6 +23,7 @@ from mailbatch.domain.address_list import address_list
 from mailbatch.domain.checks import schema_name_problem
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status
+from mailbatch.domain.return_path import ReturnPath
 from mailbatch.infrastructure.db.engine import in_schema, on_their_connection
 from mailbatch.infrastructure.db.interventions import apply
 from mailbatch.infrastructure.db.reservations import SqlIntake
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     Pair: TypeAlias = tuple[str | None, str]
     Addresses: TypeAlias = str | Pair | Sequence[str | Pair]
 
-__all__ = ["cancel", "include_object", "reserve"]
+__all__ = ["bounced_reservation", "cancel", "include_object", "reserve"]
 
 MAX_MESSAGE_BYTES = 26_214_400
 _ARGUMENTS = {
@@ -149,6 +150,18 @@ def cancel(session_or_connection: Caller, reservation_id: UUID, *, schema: str |
     with on_their_connection(connection.engine), _naming(connection, schema):
         results = apply(connection, Act.CANCEL, [reservation_id], FROM[Act.CANCEL])
     return results[reservation_id].status is Status.CANCELLED
+
+
+def bounced_reservation(address: str, *, return_path: str, secret: str | None = None) -> UUID | None:
+    """Return the reservation whose mail was returned to ``address``; None if it is not one of ours, or is forged.
+
+    ``return_path`` and ``secret`` are the settings MAILBATCH_RETURN_PATH and MAILBATCH_RETURN_PATH_SECRET. Nothing is
+    looked up: the id and its signature stand in the address.
+
+    Raises:
+        ValueError: ``return_path`` cannot be read, or has ``{sig}`` and there is no secret.
+    """
+    return ReturnPath(return_path, secret).reservation_id(address)
 
 
 def include_object(object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any) -> bool:  # noqa: A002, ARG001, FBT001 - Alembic's signature

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.transports import Relay
     from mailbatch.config import Settings
+    from mailbatch.domain.return_path import ReturnPath
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.templates.renderer import TemplateRenderer
@@ -202,7 +203,19 @@ def make_compose(settings: Settings, render: Renderer) -> Compose:
         max_bytes=settings.max_message_bytes,
         sender=settings.sender,
         redirect_all_to=settings.redirect_all_to,
+        return_path=return_path(settings),
+        auto_submitted=settings.auto_submitted,
     )
+
+
+def return_path(settings: Settings) -> ReturnPath | None:
+    """Return the envelope sender of mails that name none; None if it is their From."""
+    if settings.return_path is None:
+        return None
+    from mailbatch.domain.return_path import ReturnPath
+
+    secret = settings.return_path_secret
+    return ReturnPath(settings.return_path, secret.get_secret_value() if secret else None)
 
 
 def message_id_domain(sender: str | None) -> str:

@@ -30,7 +30,7 @@ def _readers() -> dict[str, Callable[[str], object]]:
     from mailbatch.bootstrap.transports import read_relay
     from mailbatch.infrastructure.cron import ensure_fires
     from mailbatch.infrastructure.db.urls import read_database_url
-    from mailbatch.infrastructure.mime.addresses import read_addresses
+    from mailbatch.infrastructure.mime.addresses import read_addresses, read_return_path
     from mailbatch.infrastructure.redis.urls import read_redis_url
     from mailbatch.infrastructure.smtp.ehlo_name import read_ehlo_name
 
@@ -45,6 +45,7 @@ def _readers() -> dict[str, Callable[[str], object]]:
         "sender": read_addresses,
         "redirect_all_to": read_addresses,
         "report_to": read_addresses,
+        "return_path": read_return_path,
     }
 
 

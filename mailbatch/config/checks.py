@@ -20,6 +20,7 @@ _LONGEST_NAMESPACE = 64
 # No character with a meaning for Redis (patterns, hash tags, ACLs) or for a shell, and none that separates parts of a
 # key's name.
 _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
+_SHORTEST_SECRET = 16
 # RFC 9110 §5.6.2.
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -75,6 +76,13 @@ def hook_secret(secret: SecretStr) -> SecretStr:
             base64.b64decode(text.removeprefix("whsec_") + "==", validate=False)
         except ValueError as error:
             raise ValueError("must be base64 behind whsec_, or any text that does not begin so") from error
+    return secret
+
+
+def return_path_secret(secret: SecretStr) -> SecretStr:
+    """Check the key for the signatures of envelope senders."""
+    if len(secret.get_secret_value()) < _SHORTEST_SECRET:
+        raise ValueError(f"must have at least {_SHORTEST_SECRET} characters; `openssl rand -hex 32` makes one")
     return secret
 
 

@@ -39,6 +39,7 @@ FieldName = Annotated[str, AfterValidator(checks.field_name)]
 LogLevel = Annotated[str, BeforeValidator(checks.log_level)]
 TimeZone = Annotated[str, AfterValidator(checks.time_zone)]
 ScheduleText = Annotated[str, AfterValidator(checks.schedule)]
+ReturnPathSecret = Annotated[SecretStr, AfterValidator(checks.return_path_secret)]
 
 
 class Settings(BaseSettings):
@@ -80,6 +81,9 @@ class Settings(BaseSettings):
     webhook_secret: HookSecret | None = None
     report_to: str | None = None
     redirect_all_to: str | None = None
+    return_path: str | None = None
+    return_path_secret: ReturnPathSecret | None = None
+    auto_submitted: bool = False
     retention_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     api_token: SecretStr | None = None
     api_read_token: SecretStr | None = None
@@ -100,6 +104,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{PREFIX}RETRY_BACKOFF_MAX={self.retry_backoff_max:g}: must be at least "
                 f"{PREFIX}RETRY_BACKOFF ({self.retry_backoff:g})"
+            )
+        if self.return_path is not None and "{sig}" in self.return_path and self.return_path_secret is None:
+            raise ValueError(
+                f"{PREFIX}RETURN_PATH={self.return_path}: {{sig}} needs {PREFIX}RETURN_PATH_SECRET; "
+                "`openssl rand -hex 32` makes one"
             )
         return self
 

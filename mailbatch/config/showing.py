@@ -42,6 +42,8 @@ def masked(name: str, value: Any) -> str | None:
         return None
     if name in _SECRETS or isinstance(value, SecretStr):
         return HIDDEN
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
     text = str(value)

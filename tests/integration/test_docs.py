@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import sqlite3
+import subprocess
 import tomllib
 from contextlib import closing
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_the_upsert_changes_what_is_pending_and_nothing_else(database_url, state
     assert (body, found) == (f"It comes on {'Friday' if state == 'pending' else 'Tuesday'}.", state)
 
 
+def test_the_page_on_bounces_tells_how_an_address_is_signed_and_read():
+    page = DOCS / "how-to" / "bounces.md"
+    (reading,) = blocks(page, "python")
+    names: dict[str, object] = {}
+    exec(reading, names)  # noqa: S102 - our own page
+    assert str(names["reservation_id"]) == "01977420-0000-7000-8000-000000000001"
+    (signing,) = [block for block in blocks(page, "sh") if "openssl" in block]
+    signed = subprocess.run(["sh", "-c", signing], check=True, capture_output=True, text=True).stdout.strip()
+    assert f".{signed}@" in reading
+
+
 def test_every_setting_is_described_and_none_that_does_not_exist():
     page = (DOCS / "reference" / "settings.md").read_text(encoding="utf-8")
     described = re.findall(rf"^\| `({PREFIX}[A-Z_]+)` \|", page, re.MULTILINE)
@@ -129,8 +141,10 @@ def test_the_defaults_described_are_the_defaults():
     rows = re.findall(rf"^\| `{PREFIX}([A-Z_]+)` \| (?:`([^`]*)`|(–))", page, re.MULTILINE)
     described = {name.lower(): default if dash == "" else None for name, default, dash in rows}
     for name, field in Settings.model_fields.items():
-        default = None if field.default is None else str(getattr(field.default, "value", field.default))
-        assert described[name] == default, name
+        default = getattr(field.default, "value", field.default)
+        if isinstance(default, bool):
+            default = "yes" if default else "no"
+        assert described[name] == (None if default is None else str(default)), name
 
 
 def test_settings_named_anywhere_in_the_documentation_exist():

@@ -15,6 +15,7 @@ from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail
+from mailbatch.domain.return_path import ReturnPath
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
 
@@ -83,6 +84,23 @@ def test_a_mail_without_a_sender_goes_out_from_the_house(compose, paper):
 
 def test_a_mails_own_sender_goes_before_the_house(compose):
     assert compose(claimed(sender="a@x.org, b@x.org")).envelope.sender == "a@x.org"
+
+
+def test_a_return_path_names_the_mail_and_its_from_stays(compose, paper):
+    bouncing = replace(compose, return_path=ReturnPath("b+{id}@x.org"))
+    assert bouncing(claimed()).envelope.sender == f"b+{CLAIM.reservation_id}@x.org"
+    assert specs(paper.letter.sender) == ["house@example.org"]
+    assert replace(compose, return_path=ReturnPath("<>"))(claimed()).envelope.sender == ""
+
+
+def test_a_mail_says_that_a_program_wrote_it_unless_it_says_something_else(compose, paper):
+    marking = replace(compose, auto_submitted=True)
+    marking(claimed())
+    assert paper.letter.headers == {"Auto-Submitted": "auto-generated"}
+    marking(claimed(headers={"AUTO-submitted": "no"}))
+    assert paper.letter.headers == {"AUTO-submitted": "no"}
+    compose(claimed())
+    assert paper.letter.headers == {}
 
 
 def test_without_any_sender_the_line_says_where_to_set_one(compose):

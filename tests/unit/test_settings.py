@@ -65,3 +65,33 @@ def test_the_schedule_is_seconds_or_a_cron_line_in_the_time_zone_of_the_settings
 def test_a_url_in_a_setting_that_is_none_is_shown_without_its_password():
     assert config.masked("sender", "https://u:ge heim@h/x") == "https://u:***@h/x"
     assert config.masked("api_token", "geheim") == "***"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"RETURN_PATH": "b+{id}.{sig}@x.org"}, "{sig} needs MAILBATCH_RETURN_PATH_SECRET"),
+        ({"RETURN_PATH": "b+{ID}@x.org"}, "no other braces"),
+        ({"RETURN_PATH": "{sig}@x.org", "RETURN_PATH_SECRET": "x" * 16}, "no {id}"),
+        ({"RETURN_PATH": "bounces+{id}"}, "is no address"),
+        ({"RETURN_PATH": "Shop <b@x.org>"}, "must be one address without a name, or <>"),
+        ({"RETURN_PATH": "b+{id}@bücher.example"}, "must be written plainly, as bounces+{id}@xn--bcher-kva.example"),
+        ({"RETURN_PATH_SECRET": "geheim"}, "must have at least 16 characters"),
+    ],
+)
+def test_a_return_path_that_names_no_mail_stops_the_start(monkeypatch, given, said):
+    [line] = refused(monkeypatch, **given)
+    assert said in line
+    assert line.startswith("MAILBATCH_RETURN_PATH")
+    assert "geheim" not in line
+
+
+def test_a_return_path_is_read_and_its_secret_is_never_shown(monkeypatch):
+    for name, value in {"RETURN_PATH": "b+{id}.{sig}@x.org", "RETURN_PATH_SECRET": "geheim" * 3}.items():
+        monkeypatch.setenv(f"MAILBATCH_{name}", value)
+    settings = read_settings()
+    shown = {one.name: one.value for one in config.shown(settings)}
+    assert shown["MAILBATCH_RETURN_PATH"] == "b+{id}.{sig}@x.org"
+    assert shown["MAILBATCH_RETURN_PATH_SECRET"] == "***"
+    assert shown["MAILBATCH_AUTO_SUBMITTED"] == "no"
+    assert "geheim" not in repr(settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import Busy, CannotCompose
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.letter import Rendered
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
+    from mailbatch.domain.return_path import ReturnPath
 
 ADDRESS_FIELDS = ("recipients", "cc", "bcc", "sender", "reply_to")
 REDIRECTED_FROM = "X-Mailbatch-Redirected-From"
@@ -34,7 +35,9 @@ class Compose:
     """The port ``Composer``.
 
     ``sender``: the default From. ``redirect_all_to``: every mail goes there and nowhere else. ``now`` returns the time
-    for the Date header, with a time zone. ``max_bytes``: the largest message, in bytes on the wire.
+    for the Date header, with a time zone. ``max_bytes``: the largest message, in bytes on the wire. ``return_path``:
+    the envelope sender of mails that name none; None: their From. ``auto_submitted``: say in each mail that a program
+    wrote it (RFC 3834 §5).
     """
 
     read_addresses: AddressReader
@@ -44,6 +47,8 @@ class Compose:
     max_bytes: int
     sender: str | None = None
     redirect_all_to: str | None = None
+    return_path: ReturnPath | None = None
+    auto_submitted: bool = False
 
     def __call__(self, claimed: ClaimedMail) -> Message:
         """Return the message for ``claimed``.
@@ -74,7 +79,7 @@ class Compose:
             cc=() if read["redirect"] else read["cc"],
             reply_to=read["reply_to"],
             rendered=rendered,
-            headers=dict(mail.headers or {}) | _redirection(read),
+            headers=self._extra_headers(mail) | _redirection(read),
         )
         try:
             data = self.write(letter)
@@ -84,7 +89,7 @@ class Compose:
         if too_large := size_problem("the message", len(data), self.max_bytes):
             raise CannotCompose([too_large])
         # Bodies are always encoded. So a byte beyond ASCII stands in an address in a header: SMTPUTF8 (RFC 6531).
-        envelope = _envelope(claimed, read, letter, smtputf8=eight_bit)
+        envelope = self._envelope(claimed, read, letter, smtputf8=eight_bit)
         return Message(claimed.claim, envelope, data, eight_bit=eight_bit)
 
     def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
@@ -104,6 +109,29 @@ class Compose:
         if not _given(sender):
             faults.append("sender: there is none; give the mail a sender, or set MAILBATCH_SENDER")
         return read
+
+    def _extra_headers(self, mail: Mail) -> dict[str, Any]:
+        """Return the headers of ``mail``, and Auto-Submitted if it is wanted and the mail has none of its own."""
+        headers = dict(mail.headers or {})
+        if self.auto_submitted and not any(name.lower() == "auto-submitted" for name in headers):
+            headers["Auto-Submitted"] = "auto-generated"
+        return headers
+
+    def _envelope(
+        self, claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], letter: Letter, *, smtputf8: bool
+    ) -> Envelope:
+        """Address the mail to the recipients whose relay has not accepted it yet."""
+        whom = read["redirect"] or (*read["recipients"], *read["cc"], *read["bcc"])
+        recipients = not_taken_by(claimed, whom)
+        # Those of the header are known; a recipient of Bcc stands only here.
+        smtputf8 = smtputf8 or not all(map(str.isascii, recipients))
+        return Envelope(self._envelope_sender(claimed, letter.sender[0]), recipients, smtputf8=smtputf8)
+
+    def _envelope_sender(self, claimed: ClaimedMail, author: Address) -> str:
+        """Return to which address the mail is returned if it cannot be delivered; an empty text: to none."""
+        if self.return_path is not None:
+            return self.return_path.address(claimed.claim.reservation_id)
+        return author.addr_spec
 
     def _rendered(self, mail: Mail, faults: list[str]) -> Rendered | None:
         try:
@@ -175,18 +203,17 @@ def _read(name: str, text: str | None, read: AddressReader, faults: list[str]) -
         return ()
 
 
-def _envelope(
-    claimed: ClaimedMail, read: Mapping[str, tuple[Address, ...]], letter: Letter, *, smtputf8: bool
-) -> Envelope:
-    """Address the mail to the recipients whose relay has not accepted it yet."""
-    whom = read["redirect"] or (*read["recipients"], *read["cc"], *read["bcc"])
+def not_taken_by(claimed: ClaimedMail, whom: Iterable[Address]) -> tuple[str, ...]:
+    """Return the addr-specs of ``whom``, each once, without those whose relay took the mail before.
+
+    Raises:
+        CannotCompose: nothing is left.
+    """
     taken = {to for to, verdict in claimed.earlier.items() if verdict.kind is Kind.ACCEPTED}
     recipients = tuple(to for to in dict.fromkeys(a.addr_spec for a in whom) if to not in taken)
     if not recipients:
         raise CannotCompose(["recipients: each of them took it before; there is nobody left to send it to"])
-    # Those of the header are known; a recipient of Bcc stands only here.
-    smtputf8 = smtputf8 or not all(map(str.isascii, recipients))
-    return Envelope(letter.sender[0].addr_spec, recipients, smtputf8=smtputf8)
+    return recipients
 
 
 def _text_problems(rendered: Rendered) -> list[str]:

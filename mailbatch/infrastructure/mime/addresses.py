@@ -14,11 +14,13 @@ import re
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from mailbatch.domain.address_list import ADDR_SPEC, QUOTED, parted
 from mailbatch.domain.message import Address
+from mailbatch.domain.return_path import ReturnPath, return_path_problem
 from mailbatch.infrastructure.mime.tokens import comment, looks_encoded, phrase, split_entry, unprintable
 
 if TYPE_CHECKING:
@@ -84,6 +86,35 @@ def read_addresses(text: str) -> list[Address]:
         ValueError: one line that names the first entry that is no address, says why, and what to write.
     """
     return list(_remembered(text) if len(text) <= _LONGEST_KEPT else _read(text))
+
+
+def read_envelope_sender(text: str) -> Address | None:
+    """Return the one address of ``text``; None for ``<>``, to which nothing is returned (RFC 5321 §4.5.5).
+
+    Raises:
+        ValueError: one line that says what to write.
+    """
+    if text.strip() == "<>":
+        return None
+    read = read_addresses(text)
+    if len(read) != 1 or read[0].display_name:
+        raise ValueError(f'"{_shown(text)}" must be one address without a name, or <>')
+    return read[0]
+
+
+def read_return_path(text: str) -> Address | None:
+    """Return the envelope sender that ``text`` makes for some reservation.
+
+    Raises:
+        ValueError: one line that says what to write.
+    """
+    if wrong := return_path_problem(text):
+        raise ValueError(wrong)
+    sample = ReturnPath(text, "secret").address(UUID(int=0))
+    address = read_envelope_sender(sample or "<>")
+    if address is not None and address.addr_spec.lower() != sample.lower():
+        raise ValueError(f"must be written plainly, as bounces+{{id}}@{address.domain}")
+    return address
 
 
 def ascii_domain(domain: str) -> str:
