@@ -49,6 +49,10 @@ class CannotCompose(MailbatchError):
         self.errors = errors
 
 
+class ContentUnavailable(CannotCompose):
+    """A content of the mail cannot be stored or read at this moment. Only this mail waits, and is tried again later."""
+
+
 class StoreError(MailbatchError):
     """The database refused or could not be reached.
 

@@ -44,8 +44,8 @@ class Event(StrEnum):
 
     # The attempt ended with an outcome.
     ACCEPTED = "accepted", "250 for every recipient"
-    DEFERRED = "deferred", "4xx to this mail"
-    EXHAUSTED = "exhausted", "4xx to this mail at its last attempt"
+    DEFERRED = "deferred", "4xx to this mail, or its own bytes cannot be read"
+    EXHAUSTED = "exhausted", "4xx, or bytes that cannot be read, at its last attempt"
     REJECTED = "rejected", "5xx to this mail"
     UNCOMPOSABLE = "uncomposable", "it cannot be composed"
     NO_VERDICT_RESEND = "no_verdict_resend", "no verdict, policy resend"

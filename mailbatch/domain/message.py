@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from mailbatch.domain.body import Body
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -54,5 +56,11 @@ class Message:
 
     claim: Claim
     envelope: Envelope
-    data: bytes
+    data: bytes | Body
     eight_bit: bool = False
+
+    @property
+    def head(self) -> bytes:
+        """Its header fields, without the line end of the last one."""
+        first = self.data if isinstance(self.data, bytes) else next(self.data.pieces())
+        return first.partition(b"\r\n\r\n")[0]

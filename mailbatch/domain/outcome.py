@@ -86,10 +86,22 @@ class RelayFault:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentFault:
+    """Our own bytes of this mail could not be read to their end, so the relay cannot have taken it.
+
+    This speaks neither of the relay nor of any other mail.
+    """
+
+    claim: Claim
+    relay: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotSent:
     """The lane had to stop before this mail's turn. Not a byte of it went out."""
 
     claim: Claim
 
 
-Outcome: TypeAlias = Replied | RelayFault | NotSent
+Outcome: TypeAlias = Replied | RelayFault | ContentFault | NotSent

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event, replied
-from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied
+from mailbatch.domain.outcome import ContentFault, Kind, NotSent, RelayFault, Replied
 from mailbatch.domain.reservation import Status
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def settle(
             return _not_accepted(event, claim, relay, together, attempts + 1, wait)
         case RelayFault(claim, relay, reason):
             return Settlement(claim=claim, event=Event.PUT_BACK, relay=relay, errors=(reason,))
+        case ContentFault(claim, _, reason):
+            return unavailable(claim, [reason], earlier, attempts=attempts, retry=retry, jitter=jitter)
         case NotSent(claim):
             return released(claim)
 
@@ -124,6 +126,31 @@ def uncomposable(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verd
     The verdicts of recipients that accepted it ``earlier`` are kept: a requeue must not send it to them again.
     """
     return Settlement(claim=claim, event=Event.UNCOMPOSABLE, errors=tuple(errors), verdicts=earlier or None)
+
+
+def unavailable(
+    claim: Claim,
+    errors: Sequence[str],
+    earlier: Mapping[str, Verdict],
+    *,
+    attempts: int,
+    retry: RetryPolicy,
+    jitter: float,
+) -> Settlement:
+    """Defer a mail because a content of it cannot be stored or read. It had used ``attempts`` before.
+
+    The verdicts of recipients that accepted it ``earlier`` are kept.
+    """
+    event = Event.EXHAUSTED if retry.exhausted(attempts + 1) else Event.DEFERRED
+    if event is Event.EXHAUSTED:
+        errors = [*errors, f"all {attempts + 1} attempts are used up"]
+    return Settlement(
+        claim=claim,
+        event=event,
+        retry_in=retry.delay(attempts + 1, jitter) if event is Event.DEFERRED else None,
+        errors=tuple(errors),
+        verdicts=earlier or None,
+    )
 
 
 def _first_deferral(verdicts: Mapping[str, Verdict]) -> Reply:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from mailbatch.domain.body import Body
 from mailbatch.domain.message import Claim, Envelope, Message
 from mailbatch.domain.outcome import Replied
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def message(
     *recipients: str,
     sender: str = "sender@example.org",
-    body: bytes = b"hello\r\n",
+    body: bytes | Body = b"hello\r\n",
     eight_bit: bool = False,
     smtputf8: bool = False,
 ) -> Message:
@@ -25,7 +26,8 @@ def message(
     claim = Claim(uuid4(), 1)
     envelope = Envelope(sender, recipients or ("ann@example.org",), smtputf8)
     head = f"Message-ID: <{claim.reservation_id}@example.org>\r\nSubject: hello\r\n\r\n".encode()
-    return Message(claim, envelope, head + body, eight_bit)
+    data = head + body if isinstance(body, bytes) else Body.of(head, *body.parts)
+    return Message(claim, envelope, data, eight_bit)
 
 
 def always() -> bool:

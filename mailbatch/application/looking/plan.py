@@ -61,7 +61,7 @@ class PlanRun:
             except CannotCompose as error:
                 yield Planned(mail, tuple(error.errors))
             else:
-                yield Planned(mail, size=len(message.data), head=message.data.partition(b"\r\n\r\n")[0])
+                yield Planned(mail, size=len(message.data), head=message.head)
 
     def rate(self, job: str) -> float | None:
         """Return the mails a second of the last runs of ``job`` that had enough to do; None without such a run."""

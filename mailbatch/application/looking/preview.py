@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied
 from mailbatch.domain.redaction.lines import one_line
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ def _tried(outcome: Outcome) -> Tried:
     if isinstance(outcome, Replied):
         worst = max(outcome.verdicts.values(), key=lambda verdict: list(Kind).index(verdict.kind))
         return Tried(outcome=_NAMES[worst.kind], relay=outcome.relay, reply=str(worst.reply))
+    if isinstance(outcome, ContentFault):
+        return Tried(outcome="deferred", relay=outcome.relay, reply=outcome.reason)
     if isinstance(outcome, RelayFault):
         return Tried(outcome="relay_fault", relay=outcome.relay, reply=outcome.reason)
     return Tried(outcome="relay_fault", relay=None, reply="no connection to the relay was free in time")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailbatch.application.ports.sending import Nap
-from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
+from mailbatch.domain.errors import CannotCompose, ContentUnavailable, RunFailed, StoreError
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.settlement import released, uncomposable
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Backlog, Composer
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
+    from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
     from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
     from mailbatch.application.sending.relay_health.throttling import Throttling
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Page
@@ -38,6 +39,7 @@ class MessageStream:
     in_flight: InFlight
     throttling: Throttling
     refusals: PermanentRefusals
+    own: OwnVerdict
     has_ended: bool = field(default=False, init=False)
 
     def messages(self, groups: Iterable[Page | Nap], *, late_intent: bool) -> Iterator[Message | Nap]:
@@ -91,12 +93,15 @@ class MessageStream:
                     yield c.mail or loaded.pop(c.claim)  # no name holds a large one while it is on the wire
 
     def _composed(self, mail: ClaimedMail, *, on_wire: bool) -> Message | None:
-        """Compose a mail. One that cannot be composed has failed, and the next one follows."""
+        """Compose a mail. One that cannot be composed has failed or is deferred, and the next one follows."""
         held = self.in_flight.mails[mail.claim]
         held.attempts, held.earlier = mail.attempts, mail.earlier
         held.tag, held.template = mail.tag, mail.mail.template
         try:
             message = self.compose(mail)
+        except ContentUnavailable as error:
+            self.in_flight.decide(self.own.defer_unavailable(mail.claim, error.errors, held))
+            return None
         except CannotCompose as error:
             self.in_flight.decide(uncomposable(mail.claim, error.errors, mail.earlier))
             return None

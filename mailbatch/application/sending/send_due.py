@@ -155,6 +155,7 @@ class Lane:
             in_flight=self.in_flight,
             throttling=throttling,
             refusals=self.refusals,
+            own=own,
         )
 
     # --- the road ------------------------------------------------------------------------------------------------

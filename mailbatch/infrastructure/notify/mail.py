@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, uuid5
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose, NotDelivered
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.run_notification import told
 
@@ -62,7 +62,7 @@ def _judge(outcome: Outcome) -> None:
             if refused:
                 final = all(v.kind is Kind.REJECTED for v in refused)
                 raise NotDelivered(f"{relay}: {refused[0].reply}", final=final)
-        case RelayFault(_, relay, reason):
+        case RelayFault(_, relay, reason) | ContentFault(_, relay, reason):
             raise NotDelivered(f"{relay}: {reason}")
         case _:
             raise NotDelivered("no connection to the relay was free in time")

@@ -12,7 +12,7 @@ from mailbatch.infrastructure.smtp.connect_attempt import ConnectAttempt
 from mailbatch.infrastructure.smtp.connection_state import NEXT, POLITE, CloseReason, State
 from mailbatch.infrastructure.smtp.dialogue import DIALOGUES
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
-from mailbatch.infrastructure.smtp.errors import HungUp, PhaseTimeout, RelayError, system_words
+from mailbatch.infrastructure.smtp.errors import BodyUnreadable, HungUp, PhaseTimeout, RelayError, system_words
 from mailbatch.infrastructure.smtp.handshake import has_unread
 
 if TYPE_CHECKING:
@@ -173,7 +173,10 @@ class Connection:
             if not has_received:
                 self.receive()
             has_received = False
-            chunk = dialogue.out.chunk(self._record or self._size)
+            try:
+                chunk = dialogue.out.chunk(self._record or self._size)
+            except BodyUnreadable as error:
+                return dialogue.body_unreadable(error)
             sent = self._write(chunk)
             self._record = None
             if sent:

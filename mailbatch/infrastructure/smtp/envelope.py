@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.outcome import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from mailbatch.domain.body import Body
     from mailbatch.domain.message import Message
 
 _ATOM = r'[^\s<>"@\x00-\x1f\x7f]'
@@ -61,6 +62,29 @@ def dot_stuffed(data: bytes) -> bytes:
     return b"." + data if data.startswith(b".") else data
 
 
+def dot_stuffed_pieces(body: Body) -> Iterator[bytes]:
+    """Yield ``body`` with these dots: ``body.lines.dotted`` bytes more than it has. Raises what reading raises."""
+    for part in body.parts:
+        if isinstance(part, bytes):
+            yield dot_stuffed(part)
+        elif part.lines.dotted:
+            yield from _dot_stuffed(part.pieces())
+        else:
+            yield from part.pieces()
+
+
+def _dot_stuffed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    before = b"\r\n"
+    for piece in pieces:
+        stuffed = piece.replace(b"\r\n.", b"\r\n..")
+        if before.endswith(b"\r\n") and piece.startswith(b"."):
+            stuffed = b"." + stuffed
+        elif before.endswith(b"\r") and piece.startswith(b"\n."):
+            stuffed = b"\n." + stuffed[1:]
+        before = (before + piece[-2:])[-2:]
+        yield stuffed
+
+
 def permanent_refusal(message: Message, extensions: Extensions) -> Reply | None:
     """Return the reply that this relay would give if it can never take ``message``, else None."""
     return _malformed(message) or _exceeds_extensions(message, extensions)
@@ -68,7 +92,11 @@ def permanent_refusal(message: Message, extensions: Extensions) -> Reply | None:
 
 def _malformed(message: Message) -> Reply | None:
     data, envelope = message.data, message.envelope
-    if not (data.endswith(b"\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")):
+    if isinstance(data, bytes):
+        are_whole = data.endswith(b"\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")
+    else:
+        are_whole = data.lines.are_whole
+    if not are_whole:
         # SMTP smuggling (CVE-2023-51764): a relay that sees the end of a body there reads the rest as commands.
         return Reply(554, "5.6.0 the message has a bare CR or LF, or does not end with CRLF; not sent")
     if envelope.sender and not _MAILBOX.fullmatch(envelope.sender):

@@ -46,6 +46,13 @@ class ChunkReadAsCommands(ProtocolViolation):
     """The relay refused a chunk (RFC 3030) and read its bytes as commands."""
 
 
+class BodyUnreadable(RelayError):
+    """Our own bytes of a mail cannot be read to their end. It is not the relay's fault, but the connection must end.
+
+    Otherwise the relay waits for the rest, or takes what comes next for it.
+    """
+
+
 class PhaseTimeout(ProtocolViolation):
     """The relay took longer than a phase of the dialogue may take."""
 

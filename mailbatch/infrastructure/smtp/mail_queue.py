@@ -10,31 +10,44 @@ from mailbatch.domain.outcome import NotSent, Outcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mailbatch.domain.body import Body
     from mailbatch.domain.message import Message
 
 
 class MailQueue:
-    """Each mail has one outcome; until then it counts in ``unsettled`` and ``bytes``."""
+    """Each mail has one outcome; until then it counts in ``unsettled``, ``bytes`` and ``bytes_elsewhere``."""
 
     def __init__(self) -> None:
         self.ready: deque[Message] = deque()
         self.unsettled = 0
         """Mails without an outcome: ready, or in flight."""
         self.bytes = 0
-        """How many bytes these have."""
+        """How many bytes these have in memory."""
+        self.bytes_elsewhere = 0
+        """How many more bytes these have. They are read when they are sent."""
         self.outcomes: list[Outcome] = []
 
     def add(self, message: Message) -> None:
         """Add a mail that was pulled."""
         self.unsettled += 1
-        self.bytes += len(message.data)
+        if isinstance(message.data, bytes):
+            self.bytes += len(message.data)
+        else:
+            self._count(message.data, 1)
         self.ready.append(message)
 
     def settle(self, message: Message, outcome: Outcome) -> None:
         """Note the outcome of ``message``."""
         self.unsettled -= 1
-        self.bytes -= len(message.data)
+        if isinstance(message.data, bytes):
+            self.bytes -= len(message.data)
+        else:
+            self._count(message.data, -1)
         self.outcomes.append(outcome)
+
+    def _count(self, body: Body, sign: int) -> None:
+        self.bytes += sign * body.held
+        self.bytes_elsewhere += sign * (body.size - body.held)
 
     def refuse_next(self) -> None:
         """Settle the next mail, because it may not be sent."""

@@ -14,12 +14,12 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import NotSent, RelayFault
+from mailbatch.domain.outcome import ContentFault, NotSent, RelayFault
 from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
 from mailbatch.infrastructure.smtp.connection import Connection
 from mailbatch.infrastructure.smtp.connection_state import CloseReason, State
 from mailbatch.infrastructure.smtp.early_refusals import EarlyRefusals
-from mailbatch.infrastructure.smtp.errors import NoSlot, ProtocolViolation, RelayError, masked
+from mailbatch.infrastructure.smtp.errors import BodyUnreadable, NoSlot, ProtocolViolation, RelayError, masked
 from mailbatch.infrastructure.smtp.place import Places
 
 if TYPE_CHECKING:
@@ -84,9 +84,11 @@ class ConnectionPool:
     def is_heavy(self) -> bool:
         """Whether the unsettled mails are as many bytes as they may be.
 
-        Those on a connection that is slow do not count: the other connections are to go on meanwhile.
+        Of those in memory the ones on a slow connection do not count: the others are to go on meanwhile.
         """
         size, budget = self._mails.bytes, self._config.byte_budget
+        if self._mails.bytes_elsewhere >= self._config.wire_budget:
+            return True
         if size < budget:
             return False
         return size - sum(one.dialogue.bytes_in_flight for one in self._open.values() if one.is_slow) >= budget
@@ -293,9 +295,10 @@ class ConnectionPool:
         self._close(connection, CloseReason.BROKEN)
         untouched = dialogue.connection_lost(error)
         error = dialogue.closing or error
-        self._learn_from_loss(dialogue, error)
-        if self._touches_a_mail(dialogue) and untouched:
-            dialogue.blame(untouched.pop(0), error)
+        if not isinstance(error, BodyUnreadable):
+            self._learn_from_loss(dialogue, error)
+            if self._touches_a_mail(dialogue) and untouched:
+                dialogue.blame(untouched.pop(0), error)
         done = dialogue.collect_outcomes()
         place.rest_after_loss(dialogue, [outcome for _, outcome in done])
         self._poller.tick_by(place.rests_until)
@@ -306,7 +309,7 @@ class ConnectionPool:
         if dialogue.refused_early:
             self._send_alone(dialogue)
         for message, outcome in done:
-            if isinstance(outcome, RelayFault):
+            if isinstance(outcome, RelayFault | ContentFault):
                 self._settle_fault(message, outcome)
             else:
                 self._mails.settle(message, outcome)
@@ -340,7 +343,7 @@ class ConnectionPool:
         name = self._config.relay.name
         return RelayFault(message.claim, name, str(error), error.hopeless, in_dialogue=in_dialogue, reply=error.reply)
 
-    def _settle_fault(self, message: Message, fault: RelayFault) -> None:
+    def _settle_fault(self, message: Message, fault: RelayFault | ContentFault) -> None:
         self._mails.settle(message, fault)
         reason, reservation = masked(fault.reason), fault.claim.reservation_id
         logger.warning("%s: %s (reservation %s)", self._config.relay.name, reason, reservation)

@@ -20,6 +20,8 @@ class TransportConfig:
     breaks have no verdict, so the window also limits how many mails may be sent twice.
     ``capabilities`` keeps what was learned of the relay; all transports of a process share it.
     ``byte_budget``: bytes of unsettled mails from which no further mail is taken (one mail is always taken).
+    ``wire_budget``: the same for bytes that are read when they are sent. They cost no memory, but a relay must take
+    them in, and their mails are in doubt if the lane dies.
     ``mails_per_connection``: a connection is closed after so many mails, and opened anew; 0: no limit.
     ``idle_seconds``: a connection is closed after so many seconds without a mail, because the relay may be about to
     close it; 0: never.
@@ -32,6 +34,7 @@ class TransportConfig:
     connections: int = 4
     window: int = 32
     byte_budget: int = 4 * 2**20
+    wire_budget: int = 64 * 2**20
     mails_per_connection: int = 0
     idle_seconds: float = 60.0
     yield_every: float = 0.0

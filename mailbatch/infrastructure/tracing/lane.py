@@ -17,7 +17,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
-from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied
 from mailbatch.domain.redaction.addresses import public
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def _describe(span: Span, outcome: Outcome) -> None:
             span.set_attribute("smtp.reply_code", verdict.reply.code)
             if worst is not None:
                 span.set_status(StatusCode.ERROR, public(str(worst.reply)))
-        case RelayFault(_, relay, reason):
+        case RelayFault(_, relay, reason) | ContentFault(_, relay, reason):
             span.set_attribute("server.address", relay)
             span.set_status(StatusCode.ERROR, public(reason))
         case _:

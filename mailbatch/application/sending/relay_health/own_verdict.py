@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import Kind, Replied, Verdict
 from mailbatch.domain.reply_kinds import kind_of
-from mailbatch.domain.settlement import settle
+from mailbatch.domain.settlement import settle, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mailbatch.application.sending.in_flight import InFlightMail
     from mailbatch.domain.lifecycle import OnDoubt
+    from mailbatch.domain.message import Claim
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.retry import RetryPolicy
     from mailbatch.domain.settlement import Settlement
@@ -35,6 +36,12 @@ class OwnVerdict:
             retry=self.retry,
             on_doubt=self._on_doubt,
             jitter=self._jitter(),
+        )
+
+    def defer_unavailable(self, claim: Claim, errors: Sequence[str], mail: InFlightMail) -> Settlement:
+        """Defer the mail, because a content of it cannot be stored or read now."""
+        return unavailable(
+            claim, errors, mail.earlier or {}, attempts=mail.attempts, retry=self.retry, jitter=self._jitter()
         )
 
     def defer(self, replied: Replied, mail: InFlightMail) -> Settlement:

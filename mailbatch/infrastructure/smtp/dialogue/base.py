@@ -12,13 +12,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from mailbatch.domain.outcome import Kind, Outcome, RelayFault, Replied, Reply, Verdict
+from mailbatch.domain.body import bytes_held
+from mailbatch.domain.outcome import ContentFault, Kind, Outcome, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reply_kinds import Concern, kind_of
 from mailbatch.infrastructure.smtp.dialogue.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.dialogue.sequence import SequenceErrors
 from mailbatch.infrastructure.smtp.dialogue.transaction import END, Transaction
 from mailbatch.infrastructure.smtp.envelope import Extensions, commands, permanent_refusal
-from mailbatch.infrastructure.smtp.errors import HungUp, ProtocolViolation, RelayError
+from mailbatch.infrastructure.smtp.errors import BodyUnreadable, HungUp, ProtocolViolation, RelayError
 from mailbatch.infrastructure.smtp.replies import CLOSING, OK, MalformedReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _REFUSAL = 400
 _LARGE = 2**20
 """Bytes of a mail behind which no other is begun on its connection: sending it takes longer than a round trip."""
+_STEP = 2**20
+"""Bytes of a body after which the time allowance for writing it begins anew."""
 _OF_ADDRESS = "2.1."
 """How the text of a good reply to MAIL or RCPT begins at a relay with enhanced codes (RFC 3463 §3.2)."""
 
@@ -54,6 +57,8 @@ class Dialogue(ABC):
     _sequence_errors: ClassVar[type[SequenceErrors]] = SequenceErrors
     _resets_behind_others: ClassVar[bool] = False
     """Whether RSET goes before a mail that is sent behind others in flight."""
+    _unreadable: tuple[Transaction, BodyUnreadable] | None = None
+    """The mail whose body cannot be read, and why; no further mail is begun."""
 
     def __init__(
         self,
@@ -134,8 +139,8 @@ class Dialogue(ABC):
 
     @property
     def bytes_in_flight(self) -> int:
-        """The bytes of the mails in flight."""
-        return sum(len(one.message.data) for one in self._transactions)
+        """The bytes in memory of the mails in flight."""
+        return sum(bytes_held(one.message.data) for one in self._transactions)
 
     @property
     def room(self) -> int:
@@ -167,9 +172,31 @@ class Dialogue(ABC):
 
     def bytes_sent(self, size: int) -> None:
         """The kernel took so many bytes of the chunk that ``out`` returned."""
-        self.out.bytes_sent(size)
-        if not self.out.pending:
+        out = self.out
+        out.bytes_sent(size)
+        if not out.pending or out.sent // _STEP > (out.sent - size) // _STEP:
             self.progress += 1
+
+    def body_unreadable(self, error: BodyUnreadable) -> list[Message]:
+        """Send nothing more: the body of the first mail that was not sent to its end cannot be read.
+
+        The relay still answers the mails before it. Return the mails behind it; nothing of them was sent.
+
+        Raises:
+            BodyUnreadable: no mail before it waits for an answer.
+        """
+        flight = self._transactions
+        whole = sum(one.end is not None and one.end <= self.out.sent for one in flight)
+        behind = [flight.pop().message for _ in range(len(flight) - whole - 1)]
+        self.mails_begun -= len(behind)
+        self._unreadable, self._may_begin = (flight[whole], error), False
+        self.out.clear()
+        self._end_if_unreadable()
+        return behind[::-1]
+
+    def _end_if_unreadable(self) -> None:
+        if self._unreadable is not None and self._transactions and self._transactions[0] is self._unreadable[0]:
+            raise self._unreadable[1]
 
     @property
     def awaiting_intent(self) -> Message | None:
@@ -204,7 +231,9 @@ class Dialogue(ABC):
     def _decide_whether_it_may_begin(self) -> None:
         """Begin nothing behind a large mail, because it takes long, nor on a connection that is about to end."""
         self._has_large = self._has_large and any(len(one.message.data) >= _LARGE for one in self._transactions)
-        self._may_begin = self.sequence_error is None and not self.is_ending and not self._has_large
+        self._may_begin = (
+            self.sequence_error is None and not self.is_ending and not self._has_large and self._unreadable is None
+        )
 
     # --- what comes in -------------------------------------------------------------------------------------------
 
@@ -240,6 +269,8 @@ class Dialogue(ABC):
         except MalformedReply as error:
             awaited = flight[0].awaited() if flight else "nothing"
             raise ProtocolViolation(f"{error} (answer to {awaited})") from error
+        if self._unreadable is not None:
+            self._end_if_unreadable()
         if replies and not self._may_answer():
             raise self._unexpected("")
 
@@ -397,7 +428,9 @@ class Dialogue(ABC):
         untouched, self.not_taken = self.not_taken, []
         was_heard_out = self.is_ending and (isinstance(error, HungUp) or error is self.closing)
         for one in self._transactions:
-            if was_heard_out or one.heard_closing:
+            if self._unreadable is not None and one is self._unreadable[0]:
+                self._settle(one, ContentFault(one.message.claim, self._relay, str(self._unreadable[1])))
+            elif was_heard_out or one.heard_closing:
                 # The relay went away, and accepted none of these.
                 self._give_back(one, self.closing or error)
             elif one.all_refused and one.out_of_sequence:

@@ -62,7 +62,10 @@ class BdatDialogue(Dialogue):
         data = one.message.data
         one.commands.append(b"BDAT %d LAST\r\n" % len(data))
         self.out.queue(b"".join(one.commands))
-        self.out.queue(data)
+        if isinstance(data, bytes):
+            self.out.queue(data)
+        else:
+            self.out.queue_stream(len(data), data.pieces())
         one.expected, one.earliest_reply, one.end = len(one.commands), one.start + 1, self.out.queued
 
     def _take_good(self, one: Transaction) -> bool:

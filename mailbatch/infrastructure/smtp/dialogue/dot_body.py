@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.outcome import Reply
 from mailbatch.infrastructure.smtp.dialogue.base import Dialogue, refused_by
 from mailbatch.infrastructure.smtp.dialogue.transaction import END
-from mailbatch.infrastructure.smtp.envelope import dot_stuffed
+from mailbatch.infrastructure.smtp.envelope import dot_stuffed, dot_stuffed_pieces
 from mailbatch.infrastructure.smtp.replies import OK, START_BODY, printable
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class DotBodyDialogue(Dialogue):
 
     def _data_answered(self, one: Transaction, reply: RawReply) -> None:
         if reply.code == START_BODY:
-            # RFC 2920 §3.1: the relay may take DATA though each recipient was refused. Then the body is empty.
-            self._queue_body(one, b"" if one.all_refused else dot_stuffed(one.message.data))
+            self._queue_body(one)
             return
         verdict = refused_by("DATA", reply)
         self._needs_reset = True
@@ -69,8 +68,14 @@ class DotBodyDialogue(Dialogue):
         else:
             self._finish(one, refused_by(END, reply))
 
-    def _queue_body(self, one: Transaction, data: bytes) -> None:
-        self.out.queue(data)
+    def _queue_body(self, one: Transaction) -> None:
+        data = one.message.data
+        if one.all_refused:
+            pass  # RFC 2920 §3.1: the relay may take DATA though each recipient was refused. Then the body is empty.
+        elif isinstance(data, bytes):
+            self.out.queue(dot_stuffed(data))
+        else:
+            self.out.queue_stream(len(data) + data.lines.dotted, dot_stuffed_pieces(data))
         one.body_queued = True
         if not self._waits_for_intent or one.all_refused:
             self._queue_end(one)

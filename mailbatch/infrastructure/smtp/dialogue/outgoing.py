@@ -3,15 +3,56 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.redaction.lines import one_line
+from mailbatch.infrastructure.smtp.errors import BodyUnreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Stream:
+    """Bytes that are read when they are sent. ``len`` is the number of those that have not been read."""
+
+    def __init__(self, size: int, pieces: Iterator[bytes]) -> None:
+        self._left = size
+        self._pieces = pieces
+        self._failure: BodyUnreadable | None = None
+
+    def __len__(self) -> int:
+        return self._left
+
+    def read(self) -> bytes:
+        """Return the next piece. Raises ``BodyUnreadable``, and then each time."""
+        if self._failure is None:
+            try:
+                return self._next()
+            except Exception as error:  # noqa: BLE001 (whatever it is: the mail ends here, and no other)
+                self._failure = BodyUnreadable(one_line(str(error)) or type(error).__name__)
+                self._failure.__cause__ = error
+        raise self._failure
+
+    def _next(self) -> bytes:
+        # A relay takes what comes behind as commands if the bytes are fewer or more than was said.
+        piece = next(self._pieces, None)
+        if piece is None or len(piece) > self._left:
+            raise ValueError(f"a content is {'shorter' if piece is None else 'longer'} than it was")
+        self._left -= len(piece)
+        return piece
 
 
 class Outgoing:
-    """A queue of bytes. ``queued`` and ``sent`` count from the beginning of the dialogue."""
+    """A queue of bytes. ``queued`` and ``sent`` count from the beginning of the dialogue.
+
+    ``_parts`` are here, and go first. ``_behind`` begins with a stream, and is empty if there is none.
+    """
 
     def __init__(self) -> None:
         self.queued = 0
         self.sent = 0
         self._parts: deque[bytes | memoryview] = deque()
+        self._behind: deque[bytes | Stream] = deque()
 
     @property
     def pending(self) -> int:
@@ -20,11 +61,25 @@ class Outgoing:
 
     def queue(self, data: bytes) -> None:
         """Append ``data``."""
-        self._parts.append(data)
+        if self._behind:
+            self._behind.append(data)
+        else:
+            self._parts.append(data)
         self.queued += len(data)
 
+    def queue_stream(self, size: int, pieces: Iterator[bytes]) -> None:
+        """Append ``size`` bytes, which ``pieces`` yields when they are sent."""
+        self._behind.append(Stream(size, pieces))
+        self.queued += size
+
     def chunk(self, size: int) -> bytes | memoryview:
-        """Return the next bytes to write, at most ``size``."""
+        """Return the next bytes to write, at most ``size``.
+
+        Raises:
+            BodyUnreadable: the next byte cannot be read. All bytes before it were sent.
+        """
+        if self._behind:
+            self._read(size)
         if self.queued - self.sent <= size:
             return b"".join(self._parts)
         first = self._parts[0]
@@ -40,6 +95,24 @@ class Outgoing:
                 break
         return b"".join(parts)
 
+    def _read(self, size: int) -> None:
+        """Move what is behind to the parts, until these are ``size`` bytes."""
+        here = sum(map(len, self._parts))
+        while self._behind and here < size:
+            first = self._behind[0]
+            if isinstance(first, Stream) and len(first):
+                try:
+                    piece = first.read()
+                except BodyUnreadable:
+                    if here:
+                        return  # what is before it goes out
+                    raise
+            else:
+                self._behind.popleft()
+                piece = b"" if isinstance(first, Stream) else first
+            self._parts.append(piece)
+            here += len(piece)
+
     def bytes_sent(self, size: int) -> None:
         """Note that the kernel took so many bytes of the chunk."""
         self.sent += size
@@ -54,15 +127,13 @@ class Outgoing:
             size -= len(first)
 
     def cut(self, end: int) -> None:
-        """Withdraw all bytes behind the offset ``end``."""
+        """Withdraw all bytes behind the offset ``end``, at which some were queued."""
         while self.queued > end:
-            last = self._parts.pop()
+            last = (self._behind or self._parts).pop()
             self.queued -= len(last)
-            if self.queued < end:
-                self._parts.append(last[: end - self.queued])
-                self.queued = end
 
     def clear(self) -> None:
         """Withdraw all bytes that were not sent."""
         self._parts.clear()
+        self._behind.clear()
         self.queued = self.sent

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.dialogue.dot_body import DATA, DotBodyDialogue
 from mailbatch.infrastructure.smtp.dialogue.mode import DialogueMode
-from mailbatch.infrastructure.smtp.envelope import dot_stuffed
 from mailbatch.infrastructure.smtp.replies import START_BODY
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class PipeliningDialogue(DotBodyDialogue):
         one.received, one.mail_answered = one.expected, True
         self.ahead_accepted |= one.is_ahead
         self.progress += 1
-        self._queue_body(one, dot_stuffed(one.message.data))
+        self._queue_body(one)
         return True
 
     def _trust(self) -> None:

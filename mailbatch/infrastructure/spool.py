@@ -1,0 +1,128 @@
+"""Keeps contents in one temporary file that has no name, so that they cost no memory and a kill leaves nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.content import PIECE, Lines, LineScan
+from mailbatch.domain.errors import ContentUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+class Spool:
+    """One file for one lane. It is opened for the first content, and closed when nobody uses it or its contents.
+
+    The file is a row of blocks of ``PIECE`` bytes. A content has some of them. They are used again when nobody holds
+    the content any more, so the file is never larger than what was in use at once. ``folder``: where the file is;
+    None: where Python keeps temporary files (``TMPDIR``).
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._fd = -1
+        self.blocks = 0
+        """How many blocks the file has."""
+        self._free: list[int] = []
+        """Blocks that no content has; a heap, so that the first ones are used first."""
+
+    def put(self, pieces: Iterable[bytes]) -> Spooled:
+        """Store ``pieces``, of any size, as one content.
+
+        Raises:
+            ContentUnavailable: they cannot be stored. What ``pieces`` raises is raised too. Nothing is kept then.
+        """
+        scan, size, blocks = LineScan(), 0, list[int]()
+        try:
+            for block in _blocks_of(pieces):
+                blocks.append(heappop(self._free) if self._free else self._new_block())
+                self._write(block, blocks[-1])
+                scan.add(block)
+                size += len(block)
+        except BaseException:
+            self._give_back(blocks)
+            raise
+        spooled = Spooled(size, scan.lines(), tuple(blocks), self)
+        weakref.finalize(spooled, self._give_back, blocks).atexit = False
+        return spooled
+
+    def _new_block(self) -> int:
+        self.blocks += 1
+        return self.blocks - 1
+
+    def _give_back(self, blocks: list[int]) -> None:
+        for block in blocks:
+            heappush(self._free, block)
+
+    def _write(self, data: bytes, block: int) -> None:
+        with self._failing():
+            if self._fd < 0:
+                self._open()
+            offset = block * PIECE
+            while data:
+                written = os.pwrite(self._fd, data, offset)
+                data, offset = data[written:], offset + written
+
+    def _open(self) -> None:
+        with tempfile.TemporaryFile(prefix="mailbatch-", dir=self._folder) as file:
+            self._fd = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._fd)
+
+    def read(self, block: int, size: int) -> bytes:
+        """Return the first ``size`` bytes of ``block``. Raises ``ContentUnavailable``."""
+        with self._failing():
+            data = os.pread(self._fd, size, block * PIECE)
+        if len(data) < size:
+            raise ContentUnavailable([f"the temporary file in {self._where()} has lost a part of its bytes"])
+        return data
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ContentUnavailable(
+                [f"a temporary file in {self._where()} cannot be used: {reason}; make room there, or set TMPDIR"]
+            ) from error
+
+    def _where(self) -> str:
+        return str(self._folder or tempfile.tempdir or "the temporary folder")
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Spooled:
+    """A content in the spool: the port ``LineContent``."""
+
+    size: int
+    lines: Lines
+    _blocks: tuple[int, ...] = field(repr=False)
+    _spool: Spool = field(repr=False)
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes in order. Raises ``ContentUnavailable``."""
+        left = self.size
+        for block in self._blocks:
+            yield self._spool.read(block, min(left, PIECE))
+            left -= PIECE
+
+
+def _blocks_of(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut ``pieces`` anew: each block has ``PIECE`` bytes, the last one perhaps fewer."""
+    begun = bytearray()
+    for piece in pieces:
+        for start in range(0, len(piece), PIECE):
+            begun += piece[start : start + PIECE]
+            if len(begun) >= PIECE:
+                yield bytes(begun[:PIECE])
+                del begun[:PIECE]
+    if begun:
+        yield bytes(begun)
