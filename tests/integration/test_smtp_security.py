@@ -11,11 +11,13 @@ import trustme
 from support.mails import always, kinds, message
 from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw, reset, say
 
+from mailbatch.domain.body import Body
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.infrastructure.smtp.check import check
 from mailbatch.infrastructure.smtp.errors import RelayError
 from mailbatch.infrastructure.smtp.relay import Security, SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
+from mailbatch.infrastructure.spool import Spool
 
 LOGIN = ("ann@example.org", "canary-p\u00e4ssword")
 ENCRYPTED = [Security.TLS, Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY]
@@ -259,7 +261,7 @@ def test_a_wrong_password_is_not_tried_on_every_connection(tls, ca_file):
 
 @pytest.mark.parametrize("security", [Security.TLS, Security.STARTTLS_REQUIRED])
 @pytest.mark.parametrize("mode", ["PIPELINING", "BDAT"])
-def test_mails_go_pipelined_through_tls_however_they_are_cut(mode, security, tls, ca_file):
+def test_mails_go_pipelined_through_tls_however_they_are_cut(mode, security, tls, ca_file, tmp_path):
     behind = set()
 
     def dot(session):
@@ -267,12 +269,15 @@ def test_mails_go_pipelined_through_tls_however_they_are_cut(mode, security, tls
         session.ordinary()
 
     # Some are larger than what the kernels hold, so that records wait, and are tried again.
-    messages = [message(body=(b"x" * 70 + b"\r\n") * (60_000 if n % 8 == 7 else 20)) for n in range(24)]
+    lines = b"x" * 70 + b"\r\n"
+    messages = [message(body=lines * (60_000 if n % 8 == 7 else 20)) for n in range(24)]
+    messages.append(message(body=Body.of(lines, Spool(tmp_path).put([lines * 60_000]))))
     with serve(tls, security, script={"dot": dot}, extensions=OFFERS[mode]) as server:
         relay = SmtpRelay(host="127.0.0.1", port=server.port, security=security, ca_file=ca_file)
         outcomes = list(SmtpTransport(relay, connections=1).send(messages, always))
     assert {kind for outcome in outcomes for kind in kinds(outcome).values()} == {Kind.ACCEPTED}
-    assert [accepted.data for accepted in server.journal] == [m.data for m in messages]
+    sent = [m.data if isinstance(m.data, bytes) else b"".join(m.data.pieces()) for m in messages]
+    assert [accepted.data for accepted in server.journal] == sent
     assert all(accepted.encrypted for accepted in server.journal)
     assert (b"MAIL" if mode == "PIPELINING" else b"RSET") in behind
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.contents import Breaking, Cut
 from support.mails import message
 
 from mailbatch.domain.body import Body, bytes_held
@@ -19,24 +18,6 @@ from mailbatch.infrastructure.smtp.errors import BodyUnreadable
 cut_anywhere = st.lists(
     st.lists(st.sampled_from([b"\r", b"\n", b".", b"a", b"\r\n", b"\xfc"]), max_size=3).map(b"".join)
 )
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A content in the pieces that a test wants."""
-
-    parts: tuple[bytes, ...]
-
-    @property
-    def size(self) -> int:
-        return len(b"".join(self.parts))
-
-    @property
-    def lines(self) -> Lines:
-        return lines_of(b"".join(self.parts))
-
-    def pieces(self):
-        yield from self.parts
 
 
 @given(cut_anywhere)
@@ -128,17 +109,12 @@ def test_what_was_not_sent_can_be_withdrawn(kept, cut, size, taken):
     assert sent + send(out, 1000, size) == flat(kept) + b"behind"
 
 
-def broken(*pieces):
-    yield from pieces
-    raise OSError(5, "Input/output error")
-
-
 def test_what_stands_before_unreadable_bytes_goes_out():
     out = Outgoing()
     out.queue(b"before")
-    out.queue_stream(100, broken(b"first", b"second"))
+    out.queue_stream(1000, Breaking(readable=200).pieces())
     out.queue(b"behind")
-    assert send(out, 17) == b"beforefirstsecond"
+    assert send(out, 206) == b"before" + (b"x" * 98 + b"\r\n") * 2
     for _ in range(2):
         with pytest.raises(BodyUnreadable, match="Input/output error"):
             out.chunk(8)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from support.contents import Breaking
 from support.mails import message
 
 from mailbatch.domain.body import Body
-from mailbatch.domain.content import Lines
 from mailbatch.domain.outcome import ContentFault, Kind, Replied
 from mailbatch.infrastructure.smtp.dialogue.bdat import BdatDialogue
 from mailbatch.infrastructure.smtp.dialogue.data import DataDialogue
@@ -16,19 +16,8 @@ from mailbatch.infrastructure.smtp.errors import BodyUnreadable, HungUp, RelayEr
 FEATURES = {"8bitmime": "", "pipelining": "", "chunking": ""}
 
 
-class Broken:
-    """A content that breaks in the middle."""
-
-    size = 400
-    lines = Lines()
-
-    def pieces(self):
-        yield b"half\r\n" * 20
-        raise OSError(5, "Input/output error")
-
-
 def broken(to):
-    return message(to, body=Body.of(b"text\r\n", Broken(), b"end\r\n"))
+    return message(to, body=Body.of(b"text\r\n", Breaking(400, 200), b"end\r\n"))
 
 
 def send(dialogue):
@@ -66,7 +55,7 @@ def test_after_data_the_end_of_the_body_is_not_sent():
         assert dialogue.connection_lost(caught.value) == []
         (outcome,) = outcomes(dialogue).values()
         assert isinstance(outcome, ContentFault)
-        assert outcome.reason == "[Errno 5] Input/output error"
+        assert outcome.reason == "Input/output error"
 
 
 @pytest.mark.parametrize("kind", [DataDialogue, PipeliningDialogue])
@@ -126,3 +115,13 @@ def test_a_relay_that_answers_the_unfinished_chunk_breaks_the_protocol(three):
         dialogue.receive_data(BEFORE + b"250 2.0.0 reset\r\n" + BEFORE)
     dialogue.connection_lost(HungUp("closed"))
     assert isinstance(outcomes(dialogue)["broken@x.org"], ContentFault)
+
+
+def test_each_megabyte_of_a_body_has_its_own_time_allowance():
+    dialogue = BdatDialogue("relay", FEATURES, 1)
+    dialogue.begin(message(body=(b"x" * 98 + b"\r\n") * 30_000))
+    began, steps = dialogue.progress, 0
+    while dialogue.out.pending > 1000:
+        dialogue.bytes_sent(len(dialogue.out.chunk(1000)))
+        steps += 1
+    assert (dialogue.progress - began, steps) == (2, 3000)

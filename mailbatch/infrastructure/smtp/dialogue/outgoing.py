@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.redaction.lines import one_line
-from mailbatch.infrastructure.smtp.errors import BodyUnreadable
+from mailbatch.infrastructure.smtp.errors import BodyUnreadable, system_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Stream:
             try:
                 return self._next()
             except Exception as error:  # noqa: BLE001 (whatever it is: the mail ends here, and no other)
-                self._failure = BodyUnreadable(one_line(str(error)) or type(error).__name__)
+                self._failure = BodyUnreadable(one_line(system_words(error)))
                 self._failure.__cause__ = error
         raise self._failure
 
