@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
+RENDERING = 10.0
+"""Seconds of wall-clock time that rendering one mail may take."""
 UNANSWERED = 25.0
 """Seconds for which a run may get no answer to any mail. The watch looks every 30: so it is said within a minute."""
 
@@ -111,9 +113,14 @@ class Operating:
     @cached_property
     def subprocess_renderer(self) -> SubprocessRenderer:
         """Renders mails in processes that can be killed."""
+        return self.new_subprocess_renderer(RENDERING)
+
+    def new_subprocess_renderer(self, seconds: float) -> SubprocessRenderer:
+        """Return a renderer of your own, which gives each mail so many seconds. Close it."""
         from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
-        return SubprocessRenderer(self._settings.template_dir, self._settings.max_message_bytes)
+        s = self._settings
+        return SubprocessRenderer(s.template_dir, s.max_message_bytes, seconds, locale=s.locale)
 
     @cached_property
     def compose_apart(self) -> Compose:

@@ -82,7 +82,8 @@ class Sending:
         """The templates, rendered in this process."""
         from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
-        return TemplateRenderer(self._settings.template_dir, self._settings.max_message_bytes, look_again=1.0)
+        s = self._settings
+        return TemplateRenderer(s.template_dir, s.max_message_bytes, look_again=1.0, locale=s.locale)
 
     @cached_property
     def compose(self) -> Compose:

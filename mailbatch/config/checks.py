@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mailbatch.domain.checks import schema_name_problem
+from mailbatch.domain.locale import ranges
 from mailbatch.domain.schedule import read_schedule
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def file_in_folder(path: Path) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"must be a file in an existing folder; there is none at {path.resolve().parent}")
     return path.resolve()
+
+
+def language_tag(tag: str) -> str:
+    """Check a tag of BCP 47."""
+    if not ranges(tag):
+        raise ValueError("must be a language tag (BCP 47), such as de, pt-BR or zh-Hant-TW")
+    return tag
 
 
 def hook_url(url: str) -> str:

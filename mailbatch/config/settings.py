@@ -37,6 +37,7 @@ HookUrl = Annotated[str, AfterValidator(checks.hook_url)]
 HookSecret = Annotated[SecretStr, AfterValidator(checks.hook_secret)]
 FieldName = Annotated[str, AfterValidator(checks.field_name)]
 LogLevel = Annotated[str, BeforeValidator(checks.log_level)]
+LanguageTag = Annotated[str, AfterValidator(checks.language_tag)]
 TimeZone = Annotated[str, AfterValidator(checks.time_zone)]
 ScheduleText = Annotated[str, AfterValidator(checks.schedule)]
 ReturnPathSecret = Annotated[SecretStr, AfterValidator(checks.return_path_secret)]
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
     max_lateness: Seconds = 0
     max_message_bytes: Annotated[int, Field(ge=1024)] = 26_214_400
     template_dir: Folder | None = None
+    locale: LanguageTag | None = None
     webhook_url: HookUrl | None = Field(default=None, repr=False)
     webhook_secret: HookSecret | None = None
     report_to: str | None = None

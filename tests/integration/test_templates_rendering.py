@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -262,3 +264,21 @@ def test_a_link_inside_the_directory_is_followed(folder):
 def test_a_context_that_is_no_object_is_this_mails_fault(context):
     [line] = faults(subject="s", body_text="{{ 1 }}", context=context)
     assert line.startswith("body_text: ")
+
+
+def test_a_mail_without_filters_of_a_language_does_not_import_babel():
+    source = "import sys; from mailbatch.infrastructure.templates.renderer import TemplateRenderer as R; "
+    source += "from mailbatch.domain.reservation import Mail; "
+    source += "R(None, 1000)(Mail(recipients='', subject='{{ 1 }}', body_text='{{ 2|upper }}')); "
+    source += "sys.exit('babel' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
+
+
+def test_filters_write_in_the_language_of_the_settings():
+    templates = TemplateRenderer(None, MOST, locale="de")
+    assert templates(mail(subject="{{ 1.5|number }}", body_text="{{ 0.5|percent }}")).subject == "1,5"
+
+
+def test_an_error_of_a_filter_names_the_line():
+    [line] = faults(subject="s", body_text="Dear\n{{ at|date }}", context={"at": "soon"})
+    assert line.startswith("body_text line 2: the filter date is given something other than a date or a time")

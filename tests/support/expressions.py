@@ -39,6 +39,9 @@ _CALLS = ("dict", "namespace", "cycler", "joiner", "range", "loop.changed", "loo
 _ATTRIBUTES = ("'x'", "'l'", "0", "'x,l'", "'no.such'")
 _KEYWORDS = {
     "batch": ("fill_with",),
+    "currency": ("code",),
+    "date": ("format", "timezone"),
+    "datetime": ("format", "timezone"),
     "dictsort": ("by", "reverse", "case_sensitive"),
     "groupby": ("attribute", "default", "case_sensitive"),
     "indent": ("width", "first", "blank"),
@@ -47,6 +50,9 @@ _KEYWORDS = {
     "map": ("attribute", "default"),
     "max": ("attribute", "case_sensitive"),
     "min": ("attribute", "case_sensitive"),
+    "number": ("digits",),
+    "percent": ("digits",),
+    "plural": ("one", "few", "other"),
     "round": ("precision", "method"),
     "slice": ("fill_with",),
     "sort": ("reverse", "case_sensitive", "attribute"),
@@ -72,7 +78,10 @@ DOUBLED = (
 """Values that take little memory, and are endless when they are spelled out, compared or hashed."""
 _DOUBLED_NAMES = ("dl", "el", "dt", "et", "dd", "ns", "es", "[dl, el]", "(dt, et)", "[ns, es]", "[dt, et]", "[dd, dd]")
 _SMALL = ("0", "1", "-1", "2", "79", "1000", "100000", "26214400", "0.5", "1e308", "none", "true", "''", "'a'", "' '")
-_SMALL_TEXTS = ("'aa'", "'x'", "'é'", "'%s'", "'{}'", "[]", "{}", "()", "'ab ' * 3", "loop", "range(100000)")
+_SMALL_TEXTS = (
+    *("'aa'", "'x'", "'é'", "'%s'", "'{}'", "[]", "{}", "()", "'ab ' * 3", "loop", "range(100000)"),
+    *("'EUR'", "'9999-12-31T23:59Z'", "'MMMM ' * 9", "'{n}'"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,10 @@ def _slice(_value: Any, slices: int, *_: Any, **__: Any) -> None:
     check_list_length(slices)
 
 
+def _nl2br(value: Any) -> None:
+    check_replacement(str(value), "\n", "<br>\n")
+
+
 def _number(value: Any, *_: Any, **__: Any) -> None:
     check_number_text(value)
 
@@ -123,6 +127,7 @@ CHECKS: dict[str, Callable[..., None]] = {
     "format": _format,
     "indent": _indent,
     "int": _number,
+    "nl2br": _nl2br,
     "replace": _replace,
     "round": _round,
     "slice": _slice,

@@ -11,11 +11,14 @@ from functools import partial, wraps
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from jinja2 import pass_eval_context
 from jinja2.filters import FILTERS, make_attrgetter, make_multi_attrgetter
+from markupsafe import Markup, escape
 
 from mailbatch.infrastructure.templates.budget import OverBudget, check_list_length, current_budget, is_small
 from mailbatch.infrastructure.templates.comparisons import check_hash
 from mailbatch.infrastructure.templates.filter_arguments import CHECKS, check_nothing
+from mailbatch.infrastructure.templates.language_filters import LANGUAGE_FILTERS
 from mailbatch.infrastructure.templates.null_values import ACCEPT_NULL, CHANGED_FILTERS, default
 from mailbatch.infrastructure.templates.operations import (
     NANOSECONDS_OF_A_CHARACTER,
@@ -28,13 +31,15 @@ from mailbatch.infrastructure.templates.text_values import as_text, null_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from jinja2.nodes import EvalContext
+
 # Filters that spell out their arguments, and what a character costs. A filter that is in none of these lists does not
 # exist: of Jinja2's own these are pprint, urlize (quadratic on hostile text) and what a later version may add.
 _TEXT = dict.fromkeys(
     """capitalize center e escape filesizeformat float forceescape format int lower replace safe string tojson trim
     truncate upper xmlattr""".split(),  # noqa: SIM905 - read as prose, not as a column of quotes
     NANOSECONDS_OF_A_CHARACTER,
-) | {"indent": 150, "striptags": 250, "title": 500, "urlencode": 300, "wordcount": 250, "wordwrap": 600}
+) | {"indent": 150, "striptags": 250, "nl2br": 200, "title": 500, "urlencode": 300, "wordcount": 250, "wordwrap": 600}
 # Of these all others write their value as a text.
 _NOT_AS_TEXT = frozenset({"filesizeformat", "float", "int", "tojson", "urlencode", "xmlattr"})
 # Filters that compare values with each other. Each time a character costs little, a value in a list more (``measure``).
@@ -65,9 +70,17 @@ _Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 def checked_filters() -> dict[str, Callable[..., Any]]:
     """Return the filters by name."""
-    names = (*_TEXT, *_SORTING, *_LIST)
-    checked = {name: _checked(name, CHANGED_FILTERS.get(name, FILTERS[name])) for name in names}
+    functions = FILTERS | CHANGED_FILTERS | LANGUAGE_FILTERS | {"nl2br": nl2br}
+    checked = {name: _checked(name, functions[name]) for name in (*_TEXT, *_SORTING, *_LIST, *LANGUAGE_FILTERS)}
     return checked | {"d": default, "default": default}  # which makes nothing
+
+
+@pass_eval_context
+def nl2br(eval_ctx: EvalContext, value: str) -> str:
+    """Write each line end of ``value`` as ``<br>`` as well, where the template is HTML."""
+    if not eval_ctx.autoescape:
+        return value
+    return escape(value).replace("\r\n", "\n").replace("\n", Markup("<br>\n"))
 
 
 def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,12 +22,12 @@ ROOM = 1 << 30
 
 
 def main(settings: str) -> None:
-    """Serve until the socket closes. ``settings`` is JSON: template directory, bytes of a part, seconds for a mail."""
-    directory, most, seconds = json.loads(settings)
+    """Serve until the socket closes. ``settings`` is JSON: folder, bytes of a part, seconds for a mail, locale."""
+    directory, most, seconds, locale = json.loads(settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the command that started us
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit(resource.RLIMIT_AS, ROOM + GROWTH + most * WRITTEN)
-    render = TemplateRenderer(Path(directory) if directory else None, most)
+    render = TemplateRenderer(Path(directory) if directory else None, most, locale=locale)
     with socket.socket(fileno=sys.stdin.fileno()) as connection:
         while True:
             try:

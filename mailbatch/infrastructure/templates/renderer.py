@@ -11,6 +11,7 @@ from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Rendered
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget
 from mailbatch.infrastructure.templates.failures import describe
+from mailbatch.infrastructure.templates.language import NO_LANGUAGE, write_in
 from mailbatch.infrastructure.templates.loader import is_template_name
 from mailbatch.infrastructure.templates.sources import FILES, Sources, has_tag, missing_parts
 
@@ -35,11 +36,14 @@ class TemplateRenderer:
     ``<directory>/<name>/subject.txt, body.txt, body.html``. HTML is escaped, text and subject are not. Named templates
     may include and import others under ``directory``, as ``name/file``; inline sources may not.
     No part may have more than ``max_output_bytes`` bytes in UTF-8. A file that changes is seen ``look_again`` seconds
-    later at the latest.
+    later at the latest. ``locale`` is the language in which filters write, a tag of BCP 47; English if it is None.
     """
 
-    def __init__(self, directory: Path | None, max_output_bytes: int, look_again: float = 0.0) -> None:
+    def __init__(
+        self, directory: Path | None, max_output_bytes: int, look_again: float = 0.0, *, locale: str | None = None
+    ) -> None:
         self.directory = directory
+        self._locale = locale or NO_LANGUAGE
         self._max_bytes = max_output_bytes
         self._sources = Sources(directory, look_again)
 
@@ -85,6 +89,7 @@ class TemplateRenderer:
 
     def _run(self, template: Template, context: Mapping[str, Any], budget: Budget) -> str:
         environment, most = template.environment, self._max_bytes
+        write_in(self._locale, context)
         # As ``Template.new_context`` makes it, which copies the globals twice more.
         values = Context(environment, {**environment.globals, **context}, template.name, template.blocks)
         pieces, size = list[str](), 0

@@ -55,10 +55,12 @@ class SubprocessRenderer:
     more than ``seconds``. Mails without a tag of the template engine need no process.
     """
 
-    def __init__(self, directory: Path | None, max_output_bytes: int, seconds: float = SECONDS) -> None:
-        self._settings = json.dumps([str(directory) if directory else None, max_output_bytes, seconds])
+    def __init__(
+        self, directory: Path | None, max_output_bytes: int, seconds: float = SECONDS, *, locale: str | None = None
+    ) -> None:
+        self._settings = json.dumps([str(directory) if directory else None, max_output_bytes, seconds, locale])
         self._seconds = seconds
-        self._in_process = TemplateRenderer(directory, max_output_bytes)
+        self._in_process = TemplateRenderer(directory, max_output_bytes, locale=locale)
         self._idle: list[_Process] = []
         # The sources that compile, and until when they need not be checked again.
         self._compiling: dict[tuple[str | None, ...], float] = {}

@@ -234,10 +234,9 @@ def _runs(parts: Parts) -> CheckResult:
 def _mails(parts: Parts) -> CheckResult:
     """Return the finding about waiting mails that cannot be rendered now."""
     from mailbatch.application.looking.waiting import RenderWaiting
-    from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
     until = time.monotonic() + _RENDERING
-    render = SubprocessRenderer(parts.settings.template_dir, parts.settings.max_message_bytes, seconds=_RENDERING)
+    render = parts.operating.new_subprocess_renderer(_RENDERING)
     try:
         looked = RenderWaiting(render=render, reservations=parts.stores.reservations)(lambda: time.monotonic() > until)
     finally:
