@@ -17,6 +17,7 @@ from support.api import OPERATE, READ, Api
 from support.backlogs import database, reserve, states
 from support.pages import Browser, Page, ids
 
+from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.tables import (
     batch_runs,
     batch_schedule,
@@ -27,6 +28,7 @@ from mailbatch.infrastructure.db.tables import (
     run_errors,
 )
 from mailbatch.interfaces.console import subjects as subjects_on_pages
+from mailbatch.interfaces.console.overview import prepare
 from mailbatch.interfaces.console.reservations import PAGE
 from mailbatch.interfaces.console.snapshot import Cached
 from mailbatch.interfaces.visible import HIDDEN
@@ -195,6 +197,22 @@ def test_a_redis_that_hangs_is_waited_for_once(sqlite_url, monkeypatch):
                 asked += 1
     assert re.search(r"Redis \(error\)", page.text)
     assert asked == 1
+
+
+def test_the_first_page_is_read_before_somebody_opens_it(api, browser, sqlite_url):
+    reserve(sqlite_url, 2)
+    prepare(api.app)
+    reserve(sqlite_url, 3)
+    assert "Due 2" in browser.open("/")
+
+
+def test_a_first_page_that_cannot_be_read_yet_is_read_when_it_is_opened(tmp_path, redis_url):
+    url = f"sqlite:///{tmp_path}/mail.db"
+    with Api({"database_url": url, "redis_url": redis_url}) as api:
+        prepare(api.app)
+        upgrade(url)
+        reserve(url, 2)
+        assert "Due 2" in Browser(api.client).open("/")
 
 
 def test_a_database_without_tables_is_told_on_a_page(tmp_path, redis_url):

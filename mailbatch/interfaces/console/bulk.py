@@ -54,7 +54,7 @@ def do(request: Request, caller: PageOperator, fields: FormFields, act: _Act) ->
             raise
         return done(request, again, "That was too long ago: look at the number again.", good=False)
     changed = parts_of(request).acting.act.on_all(caller.actor, act, query.selection(when))
-    snapshots_of(request).now.forget()
+    snapshots_of(request.app).now.forget()
     left = ", ".join(f"{n:,} {status.value.replace('_', ' ')}" for status, n in changed.left.items())
     text = f"{plural(changed.changed, 'reservation')} {VERBS[act]}." + (f" Left alone: {left}." if left else "")
     return done(request, query.link("/reservations"), text)

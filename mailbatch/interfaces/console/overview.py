@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from mailbatch.interfaces.console.screen import Html, Page, render, show
+from mailbatch.domain.errors import MailbatchError
+from mailbatch.interfaces.console.screen import Html, Page, render, show, template_of
 from mailbatch.interfaces.console.snapshot import Snapshots
 from mailbatch.interfaces.http.auth import PageReader
-from mailbatch.interfaces.http.request_params import parts_of
 
 if TYPE_CHECKING:
     from typing import Any
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(include_in_schema=False, route_class=Page)
 
@@ -34,14 +37,27 @@ def live(request: Request, caller: PageReader) -> Response:
 
 def look(request: Request) -> dict[str, Any]:
     """Return what both show."""
-    snapshots = snapshots_of(request)
+    snapshots = snapshots_of(request.app)
     return {"now": snapshots.now(), "day": snapshots.day()}
 
 
-def snapshots_of(request: Request) -> Snapshots:
-    """Return the snapshots of this application; the first call makes them."""
-    state = request.app.state
-    if getattr(state, "snapshots", None) is None:
-        state.snapshots = Snapshots(parts_of(request))
-    found: Snapshots = state.snapshots
+def snapshots_of(app: FastAPI) -> Snapshots:
+    """Return the snapshots of ``app``; the first call makes them."""
+    if getattr(app.state, "snapshots", None) is None:
+        app.state.snapshots = Snapshots(app.state.parts)
+    found: Snapshots = app.state.snapshots
     return found
+
+
+def prepare(app: FastAPI) -> None:
+    """Do what the first page of a process would have to do first: it takes most of a second, so do it before.
+
+    The page shows why the database cannot be read, so a failure here is only logged.
+    """
+    for name in ("overview.html", "live.html"):
+        template_of(name)
+    try:
+        snapshots_of(app).now()
+        snapshots_of(app).day()
+    except MailbatchError as error:
+        log.debug("the console's first page is not prepared: %s", error)

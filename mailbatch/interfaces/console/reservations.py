@@ -72,7 +72,7 @@ def listed(request: Request, caller: PageReader, query: Filtered, cursor: str | 
     counts: Mapping[Status, int] | None = None
     many: int | None = None
     further: ReservationPlace | None = None
-    census = snapshots_of(request).now(at_most=_OLDEST_COUNTS).census
+    census = snapshots_of(request.app).now(at_most=_OLDEST_COUNTS).census
     try:
         which = query.selection()
         rows, following, further = searched(parts, which, cursor, PAGE)
@@ -188,7 +188,7 @@ def press(
     verb = Act(act)
     result, _ = parts_of(request).acting.act.on_one(caller.actor, verb, reservation_id)
     succeeded = is_done(verb, result)
-    snapshots_of(request).now.forget()
+    snapshots_of(request.app).now.forget()
     if verb is Act.DELETE and succeeded:
         return done(request, "/reservations", f"Reservation {reservation_id} is deleted.")
     hint = "; only finished ones are" if verb is Act.DELETE else ""

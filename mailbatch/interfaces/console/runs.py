@@ -68,7 +68,7 @@ def stop(request: Request, caller: PageOperator, run_id: UUID) -> Response:
         stopping = parts_of(request).acting.stop_run(caller.actor, run_id)
     except StateConflict as error:
         return done(request, address, f"{error}.", good=False)
-    snapshots_of(request).now.forget()
+    snapshots_of(request.app).now.forget()
     said = (
         "It ends before its next item, as revoked." if stopping.alive else "Its process is silent: it died, or hangs."
     )

@@ -54,7 +54,7 @@ _SAID_OF_OTHERS = {
 def schedule(request: Request, caller: PageReader) -> Response:
     """Show the page."""
     parts = parts_of(request)
-    snapshot = snapshots_of(request).now()
+    snapshot = snapshots_of(request.app).now()
     actions = parts.stores.audit_log.list(_ACTIONS)
     return show(
         request,
@@ -150,8 +150,8 @@ def _came_to(result: AsyncResult) -> tuple[str, bool]:
 
 
 def _back(request: Request, text: str, *, good: bool = True) -> Response:
-    snapshots_of(request).now.forget()
-    snapshots_of(request).day.forget()
+    snapshots_of(request.app).now.forget()
+    snapshots_of(request.app).day.forget()
     came_from = request.headers.get("referer", "")
     target = "/schedule" if came_from.endswith("/schedule") else "/"
     return done(request, target, text, good=good)

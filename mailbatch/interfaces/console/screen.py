@@ -31,6 +31,7 @@ from mailbatch.interfaces.http.request_params import parts_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from jinja2 import Template
     from starlette.requests import Request
 
     from mailbatch.interfaces.http.auth import Caller
@@ -114,7 +115,12 @@ def render(request: Request, caller: Caller | None, template: str, **values: Any
         "path": request.scope["path"],
         "notice": None,
     }
-    return _environment().get_template(template).render({**shared, **values})
+    return template_of(template).render({**shared, **values})
+
+
+def template_of(name: str) -> Template:
+    """Return a compiled template."""
+    return _environment().get_template(name)
 
 
 def paused(request: Request) -> Pause:

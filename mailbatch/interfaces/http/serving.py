@@ -16,6 +16,7 @@ from mailbatch.bootstrap import Parts
 from mailbatch.config import short_tokens
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.job_name import SEND_ALL
+from mailbatch.interfaces.console import overview
 from mailbatch.interfaces.http.app import create_app
 from mailbatch.interfaces.http.connections import BACKLOG, Connection
 from mailbatch.interfaces.http.guard import is_loopback
@@ -54,6 +55,7 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         app.state.stopping = lambda: server.should_exit
         monitor = monitor_of(parts)
         monitor.start()
+        threading.Thread(target=overview.prepare, args=(app,), name="first-page", daemon=True).start()
         # uvicorn raises the signal again when it has ended; here a requested end is no failure.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda _number, _frame: None)
