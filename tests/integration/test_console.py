@@ -28,7 +28,7 @@ from mailbatch.infrastructure.db.tables import (
     run_errors,
 )
 from mailbatch.interfaces.console import subjects as subjects_on_pages
-from mailbatch.interfaces.console.overview import prepare
+from mailbatch.interfaces.console.overview import prepare, snapshots_of
 from mailbatch.interfaces.console.reservations import PAGE
 from mailbatch.interfaces.console.snapshot import Cached
 from mailbatch.interfaces.visible import HIDDEN
@@ -200,6 +200,7 @@ def test_a_redis_that_hangs_is_waited_for_once(sqlite_url, monkeypatch):
 
 
 def test_the_first_page_is_read_before_somebody_opens_it(api, browser, sqlite_url):
+    snapshots_of(api.app).now.fresh = 60
     reserve(sqlite_url, 2)
     prepare(api.app)
     reserve(sqlite_url, 3)
