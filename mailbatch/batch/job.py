@@ -54,9 +54,10 @@ STATUS_EVERY = 1.0
 class Job:
     """A batch and what its runs need. Calling it is one run.
 
-    ``timeout`` in seconds, 0 for none; ``bound``: how many items a crash may leave in doubt; ``remaining`` counts
-    what is left to do at the end; ``lock=None`` runs without mutual exclusion. ``ensure_migrated`` raises
-    ``NotMigrated`` if the tables were changed since the worker started.
+    ``timeout`` in seconds, 0 for none. ``bound``: how many items a crash may leave in doubt. ``remaining`` returns how
+    many items are due and not done; it is called when a run ends, and for each call that starts no run. ``lock=None``:
+    several runs may work at once. ``ensure_migrated`` raises ``NotMigrated`` if the tables do not fit this version,
+    for example because they were migrated after the worker had started.
     """
 
     name: str
@@ -79,13 +80,14 @@ class Job:
         interrupted: Callable[[], RunOutcome | None] = lambda: None,
         on_progress: Callable[[Counts], None] = lambda _counts: None,
     ) -> RunReport:
-        """Run once and return the report.
+        """Run once and return the report. A call that is paused, or meets a run in progress, returns a report too.
 
-        ``interrupted`` is called before each item and says whether the caller stops the run (a revoke, a shutdown);
-        ``on_progress`` gets the counts every second.
+        ``interrupted`` is called before each item. It returns the outcome with which the caller wants the run to end
+        (a revoke, a shutdown), or None. ``on_progress`` gets the counts at the start and every second.
 
         Raises:
-            JobExecError: the job itself broke. The row of the run is written, unless the database is what broke.
+            JobExecError: the run could not start (database or Redis), or its work raised an unexpected exception. If
+                the database can be written, the run's row says so.
         """
         began = self.clock.monotonic()
         if self._is_paused(trigger):
@@ -100,7 +102,7 @@ class Job:
                 return self._run(run, on_progress)
 
     def _run(self, run: RunInProgress, on_progress: Callable[[Counts], None]) -> RunReport:
-        """Open the row, do the work with its periodic tasks beside it, and write the end."""
+        """Open the run's row, do the work while the periodic tasks run, and write the end."""
         self._open_row(run)
         log.info("job started: %s (%s)", self.name, run.trigger)
         with run.periodic_tasks:
@@ -111,7 +113,10 @@ class Job:
     # --- before the run ---
 
     def _is_paused(self, trigger: Trigger) -> bool:
-        """Return whether a pause holds this call back. ``Pause.TICKS`` also holds back a tick queued before it."""
+        """Return whether a pause holds this call back. ``Pause.TICKS`` holds back ticks only, even if queued earlier.
+
+        Raises ``JobExecError`` if the database is unavailable, or if its tables do not fit this version.
+        """
         try:
             self.ensure_migrated()
             pause = self.pause_store.paused(self.name)
@@ -135,7 +140,7 @@ class Job:
 
     @contextmanager
     def _locked(self, trigger: Trigger) -> Iterator[bool]:
-        """Hold the lock; yields False if another run has it. Raises ``JobExecError`` if Redis is unavailable."""
+        """Hold the lock; yield False if another run holds it. Raise ``JobExecError`` if Redis is unavailable."""
         if self.lock is None:
             yield True
             return
@@ -163,7 +168,7 @@ class Job:
     # --- beside the work ---
 
     def _start_periodic_tasks(self, run: RunInProgress, on_progress: Callable[[Counts], None]) -> None:
-        """Start what goes on beside the work: lock, heartbeat, pause, stop requests, status."""
+        """Start the periodic tasks: renew the lock, beat, look for a pause and a stop request, show the progress."""
 
         def show_progress() -> None:
             if self.status is not None:
@@ -201,7 +206,7 @@ class Job:
         return report
 
     def _write_end(self, run: RunInProgress, ending: Ending) -> RunReport:
-        """Write the item errors that wait, and close the run's row with its report."""
+        """Write the item errors that are not written yet, and close the run's row with its report."""
         duration = run.elapsed
         final = FinalWrites(self.clock)
         final.write_with_deadline(run.errors.write, None, "item errors are missing from the report of the run")
@@ -220,7 +225,7 @@ class Job:
         return report
 
     def _first_errors(self, run: RunInProgress) -> list[str]:
-        """Return the first errors of all lanes from the database, or this lane's own if that fails."""
+        """Return the first item errors of all lanes from the database; if it fails, those of this process."""
         try:
             return [error.text() for error in self.runs.first_errors(run.id, REPORTED_ERRORS)]
         except StoreError as error:
@@ -245,9 +250,9 @@ def make_job(
     timeout: float = 0.0,
     bound: int = 0,
 ) -> Job:
-    """Return the job ``name`` that does ``work`` with the parts of this process; for one run.
+    """Return the job ``name`` that does ``work`` with the parts of this process. Make a new one for each run.
 
-    With ``lock=False`` it runs whatever else runs, and uses no Redis.
+    With ``lock=False`` it runs even if another run is in progress, and uses neither lock nor status in Redis.
     """
     return Job(
         name=name,

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 HEAD_EVERY = 5.0
 """Seconds after which the cursor returns to the head of the backlog, where urgent mail may have come in."""
 MAX_PROBE_CANDIDATES = 16
-"""At most so many mails are claimed to find one that was not the probe before."""
+"""At most this many mails are claimed at once, to find one that was not the probe before."""
 
 
 class Mode(Enum):
@@ -42,16 +42,19 @@ class Mode(Enum):
     PROBE = auto()
     """One mail, to find out whether a relay that failed takes mail again."""
     ISOLATED = auto()
-    """One mail with which senders died. Nothing is on the wire beside it that could die with it."""
+    """One mail whose sending processes died. Nothing else is on the wire, so if this one dies too, no other mail is
+    in doubt."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ClaimLoop:
     """Claims for one lane. ``group_size``: how many mails a claim takes at most.
 
-    A claim also settles what was decided meanwhile, in the same transaction: one commit for each group.
+    A claim behind the cursor also writes the settlements that are decided by then, in the same transaction: one commit
+    for each group. A claim at the head of the backlog writes them in a transaction of their own before it. An isolated
+    claim writes none.
 
-    ``has_isolated``: mails are due that only ``Mode.ISOLATED`` claims. ``has_overslept``: the pass ended because the
+    ``has_isolated``: mails may be due that only ``Mode.ISOLATED`` claims. ``has_overslept``: the pass ended because the
     lease had ended; the next pass begins with a new lease.
     """
 
@@ -71,7 +74,7 @@ class ClaimLoop:
     has_overslept: bool = field(default=False, init=False)
 
     def groups(self, mode: Mode) -> Iterator[Page | Nap]:
-        """Yield claimed groups until one pass is over, and naps where the relay is slow.
+        """Yield claimed groups until the pass is over, and naps to keep the rate that the relay accepts.
 
         Raises:
             StoreError: the database fails.
@@ -87,7 +90,7 @@ class ClaimLoop:
                 return self._isolated()
 
     def _normal(self) -> Iterator[Page | Nap]:
-        """Follow a cursor, which returns to the head every few seconds and once at the end."""
+        """Claim behind a cursor. It returns to the head every ``HEAD_EVERY`` seconds, and once more at the end."""
         cursor: Cursor | None = None
         pace, clock = self.throttling.pace, self.clock
         cuts, at_head = 0, clock.monotonic()
@@ -110,7 +113,7 @@ class ClaimLoop:
             cursor = page.cursor
 
     def _probe(self) -> Iterator[Page]:
-        """Claim one mail at a time, until one could be composed and was handed over."""
+        """Claim one mail at a time, until one of them could be composed and went to the transport."""
         while not self.stop.is_set() and not self.health.handed_to:
             page = self._choose_probe()
             yield page
@@ -123,7 +126,7 @@ class ClaimLoop:
         yield page
 
     def _choose_probe(self) -> Page:
-        """Claim a mail that was not the probe before, if there is one; else the one that was it least often."""
+        """Claim a mail that was never the probe, or else the one that was the probe least often. Release the others."""
         suspects = self.health.suspects
         claimed = self._claim(None, min(len(suspects) + 1, MAX_PROBE_CANDIDATES)).claimed
         if not claimed:
@@ -136,10 +139,11 @@ class ClaimLoop:
         return Page([probe], None)
 
     def _oversleeps(self) -> bool:
-        """Return whether the lease has ended while mails are on the wire.
+        """Return whether the pass must end because the lease has ended while mails are on the wire.
 
-        A claim would then take the other mails back again and again, until those on the wire are decided. So the pass
-        ends, and the next one begins with a new lease.
+        A new claim does not prolong the lease while older claims are held (``LaneLease.begin``). So its mails could not
+        be sent and would be released, again and again, until the mails on the wire have their outcomes. Instead the
+        pass ends, and the next one begins with a new lease.
         """
         if not self.lease.has_ended():
             return False
@@ -151,9 +155,9 @@ class ClaimLoop:
     # --- one claim -----------------------------------------------------------------------------------------------
 
     def _claim(self, cursor: Cursor | None, most: int) -> Page:
-        """Claim up to ``most`` mails: fewer if the relay is slow, or if verdicts wait to be judged.
+        """Claim up to ``most`` mails: fewer if the relay limits the rate, or if replies wait to be judged.
 
-        Mails whose verdicts wait count toward ``most``. So a crash leaves no more mails in doubt than the bound.
+        A mail whose reply waits counts toward ``most``. So a crash leaves no more mails in doubt than the bound.
         """
         limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
         without = () if self.judge.refusals.without is None else (self.judge.refusals.without,)
@@ -165,13 +169,16 @@ class ClaimLoop:
         )
 
     def _settle_and_claim(self, cursor: Cursor | None, limit: int, *without: Without) -> Page | None:
-        """Settle and claim in one transaction. None: there was nothing to settle, or it had to be settled alone."""
+        """Settle and claim in one transaction. Return None if nothing is to be settled, or this fails.
+
+        If it fails, the settlements are written in a transaction of their own.
+        """
         if not (decided := self.in_flight.decided):
             return None
         try:
             written, page = self.backlog.settle_and_claim(self.run_id, self.lane, decided, cursor, limit, *without)
         except StoreError as error:
-            log.warning("settlements are written before the next group is claimed: %s", error)
+            log.warning("settling and claiming in one transaction failed; settlements are written alone: %s", error)
             self.housekeeping.may_have_orphans = True
             self.in_flight.flush()
             self.housekeeping.release_orphans()
@@ -180,7 +187,7 @@ class ClaimLoop:
         return page
 
     def _hold(self, claim: Callable[[], Page]) -> Page:
-        """Claim, begin the lease, and hold what was claimed."""
+        """Call ``claim``, begin the lease, and add the claimed mails to those in flight."""
         requested_at = self.clock.monotonic()
         try:
             page = claim()

@@ -1,9 +1,10 @@
 """Send what is due: claim → compose → transmit → settle.
 
-Each step is a stream that pulls from the step before. So the last one drives: the transport pulls a message when it can
-begin to send it, composing pulls a mail, and claiming takes the next group when the last one has been handed over.
-The next group is therefore claimed and composed while the last is on the wire. What is decided is settled with the
-claim of the next group at the latest. So at most one group on the wire and one group ahead are unsettled.
+Each of the first three steps is a stream that pulls from the step before it. The transport pulls a message when it can
+begin to send it. Then composing pulls a mail, and claiming claims the next group when no mail of the current group is
+left. So the next group is claimed and composed while the current one is on the wire. The claim of the next group also
+writes the settlements that are decided by then. So at most two groups are claimed and not yet settled: one on the wire,
+and one ahead.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class SendDue:
 
     ``jitter`` returns a number in [0, 1). ``lease`` and ``relay_patience`` in seconds, ``group_size`` and ``page_size``
     in mails. ``strict``: the intent to send is committed just before the last bytes of each mail, not with the claim.
-    ``relay_faults``: this many in a row end the run, or fewer once they last for ``relay_patience``.
+    ``relay_faults``: so many faults in a row end the run; so do fewer, if they go on for ``relay_patience``.
     """
 
     backlog: Backlog
@@ -76,15 +77,15 @@ class SendDue:
         """Send until nothing is due or the run must stop.
 
         Raises:
-            RunFailed: the database or the relay fails. Before that, the lane tries to write the relay's verdicts.
+            RunFailed: the database or the relay fails. The lane has tried to write the verdicts that it has.
         """
         Lane(self, run, lane).send_due()
 
     def probe(self, run: Run) -> None:
-        """Send one mail ahead of all others if the relay failed before, so that not every mail finds out.
+        """If the relay's circuit is open, send one mail to test the relay before any other mail is claimed.
 
         Raises:
-            RunFailed: the relay is to be left alone for now, or has failed again.
+            RunFailed: it is too early for a test, or the relay failed again.
         """
         breaker = self.circuit_breaker
         if breaker is None or (circuit := breaker.circuit_to_probe(by_hand=run.trigger is not Trigger.BEAT)) is None:
@@ -95,14 +96,14 @@ class SendDue:
             breaker.close()
 
     def relay_failures(self) -> ConsecutiveFailures:
-        """Return the count of failures in a row, at its beginning."""
+        """Return a new counter of the relay's failures in a row."""
         return ConsecutiveFailures(
             self.clock, most=self.relay_faults, patience=self.relay_patience, most_doubts=2 * self.group_size
         )
 
 
 class Lane:
-    """One lane while it works. ``probed``: the relay's circuit, if the lane only sends the probe."""
+    """The parts of one lane, and its four steps. ``probed``: the relay's circuit, if the lane only sends the probe."""
 
     def __init__(self, use: SendDue, run: Run, number: int, probed: Circuit | None = None) -> None:
         self.use = use
@@ -158,10 +159,10 @@ class Lane:
             own=own,
         )
 
-    # --- the road ------------------------------------------------------------------------------------------------
+    # --- the four steps ------------------------------------------------------------------------------------------
 
     def send_due(self) -> None:
-        """Send everything that is due. Mails with which senders died go last, by lane 0."""
+        """Send all due mails. Mails whose sending processes died are sent last, one at a time, by lane 0 only."""
         with self._working():
             while not self.stop.is_set() and self._pass(Mode.NORMAL):
                 pass
@@ -170,13 +171,16 @@ class Lane:
                     return
 
     def send_probe(self) -> None:
-        """Send one mail."""
+        """Send one mail: the probe."""
         with self._working():
             if not self.stop.is_set():
                 self._pass(Mode.PROBE)
 
     def _pass(self, mode: Mode) -> bool:
-        """Go through the backlog once. Return whether another pass may send what this one put back."""
+        """Go through the backlog once. Return whether another pass must follow.
+
+        It must if mails were put back that can be sent in this run, or if the pass ended because the lease had ended.
+        """
         late_intent = self.use.strict or mode is Mode.ISOLATED
         self.judge.begin_pass()
         commit_intent = self._commit_intent if late_intent else None
@@ -193,7 +197,10 @@ class Lane:
         return self.judge.has_returned or self.claims.has_overslept
 
     def _settle(self, outcome: Outcome | None) -> None:
-        """Decide what becomes of a mail. It is written now if it is time; else the next claim writes it."""
+        """Decide what becomes of a mail. The next claim writes the decision, or this, if one has waited for a second.
+
+        None comes from the transport about every second without an outcome: then all decisions are written.
+        """
         if outcome is None:
             self.refusals.settle_overdue()
             self.in_flight.flush()
@@ -201,20 +208,20 @@ class Lane:
             self.judge.take(outcome)
             self.in_flight.flush_if_due(nothing_follows=self.stream.has_ended)
 
-    # --- what the transport asks before it sends -----------------------------------------------------------------
+    # --- callbacks of the transport ------------------------------------------------------------------------------
 
     def _may_send(self) -> bool:
-        """Return whether a mail's first byte may go out. The transport asks just before it writes."""
+        """Return whether a mail's first byte may go out. The transport calls this just before it writes the byte."""
         return not self.stop.is_set() and not self.lease.has_ended()
 
     def _commit_intent(self, claims: Sequence[Claim]) -> set[Claim]:
-        """Commit that the last bytes of mails go out. Return those whose last bytes may.
+        """Commit the intent to send the last bytes of ``claims``. Return the claims whose last bytes may go out.
 
-        A mail that is cut off before this commit was not sent. A mail that is cut off after it is in doubt. If the
-        commit itself is in doubt, nothing goes out.
+        If the process dies before this commit, the mails were not sent. If it dies later, they are in doubt. If it is
+        not known whether the commit succeeded, nothing goes out.
         """
         try:
-            self.in_flight.flush()  # what is not settled is in doubt too
+            self.in_flight.flush()  # a mail whose verdict is not written would be in doubt beside these
             granted = self.use.backlog.commit_intent(self.run.id, claims) if self._may_send() else set()
         except RunFailed as error:
             self.stop.database_failed(error)
@@ -224,17 +231,17 @@ class Lane:
                 "%d mails are withdrawn, because the intent to send them was not committed: %s", len(claims), error
             )
             return set()
-        if not self._may_send():  # the commit took longer than the lease
+        if not self._may_send():  # the lease ended, or a stop was requested, during the commit
             return set()
         for claim in granted:
             self.in_flight.mails[claim].on_wire = True
         return granted
 
-    # --- around the road -----------------------------------------------------------------------------------------
+    # --- before and after ----------------------------------------------------------------------------------------
 
     @contextmanager
     def _working(self) -> Iterator[None]:
-        """Renew what the lane holds while it works, and give back the rest at its end.
+        """Start renewing leases and slots; at the end settle, and release the mails that were not sent.
 
         Raises:
             RunFailed: the database or the relay fails.

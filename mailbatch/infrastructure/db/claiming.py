@@ -1,7 +1,7 @@
 """Claim due reservations: find the priorities that have some, claim a group, and reserve its item indexes.
 
-Each statement is built once and then bound for each group: building one costs three times as much as running it.
-Literals such as 'pending' are not parameters, because the planner chooses partial indexes by them.
+Each statement is built once, and executed with new parameters for each group: building one costs three times as much
+as executing it. Values such as 'pending' are literals and not parameters: only then the planner uses partial indexes.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from mailbatch.domain.claimed import Without
 
 INLINE_BYTES = 4 * 1024 * 1024
-"""Bytes of mails that come with their claims, for a whole group; a mail above its share of it is loaded later."""
+"""Bytes of mails that a claim returns for a whole group. A mail above an equal share of it is loaded later."""
 
 _r = mail_reservations.c
 _FAT = ("recipients", "body_text", "body_html", "context")
-"""Columns of a mail that may be of any size."""
+"""Columns of a mail that may be large."""
 _OF_A_MAIL = ("message_id", "attempts", "verdicts", "tag", *MAIL_FIELDS)
 _SURELY_SMALL = 2000
-"""Bytes of JSON as it is stored, below which its true size matters little."""
+"""A JSON value that takes fewer bytes than this where it is stored counts with that size."""
 _AS_STORED = sa.types.NullType()
-"""A cursor's due time is only given back to the database: nobody need read it."""
+"""The type of a cursor's due time: the value is sorted and given back to the database as its driver returned it."""
 
 
 class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL that it becomes
-    """The size of a text in bytes, without reading it where the database knows it."""
+    """The size of a text in bytes. PostgreSQL knows it without reading the text; SQLite reads the text."""
 
     type = sa.Integer()
     inherit_cache = True
@@ -66,9 +66,10 @@ def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class json_octets(octets):  # noqa: N801 - as above
-    """About the size of a JSON column. PostgreSQL writes it out to count, so that is done only where it is not small.
+    """The approximate size of a JSON column in bytes, for PostgreSQL.
 
-    A JSON value that looks small may be compressed, to a hundredth at most.
+    The exact size is that of its text, and PostgreSQL must write this text to count it. So a value that is stored in
+    fewer than ``_SURELY_SMALL`` bytes counts with its stored size. It may be compressed, to a hundredth at most.
     """
 
     inherit_cache = True
@@ -92,10 +93,11 @@ def claim(
     alone: bool = False,
     without: Without | None = None,
 ) -> Page:
-    """Take up to ``limit`` due reservations behind ``after``.
+    """Claim up to ``limit`` due reservations behind ``after``.
 
-    ``alone``: only those that other claims skip, because senders died with them. ``without``: groups to skip.
-    ``given``: ``lease`` (seconds), ``id_domain`` (of Message-IDs), ``early`` (they may be on the wire from now on).
+    ``alone``: only reservations that other claims skip, because their last sending processes died. ``without``: groups
+    to skip. ``given``: ``lease`` (seconds), ``id_domain`` (the domain of new Message-IDs), ``early`` (whether the mails
+    count as on the wire from now on).
     """
     bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
     if without is not None:
@@ -106,7 +108,7 @@ def claim(
         rows += _group(connection, bound | {"of_priority": after.priority, "limit": limit}, behind=True)
     priorities: list[int] = []
     if len(rows) < limit:
-        # If the page is full, this priority may have more: lower ones come later.
+        # If the page is full, lower priorities must wait: the cursor's priority may have more mails.
         priorities = due_priorities(connection, below=after.priority if after else None)
         for priority in priorities:
             wanted = {"of_priority": priority, "limit": limit - len(rows)}
@@ -124,14 +126,14 @@ def claim(
 def due_priorities(connection: Connection, below: int | None = None) -> list[int]:
     """Return the priorities that have due reservations, highest first.
 
-    The index is read by one jump for each. Reservations of next week are not read.
+    The index is read once for each priority, at its first entry. Reservations that are not due are not read.
     """
     bound = {} if below is None else {"below": below}
     return sorted(connection.scalars(_due_priorities(whole=below is None), bound), reverse=True)
 
 
 def load(connection: Connection, claimed: Sequence[Claimed]) -> list[ClaimedMail]:
-    """Return the mails of ``claimed`` that are still held, in order."""
+    """Return the mails of ``claimed`` whose claims still hold, in the same order."""
     wanted = [c.claim.reservation_id for c in claimed]
     rows = {row.id: row for row in connection.execute(_load(), {"ids": wanted}).all()}
     return [
@@ -150,13 +152,17 @@ def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
 
 
 def commit_intent(connection: Connection, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
-    """Write that the last bytes of ``claims`` are sent now; return the claims that may send them."""
+    """Write to the rows of ``claims`` that their last bytes are sent now; return the claims for which that was written.
+
+    It is written if the row is still ``sending`` under the same claim number, its lease has not ended, and the run was
+    not told to stop.
+    """
     pairs = [(claim.reservation_id, claim.claim_no) for claim in claims]
     return {Claim(*row) for row in connection.execute(_intend(), {"the_run": run_id, "claims": pairs})}
 
 
 def release_orphans(connection: Connection, run_id: UUID, lane: int, held: Collection[Claim]) -> int:
-    """Release the lane's claims that are not in ``held``; return how many there were."""
+    """Release the lane's claims that are not in ``held``; return how many those were. Skip rows that are locked."""
     mine = sa.select(_r.id, _r.claim_no).where(SENDING, _r.run_id == run_id, _r.lane == lane)
     rows = connection.execute(mine.with_for_update(skip_locked=True)).all()
     strays = [row.id for row in rows if Claim(row.id, row.claim_no) not in held]
@@ -169,7 +175,7 @@ def release_orphans(connection: Connection, run_id: UUID, lane: int, held: Colle
 
 def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool, alone: bool = False) -> list[Any]:
     statement = claim_statement(behind=behind, alone=alone, without="without_tags" in bound)
-    # RETURNING has no order of its own.
+    # RETURNING returns rows in no particular order.
     rows = connection.execute(statement, bound).all()
     return sorted(rows, key=lambda row: (row.due, row.id))
 
@@ -180,7 +186,7 @@ def _claimed(row: Any, index: int) -> Claimed:
 
 
 def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
-    """Read a row that ends in ``_OF_A_MAIL``, by position: reading by name costs more than all the rest."""
+    """Make a mail of a row that ends with ``_OF_A_MAIL``, read by position: by name costs more than all the rest."""
     message_id, attempts, verdicts, tag, *mail = row[-len(_OF_A_MAIL) :]
     return ClaimedMail(
         claim=claim,
@@ -206,9 +212,9 @@ def _due_priorities(*, whole: bool) -> sa.Executable:
 
 @cache
 def claim_statement(*, behind: bool, alone: bool = False, without: bool = False) -> sa.Executable:
-    """Claim due reservations of one priority, from the first, or ``behind`` a key.
+    """Return the statement that claims due reservations of one priority, from the first one, or ``behind`` a key.
 
-    ``alone``: those that must be claimed alone, otherwise the others. ``without``: some groups are skipped.
+    ``alone``: claim only those that must be claimed alone; otherwise only the others. ``without``: skip some groups.
     """
     in_priority = _r.priority == sa.bindparam("of_priority", type_=sa.Integer)
     due = sa.select(_r.id).where(changeable(Event.CLAIM), in_priority, _r.due_at <= now())
@@ -219,10 +225,10 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
         key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
         due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
     limit = sa.bindparam("limit", type_=sa.Integer)
-    # A mail with fewer dead senders goes first: probably it is not the mail that kills them.
+    # A mail that was claimed less often goes first: it is less likely the mail that kills its senders.
     order = (_r.claim_no, _r.due_at, _r.id) if alone else (_r.due_at, _r.id)
     due = due.order_by(*order).limit(limit).with_for_update(skip_locked=True)
-    # MATERIALIZED (and a CTE at all): a planner that inlines the subquery may lock more rows than LIMIT says.
+    # A MATERIALIZED CTE, because a planner that inlines the subquery may lock more rows than LIMIT says.
     ids = due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     own_id = sa.literal("<") + sa.cast(_r.id, sa.Text) + "@" + sa.bindparam("id_domain", type_=sa.Text) + ">"
     size = octets(_r.recipients) + octets(_r.body_text) + octets(_r.body_html) + json_octets(_r.context)
@@ -252,7 +258,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
 
 
 def _of_no_group() -> sa.ColumnElement[bool]:
-    """Return the condition that neither the tag is skipped nor, for a mail without a tag, the template."""
+    """Return the condition that a mail is of no skipped group: its group is its tag or, without a tag, its template."""
     tag, template = sa.func.coalesce(_r.tag, ""), sa.func.coalesce(_r.template, "")
     tags: sa.BindParameter[Any] = sa.bindparam("without_tags", expanding=True, type_=Text)
     templates: sa.BindParameter[Any] = sa.bindparam("without_templates", expanding=True, type_=Text)
@@ -260,7 +266,7 @@ def _of_no_group() -> sa.ColumnElement[bool]:
 
 
 def _next_number() -> sa.ColumnElement[int]:
-    """Return the number of a new claim. It must differ from the one before; after the largest comes 1."""
+    """Return the number of a new claim: the last one plus 1, or 1 after the largest number."""
     number = sa.cast(_r.claim_no, sa.Integer)
     return sa.case((number < MOST, number + 1), else_=1)
 

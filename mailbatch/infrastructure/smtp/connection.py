@@ -1,4 +1,4 @@
-"""One connection to a relay, from the attempt to open it to its end. Its state has a name."""
+"""One connection to a relay, from the attempt to open it until it is closed."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ logger = logging.getLogger(__name__)
 _CHUNK = 64 * 1024
 """Bytes of one read or write."""
 _TLS_RECORD = 16 * 1024
-"""Bytes of one write through TLS: no more than a record, so that it is sent as a whole or not at all."""
+"""Bytes of one write through TLS: at most one record, because TLS sends a record as a whole or not at all."""
 _SLOW = 2.0
-"""Seconds of a phase after which a relay counts as slow."""
+"""A relay counts as slow once a phase lasts longer than this, in seconds."""
 _LAST_REPLIES = 5.0
-"""Seconds for a relay that is about to hang up."""
+"""Seconds within which a relay that said 421 must send its last replies, or hang up."""
 _QUIT_TIMEOUT = 1.0
 """Seconds to wait for the reply to QUIT."""
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Connection:
-    """Opens itself in a thread of its own; when it is open, it never waits.
+    """A thread opens it. From OPEN on no method waits.
 
     The owner polls ``fd``, calls ``receive`` when there is something to read, and ``send`` after ``dialogue.begin``.
-    ``dialogue``, ``fd`` and ``max_mails`` exist from OPEN on.
+    ``dialogue`` and ``fd`` do not exist before OPEN, and ``max_mails`` is 0 before.
     """
 
     dialogue: Dialogue
@@ -54,13 +54,13 @@ class Connection:
     def __init__(self, config: TransportConfig, place: Place, waker: Waker, *, waits_for_intent: bool) -> None:
         self.state = State.CONNECTING
         self.since = time.monotonic()
-        """When the current phase began. If there is none: when the last phase ended."""
+        """When the current phase began, or, between two phases, when the last one ended; on the monotonic clock."""
         self.is_writing = False
-        """Whether its owner also polls for room to write."""
+        """Whether its owner also polls until the socket can take more bytes."""
         self.max_mails = 0
         """How many mails it may carry, 0 for no limit."""
         self.closes_at = math.inf
-        """When it is closed though the relay has not answered QUIT; on the monotonic clock."""
+        """When the owner closes it even if the relay has not answered QUIT; on the monotonic clock."""
         self.place = place
         self._config = config
         self._waits_for_intent = waits_for_intent
@@ -75,7 +75,7 @@ class Connection:
 
     @property
     def has_connected(self) -> bool:
-        """Whether the thread has ended, so that ``opened`` may be called."""
+        """Whether the attempt to connect has ended, so that ``opened`` may be called."""
         return self._attempt.done
 
     def join(self, seconds: float) -> bool:
@@ -83,12 +83,12 @@ class Connection:
         return self._attempt.join(seconds)
 
     def opened(self) -> None:
-        """Become OPEN, or CLOSED if it was told to end meanwhile.
+        """Become OPEN after the attempt to connect, or CLOSED if ``close`` was called meanwhile.
 
         Raises:
-            RelayError: it could not be opened, and is CLOSED.
+            RelayError: the attempt failed, and ``close`` was not called. The connection is CLOSED.
         """
-        self._attempt.join(1.0)  # it has said that it is done: the thread ends now
+        self._attempt.join(1.0)  # the attempt is done, so its thread ends in a moment
         error, was_wanted = self._attempt.error, self.state is State.CONNECTING
         try:
             if error is not None:
@@ -113,7 +113,7 @@ class Connection:
         self._is_encrypted = tls_version is not None
         self._size = _TLS_RECORD if self._is_encrypted else _CHUNK
         self._progress = self.dialogue.progress
-        # A write through TLS that failed has to be tried again with the same bytes.
+        # How many bytes a write through TLS tried in vain: OpenSSL wants the same bytes again at the next try.
         self._record: int | None = None
         self._enter(State.OPEN)
         name, mode = self._config.relay.name, self.dialogue.mode.name
@@ -142,34 +142,35 @@ class Connection:
 
     @property
     def is_slow(self) -> bool:
-        """Whether the phase that goes on has lasted for longer than most."""
+        """Whether mails are in flight, and the current phase has lasted for more than ``_SLOW`` seconds."""
         return not self.dialogue.idle and time.monotonic() - self.since > _SLOW
 
     def receive(self) -> None:
         """Read the relay's replies and pass them to the dialogue.
 
         Raises:
-            RelayError: the connection is of no more use.
+            RelayError: the connection can no longer be used.
         """
         dialogue = self.dialogue
         while data := self._read():
             dialogue.receive_data(data)
-            # TLS may hold bytes that the poll of its socket does not show.
+            # OpenSSL may hold decrypted bytes; a poll of the socket does not report them.
             if not (self._is_encrypted and has_unread(self._sock)):
                 break
         self._note_progress()
 
     def send(self, *, has_received: bool = False) -> list[Message]:
-        """Write what is queued, as far as it goes; return the mails that are not to wait for it in the queue.
+        """Write as many of the queued bytes as the socket takes.
 
-        ``has_received``: the owner has just called ``receive``, and has done nothing since that took time.
+        Return the mails of which no byte was written and which the dialogue no longer holds: another connection may
+        send them. ``has_received``: the owner has just called ``receive``, so this need not read before it writes.
 
         Raises:
-            RelayError: the connection is of no more use.
+            RelayError: the connection can no longer be used.
         """
         dialogue = self.dialogue
         while dialogue.out.pending:
-            # Bytes that are here already cannot be a reply to what is written now.
+            # Read first: bytes that are here before a write cannot be the reply to it.
             if not has_received:
                 self.receive()
             has_received = False
@@ -190,15 +191,17 @@ class Connection:
         return []
 
     def excuse(self, seconds: float) -> None:
-        """Do not count so many seconds against the relay: nothing was written, and that was not its fault."""
+        """Prolong the current phase by ``seconds`` if bytes wait to be written: the lane was busy, not the relay."""
         if self.dialogue.out.pending:
             self.since += seconds
 
     def deadline(self, now: float) -> float:
-        """Return when the phase that goes on is late; only progress begins a new phase, not bytes.
+        """Return when the current phase times out, on the monotonic clock; infinity if the relay owes nothing.
+
+        A phase begins anew when the dialogue makes progress (a whole reply), not when some bytes arrive.
 
         Raises:
-            PhaseTimeout: it is late now.
+            PhaseTimeout: the current phase has timed out.
         """
         phase = self.dialogue.phase()
         if phase is None:
@@ -216,7 +219,7 @@ class Connection:
             self._progress, self.since = self.dialogue.progress, time.monotonic()
 
     def _read(self) -> bytes:
-        """Return what has come, or nothing."""
+        """Return the bytes that have arrived; empty if there are none yet."""
         try:
             data = self._sock.recv(_CHUNK)
         except _NOT_NOW:
@@ -228,13 +231,13 @@ class Connection:
         return data
 
     def _write(self, chunk: bytes | memoryview) -> int:
-        """Hand ``chunk`` to the kernel; return how many bytes of it went."""
+        """Write ``chunk`` to the socket; return how many bytes it took."""
         try:
             return self._sock.send(chunk)
         except _NOT_NOW:
             return 0
         except OSError as error:
-            # Take in what came before it broke: replies that count, and perhaps why it broke.
+            # Read what arrived before the connection broke: it may be replies to mails, or the reason.
             while data := self._read():
                 self.dialogue.receive_data(data)
             raise HungUp(f"the connection broke: {system_words(error)}") from error
@@ -242,11 +245,12 @@ class Connection:
     # --- how it ends ---------------------------------------------------------------------------------------------
 
     def close(self, reason: CloseReason) -> None:
-        """End the connection. ``dialogue.connection_lost`` decides the mails that are in flight.
+        """Close the connection. This does not decide the mails in flight: the owner calls ``dialogue.connection_lost``.
 
-        CONNECTING: it is CLOSING until its thread has ended. OPEN and idle: it says QUIT (RFC 5321 §4.1.1.10) and is
-        CLOSING until ``close`` is called once more, when the relay has answered or at ``closes_at``. Otherwise it is
-        CLOSED at once.
+        While its thread still connects, the attempt is aborted, and the connection is CLOSING; call ``opened`` or
+        ``close`` again when the thread has ended. If it is OPEN and idle and ``reason`` is in ``POLITE``, it sends
+        QUIT (RFC 5321 §4.1.1.10) and is CLOSING; call ``close`` again when the relay has answered, or at
+        ``closes_at``. In every other case it is CLOSED at once.
         """
         name = self._config.relay.name
         logger.debug("%s: a connection that is %s is closed: %s", name, self.state.value, reason)
@@ -267,11 +271,11 @@ class Connection:
             return False
 
     def _drop(self) -> None:
-        """Close the socket, and give the slot back."""
+        """Become CLOSED: close the socket, and give the slot back."""
         if self.state is State.CLOSED:
             return
         self._enter(State.CLOSED)
-        if self._attempt.error is None:  # otherwise the thread has done both
+        if self._attempt.error is None:  # if the attempt failed, its thread has done both
             self._attempt.handshake.close()
             if self._config.slots is not None:
                 self._config.slots.give_back()
