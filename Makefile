@@ -94,6 +94,12 @@ browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt 
 screenshots: $(VENV)/ready-to-browse ## write docs/screenshots and the transcripts of docs/on-call.md again (Chromium, as above)
 	PYTHONPATH=tests $(BIN)/python -m browser.pictures
 
+# Of the last commit, in a copy. ONLY="3 17" runs only these of them.
+COUNT := 20
+.PHONY: mutants
+mutants: $(VENV)/ready-to-mutate ## COUNT small changes of the code, drawn by SEED: which of them does no test see (5 seconds each)
+	PYTHONPATH=tests $(BIN)/python -m mutants --seed $(or $(SEED),1) --count $(COUNT) $(if $(ONLY),--only $(ONLY))
+
 ##@ Measure it
 
 .PHONY: bench bench-quick bench-cpu bench-pages bench-large
@@ -180,6 +186,11 @@ $(PEERS)/ready: $(VENV)/made bench/peers/requirements.txt bench/peers/constraint
 $(VENV)/ready-to-browse: $(VENV)/ready-to-test
 	@echo 'installing the browser driver …'
 	@$(PIP) --group browser
+	@touch $@
+
+$(VENV)/ready-to-mutate: $(VENV)/ready-to-test
+	@echo 'installing coverage …'
+	@$(PIP) --group mutants
 	@touch $@
 
 $(VENV)/ready-to-test: $(VENV)/made $(WHEEL_SOURCES)
