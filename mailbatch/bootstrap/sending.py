@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.return_path import ReturnPath
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.redis.slots import RedisSlots
+    from mailbatch.infrastructure.spool import Spool
     from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
@@ -89,6 +90,13 @@ class Sending:
     def compose(self) -> Compose:
         """Makes messages of mails, in this process."""
         return make_compose(self._settings, self.templates)
+
+    @cached_property
+    def spool(self) -> Spool:
+        """Where contents of this process wait that are too large for memory."""
+        from mailbatch.infrastructure.spool import Spool
+
+        return Spool()
 
     # --- the relay ---
 

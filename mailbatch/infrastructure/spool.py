@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class Spool:
-    """One file for one lane. It is opened for the first content, and closed when nobody uses it or its contents.
+    """One file for one process. It is opened for the first content, and closed when nobody uses it or its contents.
 
     The file is a row of blocks of ``PIECE`` bytes. A content has some of them. They are used again when nobody holds
-    the content any more, so the file is never larger than what was in use at once. ``folder``: where the file is;
-    None: where Python keeps temporary files (``TMPDIR``).
+    the content any more, so the file is never larger than what was in use at once; without a content it is empty.
+    ``folder``: where the file is; None: where Python keeps temporary files (``TMPDIR``).
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -61,6 +61,10 @@ class Spool:
     def _give_back(self, blocks: list[int]) -> None:
         for block in blocks:
             heappush(self._free, block)
+        if len(self._free) == self.blocks and self._fd >= 0:
+            self._free.clear()
+            self.blocks = 0
+            os.ftruncate(self._fd, 0)
 
     def _write(self, data: bytes, block: int) -> None:
         with self._failing():
