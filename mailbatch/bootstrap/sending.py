@@ -96,7 +96,7 @@ class Sending:
         """Where contents of this process wait that are too large for memory."""
         from mailbatch.infrastructure.spool import Spool
 
-        return Spool()
+        return Spool(self._settings.spool_dir)
 
     # --- the relay ---
 

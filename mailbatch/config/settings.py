@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     max_lateness: Seconds = 0
     max_message_bytes: Annotated[int, Field(ge=1024)] = 26_214_400
     template_dir: Folder | None = None
+    spool_dir: Folder | None = None
     locale: LanguageTag | None = None
     webhook_url: HookUrl | None = Field(default=None, repr=False)
     webhook_secret: HookSecret | None = None

@@ -93,10 +93,8 @@ class Spool:
         try:
             yield
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ContentUnavailable(
-                [f"a temporary file in {self._where()} cannot be used: {reason}; make room there, or set TMPDIR"]
-            ) from error
+            what = f"a temporary file in {self._where()} cannot be used: {error.strerror or error}"
+            raise ContentUnavailable([f"{what}; make room there, or set MAILBATCH_SPOOL_DIR"]) from error
 
     def _where(self) -> str:
         return str(self._folder or tempfile.tempdir or "the temporary folder")
