@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mailbatch.infrastructure.db.audit_log import SqlAuditLog
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
+from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.idempotency import SqlIdempotencyKeys
 from mailbatch.infrastructure.db.incidents import SqlIncidents
@@ -33,6 +34,7 @@ class Stores:
         self.audit_log = SqlAuditLog(engine)
         self.circuits = SqlCircuits(engine)
         self.duplicates = SqlDuplicates(engine)
+        self.files = SqlFiles(engine)
         self.health = SqlHealthQuery(engine)
         self.idempotency_keys = SqlIdempotencyKeys(engine)
         self.incidents = SqlIncidents(engine)

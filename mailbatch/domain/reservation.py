@@ -12,9 +12,11 @@ from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.limits import LONGEST_KEY, PRIORITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
+
+    from mailbatch.domain.content import Content
 
 
 class Status(StrEnum):
@@ -50,37 +52,48 @@ OWN_HEADERS = frozenset(
         "dkim-signature",
     }
 )
-_ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template")
-_MAY_BE_EMPTY = ("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to")
+_ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template", "envelope_sender", "locale")
+_MAY_BE_EMPTY = (
+    *("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to"),
+    *("attachments", "message", "envelope_sender", "locale"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mail:
     """What is to be sent, as the caller wrote it: address lists are RFC 5322 text, bodies may be Jinja2 sources.
 
+    ``attachments``: the JSON of that column. ``message``: a finished message (RFC 5322) in place of subject and bodies;
+    a large one is read in pieces. ``envelope_sender``: an address, or ``<>``. ``locale``: a language (BCP 47).
+
     Making one checks nothing; ``problems`` tells what is wrong with it, without asking a library or the network.
     """
 
     recipients: str
+    cc: str | None = None
+    bcc: str | None = None
+    sender: str | None = None
+    reply_to: str | None = None
     subject: str | None = None
     body_text: str | None = None
     body_html: str | None = None
     template: str | None = None
     context: Mapping[str, Any] | None = None
-    cc: str | None = None
-    bcc: str | None = None
-    sender: str | None = None
-    reply_to: str | None = None
     headers: Mapping[str, Any] | None = None
+    attachments: Sequence[Mapping[str, Any]] | None = None
+    message: bytes | Content | None = None
+    envelope_sender: str | None = None
+    locale: str | None = None
 
     def problems(self) -> Iterator[str]:
         """Yield one line, beginning with the field's name, for each thing that no composer could mend."""
         if not self.recipients.strip():
             yield "recipients: is empty; give at least one address"
-        if not self.template and self.subject is None:
-            yield "subject: is missing; give one, or a template"
-        if not self.template and self.body_text is None and self.body_html is None:
-            yield "body_text: is missing; give body_text, body_html or a template"
+        if not self.template and self.message is None:
+            if self.subject is None:
+                yield "subject: is missing; give one, or a template"
+            if self.body_text is None and self.body_html is None:
+                yield "body_text: is missing; give body_text, body_html or a template"
         for name in _ONE_LINE:
             yield from line_problems(name, getattr(self, name))
         # Line breaks inside a subject's *source* may belong to a template tag; the rendered one is checked again.
@@ -97,8 +110,8 @@ def without_empty(mail: Mail) -> Mail:
 
     Without a template the subject and the only body may be empty: the mail goes out so.
     """
-    empty = {name for name in _MAY_BE_EMPTY if getattr(mail, name) == ""}
-    if not mail.template:
+    empty = {name for name in _MAY_BE_EMPTY if (value := getattr(mail, name)) is not None and not value}
+    if not mail.template and not mail.message:
         empty.discard("subject")
         if not mail.body_html:
             empty.discard("body_text")

@@ -6,7 +6,7 @@ a year before 1970 as 1970, a text in place of a number as 0. Only an id that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mailbatch.domain.claimed import ClaimedMail
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from mailbatch.domain.outcome import Verdict
 
 
+@dataclass(frozen=True, slots=True)
 class Row:
     """What is read of one row. ``ENUMS``: the columns whose text is a member of an enum."""
 
-    __slots__: tuple[str, ...] = ()
     ENUMS: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
 
     @classmethod
@@ -38,8 +38,7 @@ class Row:
 
 def names_of(kind: type[Row]) -> tuple[str, ...]:
     """Return the columns that a row of ``kind`` has."""
-    # The slots of a dataclass are its fields.
-    return kind.__slots__
+    return tuple(field.name for field in fields(kind))
 
 
 def as_dict(row: Row) -> dict[str, Any]:
@@ -47,9 +46,11 @@ def as_dict(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names_of(type(row))}
 
 
+@dataclass(frozen=True, kw_only=True)
 class _OfReservation(Row):
-    __slots__ = ()
-    ENUMS = {"status": Status}  # noqa: RUF012 - the base says ClassVar
+    ENUMS: ClassVar = {"status": Status}
+
+    id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,21 +108,9 @@ class ReservationContext(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReservationRow(_OfReservation):
-    """All columns of ``mail_reservations``; docs/reference/table.md says what each means."""
+class ReservationRow(Mail, _OfReservation):
+    """All columns of ``mail_reservations``, the mail's first; docs/reference/table.md says what each means."""
 
-    id: UUID
-    recipients: str
-    cc: str | None
-    bcc: str | None
-    sender: str | None
-    reply_to: str | None
-    subject: str | None
-    body_text: str | None
-    body_html: str | None
-    template: str | None
-    context: Mapping[str, Any] | None
-    headers: Mapping[str, Any] | None
     scheduled_at: datetime
     expires_at: datetime | None
     priority: int
@@ -165,6 +154,16 @@ class ReservationRow(_OfReservation):
             attempts=self.attempts,
             earlier=earlier,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile(Row):
+    """What is known of a file that mails share, without its content. ``id``: the SHA-256 of that; ``size`` in bytes."""
+
+    id: str
+    filename: str | None
+    content_type: str | None
+    size: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

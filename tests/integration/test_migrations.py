@@ -16,13 +16,14 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import exc
 from support.databases import contents, fill, in_common
 
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db import migrate, migrating
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import current, downgrade, ensure_migrated, upgrade
-from mailbatch.infrastructure.db.revision import HEAD
+from mailbatch.infrastructure.db.revision import head
 from mailbatch.infrastructure.db.tables import metadata
 
 if TYPE_CHECKING:
@@ -32,10 +33,13 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
     from support.databases import Contents
 
-# SQLite keeps a statement as it was written, and puts a column that is added later into the line before.
+_mails = metadata.tables["mail_reservations"]
+# SQLite keeps a statement as it was written, and puts a column that is added later into the line before. It quotes the
+# name of a table that was made anew.
 _SQLITE = """
-    SELECT type, name, tbl_name, replace(replace(sql, char(10), ''), char(9), '') FROM sqlite_master
-    WHERE tbl_name NOT LIKE '%alembic%' ORDER BY 1, 2"""
+    SELECT type, name, tbl_name,
+           replace(replace(replace(sql, char(10), ''), char(9), ''), 'TABLE "' || name || '"', 'TABLE ' || name)
+    FROM sqlite_master WHERE tbl_name NOT LIKE '%alembic%' ORDER BY 1, 2"""
 _POSTGRESQL = {
     "columns": """
         SELECT c.relname, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attgenerated,
@@ -103,7 +107,7 @@ def test_the_way_up_down_and_up_again_leads_to_the_same_place(empty_url):
         ensure_migrated(engine)
     upgrade(url)
     assert ddl(engine) == first
-    assert current(engine) == HEAD
+    assert current(engine) == head()
     upgrade(url)
     ensure_migrated(engine)
     engine.dispose()
@@ -170,6 +174,49 @@ def test_each_revision_keeps_every_row_on_its_way_up_and_down(place, engine):
     ensure_migrated(engine)
 
 
+def test_files_and_finished_messages_come_and_go_with_their_revision(place, engine):
+    place.upgrade()
+    fill(engine)
+    ids = [row["id"] for row in contents(engine)["mail_reservations"] if row["status"] not in {"pending", "sending"}]
+    [file] = contents(engine)["mail_files"]
+    new = {"attachments": [{"file": file["id"]}], "message": b"Subject: s", "envelope_sender": "<>", "locale": "pt-BR"}
+    old = {"subject": None, "body_text": None}
+    with engine.begin() as connection:
+        connection.execute(sa.update(_mails).where(_mails.c.id.in_(ids)).values(**new, **old))
+    before = contents(engine)
+    assert (file["size"], len(ids)) == (9, 5)
+    place.downgrade("mailbatch_0007")
+    down = contents(engine)
+    assert "mail_files" not in down
+    assert [table for table in down if len(down[table]) != len(before[table])] == []
+    cut = {row["template"] for row in down["mail_reservations"] if row["id"] in ids}
+    assert cut == {"a finished message, which only later versions can send"}
+    place.upgrade()
+    with engine.begin() as connection:
+        connection.execute(sa.insert(_mails).values(recipients="a@x.org", message=b"Subject: s"))
+        connection.execute(sa.insert(_mails).values(recipients="a@x.org", subject="s", body_text="t", attachments=[{}]))
+    with pytest.raises(StoreError, match=r"mails that wait \(2\) have attachments or a finished message"):
+        place.downgrade("mailbatch_0007")
+    ensure_migrated(engine)
+
+
+@pytest.mark.parametrize(
+    ("refused", "allowed"),
+    [
+        ({"subject": None, "body_text": None}, {"subject": None, "body_text": None, "message": b"Subject: s"}),
+        ({"attachments": {"path": "a.pdf"}}, {"attachments": []}),
+    ],
+)
+def test_after_the_upgrade_the_checks_are_those_of_a_new_table(place, engine, refused, allowed):
+    place.upgrade("mailbatch_0007")
+    place.upgrade()
+    row = {"recipients": "a@x.org", "subject": "s", "body_text": "t"}
+    with engine.begin() as connection:
+        connection.execute(sa.insert(_mails).values(**row | allowed))
+        with pytest.raises(exc.IntegrityError), connection.begin_nested():
+            connection.execute(sa.insert(_mails).values(**row | refused))
+
+
 def test_no_revision_holds_postgresqls_tables_for_long(empty_postgres_url):
     place, engine = Place(empty_postgres_url, None), connect(empty_postgres_url)
     files = "SELECT relname, relfilenode FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
@@ -207,19 +254,19 @@ def a_revision_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 
     def add(does: str) -> None:
         folder = tmp_path / "migrations"
-        shutil.copytree(migrate._folder(), folder)
+        shutil.copytree(migrate.folder(), folder)
         (folder / "versions" / "extra.py").write_text(
             "import sqlalchemy as sa\nfrom alembic import op\n"
-            f"revision = 'mailbatch_extra'\ndown_revision = '{HEAD}'\n"
+            f"revision = 'mailbatch_extra'\ndown_revision = '{head()}'\n"
             f"def upgrade():\n    {does.strip()}\n"
         )
-        monkeypatch.setattr(migrate, "_folder", lambda: folder)
+        monkeypatch.setattr(migrate, "folder", lambda: folder)
 
     return add
 
 
 def test_the_revision_that_every_process_asks_for_is_the_last_one_of_the_scripts():
-    assert migrate.revisions()[-1] == HEAD
+    assert migrate.revisions()[-1] == head()
 
 
 @pytest.fixture
@@ -290,9 +337,9 @@ def test_a_migration_that_is_killed_in_the_middle_leaves_nothing_behind(database
     )
     script = (
         "import pathlib, sys; from mailbatch.infrastructure.db import migrate; "
-        "migrate._folder = lambda: pathlib.Path(sys.argv[1]); migrate.upgrade(sys.argv[2])"
+        "migrate.folder = lambda: pathlib.Path(sys.argv[1]); migrate.upgrade(sys.argv[2])"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(migrate._folder()), database_url], check=False)
+    killed = subprocess.run([sys.executable, "-c", script, str(migrate.folder()), database_url], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert (contents(engine), ddl(engine), current(engine)) == (before, made, revision)
     engine.dispose()

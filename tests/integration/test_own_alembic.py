@@ -15,7 +15,7 @@ from support.databases import contents, fill, in_common, make_older
 
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.migrate import downgrade, ensure_migrated, upgrade
-from mailbatch.infrastructure.db.revision import HEAD
+from mailbatch.infrastructure.db.revision import head
 from mailbatch.interfaces.cli import main
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def test_an_application_can_deploy_once_the_version_before_was_upgraded(shop, en
     make_older(shop.url, schema=shop.schema)
     fill(engine)
     before = contents(engine)
-    assert f"from 0002 to revision {HEAD}" in shop.migrate()
+    assert f"from 0002 to revision {head()}" in shop.migrate()
     shop.alembic("upgrade", "head")
     shop.sees_nothing_to_change()
     kept, found = in_common(before, contents(engine))

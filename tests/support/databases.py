@@ -111,6 +111,7 @@ def _rows() -> dict[str, list[dict[str, Any]]]:
         "incidents": [
             {"kind": "no_run", "channel": channel, "what": "w", "advice": "a"} for channel in ("mail", "webhook")
         ],
+        "mail_files": [{"id": "ab" * 32, "content": b"a picture", "filename": "logo.png", "content_type": "image/png"}],
         "api_answers": [{"key": "k", "request": "r", "status": 201, "answer": "{}"}],
     }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from support import fake_files
 from support.fake_idempotency import FakeIdempotencyKeys
 from support.rows import reservation_row
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
+    from support.fake_files import KeptFile
+
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.errors import MailbatchError
@@ -49,6 +52,7 @@ class FakeTables:
 
     now: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
     reservations: dict[UUID, ReservationRow] = field(default_factory=dict)
+    files: dict[str, KeptFile] = field(default_factory=dict)
     attempts: list[AttemptRow] = field(default_factory=list)
     runs: dict[UUID, RunRow] = field(default_factory=dict)
     lanes: dict[tuple[UUID, int], LaneRow] = field(default_factory=dict)
@@ -280,11 +284,11 @@ class FakeReservations:
 
     @contextmanager
     def intake(self) -> Iterator[FakeIntake]:
-        before = dict(self.tables.reservations)
+        before = dict(self.tables.reservations), dict(self.tables.files)
         try:
             yield FakeIntake(self.tables)
         except BaseException:
-            self.tables.reservations = before
+            self.tables.reservations, self.tables.files = before
             raise
 
     def get(self, reservation_id: UUID) -> ReservationRow | None:
@@ -378,6 +382,12 @@ class FakeIntake:
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
         self.traces |= dict.fromkeys(ids, headers)
 
+    def store_file(self, content: bytes, filename: str | None, content_type: str | None) -> str:
+        return fake_files.store(self.tables, content, filename, content_type)
+
+    def touch_files(self, ids: Collection[str]) -> set[str]:
+        return fake_files.touch(self.tables, ids)
+
     def _tried(self, reservation: Reservation) -> Stored | MailbatchError:
         try:
             return self.add(reservation)
@@ -404,6 +414,6 @@ def _same(name: str, row: ReservationRow, known: ReservationRow, reservation: Re
     given, stored = getattr(row, name), getattr(known, name)
     if name in {"scheduled_at", "expires_at"}:
         return getattr(reservation, name) is None or bool(given == stored)
-    if name in {"context", "headers"}:
+    if name in {"context", "headers", "attachments"}:
         given, stored = (None if value is None else json.loads(json.dumps(value)) for value in (given, stored))
     return bool((given or None) == (stored or None))

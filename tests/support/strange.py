@@ -8,6 +8,7 @@ import json
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 from unittest import mock
@@ -51,6 +52,7 @@ TEXT_VALUES = [
 ]
 NUMBERS = [0, 1, -1, 5, 999, 2**31 - 2, 2**31 - 1, -(2**31)]
 BIG_NUMBERS = [2**31, 2**53, 2**62, 2**63 - 1, -(2**63)]
+BYTES = [b"", b"\x00", b"\xff\xfe", b"a", b"{}", b"From: a@b\n\nHi", b"Subject: s\r\n\r\n" + b"x" * 100_000, b".\r\n"]
 TIMES = [
     *("1970-01-01 00:00:00.000", "2026-12-01 09:00:00.000", "9999-12-31 23:59:59.999", "9999-12-30 00:00:00.000"),
     *("2000-01-01 00:00:00.000", "0001-01-01 00:00:00.000", "1900-01-01 00:00:00.000"),
@@ -91,6 +93,7 @@ def values_of(column: sa.Column[Any], dialect: str) -> list[str]:
         "INTEGER": [str(n) for n in NUMBERS],
         "FLOAT": ["0", "-1", "1e308", "'infinity'", "'-infinity'", "'NaN'"],
         "UUID": [quoted(_UUID), quoted(str(UUID(int=0)))],
+        "BYTEA": [f"'\\x{raw.hex()}'" for raw in BYTES],
     }
     return ["NULL", *(map(quoted, texts[kind]) if kind in texts else plain[kind])]
 
@@ -164,6 +167,7 @@ def others(table: str, reservation_id: str, run_id: str, n: int) -> dict[str, st
         "api_answers": {"key": own, "request": "'x'"},
         "run_reports": {"run_id": of_run, "channel": own, "report": "'{}'"},
         "incidents": {"kind": own, "channel": own, "what": "'x'", "advice": "'x'"},
+        "mail_files": {"id": quoted(sha256(own.encode()).hexdigest()), "content": "'x'"},
         "mail_traces": {"reservation_id": quoted(reservation_id), "traceparent": "'x'"},
         "batch_lanes": {"run_id": of_run, "lane": str(n)},
     }[table]

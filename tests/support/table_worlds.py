@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from support.fake_files import FakeFiles
 from support.fake_tables import (
     FakeDuplicates,
     FakeHealthQuery,
@@ -20,6 +22,7 @@ from support.fake_tables import (
 from mailbatch.domain.circuit import Circuit
 from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, Row, RunRow, as_dict
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
+from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
@@ -31,6 +34,7 @@ from mailbatch.infrastructure.db.tables import (
     batch_runs,
     batch_schedule,
     mail_attempts,
+    mail_files,
     mail_reservations,
     metadata,
     relay_circuits,
@@ -59,6 +63,7 @@ class FakeWorld:
         self.upcoming = self.queue = FakeUpcoming(self.tables)
         self.duplicates = FakeDuplicates(self.tables)
         self.measures = FakeMeasures(self.tables)
+        self.files = FakeFiles(self.tables)
 
     def ago(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
@@ -80,6 +85,11 @@ class FakeWorld:
                 case Circuit():
                     t.circuits.append(row)
 
+    def age_files(self, seconds: float) -> None:
+        """Let every file have been touched so much earlier."""
+        files, earlier = self.tables.files, timedelta(seconds=seconds)
+        files |= {own: replace(kept, touched_at=kept.touched_at - earlier) for own, kept in files.items()}
+
     def put_errors(self, run_id: UUID, errors: list[ItemError]) -> None:
         self.tables.errors.setdefault(run_id, []).extend(errors)
 
@@ -97,6 +107,7 @@ class SqlWorld:
         self.queue = SqlQueue(engine)
         self.duplicates = SqlDuplicates(engine)
         self.measures = SqlMeasures(engine)
+        self.files = SqlFiles(engine)
 
     def ago(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
@@ -108,6 +119,13 @@ class SqlWorld:
                 named = {n: v.value if isinstance(v, Enum) else v for n, v in values.items() if n in table.c}
                 written = {n: v for n, v in named.items() if table.c[n].computed is None}
                 connection.execute(sa.insert(table).values(written))
+
+    def age_files(self, seconds: float) -> None:
+        """Let every file have been touched so much earlier."""
+        with self.engine.begin() as connection:
+            for own, touched_at in connection.execute(sa.select(mail_files.c.id, mail_files.c.touched_at)).all():
+                earlier = sa.update(mail_files).where(mail_files.c.id == own)
+                connection.execute(earlier.values(touched_at=touched_at - timedelta(seconds=seconds)))
 
     def put_errors(self, run_id: UUID, errors: list[ItemError]) -> None:
         SqlRuns(self.engine).errors(run_id, errors)

@@ -34,8 +34,8 @@ from mailbatch.interfaces.http import reservation_schemas as schemas
 @pytest.mark.parametrize(
     ("kind", "table"), [(ReservationRow, mail_reservations), (AttemptRow, mail_attempts), (ActionRow, operator_actions)]
 )
-def test_a_whole_row_has_every_column_in_the_order_of_the_table(kind, table):
-    assert names_of(kind) == tuple(table.c.keys())
+def test_a_whole_row_has_every_column_of_its_table(kind, table):
+    assert sorted(names_of(kind)) == sorted(table.c.keys())
 
 
 def test_a_run_has_every_column_and_the_time_for_which_it_is_silent():

@@ -7,7 +7,11 @@ import unicodedata
 
 from mailbatch.domain.reservation import MAIL_FIELDS
 
-COLUMNS = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")
+_NO_TEXTS = ("attachments", "message")
+COLUMNS = (
+    *("id", *(name for name in MAIL_FIELDS if name not in _NO_TEXTS)),
+    *("scheduled_at", "expires_at", "priority", "idempotency_key", "tag"),
+)
 """The columns that may be written."""
 OWN = frozenset(
     {
@@ -31,6 +35,7 @@ _ALIASES = {
     "template": "template name, template id, mail template, email template",
     "context": "variables, template context, template data, template variables, context json",
     "headers": "header, extra headers, mail headers, email headers",
+    "envelope_sender": "envelope from, return path, bounce address, bounces to",
     "scheduled_at": "at, send at, send on, send time, send date, send after, send later, send when, sending time, "
     "sending date, schedule, schedule at, schedule for, schedule on, schedule time, schedule date, scheduled, "
     "scheduled for, scheduled on, scheduled time, scheduled date, deliver at, deliver on, deliver after, delivery at, "

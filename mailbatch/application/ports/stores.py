@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.act import Act
     from mailbatch.domain.change import ChangeResult, Purged
+    from mailbatch.domain.content import Content
     from mailbatch.domain.errors import MailbatchError
     from mailbatch.domain.reservation import Reservation, Status, Stored
-    from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow
+    from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, StoredFile
     from mailbatch.domain.selection import Counted, Found, Group, Selection
 
 
@@ -44,6 +45,15 @@ class Intake(Protocol):
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
         """Store the W3C headers of the trace in which these were reserved."""
+
+    def store_file(self, content: bytes, filename: str | None, content_type: str | None) -> str:
+        """Store a file that reservations may name, and return its id, the SHA-256 of ``content``.
+
+        A file with the same content is not stored again: it keeps its name, and counts as touched now.
+        """
+
+    def touch_files(self, ids: Collection[str]) -> set[str]:
+        """Count these files as touched now; return those that exist. They are not purged before this is committed."""
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; return in the places of the others the error that says why not."""
@@ -83,6 +93,19 @@ class Reservations(Protocol):
 
     def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
         """Count them as ``count`` does, but look no longer than about ``within`` seconds (None: to the end)."""
+
+
+class Files(Protocol):
+    """Reads the files that reservations name, and deletes those that none names any more."""
+
+    def find(self, file_id: str) -> StoredFile | None:
+        """Return what is known of a file; None if there is none."""
+
+    def content(self, file: StoredFile) -> Content:
+        """Return the bytes of ``file``. Reading them raises ``CannotCompose`` if it is gone, or ``StoreError``."""
+
+    def purge(self) -> int:
+        """Delete the files that no reservation names, and that were not touched for a day; return how many."""
 
 
 class Interventions(Protocol):

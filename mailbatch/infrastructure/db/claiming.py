@@ -6,12 +6,12 @@ as executing it. Values such as 'pending' are literals and not parameters: only 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.functions import FunctionElement
 
 from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, Page
 from mailbatch.domain.errors import StoreError
@@ -19,18 +19,19 @@ from mailbatch.domain.lifecycle import Event, transition
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 from mailbatch.infrastructure.db.conditions import PENDING, SENDING
+from mailbatch.infrastructure.db.contents import StoredContent
 from mailbatch.infrastructure.db.ended_leases import must_be_isolated
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.transitions import changeable, columns_after
-from mailbatch.infrastructure.db.types import MOST, Guid, Text, now, raised
+from mailbatch.infrastructure.db.types import MOST, Guid, Text, now, octets, raised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
     from sqlalchemy.sql.compiler import SQLCompiler
 
     from mailbatch.domain.claimed import Without
@@ -39,8 +40,10 @@ INLINE_BYTES = 4 * 1024 * 1024
 """Bytes of mails that a claim returns for a whole group. A mail above an equal share of it is loaded later."""
 
 _r = mail_reservations.c
-_FAT = ("recipients", "body_text", "body_html", "context")
+_FAT = ("recipients", "body_text", "body_html", "context", "attachments", "message")
 """Columns of a mail that may be large."""
+_WHOLE = 256 * 1024
+"""Bytes of a finished message that is read at once; a larger one is read in pieces when it is composed."""
 _OF_A_MAIL = ("message_id", "attempts", "verdicts", "tag", *MAIL_FIELDS)
 _SURELY_SMALL = 2000
 """A JSON value that takes fewer bytes than this where it is stored counts with that size."""
@@ -48,24 +51,7 @@ _AS_STORED = sa.types.NullType()
 """The type of a cursor's due time: the value is sorted and given back to the database as its driver returned it."""
 
 
-class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL that it becomes
-    """The size of a text in bytes. PostgreSQL knows it without reading the text; SQLite reads the text."""
-
-    type = sa.Integer()
-    inherit_cache = True
-
-
-@compiles(octets, "postgresql")
-def _octets_postgresql(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"coalesce(octet_length({compiler.process(element.clauses, **kw)}), 0)"
-
-
-@compiles(octets, "sqlite")
-def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
-    return f"coalesce(length(CAST({compiler.process(element.clauses, **kw)} AS BLOB)), 0)"
-
-
-class json_octets(octets):  # noqa: N801 - as above
+class json_octets(octets):  # noqa: N801 - reads as the SQL that it becomes
     """The approximate size of a JSON column in bytes, for PostgreSQL.
 
     The exact size is that of its text, and PostgreSQL must write this text to count it. So a value that is stored in
@@ -137,10 +123,19 @@ def load(connection: Connection, claimed: Sequence[Claimed]) -> list[ClaimedMail
     wanted = [c.claim.reservation_id for c in claimed]
     rows = {row.id: row for row in connection.execute(_load(), {"ids": wanted}).all()}
     return [
-        _mail(c.claim, c.index, row)
+        _loaded(connection.engine, c, row)
         for c in claimed
         if (row := rows.get(c.claim.reservation_id)) is not None and row.claim_no == c.claim.claim_no
     ]
+
+
+def _loaded(engine: Engine, claimed: Claimed, row: Any) -> ClaimedMail:
+    found = _mail(claimed.claim, claimed.index, row)
+    if row.message_size <= _WHOLE:
+        return found
+    held = sa.and_(_r.id == claimed.claim.reservation_id, _r.claim_no == claimed.claim.claim_no, SENDING)
+    message = StoredContent(engine, _r.message, held, row.message_size, "message")
+    return replace(found, mail=replace(found.mail, message=message))
 
 
 def reserve_indexes(connection: Connection, run_id: UUID, count: int) -> int:
@@ -231,7 +226,8 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
     # A MATERIALIZED CTE, because a planner that inlines the subquery may lock more rows than LIMIT says.
     ids = due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     own_id = sa.literal("<") + sa.cast(_r.id, sa.Text) + "@" + sa.bindparam("id_domain", type_=sa.Text) + ">"
-    size = octets(_r.recipients) + octets(_r.body_text) + octets(_r.body_html) + json_octets(_r.context)
+    texts = octets(_r.recipients) + octets(_r.body_text) + octets(_r.body_html) + octets(_r.message)
+    size = texts + json_octets(_r.context) + json_octets(_r.attachments)
     small = size <= sa.bindparam("inline", type_=sa.Integer)
     return (
         sa.update(mail_reservations)
@@ -273,7 +269,10 @@ def _next_number() -> sa.ColumnElement[int]:
 
 @cache
 def _load() -> sa.Executable:
-    return sa.select(_r.id, _r.claim_no, *(_r[name] for name in _OF_A_MAIL)).where(
+    size = octets(_r.message)
+    whole = {"message": sa.case((size <= _WHOLE, _r.message)).label("message")}
+    columns = (whole.get(name, _r[name]) for name in _OF_A_MAIL)
+    return sa.select(_r.id, _r.claim_no, size.label("message_size"), *columns).where(
         _r.id.in_(sa.bindparam("ids", expanding=True, type_=Guid)), SENDING
     )
 

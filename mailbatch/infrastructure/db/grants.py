@@ -37,6 +37,8 @@ _RESERVE: Mapping[str, tuple[str, ...]] = {
     # RETURNING reads the id, and a key that is used again is looked for.
     "mail_reservations": ("INSERT", "SELECT (id, idempotency_key)"),
     "mail_traces": ("INSERT",),
+    # A file that is there already is locked, so that it is not purged, and not written again.
+    "mail_files": ("INSERT", "SELECT (id, touched_at)", "UPDATE (touched_at)"),
 }
 _SEND: Mapping[str, tuple[str, ...]] = {
     "api_answers": (),
@@ -46,6 +48,7 @@ _SEND: Mapping[str, tuple[str, ...]] = {
 """All of a table that is not named here."""
 _OPERATE: Mapping[str, tuple[str, ...]] = {
     "mail_reservations": _ALL,
+    "mail_files": _ALL,
     "mail_traces": ("SELECT", "INSERT"),
     "operator_actions": ("SELECT", "INSERT", "UPDATE"),
     "api_answers": _ALL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic import command
@@ -14,7 +13,7 @@ from mailbatch.domain.errors import NotMigrated
 from mailbatch.infrastructure.db import older
 from mailbatch.infrastructure.db.engine import place, reading, schema_of
 from mailbatch.infrastructure.db.migrating import migrating, settle_schema
-from mailbatch.infrastructure.db.revision import HEAD, recorded, version_table
+from mailbatch.infrastructure.db.revision import folder, head, recorded, version_table
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:
@@ -79,13 +78,13 @@ def current(engine: Engine) -> str | None:
 def ensure_migrated(engine: Engine) -> None:
     """Raise ``NotMigrated``, saying what to run, unless the schema is the one that this version works with."""
     found = current(engine)
-    if found == HEAD:
+    if found == head():
         return
     if found is None:
         raise NotMigrated(f"the database {place(engine)} has no mailbatch tables; run `mailbatch migrate`")
     _refuse_a_newer(found, engine)
     raise NotMigrated(
-        f"the database {place(engine)} is at revision {found}, this mailbatch needs {HEAD}; run `mailbatch migrate`"
+        f"the database {place(engine)} is at revision {found}, this mailbatch needs {head()}; run `mailbatch migrate`"
     )
 
 
@@ -102,7 +101,7 @@ def ensure_whole(engine: Engine) -> None:
     ]
     if lacking:
         raise NotMigrated(
-            f"the database {place(engine)} is at revision {HEAD} and lacks {', '.join(dict.fromkeys(lacking))}; "
+            f"the database {place(engine)} is at revision {head()} and lacks {', '.join(dict.fromkeys(lacking))}; "
             "restore what is missing from a backup"
         )
 
@@ -113,10 +112,10 @@ def _refuse_a_newer(found: str, engine: Engine) -> None:
     if not found.startswith(_OURS):
         raise NotMigrated(
             f"{VERSION_TABLE} in {place(engine)} holds {found}, which no mailbatch has written; "
-            f"write the revision of the tables there, such as {HEAD}"
+            f"write the revision of the tables there, such as {head()}"
         )
     raise NotMigrated(
-        f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to {HEAD}; "
+        f"the database {place(engine)} is at revision {found}, this mailbatch knows revisions up to {head()}; "
         "it was migrated by a newer mailbatch: upgrade this one"
     )
 
@@ -142,17 +141,10 @@ def _context(connection: Connection) -> MigrationContext:
 
 def _config(connection: Connection | None = None) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_folder()).replace("%", "%%"))
+    config.set_main_option("script_location", str(folder()).replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
 
 
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
-
-
-def _folder() -> Path:
-    """The folder of migrations: inside the package in a wheel, at the top of a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    inside = package / "migrations"
-    return inside if inside.is_dir() else package.parent / "migrations"

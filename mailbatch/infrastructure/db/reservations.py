@@ -14,11 +14,12 @@ from sqlalchemy.dialects import postgresql
 
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
-from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, names_of
+from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow
 from mailbatch.domain.selection import Counted, ErrorsOf, Found, Tagged, moment_of
+from mailbatch.infrastructure.db import files
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.idempotency import finish
-from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of
+from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of, read_as
 from mailbatch.infrastructure.db.searching import Looks
 from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json
@@ -40,7 +41,7 @@ _r = mail_reservations.c
 _WRITTEN = ("id", *MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "idempotency_key", "tag")
 _KEYS = (_r.id, _r.idempotency_key)
 _TIMES = ("scheduled_at", "expires_at")
-_JSON = ("context", "headers")
+_JSON = ("context", "headers", "attachments")
 _COMPARED = (*MAIL_FIELDS, *_TIMES, "priority", "tag")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRIES = 10
@@ -91,6 +92,14 @@ class SqlIntake:
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
         """Note in which trace these were reserved; see the port."""
         keep(self.connection, ids, headers)
+
+    def store_file(self, content: bytes, filename: str | None, content_type: str | None) -> str:
+        """Store a file, or touch the one with this content; see the port."""
+        return files.store(self.connection, content, filename, content_type)
+
+    def touch_files(self, ids: Collection[str]) -> set[str]:
+        """Keep files from being purged; see the port."""
+        return files.touch(self.connection, ids)
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; see the port. Together as long as all are new and good, else one by one."""
@@ -143,7 +152,8 @@ class SqlReservations:
     def get(self, reservation_id: UUID) -> ReservationRow | None:
         """Read one reservation; see the port."""
         with reading(self.engine) as connection:
-            return first_of(ReservationRow, connection, sa.select(mail_reservations).where(_r.id == reservation_id))
+            columns = columns_of(ReservationRow, mail_reservations)
+            return first_of(ReservationRow, connection, sa.select(*columns).where(_r.id == reservation_id))
 
     def some(self, ids: Collection[UUID], kind: type[Own]) -> dict[UUID, Own]:
         """Read some reservations; see the port."""
@@ -176,8 +186,8 @@ class SqlReservations:
             look = looks.next(place, wanted)
             if look is None:
                 return Found(rows, _behind(place))
-            found = looks.read(look.page(names_of(kind), wanted))
-            rows += [kind.from_row(row) for row in found if row[FITS]]
+            found = looks.read(look.page(columns_of(kind, mail_reservations), wanted))
+            rows += [read_as(kind, self.engine, row) for row in found if row[FITS]]
             if not found or (len(found) < wanted and not found[-1][LAST]):
                 break
             place = found[-1][MOMENT], found[-1][ID]
@@ -301,6 +311,8 @@ def _ensure_same(given: dict[str, Any], stored: Any, connection: Connection) -> 
 
 
 def _same(name: str, given: Any, stored: Any, connection: Connection) -> bool:
+    if name == "message":
+        return (given or b"") == bytes(stored or b"")
     stored = text_of(stored)
     if name in _TIMES:
         return given is None or _as_compared(given, connection) == stored

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -13,8 +15,8 @@ from mailbatch.infrastructure.db.tables import VERSION_TABLE
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-HEAD = "mailbatch_0007"
-"""The revision with which this version of mailbatch works: the last one in ``migrations``."""
+_NAME = len("mailbatch_0000")
+"""Characters of a revision's name: the name of its file begins with it."""
 
 version_table = sa.Table(VERSION_TABLE, sa.MetaData(), sa.Column("version_num", sa.String(32)))
 
@@ -23,10 +25,23 @@ def ensure_migrated(engine: Engine) -> None:
     """Raise ``NotMigrated``, saying what to run, unless the schema is the one that this version works with."""
     with reading(engine) as connection:
         found = recorded(connection)
-    if found != HEAD:
+    if found != head():
         from mailbatch.infrastructure.db import migrate
 
         migrate.ensure_migrated(engine)
+
+
+@cache
+def head() -> str:
+    """Return the revision with which this version of mailbatch works: the last one in ``migrations``."""
+    return max(file.name[:_NAME] for file in folder().glob("versions/mailbatch_*.py"))
+
+
+def folder() -> Path:
+    """Return the folder of migrations: inside the package in a wheel, at the top of a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    inside = package / "migrations"
+    return inside if inside.is_dir() else package.parent / "migrations"
 
 
 def recorded(connection: Connection) -> str | None:

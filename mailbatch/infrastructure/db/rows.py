@@ -5,25 +5,44 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mailbatch.domain.rows import Row, names_of
+from mailbatch.infrastructure.db.contents import StoredContent
+from mailbatch.infrastructure.db.tables import mail_reservations
+from mailbatch.infrastructure.db.types import octets
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-    from sqlalchemy.engine import Connection
+    from collections.abc import Mapping
 
+    import sqlalchemy as sa
+    from sqlalchemy.engine import Connection, Engine
+
+_r = mail_reservations.c
 R = TypeVar("R", bound=Row)
 
 
-def columns_of(kind: type[Row], table: sa.Table) -> list[sa.Column[Any]]:
-    """Return the columns of ``table`` that a row of ``kind`` has."""
-    return [table.c[name] for name in names_of(kind)]
+_SIZES = {_r.message: octets(_r.message).label("message")}
+"""Of a column that may have megabytes only the size is selected: who needs the bytes reads them in pieces."""
+
+
+def columns_of(kind: type[Row], table: sa.Table) -> list[sa.ColumnElement[Any]]:
+    """Return the columns of ``table`` that a row of ``kind`` has; read what they select with ``read_as``."""
+    return [_SIZES.get(table.c[name], table.c[name]) for name in names_of(kind)]
+
+
+def read_as(kind: type[R], engine: Engine, found: Mapping[Any, Any]) -> R:
+    """Return a row of what ``columns_of`` selected."""
+    if "message" not in names_of(kind):
+        return kind.from_row(found)
+    size, own = found["message"], _r.id == found["id"]
+    message = StoredContent(engine, _r.message, own, size, "message") if size else None
+    return kind.from_row({**found, "message": message})
 
 
 def all_of(kind: type[R], connection: Connection, statement: sa.Select[Any]) -> list[R]:
     """Return all rows that ``statement`` selects."""
-    return [kind.from_row(found) for found in connection.execute(statement).mappings()]
+    return [read_as(kind, connection.engine, found) for found in connection.execute(statement).mappings()]
 
 
 def first_of(kind: type[R], connection: Connection, statement: sa.Select[Any]) -> R | None:
     """Return the first row that ``statement`` selects; None if it selects none."""
     found = connection.execute(statement).mappings().first()
-    return None if found is None else kind.from_row(found)
+    return None if found is None else read_as(kind, connection.engine, found)

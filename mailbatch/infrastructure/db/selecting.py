@@ -44,7 +44,7 @@ class Look:
     after: tuple[Any, Any] | None
     rows: int
 
-    def page(self, columns: Collection[str], limit: int) -> sa.Select[Any]:
+    def page(self, columns: Collection[sa.ColumnElement[Any]], limit: int) -> sa.Select[Any]:
         """Select the first ``limit`` rows that fit, with ``columns``, and the last of a look that is full.
 
         Each has also ``ID``, ``MOMENT``, ``FITS`` and ``LAST``.
@@ -52,10 +52,9 @@ class Look:
         found = self._numbered()
         meant = sa.or_(found.c.fits, found.c.number == self.rows)
         keys = sa.select(found).where(meant).order_by(found.c.moment.desc(), found.c.id.desc()).limit(limit).subquery()
-        wanted = [_r[name] for name in columns]
         last: sa.ColumnElement[bool] = keys.c.number == self.rows
         place = (keys.c.id.label(ID), keys.c.moment.label(MOMENT), keys.c.fits.label(FITS), last.label(LAST))
-        page: sa.Select[Any] = sa.select(*wanted, *place)
+        page: sa.Select[Any] = sa.select(*columns, *place)
         return page.join(keys, keys.c.id == _r.id).order_by(keys.c.moment.desc(), keys.c.id.desc())
 
     def count(self) -> sa.Select[Any]:

@@ -33,6 +33,15 @@ def text(value: Any) -> str | None:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
+def octets(value: Any) -> bytes | None:
+    """A column of bytes: a text of SQLite is read as its UTF-8, a number as its digits."""
+    if type(value) is bytes or value is None:
+        return value
+    if isinstance(value, memoryview | bytearray):
+        return bytes(value)
+    return (text(value) or "").encode("utf-8", "surrogateescape")
+
+
 def whole(value: Any) -> int | None:
     """An integer column of SQLite: what is no number is 0, as in SQLite's own arithmetic."""
     if type(value) is int or value is None:

@@ -13,12 +13,14 @@ from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db import stored
 from mailbatch.infrastructure.db.types import (
     JSON,
+    Bytes,
     Float,
     Guid,
     Integer,
     Json,
     Text,
     Timestamp,
+    octets,
     server_now,
     server_uuid,
 )
@@ -53,6 +55,8 @@ def _sane_time(column: str) -> list[CheckConstraint]:
     ]
 
 
+_SUBJECT = "subject IS NOT NULL OR message IS NOT NULL"
+_BODY = "body_text IS NOT NULL OR body_html IS NOT NULL OR message IS NOT NULL"
 UUID_FORM = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 
 mail_reservations = sa.Table(
@@ -97,12 +101,17 @@ mail_reservations = sa.Table(
     Column("relay", Text),
     Column("verdicts", Json(stored.verdicts)),
     Column("created_at", Timestamp, nullable=False, server_default=server_now()),
+    # Columns of the application again. A column that is added later is the last one.
+    Column("attachments", JSON),
+    Column("message", Bytes),
+    Column("envelope_sender", Text),
+    Column("locale", Text),
     # PostgreSQL's types see to these two; on SQLite one row in another form would keep every run from reading the rest.
     CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{UUID_FORM}'", name="id_form").ddl_if(dialect="sqlite"),
     CheckConstraint("typeof(priority) = 'integer'", name="priority_form").ddl_if(dialect="sqlite"),
     CheckConstraint("length(trim(recipients)) > 0", name="recipients"),
-    CheckConstraint("template IS NOT NULL OR subject IS NOT NULL", name="subject"),
-    CheckConstraint("template IS NOT NULL OR body_text IS NOT NULL OR body_html IS NOT NULL", name="body"),
+    CheckConstraint(f"template IS NOT NULL OR {_SUBJECT}", name="subject").ddl_if(dialect="sqlite"),
+    CheckConstraint(f"template IS NOT NULL OR {_BODY}", name="body").ddl_if(dialect="sqlite"),
     _one_of("status", Status),
     CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="lease"),
     *chain.from_iterable(map(_sane_time, ("scheduled_at", "expires_at", "retry_at", "created_at"))),
@@ -118,26 +127,47 @@ mail_reservations = sa.Table(
         "verdicts IS NULL OR (json_valid(verdicts) AND json_type(verdicts) IN ('object', 'null'))", name="verdicts"
     ).ddl_if(dialect="sqlite"),
     CheckConstraint("jsonb_typeof(verdicts) IN ('object', 'null')", name="verdicts").ddl_if(dialect="postgresql"),
+    CheckConstraint(
+        "attachments IS NULL OR (json_valid(attachments) AND json_type(attachments) IN ('array', 'null'))",
+        name="attachments",
+    ).ddl_if(dialect="sqlite"),
     CheckConstraint("attempts >= 0 AND claim_no >= 0", name="attempts"),
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.05},
 )
 
 
-def _refuse_empty_keys() -> None:
-    """Two mails without a key must not be one. SQLite would make the table anew for a CHECK: there triggers do it."""
-    name = "ck_mail_reservations_idempotency_key"
-    check = f"ALTER TABLE %(fullname)s ADD CONSTRAINT {name} CHECK (idempotency_key <> '') NOT VALID"
-    triggers = [
-        f"CREATE TRIGGER {name}_{act.split()[0].lower()} BEFORE {act} ON mail_reservations "
-        "WHEN length(NEW.idempotency_key) = 0 BEGIN SELECT RAISE(ABORT, 'idempotency_key is empty; leave it out'); END"
+def _afterwards(table: sa.Table, dialect: str, *statements: str) -> None:
+    """What a CREATE TABLE of ``dialect`` cannot say."""
+    for statement in statements:
+        event.listen(table, "after_create", sa.DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
+
+
+def _not_valid(name: str, condition: str) -> str:
+    """A CHECK as a revision adds it on PostgreSQL, where it must not read the whole table."""
+    return f"ALTER TABLE %(fullname)s ADD CONSTRAINT ck_mail_reservations_{name} CHECK ({condition}) NOT VALID"
+
+
+_afterwards(
+    mail_reservations,
+    "postgresql",
+    _not_valid("idempotency_key", "idempotency_key <> ''"),
+    _not_valid("subject", f"template IS NOT NULL OR {_SUBJECT}"),
+    _not_valid("body", f"template IS NOT NULL OR {_BODY}"),
+    _not_valid("attachments", "jsonb_typeof(attachments) IN ('array', 'null')"),
+    # Not compressed, so that a part of it can be read without the rest.
+    "ALTER TABLE %(fullname)s ALTER COLUMN message SET STORAGE EXTERNAL",
+)
+# Two mails without a key must not be one. SQLite would make the table anew for a CHECK: there triggers do it.
+_afterwards(
+    mail_reservations,
+    "sqlite",
+    *(
+        f"CREATE TRIGGER ck_mail_reservations_idempotency_key_{act.split()[0].lower()} BEFORE {act} "
+        "ON mail_reservations WHEN length(NEW.idempotency_key) = 0 "
+        "BEGIN SELECT RAISE(ABORT, 'idempotency_key is empty; leave it out'); END"
         for act in ("INSERT", "UPDATE OF idempotency_key")
-    ]
-    for dialect, statements in (("postgresql", [check]), ("sqlite", triggers)):
-        for statement in statements:
-            event.listen(mail_reservations, "after_create", sa.DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
-
-
-_refuse_empty_keys()
+    ),
+)
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -154,6 +184,23 @@ Index("ix_mail_reservations_status", _r.status, _r.created_at, _r.id)
 Index("ix_mail_reservations_tag", _r.tag, _r.created_at, **_where("tag IS NOT NULL"))
 # The last hour, and the mails of a run (it has its own time, for one runs at a time), of each state.
 Index("ix_mail_reservations_finished", _r.status, _r.finished_at, _r.id, **_where("finished_at IS NOT NULL"))
+
+# Files that mails name, each once, by the SHA-256 of its content.
+mail_files = sa.Table(
+    "mail_files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("content", Bytes, nullable=False),
+    Column("filename", Text),
+    Column("content_type", Text),
+    Column("size", Integer, sa.Computed(octets(sa.literal_column("content")), persisted=True)),
+    Column("created_at", Timestamp, nullable=False, server_default=server_now()),
+    Column("touched_at", Timestamp, nullable=False, server_default=server_now()),
+    CheckConstraint("id ~ '^[0-9a-f]{64}$'", name="id_form").ddl_if(dialect="postgresql"),
+    CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{'[0-9a-f]' * 64}'", name="id_form").ddl_if(dialect="sqlite"),
+)
+Index("ix_mail_files_touched_at", mail_files.c.touched_at)
+_afterwards(mail_files, "postgresql", "ALTER TABLE %(fullname)s ALTER COLUMN content SET STORAGE EXTERNAL")
 
 mail_attempts = sa.Table(
     "mail_attempts",

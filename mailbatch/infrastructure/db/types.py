@@ -38,6 +38,17 @@ class Text(sa.TypeDecorator[str]):
         return None if dialect.name == "postgresql" else stored.text
 
 
+class Bytes(sa.TypeDecorator[bytes]):
+    """Bytes. On SQLite a column may hold text and numbers as well."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], bytes | None] | None:  # noqa: ARG002 - as above
+        """Psycopg 3 returns bytes; another driver of an application may return a memoryview."""
+        return None if dialect.driver == "psycopg" else stored.octets
+
+
 class Integer(sa.TypeDecorator[int]):
     """An integer. On SQLite a column may hold any value, of any size."""
 
@@ -215,6 +226,42 @@ def _default_uuid_sqlite(_element: server_uuid, _compiler: SQLCompiler, **_kw: A
         "substr(lower(hex(randomblob(2))), 2) || '-' || substr('89ab', (abs(random()) % 4) + 1, 1) || "
         "substr(lower(hex(randomblob(2))), 2) || '-' || lower(hex(randomblob(6))))"
     )
+
+
+class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL that it becomes
+    """The size of a text in bytes, or of bytes. PostgreSQL knows it without reading the text; SQLite reads the text."""
+
+    type = sa.Integer()
+    inherit_cache = True
+
+
+@compiles(octets, "postgresql")
+def _octets_postgresql(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"coalesce(octet_length({compiler.process(element.clauses, **kw)}), 0)"
+
+
+@compiles(octets, "sqlite")
+def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"coalesce(length(CAST({compiler.process(element.clauses, **kw)} AS BLOB)), 0)"
+
+
+class part(FunctionElement[bytes]):  # noqa: N801 - reads as the SQL that it becomes
+    """Some bytes of a column of bytes: from which one, counted from 1, and how many."""
+
+    type = Bytes()
+    inherit_cache = True
+
+
+@compiles(part, "postgresql")
+def _part_postgresql(element: part, compiler: SQLCompiler, **kw: Any) -> str:
+    column, start, count = (compiler.process(one, **kw) for one in element.clauses)
+    return f"substring({column} FROM CAST({start} AS integer) FOR CAST({count} AS integer))"
+
+
+@compiles(part, "sqlite")
+def _part_sqlite(element: part, compiler: SQLCompiler, **kw: Any) -> str:
+    column, start, count = (compiler.process(one, **kw) for one in element.clauses)
+    return f"substr(CAST({column} AS BLOB), {start}, {count})"
 
 
 MOST = 2**31 - 1

@@ -12,7 +12,7 @@ from mailbatch.infrastructure.db.conditions import has_come, has_expired, is_due
 from mailbatch.infrastructure.db.counting import count_up_to
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.priorities import highest
-from mailbatch.infrastructure.db.rows import all_of
+from mailbatch.infrastructure.db.rows import all_of, columns_of
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import Guid, Timestamp, now
@@ -70,7 +70,7 @@ class SqlUpcoming:
     def _page(
         self, by: datetime | None, priority: int, after: ReservationRow | None, limit: int
     ) -> list[ReservationRow]:
-        due = sa.select(mail_reservations).where(is_due(_end(by)), _r.priority == priority)
+        due = sa.select(*columns_of(ReservationRow, mail_reservations)).where(is_due(_end(by)), _r.priority == priority)
         if after is not None:
             key = sa.tuple_(sa.literal(after.due_at, Timestamp()), sa.literal(after.id, Guid()))
             due = due.where(sa.tuple_(_r.due_at, _r.id) > key)

@@ -106,14 +106,14 @@ def _database(parts: Parts) -> CheckResult:
     from mailbatch.infrastructure.db.engine import place
     from mailbatch.infrastructure.db.migrate import ensure_whole
     from mailbatch.infrastructure.db.preflight import check_tables
-    from mailbatch.infrastructure.db.revision import HEAD
+    from mailbatch.infrastructure.db.revision import head
 
     ensure_whole(parts.engine)
     between = _between(parts)
     if between is not None and not between.ok:
         return between
     check_tables(parts.engine)
-    found = f"{place(parts.engine)}, tables at revision {HEAD}, takes what a run writes"
+    found = f"{place(parts.engine)}, tables at revision {head()}, takes what a run writes"
     return CheckResult("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
 
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
     """Create the tables, or update them. A second call changes nothing."""
     from mailbatch.infrastructure.db import engine, migrate
-    from mailbatch.infrastructure.db.revision import HEAD
+    from mailbatch.infrastructure.db.revision import head
 
     with opened(migrated=False) as parts:
-        before, now = migrate.current(parts.engine), target or HEAD
+        before, now = migrate.current(parts.engine), target or head()
         if now not in (known := migrate.revisions()):
             raise click.UsageError(f"there is no revision {now}; there are {', '.join(known)}")
         notes = _move(parts, before, target, yes=yes)

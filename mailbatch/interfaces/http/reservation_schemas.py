@@ -38,6 +38,8 @@ class ReservationIn(BaseModel):
     headers: dict[str, str | list[str]] | None = Field(
         None, description="Further header fields, name to text; a list is several fields of that name."
     )
+    envelope_sender: str | None = Field(None, description="Where bounces go, in place of the From address.")
+    locale: str | None = Field(None, description="The language of the template: a tag of BCP 47, such as `pt-BR`.")
     scheduled_at: datetime | None = Field(None, description="When it is due, with its zone; default: now.")
     expires_at: datetime | None = Field(None, description="After this time it is not sent.")
     priority: int = Field(0, ge=-(2**31), lt=2**31, description="Higher goes first.")
@@ -125,6 +127,13 @@ class Attempt(BaseModel):
     verdicts: Any = None
 
 
+class FinishedMessage(BaseModel):
+    """A finished message: how many bytes it has."""
+
+    model_config = shape({"size": 20480})
+    size: int
+
+
 class Full(Listed):
     """A reservation with all its columns and its attempts."""
 
@@ -144,6 +153,10 @@ class Full(Listed):
     lease_until: datetime | None
     wire_at: datetime | None
     verdicts: Any
+    attachments: Any
+    message: FinishedMessage | None
+    envelope_sender: str | None
+    locale: str | None
     mail_attempts: list[Attempt]
 
 
