@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -16,18 +17,22 @@ from mailbatch.domain.act import Act
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
-from mailbatch.domain.reservation import Status
+from mailbatch.domain.reservation import Mail, Reservation, Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import Selection
 from mailbatch.domain.settlement import settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading, writing
+from mailbatch.infrastructure.db.files import KEPT, SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.reservations import SqlReservations
+from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Engine
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection, Engine
 
 _r = mail_reservations.c
 _YES = {"ann@example.org": Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))}
@@ -123,4 +128,69 @@ def test_what_only_reads_is_not_compiled_and_what_writes_is_as_the_database_has_
         assert connection.exec_driver_sql("SHOW jit").scalar_one() == "off"
     with writing(engine) as connection:
         assert connection.exec_driver_sql("SHOW jit").scalar_one() == "on"
+    engine.dispose()
+
+
+def test_a_file_is_not_purged_while_a_reservation_that_names_it_is_not_committed(postgres_url):
+    engine = connect(postgres_url)
+    files, intake = SqlFiles(engine), SqlReservations(engine).intake
+    with intake() as first:
+        named, unnamed = first.store_file(b"named", None, None), first.store_file(b"unnamed", None, None)
+    with writing(engine) as connection:
+        connection.execute(sa.update(mail_files).values(touched_at=now(-KEPT - 1)))
+    with intake() as reserving:
+        assert reserving.touch_files([named]) == {named}
+        # Nobody waits: neither the purge, nor another application that names the same file.
+        with intake() as other:
+            assert other.touch_files([named]) == {named}
+        assert files.purge() == 1
+        mail = Mail(recipients="a@x.org", subject="s", body_text="t", attachments=[{"file": named}])
+        reserving.add(Reservation(id=uuid4(), mail=mail))
+    with writing(engine) as connection:
+        connection.execute(sa.update(mail_files).values(touched_at=now(-KEPT - 1)))
+    assert files.purge() == 0
+    assert (files.find(named) is None, files.find(unnamed) is None) == (False, True)
+    engine.dispose()
+
+
+def test_what_is_named_after_a_purge_has_looked_is_seen_by_its_second_look(postgres_url, monkeypatch):
+    engine = connect(postgres_url)
+    files, intake = SqlFiles(engine), SqlReservations(engine).intake
+    with intake() as first:
+        own = first.store_file(b"old", None, None)
+    with writing(engine) as connection:
+        connection.execute(sa.update(mail_files).values(touched_at=now(-KEPT - 1)))
+
+    @contextmanager
+    def after_somebody_reserved(place: Engine) -> Iterator[Connection]:
+        mail = {"recipients": "a@x.org", "subject": "s", "body_text": "t", "attachments": [{"file": own}]}
+        with place.begin() as connection:
+            connection.execute(sa.insert(mail_reservations).values(mail))
+        with writing(place) as connection:
+            yield connection
+
+    monkeypatch.setattr("mailbatch.infrastructure.db.files.writing", after_somebody_reserved)
+    assert files.purge() == 0
+    engine.dispose()
+
+
+def test_a_file_that_is_being_deleted_is_stored_anew(postgres_url):
+    engine = connect(postgres_url)
+    files, intake = SqlFiles(engine), SqlReservations(engine).intake
+    with intake() as first:
+        own = first.store_file(b"old", None, None)
+
+    def store() -> str:
+        with intake() as other:
+            return other.store_file(b"old", "new.txt", None)
+
+    with ThreadPoolExecutor(2) as pool:
+        with writing(engine) as purging:
+            purging.execute(sa.delete(mail_files))
+            stored = [pool.submit(store), pool.submit(store)]
+            wait_until(lambda: waiting_for_locks(engine) == 2, 10, "both wait for the deletion")
+        assert [one.result() for one in stored] == [own, own]
+    found = files.find(own)
+    assert found is not None
+    assert found.filename == "new.txt"
     engine.dispose()
