@@ -54,9 +54,9 @@ class Event(StrEnum):
     RELEASED = "released", "the run was stopped before its turn"
 
     # The lease ended: the sender died, or the database was away for too long.
-    CRASHED = "crashed", "its sender died before any byte was sent"
-    CRASHED_ALONE = "crashed_alone", "its sender died before any byte was sent, and had claimed it alone"
-    QUARANTINED = "quarantined", "MAX_ATTEMPTS senders in a row died before any byte was sent"
+    CRASHED = "crashed", "its sending process died before the last bytes were sent"
+    CRASHED_ALONE = "crashed_alone", "its sending process died before the last bytes were sent, and had claimed only it"
+    QUARANTINED = "quarantined", "MAX_ATTEMPTS sending processes in a row died before the last bytes were sent"
 
     # Its time passed, or an operator acted.
     EXPIRE = "expire", "expires_at or MAX_LATENESS passed"
