@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
+    from mailbatch.domain.body import Body
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
+    from mailbatch.domain.content import Content
     from mailbatch.domain.letter import Letter, Rendered
     from mailbatch.domain.lifecycle import OnDoubt
-    from mailbatch.domain.message import Claim, Message
+    from mailbatch.domain.message import Address, Claim, Message
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.relay_profile import RelayProfile
     from mailbatch.domain.reply_kinds import Concern
@@ -110,6 +113,44 @@ class LetterWriter(Protocol):
         """Return the bytes: CRLF line ends, no line over 998 bytes, not dot-stuffed.
 
         Bytes above 127 occur only where no encoding can express them: in addresses.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """What a finished message gets where it has no such field of its own.
+
+    ``message_id`` has no angle brackets, ``date`` has a time zone, ``sender`` is a list of addresses.
+    ``needs_author``: say who sends the message, because nothing else is its envelope sender.
+    """
+
+    message_id: str
+    date: datetime
+    sender: str | None
+    auto_submitted: bool
+    needs_author: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenMessage:
+    """A finished message as it goes on the wire.
+
+    ``author``: who sends it, if that was asked. ``has_utf8_header``: only a relay with SMTPUTF8 takes it (RFC 6532).
+    """
+
+    data: bytes | Body
+    author: Address | None
+    has_utf8_header: bool
+
+
+class MessageWriter(Protocol):
+    """Makes a finished message (RFC 5322) ready for the wire."""
+
+    def __call__(self, message: bytes | Content, additions: Additions) -> WrittenMessage:
+        """Return it with CRLF line ends, without Bcc, and with no line over 998 bytes. It is not dot-stuffed.
+
+        Bytes above 127 occur only where a signature covers them, or no encoding can express them. Raise
+        ``CannotCompose`` with one line if it cannot be sent. A ``Content`` is read in pieces and never held.
         """
 
 

@@ -18,7 +18,7 @@ Encoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
 _PIECE = 262_144
 """About how many characters are encoded at a time."""
 _LONGEST_PLAIN = 76
-_ROW = 57
+ROW = 57
 """Bytes that make the 76 characters of a line of base64."""
 _ANY_BREAK = re.compile(r"\r\n|\r|\n")
 # ``b2a_qp`` makes this line of 74 characters and a blank, because it counts a final blank before it encodes it.
@@ -41,7 +41,7 @@ def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
         return "7bit", pieces
     if 6 * strange < sum(map(len, pieces)):
         for at, piece in enumerate(pieces):
-            pieces[at] = _quoted_printable(piece)
+            pieces[at] = quoted_printable(piece)
         return "quoted-printable", pieces
     _into_base64(pieces)
     return "base64", pieces
@@ -49,8 +49,8 @@ def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
 
 def encoded_file(content: bytes) -> list[bytes]:
     """Return ``content`` in base64, in pieces."""
-    step = _PIECE // _ROW * _ROW
-    return [_rows(content[at : at + step]) for at in range(0, len(content), step)]
+    step = _PIECE // ROW * ROW
+    return [base64_rows(content[at : at + step]) for at in range(0, len(content), step)]
 
 
 def _split_at_lines(text: str) -> Iterator[str]:
@@ -73,7 +73,7 @@ def _is_narrow(data: bytes) -> bool:
     return max(map(len, data.split(b"\r\n"))) <= _LONGEST_PLAIN
 
 
-def _quoted_printable(data: bytes) -> bytes:
+def quoted_printable(data: bytes) -> bytes:
     """Return ``data`` quoted-printable, in lines of at most 76 characters (RFC 2045 §6.7, rule 5)."""
     coded = b2a_qp(data, istext=True)
     if b"=20\r\n" in coded or (b"\t" in data and b"=09\r\n" in coded):
@@ -86,12 +86,12 @@ def _into_base64(pieces: list[bytes]) -> None:
     rest = b""
     for at, piece in enumerate(pieces):
         data = rest + piece
-        whole = len(data) // _ROW * _ROW
-        pieces[at], rest = _rows(data[:whole]), data[whole:]
-    pieces.append(_rows(rest))
+        whole = len(data) // ROW * ROW
+        pieces[at], rest = base64_rows(data[:whole]), data[whole:]
+    pieces.append(base64_rows(rest))
 
 
-def _rows(data: bytes) -> bytes:
+def base64_rows(data: bytes) -> bytes:
     """Return ``data`` in lines of base64; only the last piece of a body may end within a line."""
     if not data:
         return b""

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.infrastructure.mime.headers import LONGEST_LINE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -20,6 +22,7 @@ _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _NAME = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _MBOX = re.compile(rb">?From [^\r\n]*+(?:\r\n|\r|\n)?")
 _LONGEST_SHOWN = 40
+_ENCODING = "Content-Transfer-Encoding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,36 @@ def _lines(block: bytes, start: int) -> Iterator[bytes]:
 def texts(fields: Sequence[Field], name: str) -> list[str]:
     """Return the values of the fields ``name``. Raises ``ValueError`` as ``Field.text`` does."""
     return [field.text for field in fields if field.is_named(name)]
+
+
+def with_encoding(fields: Sequence[Field], encoding: str) -> list[Field]:
+    """Return ``fields`` with this Content-Transfer-Encoding in place of theirs, or behind them."""
+    new = Field(_ENCODING, f"{_ENCODING}: {encoding}\r\n".encode())
+    at = next((n for n, one in enumerate(fields) if one.is_named(_ENCODING.lower())), len(fields))
+    return [*fields[:at], new, *[one for one in fields[at:] if not one.is_named(_ENCODING.lower())]]
+
+
+def written(fields: Sequence[Field]) -> bytes:
+    """Return ``fields`` with CRLF line ends, and with lines of at most 998 bytes (RFC 5322 §2.1.1).
+
+    A longer line is folded at a blank. Raises ``ValueError`` if it has none.
+    """
+    lines = [line for field in fields for line in _folded(field)]
+    return b"".join([line + b"\r\n" for line in lines])
+
+
+def _folded(field: Field) -> Iterator[bytes]:
+    for line in BREAK.split(field.raw.removesuffix(b"\n").removesuffix(b"\r")):
+        rest = line
+        while len(rest) > LONGEST_LINE:
+            at = max(rest.rfind(b" ", 1, LONGEST_LINE + 1), rest.rfind(b"\t", 1, LONGEST_LINE + 1))
+            if at < 0 or not rest[:at].strip() or not rest[at:].strip():
+                raise ValueError(
+                    f"{field.name} has a word of more than {LONGEST_LINE - 1} bytes, which no line can hold"
+                )
+            yield rest[:at]
+            rest = rest[at:]
+        yield rest
 
 
 def _shown(line: bytes) -> str:
