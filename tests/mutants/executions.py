@@ -62,7 +62,7 @@ class Executions:
         recorded = next((path for path in self._data.measured_files() if path.endswith(f"/{file}")), "")
         by_line = self._data.contexts_by_lineno(recorded)
         return {
-            context.partition("|")[0]
+            context.rpartition("|")[0]
             for line, contexts in by_line.items()
             if lines is None or line in lines
             for context in contexts

@@ -302,6 +302,12 @@ def test_a_lease_that_has_ended_means_that_its_sender_died(world):
     assert found.advice == "the next run takes it back, by ON_DOUBT if it may have been on the wire"
 
 
+def test_a_claimed_mail_without_a_lease_was_left_by_its_sender(world):
+    found = world.explain(sending(world, run_id=uuid4(), lease_until=None))
+    assert found.reason == "sender_died"
+    assert "whose lease ended an unknown time" in found.sentence
+
+
 def test_a_run_that_has_ended_left_the_mail_behind(world):
     run = world.run(60, outcome="failed", finished_at=world.ago(20))
     found = world.explain(sending(world, run_id=run))

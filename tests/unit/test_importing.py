@@ -69,6 +69,14 @@ def test_a_key_that_stored_a_reservation_before_counts_as_known(stored):
     assert [(line.line, "was used before" in line.reasons[0]) for line in bad] == [(3, True)]
 
 
+def test_what_a_second_import_of_the_same_file_finds_known_is_counted_over_all_portions(stored):
+    records = [record(line, key=str(line)) for line in range(1, 6)]
+    run(stored, records)
+    done, _, steps = run(stored, records)
+    assert steps == [Imported(known=2), Imported(known=4), done]
+    assert done == Imported(known=5)
+
+
 def test_a_strict_import_with_a_bad_record_keeps_none_and_names_all_that_are_bad(stored):
     done, bad, _ = run(stored, [record(1), record(2, "nobody"), record(3), record(4, "nobody")], strict=True)
     assert done == Imported(bad=2)
