@@ -8,7 +8,7 @@ import pytest
 
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
+from mailbatch.domain.outcome import ContentFault, Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.settlement import Settlement, Tally, settle
@@ -139,3 +139,18 @@ def test_the_wait_is_spread_over_half_to_all_of_it_and_has_a_ceiling():
     policy = RetryPolicy(backoff=60, backoff_max=100)
     assert [policy.delay(1, j) for j in (0.0, 0.5)] == [30, 45]
     assert policy.delay(1000, 0.999999) <= 100
+
+
+def test_a_content_that_cannot_be_read_is_tried_again_and_no_recipient_gets_a_mail_twice():
+    earlier = {"to0@example.org": YES}
+    retry = RetryPolicy(max_attempts=2, backoff=60, backoff_max=3600)
+
+    def unread(attempts: int) -> Settlement:
+        fault = ContentFault(CLAIM, "relay:25", "the spool cannot be read")
+        return settle(fault, attempts=attempts, earlier=earlier, retry=retry, on_doubt=OnDoubt.RESEND, jitter=1.0)
+
+    again, last = unread(0), unread(1)
+    assert (again.status, again.attempted, again.retry_in, again.verdicts) == (Status.PENDING, True, 60, earlier)
+    assert again.errors == ("the spool cannot be read",)
+    assert (last.status, last.retry_in, last.verdicts) == (Status.FAILED, None, earlier)
+    assert last.errors == ("the spool cannot be read", "all 2 attempts are used up")
