@@ -14,7 +14,7 @@ from support.fake_interventions import FakeInterventions
 from mailbatch.domain.act import EVENTS, Act
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event, OnDoubt, blocked_by_expiry
 from mailbatch.domain.message import Claim
-from mailbatch.domain.outcome import Kind, RelayFault, Replied, Reply, Verdict
+from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.settlement import released, settle, uncomposable
@@ -154,10 +154,13 @@ def _answered(verdicts: dict[str, Verdict], on_doubt: OnDoubt = OnDoubt.RESEND) 
     return happen
 
 
-def _put_back(world: Any, own: UUID) -> None:
-    fault = RelayFault(Claim(own, CLAIM_NO), "relay:25", "the relay's words")
-    settlement = settle(fault, attempts=1, earlier={}, retry=RETRY, on_doubt=OnDoubt.RESEND, jitter=0.5)
-    world.backlog.settle(SENDER, 0, [settlement])
+def _faulty(kind: type[RelayFault | ContentFault], reason: str) -> Callable[[Any, UUID], None]:
+    def happen(world: Any, own: UUID) -> None:
+        fault, seen = kind(Claim(own, CLAIM_NO), "relay:25", reason), world.see(own)
+        settlement = settle(fault, attempts=seen.attempts, earlier={}, retry=RETRY, on_doubt=OnDoubt.RESEND, jitter=0.5)
+        world.backlog.settle(SENDER, 0, [settlement])
+
+    return happen
 
 
 def _lease_ends(on_doubt: OnDoubt) -> Callable[[Any, UUID], None]:
@@ -198,6 +201,14 @@ WAYS = [
     Way(Event.ACCEPTED, "the relay", _answered(_verdict(Kind.ACCEPTED, 250)), Stand()),
     Way(Event.ACCEPTED, "the relay, after a requeue", _answered(_verdict(Kind.ACCEPTED, 250)), Stand(attempts=0)),
     Way(Event.DEFERRED, "the relay", _answered(_verdict(Kind.DEFERRED, 451)), Stand(), "451 the relay's words"),
+    Way(Event.DEFERRED, "our own bytes", _faulty(ContentFault, "no room"), Stand(), "no room"),
+    Way(
+        Event.EXHAUSTED,
+        "our own bytes",
+        _faulty(ContentFault, "no room"),
+        Stand(attempts=2),
+        "no room; all 3 attempts are used up",
+    ),
     Way(
         Event.EXHAUSTED,
         "the relay",
@@ -243,7 +254,7 @@ WAYS = [
         Stand(lease=-1.0, attempts=2),
         _QUIET,
     ),
-    Way(Event.PUT_BACK, "a fault", _put_back, Stand(), "the relay's words"),
+    Way(Event.PUT_BACK, "a fault", _faulty(RelayFault, "the relay's words"), Stand(), "the relay's words"),
     Way(
         Event.PUT_BACK,
         "some recipients",
@@ -337,7 +348,9 @@ def test_a_crash_with_nothing_else_at_hand_uses_an_attempt(world, deaths):
     own = world.put(Status.SENDING, replace(_DIED, deaths=deaths))
     before = world.see(own)
     _lease_ends(OnDoubt.HOLD)(world, own)
-    assert world.see(own) == expected(Way(Event.CRASHED_ALONE, "", _put_back, Stand()), before)
+    assert world.see(own) == expected(
+        Way(Event.CRASHED_ALONE, "", _faulty(RelayFault, "the relay's words"), Stand()), before
+    )
 
 
 @pytest.mark.parametrize(

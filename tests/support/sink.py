@@ -23,7 +23,10 @@ _SERVER = Path(__file__).with_name("smtpsink.py")
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """One mail that the sink has accepted. ``n`` counts from its last start; ``size`` in bytes."""
+    """One mail that the sink has accepted. ``n`` counts from its last start; ``size`` in bytes.
+
+    ``digest``: the SHA-256 of its largest part, decoded, if the sink was told to find it.
+    """
 
     n: int
     connection: int
@@ -33,6 +36,7 @@ class Accepted:
     recipients: tuple[str, ...]
     size: int
     file: str | None = None
+    digest: str | None = None
 
 
 class Sink:
@@ -42,9 +46,17 @@ class Sink:
     """
 
     def __init__(
-        self, folder: Path, *, latency: float = 0.0, slow: float = 2.0, defer: int = 1, store: bool = False
+        self,
+        folder: Path,
+        *,
+        latency: float = 0.0,
+        slow: float = 2.0,
+        defer: int = 1,
+        store: bool = False,
+        digest: bool = False,
     ) -> None:
         self.folder = folder
+        self.digest = digest
         self.latency, self.slow, self.defer, self.store = latency, slow, defer, store
         self.process: subprocess.Popen[bytes] | None = None
         self._port = 0
@@ -93,6 +105,7 @@ class Sink:
     def _command(self) -> list[str]:
         argv = [str(_SERVER), "--journal", str(self._journal), "--connections", str(self._connections)]
         argv += ["--latency", str(self.latency), "--slow", str(self.slow), "--defer", str(self.defer)]
+        argv += ["--digest"] if self.digest else []
         return [*argv, "--store", str(self.mails)] if self.store else argv
 
     def _listening(self, port: int) -> None:

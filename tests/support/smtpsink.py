@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import binascii
+import hashlib
 import json
 import os
 import re
@@ -39,6 +41,7 @@ class Rules:
     defer: int = 1
     size: int = 64 * 1024 * 1024
     store: Path | None = None
+    digest: bool = False
 
 
 @dataclass
@@ -71,6 +74,8 @@ class Ledger:
             name = f"{time.time_ns()}-{connection}.eml"
             (self.rules.store / name).write_bytes(data)
             line["file"] = name
+        if self.rules.digest:
+            line["digest"] = digest_of_largest_part(data)
         os.write(self.journal, json.dumps(line).encode("ascii") + b"\n")
         return self.accepted
 
@@ -249,6 +254,16 @@ def _unstuffed(data: bytes) -> bytes:
     return data.replace(b"\r\n.", b"\r\n")
 
 
+def digest_of_largest_part(data: bytes) -> str:
+    """Return the SHA-256 of the largest part, decoded. No text of the mail may have a line that begins with "--"."""
+    head, _, body = max(data.split(b"\r\n--"), key=len).partition(b"\r\n\r\n")
+    if b"base64" in head:
+        body = binascii.a2b_base64(body)
+    elif b"quoted-printable" in head:
+        body = binascii.a2b_qp(body)
+    return hashlib.sha256(body).hexdigest()
+
+
 async def serve(host: str, port: int, ledger: Ledger, ready: Path) -> None:
     """Listen for ever; write the port to ``ready`` once clients can connect."""
     loop = asyncio.get_running_loop()
@@ -271,11 +286,12 @@ def main() -> None:
     reader.add_argument("--slow", type=float, default=2.0)
     reader.add_argument("--defer", type=int, default=1)
     reader.add_argument("--store", type=Path)
+    reader.add_argument("--digest", action="store_true")
     said = reader.parse_args()
     if said.store is not None:
         said.store.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(
-        Rules(latency=said.latency, slow=said.slow, defer=said.defer, store=said.store),
+        Rules(latency=said.latency, slow=said.slow, defer=said.defer, store=said.store, digest=said.digest),
         journal=_appending(said.journal),
         connections=_appending(said.connections),
     )

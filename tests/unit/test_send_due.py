@@ -10,9 +10,9 @@ from support.fakes import FakeTransport, accepted, answered, relay_fault
 from mailbatch.application.sending.message_stream import within_budget
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.claimed import Claimed
-from mailbatch.domain.errors import CannotCompose, RunFailed, StoreError
+from mailbatch.domain.errors import CannotCompose, ContentUnavailable, RunFailed, StoreError
 from mailbatch.domain.lifecycle import OnDoubt
-from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Reply, Verdict
+from mailbatch.domain.outcome import ContentFault, Kind, NotSent, RelayFault, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, RunOutcome
@@ -101,6 +101,36 @@ def test_a_mail_that_cannot_be_composed_fails_with_every_reason(backlog):
     assert backlog.rows[good].status is Status.SENT
     assert backlog.rows[bad].status is Status.FAILED
     assert run.errors[0].errors == ("subject: has a line break", "body_text: 'x' is undefined")
+
+
+def test_a_mail_whose_content_is_not_available_now_is_deferred_and_keeps_who_took_it_before(backlog):
+    good, bad = backlog.reserve(), backlog.reserve()
+    took = {"a@example.org": Verdict(Kind.ACCEPTED, Reply(250, "ok"))}
+    backlog.rows[bad].verdicts = dict(took)
+
+    def compose(claimed):
+        if claimed.claim.reservation_id == bad:
+            raise ContentUnavailable(["a temporary file cannot be used: No space left on device"])
+        return plain_message(claimed)
+
+    run = FakeRun()
+    lane(backlog, compose=compose)(run)
+    assert backlog.rows[good].status is Status.SENT
+    assert (backlog.rows[bad].status, backlog.rows[bad].attempts, backlog.rows[bad].verdicts) == (
+        Status.PENDING,
+        1,
+        took,
+    )
+    assert run.counts == Counts(sent=1, deferred=1)
+    assert run.errors[0].errors == ("a temporary file cannot be used: No space left on device",)
+
+
+def test_our_own_unreadable_bytes_say_nothing_of_the_relay(backlog):
+    for _ in range(100):
+        backlog.reserve()
+    run = FakeRun()
+    lane(backlog, FakeTransport(lambda m: ContentFault(m.claim, "relay:25", "Input/output error")), relay_faults=2)(run)
+    assert run.counts == Counts(deferred=100)
 
 
 def test_a_deferred_mail_is_not_tried_again_in_the_same_run(backlog):
