@@ -102,7 +102,7 @@ mutants: $(VENV)/ready-to-mutate ## COUNT small changes of the code, drawn by SE
 
 ##@ Measure it
 
-.PHONY: bench bench-quick bench-cpu bench-pages bench-large
+.PHONY: bench bench-quick bench-cpu bench-pages bench-large bench-fat
 bench: $(VENV)/ready-to-test $(PEERS)/ready ## mailbatch against its peers: docs/benchmarks.md (half an hour; do nothing else on the machine)
 	$(BIN)/python -m bench
 bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same with fewer mails; only prints (less than three minutes)
@@ -116,6 +116,8 @@ bench-pages: $(VENV)/ready-to-test ## times of console and API with a million ma
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
 bench-large: $(VENV)/ready-to-test ## times of people and runs on a table of two years: docs/on-call.md (15 GB, half an hour)
 	PYTHONPATH=tests $(BIN)/python -m bench.large
+bench-fat: $(VENV)/ready-to-test ## memory of the sender while mails have attachments of megabytes: docs/performance.md (5 GB, ten minutes)
+	PYTHONPATH=tests $(BIN)/python -m bench.fat
 
 ##@ Make it
 
