@@ -179,6 +179,17 @@ MATRIX = [
         "relays have limits of their own: Postfix hangs up on 2,021 recipients of one mail, which is then set aside",
     ),
     Known(
+        "P9",
+        "the temporary file of attachments: disk full, no such folder, unreadable in the middle of a mail",
+        (),
+        (
+            "test_a_full_disk_is_one_clear_line",
+            "test_a_folder_that_cannot_be_used_is_one_clear_line",
+            "test_a_mail_whose_content_is_not_available_now_is_deferred",
+            "test_a_content_that_cannot_be_read_costs_its_own_mail",
+        ),
+    ),
+    Known(
         "H1", "line breaks and header names in every field", ("8a",), ("test_a_header_cannot_be_injected_by_headers",)
     ),
     Known("H2", "SMTP smuggling by bare line ends", ("8b",)),

@@ -129,7 +129,7 @@ def test_our_own_unreadable_bytes_say_nothing_of_the_relay(backlog):
     for _ in range(100):
         backlog.reserve()
     run = FakeRun()
-    lane(backlog, FakeTransport(lambda m: ContentFault(m.claim, "relay:25", "Input/output error")), relay_faults=2)(run)
+    lane(backlog, FakeTransport(lambda m: ContentFault(m.claim, "relay:25", "Input/output error")))(run)
     assert run.counts == Counts(deferred=100)
 
 
