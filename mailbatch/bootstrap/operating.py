@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while
+from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while, template_options
 from mailbatch.config import PREFIX
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import DEAD_AFTER
@@ -120,7 +120,7 @@ class Operating:
         from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
         s = self._settings
-        return SubprocessRenderer(s.template_dir, s.max_message_bytes, seconds, locale=s.locale)
+        return SubprocessRenderer(s.template_dir, s.max_message_bytes, seconds, template_options(s))
 
     @cached_property
     def compose_apart(self) -> Compose:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.spool import Spool
+    from mailbatch.infrastructure.templates.options import Options
     from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
@@ -84,7 +85,7 @@ class Sending:
         from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
         s = self._settings
-        return TemplateRenderer(s.template_dir, s.max_message_bytes, look_again=1.0, locale=s.locale)
+        return TemplateRenderer(s.template_dir, s.max_message_bytes, look_again=1.0, options=template_options(s))
 
     @cached_property
     def compose(self) -> Compose:
@@ -214,6 +215,17 @@ def make_compose(settings: Settings, render: Renderer) -> Compose:
         redirect_all_to=settings.redirect_all_to,
         return_path=return_path(settings),
         auto_submitted=settings.auto_submitted,
+    )
+
+
+def template_options(settings: Settings) -> Options:
+    """Return what the settings say about templates beside their folder."""
+    from mailbatch.infrastructure.templates.options import NO_LANGUAGE, Options
+
+    return Options(
+        locale=settings.locale or NO_LANGUAGE,
+        locale_strict=settings.locale_strict,
+        html_to_text=settings.html_to_text,
     )
 
 

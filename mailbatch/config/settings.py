@@ -80,6 +80,8 @@ class Settings(BaseSettings):
     template_dir: Folder | None = None
     spool_dir: Folder | None = None
     locale: LanguageTag | None = None
+    locale_strict: bool = False
+    html_to_text: bool = False
     webhook_url: HookUrl | None = Field(default=None, repr=False)
     webhook_secret: HookSecret | None = None
     report_to: str | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.checks import context_problems, line_problems, text_problems, time_problems
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.limits import LONGEST_KEY, PRIORITIES
+from mailbatch.domain.locale import locale_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ OWN_HEADERS = frozenset(
         "dkim-signature",
     }
 )
-_ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template", "envelope_sender", "locale")
+_ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template", "envelope_sender")
 _MAY_BE_EMPTY = (
     *("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to"),
     *("attachments", "message", "envelope_sender", "locale"),
@@ -101,6 +102,8 @@ class Mail:
             yield from text_problems(name, getattr(self, name))
         if self.subject is not None and self.context is None and "{" not in self.subject:
             yield from (p for p in line_problems("subject", self.subject) if "NUL" not in p and "surrogate" not in p)
+        if self.locale and (problem := locale_problem(self.locale)):
+            yield problem
         yield from header_problems(self.headers)
         yield from context_problems(self.context)
 

@@ -13,6 +13,7 @@ from support.waiting import wait_until
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def test_a_mail_without_filters_of_a_language_does_not_import_babel():
 
 
 def test_filters_write_in_the_language_of_the_settings():
-    templates = TemplateRenderer(None, MOST, locale="de")
+    templates = TemplateRenderer(None, MOST, options=Options(locale="de"))
     assert templates(mail(subject="{{ 1.5|number }}", body_text="{{ 0.5|percent }}")).subject == "1,5"
 
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from babel import Locale
 
-NO_LANGUAGE = "en"
-"""The language of a mail if neither it nor the settings name one."""
 _LOCALES = 32
 """Languages whose data is kept. One takes 0.3 MB."""
 _LONGEST_ZONE = 64

@@ -60,6 +60,17 @@ class FolderLoader(BaseLoader):
         """Return whether there is such a file inside the directory."""
         return self._is_inside(self.directory.joinpath(*_segments(template)))
 
+    def folders(self, template: str) -> list[str]:
+        """Return the names of the folders in that of ``template``, sorted; none if there is no such folder."""
+        path = self.directory.joinpath(*_segments(template))
+        if not path.is_dir() or not path.resolve().is_relative_to(self.directory.resolve()):
+            return []
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+
+    def read(self, template: str) -> str:
+        """Return a file that ``has`` found. Raises ``UnicodeDecodeError`` if it is not UTF-8."""
+        return self.directory.joinpath(*_segments(template)).read_text(encoding="utf-8-sig")
+
     def _is_inside(self, path: Path) -> bool:
         return path.is_file() and path.resolve().is_relative_to(self.directory.resolve())
 

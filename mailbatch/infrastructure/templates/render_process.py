@@ -14,6 +14,7 @@ from typing import Any
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.budget import GROWTH, WRITTEN
+from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.subprocess_renderer import LENGTH, receive
 
@@ -22,12 +23,12 @@ ROOM = 1 << 30
 
 
 def main(settings: str) -> None:
-    """Serve until the socket closes. ``settings`` is JSON: folder, bytes of a part, seconds for a mail, locale."""
-    directory, most, seconds, locale = json.loads(settings)
+    """Serve until the socket closes. ``settings`` is JSON: folder, bytes of a part, seconds for a mail, options."""
+    directory, most, seconds, options = json.loads(settings)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is meant for the command that started us
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _limit(resource.RLIMIT_AS, ROOM + GROWTH + most * WRITTEN)
-    render = TemplateRenderer(Path(directory) if directory else None, most, locale=locale)
+    render = TemplateRenderer(Path(directory) if directory else None, most, options=Options(**options))
     with socket.socket(fileno=sys.stdin.fileno()) as connection:
         while True:
             try:

@@ -9,11 +9,14 @@ from jinja2.runtime import Context
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Rendered
+from mailbatch.domain.locale import locale_problem
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget
 from mailbatch.infrastructure.templates.failures import describe
-from mailbatch.infrastructure.templates.language import NO_LANGUAGE, write_in
+from mailbatch.infrastructure.templates.language import write_in
 from mailbatch.infrastructure.templates.loader import is_template_name
-from mailbatch.infrastructure.templates.sources import FILES, Sources, has_tag, missing_parts
+from mailbatch.infrastructure.templates.options import Options
+from mailbatch.infrastructure.templates.sources import Sources, has_tag, missing_parts
+from mailbatch.infrastructure.templates.template_files import FILES, TemplateFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,19 +36,19 @@ class TemplateRenderer:
     """Renders mails (the port ``Renderer``).
 
     Subject and bodies of a mail are Jinja2 sources. Those that it leaves out come from the template that it names, as
-    ``<directory>/<name>/subject.txt, body.txt, body.html``. HTML is escaped, text and subject are not. Named templates
-    may include and import others under ``directory``, as ``name/file``; inline sources may not.
-    No part may have more than ``max_output_bytes`` bytes in UTF-8. A file that changes is seen ``look_again`` seconds
-    later at the latest. ``locale`` is the language in which filters write, a tag of BCP 47; English if it is None.
+    ``<directory>/<name>/subject.txt, body.txt, body.html``, or from a folder of the mail's language in it. HTML is
+    escaped, text and subject are not. Named templates may include and import others under ``directory``, as
+    ``name/file``; inline sources may not. No part may have more than ``max_output_bytes`` bytes in UTF-8. A file that
+    changes is seen ``look_again`` seconds later at the latest.
     """
 
     def __init__(
-        self, directory: Path | None, max_output_bytes: int, look_again: float = 0.0, *, locale: str | None = None
+        self, directory: Path | None, max_output_bytes: int, look_again: float = 0.0, options: Options | None = None
     ) -> None:
         self.directory = directory
-        self._locale = locale or NO_LANGUAGE
+        self._options = options or Options()
         self._max_bytes = max_output_bytes
-        self._sources = Sources(directory, look_again)
+        self._sources = Sources(directory, look_again, self._options)
 
     def __call__(self, mail: Mail) -> Rendered:
         """Return the parts of ``mail``.
@@ -54,13 +57,36 @@ class TemplateRenderer:
             CannotCompose: with a line for each part that fails, naming the part and the line in it.
         """
         faults: list[str] = []
-        files = self._sources.files_of(mail.template, faults) if mail.template else {}
+        found = self._files_of(mail, faults)
+        write_in(found.locale, mail.context or {})
+        files = found.files
         parts = {field: self._part(field, mail, files.get(field), faults) for field in FILES}
         _drop_empty_body(mail, parts)
+        if parts["body_text"] is None and parts["body_html"] and self._makes_text(found):
+            self._make_text(parts, faults)
         faults += () if faults else missing_parts(mail, parts, self.directory)
         if faults:
             raise CannotCompose(faults)
         return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"])
+
+    def _files_of(self, mail: Mail, faults: list[str]) -> TemplateFiles:
+        tag = mail.locale or self._options.locale
+        if mail.locale and (problem := locale_problem(mail.locale)):
+            faults.append(problem)
+        elif mail.template:
+            return self._sources.files_of(mail.template, tag, faults)
+        return TemplateFiles({}, tag)
+
+    def _makes_text(self, found: TemplateFiles) -> bool:
+        return self._options.html_to_text if found.html_to_text is None else found.html_to_text
+
+    def _make_text(self, parts: dict[str, str | None], faults: list[str]) -> None:
+        from mailbatch.infrastructure.templates.html_to_text import text_of
+
+        try:
+            parts["body_text"] = text_of(parts["body_html"] or "") or None
+        except ValueError as error:
+            faults.append(f"body_html: {error}")
 
     def _part(self, field: str, mail: Mail, file: str | None, faults: list[str]) -> str | None:
         source = getattr(mail, field)
@@ -89,7 +115,6 @@ class TemplateRenderer:
 
     def _run(self, template: Template, context: Mapping[str, Any], budget: Budget) -> str:
         environment, most = template.environment, self._max_bytes
-        write_in(self._locale, context)
         # As ``Template.new_context`` makes it, which copies the globals twice more.
         values = Context(environment, {**environment.globals, **context}, template.name, template.blocks)
         pieces, size = list[str](), 0
@@ -115,7 +140,7 @@ class TemplateRenderer:
         """
         faults: list[str] = []
         unknown = mail.template and self.directory is None and is_template_name(mail.template)
-        files = self._sources.files_of(mail.template, faults) if mail.template and not unknown else {}
+        files = {} if unknown else self._files_of(mail, faults).files
         parts = {field: getattr(mail, field) or files.get(field) or getattr(mail, field) for field in FILES}
         for field, part in parts.items():
             if fault := self._compile_error(field, part, files.get(field)):

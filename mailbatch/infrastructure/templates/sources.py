@@ -11,6 +11,7 @@ from jinja2 import nodes
 from mailbatch.infrastructure.templates.failures import unreadable
 from mailbatch.infrastructure.templates.loader import LONGEST_NAME, FolderLoader, is_template_name
 from mailbatch.infrastructure.templates.sandbox import Sandbox
+from mailbatch.infrastructure.templates.template_files import FILES, TemplateFiles, find_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from mailbatch.domain.reservation import Mail
+    from mailbatch.infrastructure.templates.options import Options
 
-FILES = {"subject": "subject.txt", "body_text": "body.txt", "body_html": "body.html"}
-"""The files of a named template, by the field of the mail that they replace."""
 has_tag = re.compile(r"\{[{%#]").search
 """Finds what a source has for the template engine; None if it is plain text."""
 _NEEDS = re.compile(r"\{%[-+]?\s*(?:extends|include|import|from)\b")
@@ -52,46 +52,47 @@ class Sources:
     A file that changes is seen ``look_again`` seconds later at the latest.
     """
 
-    def __init__(self, directory: Path | None, look_again: float) -> None:
+    def __init__(self, directory: Path | None, look_again: float, options: Options) -> None:
         self.directory = directory
+        self._options = options
         self._loader = FolderLoader(directory, look_again) if directory else None
         self._inline = {html: Sandbox(html=html) for html in (False, True)}
         self._named = {html: Sandbox(html=html, loader=self._loader) for html in (False, True)}
         self._kept = lru_cache(maxsize=_KEPT_SOURCES)(self._compile)
-        # Valid for a period of the loader: the files of each template, and what they compile to.
-        self._files: dict[str, dict[str, str]] = {}
+        # Valid for a period of the loader: the files of each template by language, and what they compile to.
+        self._files: dict[tuple[str, str], TemplateFiles] = {}
         self._loaded: dict[str, Template] = {}
 
-    def files_of(self, name: str, faults: list[str]) -> dict[str, str]:
-        """Return the files of the template ``name`` by field. If there is none, add a line to ``faults``."""
+    def files_of(self, name: str, tag: str, faults: list[str]) -> TemplateFiles:
+        """Return the files of the template ``name`` for the language ``tag``. Add a line to ``faults`` if it has none.
+
+        ``tag`` is a tag of BCP 47.
+        """
         if self._loader and self._loader.begin_period():
             self._files.clear()
             self._loaded.clear()
-        if (known := self._files.get(name)) is not None:
+        if (known := self._files.get((name, tag))) is not None:
             return known
         try:
-            fault = self._why_missing(name)
-            found = {
-                field: file for field, file in _files(name) if not fault and self._loader and self._loader.has(file)
-            }
-        except OSError as error:
-            fault = f"template {name}: {unreadable(error)}"
-        if fault:
-            faults.append(fault)
-            return {}
-        self._files[name] = found
+            found = self._find(name, tag)
+        except ValueError as error:
+            shown = name if is_template_name(name) else ascii(name)[1:-1][:80]
+            faults.append(f"template {shown}: {error}")
+            return TemplateFiles({}, tag)
+        if len(self._files) >= _KEPT_SOURCES:
+            self._files.clear()
+        self._files[name, tag] = found
         return found
 
-    def _why_missing(self, name: str) -> str | None:
-        shown = ascii(name)[1:-1][:80]
+    def _find(self, name: str, tag: str) -> TemplateFiles:
         if not is_template_name(name):
-            allowed = f"1 to {LONGEST_NAME} letters, digits, '.', '_' and '-' are allowed"
-            return f"template {shown}: is no template name; {allowed}"
+            raise ValueError(f"is no template name; 1 to {LONGEST_NAME} letters, digits, '.', '_' and '-' are allowed")
         if self._loader is None:
-            return f"template {shown}: there is no template directory; set MAILBATCH_TEMPLATE_DIR"
-        if not any(self._loader.has(file) for _, file in _files(name)):
-            return f"template {shown}: not found in {self.directory} (a folder with {', '.join(FILES.values())})"
-        return None
+            raise ValueError("there is no template directory; set MAILBATCH_TEMPLATE_DIR")
+        try:
+            return find_files(self._loader, name, tag, self._options)
+        except OSError as error:
+            raise ValueError(unreadable(error)) from error
 
     def inline(self, field: str, source: str) -> Template:
         """Return the compiled template of a mail's own source."""
@@ -112,7 +113,7 @@ class Sources:
     def check_inline(self, field: str, source: str) -> None:
         """Compile a mail's own source, which may include nothing; raise what fails."""
         self.inline(field, source)
-        if _NEEDS.search(source) and any(_needed(self._inline[field == "body_html"].parse(source))):
+        if _NEEDS.search(source) and any(needed(self._inline[field == "body_html"].parse(source))):
             raise TypeError("no loader")
 
     def check_named(self, field: str, file: str) -> None:
@@ -124,14 +125,10 @@ class Sources:
                 seen.add(name)
                 environment.get_template(name)
                 source = self._loader.get_source(environment, name)[0]
-                names += _needed(environment.parse(source)) if _NEEDS.search(source) else ()
+                names += needed(environment.parse(source)) if _NEEDS.search(source) else ()
 
 
-def _files(name: str) -> Iterator[tuple[str, str]]:
-    return ((field, f"{name}/{file}") for field, file in FILES.items())
-
-
-def _needed(tree: nodes.Template) -> Iterator[str]:
+def needed(tree: nodes.Template) -> Iterator[str]:
     """Yield the names of the templates without which ``tree`` is never rendered, as far as they are constants."""
     parents = [node for node in tree.body if isinstance(node, nodes.Extends)]
     others = (node for node in tree.body if isinstance(node, nodes.Include | nodes.Import | nodes.FromImport))

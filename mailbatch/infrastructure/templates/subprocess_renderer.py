@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.sources import has_tags
 
@@ -40,6 +41,8 @@ WAITING = 8
 """Most mails that may wait for a process; the next one raises ``Busy``."""
 _WARM_UP = Mail(recipients="", subject="{{ 1 }}", body_text=" ")
 """A mail that is rendered to make sure that a process has started."""
+_RENDERED = ("recipients", "subject", "body_text", "body_html", "template", "context", "locale")
+"""The fields of a mail that its process gets; ``recipients`` only because each mail has some."""
 KEPT_FOR = 1.0
 """Seconds for which sources that compile are not checked again: the mails of a list share theirs."""
 _KEPT = 256
@@ -56,11 +59,16 @@ class SubprocessRenderer:
     """
 
     def __init__(
-        self, directory: Path | None, max_output_bytes: int, seconds: float = SECONDS, *, locale: str | None = None
+        self,
+        directory: Path | None,
+        max_output_bytes: int,
+        seconds: float = SECONDS,
+        options: Options | None = None,
     ) -> None:
-        self._settings = json.dumps([str(directory) if directory else None, max_output_bytes, seconds, locale])
+        options = options or Options()
+        self._settings = json.dumps([str(directory) if directory else None, max_output_bytes, seconds, asdict(options)])
         self._seconds = seconds
-        self._in_process = TemplateRenderer(directory, max_output_bytes, locale=locale)
+        self._in_process = TemplateRenderer(directory, max_output_bytes, options=options)
         self._idle: list[_Process] = []
         # The sources that compile, and until when they need not be checked again.
         self._compiling: dict[tuple[str | None, ...], float] = {}
@@ -103,7 +111,7 @@ class SubprocessRenderer:
         """
         if self._in_process.directory is None and not has_tags(replace(mail, template=None)):
             return self._in_process.problems(mail)  # which compiles nothing
-        sources = (mail.template, mail.subject, mail.body_text, mail.body_html)
+        sources = (mail.template, mail.locale, mail.subject, mail.body_text, mail.body_html)
         if not has_tags(mail) or self._compiling.get(sources, 0.0) > time.monotonic():
             return []
         try:
@@ -168,7 +176,7 @@ class _Process:
         """Send ``mail`` and return the reply: for ``render`` its parts or ``errors``, for ``check`` the ``errors``."""
         self.usable = False
         until = time.monotonic() + seconds
-        message = json.dumps([what, {one.name: getattr(mail, one.name) for one in fields(mail)}]).encode()
+        message = json.dumps([what, {name: getattr(mail, name) for name in _RENDERED}]).encode()
         try:
             self._socket.settimeout(seconds)
             self._socket.sendall(LENGTH.pack(len(message)) + message)

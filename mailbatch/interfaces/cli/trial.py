@@ -30,6 +30,7 @@ def _content(command: Any) -> Any:
     for option in reversed(
         [
             click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies."),
+            click.option("--locale", help="The language: a tag of BCP 47, such as pt-BR."),
             click.option("--context", type=JsonObject(), help="The variables of the template."),
             click.option("--subject", help="The subject; may be a Jinja2 source, like the bodies."),
             click.option("--text", type=Text(), help="The body as plain text."),
@@ -112,6 +113,7 @@ def _mail(to: str, given: dict[str, Any]) -> Mail:
         template=given["template"],
         context=given["context"],
         sender=given.get("sender"),
+        locale=given["locale"],
     )
 
 

@@ -32,6 +32,7 @@ class PreviewIn(BaseModel):
     body_text: str | None = None
     body_html: str | None = None
     context: dict[str, Any] | None = None
+    locale: str | None = Field(None, description="The language of the template: a tag of BCP 47, such as `pt-BR`.")
 
 
 class Rendered(BaseModel):
