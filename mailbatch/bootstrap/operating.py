@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while, template_options
 from mailbatch.config import PREFIX
+from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import DEAD_AFTER
 from mailbatch.infrastructure.system.clock import new_id
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mailbatch.bootstrap.sending import Sending
     from mailbatch.domain.health import Patience
     from mailbatch.domain.reservation import Mail
+    from mailbatch.infrastructure.templates.preflight import Preflight
     from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
 RENDERING = 10.0
@@ -121,6 +123,16 @@ class Operating:
 
         s = self._settings
         return SubprocessRenderer(s.template_dir, s.max_message_bytes, seconds, template_options(s))
+
+    @property
+    def preflight(self) -> Preflight:
+        """Checks the templates. Raises ``SettingsError`` if there is no folder of templates."""
+        from mailbatch.infrastructure.templates.preflight import Preflight
+
+        s = self._settings
+        if s.template_dir is None:
+            raise SettingsError(f"there is no template directory; set {PREFIX}TEMPLATE_DIR")
+        return Preflight(s.template_dir, s.max_message_bytes, template_options(s))
 
     @cached_property
     def compose_apart(self) -> Compose:

@@ -73,6 +73,7 @@ GROUPS: dict[str, dict[str, CommandEntry]] = {
             "grants", "Print the GRANTs that each PostgreSQL role needs.", "grants send --to mailbatch_worker"
         ),
         "doctor": CommandEntry("doctor", "Check everything, and say what to do.", "doctor"),
+        "template": CommandEntry("template", "Check the templates.", "template check order-confirmation"),
         "config": CommandEntry("settings", "Show the settings, or check them.", "config show"),
         "serve": CommandEntry("serve", "Serve the HTTP API and the console.", "serve --port 8000"),
         "healthcheck": CommandEntry(
