@@ -12,14 +12,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
 from uuid_utils.compat import uuid7
 
+from mailbatch.application.acting.attaching import attached
 from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, with_names
+from mailbatch.application.sending.compose import size_problem
 from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.address_list import address_list
+from mailbatch.domain.attachment import Attachment
 from mailbatch.domain.checks import schema_name_problem
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status
@@ -31,20 +35,25 @@ from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
+from mailbatch.infrastructure.mime.message_envelope import message_envelope
 from mailbatch.infrastructure.tracing.reserving import reserving
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from email.message import Message
+    from os import PathLike
     from typing import TypeAlias
     from uuid import UUID
 
     from sqlalchemy.orm import Session, scoped_session
 
+    from mailbatch.application.acting.attaching import Attached, Given
+
     Caller = Session | scoped_session[Any] | Connection
     Pair: TypeAlias = tuple[str | None, str]
     Addresses: TypeAlias = str | Pair | Sequence[str | Pair]
 
-__all__ = ["bounced_reservation", "cancel", "include_object", "reserve"]
+__all__ = ["Attachment", "bounced_reservation", "cancel", "include_object", "reserve", "reserve_message", "store_file"]
 
 MAX_MESSAGE_BYTES = 26_214_400
 _ARGUMENTS = {
@@ -77,6 +86,9 @@ def reserve(
     key: str | None = None,
     tag: str | None = None,
     id: UUID | None = None,  # noqa: A002 - it is the column's name
+    attachments: Iterable[Given] = (),
+    locale: str | None = None,
+    envelope_sender: str | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     schema: str | None = None,
 ) -> UUID:
@@ -87,6 +99,10 @@ def reserve(
     only. ``headers`` are further fields, a list for several of one name. ``at`` (default: now, by the database's
     clock) and ``expires`` must have a time zone. ``key`` is an idempotency key: another call
     with the same key and content returns the same id and stores nothing. ``max_message_bytes`` bounds the bodies.
+
+    ``attachments``: paths on this host, ``(name, bytes)``, `Attachment`, ids of ``store_file``, or objects as the
+    column has them. Contents are stored in ``mail_files``, each once, by your transaction. ``locale`` is the language
+    of the template (BCP 47). ``envelope_sender`` is the address to which bounces go, ``<>`` for none.
     ``schema`` is the PostgreSQL schema of mailbatch's tables, if that is not on your connection's search path.
 
     Raises:
@@ -102,9 +118,7 @@ def reserve(
     ``context`` is stored as JSON: ``Decimal``, dates, times and UUIDs as text, enums as their value
     (docs/reference/templates.md).
     """
-    for name, when in (("at", at), ("expires", expires)):
-        if when is not None and not isinstance(when, datetime):
-            raise InvalidReservation([f"{name}: must be a datetime with a time zone, not {type(when).__name__}"])
+    files = attached(attachments, Path.read_bytes)
     mail = Mail(
         recipients=_listed("to", to) or "",
         subject=subject,
@@ -117,24 +131,95 @@ def reserve(
         sender=_listed("sender", sender),
         reply_to=_listed("reply_to", reply_to),
         headers=headers,
+        attachments=[file.entry for file in files] or None,
+        envelope_sender=envelope_sender,
+        locale=locale,
     )
     draft = Draft(
         mail=mail, id=id, scheduled_at=at, expires_at=expires, priority=priority, idempotency_key=key, tag=tag
     )
+    return _reserve(session_or_connection, draft, files, max_message_bytes, schema)
+
+
+def reserve_message(
+    session_or_connection: Caller,
+    message: Message | bytes,
+    *,
+    to: Addresses | None = None,
+    envelope_sender: str | None = None,
+    at: datetime | None = None,
+    expires: datetime | None = None,
+    priority: int = 0,
+    key: str | None = None,
+    tag: str | None = None,
+    id: UUID | None = None,  # noqa: A002 - it is the column's name
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    schema: str | None = None,
+) -> UUID:
+    """Reserve a finished message (RFC 5322) in the transaction of ``session_or_connection``; return its id.
+
+    ``message``: an ``EmailMessage``, another message of the ``email`` package, or bytes. It goes to ``to`` if that is
+    given; otherwise to its To, Cc and Bcc, or to its Resent-To, Resent-Cc and Resent-Bcc if it has any. Bcc is not
+    stored. ``max_message_bytes`` bounds the message. The other arguments and the errors are those of ``reserve``.
+    """
+    envelope = message_envelope(message, _listed("to", to))
+    if problem := size_problem("message:", len(envelope.message), max_message_bytes):
+        raise InvalidReservation([problem])
+    mail = Mail(recipients=envelope.recipients, message=envelope.message, envelope_sender=envelope_sender)
+    draft = Draft(
+        mail=mail, id=id, scheduled_at=at, expires_at=expires, priority=priority, idempotency_key=key, tag=tag
+    )
+    return _reserve(session_or_connection, draft, (), max_message_bytes, schema)
+
+
+def store_file(
+    session_or_connection: Caller,
+    content: str | PathLike[str] | bytes,
+    *,
+    filename: str | None = None,
+    content_type: str | None = None,
+    schema: str | None = None,
+) -> str:
+    """Store a file in the transaction of ``session_or_connection``; return the id by which ``attachments`` name it.
+
+    ``content``: a path on this host, or the bytes. ``filename``: for mails that give no other; that of the path if it
+    is left out. A file with the same content is stored once, and keeps its name. A file that no reservation names is
+    purged a day after the last call that stored or named it.
+
+    Raises:
+        InvalidReservation: the path cannot be read.
+    """
+    by_value = isinstance(content, bytes | bytearray | memoryview)
+    given: Given = (filename or "", bytes(content)) if by_value else content  # type: ignore[arg-type, assignment]
+    [file] = attached([given], Path.read_bytes)
+    if file.content is None:
+        raise InvalidReservation(["content: is the id of a file; give its path, or its bytes"])
+    name = filename or file.entry.get("filename") or None
+    connection = _connection(session_or_connection)
+    with on_their_connection(connection.engine), _naming(connection, schema):
+        return SqlIntake(connection).store_file(file.content, name, content_type)
+
+
+def _reserve(
+    caller: Caller, draft: Draft, files: Sequence[Attached], max_message_bytes: int, schema: str | None
+) -> UUID:
+    for name, when in (("at", draft.scheduled_at), ("expires", draft.expires_at)):
+        if when is not None and not isinstance(when, datetime):
+            raise InvalidReservation([f"{name}: must be a datetime with a time zone, not {type(when).__name__}"])
     check = CheckDraft(
         new_id=uuid7,
         read_addresses=read_addresses,
         unwritable_headers=unwritable,
         max_message_bytes=max_message_bytes,
     )
-    connection = _connection(session_or_connection)
+    connection = _connection(caller)
     with (
         with_names(_ARGUMENTS),
         on_their_connection(connection.engine),
         reserving() as trace,
         _naming(connection, schema),
     ):
-        stored = Reserve(check=check, intake=SqlIntake(connection))(draft)
+        stored = Reserve(check=check, intake=SqlIntake(connection))(draft, files)
         if trace and stored.new:
             keep_trace(connection, [stored.reservation_id], trace)
     return stored.reservation_id

@@ -55,7 +55,8 @@ class Acting:
 
     @property
     def purge(self) -> Purge:
-        """Deletes old finished reservations, and the reports of old runs."""
+        """Deletes old finished reservations, the reports of old runs, and files that nobody needs."""
         from mailbatch.application.acting.purge import Purge
 
-        return Purge(interventions=self._connections.stores.interventions)
+        stores = self._connections.stores
+        return Purge(interventions=stores.interventions, files=stores.files)

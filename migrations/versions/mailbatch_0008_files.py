@@ -39,7 +39,14 @@ mail_files = sa.Table(
 Index("ix_mail_files_touched_at", mail_files.c.touched_at)
 
 _MAILS = "mail_reservations"
-_mails = sa.table(_MAILS, *(sa.column(name) for name in ("status", "message", "attachments", "template")))
+_mails = sa.Table(
+    _MAILS,
+    sa.MetaData(),
+    Column("status", sa.Text),
+    Column("template", sa.Text),
+    Column("attachments", JSON),
+    Column("message", sa.LargeBinary),
+)
 _SUBJECT = "template IS NOT NULL OR subject IS NOT NULL"
 _BODY = "template IS NOT NULL OR body_text IS NOT NULL OR body_html IS NOT NULL"
 _MESSAGE = " OR message IS NOT NULL"

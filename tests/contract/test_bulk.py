@@ -22,6 +22,7 @@ from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.selection import Counted, ErrorsOf, Selection
 from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations, run_errors
@@ -230,7 +231,7 @@ def test_purge_takes_what_is_finished_and_old_up_to_its_page(engine: Engine, dat
         connection.execute(sa.update(mail_reservations).where(_r.status == "failed").values(finished_at=now(-50)))
         finished = [status.value for status in FINISHED - {Status.FAILED}]
         connection.execute(sa.update(mail_reservations).where(_r.status.in_(finished)).values(finished_at=now(-5)))
-    purge = Purge(interventions=SqlInterventions(engine), page=2)
+    purge = Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine), page=2)
     assert (purge(60), purge(20)) == (0, 1)
     assert "failed" not in states(database_url)
     assert (purge(1, lambda deleted: deleted < 2), purge(1), purge(1)) == (2, 1, 0)

@@ -20,6 +20,7 @@ from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db import interventions
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 
@@ -129,7 +130,7 @@ def test_a_purge_reads_no_row_twice_and_finds_what_has_no_time_of_its_end(engine
         reserve(database_url, 4, status=status, created_at=OLD, finished_at=OLD)
         reserve(database_url, 4, status=status, created_at=OLD)
         reserve(database_url, 1, status=status, created_at=OLD, finished_at=datetime.now(UTC))
-    assert Purge(interventions=SqlInterventions(engine), page=3)(86_400) == 16
+    assert Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine), page=3)(86_400) == 16
     assert (sum(largest), max(largest)) == (16, 3)
     assert states(database_url) == {"sent": 1, "expired": 1}
 

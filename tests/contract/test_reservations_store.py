@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from support.backlogs import reserve
+from support.fake_files import FakeFiles
+from support.fake_tables import FakeTables
 from support.operating import act_on, act_on_all
 from uuid_utils.compat import uuid7
 
@@ -205,7 +207,10 @@ def test_purge_deletes_what_is_finished_and_old_page_by_page_and_nothing_else(st
         in_state(engine, store, status, created_at=old, finished_at=now(-86400))
         in_state(engine, store, status)
     pages = []
-    assert Purge(interventions=desk, page=1)(5 * 86400, lambda n: pages.append(n) is None) == 4
+    assert (
+        Purge(interventions=desk, files=FakeFiles(FakeTables()), page=1)(5 * 86400, lambda n: pages.append(n) is None)
+        == 4
+    )
     assert pages == [1, 2, 3, 4]
     counts = SqlReports(engine).census().counts
     finished = {Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
@@ -215,7 +220,7 @@ def test_purge_deletes_what_is_finished_and_old_page_by_page_and_nothing_else(st
 def test_a_purge_that_is_told_to_stop_stops_after_its_page(store, desk, engine):
     for _ in range(5):
         in_state(engine, store, Status.SENT, created_at=now(-86400))
-    assert Purge(interventions=desk, page=2)(60, lambda _n: False) == 2
+    assert Purge(interventions=desk, files=FakeFiles(FakeTables()), page=2)(60, lambda _n: False) == 2
 
 
 def test_what_remains_of_every_priority_is_due_and_has_not_expired_or_is_under_way(engine, database_url):

@@ -106,7 +106,9 @@ def test_purge_waits_for_nobody(postgres_url):
     with engine.begin() as connection:
         connection.execute(sa.select(_r.id).where(_r.id == ids[1]).with_for_update())
         with ThreadPoolExecutor(1) as thread:
-            assert thread.submit(Purge(interventions=SqlInterventions(engine)), 50).result(20) == 2
+            assert (
+                thread.submit(Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine)), 50).result(20) == 2
+            )
     with engine.begin() as connection:
         assert list(connection.execute(sa.select(_r.id)).scalars()) == [ids[1]]
     engine.dispose()

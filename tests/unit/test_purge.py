@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from support.fake_files import FakeFiles, store
 from support.fake_operating import START, FakeReservations
+from support.fake_tables import FakeTables
 
 from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.change import Purged
@@ -24,7 +26,7 @@ def stored() -> FakeReservations:
 
 
 def purge(stored: Any, page: int = 200) -> Purge:
-    return Purge(interventions=stored, page=page)
+    return Purge(interventions=stored, files=FakeFiles(FakeTables()), page=page)
 
 
 def test_only_what_is_finished_and_old_is_deleted(stored):
@@ -42,6 +44,15 @@ def test_it_stops_after_a_page_when_it_is_told_to(stored):
     seen = []
     assert purge(stored, page=1)(1800, lambda deleted: seen.append(deleted) or deleted < 2) == 2
     assert seen == [1, 2]
+
+
+@pytest.mark.parametrize(("go_on", "files"), [(True, 0), (False, 1)])
+def test_files_are_deleted_at_the_end_if_nobody_stops_it(stored, go_on, files):
+    tables = FakeTables()
+    own = store(tables, b"old", None, None)
+    tables.now += timedelta(days=2)
+    assert Purge(interventions=stored, files=FakeFiles(tables))(1800, lambda _deleted: go_on) == 4
+    assert len(tables.files) == files, own
 
 
 def test_an_empty_page_is_not_the_end(stored, monkeypatch):

@@ -1,4 +1,4 @@
-"""Deletes old finished reservations, and the reports of old runs."""
+"""Deletes old finished reservations, the reports of old runs, and files that no reservation names any more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports.stores import Interventions
+    from mailbatch.application.ports.stores import Files, Interventions
     from mailbatch.domain.change import Purged
 
 PAGE = 200
@@ -20,13 +20,15 @@ class Purge:
     """Deletes finished reservations. Pending ones, those being sent and those in doubt stay, however old."""
 
     interventions: Interventions
+    files: Files
     page: int = PAGE
 
     def __call__(self, older_than: float, go_on: Callable[[int], bool] = lambda _deleted: True) -> int:
         """Delete those finished more than ``older_than`` seconds ago; return how many there were.
 
         ``go_on`` is called after each page with the number deleted so far; if it returns false, the purge stops. The
-        reports of runs that ended as long ago are deleted too: their errors contain addresses. Raises ``StoreError``.
+        reports of runs that ended as long ago are deleted too: their errors contain addresses. At the end files that
+        nobody needs are deleted. Raises ``StoreError``.
         """
         self.interventions.purge_runs(older_than)
         deleted = 0
@@ -35,5 +37,6 @@ class Purge:
             page = self.interventions.purge(older_than, self.page, page)
             deleted += page.count
             if page.count and not go_on(deleted):
-                break
+                return deleted
+        self.files.purge()
         return deleted

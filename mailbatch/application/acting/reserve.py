@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from mailbatch.application.acting.attaching import missing, named_files, store_files
 from mailbatch.application.sending.compose import problems_of
 from mailbatch.domain.context import as_json
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, KeyConflict, MailbatchError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from mailbatch.application.acting.attaching import Attached
     from mailbatch.application.ports.stores import Intake, Reservations
     from mailbatch.application.ports.system import AddressReader, HeaderCheck
     from mailbatch.domain.reservation import Stored
@@ -119,14 +121,19 @@ class Reserve:
     check: CheckDraft
     intake: Intake
 
-    def __call__(self, draft: Draft) -> Stored:
+    def __call__(self, draft: Draft, files: Sequence[Attached] = ()) -> Stored:
         """Check ``draft`` and store it; if its key was used before, return the reservation that it stored.
+
+        ``files``: those of its attachments whose contents may not be stored yet.
 
         Raises:
             InvalidReservation: with one line for each thing that is wrong.
             KeyConflict: if its key belongs to a reservation with other content.
         """
-        return self.intake.add(self.check(draft))
+        reservation = self.check(draft)
+        if reservation.mail.attachments:
+            store_files(self.intake, reservation.mail.attachments, files)
+        return self.intake.add(reservation)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +153,9 @@ class ReserveMany:
         ``seal`` is called with the results before the transaction is committed. Raises ``StoreError``.
         """
         judged = [draft if isinstance(draft, MailbatchError) else self._judge(draft) for draft in drafts]
-        good = [reservation for reservation in judged if not isinstance(reservation, MailbatchError)]
         with self.reservations.intake() as intake:
+            judged = _with_their_files(intake, judged)
+            good = [reservation for reservation in judged if not isinstance(reservation, MailbatchError)]
             stored = iter(intake.add_many(good))
             results = [r if isinstance(r, MailbatchError) else next(stored) for r in judged]
             seal(intake, results)
@@ -158,3 +166,12 @@ class ReserveMany:
             return self.check(draft)
         except InvalidReservation as error:
             return error
+
+
+def _with_their_files(intake: Intake, judged: list[Reservation | MailbatchError]) -> list[Reservation | MailbatchError]:
+    """Return ``judged`` with an error in place of each reservation that names a file that is not there."""
+    named = [set() if isinstance(one, MailbatchError) else named_files(one.mail.attachments) for one in judged]
+    if not any(named):
+        return judged
+    there = intake.touch_files(set[str]().union(*named))
+    return [missing(ids - there) if ids - there else one for one, ids in zip(judged, named, strict=True)]

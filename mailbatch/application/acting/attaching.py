@@ -1,0 +1,115 @@
+"""Takes the files that a caller attaches to a mail, and stores them where the mail names them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from mailbatch.domain.attachment import Attachment
+from mailbatch.domain.errors import InvalidReservation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mailbatch.application.ports.stores import Intake
+
+Given: TypeAlias = "str | os.PathLike[str] | tuple[str, bytes] | Attachment | Mapping[str, Any]"
+_FILE_ID = re.compile("[0-9a-f]{64}")
+_LONGEST_SHOWN = 80
+_UNKNOWN = Attachment(filename="", content=b"").content_type
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A file of a mail: its object in the column ``attachments``, and its content if that is not stored yet."""
+
+    entry: Mapping[str, Any]
+    content: bytes | None = field(default=None, repr=False)
+
+
+def attached(given: Iterable[Given], read: Callable[[Path], bytes]) -> list[Attached]:
+    """Return the files that are ``given``: paths, ``(name, bytes)``, attachments, ids of stored files, and objects.
+
+    A text of 64 hexadecimal digits is an id, any other text is a path on this host. An object is one of the column
+    ``attachments``. ``read`` returns the content of a path, or raises ``OSError``.
+
+    Raises:
+        InvalidReservation: with one line for each that is none of these, or that cannot be read.
+    """
+    found, problems = list[Attached](), list[str]()
+    for one in [given] if isinstance(given, str | os.PathLike | Mapping | Attachment) else given:
+        try:
+            found.append(_attached(one, read))
+        except InvalidReservation as error:
+            problems += error.problems
+    if problems:
+        raise InvalidReservation(problems)
+    return found
+
+
+def store_files(intake: Intake, attachments: Sequence[Any], files: Sequence[Attached] = ()) -> None:
+    """Store the contents of ``files``, and keep those that ``attachments`` name by their ids from being purged.
+
+    Raises:
+        InvalidReservation: if there is no file with an id; then nothing was stored.
+    """
+    contents = {file.entry["file"]: file for file in files if file.content is not None}
+    named = named_files(attachments) - contents.keys()
+    if named and (lacking := named - intake.touch_files(named)):
+        raise missing(lacking)
+    # In the order of their ids, so that two applications that store the same files do not wait for each other.
+    for _, file in sorted(contents.items()):
+        intake.store_file(file.content or b"", file.entry.get("filename"), file.entry.get("content_type"))
+
+
+def named_files(attachments: Sequence[Any] | None) -> set[str]:
+    """Return the ids of the stored files that the column ``attachments`` names."""
+    entries = [entry for entry in attachments or () if isinstance(entry, Mapping)]
+    return {entry["file"] for entry in entries if isinstance(entry.get("file"), str)}
+
+
+def missing(ids: set[str]) -> InvalidReservation:
+    """Return the error of a mail that names files that are not stored."""
+    return InvalidReservation(
+        [f"attachments: there is no file {ascii(own)[1:-1][:_LONGEST_SHOWN]}; store it first" for own in sorted(ids)]
+    )
+
+
+def _attached(one: object, read: Callable[[Path], bytes]) -> Attached:
+    match one:
+        case Attachment():
+            kind = None if one.content_type == _UNKNOWN else one.content_type
+            return _by_value(one.content, one.basename, kind, one.content_id)
+        case Mapping():
+            return Attached(dict(one))
+        case str() if _FILE_ID.fullmatch(one):
+            return Attached({"file": one})
+        case str() | os.PathLike():
+            return _by_path(Path(one), read)
+        case (str() as name, bytes() | bytearray() | memoryview() as content):
+            return _by_value(bytes(content), name)
+    raise InvalidReservation(
+        [f"attachments: {type(one).__name__} is no file; give a path, (name, bytes), an Attachment, or a file's id"]
+    )
+
+
+def _by_path(path: Path, read: Callable[[Path], bytes]) -> Attached:
+    try:
+        return _by_value(read(path), path.name)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        shown = ascii(str(path))[1:-1][-_LONGEST_SHOWN:]
+        raise InvalidReservation([f"attachments: {shown}: cannot be read ({why})"]) from None
+
+
+def _by_value(
+    content: bytes, filename: str, content_type: str | None = None, content_id: str | None = None
+) -> Attached:
+    labels = {"filename": filename, "content_type": content_type, "content_id": content_id}
+    given = {name: value for name, value in labels.items() if value is not None}
+    return Attached({"file": sha256(content).hexdigest(), **given}, content)
