@@ -468,6 +468,8 @@ def test_each_death_of_a_sender_is_an_attempt_that_show_tells(sql):
     dies(sql, mail, on_wire=False)
     dies(sql, mail, alone=True, on_wire=False)
     assert [a.outcome for a in sql.attempts()] == ["in_doubt", "crashed", "crashed"]
+    wire = ["while the mail may have been on the wire", *["before anything of it was on the wire"] * 2]
+    assert all(text in a.reply_text for text, a in zip(wire, sql.attempts(), strict=True))
     row = sql.row(mail)
     assert row.last_error.startswith("set aside: 3 senders in a row died while they held it")
     assert row.finished_at is not None

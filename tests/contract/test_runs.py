@@ -14,7 +14,7 @@ from mailbatch.domain.act import Act
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.run import ItemError, RunOutcome, RunReport, Trigger
+from mailbatch.domain.run import Counts, ItemError, RunOutcome, RunReport, Trigger
 from mailbatch.domain.selection import ErrorsOf
 from mailbatch.domain.settlement import settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -188,6 +188,12 @@ def test_a_run_that_failed_counts_also_what_it_had_no_answer_to(engine):
     assert (row.in_doubt, [e.reservation_id for e in runs.first_errors(run_id, 9)]) == (1, [held.claim.reservation_id])
 
 
+def test_a_run_without_helpers_has_nothing_that_they_settled(engine):
+    run_id = uuid4()
+    SqlRuns(engine).open(run_id, "send-all", Trigger.BEAT, 8)
+    assert SqlLanes(engine).counts(run_id) == Counts()
+
+
 def test_what_a_helper_that_died_did_not_tell_is_told_when_the_run_ends(engine):
     run_id, runs, lanes = uuid4(), SqlRuns(engine), SqlLanes(engine)
     backlog = SqlBacklog(engine=engine, lease=60, retry=RetryPolicy(), message_id_domain="example.org")
@@ -201,5 +207,5 @@ def test_what_a_helper_that_died_did_not_tell_is_told_when_the_run_ends(engine):
     counts = lanes.counts(run_id)
     report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=counts)
     runs.close("send-all", report, None)
-    assert counts.failed == 1
+    assert counts == Counts(failed=1)
     assert [e.errors for e in runs.first_errors(run_id, 9)] == [("template: there is none",)]

@@ -7,8 +7,15 @@ import re
 import pytest
 
 from mailbatch.infrastructure.db.url_parameters import read_parameters
+from mailbatch.infrastructure.db.urls import read_database_url
 
 POSTGRES, SQLITE = "postgresql+psycopg://u:geheim@h/x", "sqlite:///x.db"
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused_because_the_workers_would_not_share_it(url):
+    with pytest.raises(ValueError, match="must name a file: an SQLite database in memory is not shared"):
+        read_database_url(url)
 
 
 @pytest.mark.parametrize(
