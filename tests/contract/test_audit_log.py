@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from support.fake_operating import FakeAuditLog
+from support.fake_audit_log import FakeAuditLog
 from support.table_worlds import empty
 
 from mailbatch.domain.rows import ActionPlace

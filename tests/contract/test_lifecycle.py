@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from support.fake_backlog import FakeBacklog
-from support.fake_interventions import FakeInterventions
+from support.fake_reservations import FakeInterventions
+from support.fake_tables import FakeTables
+from support.rows import reservation_row
 
 from mailbatch.domain.act import EVENTS, Act
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event, OnDoubt, blocked_by_expiry
@@ -57,7 +60,6 @@ class Seen:
 class Fake:
     def __init__(self) -> None:
         self.backlog = FakeBacklog(retry=RETRY)
-        self.interventions = FakeInterventions(self.backlog, finished_for=60.0)
 
     def run(self) -> UUID:
         return uuid4()
@@ -77,6 +79,33 @@ class Fake:
         if row is None:
             return None
         return Seen(row.status, row.attempts, row.finished, row.last_error, row.lease_until is not None)
+
+
+class FakeForOperators:
+    """What operators act on in memory."""
+
+    def __init__(self) -> None:
+        self.tables = FakeTables()
+        self.interventions = FakeInterventions(self.tables)
+
+    def put(self, status: Status, stand: Stand) -> UUID:
+        t = self.tables
+        row = reservation_row(t.now, status=status, attempts=stand.attempts, last_error=EARLIER, claim_no=CLAIM_NO)
+        if status in FINISHED:
+            row = replace(row, finished_at=t.now - timedelta(seconds=60))
+        if status is Status.SENDING:
+            row = replace(row, lease_until=t.now + timedelta(seconds=stand.lease))
+        if stand.expires is not None:
+            row = replace(row, expires_at=t.now + timedelta(seconds=stand.expires))
+        t.reservations[row.id] = row
+        return row.id
+
+    def see(self, own: UUID) -> Seen | None:
+        row = self.tables.reservations.get(own)
+        if row is None:
+            return None
+        finished, leased = row.finished_at is not None, row.lease_until is not None
+        return Seen(row.status, row.attempts, finished, row.last_error, leased)
 
 
 class Sql:
@@ -128,9 +157,10 @@ class Sql:
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest) -> Iterator[Fake | Sql]:
+def world(request: pytest.FixtureRequest) -> Iterator[Fake | FakeForOperators | Sql]:
     if request.param == "fake":
-        yield Fake()
+        way = request.node.callspec.params.get("way")
+        yield FakeForOperators() if way is not None and way.event in BY_OPERATORS else Fake()
         return
     sql = Sql(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
     yield sql
@@ -188,6 +218,7 @@ class Way:
     error: str | None = None
 
 
+BY_OPERATORS = set(EVENTS.values())
 _DIED = Stand(on_wire=False, lease=-1.0)
 _QUIET = "no verdict: the sender stopped while the mail may have been on the wire"
 WAYS = [

@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from support import fake_files
-from support.fake_idempotency import FakeIdempotencyKeys
-from support.rows import reservation_row
+from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.census import Census, ErrorGroup, Job
-from mailbatch.domain.errors import KeyConflict, StateConflict
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.health import HealthSnapshot
-from mailbatch.domain.reservation import MAIL_FIELDS, Status, Stored
-from mailbatch.domain.rows import DuplicateRow, ReservationPlace, Row, as_dict
+from mailbatch.domain.reservation import Status
+from mailbatch.domain.rows import DuplicateRow
 from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
 from mailbatch.domain.run_notification import COUNTED, QUIET
-from mailbatch.domain.selection import Counted, Found, moment_of
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import EntryState
 from mailbatch.infrastructure.db.settling import accepted_in
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from uuid import UUID
 
     from support.fake_files import KeptFile
 
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import ClaimedMail
-    from mailbatch.domain.errors import MailbatchError
-    from mailbatch.domain.reservation import Reservation
     from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
     from mailbatch.domain.run import ItemError
-    from mailbatch.domain.selection import Selection
-
-R = TypeVar("R", bound=Row)
 
 SOON = timedelta(seconds=60)
 
@@ -274,146 +261,3 @@ class FakeMeasures:
 def _histogram(lengths: Iterable[timedelta], ends: Sequence[float]) -> Histogram:
     seconds = [length.total_seconds() for length in lengths]
     return Histogram((*(sum(s <= end for s in seconds) for end in ends), len(seconds)), sum(seconds))
-
-
-@dataclass
-class FakeReservations:
-    """The port ``Reservations``."""
-
-    tables: FakeTables = field(default_factory=FakeTables)
-
-    @contextmanager
-    def intake(self) -> Iterator[FakeIntake]:
-        before = dict(self.tables.reservations), dict(self.tables.files)
-        try:
-            yield FakeIntake(self.tables)
-        except BaseException:
-            self.tables.reservations, self.tables.files = before
-            raise
-
-    def get(self, reservation_id: UUID) -> ReservationRow | None:
-        return self.tables.reservations.get(reservation_id)
-
-    def some(self, ids: Collection[UUID], kind: type[R]) -> Mapping[UUID, R]:
-        return {own: _as(kind, self.tables.reservations[own]) for own in ids if own in self.tables.reservations}
-
-    def attempts(self, reservation_id: UUID) -> list[AttemptRow]:
-        mine = [a for a in self.tables.attempts if a.reservation_id == reservation_id]
-        return sorted(mine, key=lambda a: a.claim_no)
-
-    def select(self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int) -> list[R]:
-        return self.search(which, kind, after, limit).rows
-
-    def search(
-        self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int, within: float | None = None
-    ) -> Found[R]:
-        found = self._meant(which)
-        if after is not None:
-            found = [r for r in found if _key(r, which) < (moment_of(after, which), after.id)]
-        return Found([_as(kind, row) for row in found[:limit]], None)
-
-    def count(self, which: Selection, cap: int) -> int:
-        return min(len(self._meant(which)), cap + 1)
-
-    def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
-        many = self.count(which, cap)
-        return Counted(many, exact=many <= cap)
-
-    def _meant(self, which: Selection) -> list[ReservationRow]:
-        found = [row for row in self.tables.reservations.values() if _fits(row, which)]
-        return sorted(found, key=lambda row: _key(row, which), reverse=True)
-
-
-def _as(kind: type[R], row: ReservationRow) -> R:
-    return kind.from_row(as_dict(row))
-
-
-def _key(row: ReservationRow, which: Selection) -> tuple[datetime, UUID]:
-    return moment_of(ReservationPlace.of(row), which) or row.created_at, row.id
-
-
-def _fits(row: ReservationRow, which: Selection) -> bool:
-    moment, code = moment_of(ReservationPlace.of(row), which), row.reply_code
-    replies = {"none": code is None, f"{(code or 0) // 100}xx": True, str(code): True}
-    return (
-        (which.status is None or row.status is which.status)
-        and (which.tag is None or row.tag == which.tag)
-        and (which.to is None or which.to.lower() in row.recipients.lower())
-        and (which.run_id is None or row.run_id == which.run_id)
-        and (which.reply is None or replies.get(which.reply, False))
-        and (which.since is None or (moment is not None and moment >= which.since))
-        and (which.until is None or (moment is not None and moment < which.until))
-    )
-
-
-@dataclass
-class FakeIntake:
-    """The port ``Intake``: what is added stays if the block ends well."""
-
-    tables: FakeTables
-    keys: FakeIdempotencyKeys = field(default_factory=FakeIdempotencyKeys)
-    traces: dict[UUID, Mapping[str, str]] = field(default_factory=dict)
-
-    def add(self, reservation: Reservation) -> Stored:
-        known = self._in_the_way(reservation)
-        if known is None:
-            row = self._row(reservation)
-            self.tables.reservations[row.id] = row
-            return Stored(row.id, new=True)
-        if known.idempotency_key != reservation.idempotency_key or known.idempotency_key is None:
-            raise KeyConflict(f"id: {reservation.id} is taken by another reservation; leave the id out")
-        given = self._row(reservation)
-        differ = [name for name in _COMPARED if not _same(name, given, known, reservation)]
-        if differ:
-            raise KeyConflict(
-                f"idempotency_key: {reservation.idempotency_key!r} was used before, for reservation {known.id}, which "
-                f"differs in {', '.join(differ)}; use another key for another mail"
-            )
-        return Stored(known.id, new=False)
-
-    def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
-        return [self._tried(reservation) for reservation in reservations]
-
-    def remember(self, key: str, owner: str, status: int, body: str) -> None:
-        if not self.keys.is_owned(key, owner):
-            raise StateConflict("this request took so long that it was begun anew under its key; ask again")
-        self.keys.finish(key, owner, status, body)
-
-    def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
-        self.traces |= dict.fromkeys(ids, headers)
-
-    def store_file(self, content: bytes, filename: str | None, content_type: str | None) -> str:
-        return fake_files.store(self.tables, content, filename, content_type)
-
-    def touch_files(self, ids: Collection[str]) -> set[str]:
-        return fake_files.touch(self.tables, ids)
-
-    def _tried(self, reservation: Reservation) -> Stored | MailbatchError:
-        try:
-            return self.add(reservation)
-        except KeyConflict as error:
-            return error
-
-    def _in_the_way(self, reservation: Reservation) -> ReservationRow | None:
-        rows, key = self.tables.reservations, reservation.idempotency_key
-        by_key = next((row for row in rows.values() if key is not None and row.idempotency_key == key), None)
-        return by_key or rows.get(reservation.id)
-
-    def _row(self, reservation: Reservation) -> ReservationRow:
-        mail = {name: getattr(reservation.mail, name) for name in MAIL_FIELDS}
-        own = ("id", "expires_at", "priority", "idempotency_key", "tag")
-        given = {name: getattr(reservation, name) for name in own}
-        scheduled_at = reservation.scheduled_at or self.tables.now
-        return reservation_row(self.tables.now, scheduled_at=scheduled_at, **mail, **given)
-
-
-_COMPARED = (*MAIL_FIELDS, "scheduled_at", "expires_at", "priority", "tag")
-
-
-def _same(name: str, row: ReservationRow, known: ReservationRow, reservation: Reservation) -> bool:
-    given, stored = getattr(row, name), getattr(known, name)
-    if name in {"scheduled_at", "expires_at"}:
-        return getattr(reservation, name) is None or bool(given == stored)
-    if name in {"context", "headers", "attachments"}:
-        given, stored = (None if value is None else json.loads(json.dumps(value)) for value in (given, stored))
-    return bool((given or None) == (stored or None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from support.fake_operating import FakeAuditLog
+from support.fake_audit_log import FakeAuditLog
 
 from mailbatch.application.acting.act import ActOnReservations
 from mailbatch.application.acting.audit import Audit

@@ -9,21 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from support.fake_files import FakeFiles
-from support.fake_tables import (
-    FakeDuplicates,
-    FakeHealthQuery,
-    FakeMeasures,
-    FakeReports,
-    FakeReservations,
-    FakeTables,
-    FakeUpcoming,
-)
+from support.fake_reservations import FakeInterventions, FakeReservations
+from support.fake_tables import FakeDuplicates, FakeHealthQuery, FakeMeasures, FakeReports, FakeTables, FakeUpcoming
 
 from mailbatch.domain.circuit import Circuit
 from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, Row, RunRow, as_dict
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
+from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.metrics import SqlMeasures
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
@@ -59,6 +53,7 @@ class FakeWorld:
         self.now = self.tables.now
         self.reports = FakeReports(self.tables)
         self.reservations = FakeReservations(self.tables)
+        self.interventions = FakeInterventions(self.tables)
         self.health_query = FakeHealthQuery(self.tables)
         self.upcoming = self.queue = FakeUpcoming(self.tables)
         self.duplicates = FakeDuplicates(self.tables)
@@ -102,6 +97,7 @@ class SqlWorld:
         self.now = datetime.now(UTC)
         self.reports = SqlReports(engine)
         self.reservations = SqlReservations(engine)
+        self.interventions = SqlInterventions(engine)
         self.health_query = SqlHealthQuery(engine)
         self.upcoming = SqlUpcoming(engine)
         self.queue = SqlQueue(engine)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from support.fake_audit_log import FakeAuditLog
 from support.fake_clock import FakeClock
-from support.fake_operating import FakeAuditLog, FakeReports, FakeReservations
+from support.fake_reservations import FakeInterventions, FakeReservations
+from support.fake_tables import FakeReports, FakeTables
+from support.rows import reservation_row, run_row
 
 from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.act import ActOnReservations
@@ -16,6 +21,7 @@ from mailbatch.domain.act import FROM, TO, Act
 from mailbatch.domain.change import Changed, ChangeResult
 from mailbatch.domain.errors import NotFound, StateConflict, StoreError
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.run import ItemError
 from mailbatch.domain.selection import Counted, ErrorsOf, Selection, Tagged
 
 if TYPE_CHECKING:
@@ -24,9 +30,51 @@ if TYPE_CHECKING:
 ANN = "cli:ann"
 
 
+class World:
+    """Reservations to act on. ``moves``: states into which they change after they are selected, and before the act."""
+
+    def __init__(self) -> None:
+        self.tables = FakeTables()
+        self.interventions = FakeInterventions(self.tables)
+        self.moves: dict[UUID, Status] = {}
+
+    def put(self, status: Status = Status.PENDING, **given: Any) -> UUID:
+        row = reservation_row(self.tables.now, status=status, **given)
+        self.tables.reservations[row.id] = row
+        return row.id
+
+    def put_errors(self, *own: UUID) -> UUID:
+        """A run whose errors name these reservations."""
+        run = run_row(self.tables.now)
+        self.tables.runs[run.run_id] = run
+        self.tables.errors[run.run_id] = [ItemError(index, one, ("no",)) for index, one in enumerate(own, 1)]
+        return run.run_id
+
+    def status(self, own: UUID) -> Status:
+        return self.tables.reservations[own].status
+
+    def states(self) -> Counter[str]:
+        return Counter(row.status.value for row in self.tables.reservations.values())
+
+
+class MovingOn(FakeReservations):
+    """Reservations that move on between the look at a portion and the act on it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world.tables)
+        self._moves = world.moves
+
+    def select(self, *given: Any) -> Any:
+        places, rows = super().select(*given), self.tables.reservations
+        for place in places:
+            if (status := self._moves.pop(place.id, None)) is not None:
+                rows[place.id] = replace(rows[place.id], status=status)
+        return places
+
+
 @pytest.fixture
-def stored() -> FakeReservations:
-    return FakeReservations()
+def stored() -> World:
+    return World()
 
 
 @pytest.fixture
@@ -35,9 +83,13 @@ def log() -> FakeAuditLog:
 
 
 @pytest.fixture
-def acting(stored: Any, log: FakeAuditLog) -> ActOnReservations:
-    reports: Any = FakeReports(stored)
-    return ActOnReservations(reservations=stored, interventions=stored, reports=reports, audit=Audit(log, FakeClock()))
+def acting(stored: World, log: FakeAuditLog) -> ActOnReservations:
+    return ActOnReservations(
+        reservations=MovingOn(stored),
+        interventions=stored.interventions,
+        reports=FakeReports(stored.tables),
+        audit=Audit(log, FakeClock()),
+    )
 
 
 # --- by id ---
@@ -50,7 +102,7 @@ def test_a_reservation_is_changed_only_from_the_states_of_the_act(acting, stored
     result, _ = acting.on_one(ANN, act, own)
     changed = status in FROM[act]
     assert result == ChangeResult(own, changed=changed, status=TO.get(act, status) if changed else status)
-    assert (own in stored.rows) is not (changed and act is Act.DELETE)
+    assert (own in stored.tables.reservations) is not (changed and act is Act.DELETE)
     done = changed or status is TO.get(act)
     assert log.entries == [
         {"actor": ANN, "action": act.value, "target": {"id": str(own)}}
@@ -72,7 +124,7 @@ def test_of_several_each_has_a_result_in_order_in_one_transaction(acting, stored
         (sent, False),
         (pending, True),
     ]
-    assert stored.transactions == [3]
+    assert stored.interventions.calls == [3]
     [entry] = log.entries
     assert (entry["outcome"], entry["affected"]) == ("done in part", 1)
     assert entry["target"] == {"ids": [str(nobody), str(sent), str(pending)], "of": 3}
@@ -97,7 +149,7 @@ def test_all_of_a_filter_are_changed_in_portions(acting, stored, log):
     for tag in ["spring"] * 7 + ["summer"]:
         stored.put(tag=tag)
     assert acting.on_all(ANN, Act.CANCEL, Selection(tag="spring")) == Changed(7, {})
-    assert stored.transactions == [3, 3, 1]
+    assert stored.interventions.calls == [3, 3, 1]
     assert stored.states() == {"cancelled": 7, "pending": 1}
     assert log.entries == [
         {"actor": ANN, "action": "cancel", "target": {"tag": "spring"}, "affected": 7, "outcome": "done"}
@@ -106,9 +158,9 @@ def test_all_of_a_filter_are_changed_in_portions(acting, stored, log):
 
 def test_a_reservation_that_changes_meanwhile_stays_and_is_counted(acting, stored):
     first, second = stored.put(), stored.put()
-    stored.moves = {first: Status.SENDING}
+    stored.moves[first] = Status.SENDING
     assert acting.on_all(ANN, Act.CANCEL, Selection()) == Changed(1, {Status.SENDING: 1})
-    assert stored.rows[second].status is Status.CANCELLED
+    assert stored.status(second) is Status.CANCELLED
 
 
 def test_of_a_tag_all_its_other_states_are_counted(acting, stored):
@@ -121,14 +173,13 @@ def test_of_a_tag_all_its_other_states_are_counted(acting, stored):
 @pytest.mark.usefixtures("_small")
 def test_the_errors_of_a_run_are_requeued_if_they_are_still_failed(acting, stored, log):
     failed = [stored.put(Status.FAILED) for _ in range(4)]
-    sent, late = stored.put(Status.SENT), stored.put(Status.FAILED, overdue=True)
+    sent, late = stored.put(Status.SENT), stored.put(Status.FAILED, expires_at=stored.tables.now)
     stored.put(Status.FAILED)
-    run_id = uuid4()
-    stored.errors[run_id] = [*failed, sent, late, *failed]
+    run_id = stored.put_errors(*failed, sent, late, *failed)
     assert acting.count(Act.REQUEUE, ErrorsOf(run_id)) == Counted(5, exact=True)
     assert acting.on_all(ANN, Act.REQUEUE, ErrorsOf(run_id)) == Changed(4, {Status.SENT: 1, Status.FAILED: 1})
     assert stored.states() == {"pending": 4, "failed": 2, "sent": 1}
-    assert max(stored.transactions) == 3
+    assert max(stored.interventions.calls) == 3
     assert log.entries[0]["target"] == {"run": str(run_id)}
 
 
@@ -142,8 +193,7 @@ def test_a_run_that_does_not_exist_is_not_found(acting, log):
 @pytest.mark.usefixtures("_small")
 @pytest.mark.parametrize(("many", "expected"), [(4, Counted(4, exact=True)), (6, Counted(5, exact=False))])
 def test_a_count_says_if_there_may_be_more(acting, stored, many, expected):
-    run_id = uuid4()
-    stored.errors[run_id] = [stored.put(Status.FAILED) for _ in range(many)]
+    run_id = stored.put_errors(*(stored.put(Status.FAILED) for _ in range(many)))
     assert acting.count(Act.REQUEUE, Selection(status=Status.FAILED)) == expected
     assert acting.count(Act.REQUEUE, ErrorsOf(run_id)) == expected
 
@@ -162,7 +212,7 @@ def test_a_scope_must_be_in_a_state_of_the_act(acting, stored, log, act: Act, sc
         acting.count(act, scope)
     with pytest.raises(StateConflict):
         acting.on_all(ANN, act, scope)
-    assert (stored.transactions, log.entries[0]["outcome"]) == ([], "refused")
+    assert (stored.interventions.calls, log.entries[0]["outcome"]) == ([], "refused")
 
 
 def test_the_audit_log_has_the_filter_but_no_part_of_an_address(acting, log):
@@ -179,14 +229,14 @@ def test_nothing_is_done_that_cannot_be_recorded(acting, stored, log):
     own = stored.put()
     with pytest.raises(StoreError):
         acting.on_one(ANN, Act.CANCEL, own)
-    assert stored.rows[own].status is Status.PENDING
+    assert stored.status(own) is Status.PENDING
 
 
 def test_an_act_that_breaks_off_is_recorded_so(acting, stored, log, monkeypatch):
     def away(*_given: object) -> None:
         raise StoreError("the database went away", transient=True)
 
-    monkeypatch.setattr(stored, "apply", away)
+    monkeypatch.setattr(stored.interventions, "apply", away)
     with pytest.raises(StoreError):
         acting.on_one(ANN, Act.CANCEL, stored.put())
     assert [entry["outcome"] for entry in log.entries] == ["broken off"]

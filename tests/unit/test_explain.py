@@ -9,8 +9,9 @@ from uuid import uuid4
 
 import pytest
 from support.fake_clock import FakeClock
+from support.fake_reservations import FakeReservations
 from support.fake_stores import FakeCircuits, FakeRuns, FakeSwitch
-from support.fake_tables import FakeHealthQuery, FakeReports, FakeReservations, FakeTables, FakeUpcoming
+from support.fake_tables import FakeHealthQuery, FakeReports, FakeTables, FakeUpcoming
 from support.rows import attempt_row, lane_row, reservation_row, run_row
 
 from mailbatch.application.looking.explain import Explain

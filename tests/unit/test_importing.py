@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from support.fake_operating import FakeReservations
+from support.fake_reservations import FakeIntake, FakeReservations
 
 from mailbatch.application.acting.importing import Import, Imported
 from mailbatch.application.acting.records import BadLine, Record
@@ -47,7 +47,7 @@ def test_good_records_are_stored_in_portions(stored):
     done, bad, steps = run(stored, [record(line) for line in range(1, 6)])
     assert (done, bad) == (Imported(new=5), [])
     assert steps == [Imported(new=2), Imported(new=4), Imported(new=5)]
-    assert stored.transactions == [2, 2, 1]
+    assert stored.committed == [2, 2, 1]
 
 
 def test_each_bad_record_is_named_in_its_turn_with_every_reason(stored):
@@ -81,27 +81,27 @@ def test_a_strict_import_with_a_bad_record_keeps_none_and_names_all_that_are_bad
     done, bad, _ = run(stored, [record(1), record(2, "nobody"), record(3), record(4, "nobody")], strict=True)
     assert done == Imported(bad=2)
     assert [line.line for line in bad] == [2, 4]
-    assert stored.rows == {}
+    assert stored.tables.reservations == {}
 
 
 def test_a_strict_import_without_bad_records_is_one_transaction(stored):
     done, _, steps = run(stored, [record(line) for line in range(1, 6)], strict=True)
     assert done == steps[-1] == Imported(new=5)
-    assert stored.transactions == [5]
+    assert stored.committed == [5]
 
 
 def test_the_portions_before_a_database_that_fails_stay(stored, monkeypatch):
-    add_many = stored.add_many
+    add_many = FakeIntake.add_many
 
-    def failing(reservations: list[Reservation]) -> Any:
-        if stored.rows:
+    def failing(intake: FakeIntake, reservations: list[Reservation]) -> Any:
+        if stored.tables.reservations:
             raise StoreError("the database went away", transient=True)
-        return add_many(reservations)
+        return add_many(intake, reservations)
 
-    monkeypatch.setattr(stored, "add_many", failing)
+    monkeypatch.setattr(FakeIntake, "add_many", failing)
     with pytest.raises(StoreError):
         run(stored, [record(line) for line in range(1, 6)])
-    assert len(stored.rows) == 2
+    assert len(stored.tables.reservations) == 2
 
 
 def test_an_import_reads_no_further_than_the_portion_that_it_stores(stored):
@@ -109,7 +109,7 @@ def test_an_import_reads_no_further_than_the_portion_that_it_stores(stored):
 
     def records() -> Iterator[Record]:
         for line in range(1, 6):
-            taken.append((line, len(stored.rows)))
+            taken.append((line, len(stored.tables.reservations)))
             yield record(line)
 
     endless: Any = records()

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.fake_tables import FakeReports, FakeReservations, FakeTables, FakeUpcoming
+from support.fake_reservations import FakeReservations
+from support.fake_tables import FakeReports, FakeTables, FakeUpcoming
 from support.rows import reservation_row, run_row
 
 from mailbatch.application.looking.plan import PlanRun

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from support.fake_files import FakeFiles, store
-from support.fake_operating import START, FakeReservations
+from support.fake_reservations import FakeInterventions
 from support.fake_tables import FakeTables
+from support.rows import reservation_row, run_row
 
 from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.change import Purged
-from mailbatch.domain.reservation import Status
+from mailbatch.domain.reservation import FINISHED, Status
 
 
 @pytest.fixture
-def stored() -> FakeReservations:
-    stored = FakeReservations(now=START, old_runs=3)
-    for status in Status:
-        stored.put(status)
-    stored.now = START + timedelta(hours=1)
-    stored.put(Status.SENT)
+def stored() -> FakeInterventions:
+    """One in each state since an hour, one that was sent just now, three runs of yesterday, and one of now."""
+    stored = FakeInterventions()
+    t = stored.tables
+    for at, statuses in ((t.now - timedelta(hours=1), list(Status)), (t.now, [Status.SENT])):
+        for status in statuses:
+            row = reservation_row(at, status=status, finished_at=at if status in FINISHED else None)
+            t.reservations[row.id] = row
+    for ended in (86_400, 86_400, 86_400, 0):
+        run = run_row(finished_at=t.now - timedelta(seconds=ended))
+        t.runs[run.run_id] = run
     return stored
 
 
+def states(stored: FakeInterventions) -> Counter[str]:
+    return Counter(row.status.value for row in stored.tables.reservations.values())
+
+
 def purge(stored: Any, page: int = 200) -> Purge:
-    return Purge(interventions=stored, files=FakeFiles(FakeTables()), page=page)
+    return Purge(interventions=stored, files=FakeFiles(stored.tables), page=page)
 
 
 def test_only_what_is_finished_and_old_is_deleted(stored):
     assert purge(stored)(1800) == 4
-    assert stored.states() == {"pending": 1, "sending": 1, "in_doubt": 1, "sent": 1}
-    assert stored.old_runs == 0
+    assert states(stored) == {"pending": 1, "sending": 1, "in_doubt": 1, "sent": 1}
+    assert len(stored.tables.runs) == 1
 
 
 def test_it_is_deleted_page_by_page(stored):
     assert purge(stored, page=3)(1800) == 4
-    assert stored.transactions == [3, 1]
+    assert stored.calls == [3, 1]
 
 
 def test_it_stops_after_a_page_when_it_is_told_to(stored):
