@@ -136,16 +136,72 @@ class FakeCircuits:
 
 
 @dataclass
-class FakeSwitch:
+class FakeLane:
+    """A helper of a run. ``beat`` and ``left`` are times of the runs' clock."""
+
+    beat: float
+    left: float | None = None
+    error: str | None = None
+    counts: Counts = field(default_factory=Counts)
+
+
+@dataclass
+class FakeLanes:
+    """The port ``Lanes``, beside the rows of ``runs``."""
+
+    runs: FakeRuns = field(default_factory=FakeRuns)
+    rows: dict[tuple[UUID, int], FakeLane] = field(default_factory=dict)
+
+    def join(self, run_id: UUID, lane: int) -> bool:
+        run = self.runs.rows.get(run_id)
+        if run is None or run["outcome"] is not None or run.get("stop") is not None or (run_id, lane) in self.rows:
+            return False
+        self.rows[run_id, lane] = FakeLane(self.runs.clock.now)
+        return True
+
+    def beat(self, run_id: UUID, lane: int) -> None:
+        self.rows[run_id, lane].beat = self.runs.clock.now
+
+    def leave(self, run_id: UUID, lane: int, error: str | None) -> None:
+        mine = self.rows[run_id, lane]
+        mine.left, mine.error = self.runs.clock.now, error
+
+    def living(self, run_id: UUID, silent: float) -> int:
+        since = self.runs.clock.now - silent
+        return sum(lane.left is None and lane.beat > since for (of, _), lane in self.rows.items() if of == run_id)
+
+    def seal(self, run_id: UUID, silent: float) -> bool:
+        if self.living(run_id, silent):
+            return False
+        self.tell_to_stop(run_id, RunOutcome.COMPLETED)
+        return True
+
+    def counts(self, run_id: UUID) -> Counts:
+        return sum((lane.counts for (of, _), lane in self.rows.items() if of == run_id), Counts())
+
+    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+        run = self.runs.rows[run_id]
+        run["stop"] = run.get("stop") or reason
+
+    def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
+        run = self.runs.rows.get(run_id)
+        if run is not None and run.get("stop") is not None:
+            return RunOutcome(run["stop"])
+        goes_on = run is not None and run["outcome"] is None and run["beat"] > self.runs.clock.now - silent
+        return None if goes_on else RunOutcome.LOCK_LOST
+
+
+@dataclass
+class FakePauseStore:
     """The port ``PauseStore``."""
 
-    pause: Pause = Pause.NONE
+    pauses: dict[str, Pause] = field(default_factory=dict)
 
     def paused(self, job: str) -> Pause:
-        return self.pause
+        return self.pauses.get(job, Pause.NONE)
 
     def set(self, job: str, pause: Pause) -> None:
-        self.pause = pause
+        self.pauses[job] = pause
 
 
 @dataclass

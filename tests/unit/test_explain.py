@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from support.fake_clock import FakeClock
 from support.fake_reservations import FakeReservations
-from support.fake_stores import FakeCircuits, FakeRuns, FakeSwitch
+from support.fake_stores import FakeCircuits, FakePauseStore, FakeRuns
 from support.fake_tables import FakeHealthQuery, FakeReports, FakeTables, FakeUpcoming
 from support.rows import attempt_row, lane_row, reservation_row, run_row
 
@@ -58,7 +58,7 @@ class World:
     """Everything that an explanation reads; ``trouble`` is raised by the composer."""
 
     tables: FakeTables = field(default_factory=FakeTables)
-    pause: FakeSwitch = field(default_factory=FakeSwitch)
+    pause: FakePauseStore = field(default_factory=FakePauseStore)
     circuits: FakeCircuits = field(default_factory=FakeCircuits)
     observer: Observer = field(default_factory=Observer)
     trouble: Exception | None = None
@@ -126,7 +126,7 @@ def test_what_is_not_due_says_until_when(world):
 
 
 def test_a_pause_is_advised_of_to_what_is_not_due_yet(world):
-    world.pause.pause = Pause.TICKS
+    world.pause.set("send-all", Pause.TICKS)
     advice = world.explain(world.mail(due=-3600)).advice
     assert advice == "an operator has paused the ticks; `mailbatch resume` ends that"
 
@@ -154,14 +154,14 @@ def test_what_is_too_late_is_only_marked_by_the_next_run(world):
 
 @pytest.mark.parametrize(("pause", "what"), [(Pause.TICKS, "the ticks"), (Pause.ALL, "all sending")])
 def test_a_pause_comes_before_every_other_reason(world, pause, what):
-    world.pause.pause = pause
+    world.pause.set("send-all", pause)
     world.circuits.open(RELAY, "refused", 600)
     found = world.explain(world.mail())
     assert said(found)[:2] == ("paused", f"It is due, but an operator has paused {what}.")
 
 
 def test_paused_ticks_do_not_hold_up_a_run_that_goes_on(world):
-    world.pause.pause = Pause.TICKS
+    world.pause.set("send-all", Pause.TICKS)
     world.run()
     assert world.explain(world.mail()).reason == "run_in_progress"
 

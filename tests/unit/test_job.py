@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 from support.fake_clock import FakeClock
-from support.fake_stores import FakeRuns, FakeSwitch
+from support.fake_stores import FakePauseStore, FakeRuns
 from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 from support.waiting import wait_until
 
@@ -25,7 +25,7 @@ class World:
         self.clock = FakeClock()
         self.redis = FakeRedisServer()
         self.runs = FakeRuns(self.clock)
-        self.pause_store = FakeSwitch()
+        self.pause_store = FakePauseStore()
         self.status = FakeStatusBoard(self.redis)
 
     def job(self, work=lambda run: None, **kwargs) -> Job:
@@ -171,7 +171,7 @@ def test_pause_all_is_seen_while_the_run_works(world):
     seen = threading.Event()
 
     def work(run):
-        world.pause_store.pause = Pause.ALL
+        world.pause_store.set("nightly", Pause.ALL)
         for _ in range(1000):
             if run.stop.reason() is not None:
                 return
@@ -208,13 +208,13 @@ def test_only_the_run_that_is_requested_to_stop_ends_as_revoked(world, monkeypat
     ],
 )
 def test_a_pause_holds_back_ticks_or_everything(world, pause, trigger, outcome):
-    world.pause_store.pause = pause
+    world.pause_store.set("nightly", pause)
     assert world.job()(trigger).outcome is outcome
     assert world.row["outcome"] is outcome
 
 
 def test_a_paused_call_reports_what_remains(world):
-    world.pause_store.pause = Pause.ALL
+    world.pause_store.set("nightly", Pause.ALL)
     assert world.job(remaining=lambda: 7)().remaining == 7
 
 

@@ -3,41 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import pytest
 from support.fake_clock import FakeClock
-from support.fake_stores import FakeRun, FakeStop
+from support.fake_stores import FakeLanes, FakeRun, FakeStop
 
 from mailbatch.batch.send_all import SendMailBatch
 from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.run import DEAD_AFTER, Counts, RunOutcome
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
 
-@dataclass
-class FakeLanes:
-    """The port ``Lanes`` as lane 0 uses it. ``alive``: how many helpers have a heartbeat, at each look."""
 
-    alive: list[int] = field(default_factory=list)
-    told: list[RunOutcome] = field(default_factory=list)
-    away: bool = False
-    sealed: bool = False
+class Helpers(FakeLanes):
+    """The lanes of a run, which sent 7 mails. ``alive``: how many helpers live, at each look."""
 
-    def living(self, run_id, silent):
-        if self.away:
-            raise StoreError("away", transient=True)
+    def __init__(self, alive: Sequence[int] = (), *, away: bool = False) -> None:
+        super().__init__()
+        self.alive, self.away = list(alive), away
+        self.told: list[RunOutcome] = []
+
+    def living(self, _run_id: UUID, _silent: float) -> int:
+        self._check()
         return self.alive.pop(0) if self.alive else 0
 
-    def seal(self, run_id, silent):
-        self.sealed = not self.living(run_id, silent)
-        return self.sealed
+    def seal(self, run_id: UUID, silent: float) -> bool:
+        return not self.living(run_id, silent)
 
-    def counts(self, run_id):
+    def counts(self, _run_id: UUID) -> Counts:
         return Counts(sent=7)
 
-    def tell_to_stop(self, run_id, reason):
+    def tell_to_stop(self, _run_id: UUID, reason: RunOutcome) -> None:
+        self._check()
+        self.told.append(reason)
+
+    def _check(self) -> None:
         if self.away:
             raise StoreError("away", transient=True)
-        self.told.append(reason)
 
 
 @dataclass
@@ -71,14 +76,14 @@ def batch(lanes, send_due=None, *, helpers=2, call_helper=lambda _run, _lane: No
 def test_helpers_are_called_for_the_other_lanes():
     called = []
     run = FakeRun()
-    batch(FakeLanes(), call_helper=lambda run_id, lane: called.append((run_id, lane)))(run)
+    batch(Helpers(), call_helper=lambda run_id, lane: called.append((run_id, lane)))(run)
     assert called == [(run.id, 1), (run.id, 2)]
 
 
 @pytest.mark.parametrize(("due", "called"), [(0, 0), (1, 0), (100, 0), (101, 1), (200, 1), (201, 2), (10_000, 2)])
 def test_no_helper_is_called_for_whom_there_is_no_group(due, called):
     calls, send_due = [], FakeSendDue()
-    batch(FakeLanes(), send_due, call_helper=lambda _run, lane: calls.append(lane), due=lambda: due)(FakeRun())
+    batch(Helpers(), send_due, call_helper=lambda _run, lane: calls.append(lane), due=lambda: due)(FakeRun())
     assert calls == [1, 2][:called]
     assert send_due.lanes == ([0, 0] if called else [0])
 
@@ -88,19 +93,19 @@ def test_a_database_that_cannot_count_costs_the_helpers_and_not_the_run(caplog):
         raise StoreError("away", transient=True)
 
     send_due = FakeSendDue()
-    batch(FakeLanes(), send_due, call_helper=pytest.fail, due=away)(FakeRun())
+    batch(Helpers(), send_due, call_helper=pytest.fail, due=away)(FakeRun())
     assert send_due.lanes == [0]
     assert "no helpers are called" in caplog.text
 
 
 def test_with_one_lane_nobody_is_called_and_nobody_waited_for():
     send_due = FakeSendDue()
-    batch(FakeLanes(away=True), send_due, helpers=0, call_helper=pytest.fail)(FakeRun())
+    batch(Helpers(away=True), send_due, helpers=0, call_helper=pytest.fail)(FakeRun())
     assert send_due.lanes == [0]
 
 
 def test_the_run_ends_after_the_last_helper_and_takes_up_what_it_gave_back():
-    lanes, send_due, run = FakeLanes(alive=[2, 1, 1]), FakeSendDue(), FakeRun()
+    lanes, send_due, run = Helpers(alive=[2, 1, 1]), FakeSendDue(), FakeRun()
     batch(lanes, send_due)(run)
     assert lanes.alive == []
     assert send_due.lanes == [0, 0]
@@ -108,20 +113,20 @@ def test_the_run_ends_after_the_last_helper_and_takes_up_what_it_gave_back():
 
 
 def test_a_stop_of_lane_0_is_passed_on():
-    lanes = FakeLanes(alive=[1])
+    lanes = Helpers(alive=[1])
     batch(lanes)(FakeRun(stop=FakeStop(RunOutcome.REVOKED)))
     assert lanes.told[0] is RunOutcome.REVOKED
 
 
 def test_helpers_do_not_grind_on_through_a_backlog_that_lane_0_could_not_work_on():
-    lanes = FakeLanes()
+    lanes = Helpers()
     with pytest.raises(RunFailed):
         batch(lanes, FakeSendDue(RunFailed("the relay is away")))(FakeRun())
     assert lanes.told == [RunOutcome.FAILED]
 
 
 def test_why_lane_0_failed_is_not_lost_when_helpers_cannot_be_told():
-    lanes = FakeLanes(away=True)
+    lanes = Helpers(away=True)
     with pytest.raises(RunFailed, match="failed to find"):
         batch(lanes, FakeSendDue(RunFailed("failed to find reservation mail list")))(FakeRun())
 
@@ -129,14 +134,14 @@ def test_why_lane_0_failed_is_not_lost_when_helpers_cannot_be_told():
 def test_a_database_that_stays_away_is_not_waited_for_for_ever():
     clock = FakeClock()
     began = clock.now
-    batch(FakeLanes(away=True), clock=clock)(FakeRun())
+    batch(Helpers(away=True), clock=clock)(FakeRun())
     assert DEAD_AFTER <= clock.now - began < 3 * DEAD_AFTER
 
 
 def test_no_helper_is_called_while_the_relay_is_left_alone():
     called = []
     work = batch(
-        FakeLanes(),
+        Helpers(),
         FakeSendDue(away=RunFailed("the relay r is left alone")),
         call_helper=lambda _run, lane: called.append(lane),
     )
@@ -146,7 +151,7 @@ def test_no_helper_is_called_while_the_relay_is_left_alone():
 
 
 def test_nobody_can_join_once_lane_0_is_done_and_what_a_latecomer_did_is_counted():
-    class Latecomer(FakeLanes):
+    class Latecomer(Helpers):
         """A helper joins while the run is being sealed, sends one mail and leaves."""
 
         tries = 0

@@ -13,7 +13,7 @@ from celery.app.task import Context
 from celery.worker import state
 from kombu.exceptions import OperationalError
 from support.fake_clock import FakeClock
-from support.fake_stores import FakeRuns, FakeSwitch
+from support.fake_stores import FakePauseStore, FakeRuns
 from support.waiting import wait_until
 
 from mailbatch.batch import tasks
@@ -64,7 +64,7 @@ def job_of(work):
             name="nightly",
             work=work,
             runs=FakeRuns(clock),
-            pause_store=FakeSwitch(),
+            pause_store=FakePauseStore(),
             lock=None,
             lock_ttl=30,
             status=None,
