@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.incident import Incident
 from mailbatch.infrastructure.db.incidents import FIRM, SAME
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
+    from mailbatch.domain.errors import NotDelivered
     from mailbatch.domain.finding import Finding
     from mailbatch.domain.run_notification import DueReport
 
@@ -109,3 +110,16 @@ class FakeIncidents:
             return
         incident = Incident(kind=finding.name, channel=channel, since=since, what=finding.what, advice=finding.advice)
         self.rows[finding.name, channel] = _Known(incident, since + timedelta(seconds=FIRM))
+
+
+@dataclass
+class FakeChannel:
+    """The port ``Channel``. ``troubles`` are raised, one for each call, before reports arrive."""
+
+    troubles: list[NotDelivered] = field(default_factory=list)
+    arrived: list[str] = field(default_factory=list)
+
+    def __call__(self, report_id: str, report: Mapping[str, Any]) -> None:
+        if self.troubles:
+            raise self.troubles.pop(0)
+        self.arrived.append(report_id)
