@@ -194,7 +194,7 @@ def test_closing_leaves_no_orphan(family):
     wait_until(lambda: not any(child.is_running() for child in children), 5, "the orphans end")
 
 
-def test_everything_ends_with_the_tests_however_they_end(tmp_path):
+def test_everything_ends_with_the_tests_however_they_end(sqlite_url, tmp_path):
     """A test runner that is killed takes its servers along."""
     program = f"""
 import sys, time
@@ -203,12 +203,16 @@ sys.path[:0] = {sys.path!r}
 from support.postgres import PostgresServer
 from support.processes import ManagedProcess
 from support.sink import Sink
+from support.stack import Stack
 from mailbatch.infrastructure.redis import embedded
 postgres = PostgresServer(durable=False).__enter__()
 redis = embedded.start({str(tmp_path / "redis")!r})
 sink = Sink(Path({str(tmp_path / "sink")!r})).__enter__()
 worker = ManagedProcess(["sleep", "600"], log=Path({str(tmp_path / "log")!r}), env={{}}, cwd=Path("/"))
-print(postgres.process.pid, redis.process.pid, sink.process.pid, worker.pid, flush=True)
+stack = Stack({sqlite_url!r}, "redis://127.0.0.1:1", "smtp://127.0.0.1:1", Path({str(tmp_path / "stack")!r}))
+forked = stack.process("mailbatch", "serve", "--port", "0")
+forked.wait_for_log("serves on")
+print(postgres.process.pid, redis.process.pid, sink.process.pid, worker.pid, forked.pid, flush=True)
 print(postgres.log.parent, flush=True)
 time.sleep(600)
 """
@@ -216,7 +220,7 @@ time.sleep(600)
         assert runner.stdout is not None
         pids = [int(pid) for pid in runner.stdout.readline().split()]
         folder = runner.stdout.readline().strip()
-        assert len(pids) == 4
+        assert len(pids) == 5
         runner.kill()
-    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 15, "all four end")
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in pids), 15, "all five end")
     shutil.rmtree(folder)

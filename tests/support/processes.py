@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from pathlib import Path
 from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Self
 
 import psutil
+from support import forkserver
 from support.waiting import PATIENCE, wait_until
 
 from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
 
@@ -30,7 +31,7 @@ class ManagedProcess:
         self.log = log
         self._env = dict(env)
         self._cwd = cwd
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | forkserver.Forked | None = None
         self.start()
 
     def __enter__(self) -> Self:
@@ -43,10 +44,14 @@ class ManagedProcess:
 
     def start(self) -> None:
         """Start it, or start it again with the same arguments."""
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            if forkserver.can_start(self.argv, self._env):
+                files = (nothing.fileno(), log.fileno(), log.fileno())
+                self._process = forkserver.start(self.argv, env=self._env, cwd=self._cwd, files=files)
+                return
             self._process = subprocess.Popen(
                 ending_with_parent(self.argv, at_parents_end=SIGKILL),
-                stdin=subprocess.DEVNULL,
+                stdin=nothing,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._env,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from support import forkserver
 from support.processes import ManagedProcess
 
 if TYPE_CHECKING:
@@ -95,8 +96,11 @@ class Stack:
 
     def run(self, *argv: str, stdin: str | None = None, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run any command to its end."""
+        command = _found(argv)
+        if forkserver.can_start(command, self.env):
+            return forkserver.run_to_the_end(command, env=self.env, cwd=self.folder, stdin=stdin or "", timeout=timeout)
         return subprocess.run(
-            _found(argv),
+            command,
             env=self.env,
             cwd=self.folder,
             capture_output=True,
