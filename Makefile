@@ -52,7 +52,7 @@ smoke: $(VENV)/ready-to-test ## pytest-celery's nodes; on Docker with SMOKE_DOCK
 unit contract integration e2e smoke:
 	$(PYTEST) tests/$@
 
-# `make test` injects each fault once. SEED=… repeats a session, with ROUND=… one round of it.
+# `make test` injects each fault once, and leaves out the tests that are marked as long. SEED=… repeats a session, with ROUND=… one round of it.
 ROUNDS := 200
 REPEAT := 3
 MINUTES := 30
@@ -61,6 +61,7 @@ faults: $(VENV)/ready-to-test ## each fault several times, and kills at random m
 	PYTHONPATH=tests $(BIN)/python -m faults --write --rounds $(ROUNDS) --repeat $(REPEAT) \
 		$(SEED:%=--seed %) $(ROUND:%=--round %)
 	FAULTS=long $(PYTEST) tests/faults/test_strict.py
+	FAULTS=long $(PYTEST) --numprocesses 2 -m long tests/integration tests/e2e
 faults-peers: $(VENV)/ready-to-test $(PEERS)/ready ## the same kills for django-post_office and django-mailer
 	PYTHONPATH=tests $(BIN)/python -m faults.peers --write
 soak: $(VENV)/ready-to-test ## MINUTES of ticks with faults all the time, under both policies

@@ -36,6 +36,31 @@ def kept_postgres(postgres_server: PostgresServer, postgres_template: str) -> It
     postgres_server.drop_database(name)
 
 
+@pytest.fixture
+def sqlite_url(kept_sqlite: Engine) -> str:
+    """A migrated SQLite database without a row."""
+    return _emptied(kept_sqlite)
+
+
+@pytest.fixture
+def postgres_url(kept_postgres: Engine) -> str:
+    """A migrated PostgreSQL database without a row."""
+    return _emptied(kept_postgres)
+
+
+@pytest.fixture
+def fresh_postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+    """A PostgreSQL database of this test's own, to be changed beyond its rows."""
+    name = postgres_server.create_database(postgres_template)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+def _emptied(engine: Engine) -> str:
+    empty(engine)
+    return engine.url.render_as_string(hide_password=False)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def kept_engine(request: pytest.FixtureRequest) -> Engine:
     """A migrated database without a row."""

@@ -640,8 +640,8 @@ def test_lanes_that_claim_at_once_never_get_the_same_mail(sql):
 
 
 @pytest.mark.parametrize("behind", [False, True])
-def test_reservations_for_next_week_are_not_read_by_a_claim(postgres_url, behind):
-    engine = connect(postgres_url)
+def test_reservations_for_next_week_are_not_read_by_a_claim(fresh_postgres_url, behind):
+    engine = connect(fresh_postgres_url)
     statement = claim_statement(behind=behind).compile(engine)
     given = {"by_run": uuid4(), "by_lane": 0, "of_priority": 0, "limit": 128, "lease": 60.0, "inline": 1000}
     given |= {"id_domain": "example.org", "after_due": datetime(2026, 1, 1, tzinfo=UTC), "after_id": uuid4()}

@@ -143,9 +143,9 @@ def test_a_preview_that_came_to_nobody_in_its_time_does_not_promise_that_there_i
     assert acting(store.engine).count(Act.CANCEL, Selection(to="nobody")) == Counted(0, exact=False)
 
 
-def test_an_index_that_somebody_made_for_parts_of_an_address_is_used(postgres_url, monkeypatch):
+def test_an_index_that_somebody_made_for_parts_of_an_address_is_used(fresh_postgres_url, monkeypatch):
     monkeypatch.setattr(searching, "FIRST", 7)
-    engine = connect(postgres_url)
+    engine = connect(fresh_postgres_url)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not connection.scalar(sa.text("SELECT count(*) FROM pg_available_extensions WHERE name = 'pg_trgm'")):
             pytest.skip("this PostgreSQL has no pg_trgm (Debian: apt install postgresql)")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import psutil
 import pytest
+from support.long import LONG
 from support.processes import ManagedProcess
 from support.stack import Stack
 from support.waiting import wait_until
@@ -101,7 +102,7 @@ def test_a_newcomer_sees_every_example_mail_sent_once_and_nothing_is_left_runnin
     assert demo.left() == []
 
 
-@pytest.mark.parametrize("number", [SIGINT, SIGTERM, SIGKILL])
+@pytest.mark.parametrize("number", [SIGINT, pytest.param(SIGTERM, marks=LONG), pytest.param(SIGKILL, marks=LONG)])
 def test_a_demo_that_is_ended_in_mid_run_leaves_nothing_running(demos, tmp_path, number):
     demo = begin(demos, tmp_path)
     demo.process.wait_for_log(r"\d+ sent", 60)

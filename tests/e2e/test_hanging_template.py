@@ -11,6 +11,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 from support.backlogs import database, ended, reserve, runs, states
+from support.long import LONG
 from support.waiting import wait_until
 
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -96,7 +97,7 @@ def test_a_pool_child_dies_of_it_alone_and_its_slot_is_filled_again(hanging, smt
     assert runs(stack.database_url)[-1].outcome == "revoked"
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads"])
+@pytest.mark.parametrize("pool", ["solo", pytest.param("threads", marks=LONG)])
 def test_a_worker_without_children_ends_with_a_line_and_the_next_one_goes_on(hanging, pool):
     stack, hostile = hanging
     worker = stack.worker("--pool", pool)

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from celery import Celery
 from support.backlogs import database, ended, reserve, runs, states
+from support.long import LONG
 from support.waiting import wait_until
 
 from mailbatch.domain.act import Act
@@ -75,7 +76,7 @@ def test_ten_thousand_due_mails_arrive_once_each_and_the_report_says_so(stack, s
     once_each(smtp_sink, 10_000)
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=LONG)])
 def test_a_revoke_stops_the_run_between_two_mails_and_the_next_run_sends_the_rest(far, smtp_sink, pool):
     reserve(far.database_url, 3_000)
     far.worker("-c", "2", "-P", pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psutil
 from support.backlogs import database, reserve, runs, states
+from support.long import LONG
 from support.waiting import wait_until
 
 MB = 2**20
@@ -19,6 +20,7 @@ def the_sender(stack) -> int:
     return runs(stack.database_url)[0].pid
 
 
+@LONG
 def test_with_300000_due_the_sender_does_not_grow_between_mail_2000_and_mail_20000(stack, smtp_sink):
     with database(stack.database_url) as connection:
         connection.exec_driver_sql(

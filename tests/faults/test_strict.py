@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from support.backlogs import database, reserve, runs, states
+from support.long import IS_LONG
 from support.waiting import wait_until
 
 from mailbatch.domain.run import crash_bound
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from support.sink import Sink
     from support.stack import Stack
 
-KILLS = 20 if os.environ.get("FAULTS") == "long" else 4
+KILLS = 20 if IS_LONG else 4
 CONNECTIONS = 3
 MAILS = KILLS * 40
 

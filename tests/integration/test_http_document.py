@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 from support.api import Api
+from support.long import LONG
 
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
@@ -91,7 +92,7 @@ def test_a_pause_is_told_by_one_type_beside_the_two_of_paused(document):
     assert document["components"]["schemas"]["Pause"]["enum"] == ["none", "ticks", "all"]
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+@pytest.mark.parametrize("kind", ["postgres", pytest.param("sqlite", marks=LONG)])
 def test_whatever_is_asked_nothing_breaks_and_every_answer_has_its_shape(kind, redis_url, request, tmp_path):
     url = request.getfixturevalue(f"{kind}_url")
     # Without a relay nobody waits for one; run-now asks for workers, and has tests of its own.

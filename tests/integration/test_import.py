@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 import pytest
+from support.long import LONG
 
 from mailbatch.application.acting.csv_records import read_csv
 from mailbatch.application.acting.importing import Import, Imported
@@ -138,21 +139,22 @@ class Rows(io.RawIOBase):
         return len(given)
 
 
-def test_a_hundred_thousand_lines_need_no_more_memory_than_a_few(sqlite_url):
+@pytest.mark.parametrize("lines", [20_000, pytest.param(100_000, marks=LONG)])
+def test_many_lines_need_no_more_memory_than_a_few(sqlite_url, lines):
     parts = Parts(Settings(database_url=sqlite_url))
     process = psutil.Process()
     sizes: list[int] = []
 
     def on_progress(done: Imported) -> None:
-        if done.new % 10_000 == 0:
+        if done.new % 5_000 == 0:
             gc.collect()
             sizes.append(process.memory_info().rss)
 
     importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations)
     done = importing(
-        read_csv(io.BufferedReader(Rows(100_000))), strict=False, on_bad=lambda _: None, on_progress=on_progress
+        read_csv(io.BufferedReader(Rows(lines))), strict=False, on_bad=lambda _: None, on_progress=on_progress
     )
-    assert done == Imported(new=100_000)
+    assert done == Imported(new=lines)
     assert sizes[-1] - sizes[0] < 8 * 2**20
-    assert pending(parts) == 100_000
+    assert pending(parts) == lines
     parts.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from support.backlogs import database, reserve, states
+from support.long import LONG
 from support.smtpfault import OFFERS, FaultServer, Session, say
 
 from mailbatch.batch.send_all import send_all
@@ -61,6 +62,19 @@ def pass_time(url: str) -> None:
         connection.execute(sa.update(relay_circuits).values(open_until=now(-1)))
 
 
+EACH = pytest.mark.parametrize(
+    ("database_url", "dialogue"),
+    [
+        ("sqlite", "BDAT"),
+        pytest.param("sqlite", "DATA", marks=LONG),
+        pytest.param("postgresql", "DATA", marks=LONG),
+        pytest.param("postgresql", "BDAT", marks=LONG),
+    ],
+    indirect=["database_url"],
+)
+"""These take as long as the rate of the relay, which has to do with neither database nor dialogue."""
+
+
 class Limit:
     """Takes ``rate`` mails in any second, and throttles the others."""
 
@@ -79,7 +93,7 @@ class Limit:
         self.otherwise(session) if too_fast else session.ordinary()
 
 
-@pytest.mark.parametrize("dialogue", ["DATA", "BDAT"])
+@EACH
 def test_a_relay_that_takes_14_a_second_gets_all_in_one_run_and_no_attempt_is_used_up(world, database_url, dialogue):
     limit = Limit(14)
     parts = world({"dot": limit}, dialogue=dialogue)
@@ -97,7 +111,7 @@ def test_a_relay_that_takes_14_a_second_gets_all_in_one_run_and_no_attempt_is_us
     assert len(parts.server.sessions) <= 8
 
 
-@pytest.mark.parametrize("dialogue", ["DATA", "BDAT"])
+@EACH
 def test_a_relay_that_closes_connections_over_its_rate_gets_all_over_few_connections(world, database_url, dialogue):
     limit = Limit(14, "421 4.7.0 Try again later, closing connection")
     parts = world({"mail": limit}, dialogue=dialogue)

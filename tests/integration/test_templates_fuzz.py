@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from support.long import IS_LONG
+
 TESTS = Path(__file__).parent.parent
 SEED = int(os.environ.get("FUZZ_SEED", "9"))
-SECONDS = float(os.environ.get("FUZZ_SECONDS", "6"))
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "20" if IS_LONG else "3"))
 """How long it looks; more is for whoever changes the sandbox."""
 SHARE = 3.0
 """Seconds of the processor: one for the operation by its estimate, and as much for measuring it and a slow machine."""
