@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from celery import bootsteps
 
 from mailbatch.bootstrap import Parts, read_settings
-from mailbatch.bootstrap.notifying import channel_names
+from mailbatch.bootstrap.settings import channel_names
 from mailbatch.domain.errors import MailbatchError
 from mailbatch.domain.finding import Level
 from mailbatch.domain.job_name import SEND_ALL

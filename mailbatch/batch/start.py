@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from mailbatch import config
 from mailbatch.batch.appconfig import other_prefix
+from mailbatch.bootstrap.connections import Connections
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db.engine import connect, place
-from mailbatch.infrastructure.db.revision import ensure_migrated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -88,8 +89,5 @@ def _watch(settings: config.Settings) -> None:
 
 
 def _check(settings: config.Settings) -> None:
-    engine = connect(settings.database_url, settings.database_schema)
-    try:
-        ensure_migrated(engine)
-    finally:
-        engine.dispose()
+    with closing(Connections(settings)) as connections:
+        connections.ensure_migrated()

@@ -46,7 +46,7 @@ class Connections:
     @cached_property
     def stores(self) -> Stores:
         """The stores in the database."""
-        from mailbatch.bootstrap.notifying import channel_names
+        from mailbatch.bootstrap.settings import channel_names
         from mailbatch.bootstrap.stores import Stores
 
         return Stores(self.engine, channel_names(self.settings))
@@ -67,9 +67,13 @@ class Connections:
 
     def ensure_migrated(self) -> None:
         """Raise ``StoreError`` or ``NotMigrated`` unless the database can be asked and has its tables."""
-        from mailbatch.infrastructure.db.revision import ensure_migrated
+        from mailbatch.infrastructure.db.revision import is_current
 
-        ensure_migrated(self.engine)
+        if not is_current(self.engine):
+            # It imports Alembic, which a process needs only then.
+            from mailbatch.infrastructure.db.migrate import ensure_migrated
+
+            ensure_migrated(self.engine)
 
     # --- Redis ---
 

@@ -13,13 +13,6 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.notifying import Channel
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.sending import Sending
-    from mailbatch.config import Settings
-
-
-def channel_names(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the channels that are set. Rows of the outbox name them."""
-    set_by = {"webhook": settings.webhook_url, "mail": settings.report_to}
-    return tuple(name for name, value in set_by.items() if value)
 
 
 class Notifying:

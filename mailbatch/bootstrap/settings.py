@@ -57,3 +57,9 @@ def _incomplete(settings: config.Settings) -> list[str]:
     if settings.report_to and not settings.sender:
         wrong.append(f"{config.PREFIX}REPORT_TO: needs {config.PREFIX}SENDER, from whom the reports come")
     return wrong
+
+
+def channel_names(settings: config.Settings) -> tuple[str, ...]:
+    """Return the names of the channels that are set. Rows of the outbox name them."""
+    set_by = {"webhook": settings.webhook_url, "mail": settings.report_to}
+    return tuple(name for name, value in set_by.items() if value)

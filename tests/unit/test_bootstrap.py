@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mailbatch.bootstrap import Parts, process_parts
-from mailbatch.bootstrap.notifying import channel_names
+from mailbatch.bootstrap.settings import channel_names
 from mailbatch.config import Settings
 
 if TYPE_CHECKING:

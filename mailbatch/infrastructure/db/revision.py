@@ -21,14 +21,10 @@ _NAME = len("mailbatch_0000")
 version_table = sa.Table(VERSION_TABLE, sa.MetaData(), sa.Column("version_num", sa.String(32)))
 
 
-def ensure_migrated(engine: Engine) -> None:
-    """Raise ``NotMigrated``, saying what to run, unless the schema is the one that this version works with."""
+def is_current(engine: Engine) -> bool:
+    """Return whether the schema is the one that this version works with; if not, ``migrate`` says what to run."""
     with reading(engine) as connection:
-        found = recorded(connection)
-    if found != head():
-        from mailbatch.infrastructure.db import migrate
-
-        migrate.ensure_migrated(engine)
+        return recorded(connection) == head()
 
 
 @cache

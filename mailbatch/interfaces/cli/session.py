@@ -27,9 +27,7 @@ def opened(*, migrated: bool = True, slips: bool = True) -> Iterator[Parts]:
     parts = Parts(read_settings())
     try:
         if migrated:
-            from mailbatch.infrastructure.db.revision import ensure_migrated
-
-            ensure_migrated(parts.engine)
+            parts.ensure_migrated()
         yield parts
     finally:
         parts.close()
