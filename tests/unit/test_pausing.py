@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from support.fake_audit_log import FakeAuditLog
 from support.fake_clock import FakeClock
-from support.fake_operating import FakeAuditLog
-from support.fake_stores import FakeSwitch
+from support.fake_stores import FakePauseStore
 
 from mailbatch.application.acting.audit import Audit
 from mailbatch.application.acting.pause import PauseJob
@@ -14,9 +14,9 @@ from mailbatch.domain.run import Pause
 
 @pytest.mark.parametrize("pause", Pause)
 def test_a_pause_is_recorded_with_what_it_stops_and_its_end_as_a_resume(pause):
-    switch, log = FakeSwitch(Pause.TICKS), FakeAuditLog()
-    PauseJob(switch, Audit(log, FakeClock()))("cli:ann", "send-all", pause)
-    assert switch.pause is pause
+    pauses, log = FakePauseStore({"send-all": Pause.TICKS}), FakeAuditLog()
+    PauseJob(pauses, Audit(log, FakeClock()))("cli:ann", "send-all", pause)
+    assert pauses.paused("send-all") is pause
     [entry] = log.entries
     what = {"what": pause.value} if pause is not Pause.NONE else {}
     assert entry["action"] == ("pause" if what else "resume")
