@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 GOOD = {
     "subject.txt": "Hello {{ name }}",
@@ -83,3 +83,8 @@ def test_a_template_that_is_not_there_is_named(check, name):
 
 def test_without_a_folder_it_says_what_to_set(say):
     assert say("template", "check")[2] == "mailbatch: there is no template directory; set MAILBATCH_TEMPLATE_DIR\n"
+
+
+def test_the_templates_of_the_examples_are_in_order(say):
+    code, out, _ = say("template", "check", TEMPLATE_DIR=str(Path(__file__).parents[2] / "examples" / "templates"))
+    assert (code, out.count(": ok (en)\n")) == (0, 5)
