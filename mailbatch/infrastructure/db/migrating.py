@@ -1,4 +1,4 @@
-"""The transaction of a migration: one at a time, whole or not at all, and no row is lost in it."""
+"""The transaction of a migration: only one at a time, all of it or nothing, and without the loss of a row."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _MIGRATION_LOCK = 0x6D61696C
 """The first half of the key of PostgreSQL's advisory lock around a migration: "mail" in ASCII."""
 _LOCK_TIMEOUT = "10s"
-"""How long a statement waits for a table that somebody uses; meanwhile all others wait behind it."""
+"""How long a statement waits for a table that is in use. While it waits, all later statements on the table wait too."""
 
 
 @contextmanager
 def migrating(url: str, schema: str | None = None) -> Iterator[Connection]:
-    """A connection in the one transaction of a migration; committed at the end, unless rows were lost.
+    """Yield a connection in the transaction of a migration. It is committed at the end, unless rows would be lost.
 
-    Raises ``StoreError`` and ``NotMigrated``.
+    Raises ``StoreError`` if the database fails or rows would be lost.
     """
     engine = connect(url, schema)
     whole = _losing_nothing if engine.dialect.name == "sqlite" else _in_turn
@@ -49,9 +49,9 @@ def _has_version_table(connection: Connection) -> bool:
 
 
 def settle_schema(connection: Connection) -> None:
-    """Make the schema of our tables if there is none.
+    """Create the schema of our tables if it does not exist.
 
-    Raises ``NotMigrated`` if this role may not, or if it would make new tables elsewhere than the old ones are.
+    Raises ``NotMigrated`` if this role may not create it, or if new tables would be in another schema than the old.
     """
     schema = schema_of(connection)
     if schema is None:
@@ -79,7 +79,10 @@ def _role(connection: Connection) -> str:
 
 
 def _ensure_they_stay_together(connection: Connection) -> None:
-    """Our tables are found in any schema of the search path, new ones are made in its first."""
+    """Raise ``NotMigrated`` if our tables are not in the schema in which new ones are created.
+
+    PostgreSQL finds a table in any schema of the search path, and creates one in the first.
+    """
     if connection.dialect.name != "postgresql":
         return
     question = (
@@ -96,7 +99,7 @@ def _ensure_they_stay_together(connection: Connection) -> None:
 
 @contextmanager
 def _in_turn(connection: Connection) -> Iterator[None]:
-    """Let two hosts that migrate the same schema at once go one after the other, and take the time that it takes."""
+    """Wait until no other migration of this schema is running, and lift the limits on how long a statement may take."""
     connection.exec_driver_sql(sessions.WITHOUT_LIMITS)
     name = sa.func.coalesce(sa.cast(sa.bindparam("schema", schema_of(connection)), sa.Text), sa.func.current_schema())
     lock = sa.func.pg_advisory_xact_lock(sa.cast(_MIGRATION_LOCK, sa.Integer), sa.func.hashtext(name))
@@ -107,7 +110,7 @@ def _in_turn(connection: Connection) -> Iterator[None]:
 
 
 def _let_everybody_read_the_version(connection: Connection) -> None:
-    """Each role that sends or reserves must know whether the tables fit; the version is no secret."""
+    """Let every role read the revision of the tables: each one checks it before it sends or reserves."""
     if connection.dialect.name == "postgresql":
         name = qualified(connection, sa.Table(VERSION_TABLE, sa.MetaData()))
         connection.exec_driver_sql(f"GRANT SELECT ON {name} TO PUBLIC")
@@ -117,19 +120,19 @@ def _let_everybody_read_the_version(connection: Connection) -> None:
 
 
 def _let_tables_be_made_anew(raw: Any, _record: Any) -> None:
-    """Before BEGIN, because these pragmas do nothing within a transaction."""
-    # DROP TABLE, a part of making a table anew, would delete the rows that refer to it.
+    """Set the pragmas with which a table can be rebuilt. This is done before BEGIN: later they have no effect."""
+    # Rebuilding a table drops the old one. DROP TABLE would delete the rows of other tables that refer to it.
     raw.execute("PRAGMA foreign_keys=OFF").close()
-    # RENAME, the next part, would fail where a view or trigger of somebody's names the table.
+    # Then it renames the new one. RENAME would fail if a view or a trigger of the application names the table.
     raw.execute("PRAGMA legacy_alter_table=ON").close()
 
 
 @contextmanager
 def _losing_nothing(connection: Connection) -> Iterator[None]:
-    """Raise ``StoreError`` if a table has fewer rows afterwards, or more rows that refer to nothing.
+    """Raise ``StoreError`` if a table has fewer rows afterwards, or more rows whose foreign key refers to no row.
 
-    Whoever else writes waits since BEGIN IMMEDIATE. PostgreSQL needs no such look: it refuses to drop a table to which
-    others refer, and counting would hold its locks for long.
+    BEGIN IMMEDIATE keeps other writers waiting. PostgreSQL needs no such check: it refuses to drop a table to which
+    others refer. And counting would hold its locks for a long time.
     """
     rows, orphans = _rows(connection), _orphans(connection)
     yield
@@ -150,7 +153,7 @@ def _rows(connection: Connection) -> dict[str, int]:
 
 
 def _orphans(connection: Connection) -> dict[str, int]:
-    """How many rows refer to nothing, by table: of ours, and of those that refer to ours."""
+    """Count the rows whose foreign key refers to no row, for each table that refers to one of ours."""
     inspector = sa.inspect(connection)
     quote = connection.dialect.identifier_preparer.quote
     return {

@@ -1,4 +1,4 @@
-"""Store reservations, each key once, and read them: the adapter of the ports ``Intake`` and ``Reservations``."""
+"""Stores reservations, one for each idempotency key, and reads them: the ports ``Intake`` and ``Reservations``."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ _JSON = ("context", "headers", "attachments")
 _COMPARED = (*MAIL_FIELDS, *_TIMES, "priority", "tag")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRIES = 10
-"""How often a row that is in the way may vanish before it can be read."""
+"""How often an INSERT is tried: the row that prevents it may be deleted before it can be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class SqlIntake:
-    """The port ``Intake`` in the transaction of ``connection``, whoever began it; it never ends that transaction.
+    """The port ``Intake`` in the transaction of ``connection``. The caller begins and ends this transaction.
 
-    What the database refuses comes out as SQLAlchemy's own errors: the transaction's owner has to deal with it.
+    Errors of the database are raised as SQLAlchemy's own exceptions, because the caller's transaction has failed.
     """
 
     connection: Connection
@@ -61,7 +61,7 @@ class SqlIntake:
         """Store ``reservation``, or find the one that its key stored before; see the port."""
         values = _values(reservation)
         statement = _insert(self.connection).returning(_r.id)
-        # A row that was in the way may be purged before it is read: then there is room for this one.
+        # The row that prevented the INSERT may be purged before it is read: then the next INSERT succeeds.
         for _ in range(_TRIES):
             inserted = self.connection.execute(statement, values).scalar_one_or_none()
             if inserted is not None:
@@ -75,7 +75,11 @@ class SqlIntake:
         )
 
     def _known(self, reservation: Reservation, values: dict[str, Any], earlier: Any) -> Stored:
-        """The reservation that was there before, compared with what is given where this role may read it."""
+        """Return the reservation that is stored under the same key. Compare it with ``values`` if this role may.
+
+        Raises:
+            KeyConflict: it differs, or not the key but the id of ``reservation`` is taken.
+        """
         if text_of(earlier["idempotency_key"]) != values["idempotency_key"]:
             raise KeyConflict(f"id: {values['id']} is taken by another reservation; leave the id out")
         if _may_compare(self.connection):
@@ -85,12 +89,12 @@ class SqlIntake:
         return Stored(earlier["id"], new=False)
 
     def remember(self, key: str, owner: str, status: int, body: str) -> None:
-        """Store the answer to a request in the transaction of what it did; see the port."""
+        """Store the response to a request in the same transaction as its effects; see the port."""
         if not finish(self.connection, key, owner, status, body):
             raise StateConflict("this request took so long that it was begun anew under its key; ask again")
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
-        """Note in which trace these were reserved; see the port."""
+        """Store the trace in which the reservations ``ids`` were made; see the port."""
         keep(self.connection, ids, headers)
 
     def store_file(self, content: bytes, filename: str | None, content_type: str | None) -> str:
@@ -102,7 +106,10 @@ class SqlIntake:
         return files.touch(self.connection, ids)
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
-        """Store each that can be stored; see the port. Together as long as all are new and good, else one by one."""
+        """Store each reservation that can be stored; see the port.
+
+        All are stored by one statement. If one of them is not new or is refused, they are stored one by one instead.
+        """
         if not reservations:
             return []
         try:
@@ -145,7 +152,7 @@ class SqlReservations:
 
     @contextmanager
     def intake(self) -> Iterator[SqlIntake]:
-        """Open a transaction into which reservations are put; see the port."""
+        """Open a transaction in which reservations are stored; see the port."""
         with writing(self.engine) as connection:
             yield SqlIntake(connection)
 
@@ -177,7 +184,7 @@ class SqlReservations:
     def search(
         self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int, within: float | None = None
     ) -> Found[R]:
-        """Read a page of reservations, or what of it is found ``within`` some seconds; see the port."""
+        """Read a page of reservations, or the part of it that is found ``within`` so many seconds; see the port."""
         looks = Looks(self.engine, which, within)
         place = None if after is None else (moment_of(after, which), after.id)
         rows: list[R] = []
@@ -194,11 +201,11 @@ class SqlReservations:
         return Found(rows, None)
 
     def count(self, which: Selection, cap: int) -> int:
-        """Count them up to a cap; see the port."""
+        """Count the reservations that ``which`` selects, up to ``cap``; see the port."""
         return self.estimate(which, cap).many
 
     def count_by_status(self, group: Group) -> dict[Status, int]:
-        """Count a group in each state; see the port."""
+        """Count the reservations of ``group`` by state; see the port."""
         match group:
             case Tagged(tag):
                 meant: sa.ColumnElement[bool] = _r.tag == tag
@@ -209,7 +216,7 @@ class SqlReservations:
             return {Status(status): many for status, many in connection.execute(statement)}
 
     def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
-        """Count them up to a cap, or those that are found ``within`` some seconds; see the port."""
+        """Count up to ``cap``, or those reservations that are found ``within`` so many seconds; see the port."""
         looks, many = Looks(self.engine, which, within), 0
         place: tuple[Any, Any] | None = None
         while (look := looks.next(place, cap + 1)) is not None:
@@ -224,7 +231,7 @@ class SqlReservations:
 
 
 def _behind(place: tuple[Any, Any] | None) -> ReservationPlace | None:
-    """Return the place of a reservation that is sorted by this moment and this id, whatever its state is."""
+    """Return a place in a list sorted by moment and id. Its state is made up, because only moment and id are used."""
     if place is None:
         return None
     moment, own = place
@@ -232,7 +239,7 @@ def _behind(place: tuple[Any, Any] | None) -> ReservationPlace | None:
 
 
 class _NotAllNew(Exception):
-    """Some of a batch met rows that were there before."""
+    """Some reservations of a batch were not inserted, because a row has their id or key."""
 
 
 def _may_pass(error: exc.DBAPIError | StoreError) -> bool:
@@ -240,7 +247,7 @@ def _may_pass(error: exc.DBAPIError | StoreError) -> bool:
 
 
 def _insert(connection: Connection) -> Any:
-    """The INSERT of one reservation, or of many; it passes over a row whose id or key is taken."""
+    """Return the INSERT of one reservation or of many. It skips a reservation whose id or key is taken."""
     values: dict[str, Any] = {name: sa.bindparam(name, type_=_r[name].type) for name in _WRITTEN}
     values["scheduled_at"] = sa.func.coalesce(values["scheduled_at"], server_now())
     return upsert(connection, mail_reservations).values(values).on_conflict_do_nothing()
@@ -251,7 +258,7 @@ def _values(reservation: Reservation) -> dict[str, Any]:
 
 
 def _in_the_way(reservation: Reservation, columns: Sequence[Any]) -> sa.Select[Any]:
-    """The row that kept ``reservation`` out: that of its key, else that of its id."""
+    """Select the row that prevents the INSERT of ``reservation``: the one with its key, or else the one with its id."""
     by_id = _r.id == reservation.id
     where = (
         by_id
@@ -262,7 +269,7 @@ def _in_the_way(reservation: Reservation, columns: Sequence[Any]) -> sa.Select[A
 
 
 def _may_compare(connection: Connection) -> bool:
-    """Whether this role may read what it has reserved. On SQLite everybody may."""
+    """Return whether this role may read the columns to compare. On SQLite every caller may."""
     if connection.dialect.name != "postgresql":
         return True
     table = sa.cast(sa.literal(qualified(connection, mail_reservations)), postgresql.REGCLASS)
@@ -271,10 +278,10 @@ def _may_compare(connection: Connection) -> bool:
 
 
 def _comparable(connection: Connection) -> list[Any]:
-    """Columns to compare by, in a form that no setting of the application's connection changes.
+    """Return the columns to compare, in a form that does not depend on the settings of the application's connection.
 
-    Its engine may read JSON in its own way, its DateStyle may be one that its driver cannot read, and on SQLite its
-    driver refuses text that is no UTF-8.
+    Its engine may decode JSON in its own way. Its DateStyle may be one that the driver cannot read. On SQLite the
+    driver refuses text that is not UTF-8.
     """
     forms: dict[str, Callable[[Any], Any]]
     if connection.dialect.name == "postgresql":
@@ -301,7 +308,7 @@ def _as_text(column: Any) -> sa.ColumnElement[str]:
 
 
 def _ensure_same(given: dict[str, Any], stored: Any, connection: Connection) -> None:
-    """Raise ``KeyConflict`` unless ``stored`` holds what is ``given``; a time that was not given may be any."""
+    """Raise ``KeyConflict`` unless ``stored`` equals ``given``. A time that is not given is not compared."""
     differ = [name for name in _COMPARED if not _same(name, given[name], stored[name], connection)]
     if differ:
         raise KeyConflict(
@@ -319,12 +326,12 @@ def _same(name: str, given: Any, stored: Any, connection: Connection) -> bool:
     if name in _JSON:
         given = None if given is None else json.loads(json.dumps(given))
         stored = None if stored is None else read_json(stored)
-    # An empty text, and an object without names, mean that nothing is given.
+    # '' and {} count as NULL.
     return bool((given or None) == (stored or None))
 
 
 def _as_compared(when: datetime, connection: Connection) -> Any:
-    """A time as ``_comparable`` reads it, with no more digits than the database keeps."""
+    """Return a time in the form in which ``_comparable`` reads it, with the precision of the database."""
     if connection.dialect.name == "postgresql":
         return (when - _EPOCH) // timedelta(microseconds=1)
     return Timestamp().process_bind_param(when, connection.dialect)

@@ -1,8 +1,9 @@
-"""What each session on PostgreSQL is set to, whatever the defaults of its role and its database are.
+"""Sets the parameters of each PostgreSQL session on which our statements depend, whatever the defaults are.
 
-A pooler in transaction mode gives each transaction another session. It keeps what a client has set only of those four
-parameters that the server reports and the pooler tracks (PgBouncer's manual, ``ignore_startup_parameters``): these are
-SET once. All else is said in each BEGIN or by SET LOCAL, and that only where the defaults make it necessary.
+A pooler in transaction mode may give each transaction another session. It restores only those parameters of a client
+that the server reports and the pooler tracks (PgBouncer's manual, ``ignore_startup_parameters``). These are SET once
+for a connection. All others are set by SET LOCAL in each transaction, and only if the defaults of the role or the
+database make it necessary.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import psycopg
 
 SHORTEST = 30
-"""Seconds that a statement, a lock or an idle transaction may take at least, whatever the role's limits are."""
+"""Seconds. Limits of the role on a statement, a lock or an idle transaction that are shorter are raised to this."""
 _TRACKED = {"DateStyle": "ISO, MDY", "TimeZone": "UTC", "standard_conforming_strings": "on"}
 _ENCODING = "UTF8"
 _LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
@@ -23,25 +24,25 @@ _LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_tim
 _SECONDS = ", ".join(f"extract(epoch FROM current_setting('{name}', true)::interval)::float8" for name in _LIMITS)
 _LOOK = f"SELECT current_setting('synchronous_commit'), current_setting('jit', true), {_SECONDS}"
 _NO_JIT = "SET LOCAL jit = off"
-"""For what only reads: to compile such a statement takes longer (0.7 s) than to run it."""
+"""For transactions that only read: compiling their statements takes longer (0.7 s) than running them."""
 WITHOUT_LIMITS = (
     "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN "
     "('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
 )
-"""For one transaction that may take as long as it does: a migration."""
+"""For a migration, whose transaction may take any time."""
 
 
 class Beginning(NamedTuple):
-    """What a transaction has to begin with, as SQL; None for nothing."""
+    """The SQL with which a transaction has to begin, for one that writes and one that only reads; None for nothing."""
 
     writing: str | None
     reading: str | None
 
 
 def settle_in(raw: psycopg.Connection[Any], place: str) -> Beginning:
-    """Set what outlives a transaction; return what each transaction has to begin with.
+    """Set the tracked parameters of ``raw``; return the SQL with which each transaction has to begin.
 
-    Closes ``raw`` and raises ``StoreError`` if the database at ``place`` cannot hold every text.
+    Raises ``StoreError`` if the encoding of the database at ``place`` is not UTF-8. If it raises, ``raw`` is closed.
     """
     try:
         _ensure_encoding(raw, place)
@@ -67,10 +68,10 @@ def _ensure_encoding(raw: psycopg.Connection[Any], place: str) -> None:
 
 
 def _local(synchronous_commit: str, jit: str | None, *limits: float | None) -> Beginning:
-    """The defaults that break a promise, or make somebody wait, put right for one transaction."""
+    """Return the SET LOCAL statements for defaults that are too short, unsafe or slow."""
     found = zip(_LIMITS, limits, strict=True)
     short = [f"SET LOCAL {name} = '{SHORTEST}s'" for name, seconds in found if seconds and seconds < SHORTEST]
-    # Off: a crash of the server forgets commits, and with them what was sent.
+    # With "off" a crash of the server loses commits: mails that were sent would be sent again.
     durable = ["SET LOCAL synchronous_commit = on"] if synchronous_commit == "off" else []
     quick = [_NO_JIT] if jit == "on" else []
     return Beginning("; ".join(short + durable) or None, "; ".join(short + durable + quick) or None)

@@ -1,7 +1,7 @@
-"""Read what a column holds, whatever it is: one function for each kind of column.
+"""Reads the value of a column, even an unexpected one: one function for each kind of column.
 
-Any program may write a row, and SQLite keeps any value in any column. What cannot be read becomes a value that can:
-one row must not keep the others from being sent or shown. Nothing here raises.
+Any program may write a row, and SQLite stores any value in any column. A value that cannot be read is replaced by one
+that can, because one row must not prevent that others are sent or shown. No function here raises.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 _LARGEST = 2**53
 _LONGEST_CODE = 999
 _MOST_DIGITS = 4_300
-"""Digits that a number may have when it is written out."""
+"""Digits that a number may have when it is written without an exponent."""
 _FORM = len("2026-12-01 09:00:00.000")
 
 
 def text(value: Any) -> str | None:
-    """A text column of SQLite: bytes are read as UTF-8; those that are none come as lone surrogates."""
+    """Read a text column of SQLite: bytes are decoded as UTF-8, and those that are not UTF-8 become lone surrogates."""
     if type(value) is str or value is None:
         return value
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
@@ -43,22 +43,22 @@ def octets(value: Any) -> bytes | None:
 
 
 def whole(value: Any) -> int | None:
-    """An integer column of SQLite: what is no number is 0, as in SQLite's own arithmetic."""
+    """Read an integer column of SQLite: a value that is not a number is 0, as in SQLite's own arithmetic."""
     if type(value) is int or value is None:
         return value
-    # A float may be larger than any integer that the database takes back.
+    # A float may be larger than the largest integer that the database can store.
     return int(min(max(value, -_LARGEST), _LARGEST)) if isinstance(value, float) and not math.isnan(value) else 0
 
 
 def number(value: Any) -> float | None:
-    """A column of floats: what is not finite, or no number, is not known."""
+    """Read a float column: a value that is not a finite number is None."""
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None
 
 
 def guid(value: Any) -> Any:
-    """An id in SQLite: a UUID, or else its text as it is."""
+    """Read an id in SQLite: a UUID, or the text itself if it is not a UUID."""
     if value is None or isinstance(value, UUID):
         return value
     try:
@@ -68,7 +68,7 @@ def guid(value: Any) -> Any:
 
 
 def moment(value: Any) -> datetime | None:
-    """A point in time, in UTC and within 1970–9999; what is no time is 1970."""
+    """Read a time as UTC. One outside 1970–9999 becomes the nearest one inside; another value becomes 1970."""
     if value is None:
         return None
     if isinstance(value, datetime):
@@ -83,13 +83,13 @@ def moment(value: Any) -> datetime | None:
 
 
 def far(stored: str) -> OddMoment:
-    """A point in time of PostgreSQL that Python cannot read: infinity, a year before 1 or from 10000."""
+    """Read a point in time of PostgreSQL that Python cannot represent: infinity, or a year before 1 or after 9999."""
     before = stored.startswith("-") or stored.endswith("BC")
     return OddMoment.near(EARLIEST if before else LAST, stored)
 
 
 def read_json(value: Any) -> Any:
-    """A JSON column. What Python cannot read (5,000 digits, 2,000 levels) comes back as the text that it is."""
+    """Read a JSON column. If Python cannot decode it (5,000 digits, 2,000 levels), return its source text."""
     source = text(value)
     try:
         return _JSON.decode(source or "")
@@ -98,24 +98,24 @@ def read_json(value: Any) -> Any:
 
 
 def read_json_or_null(value: Any) -> Any:
-    """The same; NULL is None."""
+    """Read a JSON column; return None for NULL."""
     return None if value is None else read_json(value)
 
 
 def verdicts(value: Any) -> dict[str, dict[str, Any]] | None:
-    """Recipient to ``kind``, ``code`` and ``text``; entries of another shape are left out."""
+    """Read ``verdicts``: ``kind``, ``code`` and ``text`` by recipient. Entries of another form are left out."""
     if not isinstance(value, dict):
         return None
     return {to: _verdict(v) for to, v in value.items() if isinstance(v, dict) and isinstance(v.get("kind"), str)}
 
 
 def lines(value: Any) -> list[str]:
-    """A list of texts."""
+    """Read a list of texts. An element that is not a text becomes its JSON; a value that is not a list becomes one."""
     return [_told(one) for one in value] if isinstance(value, list) else [_told(value)]
 
 
 def members(value: Any) -> dict[str, Any] | None:
-    """A JSON object; what is none is a member of one."""
+    """Read a JSON object. Another value becomes the object ``{"value": value}``."""
     return value if isinstance(value, dict) or value is None else {"value": value}
 
 
@@ -147,14 +147,14 @@ def _aware(when: datetime) -> datetime:
 
 
 def _as_text(constant: str) -> str:
-    """NaN, Infinity and 1e999 are no JSON, and nobody else could read them."""
+    """Return ``NaN`` or ``Infinity`` as text: they are not JSON, and other programs cannot read them."""
     return constant
 
 
 def _fraction(digits: str) -> float | int | str:
-    """Read a number with a point or an exponent; one that no float can hold is its text.
+    """Read a number with a point or an exponent; return its text if it is too large for a float.
 
-    PostgreSQL writes 1e2 out as 100 when it stores it; here SQLite's text becomes the same number.
+    PostgreSQL stores 1e2 as 100, and SQLite stores the text. Here both become the same number.
     """
     value = float(digits) + 0.0  # no -0.0, which PostgreSQL does not have
     if not math.isfinite(value):
@@ -165,7 +165,7 @@ def _fraction(digits: str) -> float | int | str:
 
 
 def _written_out(digits: str) -> str:
-    """Write a finite number without its exponent, unless that is so small that nobody could hold the zeros."""
+    """Return a finite number without an exponent; unchanged if that would need ``_MOST_DIGITS`` digits or more."""
     try:
         number = Decimal(digits)
     except InvalidOperation:
