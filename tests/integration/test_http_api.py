@@ -24,7 +24,7 @@ from mailbatch.infrastructure.db.audit_log import SqlAuditLog
 from mailbatch.infrastructure.db.idempotency import LEFT, SqlIdempotencyKeys
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.priorities import levels
-from mailbatch.infrastructure.db.selecting import Look
+from mailbatch.infrastructure.db.selecting import Scan
 from mailbatch.infrastructure.db.tables import (
     api_answers,
     batch_runs,
@@ -347,8 +347,8 @@ def test_priorities_are_looked_up_in_the_index_of_what_is_due(api):
     ],
 )
 def test_no_list_reads_or_sorts_the_whole_table(api, which):
-    look = Look(which, None, after=(datetime.now(UTC), UUID(int=1)), rows=50)
-    told = plan_of(api, look.page(("id",), 50))
+    scan = Scan(which, None, after=(datetime.now(UTC), UUID(int=1)), rows=50)
+    told = plan_of(api, scan.page(("id",), 50))
     assert "mail_reservations" in told
     if api.parts.engine.dialect.name == "postgresql":
         assert "Seq Scan on mail_reservations" not in told

@@ -20,7 +20,7 @@ from mailbatch.infrastructure.db import files
 from mailbatch.infrastructure.db.engine import describe, is_transient, qualified, reading, writing
 from mailbatch.infrastructure.db.idempotency import finish
 from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of, read_as
-from mailbatch.infrastructure.db.searching import Looks
+from mailbatch.infrastructure.db.searching import Scans
 from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.stored import read_json
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations, run_errors
@@ -185,15 +185,15 @@ class SqlReservations:
         self, which: Selection, kind: type[R], after: ReservationPlace | None, limit: int, within: float | None = None
     ) -> Found[R]:
         """Read a page of reservations, or the part of it that is found ``within`` so many seconds; see the port."""
-        looks = Looks(self.engine, which, within)
+        scans = Scans(self.engine, which, within)
         place = None if after is None else (moment_of(after, which), after.id)
         rows: list[R] = []
         while len(rows) < limit:
             wanted = limit - len(rows)
-            look = looks.next(place, wanted)
-            if look is None:
+            scan = scans.next(place, wanted)
+            if scan is None:
                 return Found(rows, _behind(place))
-            found = looks.read(look.page(columns_of(kind, mail_reservations), wanted))
+            found = scans.read(scan.page(columns_of(kind, mail_reservations), wanted))
             rows += [read_as(kind, self.engine, row) for row in found if row[FITS]]
             if not found or (len(found) < wanted and not found[-1][LAST]):
                 break
@@ -217,10 +217,10 @@ class SqlReservations:
 
     def estimate(self, which: Selection, cap: int, within: float | None = None) -> Counted:
         """Count up to ``cap``, or those reservations that are found ``within`` so many seconds; see the port."""
-        looks, many = Looks(self.engine, which, within), 0
+        scans, many = Scans(self.engine, which, within), 0
         place: tuple[Any, Any] | None = None
-        while (look := looks.next(place, cap + 1)) is not None:
-            found = looks.read(look.count())[0]
+        while (scan := scans.next(place, cap + 1)) is not None:
+            found = scans.read(scan.count())[0]
             many += found["many"]
             if many > cap:
                 return Counted(cap + 1, exact=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from mailbatch.infrastructure.db.engine import qualified, reading
-from mailbatch.infrastructure.db.selecting import RARE, Look, among, compares
+from mailbatch.infrastructure.db.selecting import RARE, Scan, among, compares
 from mailbatch.infrastructure.db.tables import mail_reservations
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Selection
 
 AT_ONCE = 0.15
-"""Seconds that one look may take."""
+"""Seconds that one scan may take."""
 FIRST, LEAST, MOST = 2_000, 500, 50_000
-"""Rows of the first look, and of any other at least and at most."""
+"""Rows of the first scan, and of any other at least and at most."""
 GROWTH = 5.0
-"""By how much a look may be larger, or smaller, than the one before."""
+"""By how much a scan may be larger, or smaller, than the one before."""
 TRIGRAM = 3
 """Characters below which an index for parts of a text has to be read whole."""
 _INDEX_OF_RECIPIENTS = sa.text("""
@@ -37,8 +37,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
 
 
 @dataclass(slots=True)
-class Looks:
-    """One look after the other, of the size that takes about ``AT_ONCE`` seconds, until time is up."""
+class Scans:
+    """One scan after the other, of the size that takes about ``AT_ONCE`` seconds, until time is up."""
 
     engine: Engine
     which: Selection
@@ -49,17 +49,17 @@ class Looks:
     _size: int = field(default_factory=lambda: FIRST)
     _took: float = 0.0
 
-    def next(self, place: tuple[Any, Any] | None, wanted: int) -> Look | None:
-        """The look that goes on behind ``place`` for ``wanted`` rows; None if it would end too late."""
+    def next(self, place: tuple[Any, Any] | None, wanted: int) -> Scan | None:
+        """The scan that goes on behind ``place`` for ``wanted`` rows; None if it would end too late."""
         if self._compares is None:
             self._few = next(filter(self._are_few, ("tag", "to")), None)
             self._compares = compares(self.which, self._few)
         elif self.within is not None and time.monotonic() - self.began + self._took > self.within:
             return None
-        return Look(self.which, self._few, place, self._size if self._compares else wanted)
+        return Scan(self.which, self._few, place, self._size if self._compares else wanted)
 
     def read(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        """Read what a look selects."""
+        """Read what a scan selects."""
         began = time.monotonic()
         with reading(self.engine) as connection:
             rows = connection.execute(statement).mappings().all()

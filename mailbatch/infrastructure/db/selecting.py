@@ -1,8 +1,8 @@
-"""Which rows a ``Selection`` means, newest first, in looks that each read a bounded number of rows.
+"""Which rows a ``Selection`` means, newest first, in scans that each read a bounded number of rows.
 
 An index gives the rows of a state, of a tag, of a time and of a run in order: they are read as far as they are shown.
-No index knows a part of the recipients or a reply: there a look compares row after row, and says at which row it ended,
-so that the next one goes on behind it. The time of one look does not depend on the size of the table.
+No index knows a part of the recipients or a reply: there a scan compares row after row, and says at which row it ended,
+so that the next one goes on behind it. The time of one scan does not depend on the size of the table.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _r = mail_reservations.c
 RARE = 10_000
 """Up to so many rows that an index finds by a tag, or by a text, are read whole, whatever else is asked of them."""
 ID, MOMENT, FITS, LAST = "_id", "_moment", "_fits", "_last"
-"""What each row of a look bears beside its columns: its place, whether it is meant, whether it ends a full look."""
+"""What each row of a scan bears beside its columns: its place, whether it is meant, whether it ends a full scan."""
 _REFUSING = "45"
 _KNOWN = ("id", "status", "created_at", "finished_at", "tag", "recipients", "reply_code")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scan:
     """What ``which`` means behind ``after``, the time and the id of a row; ``rows`` are read at most.
 
     ``few`` is that field of ``which`` (``tag`` or ``to``) by which alone an index finds ``RARE`` rows at most.
@@ -45,7 +45,7 @@ class Look:
     rows: int
 
     def page(self, columns: Collection[sa.ColumnElement[Any]], limit: int) -> sa.Select[Any]:
-        """Select the first ``limit`` rows that fit, with ``columns``, and the last of a look that is full.
+        """Select the first ``limit`` rows that fit, with ``columns``, and the last of a scan that is full.
 
         Each has also ``ID``, ``MOMENT``, ``FITS`` and ``LAST``.
         """
@@ -58,7 +58,7 @@ class Look:
         return page.join(keys, keys.c.id == _r.id).order_by(keys.c.moment.desc(), keys.c.id.desc())
 
     def count(self) -> sa.Select[Any]:
-        """Select how many fit, as ``many``, and the ``ID`` and ``MOMENT`` of the last row of a look that is full.
+        """Select how many fit, as ``many``, and the ``ID`` and ``MOMENT`` of the last row of a scan that is full.
 
         Where nothing is compared all that are read fit, and the place is NULL.
         """
