@@ -1,4 +1,4 @@
-"""Search for what a ``Selection`` means, in steps that are each as large as their time allows."""
+"""Searches for the rows of a ``Selection`` by scans, and makes each scan as large as its time allows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Selection
 
 AT_ONCE = 0.15
-"""Seconds that one scan may take."""
+"""Seconds that one scan should take."""
 FIRST, LEAST, MOST = 2_000, 500, 50_000
-"""Rows of the first scan, and of any other at least and at most."""
+"""Rows that the first scan reads; the least and the most that any other scan reads."""
 GROWTH = 5.0
-"""By how much a scan may be larger, or smaller, than the one before."""
+"""A scan reads at most this many times the rows of the scan before, and at least its rows divided by this."""
 TRIGRAM = 3
-"""Characters below which an index for parts of a text has to be read whole."""
+"""For a text of fewer characters, an index of trigrams must be read completely."""
 _INDEX_OF_RECIPIENTS = sa.text("""
 SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
   JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam
@@ -38,7 +38,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
 
 @dataclass(slots=True)
 class Scans:
-    """One scan after the other, of the size that takes about ``AT_ONCE`` seconds, until time is up."""
+    """Makes one scan after the other, each of about ``AT_ONCE`` seconds. ``within``: seconds for all, or None."""
 
     engine: Engine
     which: Selection
@@ -50,7 +50,7 @@ class Scans:
     _took: float = 0.0
 
     def next(self, place: tuple[Any, Any] | None, wanted: int) -> Scan | None:
-        """The scan that goes on behind ``place`` for ``wanted`` rows; None if it would end too late."""
+        """Return the scan that continues behind ``place`` to find ``wanted`` rows; None if it would end too late."""
         if self._compares is None:
             self._few = next(filter(self._are_few, ("tag", "to")), None)
             self._compares = compares(self.which, self._few)
@@ -59,7 +59,7 @@ class Scans:
         return Scan(self.which, self._few, place, self._size if self._compares else wanted)
 
     def read(self, statement: sa.Select[Any]) -> Sequence[Any]:
-        """Read what a scan selects."""
+        """Execute ``statement`` of a scan; its duration decides the size of the next one."""
         began = time.monotonic()
         with reading(self.engine) as connection:
             rows = connection.execute(statement).mappings().all()
@@ -69,7 +69,7 @@ class Scans:
         return rows
 
     def _are_few(self, field: str) -> bool:
-        """Whether an index finds few rows by this field alone."""
+        """Return whether an index finds at most ``RARE`` rows by this field alone."""
         text = getattr(self.which, field)
         if text is None or self.which.run_id is not None:
             return False
@@ -80,7 +80,7 @@ class Scans:
 
 
 def _has_index_of_recipients(connection: Connection) -> bool:
-    """Whether somebody made the index for parts of a text that docs/reference/http.md names."""
+    """Return whether the database has the optional index of recipients that docs/reference/http.md describes."""
     if connection.dialect.name != "postgresql":
         return False
     table = qualified(connection, mail_reservations)

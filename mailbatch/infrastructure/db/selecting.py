@@ -1,8 +1,9 @@
-"""Which rows a ``Selection`` means, newest first, in scans that each read a bounded number of rows.
+"""Selects the rows of a ``Selection``, newest first, by scans that each read a bounded number of rows.
 
-An index gives the rows of a state, of a tag, of a time and of a run in order: they are read as far as they are shown.
-No index knows a part of the recipients or a reply: there a scan compares row after row, and says at which row it ended,
-so that the next one goes on behind it. The time of one scan does not depend on the size of the table.
+For a state, a tag, a time or a run an index has the rows in order, and a scan reads only the rows that are shown. For
+a part of the recipients or a reply there is no index. There a scan compares one row after the other and returns the
+row at which it ended, so that the next scan continues behind it. The time of one scan does not depend on the size of
+the table.
 """
 
 from __future__ import annotations
@@ -25,18 +26,19 @@ if TYPE_CHECKING:
 
 _r = mail_reservations.c
 RARE = 10_000
-"""Up to so many rows that an index finds by a tag, or by a text, are read whole, whatever else is asked of them."""
+"""If an index finds at most this many rows by a tag or a text, all of them are read, whatever the other conditions."""
 ID, MOMENT, FITS, LAST = "_id", "_moment", "_fits", "_last"
-"""What each row of a scan bears beside its columns: its place, whether it is meant, whether it ends a full scan."""
+"""Extra columns of a scan's rows: id and moment (the place), whether the row is selected, whether the scan ended at it
+because it had read all the rows that it may."""
 _REFUSING = "45"
 _KNOWN = ("id", "status", "created_at", "finished_at", "tag", "recipients", "reply_code")
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What ``which`` means behind ``after``, the time and the id of a row; ``rows`` are read at most.
+    """Reads at most ``rows`` rows behind the place ``after`` (moment and id), and selects those that ``which`` means.
 
-    ``few`` is that field of ``which`` (``tag`` or ``to``) by which alone an index finds ``RARE`` rows at most.
+    ``few``: the field of ``which`` (``tag`` or ``to``) by which alone an index finds at most ``RARE`` rows, if any.
     """
 
     which: Selection
@@ -45,9 +47,9 @@ class Scan:
     rows: int
 
     def page(self, columns: Collection[sa.ColumnElement[Any]], limit: int) -> sa.Select[Any]:
-        """Select the first ``limit`` rows that fit, with ``columns``, and the last of a scan that is full.
+        """Select ``columns`` of the first ``limit`` rows that fit, and of the last row that a full scan read.
 
-        Each has also ``ID``, ``MOMENT``, ``FITS`` and ``LAST``.
+        A scan is full if it read ``rows`` rows. Each row also has ``ID``, ``MOMENT``, ``FITS`` and ``LAST``.
         """
         found = self._numbered()
         meant = sa.or_(found.c.fits, found.c.number == self.rows)
@@ -58,15 +60,15 @@ class Scan:
         return page.join(keys, keys.c.id == _r.id).order_by(keys.c.moment.desc(), keys.c.id.desc())
 
     def count(self) -> sa.Select[Any]:
-        """Select how many fit, as ``many``, and the ``ID`` and ``MOMENT`` of the last row of a scan that is full.
+        """Select how many rows fit, as ``many``, and ``ID`` and ``MOMENT`` of the last row that a full scan read.
 
-        Where nothing is compared all that are read fit, and the place is NULL.
+        If no row has to be compared, all rows that are read fit, and ``ID`` and ``MOMENT`` are NULL.
         """
         if not compares(self.which, self.few):
             return self._count_all()
         found = self._numbered()
         full = found.c.number == self.rows
-        # PostgreSQL knows no maximum of UUIDs.
+        # PostgreSQL 15 has no max() of UUIDs.
         last = sa.func.max(sa.case((full, sa.cast(found.c.id, sa.Text))))
         columns: tuple[sa.ColumnElement[Any], ...] = (
             sa.func.count(sa.case((found.c.fits, 1))).label("many"),
@@ -77,7 +79,7 @@ class Scan:
 
     def _count_all(self) -> sa.Select[Any]:
         one: sa.Label[int] = sa.literal_column("1", sa.Integer).label("one")
-        # In the order of an index: else PostgreSQL may read the table, to its end if what is meant stands there.
+        # ORDER BY makes PostgreSQL use an index. Without it, it may read the table up to the rows that are selected.
         ranges = [
             sa.select(one).where(*s.where).order_by(s.moment.desc()).limit(self.rows).subquery()
             for s in _sources(self.which, self.few)
@@ -117,19 +119,19 @@ class Scan:
 
 
 def compares(which: Selection, few: str | None) -> bool:
-    """Whether rows have to be compared, because no index knows which are meant."""
+    """Return whether a scan has to compare rows, because no index finds exactly the selected ones."""
     return any(source.compares for source in _sources(which, few))
 
 
 def among(which: Selection, field: str) -> sa.Select[Any]:
-    """Count what ``field`` of ``which`` alone means, up to one more than ``RARE``."""
+    """Select how many rows ``which`` would have with ``field`` as its only condition, up to ``RARE`` + 1."""
     found = sa.select(_r.id).where(_by(which, field)).limit(RARE + 1)
     return sa.select(sa.func.count()).select_from(found.subquery())
 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A range of one index in the order of ``moment`` and ``id``, and what of it is meant."""
+    """A range of one index, in the order of ``moment`` and ``id``. ``compared``: further conditions of its rows."""
 
     where: list[sa.ColumnElement[bool]]
     id: sa.ColumnElement[UUID]
@@ -160,7 +162,7 @@ def _by(which: Selection, field: str) -> sa.ColumnElement[bool]:
 
 
 def _of_few(which: Selection, field: str) -> _Source:
-    # LIMIT keeps the planner from looking for them in another way.
+    # LIMIT makes the planner use the index of this field.
     few = sa.select(*(_r[name] for name in _KNOWN)).where(_by(which, field)).limit(RARE + 1).subquery()
     moment: sa.ColumnElement[Any] = few.c.created_at
     if which.timed:
@@ -177,7 +179,7 @@ def _of_status(which: Selection, status: Status) -> _Source:
     moment = _r.finished_at if which.timed and status in FINISHED else _r.created_at
     where = [is_in(status), *_timed(which, moment)]
     if moment is _r.finished_at:
-        # So that the partial index is seen to fit.
+        # With this condition the planner uses the partial index.
         where.append(moment.is_not(None))
     if which.run_id is not None:
         where += _of_run(which.run_id, status)
@@ -187,7 +189,7 @@ def _of_status(which: Selection, status: Status) -> _Source:
 def _statuses(which: Selection) -> list[Status]:
     statuses = [which.status] if which.status else list(Status)
     if which.reply is not None and which.reply[0] in _REFUSING and len(statuses) > 1:
-        # What was sent, which is most, was not answered with these: it need not be looked through.
+        # Most mails are sent, and no sent mail has such a reply: do not read them.
         statuses.remove(Status.SENT)
     return statuses
 
@@ -224,7 +226,10 @@ def _replied(reply: str, code: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
 
 
 def _of_run(run_id: UUID, status: Status) -> list[sa.ColumnElement[bool]]:
-    """What a run had in hand last. There is no index by run: a run has its own time, and notes what it put off."""
+    """Return the conditions for mails whose last claim was of the run ``run_id``.
+
+    There is no index by run. Finished mails are found by the time of the run, and deferred ones by its errors.
+    """
     conditions = [_r.run_id == run_id]
     if status in FINISHED:
         began, ended = time_of(run_id)
