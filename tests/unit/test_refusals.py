@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbatch.application.sending.relay_health.refusals import ENOUGH, MOST, Finding, Refusals, group_of
+from mailbatch.application.sending.relay_health.refusals import ENOUGH, MOST, MeantFor, Refusals, group_of
 from mailbatch.domain.outcome import Reply
 
 TEXTS = [Reply(550, "Administrative prohibition"), Reply(554, "5.7.1 spam")]
@@ -29,9 +29,9 @@ def test_each_verdict_comes_out_exactly_once_and_few_wait(events):
             taken_in.append(index)
             reply = TEXTS[text]
             found = refusals.add(index, reply, group(number, index), index, now)  # type: ignore[arg-type]
-            if found is Finding.OF_THE_RELAY:
+            if found is MeantFor.THE_RELAY:
                 out += refusals.take(reply)
-            elif found is Finding.OF_ITS_GROUP:
+            elif found is MeantFor.ITS_GROUP:
                 out += refusals.take(reply, group(number, index))
         elif what == "accepted":
             out += refusals.accepted(group(number, index), index)
@@ -49,5 +49,5 @@ def test_eight_of_one_group_are_the_groups_and_of_several_the_relays(tags):
     refusals = Refusals()
     groups = [group(number, mail) for mail, number in enumerate(tags)]
     found = [refusals.add(n, TEXTS[0], one, n, 0.0) for n, one in enumerate(groups)]  # type: ignore[arg-type]
-    assert found[:-1] == [Finding.NOTHING_YET] * (ENOUGH - 1)
-    assert found[-1] is (Finding.OF_ITS_GROUP if len(set(groups)) == 1 else Finding.OF_THE_RELAY)
+    assert found[:-1] == [MeantFor.UNKNOWN] * (ENOUGH - 1)
+    assert found[-1] is (MeantFor.ITS_GROUP if len(set(groups)) == 1 else MeantFor.THE_RELAY)

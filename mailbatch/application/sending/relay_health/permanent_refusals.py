@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from mailbatch.application.sending.relay_health.faults import deferred
-from mailbatch.application.sending.relay_health.refusals import Finding, Refusals, group_of
+from mailbatch.application.sending.relay_health.refusals import MeantFor, Refusals, group_of
 from mailbatch.domain.circuit import Outage
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reply_kinds import repeats
@@ -73,10 +73,10 @@ class PermanentRefusals:
             return
         group = group_of(mail.tag, mail.template, reservation_id)
         match self._refusals.add(settlement, reply, group, mail.index, self._clock.monotonic()):
-            case Finding.OF_THE_RELAY:
+            case MeantFor.THE_RELAY:
                 self._put_back(self._refusals.take(reply), replied, reply)
                 self._refuses_every_mail(replied, reply)
-            case Finding.OF_ITS_GROUP:
+            case MeantFor.ITS_GROUP:
                 self._put_back(self._refusals.take(reply, group), replied, reply)
                 self._report_group(group, mail, reservation_id, reply)
 

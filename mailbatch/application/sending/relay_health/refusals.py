@@ -35,12 +35,12 @@ Group: TypeAlias = "tuple[str, str] | UUID"
 """Mails that belong together: ``("tag", name)``, ``("template", name)``, or the id of a mail with neither."""
 
 
-class Finding(Enum):
+class MeantFor(Enum):
     """Whom a refusal is meant for, as far as it and those before it show."""
 
-    NOTHING_YET = auto()
-    OF_THE_RELAY = auto()
-    OF_ITS_GROUP = auto()
+    UNKNOWN = auto()
+    THE_RELAY = auto()
+    ITS_GROUP = auto()
 
 
 @dataclass(slots=True)
@@ -71,23 +71,23 @@ class Refusals:
         """Return whether ``reply`` may be meant for more mails than the one that was refused."""
         return not _OF_ONE_MAIL.fullmatch(reply.enhanced or "") and concern_of(reply) is not Concern.RECIPIENT
 
-    def add(self, settlement: Settlement, reply: Reply, group: Group, index: int, now: float) -> Finding:
-        """Add a refusal. Return what is known now; unless that is ``NOTHING_YET``, call ``take``."""
+    def add(self, settlement: Settlement, reply: Reply, group: Group, index: int, now: float) -> MeantFor:
+        """Add a refusal. Return what is known now; unless that is ``UNKNOWN``, call ``take``."""
         text = gist(reply)
         self.waiting.append(_Refusal(text, settlement, group, index, now))
         if text == self.of_relay:
-            return Finding.OF_THE_RELAY
+            return MeantFor.THE_RELAY
         if self.found.get(group) == text:
-            return Finding.OF_ITS_GROUP
+            return MeantFor.ITS_GROUP
         row = [one for one in self.waiting if one.text == text]
         alone = [one for one in row if not one.relay_works]
         if len(alone) >= ENOUGH and len({one.group for one in alone}) > 1:
             self.of_relay = text
-            return Finding.OF_THE_RELAY
+            return MeantFor.THE_RELAY
         if sum(one.group == group for one in row) >= ENOUGH:
             self._find(group, text)
-            return Finding.OF_ITS_GROUP
-        return Finding.NOTHING_YET
+            return MeantFor.ITS_GROUP
+        return MeantFor.UNKNOWN
 
     def _find(self, group: Group, text: str) -> None:
         self.found[group] = text
