@@ -86,5 +86,5 @@ class RunInProgress:
 
     def read_stop_request(self) -> None:
         """Stop if somebody has requested it in the run's row (``mailbatch stop``)."""
-        if (reason := self._runs.told_to_stop(self.id)) is not None:
+        if (reason := self._runs.stop_request(self.id)) is not None:
             self.stop.request_stop(reason)

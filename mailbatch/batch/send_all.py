@@ -69,7 +69,7 @@ class SendMailBatch:
         except RunFailed:
             # Helpers must not go on through a backlog on which lane 0 failed.
             try:
-                self.lanes.tell_to_stop(run.id, RunOutcome.FAILED)
+                self.lanes.request_stop(run.id, RunOutcome.FAILED)
             except StoreError as error:
                 log.warning("helpers cannot be told to stop: %s", error)
             raise
@@ -115,7 +115,7 @@ class SendMailBatch:
     def _pass_on(self, run: Run) -> None:
         """Pass a stop on to the helpers, and take over what they have counted."""
         if (reason := run.stop.reason()) is not None:
-            self.lanes.tell_to_stop(run.id, reason)
+            self.lanes.request_stop(run.id, reason)
         run.set_helper_counts(self.lanes.counts(run.id))
 
 

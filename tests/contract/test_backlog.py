@@ -57,7 +57,7 @@ class Fake:
     def forget_wire(self, reservation_id: UUID) -> None:
         self.row(reservation_id).wire_at = None
 
-    def tell_to_stop(self, run_id: UUID) -> None:
+    def request_stop(self, run_id: UUID) -> None:
         self.backlog.stopped.add(run_id)
 
 
@@ -95,8 +95,8 @@ class Sql:
             query = sa.update(mail_reservations).where(mail_reservations.c.id == reservation_id)
             connection.execute(query.values(**columns))
 
-    def tell_to_stop(self, run_id: UUID) -> None:
-        SqlLanes(self.backlog.engine).tell_to_stop(run_id, RunOutcome.REVOKED)
+    def request_stop(self, run_id: UUID) -> None:
+        SqlLanes(self.backlog.engine).request_stop(run_id, RunOutcome.REVOKED)
 
     def attempts(self) -> list[Any]:
         with self.backlog.engine.begin() as connection:
@@ -544,7 +544,7 @@ def test_nothing_is_intended_that_does_not_hold_or_in_a_run_that_must_stop(world
     mail = world.reserve()
     run, claim = claim_one(world)
     assert world.backlog.commit_intent(run, [Claim(mail, claim.claim_no + 1)]) == set()
-    world.tell_to_stop(run)
+    world.request_stop(run)
     assert world.backlog.commit_intent(run, [claim]) == set()
     assert world.row(mail).wire_at is None
     assert world.backlog.settle(run, 0, [released(claim)]) == {claim}

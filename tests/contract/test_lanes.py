@@ -96,7 +96,7 @@ def test_no_helper_joins_a_run_that_is_over(world, run_id, over):
         case "ended":
             end(world, run_id)
         case "told to stop":
-            world.lanes.tell_to_stop(run_id, RunOutcome.REVOKED)
+            world.lanes.request_stop(run_id, RunOutcome.REVOKED)
         case "sealed":
             assert world.lanes.seal(run_id, SILENT)
     assert not world.lanes.join(run_id, 1)
@@ -133,8 +133,8 @@ def test_the_counts_of_all_helpers_add_up(world, run_id):
 
 def test_the_first_reason_to_stop_stays(world, run_id):
     assert world.lanes.must_stop(run_id, SILENT) is None
-    world.lanes.tell_to_stop(run_id, RunOutcome.PAUSED)
-    world.lanes.tell_to_stop(run_id, RunOutcome.REVOKED)
+    world.lanes.request_stop(run_id, RunOutcome.PAUSED)
+    world.lanes.request_stop(run_id, RunOutcome.REVOKED)
     assert world.lanes.must_stop(run_id, SILENT) is RunOutcome.PAUSED
 
 

@@ -81,9 +81,9 @@ def test_a_run_that_goes_on_can_be_told_to_stop_once_and_no_other(world):
     for run_id in (ours, other, over):
         runs.open(run_id, "nightly", Trigger.MANUAL, 0)
     runs.close("nightly", RunReport(run_id=over, trigger=Trigger.MANUAL, outcome=RunOutcome.COMPLETED), None)
-    assert [runs.tell_to_stop(run_id) for run_id in (ours, ours, over, uuid4())] == [True, False, False, False]
-    assert runs.told_to_stop(ours) is RunOutcome.REVOKED
-    assert runs.told_to_stop(other) is runs.told_to_stop(over) is None
+    assert [runs.request_stop(run_id) for run_id in (ours, ours, over, uuid4())] == [True, False, False, False]
+    assert runs.stop_request(ours) is RunOutcome.REVOKED
+    assert runs.stop_request(other) is runs.stop_request(over) is None
 
 
 def test_what_is_left_is_counted_only_if_a_run_has_died(world):
@@ -107,7 +107,7 @@ def test_what_lane_0_writes_for_the_others_stops_no_run_and_what_anybody_writes_
     runs.open(run_id, "send-all", Trigger.BEAT, 8)
     with engine.begin() as connection:
         connection.execute(sa.update(batch_runs).values(stop=stop))
-    assert runs.told_to_stop(run_id) == told
+    assert runs.stop_request(run_id) == told
 
 
 def test_nobody_joins_a_sealed_run_and_none_is_sealed_while_a_helper_lives(engine):

@@ -659,7 +659,7 @@ def test_one_run_is_stopped_by_its_id(api):
     told = {"run_id": str(run_id), "job": "send-all", "stopping": True, "alive": True}
     for _ in range(2):
         assert api.post(f"/api/runs/{run_id}/stop", status=202) == told
-    assert api.parts.stores.runs.told_to_stop(run_id) == "revoked"
+    assert api.parts.stores.runs.stop_request(run_id) == "revoked"
     with api.parts.engine.begin() as connection:
         connection.execute(sa.update(batch_runs).values(outcome="revoked"))
     assert "has ended: revoked" in api.post(f"/api/runs/{run_id}/stop", status=409)["detail"]

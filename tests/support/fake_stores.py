@@ -71,14 +71,14 @@ class FakeRuns:
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         return self.rows[run_id]["outcome"]
 
-    def tell_to_stop(self, run_id: UUID) -> bool:
+    def request_stop(self, run_id: UUID) -> bool:
         row = self.rows.get(run_id)
         if row is None or row["outcome"] is not None or row.get("stop") is not None:
             return False
         row["stop"] = RunOutcome.REVOKED
         return True
 
-    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+    def stop_request(self, run_id: UUID) -> RunOutcome | None:
         return self.rows[run_id].get("stop")
 
 
@@ -173,13 +173,13 @@ class FakeLanes:
     def seal(self, run_id: UUID, silent: float) -> bool:
         if self.living(run_id, silent):
             return False
-        self.tell_to_stop(run_id, RunOutcome.COMPLETED)
+        self.request_stop(run_id, RunOutcome.COMPLETED)
         return True
 
     def counts(self, run_id: UUID) -> Counts:
         return sum((lane.counts for (of, _), lane in self.rows.items() if of == run_id), Counts())
 
-    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+    def request_stop(self, run_id: UUID, reason: RunOutcome) -> None:
         run = self.runs.rows[run_id]
         run["stop"] = run.get("stop") or reason
 

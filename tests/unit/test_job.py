@@ -185,15 +185,15 @@ def test_only_the_run_that_is_requested_to_stop_ends_as_revoked(world, monkeypat
     waiting = threading.Event()
 
     def work(run):
-        world.runs.tell_to_stop(uuid4())
+        world.runs.request_stop(uuid4())
         waiting.wait(0.05)
         assert run.stop.reason() is None
-        assert world.runs.tell_to_stop(run.id)
-        assert not world.runs.tell_to_stop(run.id)
+        assert world.runs.request_stop(run.id)
+        assert not world.runs.request_stop(run.id)
         wait_until(lambda: run.stop.reason() is not None, 5, "the run learns of it")
 
     assert world.job(work)().outcome is RunOutcome.REVOKED
-    assert not world.runs.tell_to_stop(next(iter(world.runs.rows)))
+    assert not world.runs.request_stop(next(iter(world.runs.rows)))
     assert world.job()().outcome is RunOutcome.COMPLETED
 
 

@@ -36,7 +36,7 @@ class Helpers(FakeLanes):
     def counts(self, _run_id: UUID) -> Counts:
         return Counts(sent=7)
 
-    def tell_to_stop(self, _run_id: UUID, reason: RunOutcome) -> None:
+    def request_stop(self, _run_id: UUID, reason: RunOutcome) -> None:
         self._check()
         self.told.append(reason)
 

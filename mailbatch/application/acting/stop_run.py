@@ -55,11 +55,11 @@ class StopRun:
             return self._stop(run_id)
 
     def _stop(self, run_id: UUID) -> Stopping:
-        told = self.runs.tell_to_stop(run_id)
+        requested = self.runs.request_stop(run_id)
         run = self.reports.run(run_id)
         if run is None:
             raise NotFound(f"no run {run_id}; `mailbatch runs` lists them")
-        if run.outcome is not None and not told:
+        if run.outcome is not None and not requested:
             raise StateConflict(f"run {run_id} has ended: {run.outcome}")
         newest = self.runs.open_run(run.job)
         silent = newest is not None and newest.run_id == run_id and newest.silent > DEAD_AFTER

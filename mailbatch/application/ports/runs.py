@@ -79,13 +79,13 @@ class Runs(Protocol):
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         """Return how a run ended; None if it goes on, or if there is none."""
 
-    def tell_to_stop(self, run_id: UUID) -> bool:
+    def request_stop(self, run_id: UUID) -> bool:
         """Request that all lanes of a run stop between two items. It then ends as ``revoked``.
 
         Returns False, and changes nothing, if the run has ended, or if its stop was requested before.
         """
 
-    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+    def stop_request(self, run_id: UUID) -> RunOutcome | None:
         """Return the reason for which the run was requested to stop; None if it was not."""
 
 
@@ -110,7 +110,7 @@ class Lanes(Protocol):
     def counts(self, run_id: UUID) -> Counts:
         """Return what all helpers have settled so far."""
 
-    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+    def request_stop(self, run_id: UUID, reason: RunOutcome) -> None:
         """Request that every lane of the run stops. The first reason stays."""
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:

@@ -63,7 +63,7 @@ class SqlLanes:
             connection.execute(sa.select(_b.run_id).where(_b.run_id == run_id).with_for_update())
             if connection.scalar(_living(run_id, silent)):
                 return False
-            connection.execute(_told_to_stop(run_id, RunOutcome.COMPLETED))
+            connection.execute(_request_stop(run_id, RunOutcome.COMPLETED))
         return True
 
     def counts(self, run_id: UUID) -> Counts:
@@ -72,10 +72,10 @@ class SqlLanes:
         with reading(self.engine) as connection:
             return Counts(*(int(n) for n in connection.execute(sa.select(*sums).where(_l.run_id == run_id)).one()))
 
-    def tell_to_stop(self, run_id: UUID, reason: RunOutcome) -> None:
+    def request_stop(self, run_id: UUID, reason: RunOutcome) -> None:
         """Write the reason where every lane looks."""
         with writing(self.engine) as connection:
-            connection.execute(_told_to_stop(run_id, reason))
+            connection.execute(_request_stop(run_id, reason))
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
         """Look whether the run still wants this lane."""
@@ -95,7 +95,7 @@ def _living(run_id: UUID, silent: float) -> sa.Select[int]:
     return sa.select(sa.func.count()).where(_l.run_id == run_id, _l.left_at.is_(None), _l.heartbeat_at > now(-silent))
 
 
-def _told_to_stop(run_id: UUID, reason: RunOutcome) -> sa.Update:
+def _request_stop(run_id: UUID, reason: RunOutcome) -> sa.Update:
     return sa.update(batch_runs).where(_b.run_id == run_id, _b.stop.is_(None)).values(stop=reason.value)
 
 

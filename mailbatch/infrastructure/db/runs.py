@@ -152,13 +152,13 @@ class SqlRuns:
             outcome = connection.scalar(sa.select(_b.outcome).where(_b.run_id == run_id))
         return RunOutcome(outcome) if outcome else None
 
-    def tell_to_stop(self, run_id: UUID) -> bool:
+    def request_stop(self, run_id: UUID) -> bool:
         """Write the reason where every lane looks."""
         statement = sa.update(batch_runs).where(_b.run_id == run_id, OPEN_RUN, _b.stop.is_(None))
         with writing(self.engine) as connection:
             return connection.execute(statement.values(stop=RunOutcome.REVOKED.value)).rowcount == 1
 
-    def told_to_stop(self, run_id: UUID) -> RunOutcome | None:
+    def stop_request(self, run_id: UUID) -> RunOutcome | None:
         """Read the reason; see the port. Lane 0 writes ``completed`` there to let no lane join: that is no reason."""
         with reading(self.engine) as connection:
             told = connection.scalar(sa.select(_b.stop).where(_b.run_id == run_id))
