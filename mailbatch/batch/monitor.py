@@ -118,7 +118,7 @@ class IncidentNotifier:
     def _work(self, parts: Parts, findings: Sequence[Finding]) -> None:
         # The parts are closed at the end, because this process is forked and a child must not inherit connections.
         try:
-            parts.notifying.tell_incidents(findings)
+            parts.notifying.notify_of_incidents(findings)
             self._failing = False
         except MailbatchError as error:
             if not self._failing:

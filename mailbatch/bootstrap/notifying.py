@@ -9,7 +9,7 @@ from mailbatch.bootstrap.sending import permit_for_a_while
 
 if TYPE_CHECKING:
     from mailbatch.application.notifying.deliver_reports import DeliverReports
-    from mailbatch.application.notifying.incidents import TellIncidents
+    from mailbatch.application.notifying.incidents import NotifyOfIncidents
     from mailbatch.application.ports.notifying import Channel
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.sending import Sending
@@ -47,8 +47,8 @@ class Notifying:
         return DeliverReports(self._connections.stores.outbox, self.channels) if self.channels else None
 
     @property
-    def tell_incidents(self) -> TellIncidents:
+    def notify_of_incidents(self) -> NotifyOfIncidents:
         """Reports the incidents that the watch finds and that no run can report."""
-        from mailbatch.application.notifying.incidents import TellIncidents
+        from mailbatch.application.notifying.incidents import NotifyOfIncidents
 
-        return TellIncidents(self._connections.stores.incidents, self.channels)
+        return NotifyOfIncidents(self._connections.stores.incidents, self.channels)

@@ -15,7 +15,7 @@ from support.receiver import Receiver
 from support.sink import Sink
 from support.waiting import wait_until
 
-from mailbatch.application.notifying.incidents import TellIncidents
+from mailbatch.application.notifying.incidents import NotifyOfIncidents
 from mailbatch.batch.monitor import IncidentNotifier, JobMonitor, check_once
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
@@ -52,8 +52,8 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def tell(engine: Engine, receiver: Receiver) -> TellIncidents:
-    return TellIncidents(SqlIncidents(engine), {"webhook": Webhook(receiver.url)})
+def tell(engine: Engine, receiver: Receiver) -> NotifyOfIncidents:
+    return NotifyOfIncidents(SqlIncidents(engine), {"webhook": Webhook(receiver.url)})
 
 
 def shift(engine: Engine, **columns: float) -> None:
@@ -82,7 +82,7 @@ def test_an_incident_is_told_once_with_what_is_wrong_since_when_and_what_to_do(t
 
 
 def test_many_who_look_at_once_tell_it_once(engine, receiver):
-    tellers = [TellIncidents(SqlIncidents(engine), {"webhook": Webhook(receiver.url)}) for _ in range(4)]
+    tellers = [NotifyOfIncidents(SqlIncidents(engine), {"webhook": Webhook(receiver.url)}) for _ in range(4)]
     threads = [threading.Thread(target=teller, args=([finding()],)) for teller in tellers]
     for thread in threads:
         thread.start()
@@ -126,7 +126,7 @@ def test_warnings_and_what_the_report_of_a_run_tells_are_no_incidents(tell, rece
 
 def test_what_did_not_arrive_is_tried_again_by_that_way_alone(engine, receiver):
     with closing(Receiver()) as other:
-        tell = TellIncidents(SqlIncidents(engine), {"webhook": Webhook(receiver.url), "other": Webhook(other.url)})
+        tell = NotifyOfIncidents(SqlIncidents(engine), {"webhook": Webhook(receiver.url), "other": Webhook(other.url)})
         receiver.answers = [500]
         tell([finding()])
         tell([finding()])
@@ -192,7 +192,7 @@ def test_it_reaches_operators_by_mail_too(sqlite_url, redis_url, tmp_path):
         given = {"smtp_url": sink.url, "sender": "shop@example.com", "report_to": "on-call@example.org"}
         parts = Parts(Settings(database_url=sqlite_url, redis_url=redis_url, **given))
         for _ in range(2):
-            parts.notifying.tell_incidents(parts.operating.watch("send-all")("send-all"))
+            parts.notifying.notify_of_incidents(parts.operating.watch("send-all")("send-all"))
         parts.close()
         [mail] = sink.accepted()
         raw = sink.raw(mail)

@@ -23,7 +23,7 @@ TOLD_BY_RUNS = frozenset({RUN_DIED, RELAY_REFUSES})
 
 
 @dataclass(frozen=True, slots=True)
-class TellIncidents:
+class NotifyOfIncidents:
     """Record which incidents there are, and notify people of the new ones."""
 
     incidents: Incidents
