@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """Who holds the lock of a job, as ``host:pid``, and for how many seconds (``math.inf``: a key set by hand).
+    """``owner``: who holds the lock of a job, as ``host:pid``. ``expires_in``: seconds; infinite for a key set by hand.
 
     ``other_database`` describes the database on which the holder works, if it is another one than ours.
     """
 
     owner: str
-    left: float
+    expires_in: float
     other_database: str | None = None

@@ -74,7 +74,7 @@ def of_progress(progress: Progress) -> dict[str, Any]:
         "done": progress.done,
         "whole": progress.whole,
         "rate": None if progress.rate is None else round(progress.rate, 1),
-        "seconds_left": None if progress.left is None else round(progress.left, 1),
+        "seconds_left": None if progress.seconds_left is None else round(progress.seconds_left, 1),
     }
 
 

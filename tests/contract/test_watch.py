@@ -46,7 +46,7 @@ class FakeDriver:
             raise LockUnavailable("Redis is away")
         if self.held is None:
             return None
-        return Holder(owner="here:1", left=self.held, other_database=self.other_database)
+        return Holder(owner="here:1", expires_in=self.held, other_database=self.other_database)
 
 
 @dataclass

@@ -86,7 +86,7 @@ class FakeLock:
 
     def peek(self) -> float | None:
         holder = self.holder()
-        return holder.left if holder is not None and holder.other_database is None else None
+        return holder.expires_in if holder is not None and holder.other_database is None else None
 
     def holder(self) -> Holder | None:
         self._ask()
@@ -94,7 +94,7 @@ class FakeLock:
             return None
         theirs = read_identity(str(self._server.get(self._key)).partition(" ")[2])
         other = self._database is not None and theirs is not None and self._database.is_other_than(theirs)
-        return Holder(owner="here:1", left=left, other_database=str(theirs) if other else None)
+        return Holder(owner="here:1", expires_in=left, other_database=str(theirs) if other else None)
 
     def _prolong(self, token: str) -> None:
         self._deadline = self._server.now() + self._ttl

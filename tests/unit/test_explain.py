@@ -195,7 +195,7 @@ def test_very_many_mails_ahead_are_not_counted_to_the_end(world, monkeypatch):
 
 
 def test_a_run_that_has_only_just_taken_the_lock(world):
-    world.observer.holds = Holder(owner="here:1", left=29.0)
+    world.observer.holds = Holder(owner="here:1", expires_in=29.0)
     found = world.explain(world.mail())
     assert said(found)[:2] == ("run_in_progress", "It is due, and a run is about to begin; no mail goes before it.")
 
@@ -219,7 +219,7 @@ def test_redis_that_is_away_keeps_every_run_from_beginning(world):
 @pytest.mark.parametrize("other", [None, "shop (PostgreSQL)"])
 def test_a_lock_without_a_run_keeps_every_run_from_beginning(world, other):
     world.run(500, outcome="completed", finished_at=world.ago(490))
-    world.observer.holds = Holder(owner="here:1", left=20.0, other_database=other)
+    world.observer.holds = Holder(owner="here:1", expires_in=20.0, other_database=other)
     found = world.explain(world.mail())
     assert found.reason == "locked"
     assert (other or "the lock of send-all is held") in found.sentence

@@ -12,7 +12,7 @@ AT = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("at", "left", "paused", "words"),
+    ("at", "due_in", "paused", "words"),
     [
         (AT, 60.0, True, "none while it is paused"),
         (None, None, False, "not known: no beat has run yet"),
@@ -22,5 +22,5 @@ AT = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
         (AT, -GRACE - 1, False, "12:00; that is over: is a beat running?"),
     ],
 )
-def test_every_screen_says_of_the_next_run_what_is_known(at, left, paused, words):
-    assert NextRun(at=at, left=left, paused=paused).told(lambda when: f"{when:%H:%M}") == words
+def test_every_screen_says_of_the_next_run_what_is_known(at, due_in, paused, words):
+    assert NextRun(at=at, due_in=due_in, paused=paused).told(lambda when: f"{when:%H:%M}") == words

@@ -195,7 +195,7 @@ def test_a_silent_relay_is_measured_while_the_run_lives(world):
 
 
 def test_a_lock_of_another_database_is_named_with_its_key_kept(world):
-    world.observer.holds = Holder(owner="here:1", left=20.0, other_database="shop (PostgreSQL)")
+    world.observer.holds = Holder(owner="here:1", expires_in=20.0, other_database="shop (PostgreSQL)")
     look = world.watch.look(JOB)
     [found] = look.findings
     assert (found.name, look.running) == ("lock_of_another_database", False)

@@ -97,7 +97,7 @@ def _lock(look: Look) -> Iterator[Finding]:
             advice="two installations share this Redis: give each a MAILBATCH_NAMESPACE of its own",
         )
     elif not look.begins and longer(v.last_sign, p.dead_after + p.lock_ttl):
-        never = ", and never ends" if math.isinf(holder.left) else ""
+        never = ", and never ends" if math.isinf(holder.expires_in) else ""
         yield Finding(
             name=IDLE_LOCK,
             level=Level.ERROR,

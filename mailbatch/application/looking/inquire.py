@@ -85,8 +85,8 @@ class ShowRun:
 class Progress:
     """The progress of the run that goes on. ``counts``: mails by outcome; ``elapsed`` in seconds.
 
-    ``unsent`` mails are due or under way. ``rate`` in mails a second since the run began, and ``left``, the seconds
-    that it still takes at that rate, are None where they say nothing: at its beginning, or while nobody is answered.
+    ``unsent``: mails that are due or under way. ``rate``: mails a second since the run began. ``seconds_left``: until
+    its end at that rate. Both are None at the beginning of the run, and while the relay replies to nothing.
     """
 
     run_id: UUID | None
@@ -95,7 +95,7 @@ class Progress:
     elapsed: float
     unsent: int
     rate: float | None
-    left: float | None
+    seconds_left: float | None
 
     @property
     def done(self) -> int:
@@ -129,7 +129,7 @@ def progress_of(look: Look, run: RunRow | None, shown: Mapping[str, Any] | None,
         elapsed=max(0.0, elapsed),
         unsent=unsent,
         rate=rate,
-        left=unsent / rate if rate else None,
+        seconds_left=unsent / rate if rate else None,
     )
 
 

@@ -57,9 +57,11 @@ class Look:
         without an end belongs to the holder, dead or alive.
         """
         holder, health = self.holder, self.health
-        if holder is None or holder.other_database is not None or math.isinf(holder.left) or health.silent is not None:
+        if holder is None or holder.other_database is not None or health.silent is not None:
             return False
-        held_for = self.patience.lock_ttl - holder.left
+        if math.isinf(holder.expires_in):
+            return False
+        held_for = self.patience.lock_ttl - holder.expires_in
         # A later sign of life comes from a run that ends just now.
         is_new = held_for < min(BEGINNING, self.patience.lock_ttl / 3)
         return is_new and (health.last_sign is None or health.last_sign > held_for)
@@ -93,7 +95,7 @@ class Look:
     def next_run(self) -> NextRun:
         """When the next run begins."""
         health = self.health
-        return NextRun(at=health.next_tick_at, left=health.next_tick, paused=self.pause is not Pause.NONE)
+        return NextRun(at=health.next_tick_at, due_in=health.next_tick, paused=self.pause is not Pause.NONE)
 
     @property
     def blocked(self) -> str | None:
@@ -102,9 +104,8 @@ class Look:
             return None
         if (found := self.finding(FOREIGN_LOCK, IDLE_LOCK)) is not None:
             return f"{found.what}; {found.advice}"
-        return (
-            f"no run shows a sign of life, but the lock is held for {self.holder.left:.0f} s more; then one can begin"
-        )
+        seconds = f"{self.holder.expires_in:.0f}"
+        return f"no run shows a sign of life, but the lock is held for {seconds} s more; then one can begin"
 
     @property
     def down(self) -> list[str]:

@@ -17,12 +17,12 @@ GRACE = 10.0
 class NextRun:
     """When beat means to start the next run; while the ticks are ``paused`` there is none.
 
-    ``at`` is None if no beat has said so; ``left``: seconds until then by the database's clock, negative when that is
-    over.
+    ``at`` is None if no beat has run yet. ``due_in``: seconds until then by the database's clock, negative if that time
+    has passed.
     """
 
     at: datetime | None
-    left: float | None
+    due_in: float | None
     paused: bool = False
 
     @property
@@ -33,18 +33,18 @@ class NextRun:
     @property
     def to_come(self) -> datetime | None:
         """When beat means to start it, if that is still to come."""
-        return self.planned if self.left is not None and self.left > 0 else None
+        return self.planned if self.due_in is not None and self.due_in > 0 else None
 
     @property
     def late(self) -> float | None:
         """For how many seconds its time is over, if that is so long that beat seems to be away."""
-        over = None if self.planned is None or self.left is None else -self.left
+        over = None if self.planned is None or self.due_in is None else -self.due_in
         return over if over is not None and over > GRACE else None
 
     @property
     def due_now(self) -> bool:
         """Whether its time has come, and beat is only about to see it."""
-        return self.planned is not None and self.left is not None and self.left <= 0 and self.late is None
+        return self.planned is not None and self.due_in is not None and self.due_in <= 0 and self.late is None
 
     def told(self, moment: Callable[[datetime], str]) -> str:
         """The same in words; ``moment`` writes a time."""

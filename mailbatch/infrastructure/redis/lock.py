@@ -162,7 +162,7 @@ class RedisLock:
         Raises ``LockUnavailable``.
         """
         holder = self.holder()
-        return holder.left if holder is not None and holder.other_database is None else None
+        return holder.expires_in if holder is not None and holder.other_database is None else None
 
     def holder(self) -> Holder | None:
         """Return the holder of this lock, or None if it is free. Raises ``LockUnavailable``."""
@@ -174,7 +174,7 @@ class RedisLock:
         other = bool(ours and theirs and ours.is_other_than(theirs))
         return Holder(
             owner=owner,
-            left=math.inf if left == _NO_EXPIRY else left / 1000,
+            expires_in=math.inf if left == _NO_EXPIRY else left / 1000,
             other_database=str(theirs) if other else None,
         )
 

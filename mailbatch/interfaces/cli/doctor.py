@@ -156,7 +156,7 @@ def _redis(parts: Parts) -> CheckResult:
     elif holder.other_database is not None:
         found = f"the lock of send-all is held by {holder.owner} for another database, {holder.other_database}"
         return CheckResult("redis", ok=False, found=found, advice=ADVICE)
-    elif holder.left == float("inf"):
+    elif holder.expires_in == float("inf"):
         advice = f"delete the key {lock.key}, which was set by hand"
         return CheckResult("redis", ok=False, found="the lock of send-all never ends", advice=advice)
     else:

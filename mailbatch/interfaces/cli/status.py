@@ -97,8 +97,8 @@ def pace(progress: Progress, silence: float | None) -> Iterator[str]:
         yield f"nobody was answered for {silence:.0f} s"
     if progress.rate is not None:
         yield f"{progress.rate:,.0f}/s"
-    if progress.left:
-        yield f"{span(progress.left)} to go"
+    if progress.seconds_left:
+        yield f"{span(progress.seconds_left)} to go"
 
 
 def next_run(standing: JobStatus, zone: str) -> str:

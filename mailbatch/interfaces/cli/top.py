@@ -115,7 +115,7 @@ class _Watch:
         if progress.rate is None or before is None or before[0] != run_id or elapsed <= before[1]:
             return progress
         rate = max(0.0, (done - before[2]) / (elapsed - before[1]))
-        return replace(progress, rate=rate, left=progress.unsent / rate if rate else None)
+        return replace(progress, rate=rate, seconds_left=progress.unsent / rate if rate else None)
 
     def _last_errors(self, runs: Sequence[RunRow]) -> list[str]:
         last = next((run for run in runs if run.failed or run.deferred or run.in_doubt), None)

@@ -77,7 +77,7 @@ def of_beat(next_run: NextRun) -> Check:
     if next_run.late is not None:
         late = f"its tick is {span(next_run.late)} late"
         return Check("Beat", "error", late, "is it running? `celery -A mailbatch worker -B`")
-    return Check("Beat", "ok", f"next tick in {span(max(0, round(next_run.left or 0)))}")
+    return Check("Beat", "ok", f"next tick in {span(max(0, round(next_run.due_in or 0)))}")
 
 
 def of_runs(found: Sequence[Finding]) -> Check:
