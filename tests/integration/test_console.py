@@ -151,7 +151,7 @@ def test_the_overview_says_how_things_stand(browser, api, sqlite_url):
     assert "ann@example.org" not in page, "what a relay says may hold an address"
     assert "Redis (ok) answers" in page
     assert "next tick in" in page
-    assert "1,204 sent, 0 put off, 2 failed or in doubt in 1 run" in page
+    assert "1,204 sent, 0 deferred, 2 failed or in doubt in 1 run" in page
 
 
 def test_a_run_in_progress_shows_its_progress_and_a_button_that_stops_it(browser, api, sqlite_url):
@@ -304,7 +304,7 @@ def test_a_mail_is_explained_and_its_life_told_in_the_relays_words(browser, sqli
             )  # fmt: skip
     page = browser.open(f"/reservations/{own}")
     assert "It failed for good" in page
-    assert "Put off" in page
+    assert "Deferred" in page
     assert "451 4.7.1 try again, number 1" in page
     assert "451 4.7.1 try again, number 2" in page
 

@@ -93,8 +93,8 @@ def ago(when: datetime | None) -> str:
 
 
 def state(value: Any) -> str:
-    """Return a state or an outcome in words: ``in doubt``, ``put off``."""
-    return "put off" if value == "deferred" else str(value).replace("_", " ")
+    """Return a state or an outcome in words: ``in doubt`` for ``in_doubt``."""
+    return str(value).replace("_", " ")
 
 
 def tone(outcome: str) -> str:
