@@ -92,9 +92,9 @@ class Sending:
         """Makes messages of mails, in this process."""
         return make_compose(self._settings, self.templates)
 
-    @cached_property
+    @property
     def spool(self) -> Spool:
-        """Where contents of this process wait that are too large for memory."""
+        """Where contents wait that are too large for memory. Each lane has one, so that its file goes with the lane."""
         from mailbatch.infrastructure.spool import Spool
 
         return Spool(self._settings.spool_dir)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import weakref
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Spool:
-    """One file for one process. It is opened for the first content, and closed when nobody uses it or its contents.
+    """One file. It is opened for the first content, and closed when nobody holds the spool or its contents.
 
     The file is a row of blocks of ``PIECE`` bytes. A content has some of them. They are used again when nobody holds
-    the content any more, so the file is never larger than what was in use at once; without a content it is empty.
+    the content any more, so the file is never larger than what was in use at once. Several threads may use a spool.
     ``folder``: where the file is; None: where Python keeps temporary files (``TMPDIR``).
     """
 
@@ -33,6 +35,9 @@ class Spool:
         """How many blocks the file has."""
         self._free: list[int] = []
         """Blocks that no content has; a heap, so that the first ones are used first."""
+        self._returned: deque[list[int]] = deque()
+        """Blocks of contents that ended. The garbage collector calls ``append``, at any time and in any thread."""
+        self._lock = threading.Lock()
 
     def put(self, pieces: Iterable[bytes]) -> Spooled:
         """Store ``pieces``, of any size, as one content.
@@ -41,44 +46,48 @@ class Spool:
             ContentUnavailable: they cannot be stored. What ``pieces`` raises is raised too. Nothing is kept then.
         """
         scan, size, blocks = LineScan(), 0, list[int]()
+        self._open()
         try:
             for block in _blocks_of(pieces):
-                blocks.append(heappop(self._free) if self._free else self._new_block())
+                blocks.append(self._take())
                 self._write(block, blocks[-1])
                 scan.add(block)
                 size += len(block)
         except BaseException:
-            self._give_back(blocks)
+            self._returned.append(blocks)
             raise
         spooled = Spooled(size, scan.lines(), tuple(blocks), self)
-        weakref.finalize(spooled, self._give_back, blocks).atexit = False
+        weakref.finalize(spooled, self._returned.append, blocks).atexit = False
         return spooled
 
-    def _new_block(self) -> int:
-        self.blocks += 1
-        return self.blocks - 1
-
-    def _give_back(self, blocks: list[int]) -> None:
-        for block in blocks:
-            heappush(self._free, block)
-        if len(self._free) == self.blocks and self._fd >= 0:
-            self._free.clear()
-            self.blocks = 0
-            os.ftruncate(self._fd, 0)
+    def _take(self) -> int:
+        """Return a block that no content has."""
+        with self._lock:
+            while self._returned:
+                for block in self._returned.popleft():
+                    heappush(self._free, block)
+            if self._free and len(self._free) == self.blocks:
+                self._free.clear()
+                self.blocks = 0
+                os.ftruncate(self._fd, 0)
+            if self._free:
+                return heappop(self._free)
+            self.blocks += 1
+            return self.blocks - 1
 
     def _write(self, data: bytes, block: int) -> None:
+        offset = block * PIECE
         with self._failing():
-            if self._fd < 0:
-                self._open()
-            offset = block * PIECE
             while data:
                 written = os.pwrite(self._fd, data, offset)
                 data, offset = data[written:], offset + written
 
     def _open(self) -> None:
-        with tempfile.TemporaryFile(prefix="mailbatch-", dir=self._folder) as file:
-            self._fd = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._fd)
+        with self._lock, self._failing():
+            if self._fd < 0:
+                with tempfile.TemporaryFile(prefix="mailbatch-", dir=self._folder) as file:
+                    self._fd = os.dup(file.fileno())
+                weakref.finalize(self, os.close, self._fd)
 
     def read(self, block: int, size: int) -> bytes:
         """Return the first ``size`` bytes of ``block``. Raises ``ContentUnavailable``."""

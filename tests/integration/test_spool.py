@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psutil
@@ -68,7 +69,8 @@ def test_the_room_of_contents_that_nobody_holds_is_used_again(tmp_path):
     assert spool.blocks <= 1 + BLOCKS
     assert b"".join(kept.pieces()) == b"kept\r\n"
     del kept
-    assert spool.blocks == 0
+    spool.put([b"next\r\n"])
+    assert spool.blocks == 1
 
 
 @contextmanager
@@ -105,4 +107,18 @@ def test_what_reading_the_source_raises_is_raised(tmp_path):
     spool = Spool(tmp_path)
     with pytest.raises(ValueError, match="the source broke"):
         spool.put(source())
-    assert spool.blocks == 0
+    assert spool.put([content()]).size == len(content())
+    assert spool.blocks == BLOCKS
+
+
+def test_threads_share_a_spool(tmp_path):
+    spool = Spool(tmp_path)
+
+    def put_and_read(n):
+        for k in range(20):
+            data = b"%d %d\r\n" % (n, k) * (9_000 * (k % 3 + 1))
+            assert b"".join(spool.put([data]).pieces()) == data
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in threads.map(put_and_read, range(4)):
+            assert done is None
