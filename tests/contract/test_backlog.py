@@ -15,7 +15,7 @@ from support.operating import act_on
 
 from mailbatch.domain.act import Act
 from mailbatch.domain.claimed import DoubtsResolved, Page, Without
-from mailbatch.domain.errors import StoreError
+from mailbatch.domain.errors import CannotCompose, StoreError
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
@@ -216,6 +216,25 @@ def test_a_small_mail_comes_with_its_claim_and_a_fat_one_is_loaded(sql):
     loaded = sql.backlog.load(page.claimed)
     assert loaded[0] == page.claimed[0].mail
     assert loaded[1].mail.body_text == "x" * (INLINE_BYTES // 10 + 1)
+
+
+def test_a_large_finished_message_is_read_in_pieces_as_long_as_its_claim_holds(sql):
+    message = b"Subject: s\r\n\r\n" + bytes(range(256)) * 8_000
+    bare: dict[str, Any] = {"subject": None, "body_text": None}
+    sql.reserve(due=-2, message=b"Subject: s", **bare)
+    large = sql.reserve(due=-1, message=message, attachments=[{"path": "a.pdf"}], **bare)
+    first, second = sql.backlog.claim(sql.run(), 0, None, 10).claimed
+    assert first.mail.mail.message == b"Subject: s"
+    assert second.mail is None
+    assert second.size > len(message)
+    [loaded] = sql.backlog.load([second])
+    content = loaded.mail.message
+    assert (content.size, b"".join(content.pieces())) == (len(message), message)
+    assert loaded.mail.attachments == [{"path": "a.pdf"}]
+    sql.end_lease(large)
+    sql.backlog.resolve_doubts(sql.run(), OnDoubt.RESEND, 10)
+    with pytest.raises(CannotCompose, match="message: was deleted or changed while it was read"):
+        list(content.pieces())
 
 
 def test_a_group_is_settled_and_the_next_one_claimed_together(world):

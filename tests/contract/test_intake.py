@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -56,6 +57,25 @@ def test_a_reservation_reads_as_it_was_written(world):
     assert (row.scheduled_at, row.expires_at) == (when, when + timedelta(days=1))
     assert (row.priority, row.tag, row.status) == (-7, "t", "pending")
     assert world.reservations.get(uuid4()) is None
+
+
+def test_files_and_a_finished_message_read_as_they_were_written(world):
+    mail = Mail(
+        recipients="ada@example.com",
+        attachments=[{"path": "a.pdf", "filename": "ü.pdf"}],
+        message=b"Subject: s\r\n\r\n\xff\x00",
+        envelope_sender="<>",
+        locale="pt-BR",
+    )
+    given = reservation(mail=mail, idempotency_key="k")
+    with world.reservations.intake() as intake:
+        assert intake.add(given) == Stored(given.id, new=True)
+        assert intake.add(reservation(mail=mail, idempotency_key="k")) == Stored(given.id, new=False)
+        with pytest.raises(KeyConflict, match="differs in attachments, message"):
+            intake.add(reservation(mail=replace(mail, attachments=[], message=b"other"), idempotency_key="k"))
+    row = world.reservations.get(given.id)
+    assert (row.attachments, row.envelope_sender, row.locale) == (mail.attachments, "<>", "pt-BR")
+    assert (row.message if isinstance(row.message, bytes) else b"".join(row.message.pieces())) == mail.message
 
 
 def test_without_a_time_it_is_due_at_once_by_the_databases_clock(world):

@@ -155,6 +155,21 @@ def test_a_file_is_not_purged_while_a_reservation_that_names_it_is_not_committed
     engine.dispose()
 
 
+def test_a_file_is_kept_by_each_that_names_it_though_the_one_that_touched_it_gives_up(postgres_url):
+    engine = connect(postgres_url)
+    files, intake = SqlFiles(engine), SqlReservations(engine).intake
+    with intake() as first:
+        own = first.store_file(b"old", None, None)
+    with writing(engine) as connection:
+        connection.execute(sa.update(mail_files).values(touched_at=now(-KEPT - 1)))
+    with intake() as other:
+        with pytest.raises(ZeroDivisionError), intake() as first:
+            assert 1 / (first.touch_files([own]) != other.touch_files([own]))
+        assert files.purge() == 0
+    assert files.purge() == 1
+    engine.dispose()
+
+
 def test_what_is_named_after_a_purge_has_looked_is_seen_by_its_second_look(postgres_url, monkeypatch):
     engine = connect(postgres_url)
     files, intake = SqlFiles(engine), SqlReservations(engine).intake
