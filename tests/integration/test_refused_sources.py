@@ -130,6 +130,8 @@ def test_the_command_line_refuses_it_and_calls_it_as_the_option_is_called(run, f
         code, out, err = run(*to, option, value)
         assert (code, out) == (1, "")
         assert err.startswith(f"mailbatch: {option} line ")
+    assert run(*to, "--text", "t", "--locale", "??")[2].startswith("mailbatch: --locale: '??' is no language tag")
+    assert run(*to, "--text", "t", "--locale", "pt-BR")[0] == 0
     warned = run("reserve", "--to", "ann@example.com", "--template", "none")
     assert (warned[0], len(warned[1].split())) == (0, 1)
     assert warned[2].startswith("mailbatch: template none: is not checked, because MAILBATCH_TEMPLATE_DIR is not set")

@@ -90,6 +90,7 @@ class JsonObject(Text):
 @click.option("--html", type=Text(), help="The body as HTML.")
 @click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies.")
 @click.option("--context", type=JsonObject(), help="What the template is filled with.")
+@click.option("--locale", help="The language of the template: a tag of BCP 47, such as pt-BR.")
 @click.option("--cc", multiple=True)
 @click.option("--bcc", multiple=True)
 @click.option("--sender", help="The From address, in place of MAILBATCH_SENDER.")
@@ -135,6 +136,7 @@ def _draft(given: dict[str, Any]) -> Any:
         body_html=given["html"],
         template=given["template"],
         context=given["context"],
+        locale=given["locale"],
         cc=listed("cc"),
         bcc=listed("bcc"),
         sender=given["sender"],
