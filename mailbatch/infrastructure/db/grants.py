@@ -1,4 +1,4 @@
-"""What each kind of role needs on PostgreSQL: to be granted, and to be looked for."""
+"""The privileges that each kind of role needs on PostgreSQL: makes the GRANTs, and finds what a role lacks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FOR: dict[Duty, str] = {
 _LOOK = ("SELECT",)
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _RESERVE: Mapping[str, tuple[str, ...]] = {
-    # RETURNING reads the id, and a key that is used again is looked for.
+    # SELECT, because RETURNING reads the id, and because the row of a key that is used again is read.
     "mail_reservations": ("INSERT", "SELECT (id, idempotency_key)"),
     "mail_traces": ("INSERT",),
     # A file that is there already is locked, so that it is not purged, and not written again.
@@ -45,7 +45,7 @@ _SEND: Mapping[str, tuple[str, ...]] = {
     "mail_traces": _LOOK,
     "operator_actions": ("SELECT", "INSERT", "UPDATE"),
 }
-"""All of a table that is not named here."""
+"""A table that is not named here: all privileges."""
 _OPERATE: Mapping[str, tuple[str, ...]] = {
     "mail_reservations": _ALL,
     "mail_files": _ALL,
@@ -57,7 +57,7 @@ _OPERATE: Mapping[str, tuple[str, ...]] = {
     # `stop` writes one column.
     "batch_runs": ("SELECT", "UPDATE", "DELETE"),
 }
-"""Nothing but SELECT of a table that is not named here."""
+"""A table that is not named here: SELECT only."""
 _SCHEMA = sa.text(
     "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
     "WHERE c.oid = to_regclass(:table)"
@@ -65,7 +65,7 @@ _SCHEMA = sa.text(
 
 
 def needed(duty: Duty) -> dict[str, tuple[str, ...]]:
-    """The privileges that a role of ``duty`` needs, by table; nothing for a table that it need not touch."""
+    """Return the privileges that a role of ``duty`` needs, by table; none for a table that it does not use."""
     match duty:
         case Duty.RESERVE:
             found = dict(_RESERVE)
@@ -79,15 +79,16 @@ def needed(duty: Duty) -> dict[str, tuple[str, ...]]:
 
 
 def statements(engine: Engine, duty: Duty, role: str) -> list[str]:
-    """The GRANTs that make ``role`` fit for ``duty``, on the tables where they are. Raises ``StoreError``."""
+    """Return the GRANT statements that ``role`` needs for ``duty``. Raises ``StoreError``."""
     with reading(engine) as connection:
         return list(_statements(connection, duty, role))
 
 
 def missing(engine: Engine, duty: Duty) -> list[str]:
-    """What the role of ``engine`` lacks for ``duty``, such as "UPDATE on batch_runs". Raises ``StoreError``.
+    """Return the privileges that the role of ``engine`` lacks for ``duty``, such as "UPDATE on batch_runs".
 
-    Privileges on columns are not looked at: whoever may reserve only is told by the statement that fails.
+    Privileges on single columns are not checked. A role that only reserves learns from the statement that fails.
+    Raises ``StoreError``.
     """
     if engine.dialect.name != "postgresql":
         return []

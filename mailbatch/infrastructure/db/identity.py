@@ -1,4 +1,4 @@
-"""Ask a database who it is."""
+"""Identifies a database, so that two processes can find out whether they use the same one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mailbatch.infrastructure.db.tables import mail_reservations
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
-# Every role may read these. The schema is the one in which this role finds our tables, whatever its search_path says.
+# Every role may read these. The schema is that of our tables, wherever in its search_path this role finds them.
 _WHO = sa.text("""
 SELECT d.datname, d.oid,
   (SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -23,14 +23,15 @@ SELECT d.datname, d.oid,
   has_function_privilege(to_regprocedure('pg_catalog.pg_control_system()'), 'EXECUTE')
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()
 """)
-# PUBLIC may execute it unless somebody has revoked that; a statement that names it then fails, even in an untaken CASE.
+# Every role may execute this function unless that was revoked. Then any statement that names it fails, even if the call
+# stands in a CASE that is not taken: so it has a statement of its own.
 _SYSTEM = sa.text("SELECT system_identifier FROM pg_catalog.pg_control_system()")
 
 
 def identify(engine: Engine) -> DatabaseIdentity:
-    """The identity of the database of ``engine``, asked now: an engine may be led to another one meanwhile.
+    """Return the identity of the database of ``engine``. Ask each time: its URL may lead to another database later.
 
-    Raises ``StoreError``.
+    Raises ``StoreError`` if the database or its file cannot be read.
     """
     return _of_file(engine) if engine.dialect.name == "sqlite" else _of_server(engine)
 

@@ -1,6 +1,7 @@
-"""Databases of earlier versions, which kept their revision in ``alembic_version``, as every application's Alembic does.
+"""Takes over databases of earlier versions, which stored their revision in ``alembic_version``.
 
-They are recognised by the columns of their tables, because the row in ``alembic_version`` may be an application's.
+An application's Alembic uses the same table, so a row there may be the application's. Therefore the revision of such a
+database is recognised by the columns of its tables.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 REVISIONS = {"0001": "mailbatch_0001", "0002": "mailbatch_0002"}
-"""What earlier versions called the revisions that they knew, and what those are called now."""
+"""The revisions of earlier versions: the name that they used, and the name of the same revision now."""
 
 _DELETION = "DELETE FROM {} WHERE version_num = '{}'"
 
@@ -30,7 +31,7 @@ WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'inf
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """)
-"""Tables, but for those of PostgreSQL itself and of extensions."""
+"""All tables except those of PostgreSQL itself and of extensions."""
 
 _shared = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String(32), nullable=False))
 _shared.append_constraint(sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"))
@@ -38,9 +39,9 @@ _v = _shared.c.version_num
 
 
 def recognise(connection: Connection, scripts: ScriptDirectory) -> str | None:
-    """The revision, as earlier versions called it, whose tables the database has; None without any table of ours.
+    """Return the revision of the tables, by its earlier name; None if the database has no table with a name of ours.
 
-    Raises ``NotMigrated`` if tables bear our names that no version of mailbatch has left so.
+    Raises ``NotMigrated`` if tables with our names have columns that no version of mailbatch gives them.
     """
     found = columns_of_ours(connection)
     if not found:
@@ -58,14 +59,17 @@ def recognise(connection: Connection, scripts: ScriptDirectory) -> str | None:
 
 
 def take_over(connection: Connection, older: str) -> str | None:
-    """Remove ``older`` from ``alembic_version`` if nobody else can have written it; else return what to run if so."""
+    """Remove the row ``older`` from ``alembic_version`` if only mailbatch can have written it.
+
+    Otherwise leave it, and return what the operator has to run if it is not the application's.
+    """
     rows = _rows(connection)
     if older not in rows:
         return None
     if rows == {older} and not _has_tables_of_others(connection):
         connection.execute(sa.delete(_shared).where(_v == older))
         if schema_of(connection) is not None:
-            # No application looks for its own table in our schema; there it would be dropped by --autogenerate.
+            # In a schema of our own this table is of no use to an application, whose --autogenerate would drop it.
             _shared.drop(connection)
         return None
     table = qualified(connection, _shared)
@@ -77,7 +81,7 @@ def take_over(connection: Connection, older: str) -> str | None:
 
 
 def hand_back(connection: Connection, revision: str) -> str | None:
-    """Write ``revision`` where the earlier version looks for it; return why not if ``alembic_version`` is in use."""
+    """Store ``revision`` in ``alembic_version``, for an earlier version. If others use the table, return that."""
     older = next((name for name, now in REVISIONS.items() if now == revision), None)
     if older is None:
         return None
@@ -91,7 +95,7 @@ def hand_back(connection: Connection, revision: str) -> str | None:
 
 
 def columns_of_ours(connection: Connection) -> dict[str, set[str]]:
-    """The columns of each table, or view, that bears one of our names."""
+    """Return the columns of each table or view that has one of our names."""
     reflected = sa.inspect(connection).get_multi_columns(
         schema=schema_of(connection), filter_names=list(metadata.tables), kind=ObjectKind.ANY
     )
@@ -99,7 +103,7 @@ def columns_of_ours(connection: Connection) -> dict[str, set[str]]:
 
 
 def _shape(scripts: ScriptDirectory, revision: str) -> dict[str, set[str]]:
-    """The columns of each table at ``revision``, by the tables that the revisions up to it declare."""
+    """Return the columns that each table has at ``revision``, as the revisions up to it declare them."""
     shape: dict[str, set[str]] = {}
     for script in scripts.iterate_revisions(revision, "base"):
         for table in script.module.metadata.tables.values():
@@ -108,7 +112,10 @@ def _shape(scripts: ScriptDirectory, revision: str) -> dict[str, set[str]]:
 
 
 def _later(found: dict[str, set[str]], shape: dict[str, set[str]]) -> str | None:
-    """A table or column of ours that came after ``shape``, in tables that have it whole; None without one."""
+    """Return a table or column of ours that is newer than ``shape``; None if there is none.
+
+    Return None too if ``found`` lacks a column of ``shape``: then the tables are not complete.
+    """
     if not all(columns <= found.get(name, set()) for name, columns in shape.items()):
         return None
     for name in sorted(found):
@@ -139,10 +146,10 @@ def _rows(connection: Connection) -> set[str]:
 
 
 def _has_tables_of_others(connection: Connection) -> bool:
-    """Whether there are tables whose owner may have written into the same ``alembic_version``.
+    """Return whether there are tables of an application that may use the same ``alembic_version``.
 
-    Without a schema of ours that is any table of the database: an application may keep its tables in schemas, and its
-    ``alembic_version`` where ours was.
+    If mailbatch has no schema of its own, any table of the database counts: an application may have its tables in
+    other schemas, and its ``alembic_version`` in the schema in which ours was.
     """
     known = {*metadata.tables, _shared.name, VERSION_TABLE}
     if connection.dialect.name != "postgresql":

@@ -1,4 +1,4 @@
-"""For revisions: change what SQLite cannot change in a table that is there, by making the table anew."""
+"""Rebuilds a table of SQLite for a revision, because SQLite's ALTER TABLE cannot change every part of a table."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _HEAD = re.compile(r"""^\s*CREATE\s+TABLE\s+("[^"]+"|\w+)""", re.IGNORECASE)
 
 
 def rebuild(connection: Connection, table: str, change: Callable[[str], str]) -> None:
-    """Make ``table`` anew from its CREATE TABLE as ``change`` returns it; rows, indexes and triggers stay.
+    """Create ``table`` again by the CREATE TABLE that ``change`` returns for the present one, and copy its rows.
 
-    So do columns that somebody added. ``change`` must keep every column. Only within a migration, where foreign keys
-    are off. Alembic's own batch mode cannot copy a table with a generated column (``due_at``).
+    Its indexes and triggers are kept, and so are columns that an operator added: ``change`` must keep every column. Use
+    it only in a migration, where foreign keys are off. Alembic's batch mode cannot copy a table with a generated column
+    (``due_at``).
 
-    Raises ``StoreError`` if ``change`` changes nothing: the table is not what the revision takes it for.
+    Raises ``StoreError`` if ``change`` changes nothing, because then the table is not as the revision expects it.
     """
 
     def said(kinds: str) -> list[str]:
@@ -36,7 +37,7 @@ def rebuild(connection: Connection, table: str, change: Callable[[str], str]) ->
     columns = ", ".join(
         f'"{row.name}"'
         for row in connection.exec_driver_sql(f"PRAGMA table_xinfo({table})")
-        if not row.hidden  # else it is generated
+        if not row.hidden  # a hidden column is a generated one
     )
     for statement in (
         _HEAD.sub(f'CREATE TABLE "{new}"', after, count=1),
