@@ -134,10 +134,13 @@ class Operating:
             raise SettingsError(f"there is no template directory; set {PREFIX}TEMPLATE_DIR")
         return Preflight(s.template_dir, s.max_message_bytes, template_options(s))
 
-    @cached_property
+    @property
     def compose_apart(self) -> Compose:
-        """Makes messages of mails that are only looked at."""
-        return make_compose(self._settings, self.subprocess_renderer)
+        """Makes messages of mails that are only looked at, in one thread."""
+        from mailbatch.infrastructure.spool import Spool
+
+        s = self._settings
+        return make_compose(s, self.subprocess_renderer, self._connections.stores.files, Spool(s.spool_dir))
 
     @property
     def explain(self) -> Explain:

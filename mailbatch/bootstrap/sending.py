@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mailbatch.bootstrap.enclosing import new_enclose
 from mailbatch.bootstrap.transports import Terms, read_relay, transports_to
 from mailbatch.domain.retry import RetryPolicy
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.application.ports.sending import RelayMemory, Renderer, Transport
+    from mailbatch.application.ports.stores import Files
     from mailbatch.application.sending.compose import Compose
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
@@ -90,7 +92,7 @@ class Sending:
     @cached_property
     def compose(self) -> Compose:
         """Makes messages of mails, in this process."""
-        return make_compose(self._settings, self.templates)
+        return make_compose(self._settings, self.templates, self._connections.stores.files, self.spool)
 
     @property
     def spool(self) -> Spool:
@@ -167,9 +169,11 @@ class Sending:
 
         s = self._settings
         watchdog = ProcessWatchdog(s.database_url)
+        # Its own, so that the files which it has encoded go with it.
+        compose = make_compose(s, self.templates, self._connections.stores.files, self.spool)
         send_due = SendDue(
             backlog=self.backlog,
-            compose=ComposeWatched(self.compose, watchdog),
+            compose=ComposeWatched(compose, watchdog),
             transport=self.transport,
             clock=self._connections.clock,
             jitter=random.random,
@@ -199,7 +203,7 @@ class Sending:
         return traced(send_due, tracer(), lambda ids: headers_of(self._connections.engine, ids))
 
 
-def make_compose(settings: Settings, render: Renderer) -> Compose:
+def make_compose(settings: Settings, render: Renderer, files: Files, spool: Spool) -> Compose:
     """Return what makes messages of mails, whose templates ``render`` renders."""
     from mailbatch.application.sending.compose import Compose
     from mailbatch.infrastructure.mime.addresses import read_addresses
@@ -208,6 +212,7 @@ def make_compose(settings: Settings, render: Renderer) -> Compose:
     return Compose(
         read_addresses=read_addresses,
         render=render,
+        enclose=new_enclose(settings, files, spool),
         write=CompiledWriter(),
         now=lambda: datetime.now(UTC),
         max_bytes=settings.max_message_bytes,

@@ -94,6 +94,18 @@ def return_path_secret(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def patterns(text: str) -> str:
+    """Check a list of patterns for file names."""
+    if wrong := next((one for one in split_patterns(text) if "/" in one), None):
+        raise ValueError(f"must be patterns of file names, such as *.exe, *.js; {wrong} has a slash")
+    return text
+
+
+def split_patterns(text: str) -> tuple[str, ...]:
+    """Return the patterns of ``text``, which blanks or commas separate, in lower case."""
+    return tuple(text.lower().replace(",", " ").split())
+
+
 def field_name(name: str) -> str:
     """Check the name of a header field of HTTP."""
     if not _FIELD_NAME.fullmatch(name):

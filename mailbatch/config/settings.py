@@ -40,6 +40,7 @@ LogLevel = Annotated[str, BeforeValidator(checks.log_level)]
 LanguageTag = Annotated[str, AfterValidator(checks.language_tag)]
 TimeZone = Annotated[str, AfterValidator(checks.time_zone)]
 ScheduleText = Annotated[str, AfterValidator(checks.schedule)]
+Patterns = Annotated[str, AfterValidator(checks.patterns)]
 ReturnPathSecret = Annotated[SecretStr, AfterValidator(checks.return_path_secret)]
 
 
@@ -86,6 +87,9 @@ class Settings(BaseSettings):
     webhook_secret: HookSecret | None = None
     report_to: str | None = None
     redirect_all_to: str | None = None
+    attachment_dir: Folder | None = None
+    max_inline_bytes: Annotated[int, Field(ge=0)] = 1_048_576
+    refused_files: Patterns | None = None
     return_path: str | None = None
     return_path_secret: ReturnPathSecret | None = None
     auto_submitted: bool = False
@@ -128,6 +132,11 @@ class Settings(BaseSettings):
         if self.run_at_start is RunAtStart.AUTO:
             return isinstance(self.when, Every)
         return self.run_at_start is RunAtStart.YES
+
+    @property
+    def refused_patterns(self) -> tuple[str, ...]:
+        """The patterns of ``refused_files``."""
+        return checks.split_patterns(self.refused_files or "")
 
     @property
     def group_size(self) -> int:

@@ -9,6 +9,7 @@ from email.policy import default
 from uuid import UUID
 
 import pytest
+from support.letters import no_files
 
 from mailbatch.application.sending.compose import Compose
 from mailbatch.domain.claimed import ClaimedMail
@@ -27,6 +28,7 @@ def compose_with(**settings) -> Compose:
     return Compose(
         read_addresses=read_addresses,
         render=TemplateRenderer(None, parts["max_bytes"]),
+        enclose=no_files,
         write=CompiledWriter(),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         **parts,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import quopri
 import re
 import tracemalloc
+from base64 import encodebytes
+from binascii import a2b_base64
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from email.header import decode_header
+from email.header import decode_header, make_header
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -22,13 +24,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support import oracle
+from support.contents import Cut
 
-from mailbatch.domain.attachment import Attachment
+from mailbatch.domain.attachment import file_problems
+from mailbatch.domain.body import Body
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import CannotCompose
-from mailbatch.domain.letter import Letter, Rendered
+from mailbatch.domain.letter import FilePart, Letter, Rendered
 from mailbatch.domain.message import Address
-from mailbatch.infrastructure.mime.bodies import encoded_text
+from mailbatch.infrastructure.mime.bodies import encoded_file, encoded_text
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
 from mailbatch.infrastructure.mime.words import encoded_words
 
@@ -59,11 +63,11 @@ BODIES = (
     | st.text("aß\n", max_size=3_000)
     | st.integers(0, 1_300).map(lambda n: "y" * n + " \n.\n" + "ü" * n)
 )
-# A blank at the end is lost when EmailMessage reads it.
+# A blank at the end is lost when EmailMessage reads it, and so are quotes around the whole.
 FILENAMES = (
     st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"], exclude_characters="/\\"), max_size=60)
     .map(str.strip)
-    .filter(bool)
+    .filter(lambda name: name[:1] not in ("", '"'))
 )
 
 
@@ -74,7 +78,8 @@ def letter(subject: str = "hello", text: str | None = "hi\n", html: str | None =
 
 def written(mail: Letter) -> bytes:
     """Write it, and hold the bytes to what RFC 5321 and 5322 allow, by the letter."""
-    data = CompiledWriter()(mail)
+    data = b"".join(message.pieces()) if isinstance(message := CompiledWriter()(mail), Body) else message
+    assert len(data) == len(message)
     assert data.isascii()
     assert re.fullmatch(rb"(?:[\x01-\x09\x0b\x0c\x0e-\x7f]{0,998}\r\n)+", data)
     head, _, _ = data.partition(b"\r\n\r\n")
@@ -242,10 +247,19 @@ def test_no_two_mails_have_the_same_boundary():
 
 # --- files ---------------------------------------------------------------------------------------------------------
 
-IMAGE = Attachment(
-    filename="logo.png", content=b"\x89PNG\r\n\x1a\n" * 99, content_type="image/png", content_id="logo@x"
-)
-INVOICE = Attachment(filename="invoice.pdf", content=b"%PDF-1.7\n", content_type="application/pdf")
+
+def file(filename: str, content: bytes, content_type: str, content_id: str | None = None) -> FilePart:
+    encoded = Cut(tuple(encoded_file([content])))
+    return FilePart(filename=filename, content_type=content_type, content_id=content_id, encoded=encoded)
+
+
+def content_of(part: FilePart) -> bytes:
+    return a2b_base64(b"".join(part.encoded.pieces()))
+
+
+IMAGE = file("logo.png", b"\x89PNG\r\n\x1a\n" * 99, "image/png", "logo@x")
+INVOICE = file("invoice.pdf", b"%PDF-1.7\n", "application/pdf")
+INVITATION = file("invite.ics", b"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\n", "text/calendar; method=REQUEST")
 
 
 def standard_letter(mail: Letter) -> EmailMessage:
@@ -253,13 +267,13 @@ def standard_letter(mail: Letter) -> EmailMessage:
     theirs.set_content(mail.rendered.text or "")
     theirs.add_alternative(mail.rendered.html or "", subtype="html")
     html = theirs.get_body(["html"])
-    for file in mail.attachments:
-        main, _, sub = file.content_type.partition("/")
-        if file.content_id:
-            cid = f"<{file.content_id}>"
-            html.add_related(file.content, main, sub, cid=cid, filename=file.filename, disposition="inline")
+    for one in mail.attachments:
+        main, _, sub = one.content_type.partition("/")
+        if one.content_id:
+            cid = f"<{one.content_id}>"
+            html.add_related(content_of(one), main, sub, cid=cid, filename=one.filename, disposition="inline")
         else:
-            theirs.add_attachment(file.content, main, sub, filename=file.filename)
+            theirs.add_attachment(content_of(one), main, sub, filename=one.filename)
     return parsed(theirs.as_bytes())
 
 
@@ -269,6 +283,14 @@ def shape(part: EmailMessage) -> Any:
     return part.get_content_type(), part.get_content_disposition(), part.get_filename(), part["Content-ID"]
 
 
+def types(part: EmailMessage) -> Any:
+    return (
+        {part.get_content_type(): [types(one) for one in part.iter_parts()]}
+        if part.is_multipart()
+        else (part.get_content_type())
+    )
+
+
 @MANY
 @given(st.lists(st.tuples(FILENAMES, st.binary(max_size=400), st.booleans()), max_size=3))
 @example([("Rechnung für Zoë.pdf", b"", False), ("山田" * 30, b"\x00", True)])
@@ -276,10 +298,13 @@ def shape(part: EmailMessage) -> Any:
 @example([("x" * 60, b"x", False), ("%41 100%", b"x", False), ("é" * 60, b"x", True)])
 def test_files_stand_where_emailmessage_puts_them(files):
     attachments = tuple(
-        Attachment(filename=name, content=content, content_type="image/png", content_id=f"{i}@x" if shown else None)
-        for i, (name, content, shown) in enumerate(files)
+        file(name, content, "image/png", f"{i}@x" if shown else None) for i, (name, content, shown) in enumerate(files)
     )
     mail = letter(html="<p>hi</p>", attachments=attachments)
+    if any(list(file_problems(name, "image/png", None)) for name, _, _ in files):
+        with pytest.raises(CannotCompose):
+            written(mail)
+        return
     data = written(mail)
     ours, theirs = parsed(data), standard_letter(mail)
     assert [content for _, content in leaves(ours)] == [content for _, content in leaves(theirs)]
@@ -287,50 +312,72 @@ def test_files_stand_where_emailmessage_puts_them(files):
     if all(name.isprintable() and "=?" not in name and '"' not in name for name, _, _ in files):
         assert shape(ours) == shape(theirs)
     names = [part.get_filename() for part in ours.walk() if part.get_filename() is not None]
-    assert sorted(names) == sorted(file.filename for file in mail.attachments)
+    assert sorted(names) == sorted(one.filename for one in mail.attachments)
+
+
+@MANY
+@given(FILENAMES)
+@example("x" * 255)
+@example("山" * 85)
+@example("invoice.pdf")
+def test_outlook_finds_the_same_name_in_the_content_type(name):
+    """It reads no RFC 2231. What it reads is put together here as it does: without the grammar."""
+    if list(file_problems(name, "image/png", None)):
+        return
+    part = written(letter(attachments=(file(name, b"x", "image/png"),))).partition(b"Content-Type: image/png")[2]
+    found = re.match(rb';\r\n name="([^"]*)"\r\n', part)
+    assert str(make_header(decode_header(found[1].decode()))) == name
+    if re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        assert found[1].decode() == name
+
+
+def test_a_mail_with_everything_has_each_part_where_programs_look_for_it():
+    data = written(letter(html='<img src="cid:logo@x">', attachments=(INVOICE, IMAGE, INVITATION, INVOICE)))
+    related = {"multipart/related": ["text/html", "image/png"]}
+    assert types(parsed(data)) == {
+        "multipart/mixed": [
+            {"multipart/alternative": ["text/plain", related, "text/calendar"]},
+            *("application/pdf", "application/pdf"),
+        ]
+    }
+    html = data.partition(b"Content-Type: text/html")[2].partition(b"\r\n\r\n")[0]
+    assert b"name=" not in html, "Outlook takes HTML with a name for a file"
+    assert data.count(b"Content-ID") == 1, "Outlook takes a file with an id for an image"
 
 
 def test_an_image_without_html_is_a_file_like_any_other():
     message = parsed(written(letter(attachments=(IMAGE, INVOICE))))
-    assert [part.get_content_type() for part in message.walk()] == [
-        *("multipart/mixed", "text/plain", "image/png", "application/pdf")
-    ]
-    assert message.get_payload(1)["Content-ID"] == "<logo@x>"
+    assert types(message) == {"multipart/mixed": ["text/plain", "image/png", "application/pdf"]}
+    assert message.get_payload(1)["Content-ID"] is None
+    assert message.get_payload(1).get_content_disposition() == "attachment"
 
 
 def test_html_alone_shows_its_images():
     message = parsed(written(letter(text=None, html='<img src="cid:logo@x">', attachments=(IMAGE,))))
     assert message.get_content_type() == "multipart/related"
     assert message.get_param("type") == "text/html"
-    assert message.get_payload(1).get_content() == IMAGE.content
+    assert message.get_payload(1).get_content() == content_of(IMAGE)
 
 
-def test_of_a_path_only_the_name_leaves_the_house():
-    for path in ("/home/ann/secret plans/invoice.pdf", r"C:\Users\ann\invoice.pdf"):
-        data = written(letter(attachments=(replace(INVOICE, filename=path),)))
-        assert parsed(data).get_payload(1).get_filename() == "invoice.pdf"
-        assert b"ann/" not in data
-
-
-def test_parameters_of_a_content_type_stay_with_it():
-    invitation = replace(INVOICE, content_type='text/calendar; method=REQUEST; charset="utf-8"', filename="i.ics")
-    part = parsed(written(letter(attachments=(invitation,)))).get_payload(1)
+def test_an_invitation_is_the_last_alternative_and_an_entry_without_a_method_a_file():
+    """Calendars offer to accept only what is an alternative and says its method, twice."""
+    message = parsed(written(letter(attachments=(INVITATION,))))
+    assert types(message) == {"multipart/alternative": ["text/plain", "text/calendar"]}
+    part = message.get_payload(1)
     assert (part.get_param("method"), part.get_content_charset()) == ("REQUEST", "utf-8")
+    assert part.get_content_disposition() is None
+    entry = replace(INVITATION, content_type="text/calendar; charset=utf-8")
+    assert types(parsed(written(letter(attachments=(entry,))))) == {"multipart/mixed": ["text/plain", "text/calendar"]}
 
 
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        ({"filename": "/home/ann/"}, "no file name"),
         ({"filename": "x" * 256}, "no file name"),
         ({"filename": "a\r\nBcc: eve.pdf"}, "line break"),
         ({"filename": "a\ud800.pdf"}, "surrogate"),
-        ({"content_type": "pdf"}, "no content type"),
         ({"content_type": "a/b\r\nBcc: eve@example.org"}, "no content type"),
-        ({"content_type": "message/rfc822"}, "application/octet-stream"),
-        ({"content_type": "multipart/mixed"}, "application/octet-stream"),
         ({"content_id": "a>\r\nBcc: eve"}, "no content id"),
-        ({"content_id": "<a@b>"}, "no content id"),
     ],
 )
 def test_a_file_that_cannot_travel_is_refused_in_one_line(wrong, why):
@@ -339,17 +386,17 @@ def test_a_file_that_cannot_travel_is_refused_in_one_line(wrong, why):
     assert all(line.isprintable() for line in caught.value.errors)
 
 
-def test_a_file_that_many_mails_share_is_encoded_once_and_then_forgotten():
-    write, shared = CompiledWriter(), Attachment(filename="a.bin", content=b"x" * 3_000_000)
-    for number in range(3):
-        write(letter(str(number), attachments=(shared,)))
-    [pieces] = write._attached.values()
-    assert len(write._attached) == 1
-    twin = Attachment(filename="a.bin", content=bytes(bytearray(shared.content)))
-    write(letter(attachments=(twin,)))
-    assert len(write._attached) == 1, "the same content counts as the same file"
-    del shared, twin, pieces
-    assert len(write._attached) == 0
+def test_a_content_with_a_bare_line_break_never_becomes_a_mail():
+    forged = replace(INVOICE, encoded=Cut((b"QUJD\r\n", b"\n.\nMAIL FROM:<eve@example.org>\r\n")))
+    with pytest.raises(CannotCompose, match="bare line break"):
+        CompiledWriter()(letter(attachments=(forged,)))
+
+
+@MANY
+@given(st.lists(st.binary(max_size=200), max_size=8))
+def test_a_file_has_the_same_lines_however_it_is_cut(pieces):
+    whole = b"".join(pieces)
+    assert b"".join(encoded_file(pieces)) == encodebytes(whole).replace(b"\n", b"\r\n")
 
 
 @pytest.mark.parametrize(

@@ -21,17 +21,22 @@ MAX_ATTEMPTS = 3
 _SENDER = """
 import os, signal
 from mailbatch.batch.send_all import send_all
-from mailbatch.bootstrap import Parts, read_settings
+from mailbatch.bootstrap import Parts, read_settings, sending
 
+make_compose = sending.make_compose
+
+def make_poisonous(*parts):
+    compose = make_compose(*parts)
+
+    def poisonous(mail):
+        if mail.mail.subject == "poison":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compose(mail)
+
+    return poisonous
+
+sending.make_compose = make_poisonous
 parts = Parts(read_settings())
-compose = parts.sending.compose
-
-def poisonous(mail):
-    if mail.mail.subject == "poison":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return compose(mail)
-
-parts.sending.__dict__["compose"] = poisonous
 print(send_all(parts, lock=False)().as_dict())
 """
 

@@ -100,11 +100,17 @@ HEADERS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
 """Extra headers as they are given, and the fields that are read from the mail, with encoded words decoded."""
 
 
+def no_files(references: Any) -> Any:
+    """The port ``Encloser`` where no mail has a file."""
+    raise AssertionError(references)
+
+
 def composed(**fields: Any) -> Message:
     """Return the message of a mail, made by the real parts together."""
     compose = Compose(
         read_addresses=read_addresses,
         render=TemplateRenderer(None, LARGE),
+        enclose=no_files,
         write=CompiledWriter(),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         max_bytes=LARGE,

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
+from support.letters import no_files
 
 from mailbatch.application.sending.compose import Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
@@ -49,6 +50,7 @@ def compose(paper: Paper) -> Compose:
     return Compose(
         read_addresses=read_addresses,
         render=as_it_is,
+        enclose=no_files,
         write=paper,
         now=lambda: NOON,
         max_bytes=10_000,

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from mailbatch.domain.content import Content
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
     from uuid import UUID
 
+    from mailbatch.domain.attachment_list import Reference
     from mailbatch.domain.body import Body
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
-    from mailbatch.domain.content import Content
-    from mailbatch.domain.letter import Letter, Rendered
+    from mailbatch.domain.letter import FilePart, Letter, Rendered
     from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.message import Address, Claim, Message
     from mailbatch.domain.outcome import Outcome
@@ -106,11 +109,41 @@ class Renderer(Protocol):
         """Return the parts. Raise ``CannotCompose`` with a line for each part that fails, which names part and line."""
 
 
+class Encloser(Protocol):
+    """Loads and encodes the files of a mail."""
+
+    def __call__(self, references: Sequence[Reference]) -> tuple[FilePart, ...]:
+        """Return the files, in the same order.
+
+        Raises:
+            CannotCompose: with a line for the first file that cannot be sent.
+            ContentUnavailable: a file cannot be read or stored at this moment.
+            StoreError: the database cannot be reached.
+        """
+
+
+class Folder(Protocol):
+    """Files below one folder, and nothing outside of it."""
+
+    def open(self, path: str) -> AbstractContextManager[OpenFile]:
+        """Open a regular file for the time of the block. Raise ``CannotCompose``, or ``ContentUnavailable``."""
+
+
+class OpenFile(Content, Protocol):
+    """An open file. ``version`` is another one for each file, and after each change of it."""
+
+    @property
+    def version(self) -> Hashable:
+        """What identifies the file and its content."""
+
+
 class LetterWriter(Protocol):
     """Writes a letter as RFC 5322 bytes."""
 
-    def __call__(self, letter: Letter) -> bytes:
+    def __call__(self, letter: Letter) -> bytes | Body:
         """Return the bytes: CRLF line ends, no line over 998 bytes, not dot-stuffed.
+
+        With a file that is read in pieces it is a ``Body``.
 
         Bytes above 127 occur only where no encoding can express them: in addresses.
         """

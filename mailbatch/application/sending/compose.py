@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
-from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.errors import Busy, CannotCompose, StoreError
 from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from mailbatch.application.ports.sending import LetterWriter, Renderer
+    from mailbatch.application.ports.sending import Encloser, LetterWriter, Renderer
     from mailbatch.application.ports.system import AddressReader, HeaderCheck
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.letter import Rendered
@@ -42,6 +43,7 @@ class Compose:
 
     read_addresses: AddressReader
     render: Renderer
+    enclose: Encloser
     write: LetterWriter
     now: Callable[[], datetime]
     max_bytes: int
@@ -55,10 +57,11 @@ class Compose:
 
         Raises:
             CannotCompose: with every reason. Any other exception becomes one too: a bad mail must not end a run.
+            StoreError: the database cannot be reached for a file of the mail.
         """
         try:
             return self._compose(claimed)
-        except (CannotCompose, Busy):
+        except (CannotCompose, Busy, StoreError):
             raise
         except Exception as error:
             # A template, a strange value, a bug in the email package: only this mail cannot be sent.
@@ -69,6 +72,7 @@ class Compose:
         read = self._addresses(mail, faults)
         faults += _json_problems(mail) or header_problems(mail.headers)
         rendered = self._rendered(mail, faults)
+        files = read_attachments(mail.attachments, faults) if mail.attachments else ()
         if rendered is None or faults:
             raise CannotCompose(faults)
         letter = Letter(
@@ -80,6 +84,7 @@ class Compose:
             reply_to=read["reply_to"],
             rendered=rendered,
             headers=self._extra_headers(mail) | _redirection(read),
+            attachments=self.enclose((*files, *rendered.images)) if files or rendered.images else (),
         )
         try:
             data = self.write(letter)

@@ -11,7 +11,7 @@ from binascii import b2a_base64, b2a_qp
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Encoding: TypeAlias = Literal["7bit", "quoted-printable", "base64"]
 
@@ -47,10 +47,17 @@ def encoded_text(text: str) -> tuple[Encoding, list[bytes]]:
     return "base64", pieces
 
 
-def encoded_file(content: bytes) -> list[bytes]:
-    """Return ``content`` in base64, in pieces."""
-    step = _PIECE // ROW * ROW
-    return [base64_rows(content[at : at + step]) for at in range(0, len(content), step)]
+def encoded_file(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield a file in base64, in lines of 76 characters with CRLF. ``pieces`` are its bytes, cut anywhere."""
+    rest = b""
+    for piece in pieces:
+        data = rest + piece
+        whole = len(data) // ROW * ROW
+        if whole:
+            yield base64_rows(data[:whole])
+        rest = data[whole:]
+    if rest:
+        yield base64_rows(rest)
 
 
 def _split_at_lines(text: str) -> Iterator[str]:

@@ -11,25 +11,36 @@ import os
 import re
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from enum import Enum, auto
 from functools import lru_cache
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
 
+from mailbatch.domain.attachment import file_problems
+from mailbatch.domain.body import Body
 from mailbatch.domain.errors import CannotCompose
-from mailbatch.infrastructure.mime.bodies import encoded_file, encoded_text
+from mailbatch.infrastructure.mime.bodies import encoded_text
 from mailbatch.infrastructure.mime.fields import header_fields
 from mailbatch.infrastructure.mime.headers import address_field, cached_mailbox, checked, text_field
-from mailbatch.infrastructure.mime.words import FOLD, parameter
+from mailbatch.infrastructure.mime.words import FOLD, parameter, parameter_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import TypeAlias
 
-    from mailbatch.domain.attachment import Attachment
-    from mailbatch.domain.letter import Letter
+    from mailbatch.domain.content import LineContent
+    from mailbatch.domain.letter import FilePart, Letter, Rendered
     from mailbatch.infrastructure.mime.bodies import Encoding
+
+    Entity: TypeAlias = Sequence[bytes | LineContent]
+
+Piece = TypeVar("Piece", bytes, "bytes | LineContent")
 
 _MESSAGE_ID = re.compile(r"[!-;=?-~]+@[!-;=?-~]+")
 _VERSION = b"MIME-Version: 1.0\r\n"
+_BARE_BREAK = "the message has a bare line break, which a relay could take for its end"
+_INVITATION = re.compile(r"text/calendar *;.*\bmethod=", re.IGNORECASE)
+"""RFC 6047 §2.4: what is to be done with the calendar entry."""
 
 
 def _text_head(subtype: str, encoding: str) -> bytes:
@@ -42,54 +53,31 @@ _HTML = {encoding: _text_head("html", encoding) for encoding in _ENCODINGS}
 
 
 class CompiledWriter:
-    """Writes letters (the port ``LetterWriter``).
+    """Writes letters (the port ``LetterWriter``)."""
 
-    An attachment that several letters share is encoded once, and kept as long as one of them holds it.
-    """
-
-    def __init__(self) -> None:
-        self._attached: WeakKeyDictionary[Attachment, list[bytes]] = WeakKeyDictionary()
-
-    def __call__(self, letter: Letter) -> bytes:
+    def __call__(self, letter: Letter) -> bytes | Body:
         """Return the bytes of ``letter``.
 
         Raises:
-            CannotCompose: a header would not read back as that header and no other, or an attachment cannot be
-                attached.
+            CannotCompose: a header would not read back as that header and no other, or a file cannot be attached.
         """
         try:
-            data = b"".join([_head(letter), _VERSION, *self._body(letter)])
+            if letter.attachments:
+                return _in_parts([_head(letter), _VERSION, *_with_files(letter)])
+            data = b"".join([_head(letter), _VERSION, *_alternatives(letter.rendered)])
         except UnicodeEncodeError as error:
             raise CannotCompose([f"the message has the character U+{ord(error.object[error.start]):04X}"]) from error
         if not data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
-            raise CannotCompose(["the message has a bare line break, which a relay could take for its end"])
+            raise CannotCompose([_BARE_BREAK])
         return data
 
-    def _body(self, letter: Letter) -> Sequence[bytes]:
-        """Return text and HTML as alternatives, the richer one last (RFC 2046 §5.1.4), and the files after them."""
-        text, html = letter.rendered.text, letter.rendered.html
-        if html is None:
-            body = _text(_PLAIN, text or "")
-        elif text is None:
-            body = self._html_with_images(letter, html)
-        else:
-            body = _multipart("alternative", [_text(_PLAIN, text), self._html_with_images(letter, html)])
-        if not letter.attachments:
-            return body
-        files = [self._file(a) for a in letter.attachments if html is None or a.content_id is None]
-        return _multipart("mixed", [body, *files]) if files else body
 
-    def _html_with_images(self, letter: Letter, html: str) -> Sequence[bytes]:
-        """Return the HTML with the images that it shows (RFC 2387)."""
-        images = [self._file(a) for a in letter.attachments if a.content_id is not None]
-        body = _text(_HTML, html)
-        return _multipart('related; type="text/html"', [body, *images]) if images else body
-
-    def _file(self, attachment: Attachment) -> Sequence[bytes]:
-        entity = self._attached.get(attachment)
-        if entity is None:
-            entity = self._attached[attachment] = [_file_head(attachment), b"\r\n", *encoded_file(attachment.content)]
-        return entity
+def _alternatives(rendered: Rendered) -> Sequence[bytes]:
+    """Return text and HTML as alternatives, the richer one last (RFC 2046 §5.1.4)."""
+    if rendered.html is None:
+        return _text(_PLAIN, rendered.text or "")
+    html = _text(_HTML, rendered.html)
+    return html if rendered.text is None else _multipart("alternative", [_text(_PLAIN, rendered.text), html])
 
 
 def _head(letter: Letter) -> bytes:
@@ -139,32 +127,95 @@ def _date(local: datetime, offset: timedelta) -> str:
     return f"Date: {format_datetime(local.replace(tzinfo=timezone(offset)))}\r\n"
 
 
-def _text(heads: dict[Encoding, bytes], text: str) -> Sequence[bytes]:
+def _text(heads: dict[Encoding, bytes], text: str) -> list[bytes]:
     encoding, pieces = encoded_text(text)
     return [heads[encoding], *pieces]
 
 
-def _multipart(subtype: str, entities: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
+# --- with files ----------------------------------------------------------------------------------------------------
+
+
+def _with_files(letter: Letter) -> Entity:
+    """Return mixed(alternative(text, related(HTML, images), invitations), files).
+
+    In this order all common programs show each part where it belongs: files in related vanish on iOS, and of files in
+    alternative it shows one only. An invitation is an alternative, the last one: only there calendars offer to accept.
+    """
+    text, html = letter.rendered.text, letter.rendered.html
+    places: dict[_Place, list[Entity]] = {place: [] for place in _Place}
+    for file in letter.attachments:
+        place = _place(file, html)
+        places[place].append([_file_head(file.filename, file.content_type, file.content_id, place), file.encoded])
+    bodies: list[Entity] = [_text(_PLAIN, text or "")] if text is not None or html is None else []
+    if html is not None:
+        bodies.append(_joined('related; type="text/html"', [_text(_HTML, html), *places[_Place.IMAGE]]))
+    body = _joined("alternative", [*bodies, *places[_Place.INVITATION]])
+    return _joined("mixed", [body, *places[_Place.FILE]])
+
+
+class _Place(Enum):
+    """Where a file stands in a letter."""
+
+    IMAGE = auto()
+    INVITATION = auto()
+    FILE = auto()
+
+
+def _place(file: FilePart, html: str | None) -> _Place:
+    if _INVITATION.match(file.content_type):
+        return _Place.INVITATION
+    # Without HTML nothing shows an image. Then it is a file like any other.
+    return _Place.IMAGE if file.content_id is not None and html is not None else _Place.FILE
+
+
+@lru_cache(maxsize=256)
+def _file_head(filename: str, content_type: str, content_id: str | None, place: _Place) -> bytes:
+    """Return the header of a file, with its empty line. It is kept, because many mails have the same file."""
+    if problems := list(file_problems(filename, content_type, content_id)):
+        raise CannotCompose(problems)
+    kind = content_type.replace(";", f";{FOLD}").replace(f"{FOLD} ", FOLD)
+    fields = {"Content-Type": kind, "Content-Transfer-Encoding": "base64"}
+    match place:
+        case _Place.INVITATION:
+            if "charset=" not in content_type.lower():
+                fields["Content-Type"] += parameter("charset", "utf-8")  # RFC 5545 §3.1.4
+        case _Place.IMAGE:
+            fields |= {"Content-Disposition": f"inline{parameter('filename', filename)}"}
+            fields |= {"Content-ID": f"<{content_id}>"}
+        case _Place.FILE:
+            # No Content-ID: Outlook would take the file for an image that the HTML shows.
+            fields |= {"Content-Disposition": f"attachment{parameter('filename', filename)}"}
+    if place is not _Place.INVITATION:
+        fields["Content-Type"] += parameter_in_words("name", filename)
+    return checked([f"{name}: {value}\r\n" for name, value in fields.items()], list(fields)) + b"\r\n"
+
+
+def _joined(subtype: str, entities: list[Entity]) -> Entity:
+    return _multipart(subtype, entities) if len(entities) > 1 else entities[0]
+
+
+def _in_parts(pieces: Entity) -> Body:
+    """Return ``pieces`` as a body; those that are in memory become one where they follow each other."""
+    parts: list[bytes | LineContent] = []
+    for in_memory, some in groupby(pieces, lambda piece: isinstance(piece, bytes)):
+        if in_memory:
+            parts.append(b"".join(some))  # type: ignore[arg-type]
+        else:
+            parts += some
+    body = Body.of(*parts)
+    if not body.lines.are_whole:
+        raise CannotCompose([_BARE_BREAK])
+    return body
+
+
+def _multipart(subtype: str, entities: Sequence[Sequence[Piece]]) -> Sequence[Piece]:
     # "=_" occurs neither in base64 nor in quoted-printable (RFC 2045 §6.7). The rest is random and new in each mail:
     # otherwise somebody who has received a mail could put its boundary into the text of another.
     boundary = f"=_{os.urandom(16).hex()}"
     opening = f"\r\n--{boundary}\r\n".encode()
-    pieces = [f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'.encode()]
+    pieces: list[Piece] = [f'Content-Type: multipart/{subtype};\r\n boundary="{boundary}"\r\n'.encode()]
     for entity in entities:
         pieces.append(opening)
         pieces += entity
     pieces.append(f"\r\n--{boundary}--\r\n".encode())
     return pieces
-
-
-def _file_head(attachment: Attachment) -> bytes:
-    if problems := list(attachment.problems()):
-        raise CannotCompose(problems)
-    cid = attachment.content_id
-    fields = {
-        "Content-Type": attachment.content_type.replace(";", f";{FOLD}").replace(f"{FOLD} ", FOLD),
-        "Content-Transfer-Encoding": "base64",
-        "Content-Disposition": f"{'attachment' if cid is None else 'inline'}"
-        f"{parameter('filename', attachment.basename)}",
-    } | ({} if cid is None else {"Content-ID": f"<{cid}>"})
-    return checked([f"{name}: {value}\r\n" for name, value in fields.items()], list(fields))

@@ -22,6 +22,8 @@ _LEAST = 12
 _SAFE = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/"
 _Q = tuple("_" if byte == ord(" ") else chr(byte) if byte in _SAFE else f"={byte:02X}" for byte in range(256))
 _PARAMETER = 58
+# Bytes of an encoded word on a line that begins with a blank, the name of the parameter and a quotation mark.
+_IN_QUOTES = (WIDTH - len(' name=""') - _FRAME) // 4 * 3
 # Texts that all mail programs read alike between quotes: nothing to escape, nothing encoded, no blanks that are lost.
 _QUOTABLE = re.compile(r"[!#-<>-\[\]-~]+(?: [!#-<>-\[\]-~]+)*")
 
@@ -49,6 +51,18 @@ def parameter(name: str, value: str) -> str:
         return f";{FOLD}{name}*=utf-8''{pieces[0]}"
     marked = ["utf-8''" + pieces[0], *pieces[1:]]
     return "".join(f";{FOLD}{name}*{number}*={piece}" for number, piece in enumerate(marked))
+
+
+def parameter_in_words(name: str, value: str) -> str:
+    """Return the parameter ``name`` as encoded words in quotes, or plainly if it is short and plain.
+
+    RFC 2047 §5 forbids the words there. Outlook and others read nothing else, so it is written beside ``parameter``.
+    """
+    if _QUOTABLE.fullmatch(value):
+        return f';{FOLD}{name}="{value}"'
+    words = _split_utf8(value.encode(), _IN_QUOTES, _IN_QUOTES)
+    coded = FOLD.join([f"=?utf-8?B?{b2a_base64(word, newline=False).decode()}?=" for word in words])
+    return f';{FOLD}{name}="{coded}"'
 
 
 def _split_coded(coded: str, mark: str, first: int, most: int) -> Iterator[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from jinja2 import BaseLoader, TemplateNotFound
 
+from mailbatch.infrastructure.templates.images import TemplateImages
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -33,6 +35,7 @@ class FolderLoader(BaseLoader):
     def __init__(self, directory: Path, look_again: float = 0.0) -> None:
         self.directory = directory
         self.period = 0
+        self.images = TemplateImages()
         self._look_again = look_again
         self._until = 0.0
 
@@ -54,6 +57,8 @@ class FolderLoader(BaseLoader):
         source = path.read_text(encoding="utf-8-sig")
         sandbox: Sandbox = environment  # type: ignore[assignment]
         sandbox.refuse_if_vast(source, template)
+        if template.endswith(".html"):
+            source = self.images.linked(source, lambda name: self._beside(template, name))
         return source, str(path), _Unchanged(self, path, stamp)
 
     def has(self, template: str) -> bool:
@@ -70,6 +75,16 @@ class FolderLoader(BaseLoader):
     def read(self, template: str) -> str:
         """Return a file that ``has`` found. Raises ``UnicodeDecodeError`` if it is not UTF-8."""
         return self.directory.joinpath(*_segments(template)).read_text(encoding="utf-8-sig")
+
+    def _beside(self, template: str, name: str) -> str | None:
+        """Return the path of the file ``name`` in the folder of ``template``, or in one above it; None if none is."""
+        folder = template
+        while folder := folder.rpartition("/")[0]:
+            parts = [*folder.split("/"), *(part for part in name.split("/") if part != ".")]
+            path = self.directory.joinpath(*parts)
+            if all(map(is_template_name, parts)) and self._is_inside(path):
+                return path.resolve().relative_to(self.directory.resolve()).as_posix()
+        return None
 
     def _is_inside(self, path: Path) -> bool:
         return path.is_file() and path.resolve().is_relative_to(self.directory.resolve())

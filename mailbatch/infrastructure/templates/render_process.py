@@ -14,6 +14,7 @@ from typing import Any
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.budget import GROWTH, WRITTEN
+from mailbatch.infrastructure.templates.images import as_pairs
 from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.subprocess_renderer import LENGTH, receive
@@ -59,7 +60,7 @@ def _render(render: TemplateRenderer, mail: Mail) -> dict[str, Any]:
         return {"errors": error.errors}
     except Exception as error:  # noqa: BLE001 - the template is at fault, and the caller shows how
         return {"errors": [f"cannot be rendered: {type(error).__name__}: {' '.join(str(error)[:1000].split())[:300]}"]}
-    return {"subject": parts.subject, "text": parts.text, "html": parts.html}
+    return {"subject": parts.subject, "text": parts.text, "html": parts.html, "images": as_pairs(parts.images)}
 
 
 if __name__ == "__main__":

@@ -67,7 +67,9 @@ class TemplateRenderer:
         faults += () if faults else missing_parts(mail, parts, self.directory)
         if faults:
             raise CannotCompose(faults)
-        return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"])
+        # A body of the mail itself shows what the mail attaches, not what a template has.
+        images = self._sources.images_in(parts["body_html"]) if "body_html" in files and not mail.body_html else ()
+        return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"], images=images)
 
     def _files_of(self, mail: Mail, faults: list[str]) -> TemplateFiles:
         tag = mail.locale or self._options.locale

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from jinja2 import Template
 
+    from mailbatch.domain.attachment_list import Reference
     from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.templates.options import Options
 
@@ -93,6 +94,10 @@ class Sources:
             return find_files(self._loader, name, tag, self._options)
         except OSError as error:
             raise ValueError(unreadable(error)) from error
+
+    def images_in(self, html: str | None) -> tuple[Reference, ...]:
+        """Return the images that ``html``, which a template of the folder made, shows of that folder."""
+        return self._loader.images.shown_in(html) if self._loader else ()
 
     def inline(self, field: str, source: str) -> Template:
         """Return the compiled template of a mail's own source."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.images import of_pairs
 from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.sources import has_tags
@@ -102,7 +103,7 @@ class SubprocessRenderer:
             reply = process.request("render", mail, seconds)
         if "errors" in reply:
             raise CannotCompose(reply["errors"])
-        return Rendered(**reply)
+        return Rendered(**reply | {"images": of_pairs(reply["images"])})
 
     def problems(self, mail: Mail) -> list[str]:
         """Return what fails whatever the context of ``mail`` holds, as ``TemplateRenderer.problems``.

@@ -1,0 +1,140 @@
+"""Loads the files of a mail, and encodes each once for all mails that name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from mailbatch.application.sending.encoded_files import EncodedFiles
+from mailbatch.domain.attachment import file_problems, size_on_wire
+from mailbatch.domain.attachment_list import InFolder, Inline, InStore, InTemplates
+from mailbatch.domain.content import ContentInMemory
+from mailbatch.domain.content_types import content_type_of
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.letter import FilePart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+
+    from mailbatch.application.ports.sending import Folder
+    from mailbatch.application.ports.stores import Files
+    from mailbatch.domain.attachment_list import Reference
+    from mailbatch.domain.content import Content, LineContent
+    from mailbatch.domain.rows import StoredFile
+
+_MOST_ROWS = 1_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Enclose:
+    """The port ``Encloser``.
+
+    ``encode`` stores bytes in base64, where they cost no memory. ``refused``: patterns of file names, in lower case.
+    ``max_inline_bytes``: of a file that the mail itself holds, decoded. ``max_bytes``: of a message on the wire.
+    """
+
+    folder: Folder
+    templates: Folder
+    files: Files
+    encode: Callable[[Iterable[bytes]], LineContent]
+    max_inline_bytes: int
+    max_bytes: int
+    refused: Sequence[str] = ()
+    encoded: EncodedFiles = field(default_factory=EncodedFiles)
+    _rows: dict[str, StoredFile] = field(default_factory=dict, init=False)
+
+    def __call__(self, references: Sequence[Reference]) -> tuple[FilePart, ...]:
+        """Return the files in order; see the port."""
+        parts, room = list[FilePart](), self.max_bytes
+        for reference in references:
+            parts.append(self._part(reference, room))
+            room -= parts[-1].encoded.size
+        return tuple(parts)
+
+    def _part(self, reference: Reference, room: int) -> FilePart:
+        """Return one file. ``room``: bytes that the message may have with it, on the wire."""
+        match reference.source:
+            case InFolder(path):
+                return self._on_disk(self.folder, path, reference, room)
+            case InTemplates(path):
+                return self._on_disk(self.templates, path, reference, room)
+            case InStore(file_id):
+                return self._stored(file_id, reference, room)
+            case Inline() as inline:
+                return self._inline(inline, reference, room)
+
+    def _on_disk(self, folder: Folder, path: str, reference: Reference, room: int) -> FilePart:
+        with folder.open(path) as file:
+            return self._encoded(reference, file, file.version, room)
+
+    def _stored(self, file_id: str, reference: Reference, room: int) -> FilePart:
+        row = self._rows.get(file_id)
+        if row is None:
+            row = self.files.find(file_id)
+            if row is None:
+                raise CannotCompose([f"{reference.known_as}: there is no stored file with the id {file_id}"])
+            if len(self._rows) >= _MOST_ROWS:
+                self._rows.clear()
+            self._rows[file_id] = row
+        named = replace(
+            reference,
+            filename=reference.filename or row.filename,
+            content_type=reference.content_type or row.content_type,
+        )
+        return self._encoded(named, _Verified(self.files.content(row), file_id, named.known_as), file_id, room)
+
+    def _inline(self, inline: Inline, reference: Reference, room: int) -> FilePart:
+        if inline.size > self.max_inline_bytes:
+            why = f"has {inline.size} bytes; MAILBATCH_MAX_INLINE_BYTES allows {self.max_inline_bytes} for content"
+            raise CannotCompose([f"{reference.known_as}: {why}"])
+        try:
+            content = ContentInMemory(inline.decoded())
+        except ValueError as error:
+            raise CannotCompose([f"{reference.known_as}: content is no base64: {error}"]) from error
+        # Most of these are the mail's own: an invoice, a ticket. So they are forgotten with it.
+        return self._encoded(reference, content, sha256(content.data).digest(), room, keep=False)
+
+    def _encoded(
+        self, reference: Reference, content: Content, key: Hashable, room: int, *, keep: bool = True
+    ) -> FilePart:
+        filename = reference.name
+        if filename is None:
+            raise CannotCompose([f"{reference.known_as}: the stored file has no name; give filename"])
+        content_type = reference.content_type or content_type_of(filename)
+        if problems := [*file_problems(filename, content_type, reference.content_id), *self._refusals(filename)]:
+            raise CannotCompose(problems)
+        if (size := size_on_wire(content.size)) > room:
+            why = f"has {content.size} bytes, {size} on the wire; with it the message is larger than"
+            raise CannotCompose([f"{reference.known_as}: {why} MAILBATCH_MAX_MESSAGE_BYTES ({self.max_bytes})"])
+        encoded = self.encoded.get(key, lambda: self.encode(content.pieces()), keep=keep)
+        return FilePart(filename=filename, content_type=content_type, content_id=reference.content_id, encoded=encoded)
+
+    def _refusals(self, filename: str) -> Iterator[str]:
+        # Windows drops blanks and dots at the end of a name.
+        name = filename.lower().rstrip(" .")
+        for pattern in self.refused:
+            if fnmatchcase(name, pattern):
+                yield f"attachments: {filename}: may not be attached; MAILBATCH_REFUSED_FILES has {pattern}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """The content of a stored file. Reading raises ``CannotCompose`` if it is not what its id says."""
+
+    content: Content
+    file_id: str
+    known_as: str
+
+    @property
+    def size(self) -> int:
+        return self.content.size
+
+    def pieces(self) -> Iterator[bytes]:
+        digest = sha256()
+        for piece in self.content.pieces():
+            digest.update(piece)
+            yield piece
+        if digest.hexdigest() != self.file_id:
+            raise CannotCompose([f"{self.known_as}: the stored content does not have the SHA-256 {self.file_id}"])

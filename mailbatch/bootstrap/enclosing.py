@@ -1,0 +1,28 @@
+"""What loads the files of mails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mailbatch.application.ports.stores import Files
+    from mailbatch.application.sending.enclose import Enclose
+    from mailbatch.config import Settings
+    from mailbatch.infrastructure.spool import Spool
+
+
+def new_enclose(settings: Settings, files: Files, spool: Spool) -> Enclose:
+    """Return what loads the files of mails. It keeps what it has encoded, so make one for each lane of a run."""
+    from mailbatch.application.sending.enclose import Enclose
+    from mailbatch.infrastructure.files.folder import FilesBelow
+    from mailbatch.infrastructure.mime.bodies import encoded_file
+
+    return Enclose(
+        folder=FilesBelow(settings.attachment_dir),
+        templates=FilesBelow(settings.template_dir, "image of a template"),
+        files=files,
+        encode=lambda pieces: spool.put(encoded_file(pieces)),
+        max_inline_bytes=settings.max_inline_bytes,
+        max_bytes=settings.max_message_bytes,
+        refused=settings.refused_patterns,
+    )

@@ -1,0 +1,165 @@
+"""The column ``attachments``: what it may hold, and one line for each thing that is wrong."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from mailbatch.domain.attachment import file_problems, size_on_wire
+from mailbatch.domain.attachment_list import InFolder, Inline, InStore, Reference, read_attachments
+from mailbatch.domain.content_types import content_type_of
+
+UNKNOWN_KEY = (
+    "attachments: a.pdf: the key 'name' is not known; "
+    "give one of path, file and content, and filename, content_type, content_id"
+)
+ID = "0123456789abcdef" * 4
+
+
+def read(column) -> list[Reference]:
+    faults: list[str] = []
+    references = read_attachments(column, faults)
+    assert faults == []
+    return references
+
+
+def faults_of(column) -> list[str]:
+    faults: list[str] = []
+    read_attachments(column, faults)
+    assert all(fault.isprintable() and len(fault) < 300 for fault in faults)
+    return faults
+
+
+def test_a_file_is_named_by_path_by_id_or_stands_in_the_mail():
+    assert read(
+        [
+            {"path": "2026/invoice.pdf"},
+            {"file": ID, "filename": "terms.pdf", "content_type": "application/pdf"},
+            {"content": "aGk=", "filename": "hi.txt", "content_id": "hi@x"},
+        ]
+    ) == [
+        Reference(source=InFolder("2026/invoice.pdf")),
+        Reference(source=InStore(ID), filename="terms.pdf", content_type="application/pdf"),
+        Reference(source=Inline("aGk="), filename="hi.txt", content_id="hi@x"),
+    ]
+
+
+def test_without_a_filename_it_is_the_last_part_of_the_path():
+    assert read([{"path": "2026/invoice.pdf"}])[0].name == "invoice.pdf"
+    assert read([{"file": ID}])[0].name is None
+
+
+def test_null_and_an_empty_text_mean_that_nothing_is_given():
+    entry = {"path": "a.pdf", "file": None, "content": None, "filename": "", "content_type": None, "content_id": ""}
+    assert read([entry]) == [Reference(source=InFolder("a.pdf"))]
+
+
+def test_an_empty_file_may_stand_in_the_mail():
+    [reference] = read([{"content": "", "filename": "empty.txt"}])
+    assert reference.source.decoded() == b""
+
+
+def test_base64_may_have_line_breaks_as_databases_write_it():
+    content = bytes(range(256)) * 3
+    [reference] = read([{"content": base64.encodebytes(content).decode(), "filename": "a.bin"}])
+    assert reference.source.decoded() == content
+    assert reference.source.size == len(content)
+
+
+@pytest.mark.parametrize("text", ["a", "aGk", "aG k=!", "aGk=aGk=", "_-8=", "ä", "=", "====", "aGk=\x00"])
+def test_what_is_no_base64_is_an_error(text):
+    with pytest.raises(ValueError, match=r"base64|ascii|padding|data|ASCII"):
+        Inline(text).decoded()
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        ({"path": "a"}, "attachments: is dict, not a JSON array of objects"),
+        ("a.pdf", "attachments: is str, not a JSON array of objects"),
+        (7, "attachments: is int, not a JSON array of objects"),
+        ([{"path": "a"}] * 10_000, "attachments: has 10000 files; at most 100 are sent with a mail"),
+        (["a.pdf"], "attachments: number 1 is str, not an object; give one of path, file and content"),
+        ([{}], "attachments: number 1: has no content; give one of path, file and content"),
+        ([{"path": "a.pdf", "file": ID}], "attachments: a.pdf: has path and file; give one of path, file and content"),
+        ([{"path": 7}], "attachments: number 1: path is int, not text"),
+        ([{"content": "aGk="}], "attachments: number 1: content needs a filename"),
+        ([{"content": [], "filename": "a"}], "attachments: a: content is list, not text"),
+        ([{"file": "x/../y"}], "attachments: y: file is no id of a stored file (64 hexadecimal digits in lower case)"),
+        ([{"path": "a.pdf", "name": "b"}], UNKNOWN_KEY),
+        (
+            [{"path": "a.png", "content_id": "x"}, {"path": "b.png", "content_id": "x"}],
+            "attachments: b.png: another file has the same content_id",
+        ),
+    ],
+)
+def test_each_mistake_has_a_line_that_names_the_file(column, line):
+    assert line in faults_of(column)
+
+
+def test_hidden_characters_of_a_name_are_shown_as_their_numbers():
+    assert faults_of([{"path": "a\u202efdp.exe\r\n", "x": 1}])[0].startswith(
+        r"attachments: a\u202efdp.exe\r\n: the key"
+    )
+
+
+@pytest.mark.parametrize(
+    ("filename", "why"),
+    [
+        ("a\r\nBcc: eve@example.org.pdf", "line break"),
+        ("a\x00.pdf", "NUL"),
+        ("a\ud800.pdf", "surrogate"),
+        ("a\x07.pdf", "U+0007"),
+        ("a\u202efdp.exe", "U+202E"),
+        ("a\u2066b.pdf", "U+2066"),
+        ("x" * 300, "255 bytes"),
+        ("", "no file name"),
+        ("..", "no file name"),
+        (" . ", "no file name"),
+    ],
+)
+def test_a_name_that_is_no_name_is_refused(filename, why):
+    assert any(why in problem for problem in file_problems(filename, "application/pdf", None))
+
+
+@pytest.mark.parametrize(
+    "filename", ["Rechnung für Zoë.pdf", "山田.csv", "חשבון\u200f.pdf", "👩‍👩‍👧.png", "a b.c", ".x"]
+)
+def test_names_in_all_scripts_are_names(filename):
+    assert not list(file_problems(filename, "application/pdf", None))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "why"),
+    [
+        ("pdf", "no content type"),
+        ("a/b\r\nBcc: eve@example.org", "no content type"),
+        ("message/rfc822", "application/octet-stream"),
+        ("multipart/mixed", "application/octet-stream"),
+        ('application/pdf; name="setup.exe"', "give filename instead"),
+    ],
+)
+def test_a_type_that_says_something_else_is_refused(content_type, why):
+    assert any(why in problem for problem in file_problems("a.pdf", content_type, None))
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type"),
+    [
+        ("a.pdf", "application/pdf"),
+        ("A.PDF", "application/pdf"),
+        ("a.b.csv", "text/csv"),
+        ("a.ics", "text/calendar"),
+        ("a.eml", "application/octet-stream"),
+        ("pdf.", "application/octet-stream"),
+        ("makefile", "application/octet-stream"),
+    ],
+)
+def test_the_type_comes_from_the_end_of_the_name(filename, content_type):
+    assert content_type_of(filename) == content_type
+
+
+@pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 114, 1_000_000])
+def test_the_size_on_the_wire_is_known_before_a_file_is_read(size):
+    assert size_on_wire(size) == len(base64.encodebytes(bytes(size)).replace(b"\n", b"\r\n"))
