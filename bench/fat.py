@@ -181,7 +181,6 @@ def _file(content: bytes) -> dict[str, Any]:
         "content": content,
         "filename": "shared.pdf",
         "content_type": "application/pdf",
-        "size": len(content),
     }
 
 
