@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 
 from mailbatch.domain.database import DatabaseIdentity, read_identity
+from mailbatch.domain.errors import StoreError
+from mailbatch.infrastructure.db.identity import identify
 
 SHOP = DatabaseIdentity(kind="postgresql", system=7712949197311570113, number=16384, name="shop", schema="public")
 FILE = DatabaseIdentity(kind="sqlite", system=66305, number=1234, name="/srv/mailbatch.db")
@@ -77,3 +80,8 @@ def test_a_person_reads_which_database_it_is(identity):
     assert identity.name in str(identity)
     assert str(identity.number) in str(identity)
     assert str(identity.system) in str(identity)
+
+
+def test_a_file_that_is_not_there_has_no_identity(tmp_path):
+    with pytest.raises(StoreError, match=r"absent\.db: No such file"):
+        identify(sa.create_engine(f"sqlite:///{tmp_path}/absent.db"))
