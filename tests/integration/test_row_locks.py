@@ -19,13 +19,16 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Mail, Reservation, Status
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import Counts, RunOutcome, RunReport, Trigger
 from mailbatch.domain.selection import Selection
-from mailbatch.domain.settlement import settle
+from mailbatch.domain.settlement import settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading, writing
 from mailbatch.infrastructure.db.files import KEPT, SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
+from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.reservations import SqlReservations
+from mailbatch.infrastructure.db.runs import SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
@@ -210,4 +213,23 @@ def test_a_file_that_is_being_deleted_is_stored_anew(postgres_url):
     found = files.find(own)
     assert found is not None
     assert found.filename == "new.txt"
+    engine.dispose()
+
+
+def test_a_run_ends_though_somebody_locks_a_mail_that_its_report_names(postgres_url):
+    engine, run_id = connect(postgres_url), uuid4()
+    runs = SqlRuns(engine)
+    backlog = SqlBacklog(engine=engine, lease=60, retry=RetryPolicy(), message_id_domain="example.org")
+    runs.open(run_id, "send-all", Trigger.BEAT, 8)
+    SqlLanes(engine).join(run_id, 1)
+    with engine.begin() as connection:
+        mail = {"recipients": "ann@example.org", "subject": "s", "body_text": "t"}
+        connection.execute(sa.insert(mail_reservations).values(mail))
+    [held] = backlog.claim(run_id, 1, None, 1).claimed
+    backlog.settle(run_id, 1, [uncomposable(held.claim, ["template: there is none"], {})])
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=Counts(failed=1))
+    with ThreadPoolExecutor(1) as pool, engine.begin() as other:
+        other.execute(sa.select(_r.id).with_for_update())
+        pool.submit(runs.close, "send-all", report, None).result(timeout=20)
+    assert [e.reservation_id for e in runs.first_errors(run_id, 9)] == [held.claim.reservation_id]
     engine.dispose()

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from support.rows import run_row
 
-from mailbatch.application.looking.inquire import ShowRun, progress_of
+from mailbatch.application.looking.inquire import ShowReservation, ShowRun, progress_of
 from mailbatch.domain.errors import NotFound
 
 RUN, OTHER = uuid4(), uuid4()
@@ -29,7 +29,7 @@ def board(run_id=RUN, **changes):
 
 def test_the_board_is_newer_than_the_row_of_the_same_run():
     found = progress_of(look(), row(), board(), unsent=20)
-    assert (found.done, found.whole, found.elapsed, found.rate, found.left) == (60, 80, 30.0, 2.0, 10.0)
+    assert (found.done, found.whole, found.elapsed, found.rate, found.seconds_left) == (60, 80, 30.0, 2.0, 10.0)
 
 
 def test_what_the_board_shows_of_another_run_is_not_read():
@@ -44,7 +44,7 @@ def test_a_run_without_a_row_is_the_one_on_the_board_unless_that_has_ended(state
 
 def test_a_board_without_figures_counts_nothing_and_promises_no_rate():
     found = progress_of(look(), row(), {"run_id": str(RUN)}, unsent=20)
-    assert (found.done, found.elapsed, found.rate, found.left) == (0, 0.0, None, None)
+    assert (found.done, found.elapsed, found.rate, found.seconds_left) == (0, 0.0, None, None)
 
 
 def test_while_nobody_is_answered_there_is_no_rate():
@@ -55,3 +55,9 @@ def test_a_run_that_is_not_there_is_not_found():
     reports: Any = SimpleNamespace(run=lambda _run_id: None)
     with pytest.raises(NotFound, match=f"no run {RUN}"):
         ShowRun(reports)(RUN)
+
+
+def test_a_reservation_that_is_not_there_is_not_found():
+    reservations: Any = SimpleNamespace(get=lambda _id: None)
+    with pytest.raises(NotFound, match=f"no reservation {OTHER}"):
+        ShowReservation(reservations)(OTHER)

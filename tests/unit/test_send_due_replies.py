@@ -575,3 +575,10 @@ def test_a_recipient_who_is_put_off_alone_in_the_end_costs_the_attempt(world):
     row = world.backlog.rows[mail]
     assert (run.counts, row.status, row.attempts) == (Counts(deferred=1), Status.PENDING, 1)
     assert row.verdicts["a@example.org"].kind is Kind.ACCEPTED
+
+
+def test_a_mail_behind_which_another_was_accepted_pays_though_the_relay_then_takes_none(world):
+    first, _, *rest = world.reserve(5)
+    world.fails(said_to({first, *rest}, FULL), "452", group_size=1)
+    assert world.backlog.rows[first].attempts == 1
+    assert {world.backlog.rows[own].attempts for own in rest} == {0}
