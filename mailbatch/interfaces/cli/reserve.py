@@ -5,13 +5,21 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import MAIL_FIELDS
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.session import opened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mailbatch.application.acting.attaching import Attached
+    from mailbatch.application.acting.reserve import Draft
+    from mailbatch.domain.reservation import Mail
 
 OPTIONS = {
     **{name: f"--{name.replace('_', '-')}" for name in (*MAIL_FIELDS, "priority", "tag")},
@@ -33,7 +41,6 @@ class Moment(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Read it; a time without a zone is refused."""
         from mailbatch.application.acting.draft_values import read_time
-        from mailbatch.domain.errors import InvalidReservation
 
         try:
             return read_time("time", str(value))
@@ -75,7 +82,6 @@ class JsonObject(Text):
         if isinstance(value, dict):
             return value
         from mailbatch.application.acting.draft_values import read_object
-        from mailbatch.domain.errors import InvalidReservation
 
         try:
             return read_object("JSON", super().convert(value, param, ctx))
@@ -83,18 +89,40 @@ class JsonObject(Text):
             self.fail(error.problems[0].removeprefix("JSON: "), param, ctx)
 
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_OF_A_MAIL = (
+    *("subject", "text", "html", "template", "context", "locale", "attach", "inline"),
+    *("cc", "bcc", "sender", "reply_to", "headers"),
+)
+"""Options that a finished message has no use for: all of this stands in it."""
+
+
 @click.command
-@click.option("--to", multiple=True, required=True, help="An address, or a list of them; may be repeated.")
+@click.option("--to", multiple=True, help="An address, or a list of them; may be repeated.")
 @click.option("--subject", help="The subject; may be a Jinja2 source, as the bodies.")
 @click.option("--text", type=Text(), help="The body as plain text.")
 @click.option("--html", type=Text(), help="The body as HTML.")
 @click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies.")
 @click.option("--context", type=JsonObject(), help="What the template is filled with.")
 @click.option("--locale", help="The language of the template: a tag of BCP 47, such as pt-BR.")
+@click.option("--attach", type=_FILE, multiple=True, help="A file to attach; may be repeated.")
+@click.option(
+    "--inline",
+    type=_FILE,
+    multiple=True,
+    help="An image that the HTML shows as cid:NAME, where NAME is the file's name.",
+)
+@click.option(
+    "--message",
+    type=click.File("rb"),
+    help="A finished message (.eml, or - for stdin) in place of subject and bodies. Without --to it goes to its To, Cc "
+    "and Bcc.",
+)
 @click.option("--cc", multiple=True)
 @click.option("--bcc", multiple=True)
 @click.option("--sender", help="The From address, in place of MAILBATCH_SENDER.")
 @click.option("--reply-to", multiple=True)
+@click.option("--envelope-sender", help="Where bounces go, in place of MAILBATCH_RETURN_PATH; <> for no bounces.")
 @click.option("--headers", type=JsonObject(), help='More header fields: {"X-Campaign": "spring"}')
 @click.option("--at", type=Moment(), help="When it is due (default: now): 2026-12-24T09:00:00+09:00")
 @click.option("--expires", type=Moment(), help="After this it is not sent any more.")
@@ -109,9 +137,10 @@ def reserve(*, as_json: bool, **given: Any) -> None:
     """
     from mailbatch.application.acting.reserve import Reserve, with_names
 
-    draft = _draft(given)
     with opened() as parts, with_names(OPTIONS), parts.stores.reservations.intake() as intake:
-        stored = Reserve(check=parts.operating.check_draft, intake=intake)(draft)
+        files = _files(given)
+        draft = _draft(given, _finished(given) if given["message"] else _mail(given, files))
+        stored = Reserve(check=parts.operating.check_draft, intake=intake)(draft, files)
     if warning := parts.operating.unchecked_template(draft.mail):
         click.echo(f"mailbatch: {clean(warning)}", err=True)
     if as_json:
@@ -122,27 +151,58 @@ def reserve(*, as_json: bool, **given: Any) -> None:
         click.echo("(it was reserved before, under this key)", err=True)
 
 
-def _draft(given: dict[str, Any]) -> Any:
-    from mailbatch.application.acting.reserve import Draft
+def _files(given: dict[str, Any]) -> list[Attached]:
+    """Return the files of --attach and --inline. Raises ``InvalidReservation``."""
+    from mailbatch.application.acting.attaching import attached
+    from mailbatch.domain.attachment import Attachment
+
+    inline = [
+        Attachment(filename=path.name, content=path.read_bytes(), content_id=path.name) for path in given["inline"]
+    ]
+    if problems := [problem for image in inline for problem in image.problems()]:
+        raise InvalidReservation(problems)
+    return attached([*given["attach"], *inline], Path.read_bytes)
+
+
+def _mail(given: dict[str, Any], files: list[Attached]) -> Mail:
     from mailbatch.domain.reservation import Mail
 
-    def listed(name: str) -> str | None:
-        return ", ".join(given[name]) if given[name] else None
-
-    mail = Mail(
-        recipients=listed("to") or "",
+    return Mail(
+        recipients=_listed(given["to"]) or "",
         subject=given["subject"],
         body_text=given["text"],
         body_html=given["html"],
         template=given["template"],
         context=given["context"],
         locale=given["locale"],
-        cc=listed("cc"),
-        bcc=listed("bcc"),
+        cc=_listed(given["cc"]),
+        bcc=_listed(given["bcc"]),
         sender=given["sender"],
-        reply_to=listed("reply_to"),
+        reply_to=_listed(given["reply_to"]),
         headers=given["headers"],
+        attachments=[file.entry for file in files] or None,
+        envelope_sender=given["envelope_sender"],
     )
+
+
+def _finished(given: dict[str, Any]) -> Mail:
+    """Return the mail of --message. Raises ``InvalidReservation``."""
+    from mailbatch.domain.reservation import Mail
+    from mailbatch.infrastructure.mime.message_envelope import message_envelope
+
+    if beside := [f"--{name.replace('_', '-')}" for name in _OF_A_MAIL if given[name]]:
+        raise click.UsageError(f"--message is a whole mail: leave out {', '.join(beside)}")
+    envelope = message_envelope(given["message"].read(), _listed(given["to"]))
+    return Mail(recipients=envelope.recipients, message=envelope.message, envelope_sender=given["envelope_sender"])
+
+
+def _listed(addresses: Sequence[str]) -> str | None:
+    return ", ".join(addresses) if addresses else None
+
+
+def _draft(given: dict[str, Any], mail: Mail) -> Draft:
+    from mailbatch.application.acting.reserve import Draft
+
     return Draft(
         mail=mail,
         scheduled_at=given["at"],
