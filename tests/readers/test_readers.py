@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.contents import Cut
 from support.letters import ADDRESSES, HEADERS, composed
+
+from mailbatch.domain.content_types import content_type_of
+from mailbatch.domain.letter import FilePart
+from mailbatch.infrastructure.mime.bodies import encoded_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,3 +109,36 @@ def _decoded(value: str) -> str:
     """On one line, encoded words decoded: in fields that it does not know it leaves them."""
     value = value.replace("\r\n", "").strip()
     return str(make_header(decode_header(value))) if "=?utf-8?" in value else value
+
+
+NAMES = [
+    *(
+        "invoice.pdf",
+        "Rechnung für Zoë.pdf",
+        "請求書 山田.pdf",
+        "счёт № 17.csv",
+        "فاتورة.pdf",
+        "חשבון.pdf",
+        "👩‍👩‍👧.png",
+    ),
+    *("a 'quoted' \"name\".txt", "100% (1).txt", "x" * 200 + ".txt", "=?utf-8?q?x?=.txt", "é" * 90 + ".txt"),
+]
+
+
+def test_files_have_their_names_in_every_script(mailparser):
+    content = bytes(range(256)) * 300
+
+    def enclose(references):
+        encoded = Cut(tuple(encoded_file([content])))
+        return tuple(
+            FilePart(
+                filename=one.name, content_type=content_type_of(one.name), content_id=one.content_id, encoded=encoded
+            )
+            for one in references
+        )
+
+    entries = [{"path": name} for name in NAMES] + [{"path": "logo.png", "content_id": "logo@x"}]
+    message = composed(enclose, body_html='<img src="cid:logo@x">', attachments=entries)
+    [read] = mailparser([b"".join(message.data.pieces())])
+    expected = {(name, content_type_of(name), base64.b64encode(content).decode()) for name in [*NAMES, "logo.png"]}
+    assert {tuple(one) for one in read["files"]} == expected

@@ -105,12 +105,12 @@ def no_files(references: Any) -> Any:
     raise AssertionError(references)
 
 
-def composed(**fields: Any) -> Message:
+def composed(enclose: Any = no_files, **fields: Any) -> Message:
     """Return the message of a mail, made by the real parts together."""
     compose = Compose(
         read_addresses=read_addresses,
         render=TemplateRenderer(None, LARGE),
-        enclose=no_files,
+        enclose=enclose,
         write=CompiledWriter(),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         max_bytes=LARGE,

@@ -11,7 +11,7 @@ from support.letters import no_files
 
 from mailbatch.application.sending.compose import Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
-from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.errors import CannotCompose, StoreError
 from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Reply, Verdict
@@ -256,3 +256,11 @@ def test_an_empty_recipients_field_is_told_once():
 def test_a_lone_surrogate_in_a_body_is_a_problem_and_no_crash():
     [problem] = problems_of(claimed(body_text="\ud800").mail, read_addresses, unwritable, 100)
     assert problem.startswith("body_text: ")
+
+
+def test_a_database_that_is_away_while_a_file_is_loaded_is_the_runs_error(compose):
+    def away(references):
+        raise StoreError("the database is away", transient=True)
+
+    with pytest.raises(StoreError):
+        replace(compose, enclose=away)(claimed(attachments=[{"file": "0" * 64}]))
