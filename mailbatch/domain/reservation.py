@@ -54,6 +54,12 @@ OWN_HEADERS = frozenset(
     }
 )
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template", "envelope_sender")
+_NOT_BESIDE_MESSAGE = {
+    **dict.fromkeys(("cc", "bcc"), "name every recipient in recipients"),
+    **dict.fromkeys(("sender", "reply_to", "subject", "headers"), "write it into the header of the message"),
+    **dict.fromkeys(("body_text", "body_html", "attachments"), "write it into the message"),
+    **dict.fromkeys(("template", "context", "locale"), "a finished message is not rendered"),
+}
 _MAY_BE_EMPTY = (
     *("subject", "body_text", "body_html", "template", "cc", "bcc", "sender", "reply_to"),
     *("attachments", "message", "envelope_sender", "locale"),
@@ -95,6 +101,7 @@ class Mail:
                 yield "subject: is missing; give one, or a template"
             if self.body_text is None and self.body_html is None:
                 yield "body_text: is missing; give body_text, body_html or a template"
+        yield from problems_beside_message(self)
         for name in _ONE_LINE:
             yield from line_problems(name, getattr(self, name))
         # Line breaks inside a subject's *source* may belong to a template tag; the rendered one is checked again.
@@ -106,6 +113,14 @@ class Mail:
             yield problem
         yield from header_problems(self.headers)
         yield from context_problems(self.context)
+
+
+def problems_beside_message(mail: Mail) -> Iterator[str]:
+    """Yield a line for each column that a mail with a finished message may not have."""
+    if mail.message:
+        for name, instead in _NOT_BESIDE_MESSAGE.items():
+            if getattr(mail, name):
+                yield f"{name}: does not go with message; {instead}"
 
 
 def without_empty(mail: Mail) -> Mail:

@@ -18,6 +18,8 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
+from mailbatch.infrastructure.mime.finished import FinishedWriter
+from mailbatch.infrastructure.spool import Spool
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 LARGE = 26_214_400
@@ -30,6 +32,7 @@ def compose_with(**settings) -> Compose:
         render=TemplateRenderer(None, parts["max_bytes"]),
         enclose=no_files,
         write=CompiledWriter(),
+        write_finished=FinishedWriter(Spool().put),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         **parts,
     )

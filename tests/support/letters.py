@@ -12,6 +12,8 @@ from mailbatch.domain.message import Claim, Message
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
+from mailbatch.infrastructure.mime.finished import FinishedWriter
+from mailbatch.infrastructure.spool import Spool
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
 LARGE = 26_214_400
@@ -112,6 +114,7 @@ def composed(enclose: Any = no_files, **fields: Any) -> Message:
         render=TemplateRenderer(None, LARGE),
         enclose=enclose,
         write=CompiledWriter(),
+        write_finished=FinishedWriter(Spool().put),
         now=lambda: datetime(2026, 11, 21, 12, tzinfo=UTC),
         max_bytes=LARGE,
         sender="House <house@example.org>",

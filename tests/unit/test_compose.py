@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
 from support.letters import no_files
 
+from mailbatch.application.ports.sending import Additions, WrittenMessage
 from mailbatch.application.sending.compose import Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose, StoreError
 from mailbatch.domain.letter import Letter, Rendered
-from mailbatch.domain.message import Claim
+from mailbatch.domain.message import Address, Claim, Envelope
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.return_path import ReturnPath
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
+
+if TYPE_CHECKING:
+    from mailbatch.domain.content import Content
 
 CLAIM = Claim(UUID(int=1), 3)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -30,10 +35,19 @@ class Paper:
     letter: Letter
     data = b"written"
 
+    additions: Additions
+    has_utf8_header = False
+
     def __call__(self, letter: Letter) -> bytes:
         self.letter = letter
         addresses = (*letter.sender, *letter.to, *letter.cc, *letter.reply_to)
         return b" ".join([self.data, *(a.local.encode() for a in addresses if not a.local.isascii())]) + b"\r\n"
+
+    def finished(self, message: bytes | Content, additions: Additions) -> WrittenMessage:
+        assert isinstance(message, bytes)
+        self.additions = additions
+        author = Address("Ann", "ann", "own.example") if additions.needs_author else None
+        return WrittenMessage(data=message, author=author, has_utf8_header=self.has_utf8_header)
 
 
 def as_it_is(mail: Mail) -> Rendered:
@@ -52,6 +66,7 @@ def compose(paper: Paper) -> Compose:
         render=as_it_is,
         enclose=no_files,
         write=paper,
+        write_finished=paper.finished,
         now=lambda: NOON,
         max_bytes=10_000,
         sender="House <house@example.org>",
@@ -103,6 +118,69 @@ def test_a_mail_says_that_a_program_wrote_it_unless_it_says_something_else(compo
     assert paper.letter.headers == {"AUTO-submitted": "no"}
     compose(claimed())
     assert paper.letter.headers == {}
+
+
+FINISHED = {"subject": None, "body_text": None, "message": b"From: ann@own.example\r\n\r\nhi\r\n"}
+
+
+def test_a_finished_message_goes_to_its_recipients_from_its_author(compose, paper):
+    message = compose(claimed(**FINISHED, recipients="Bob <bob@x.org>, cy@x.org, bob@x.org"))
+    assert message.data == FINISHED["message"]
+    assert message.envelope == Envelope("ann@own.example", ("bob@x.org", "cy@x.org"))
+    assert paper.additions.message_id == "1@example.org"
+    assert paper.additions.date == NOON
+    assert not hasattr(paper, "letter")
+
+
+def test_what_a_finished_message_cannot_do_without_reaches_the_transport(compose, paper):
+    paper.has_utf8_header = True
+    message = compose(claimed(**FINISHED | {"message": b"From: ann@own.example\r\n\r\n\xfc\r\n"}))
+    assert message.eight_bit
+    assert message.envelope.smtputf8
+
+
+@pytest.mark.parametrize("fields", [{}, FINISHED])
+@pytest.mark.parametrize(("given", "sender"), [("<>", ""), (" b@x.org ", "b@x.org"), ("<b@x.org>", "b@x.org")])
+def test_a_mails_own_envelope_sender_goes_before_the_return_path(compose, fields, given, sender):
+    bouncing = replace(compose, return_path=ReturnPath("all@x.org"))
+    assert bouncing(claimed(**fields, envelope_sender=given)).envelope.sender == sender
+    assert bouncing(claimed(**fields)).envelope.sender == "all@x.org"
+    assert problems_of(claimed(**fields, envelope_sender=given).mail, read_addresses, unwritable, 1000) == []
+
+
+@pytest.mark.parametrize("given", ["nobody", "a@x.org, b@x.org", "Ann <a@x.org>", "<>, a@x.org"])
+def test_an_envelope_sender_that_is_not_one_address_is_refused(compose, given):
+    [line] = faults(compose, envelope_sender=given)
+    assert line.startswith("envelope_sender: ")
+    assert [line] == problems_of(claimed(envelope_sender=given).mail, read_addresses, unwritable, 1000)
+
+
+def test_a_redirected_message_stays_as_it_is(compose):
+    message = replace(compose, redirect_all_to="catch@x.org")(claimed(**FINISHED))
+    assert message.envelope.recipients == ("catch@x.org",)
+    assert message.data == FINISHED["message"]
+
+
+def test_a_finished_message_names_each_column_that_does_not_go_with_it(compose):
+    beside = {"subject": "s", "body_text": "t", "template": "x", "cc": "c@x.org", "context": {"a": 1}, "locale": "de"}
+    lines = faults(compose, **{**beside, "message": FINISHED["message"]}, recipients=" ")
+    assert [line.partition(":")[0] for line in lines] == [
+        *("cc", "subject", "body_text", "template", "context", "locale"),
+        "recipients",
+    ]
+    assert "cc: does not go with message; name every recipient in recipients" in lines
+
+
+def test_a_finished_message_that_is_too_large_is_not_read(compose, paper):
+    [line] = faults(replace(compose, max_bytes=10), **FINISHED)
+    assert line.startswith("the message has 29 bytes")
+    assert not hasattr(paper, "additions")
+
+
+def test_a_finished_message_that_nobody_is_left_for_is_an_error(compose):
+    taken = {"ann@example.org": Verdict(Kind.ACCEPTED, Reply(250, "ok"))}
+    with pytest.raises(CannotCompose, match="each of them took it before"):
+        compose(claimed(**FINISHED, earlier=taken))
 
 
 def test_without_any_sender_the_line_says_where_to_set_one(compose):

@@ -6,27 +6,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mailbatch.application.ports.sending import Additions
+from mailbatch.application.sending.envelope_sender import read_envelope_sender
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import Busy, CannotCompose, StoreError
 from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
-from mailbatch.domain.reservation import header_problems
+from mailbatch.domain.reservation import header_problems, problems_beside_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
-    from mailbatch.application.ports.sending import Encloser, LetterWriter, Renderer
+    from mailbatch.application.ports.sending import Encloser, LetterWriter, MessageWriter, Renderer
     from mailbatch.application.ports.system import AddressReader, HeaderCheck
     from mailbatch.domain.claimed import ClaimedMail
+    from mailbatch.domain.content import Content
     from mailbatch.domain.letter import Rendered
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
     from mailbatch.domain.return_path import ReturnPath
 
 ADDRESS_FIELDS = ("recipients", "cc", "bcc", "sender", "reply_to")
+NO_RECIPIENTS = "recipients: is empty; give at least one address"
 REDIRECTED_FROM = "X-Mailbatch-Redirected-From"
 _LONGEST_ERROR = 300
 
@@ -45,6 +49,7 @@ class Compose:
     render: Renderer
     enclose: Encloser
     write: LetterWriter
+    write_finished: MessageWriter
     now: Callable[[], datetime]
     max_bytes: int
     sender: str | None = None
@@ -69,6 +74,8 @@ class Compose:
 
     def _compose(self, claimed: ClaimedMail) -> Message:
         mail, faults = claimed.mail, list[str]()
+        if mail.message:
+            return self._finished(claimed, mail.message)
         read = self._addresses(mail, faults)
         faults += _json_problems(mail) or header_problems(mail.headers)
         rendered = self._rendered(mail, faults)
@@ -76,7 +83,7 @@ class Compose:
         if rendered is None or faults:
             raise CannotCompose(faults)
         letter = Letter(
-            message_id=claimed.message_id.strip().removeprefix("<").removesuffix(">"),
+            message_id=_bare(claimed.message_id),
             date=self.now(),
             sender=read["sender"],
             to=read["redirect"] or read["recipients"],
@@ -97,6 +104,37 @@ class Compose:
         envelope = self._envelope(claimed, read, letter, smtputf8=eight_bit)
         return Message(claimed.claim, envelope, data, eight_bit=eight_bit)
 
+    def _finished(self, claimed: ClaimedMail, message: bytes | Content) -> Message:
+        """Make a message of a mail that is a finished one: its envelope is ours, and what it lacks."""
+        mail, faults = claimed.mail, list(problems_beside_message(claimed.mail))
+        name = "redirect" if self.redirect_all_to else "recipients"
+        whom = _read(name, self.redirect_all_to or mail.recipients, self.read_addresses, faults)
+        if not _given(mail.recipients):
+            faults.append(NO_RECIPIENTS)
+        size = len(message) if isinstance(message, bytes) else message.size
+        if too_large := size_problem("the message", size, self.max_bytes):
+            faults.append(too_large)
+        if faults:
+            raise CannotCompose(faults)
+        sender, recipients = self._returns_to(claimed), not_taken_by(claimed, whom)
+        written = self.write_finished(
+            message,
+            Additions(
+                message_id=_bare(claimed.message_id),
+                date=self.now(),
+                sender=self.sender,
+                auto_submitted=self.auto_submitted,
+                needs_author=sender is None,
+            ),
+        )
+        if too_large := size_problem("the message", len(written.data), self.max_bytes):
+            raise CannotCompose([too_large])
+        if sender is None:
+            sender = written.author.addr_spec if written.author else ""
+        smtputf8 = written.has_utf8_header or not all(map(str.isascii, recipients))
+        envelope = Envelope(sender, recipients, smtputf8=smtputf8)
+        return Message(claimed.claim, envelope, written.data, eight_bit=not written.data.isascii())
+
     def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
         """Read every address field, the default sender and the redirection. Append each problem to ``faults``."""
         sender = mail.sender if _given(mail.sender) else self.sender
@@ -110,7 +148,7 @@ class Compose:
         }
         read = {name: _read(name, text, self.read_addresses, faults) if text else () for name, text in texts.items()}
         if not _given(mail.recipients):
-            faults.append("recipients: is empty; give at least one address")
+            faults.append(NO_RECIPIENTS)
         if not _given(sender):
             faults.append("sender: there is none; give the mail a sender, or set MAILBATCH_SENDER")
         return read
@@ -130,13 +168,22 @@ class Compose:
         recipients = not_taken_by(claimed, whom)
         # Those of the header are known; a recipient of Bcc stands only here.
         smtputf8 = smtputf8 or not all(map(str.isascii, recipients))
-        return Envelope(self._envelope_sender(claimed, letter.sender[0]), recipients, smtputf8=smtputf8)
+        sender = self._returns_to(claimed)
+        return Envelope(letter.sender[0].addr_spec if sender is None else sender, recipients, smtputf8=smtputf8)
 
-    def _envelope_sender(self, claimed: ClaimedMail, author: Address) -> str:
-        """Return to which address the mail is returned if it cannot be delivered; an empty text: to none."""
+    def _returns_to(self, claimed: ClaimedMail) -> str | None:
+        """Return the address to which a mail is returned if it cannot be delivered.
+
+        An empty text: it is not returned. None: neither the mail nor the settings name one, so its author is it.
+        """
+        if given := _given(claimed.mail.envelope_sender):
+            try:
+                return read_envelope_sender(given, self.read_addresses)
+            except ValueError as error:
+                raise CannotCompose([f"envelope_sender: {error}"]) from error
         if self.return_path is not None:
             return self.return_path.address(claimed.claim.reservation_id)
-        return author.addr_spec
+        return None
 
     def _rendered(self, mail: Mail, faults: list[str]) -> Rendered | None:
         try:
@@ -168,6 +215,11 @@ def problems_of(
         text = getattr(mail, name)
         if not any(line_problems(name, text)):
             _read(name, text, read_addresses, problems)
+    if mail.envelope_sender and not any(line_problems("envelope_sender", mail.envelope_sender)):
+        try:
+            read_envelope_sender(mail.envelope_sender, read_addresses)
+        except ValueError as error:
+            problems.append(f"envelope_sender: {error}")
     if not any(p.startswith("body_") for p in problems):
         size = sum(len((body or "").encode()) for body in (mail.body_text, mail.body_html))
         if too_large := size_problem("the bodies", size, max_bytes):
@@ -191,6 +243,10 @@ def _json_problems(mail: Mail) -> list[str]:
         for name, value in columns.items()
         if value is not None and not isinstance(value, (dict, Mapping))
     ]
+
+
+def _bare(message_id: str) -> str:
+    return message_id.strip().removeprefix("<").removesuffix(">")
 
 
 def _given(text: str | None) -> str | None:

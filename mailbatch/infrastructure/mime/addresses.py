@@ -18,6 +18,7 @@ from uuid import UUID
 
 from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
+from mailbatch.application.sending.envelope_sender import read_envelope_sender
 from mailbatch.domain.address_list import ADDR_SPEC, QUOTED, parted
 from mailbatch.domain.message import Address
 from mailbatch.domain.return_path import ReturnPath, return_path_problem
@@ -88,21 +89,7 @@ def read_addresses(text: str) -> list[Address]:
     return list(_remembered(text) if len(text) <= _LONGEST_KEPT else _read(text))
 
 
-def read_envelope_sender(text: str) -> Address | None:
-    """Return the one address of ``text``; None for ``<>``, to which nothing is returned (RFC 5321 §4.5.5).
-
-    Raises:
-        ValueError: one line that says what to write.
-    """
-    if text.strip() == "<>":
-        return None
-    read = read_addresses(text)
-    if len(read) != 1 or read[0].display_name:
-        raise ValueError(f'"{_shown(text)}" must be one address without a name, or <>')
-    return read[0]
-
-
-def read_return_path(text: str) -> Address | None:
+def read_return_path(text: str) -> str:
     """Return the envelope sender that ``text`` makes for some reservation.
 
     Raises:
@@ -111,9 +98,9 @@ def read_return_path(text: str) -> Address | None:
     if wrong := return_path_problem(text):
         raise ValueError(wrong)
     sample = ReturnPath(text, "secret").address(UUID(int=0))
-    address = read_envelope_sender(sample or "<>")
-    if address is not None and address.addr_spec.lower() != sample.lower():
-        raise ValueError(f"must be written plainly, as bounces+{{id}}@{address.domain}")
+    address = read_envelope_sender(sample or "<>", read_addresses)
+    if address.lower() != sample.lower():
+        raise ValueError(f"must be written plainly, as bounces+{{id}}@{address.rpartition('@')[2]}")
     return address
 
 

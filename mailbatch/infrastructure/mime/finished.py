@@ -59,19 +59,21 @@ class FinishedWriter:
         end, start = header_end(message) or (len(message), len(message))
         fields, body = read_header(message[:end]), ContentInMemory(message[start:])
         structure = read_structure(fields, body.pieces())
-        header = _header(fields, structure, additions)
+        kept = _kept(structure, additions)
+        header = written(kept)
         data = b"".join([header, b"\r\n", *rewritten(body.pieces(), structure.edits)])
-        return _result(fields, structure, header, data, additions)
+        return _result(kept, structure, header, data, additions)
 
     def _written(self, message: Content, additions: Additions) -> WrittenMessage:
         """Write a large message: it is read once, and kept once more only if its body must change."""
         block, rest = _split(message.pieces())
         fields, body = read_header(block), self._put(rest)
         structure = read_structure(fields, body.pieces())
-        header = _header(fields, structure, additions)
+        kept = _kept(structure, additions)
+        header = written(kept)
         if structure.edits or not body.lines.are_whole:
             body = self._put(rewritten(body.pieces(), structure.edits))
-        return _result(fields, structure, header, Body.of(header + b"\r\n", body), additions)
+        return _result(kept, structure, header, Body.of(header + b"\r\n", body), additions)
 
 
 def _split(pieces: Iterator[bytes]) -> tuple[bytes, Iterable[bytes]]:
@@ -98,8 +100,8 @@ def _result(
     )
 
 
-def _header(fields: Sequence[Field], structure: Structure, additions: Additions) -> bytes:
-    """Return the header for the wire. Of a signed message no field changes that a signature may cover."""
+def _kept(structure: Structure, additions: Additions) -> list[Field]:
+    """Return the header for the wire. No field of a signed message changes."""
     kept = [one for one in structure.fields if not one.is_named(*HIDDEN)]
     if structure.is_signed:
         block = b"".join([one.raw for one in kept])
@@ -107,9 +109,9 @@ def _header(fields: Sequence[Field], structure: Structure, additions: Additions)
             raise ValueError("its header has a line of more than 998 bytes, and a signature covers it")
     else:
         kept = [_in_ascii(one) for one in kept]
-    names = {one.name.lower() for one in fields}
+    names = {one.name.lower() for one in structure.fields}
     added = [Field(name, raw.encode()) for name, raw in _missing(names, structure, additions)]
-    return written([*kept, *added])
+    return [*kept, *added]
 
 
 def _missing(names: set[str], structure: Structure, additions: Additions) -> Iterator[tuple[str, str]]:
