@@ -11,6 +11,7 @@ from mailbatch.domain.checks import context_problems, line_problems, text_proble
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.limits import LONGEST_KEY, PRIORITIES
 from mailbatch.domain.locale import locale_problem
+from mailbatch.domain.own_headers import own_header_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,17 +43,8 @@ class Status(StrEnum):
 FINISHED = frozenset({Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 """States that nothing will change by itself, and that ``purge`` may remove."""
 
-# RFC 5322 §2.2: a header name is printable ASCII without the colon. Names that the composer or the relay owns are
-# refused: letting a caller set them would forge the envelope, the trace or the structure.
+# RFC 5322 §2.2: a header name is printable ASCII without the colon.
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
-OWN_HEADERS = frozenset(
-    {
-        *("bcc", "cc", "date", "from", "message-id", "received", "reply-to", "return-path", "sender", "subject", "to"),
-        *("content-disposition", "content-id", "content-transfer-encoding", "content-type", "mime-version"),
-        *("resent-bcc", "resent-cc", "resent-date", "resent-from", "resent-message-id", "resent-sender", "resent-to"),
-        "dkim-signature",
-    }
-)
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template", "envelope_sender")
 _NOT_BESIDE_MESSAGE = {
     **dict.fromkeys(("cc", "bcc"), "name every recipient in recipients"),
@@ -196,8 +188,8 @@ def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
             yield f"headers: the value of {shown} is not text, nor a list of texts"
         elif not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             yield f"headers: {shown} is not a header name (RFC 5322 §2.2: printable ASCII, no colon)"
-        elif name.lower() in OWN_HEADERS:
-            yield f"headers: {name} is set by mailbatch; use the column of its own, if there is one"
+        elif wrong := own_header_problem(name):
+            yield f"headers: {wrong}"
         else:
             for one in values:
                 yield from line_problems(f"headers: the value of {name}", one)

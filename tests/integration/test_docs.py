@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, update
 from support.waiting import wait_until
 
 from mailbatch.config import PREFIX, Settings
+from mailbatch.domain.own_headers import OWN_HEADERS
 from mailbatch.infrastructure.db.tables import mail_reservations, metadata
 from mailbatch.infrastructure.db.types import now
 from mailbatch.infrastructure.redis.client import connect
@@ -128,6 +129,24 @@ def test_the_page_on_bounces_tells_how_an_address_is_signed_and_read():
     (signing,) = [block for block in blocks(page, "sh") if "openssl" in block]
     signed = subprocess.run(["sh", "-c", signing], check=True, capture_output=True, text=True).stdout.strip()
     assert f".{signed}@" in reading
+
+
+def test_the_insert_of_a_finished_message_reserves_it(postgres):
+    (insert,) = blocks(DOCS / "how-to" / "finished-messages.md", "sql")
+    postgres.execute(insert)
+    ((message, subject),) = postgres.execute("SELECT message, subject FROM mail_reservations").fetchall()
+    assert bytes(message).endswith(b"\n\nThank you.\n")
+    assert subject is None
+
+
+def test_each_field_that_headers_may_not_set_is_listed_with_its_column():
+    page = (DOCS / "reference" / "table.md").read_text(encoding="utf-8")
+    table = page.partition("### Fields that `headers` may not have")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    listed = {name.lower(): instead for fields, instead in rows for name in re.findall(r"`([^`]+)`", fields)}
+    assert listed.keys() == OWN_HEADERS.keys()
+    for name, column in OWN_HEADERS.items():
+        assert (f"`{column}`" in listed[name]) if column else listed[name].strip().startswith("nothing"), name
 
 
 def test_every_setting_is_described_and_none_that_does_not_exist():

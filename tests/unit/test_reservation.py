@@ -15,7 +15,8 @@ from uuid_utils.compat import uuid7
 from mailbatch.application.acting.reserve import CheckDraft, Draft, with_names
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.errors import InvalidReservation, KeyConflict
-from mailbatch.domain.reservation import OWN_HEADERS, Mail, Reservation
+from mailbatch.domain.own_headers import OWN_HEADERS
+from mailbatch.domain.reservation import Mail, Reservation
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
 
