@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import create_engine, update
 from support.waiting import wait_until
 
+import mailbatch.client
 from mailbatch.config import PREFIX, Settings
 from mailbatch.domain.own_headers import OWN_HEADERS
 from mailbatch.infrastructure.db.tables import mail_reservations, metadata
@@ -137,6 +138,19 @@ def test_the_insert_of_a_finished_message_reserves_it(postgres):
     ((message, subject),) = postgres.execute("SELECT message, subject FROM mail_reservations").fetchall()
     assert bytes(message).endswith(b"\n\nThank you.\n")
     assert subject is None
+
+
+def test_the_python_example_of_a_finished_message_reserves_it_for_all_its_recipients(sqlite_url):
+    (example,) = blocks(DOCS / "how-to" / "finished-messages.md", "python")
+    engine = create_engine(sqlite_url)
+    with engine.begin() as connection:
+        names = {"session": connection, "mailbatch": mailbatch, "calendar_entry": "BEGIN:VCALENDAR\r\n"}
+        exec(example, names)  # noqa: S102 - our own page
+        ((to, message),) = connection.exec_driver_sql("SELECT recipients, message FROM mail_reservations").all()
+    engine.dispose()
+    assert to == '"Ann" <ann@example.com>, archive@example.com'
+    assert b"archive" not in message
+    assert b'method="REQUEST"' in message.replace(b"'", b'"')
 
 
 def test_each_field_that_headers_may_not_set_is_listed_with_its_column():
