@@ -209,14 +209,13 @@ def make_compose(settings: Settings, render: Renderer, files: Files, spool: Spoo
     from mailbatch.infrastructure.mime.addresses import read_addresses
     from mailbatch.infrastructure.mime.compiled import CompiledWriter
     from mailbatch.infrastructure.mime.finished import FinishedWriter
-    from mailbatch.infrastructure.spool import Spool
 
     return Compose(
         read_addresses=read_addresses,
         render=render,
         enclose=new_enclose(settings, files, spool),
         write=CompiledWriter(),
-        write_finished=FinishedWriter(Spool(settings.spool_dir).put),
+        write_finished=FinishedWriter(spool.put),
         now=lambda: datetime.now(UTC),
         max_bytes=settings.max_message_bytes,
         sender=settings.sender,
