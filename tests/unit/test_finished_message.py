@@ -154,6 +154,15 @@ def test_binary_data_keeps_its_line_ends():
     assert read["MIME-Version"] == "1.0"
 
 
+def test_a_line_longer_than_what_is_looked_at_in_one_go_arrives_as_one_line():
+    line = b"gr\xc3\xbc\xc3\x9fe und viele andere freundliche Worte mehr " * 5_000
+    for encoding in (b"8bit", b"quoted-printable"):
+        message = FROM + b"Content-Transfer-Encoding: " + encoding + b"\r\n\r\n" + line + b"end\r\n"
+        data = written(message)
+        assert message_from_bytes(data).get_payload(decode=True) == line + b"end\r\n"
+        assert max(map(len, data.split(b"\r\n"))) <= 76
+
+
 def test_a_message_that_smtp_carries_as_it_is_changes_in_no_byte():
     body = b"Content-Type: text/plain\r\n\r\nFrom here\r\n.\r\n.. \r\n\r\n"
     assert written(FROM + body) == FROM + body
