@@ -55,6 +55,10 @@ def test_a_template_that_is_in_order_is_named_with_its_languages(check):
         ({"hi/de/subject.txt": "s", "hi/de/body.html": "<p>"}, "hi (de): has HTML and no text: add body.txt, or "),
         ({"hi/body.html": "<img src=../x.png>"}, "hi (en): body.html shows the image ../x.png, which is not in hi/"),
         ({"hi/body.html": "<img src='cid:b.png'>"}, "hi (en): body.html shows the image cid:b.png, which is not in"),
+        (
+            {"hi/body.html": "<img src='my logo.png'>", "hi/my logo.png": "PNG"},
+            "hi (en): body.html shows the image my logo.png, whose name cannot be embedded",
+        ),
         ({"hi/body.html": "{{ 'x' * 110000 }}"}, "hi (en): body.html has 110000 bytes; Gmail cuts a mail off after"),
         ({"hi/sample.json": "{"}, "hi (en): hi/sample.json is no JSON: Expecting property name"),
         ({"hi/sample.json": "[]"}, "hi (en): hi/sample.json is no JSON object of names and values"),

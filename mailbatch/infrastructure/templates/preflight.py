@@ -129,11 +129,16 @@ class Preflight:
         html = (rendered.html or "").encode("utf-8", "replace")
         if len(html) > SHOWN_BY_GMAIL:
             yield f"body.html has {len(html)} bytes; Gmail cuts a mail off after {SHOWN_BY_GMAIL}"
+        embedded = {f"cid:{one.content_id}" for one in rendered.images}
         for image in dict.fromkeys(one for found in _IMAGE.findall(rendered.html or "") for one in found if one):
-            if (file := _file_of(image)) and not any(
-                self._has(f"{place}/{file}") for place in self._places(name, locale)
-            ):
-                yield f"body.html shows the image {ascii(image)[1:-1][:80]}, which is not in {name}/"
+            if image not in embedded and (file := _file_of(image)):
+                there = any(self._has(f"{place}/{file}") for place in self._places(name, locale))
+                why = (
+                    "whose name cannot be embedded; use letters, digits, ., _ and -"
+                    if there
+                    else f"which is not in {name}/"
+                )
+                yield f"body.html shows the image {ascii(image)[1:-1][:80]}, {why}"
 
     def _places(self, name: str, locale: str) -> list[str]:
         folder = languages_of(self._loader, name).get(locale.lower().replace("_", "-"))
