@@ -57,7 +57,7 @@ def test_a_template_that_is_in_order_is_named_with_its_languages(check):
         ({"hi/body.html": "<img src='cid:b.png'>"}, "hi (en): body.html shows the image cid:b.png, which is not in"),
         (
             {"hi/body.html": "<img src='my logo.png'>", "hi/my logo.png": "PNG"},
-            "hi (en): body.html shows the image my logo.png, whose name cannot be embedded",
+            "hi (en): body.html shows the image my logo.png, which is not embedded: a name has",
         ),
         ({"hi/body.html": "{{ 'x' * 110000 }}"}, "hi (en): body.html has 110000 bytes; Gmail cuts a mail off after"),
         ({"hi/sample.json": "{"}, "hi (en): hi/sample.json is no JSON: Expecting property name"),

@@ -12,9 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _IMAGE = r"[A-Za-z0-9._/-]+\.(?:png|jpe?g|gif|webp|avif|svg|bmp)"
+IMAGE_NAMES = "a name has letters, digits, ., _ and -, and ends with .png, .jpg, .gif, .webp, .avif, .svg or .bmp"
 _SHOWN = re.compile(rf"""(\bsrc\s*=\s*["']|["'(](?=cid:))(?:cid:)?({_IMAGE})(?=["')])""", re.IGNORECASE)
 _OUR_ID = re.compile(r"cid:([A-Za-z0-9._-]+@mailbatch)")
 _LONGEST_NAME = 100
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file of this name can be embedded."""
+    return re.fullmatch(_IMAGE, name, re.IGNORECASE) is not None
 
 
 class TemplateImages:

@@ -13,6 +13,7 @@ from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.template_check import CheckedTemplate
 from mailbatch.infrastructure.templates.budget import Budget
+from mailbatch.infrastructure.templates.images import IMAGE_NAMES, is_image_name
 from mailbatch.infrastructure.templates.loader import FolderLoader, is_template_name
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.sandbox import Sandbox
@@ -86,7 +87,7 @@ class Preflight:
         except CannotCompose as error:
             yield from error.errors
         else:
-            yield from self._faults(name, locale, rendered)
+            yield from self._faults(name, rendered)
 
     def _sample_file(self, name: str, locale: str) -> str | None:
         files = (f"{place}/{SAMPLE}" for place in self._places(name, locale))
@@ -120,7 +121,7 @@ class Preflight:
             names += needed(tree)
         return found - set(environment.globals)
 
-    def _faults(self, name: str, locale: str, rendered: Rendered) -> Iterator[str]:
+    def _faults(self, name: str, rendered: Rendered) -> Iterator[str]:
         yield from line_problems("subject", rendered.subject)
         if not rendered.subject.strip():
             yield "subject: is empty"
@@ -132,12 +133,7 @@ class Preflight:
         embedded = {f"cid:{one.content_id}" for one in rendered.images}
         for image in dict.fromkeys(one for found in _IMAGE.findall(rendered.html or "") for one in found if one):
             if image not in embedded and (file := _file_of(image)):
-                there = any(self._has(f"{place}/{file}") for place in self._places(name, locale))
-                why = (
-                    "whose name cannot be embedded; use letters, digits, ., _ and -"
-                    if there
-                    else f"which is not in {name}/"
-                )
+                why = f"which is not in {name}/" if is_image_name(file) else f"which is not embedded: {IMAGE_NAMES}"
                 yield f"body.html shows the image {ascii(image)[1:-1][:80]}, {why}"
 
     def _places(self, name: str, locale: str) -> list[str]:
