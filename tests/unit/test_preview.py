@@ -49,6 +49,18 @@ def test_any_other_error_is_the_fault_of_the_template_and_one_short_line():
     assert len(line) < 330
 
 
+def test_of_a_finished_message_nothing_is_rendered():
+    class Stored:
+        class row:  # noqa: N801 - stands for a row
+            mail = Mail(recipients="ann@example.org", message=b"Subject: Hi\r\n\r\nHi\r\n")
+
+        def get(self, _own: UUID) -> Any:
+            return self.row
+
+    with pytest.raises(CannotCompose, match="finished message; it is sent as it is"):
+        preview(pytest.fail, Stored()).stored(UUID(int=1))
+
+
 def test_a_reservation_is_rendered_from_what_is_stored():
     class Stored:
         class row:  # noqa: N801 - stands for a row

@@ -45,6 +45,8 @@ class Preview:
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
+        if row.mail.message is not None:
+            raise CannotCompose(["message: is a finished message; it is sent as it is, and nothing of it is rendered"])
         return self(row.mail)
 
 

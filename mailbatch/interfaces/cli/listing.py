@@ -150,4 +150,6 @@ def _second(when: datetime | None) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if hasattr(value, "pieces"):
+        return f"a finished message of {value.size} bytes"
     return value if isinstance(value, str) else to_json(value, indent=None).strip('"')
