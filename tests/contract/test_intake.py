@@ -59,23 +59,37 @@ def test_a_reservation_reads_as_it_was_written(world):
     assert world.reservations.get(uuid4()) is None
 
 
-def test_files_and_a_finished_message_read_as_they_were_written(world):
+def test_files_language_and_bounce_address_read_as_they_were_written(world):
     mail = Mail(
         recipients="ada@example.com",
+        template="invoice",
         attachments=[{"path": "a.pdf", "filename": "ü.pdf"}],
-        message=b"Subject: s\r\n\r\n\xff\x00",
         envelope_sender="<>",
         locale="pt-BR",
     )
+    given = stored_once(world, mail)
+    with world.reservations.intake() as intake, pytest.raises(KeyConflict, match="differs in attachments, locale"):
+        intake.add(reservation(mail=replace(mail, attachments=[], locale="de"), idempotency_key="k"))
+    row = world.reservations.get(given)
+    assert (row.attachments, row.envelope_sender, row.locale) == (mail.attachments, "<>", "pt-BR")
+
+
+def test_a_finished_message_reads_as_it_was_written(world):
+    mail = Mail(recipients="ada@example.com", message=b"Subject: s\r\n\r\n\xff\x00")
+    given = stored_once(world, mail)
+    with world.reservations.intake() as intake, pytest.raises(KeyConflict, match="differs in message"):
+        intake.add(reservation(mail=replace(mail, message=b"other"), idempotency_key="k"))
+    found = world.reservations.get(given).message
+    assert (found if isinstance(found, bytes) else b"".join(found.pieces())) == mail.message
+
+
+def stored_once(world, mail):
+    """Store ``mail`` twice under one key; its id."""
     given = reservation(mail=mail, idempotency_key="k")
     with world.reservations.intake() as intake:
         assert intake.add(given) == Stored(given.id, new=True)
         assert intake.add(reservation(mail=mail, idempotency_key="k")) == Stored(given.id, new=False)
-        with pytest.raises(KeyConflict, match="differs in attachments, message"):
-            intake.add(reservation(mail=replace(mail, attachments=[], message=b"other"), idempotency_key="k"))
-    row = world.reservations.get(given.id)
-    assert (row.attachments, row.envelope_sender, row.locale) == (mail.attachments, "<>", "pt-BR")
-    assert (row.message if isinstance(row.message, bytes) else b"".join(row.message.pieces())) == mail.message
+    return given.id
 
 
 def test_without_a_time_it_is_due_at_once_by_the_databases_clock(world):
