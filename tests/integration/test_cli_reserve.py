@@ -58,7 +58,20 @@ def test_a_refused_mail_leaves_no_file_behind(reserve, sqlite_url, tmp_path):
 def test_an_image_whose_name_cannot_stand_in_html_is_named(reserve, tmp_path):
     (tmp_path / "my logo.png").write_bytes(b"PNG")
     code, said = reserve(*LETTER, "--inline", "my logo.png")
-    assert (code, "my logo.png" in said, "content id" in said) == (1, True, True)
+    assert (code, "--inline: my logo.png" in said, said.endswith("rename the file")) == (1, True, True)
+
+
+def test_a_file_whose_name_has_a_line_break_is_refused(reserve, sqlite_url, tmp_path):
+    (tmp_path / "a\nb.pdf").write_bytes(b"%PDF")
+    code, said = reserve(*LETTER, "--attach", "a\nb.pdf")
+    assert (code, "--attach: a\\nb.pdf: has a line break" in said) == (1, True)
+    assert stored(sqlite_url, mail_files.c.id) == []
+
+
+def test_an_empty_message_is_called_empty(reserve, tmp_path):
+    (tmp_path / "mail.eml").write_bytes(b"")
+    code, said = reserve("--message", "mail.eml")
+    assert (code, "--message: is empty" in said) == (1, True)
 
 
 def test_a_file_that_is_not_there_is_named(reserve):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.ports.sending import Additions
 from mailbatch.application.sending.envelope_sender import read_envelope_sender
-from mailbatch.domain.attachment_list import read_attachments
+from mailbatch.domain.attachment_list import attachment_problems, read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import Busy, CannotCompose, StoreError
 from mailbatch.domain.letter import Letter
@@ -211,6 +211,8 @@ def problems_of(
     problems = _json_problems(mail) or list(mail.problems())
     if mail.headers and not any(p.startswith("headers: ") for p in problems):
         problems += unwritable_headers(mail.headers)
+    if mail.attachments:
+        problems += attachment_problems(mail.attachments)
     for name in ADDRESS_FIELDS:
         text = getattr(mail, name)
         if not any(line_problems(name, text)):

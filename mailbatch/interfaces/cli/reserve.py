@@ -29,6 +29,7 @@ OPTIONS = {
     "scheduled_at": "--at",
     "expires_at": "--expires",
     "idempotency_key": "--key",
+    "attachments": "--attach",
 }
 """The name of the option for each column."""
 
@@ -160,7 +161,8 @@ def _files(given: dict[str, Any]) -> list[Attached]:
         Attachment(filename=path.name, content=path.read_bytes(), content_id=path.name) for path in given["inline"]
     ]
     if problems := [problem for image in inline for problem in image.problems()]:
-        raise InvalidReservation(problems)
+        named = [problem.replace("attachments:", "--inline:", 1) for problem in problems]
+        raise InvalidReservation([f"{problem}; rename the file" for problem in named])
     return attached([*given["attach"], *inline], Path.read_bytes)
 
 
@@ -192,7 +194,10 @@ def _finished(given: dict[str, Any]) -> Mail:
 
     if beside := [f"--{name.replace('_', '-')}" for name in _OF_A_MAIL if given[name]]:
         raise click.UsageError(f"--message is a whole mail: leave out {', '.join(beside)}")
-    envelope = message_envelope(given["message"].read(), _listed(given["to"]))
+    message = given["message"].read()
+    if not message:
+        raise InvalidReservation(["message: is empty; give a message with a header (RFC 5322)"])
+    envelope = message_envelope(message, _listed(given["to"]))
     return Mail(recipients=envelope.recipients, message=envelope.message, envelope_sender=given["envelope_sender"])
 
 
