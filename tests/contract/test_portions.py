@@ -17,8 +17,10 @@ from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.act import Act
 from mailbatch.domain.reservation import Status
+from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db import interventions
+from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -39,6 +41,21 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.fixture(params=["as it plans", "by nested loops"])
+def planned(engine: Engine, request: pytest.FixtureRequest) -> Engine:
+    """An engine whose planner chooses as it will, or joins by nested loops alone, as it does where it expects few."""
+    if request.param == "by nested loops":
+        if engine.dialect.name != "postgresql":
+            pytest.skip("SQLite joins by nested loops alone")
+
+        @event.listens_for(engine, "begin")
+        def _only_loops(connection: Connection) -> None:
+            for way in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+                connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+
+    return engine
+
+
 @pytest.fixture
 def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The rows that each transaction changed; a portion has three of them at most."""
@@ -47,8 +64,8 @@ def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     before: dict[Any, int] = {}
 
     @event.listens_for(engine, "after_cursor_execute")
-    def _count(connection: Connection, cursor: Any, statement: str, *_more: object) -> None:
-        if statement.startswith(("UPDATE", "DELETE")):
+    def _count(connection: Connection, cursor: Any, _text: str, _given: object, context: Any, _many: bool) -> None:
+        if context.isupdate or context.isdelete:
             connection.info["changed"] = cursor.rowcount
 
     @event.listens_for(engine, "commit")
@@ -125,14 +142,33 @@ def test_old_reports_of_runs_are_purged_a_portion_at_a_time(engine, database_url
         assert list(connection.scalars(sa.select(batch_runs.c.run_id))) == [young["run_id"]]
 
 
-def test_a_purge_reads_no_row_twice_and_finds_what_has_no_time_of_its_end(engine, database_url, largest):
+def test_a_purge_reads_no_row_twice_and_finds_what_has_no_time_of_its_end(planned, database_url, largest):
     for status in ("sent", "expired"):
         reserve(database_url, 4, status=status, created_at=OLD, finished_at=OLD)
         reserve(database_url, 4, status=status, created_at=OLD)
         reserve(database_url, 1, status=status, created_at=OLD, finished_at=datetime.now(UTC))
-    assert Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine), page=3)(86_400) == 16
+    assert Purge(interventions=SqlInterventions(planned), files=SqlFiles(planned), page=3)(86_400) == 16
     assert (sum(largest), max(largest)) == (16, 3)
     assert states(database_url) == {"sent": 1, "expired": 1}
+
+
+def test_a_run_expires_no_more_at_once_than_it_asked_for(planned, database_url, largest):
+    reserve(database_url, 8, expires_at=OLD)
+    reserve(database_url, 8, scheduled_at=OLD)
+    backlog = SqlBacklog(
+        engine=planned, lease=60, retry=RetryPolicy(max_attempts=3), message_id_domain="x", max_lateness=100
+    )
+    assert [backlog.expire(3) for _ in range(7)] == [3, 3, 3, 3, 3, 1, 0]
+    assert states(database_url) == {"expired": 16}
+
+
+def test_a_lane_claims_no_more_at_once_than_it_asked_for(planned, database_url, largest):
+    reserve(database_url, 8)
+    backlog = SqlBacklog(engine=planned, lease=60, retry=RetryPolicy(max_attempts=3), message_id_domain="x")
+    run = uuid4()
+    with planned.begin() as connection:
+        connection.execute(sa.insert(batch_runs).values(run_id=run, job="send-all", trigger="manual"))
+    assert [len(backlog.claim(run, 0, None, 3).claimed) for _ in range(4)] == [3, 3, 2, 0]
 
 
 def test_a_portion_leaves_a_run_that_is_sending_as_much_time_as_it_took(engine, database_url, largest, monkeypatch):

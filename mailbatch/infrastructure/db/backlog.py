@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from mailbatch.domain.lifecycle import EXPIRED, Event, late_reason
 from mailbatch.infrastructure.db import claiming, ended_leases, settling
-from mailbatch.infrastructure.db.conditions import PENDING, SENDING
+from mailbatch.infrastructure.db.conditions import PENDING, SENDING, read_once
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -156,6 +156,7 @@ class SqlBacklog:
 
     def _expire(self, connection: Connection, passed: sa.ColumnElement[bool], limit: int, reason: str) -> int:
         expirable = sa.select(_r.id).where(changeable(Event.EXPIRE), passed)
-        ids = expirable.limit(limit).with_for_update(skip_locked=True)
+        ids = read_once(expirable.limit(limit).with_for_update(skip_locked=True))
         statement = sa.update(mail_reservations).where(_r.id.in_(ids)).values(columns_after(Event.EXPIRE, reason))
-        return connection.execute(statement).rowcount
+        # SQLite's driver counts no rows of a statement that begins with WITH.
+        return len(connection.execute(statement.returning(_r.id)).all())

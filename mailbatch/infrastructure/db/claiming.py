@@ -18,7 +18,7 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.lifecycle import Event, transition
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
-from mailbatch.infrastructure.db.conditions import PENDING, SENDING
+from mailbatch.infrastructure.db.conditions import PENDING, SENDING, read_once
 from mailbatch.infrastructure.db.contents import StoredContent
 from mailbatch.infrastructure.db.ended_leases import must_be_isolated
 from mailbatch.infrastructure.db.priorities import levels
@@ -223,15 +223,13 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
     # A mail that was claimed less often goes first: it is less likely the mail that kills its senders.
     order = (_r.claim_no, _r.due_at, _r.id) if alone else (_r.due_at, _r.id)
     due = due.order_by(*order).limit(limit).with_for_update(skip_locked=True)
-    # A MATERIALIZED CTE, because a planner that inlines the subquery may lock more rows than LIMIT says.
-    ids = due.cte("due").prefix_with("MATERIALIZED", dialect="postgresql")
     own_id = sa.literal("<") + sa.cast(_r.id, sa.Text) + "@" + sa.bindparam("id_domain", type_=sa.Text) + ">"
     texts = octets(_r.recipients) + octets(_r.body_text) + octets(_r.body_html) + octets(_r.message)
     size = texts + json_octets(_r.context) + json_octets(_r.attachments)
     small = size <= sa.bindparam("inline", type_=sa.Integer)
     return (
         sa.update(mail_reservations)
-        .where(_r.id.in_(sa.select(ids.c.id)))
+        .where(_r.id.in_(read_once(due)))
         .values(
             status=transition(Event.CLAIM).status.value,
             run_id=sa.bindparam("by_run", type_=Guid),

@@ -64,3 +64,13 @@ def time_of(run_id: UUID) -> tuple[sa.ScalarSelect[Any], sa.ScalarSelect[Any]]:
     began = sa.select(_b.started_at).where(_b.run_id == run_id)
     ended = sa.select(sa.func.coalesce(_b.finished_at, now(CLOCKS_DIFFER))).where(_b.run_id == run_id)
     return began.scalar_subquery(), ended.scalar_subquery()
+
+
+def read_once(rows: sa.Select[Any]) -> sa.Select[Any]:
+    """Return the ids that ``rows``, a page that locks its rows, selects; the database reads the page once.
+
+    A planner that makes a plain subquery part of a nested loop runs it again for each row of the table. Each time it
+    locks and returns other rows, so that a statement changes more rows than LIMIT says.
+    """
+    page = rows.cte("page").prefix_with("MATERIALIZED", dialect="postgresql")
+    return sa.select(page.c.id)

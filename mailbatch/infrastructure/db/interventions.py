@@ -18,7 +18,7 @@ from mailbatch.domain.act import EVENTS, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.lifecycle import REQUEUABLE, Event, blocked_by_expiry
 from mailbatch.domain.reservation import FINISHED, Status
-from mailbatch.infrastructure.db.conditions import SENDING, has_expired, is_in
+from mailbatch.infrastructure.db.conditions import SENDING, has_expired, is_in, read_once
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.transitions import changeable, columns_after
@@ -90,7 +90,7 @@ class SqlInterventions:
             old.append(sa.tuple_(moment, _r.id) > sa.tuple_(*key))
         # Rows that an operator is requeueing now are skipped.
         page = sa.select(_r.id).where(*old).order_by(moment, _r.id).limit(limit).with_for_update(skip_locked=True)
-        deletion = sa.delete(mail_reservations).where(_r.id.in_(page), changeable(Event.DELETE))
+        deletion = sa.delete(mail_reservations).where(_r.id.in_(read_once(page)), changeable(Event.DELETE))
         with _giving_way(self.engine) as connection:
             gone = connection.execute(deletion.returning(moment, _r.id)).all()
         if len(gone) == limit:
