@@ -39,6 +39,7 @@ from mailbatch.domain.selection import Selection, Tagged
 from mailbatch.domain.settlement import settle
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.migrate import upgrade
@@ -225,7 +226,7 @@ def _requeue(engine: Engine) -> object:
 
 
 def _purge(engine: Engine) -> object:
-    return Purge(interventions=SqlInterventions(engine))(90 * _DAY)
+    return Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine))(90 * _DAY)
 
 
 _ACTS = {"cancel": _cancel, "requeue": _requeue, "purge": _purge}
