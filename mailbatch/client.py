@@ -86,7 +86,7 @@ def reserve(
     key: str | None = None,
     tag: str | None = None,
     id: UUID | None = None,  # noqa: A002 - it is the column's name
-    attachments: Iterable[Given] = (),
+    attachments: Iterable[Given] | None = None,
     locale: str | None = None,
     envelope_sender: str | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,

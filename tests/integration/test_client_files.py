@@ -122,6 +122,20 @@ def test_what_is_no_file_is_refused_in_one_line(engine, attachments, expected):
     assert rows(engine) == rows(engine, mail_files) == []
 
 
+@pytest.mark.parametrize("attachments", [5, b"bytes", 0.5])
+def test_what_is_neither_a_file_nor_a_list_is_refused_in_one_line(engine, attachments):
+    with engine.begin() as connection, pytest.raises(InvalidReservation, match="is no file; give a path") as refused:
+        reserve(connection, **LETTER, attachments=attachments)
+    assert len(refused.value.problems) == 1
+
+
+@pytest.mark.parametrize(("attachments", "stored"), [(None, 0), ((), 0), (("a.pdf", PDF), 1), ({"path": "a"}, 1)])
+def test_a_single_file_needs_no_list_and_none_is_no_file(engine, attachments, stored):
+    with engine.begin() as connection:
+        reserve(connection, **LETTER, attachments=attachments)
+    assert len(rows(engine)[0].attachments or ()) == stored
+
+
 def test_a_message_goes_to_whom_its_header_names_and_hides_its_bcc(engine):
     message = EmailMessage()
     message["From"], message["To"], message["Bcc"] = "shop@example.com", "Ada <ada@example.com>", "eve@example.com"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +14,7 @@ from mailbatch.domain.attachment import Attachment
 from mailbatch.domain.errors import InvalidReservation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from mailbatch.application.ports.stores import Intake
 
@@ -32,17 +32,17 @@ class Attached:
     content: bytes | None = field(default=None, repr=False)
 
 
-def attached(given: Iterable[Given], read: Callable[[Path], bytes]) -> list[Attached]:
+def attached(given: Iterable[Given] | None, read: Callable[[Path], bytes]) -> list[Attached]:
     """Return the files that are ``given``: paths, ``(name, bytes)``, attachments, ids of stored files, and objects.
 
     A text of 64 hexadecimal digits is an id, any other text is a path on this host. An object is one of the column
-    ``attachments``. ``read`` returns the content of a path, or raises ``OSError``.
+    ``attachments``. A single one needs no list. ``read`` returns the content of a path, or raises ``OSError``.
 
     Raises:
         InvalidReservation: with one line for each that is none of these, or that cannot be read.
     """
     found, problems = list[Attached](), list[str]()
-    for one in [given] if isinstance(given, str | os.PathLike | Mapping | Attachment) else given:
+    for one in _each(given):
         try:
             found.append(_attached(one, read))
         except InvalidReservation as error:
@@ -78,6 +78,17 @@ def missing(ids: set[str]) -> InvalidReservation:
     return InvalidReservation(
         [f"attachments: there is no file {ascii(own)[1:-1][:_LONGEST_SHOWN]}; store it first" for own in sorted(ids)]
     )
+
+
+def _each(given: object) -> Iterable[object]:
+    match given:
+        case None:
+            return ()
+        case str() | os.PathLike() | Mapping() | Attachment() | bytes() | bytearray() | (str(), bytes() | bytearray()):
+            return [given]
+        case Iterable():
+            return given
+    return [given]
 
 
 def _attached(one: object, read: Callable[[Path], bytes]) -> Attached:
