@@ -64,7 +64,7 @@ def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     before: dict[Any, int] = {}
 
     @event.listens_for(engine, "after_cursor_execute")
-    def _count(connection: Connection, cursor: Any, _text: str, _given: object, context: Any, _many: bool) -> None:
+    def _count(connection: Connection, cursor: Any, _text: str, _given: object, context: Any, *_more: object) -> None:
         if context.isupdate or context.isdelete:
             connection.info["changed"] = cursor.rowcount
 
