@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from uuid import UUID
 
 import pytest
 import time_machine
 
-from mailbatch.application.looking.filters import read_filter
+from mailbatch.application.looking.filters import FIELDS, read_filter
 from mailbatch.domain.act import Act
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
+from mailbatch.interfaces.cli.listing import list_command
 from mailbatch.interfaces.http.auth import Gate
-from mailbatch.interfaces.http.bulk import CONFIRM_WITHIN, confirmed, token
+from mailbatch.interfaces.http.bulk import CONFIRM_WITHIN, FilterIn, confirmed, token
 from mailbatch.interfaces.http.problems import Problem
+from mailbatch.interfaces.http.request_params import selection
 
 NOW = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
@@ -62,3 +66,15 @@ def test_a_confirmation_knows_when_its_preview_was_and_grows_old():
         confirmed(gate, confirm, Act.REQUEUE, which)
     with time_machine.travel(NOW, tick=False), pytest.raises(Problem, match="take it from the preview"):
         confirmed(Gate("another", None), confirm, Act.REQUEUE, which)
+
+
+def test_every_condition_of_a_selection_is_a_field_of_the_filter():
+    assert [field.attribute for field in FIELDS.values()] == [field.name for field in fields(Selection)]
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_command_line_the_api_and_the_bulk_actions_have_every_field(name):
+    options = {option.name for option in list_command.params}
+    assert name in options
+    assert name in signature(selection).parameters
+    assert name in FilterIn.model_fields

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -139,13 +140,11 @@ def described(scope: Scope) -> dict[str, Any]:
             return {"tag": tag}
         case ErrorsOf(run_id):
             return {"run": str(run_id)}
-    given = {
-        "status": scope.status,
-        "tag": scope.tag,
-        "to": "***" if scope.to else None,
-        "since": scope.since and scope.since.isoformat(timespec="seconds"),
-        "until": scope.until and scope.until.isoformat(timespec="seconds"),
-        "reply": scope.reply,
-        "run": scope.run_id,
-    }
-    return {name: str(value) for name, value in given.items() if value is not None}
+    given = {field.name.removesuffix("_id"): getattr(scope, field.name) for field in fields(scope)}
+    return {name: _described(name, value) for name, value in given.items() if value is not None}
+
+
+def _described(name: str, value: object) -> str:
+    if name == "to":
+        return "***"
+    return value.isoformat(timespec="seconds") if isinstance(value, datetime) else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import click
 
@@ -15,6 +16,7 @@ from mailbatch.domain.reservation import Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from mailbatch.application.looking.filters import FilterField
     from mailbatch.domain.selection import Counted, Selection
 
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
@@ -22,24 +24,10 @@ yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 def filter_options(states: Collection[Status] = tuple(Status)) -> Callable[[Any], Any]:
     """Decorate a command with the options of a filter; with ``--status`` if there are several ``states``."""
-    options = [
-        click.option("--tag", help="Only those with this tag."),
-        click.option("--to", metavar="TEXT", help="Only those whose recipients contain this."),
-        click.option(
-            "--since",
-            metavar="TIME",
-            help="Only those finished since then, or created if not finished: 1h, or ISO 8601.",
-        ),
-        click.option("--until", metavar="TIME", help="Only those before then, as --since."),
-        click.option("--reply", metavar="CODE", help="Only those whose last reply was 4xx, 5xx, 550, or none."),
-        click.option(
-            "--run", type=click.UUID, metavar="RUN", help="Only those that this run handled last, or deferred."
-        ),
-    ]
+    options = [_option(field) for field in FIELDS.values() if field.type is not Status]
     if len(states) > 1:
         names = [status.value for status in Status if status in states]
-        text = f"Only those in one of these states: {', '.join(names)}."
-        options.insert(0, click.option("--status", type=click.Choice(names), metavar="STATE", help=text))
+        options.insert(0, _state_option(FIELDS["status"], names))
 
     def decorate(command: Any) -> Any:
         for option in reversed(options):
@@ -47,6 +35,16 @@ def filter_options(states: Collection[Status] = tuple(Status)) -> Callable[[Any]
         return command
 
     return decorate
+
+
+def _option(field: FilterField) -> Callable[[Any], Any]:
+    of_type = click.UUID if field.type is UUID else None
+    return click.option(f"--{field.name}", type=of_type, metavar=field.metavar, help=field.option_help)
+
+
+def _state_option(field: FilterField, names: list[str]) -> Callable[[Any], Any]:
+    text = field.option_help.format(states=", ".join(names))
+    return click.option(f"--{field.name}", type=click.Choice(names), metavar=field.metavar, help=text)
 
 
 def read_selection(given: dict[str, Any]) -> Selection:

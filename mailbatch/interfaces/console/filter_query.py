@@ -14,8 +14,9 @@ from mailbatch.interfaces.console.searches import Searches
 from mailbatch.interfaces.http.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from mailbatch.application.looking.filters import FilterField
     from mailbatch.domain.selection import Selection
 
 _LONGEST = 500
@@ -35,6 +36,16 @@ class FilterQuery:
     def fields(self) -> dict[str, str]:
         """Return all fields; a missing one is empty."""
         return {name: self.given.get(name, "") for name in FIELDS}
+
+    @property
+    def described(self) -> Collection[FilterField]:
+        """Return the description of each field."""
+        return FIELDS.values()
+
+    @property
+    def shown(self) -> list[FilterField]:
+        """Return the description of each field that is given."""
+        return [FIELDS[name] for name in self.given]
 
     def selection(self, now: datetime | None = None) -> Selection:
         """Return the filter. Raises ``InvalidReservation``."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from itsdangerous import BadSignature, SignatureExpired
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from starlette.responses import Response
 
-from mailbatch.application.looking.filters import read_filter
+from mailbatch.application.looking.filters import FIELDS, read_filter
 from mailbatch.domain.act import Act
 from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
 from mailbatch.interfaces.http.openapi import ACTING, tells
@@ -29,17 +29,13 @@ CONFIRM_WITHIN = 300
 """Seconds during which a preview can be confirmed."""
 
 
-class FilterIn(BaseModel):
+_FIELDS: Any = dict.fromkeys(FIELDS, (str | None, None))
+
+
+class FilterIn(create_model("FilterIn", **_FIELDS)):  # type: ignore[misc] # mypy cannot see the fields
     """The filter: which reservations. The fields are those of the list's query."""
 
     model_config = shape({"status": "failed", "reply": "4xx", "since": "1h"})
-    status: str | None = None
-    tag: str | None = None
-    to: str | None = None
-    since: str | None = None
-    until: str | None = None
-    reply: str | None = None
-    run: str | None = None
 
 
 class BulkIn(BaseModel):

@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
+from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 from uuid import UUID
 
 from fastapi import Depends, Query, Request
 from pydantic import AfterValidator
 
-from mailbatch.application.looking.filters import read_filter
+from mailbatch.application.looking.filters import FIELDS, read_filter
 from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import MUST_BE, is_job_name
@@ -27,6 +28,7 @@ from mailbatch.interfaces.http.problems import Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mailbatch.application.looking.filters import FilterField
     from mailbatch.bootstrap import Parts
 
 T = TypeVar("T")
@@ -44,29 +46,18 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
-def selection(
-    status: Annotated[str | None, Query(description="One state.", examples=["failed"])] = None,
-    tag: Annotated[str | None, Query(description="Exactly this tag.", examples=["spring"])] = None,
-    to: Annotated[str | None, Query(description="Part of the recipients' text, in any case.")] = None,
-    since: Annotated[
-        str | None,
-        Query(
-            description="ISO 8601 with its zone, or how long ago (`15m`, `1h`, `2d`): when a finished one was "
-            "finished, when any other was made.",
-            examples=["1h"],
-        ),
-    ] = None,
-    until: Annotated[str | None, Query(description="As `since`; that moment itself is not meant.")] = None,
-    reply: Annotated[
-        str | None, Query(description="What the relay said last: `4xx`, `5xx`, `550`, or `none`.", examples=["4xx"])
-    ] = None,
-    run: Annotated[str | None, Query(description="What this run had in hand last, or put off.")] = None,
-) -> Selection:
-    """Return the filter of a list. Raises ``InvalidReservation``."""
-    given = {"status": status, "tag": tag, "to": to, "since": since, "until": until, "reply": reply, "run": run}
+def selection(**given: str | None) -> Selection:
+    """Return the filter of a list: one parameter for each of ``FIELDS``. Raises ``InvalidReservation``."""
     return read_filter(given, datetime.now(UTC))
 
 
+def _query_of(field: FilterField) -> Parameter:
+    query = Query(description=field.description, examples=[field.example] if field.example else None)
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, query])
+
+
+# FastAPI reads the parameters of a dependency from its signature.
+selection.__signature__ = Signature([_query_of(field) for field in FIELDS.values()])  # type: ignore[attr-defined]
 Filter = Annotated[Selection, Depends(selection)]
 
 
