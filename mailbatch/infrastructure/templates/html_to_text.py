@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import unescape
-from itertools import zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from mailbatch.infrastructure.templates.text_lines import DEEPEST, WIDTH, Lines, lines_of_table
 
 LONGEST_HTML = 1_000_000
 """Characters. A megabyte takes about a second."""
@@ -34,10 +32,6 @@ _BLOCKS = frozenset(
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
 _UNDERLINES = {"h1": "=", "h2": "-"}
 _SCHEMES = ("http://", "https://", "mailto:", "tel:")
-_WIDTH = 78
-"""Characters of a line that holds a row of a table (RFC 5322 §2.1.1)."""
-_DEEPEST = 10
-"""Tables in tables, and lists in lists, are followed so deep."""
 
 
 def text_of(html: str) -> str:
@@ -67,62 +61,11 @@ def text_of(html: str) -> str:
     return reader.text()
 
 
-class _Lines:
-    """The lines of the body, or of a cell of a table."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._line: list[str] = []
-        self._blank = False
-        self._indents: list[str] = []
-        self._marker = ""
-
-    def write(self, text: str) -> None:
-        if self._line or text != " ":
-            self._line.append(text)
-
-    def end_line(self) -> None:
-        text = re.sub(" +", " ", "".join(self._line)).strip()
-        self._line.clear()
-        if text:
-            self.append(text)
-
-    def append(self, text: str) -> None:
-        """Append a whole line, behind an empty one if a paragraph ended before it."""
-        if self._blank and self.lines:
-            self.lines.append("")
-        indent = "".join(self._indents[:_DEEPEST])
-        if self._marker:
-            indent, self._marker = indent[: -len(self._marker)] + self._marker, ""
-        self._blank = False
-        self.lines.append(f"{indent}{text}".rstrip())
-
-    def end_paragraph(self) -> None:
-        self.end_line()
-        self._blank = True
-
-    def break_line(self) -> None:
-        if self._line:
-            self.end_line()
-        else:
-            self._blank = True
-
-    def indent(self, text: str, marker: str = "") -> None:
-        self._indents.append(text)
-        self._marker = marker if len(self._indents) <= _DEEPEST else ""
-
-    def outdent(self) -> None:
-        self.end_line()
-        if self._indents:
-            self._indents.pop()
-        self._marker = ""
-
-
 class _Table(NamedTuple):
     """A table that is not closed yet, and what it stands in."""
 
-    outside: _Lines
-    rows: list[list[_Lines]]
+    outside: Lines
+    rows: list[list[Lines]]
 
 
 @dataclass(slots=True)
@@ -142,7 +85,7 @@ class _Reader:
     """Goes through the tags once. Nothing is recursive, because a mail may nest as deep as it likes."""
 
     def __init__(self) -> None:
-        self._lines = _Lines()
+        self._lines = Lines()
         self._tables: list[_Table] = []
         self._deeper = 0
         self._lists: list[_List] = []
@@ -260,7 +203,7 @@ class _Reader:
         before = len(self._lines.lines)
         self._lines.end_line()
         if len(self._lines.lines) > before:
-            self._lines.append(character * min(len(self._lines.lines[-1]), _WIDTH))
+            self._lines.append(character * min(len(self._lines.lines[-1]), WIDTH))
 
     def _begin_list(self, *, ordered: bool) -> None:
         self._end_block()
@@ -291,7 +234,7 @@ class _Reader:
 
     def _begin_table_part(self, tag: str) -> None:
         if tag == "table":
-            if self._deeper or len(self._tables) == _DEEPEST:
+            if self._deeper or len(self._tables) == DEEPEST:
                 self._deeper += 1
                 return
             self._tables.append(_Table(self._lines, []))
@@ -300,7 +243,7 @@ class _Reader:
             if tag == "tr" or not rows:
                 rows.append([])
             if tag != "tr":
-                self._lines = _Lines()
+                self._lines = Lines()
                 rows[-1].append(self._lines)
 
     def _end_table(self) -> None:
@@ -308,33 +251,12 @@ class _Reader:
         table = self._tables.pop()
         self._lines = table.outside
         self._lines.end_paragraph()
-        for line in _lines_of_table([[cell.lines for cell in row] for row in table.rows]):
+        for line in lines_of_table([[cell.lines for cell in row] for row in table.rows]):
             if line:
                 self._lines.append(line)
             else:
                 self._lines.end_paragraph()
         self._lines.end_paragraph()
-
-
-def _lines_of_table(rows: list[list[list[str]]]) -> Iterable[str]:
-    """Return the lines of a table: its columns aligned if each cell is one short line, otherwise cell after cell."""
-    rows = [row for row in rows if any(row)]
-    aligned = [[cell[0] if cell else "" for cell in row] for row in rows if _is_in_columns(row)]
-    widths = [max(map(len, column)) for column in zip_longest(*aligned, fillvalue="")]
-    fits = sum(widths) + 2 * len(widths) <= _WIDTH
-    for row in rows:
-        if fits and _is_in_columns(row):
-            texts = zip_longest((cell[0] if cell else "" for cell in row), widths, fillvalue="")
-            yield "  ".join(str(text).ljust(int(width)) for text, width in texts if width).rstrip()
-        else:
-            for cell in filter(None, row):
-                yield from cell
-                yield ""
-
-
-def _is_in_columns(row: list[list[str]]) -> bool:
-    """Return whether two cells of ``row`` or more have a text, and each is one line."""
-    return sum(map(bool, row)) > 1 and all(len(cell) <= 1 for cell in row)
 
 
 def _attributes(source: str) -> dict[str, str]:
