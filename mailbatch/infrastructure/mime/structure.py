@@ -7,17 +7,19 @@ not used, because it holds a message several times. Boundaries, defaults and tol
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.mime.entity import read_entity
-from mailbatch.infrastructure.mime.message_header import LONGEST_HEADER, Field, with_encoding, written
+from mailbatch.infrastructure.mime.message_header import LONGEST_HEADER, with_encoding, written
+from mailbatch.infrastructure.mime.part_header import HEADER_LINE, PartHeader
 from mailbatch.infrastructure.mime.region import Edit, Region, has_long_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mailbatch.infrastructure.mime.entity import Entity
+    from mailbatch.infrastructure.mime.message_header import Field
 
 BLOCK = 65_536
 """About how many bytes are looked at in one go."""
@@ -27,8 +29,6 @@ DEEPEST = 100
 
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n|\Z)")
 _BREAK_AT_END = re.compile(rb"(?:\r\n|\r|\n)\Z")
-# The standard library's idea of a line that belongs to a header.
-_HEADER_LINE = re.compile(rb"([!-9;-~]*):|[ \t]")
 # The first is ten times as fast.
 _DASHES = re.compile(rb"\n--")
 _DASHES_AFTER_CR = re.compile(rb"[\r\n]--")
@@ -56,18 +56,6 @@ class _Multipart:
 
     entity: Entity
     parts: int = 0
-
-
-@dataclass(slots=True)
-class _Header:
-    """The header of a part, or of a message inside, that is being read from ``start`` on."""
-
-    start: int
-    parent: Entity
-    number: str
-    is_message: bool
-    lines: list[bytes] = field(default_factory=list)
-    size: int = 0
 
 
 def read_structure(fields: Sequence[Field], body: Iterable[bytes]) -> Structure:
@@ -116,7 +104,7 @@ class _Reader:
         self._boundaries: dict[bytes, int] = {}
         """Of which of them each boundary is."""
         self._parts = 0
-        self._header: _Header | None = None
+        self._header: PartHeader | None = None
         self._break = b""
         """The line end at the end of the region so far. It belongs to the boundary if one follows."""
         self._top = read_entity(fields)
@@ -205,9 +193,9 @@ class _Reader:
         if parent.depth >= DEEPEST:
             raise ValueError(f"its parts are inside each other more than {DEEPEST} times")
         number = parent.number if part is None else f"{parent.number}.{part}".removeprefix(".")
-        self._header = _Header(start, parent, number, is_message=part is None)
+        self._header = PartHeader(start, parent, number, is_message=part is None)
 
-    def _read_header_line(self, header: _Header, block: bytes, at: int, *, begins_line: bool) -> int:
+    def _read_header_line(self, header: PartHeader, block: bytes, at: int, *, begins_line: bool) -> int:
         """Read a line of a header; return where the next one begins."""
         found = _LINE.match(block, at)
         line = found[0] if found else b""
@@ -217,7 +205,7 @@ class _Reader:
         elif line in {b"\r\n", b"\n", b"\r"}:
             self._end_header(header, self._offset + at, self._offset + end)
             return end
-        elif not _HEADER_LINE.match(line):
+        elif not HEADER_LINE.match(line):
             self._end_header(header, self._offset + at)
             return at
         else:
@@ -227,10 +215,10 @@ class _Reader:
             raise ValueError(f"the header of part {header.number} has more than {LONGEST_HEADER} bytes")
         return end
 
-    def _end_header(self, header: _Header, end: int, body: int | None = None) -> None:
+    def _end_header(self, header: PartHeader, end: int, body: int | None = None) -> None:
         """Take in a header, which ends at ``end``; the body behind it begins at ``body``."""
         entity = read_entity(
-            list(_fields(header.lines)),
+            list(header.fields()),
             header.number,
             header.parent.default_type if not header.is_message else "text/plain",
             is_message=header.is_message,
@@ -296,22 +284,6 @@ class _Reader:
             self._encoding = edit.how
         else:
             self._rewrite_header(region.entity, edit.how)
-
-
-def _fields(lines: Sequence[bytes]) -> Iterator[Field]:
-    raw: list[bytes] = []
-    for line in lines:
-        if raw and line[:1] not in {b" ", b"\t"}:
-            yield _field(raw)
-            raw = []
-        raw.append(line)
-    if raw:
-        yield _field(raw)
-
-
-def _field(raw: Sequence[bytes]) -> Field:
-    found = _HEADER_LINE.match(raw[0])
-    return Field((found[1] or b"").decode() if found else "", b"".join(raw))
 
 
 def _is_utf8(data: bytes) -> bool:
