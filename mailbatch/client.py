@@ -28,9 +28,10 @@ from mailbatch.domain.checks import schema_name_problem
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.return_path import ReturnPath
-from mailbatch.infrastructure.db.engine import in_schema, on_their_connection
+from mailbatch.infrastructure.db.driver_errors import on_their_connection
 from mailbatch.infrastructure.db.intake import SqlIntake
 from mailbatch.infrastructure.db.interventions import apply
+from mailbatch.infrastructure.db.location import in_schema
 from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
 from mailbatch.infrastructure.mime.addresses import read_addresses

@@ -9,7 +9,7 @@ from alembic.operations import Operations
 from alembic.operations.ops import CreateForeignKeyOp
 from sqlalchemy import quoted_name
 
-from mailbatch.infrastructure.db.engine import schema_of
+from mailbatch.infrastructure.db.location import schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:

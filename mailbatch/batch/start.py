@@ -12,7 +12,8 @@ from mailbatch import config
 from mailbatch.batch.appconfig import other_prefix
 from mailbatch.bootstrap.connections import Connections
 from mailbatch.domain.errors import NotMigrated, StoreError
-from mailbatch.infrastructure.db.engine import connect, place
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.location import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

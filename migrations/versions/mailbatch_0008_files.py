@@ -13,7 +13,7 @@ from alembic import op
 from sqlalchemy import CheckConstraint, Column, Index
 
 from mailbatch.domain.errors import StoreError
-from mailbatch.infrastructure.db.engine import qualified
+from mailbatch.infrastructure.db.location import qualified
 from mailbatch.infrastructure.db.rebuilding import rebuild
 from mailbatch.infrastructure.db.types import JSON, Timestamp, octets, server_now
 

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
-from mailbatch.infrastructure.db.engine import connect, schema_of
+from mailbatch.infrastructure.db.engine import connect
+from mailbatch.infrastructure.db.location import schema_of
 from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 

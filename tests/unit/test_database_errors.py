@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from mailbatch.infrastructure.db.engine import describe, is_transient
+from mailbatch.infrastructure.db.driver_errors import describe, is_transient
 
 
 class Refused(Exception):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.infrastructure.db.engine import qualified, reading, schema_of
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.location import qualified, schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import sqlalchemy as sa
 
 from mailbatch.domain.database import DatabaseIdentity
 from mailbatch.domain.errors import StoreError
-from mailbatch.infrastructure.db.engine import place, qualified, reading
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.location import place, qualified
 from mailbatch.infrastructure.db.tables import mail_reservations
 
 if TYPE_CHECKING:

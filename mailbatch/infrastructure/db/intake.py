@@ -14,8 +14,9 @@ from sqlalchemy.dialects import postgresql
 from mailbatch.domain.errors import KeyConflict, MailbatchError, StateConflict, StoreError
 from mailbatch.domain.reservation import MAIL_FIELDS, Stored
 from mailbatch.infrastructure.db import files
-from mailbatch.infrastructure.db.engine import describe, is_transient, qualified
+from mailbatch.infrastructure.db.driver_errors import describe, is_transient
 from mailbatch.infrastructure.db.idempotency import finish
+from mailbatch.infrastructure.db.location import qualified
 from mailbatch.infrastructure.db.stored import read_json
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.traces import keep

@@ -11,7 +11,8 @@ from alembic.script import ScriptDirectory
 
 from mailbatch.domain.errors import NotMigrated
 from mailbatch.infrastructure.db import older
-from mailbatch.infrastructure.db.engine import place, reading, schema_of
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.location import place, schema_of
 from mailbatch.infrastructure.db.migrating import migrating, settle_schema
 from mailbatch.infrastructure.db.revision import folder, head, recorded, version_table
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata

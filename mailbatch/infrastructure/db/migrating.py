@@ -10,7 +10,8 @@ from sqlalchemy import event, exc
 
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db import sessions
-from mailbatch.infrastructure.db.engine import connect, place, qualified, schema_of, writing
+from mailbatch.infrastructure.db.engine import connect, writing
+from mailbatch.infrastructure.db.location import place, qualified, schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.reflection import ObjectKind
 
 from mailbatch.domain.errors import NotMigrated
-from mailbatch.infrastructure.db.engine import place, qualified, schema_of
+from mailbatch.infrastructure.db.location import place, qualified, schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE, metadata
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from mailbatch.domain.run import Trigger
 from mailbatch.domain.settlement import Settlement
 from mailbatch.infrastructure.db import grants, settling
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement, reserve_indexes
-from mailbatch.infrastructure.db.engine import place, rolled_back
+from mailbatch.infrastructure.db.engine import rolled_back
+from mailbatch.infrastructure.db.location import place
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_reservations, run_errors
 from mailbatch.infrastructure.db.types import upsert
 

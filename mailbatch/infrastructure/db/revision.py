@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mailbatch.domain.errors import NotMigrated
-from mailbatch.infrastructure.db.engine import place, reading, schema_of
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.location import place, schema_of
 from mailbatch.infrastructure.db.tables import VERSION_TABLE
 
 if TYPE_CHECKING:

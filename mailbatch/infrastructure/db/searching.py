@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.infrastructure.db.engine import qualified, reading
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.location import qualified
 from mailbatch.infrastructure.db.selecting import RARE, Scan, among, compares
 from mailbatch.infrastructure.db.tables import mail_reservations
 

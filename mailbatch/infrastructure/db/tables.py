@@ -1,16 +1,28 @@
-"""The tables. ``migrations/`` makes them; a test shows that both say the same."""
+"""The tables, for statements. ``migrations/`` creates them in a database; a test shows that both are the same.
+
+Above 300 lines because it is one list: a line for each column.
+"""
 
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import CheckConstraint, Column, Index, event
+from sqlalchemy import CheckConstraint, Column, Index
 
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db import stored
+from mailbatch.infrastructure.db.constraints import (
+    UUID_FORM,
+    afterwards,
+    is_json,
+    is_json_on_sqlite,
+    not_valid,
+    one_of,
+    sane_time,
+    where,
+)
 from mailbatch.infrastructure.db.types import (
     JSON,
     Bytes,
@@ -26,7 +38,7 @@ from mailbatch.infrastructure.db.types import (
 )
 
 VERSION_TABLE = "mailbatch_alembic_version"
-"""Where the revision of these tables stands; ``alembic_version`` belongs to the application's own Alembic."""
+"""The table that stores the revision. ``alembic_version`` belongs to the application's own Alembic."""
 
 metadata = sa.MetaData(
     naming_convention={
@@ -37,32 +49,13 @@ metadata = sa.MetaData(
     }
 )
 
-
-def _one_of(column: str, values: type[Status | Pause | RunOutcome | Trigger]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({', '.join(repr(v.value) for v in values)})", name=column)
-
-
-def _sane_time(column: str) -> list[CheckConstraint]:
-    """Refuse infinity and years that some reader cannot read; on SQLite also every form but the stored one."""
-    # coalesce: what is no time at all gives NULL, and a CHECK lets NULL pass. '+0 days': without a modifier SQLite
-    # gives 30 February back as it came, and Python could not read it.
-    form = f"coalesce({column} = strftime('%Y-%m-%d %H:%M:%f', {column}, '+0 days'), {column} IS NULL)"
-    return [
-        CheckConstraint(
-            f"{column} >= '1970-01-01 00:00:00+00' AND {column} < '10000-01-01 00:00:00+00'", name=f"{column}_year"
-        ).ddl_if(dialect="postgresql"),
-        CheckConstraint(f"{column} >= '1970-01-01' AND {form}", name=f"{column}_form").ddl_if(dialect="sqlite"),
-    ]
-
-
 _SUBJECT = "subject IS NOT NULL OR message IS NOT NULL"
 _BODY = "body_text IS NOT NULL OR body_html IS NOT NULL OR message IS NOT NULL"
-UUID_FORM = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 
 mail_reservations = sa.Table(
     "mail_reservations",
     metadata,
-    # What the application writes: the contract (docs/reference/table.md).
+    # Columns that the application writes: the contract (docs/reference/table.md).
     Column("id", Guid, primary_key=True, server_default=server_uuid()),
     Column("recipients", Text, nullable=False),
     Column("cc", Text),
@@ -80,11 +73,11 @@ mail_reservations = sa.Table(
     Column("priority", Integer, nullable=False, server_default="0"),
     Column("idempotency_key", Text, unique=True),
     Column("tag", Text),
-    # What mailbatch keeps.
+    # Columns that mailbatch writes.
     Column("status", Text, nullable=False, server_default=Status.PENDING.value),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("retry_at", Timestamp),
-    # The caller's wish stays readable: a put-off mail has another due time, not another schedule.
+    # scheduled_at keeps the time that the caller asked for, also when the mail is deferred.
     Column("due_at", Timestamp, sa.Computed("coalesce(retry_at, scheduled_at)", persisted=True)),
     Column("last_error", Text),
     Column("message_id", Text),
@@ -106,59 +99,35 @@ mail_reservations = sa.Table(
     Column("message", Bytes),
     Column("envelope_sender", Text),
     Column("locale", Text),
-    # PostgreSQL's types see to these two; on SQLite one row in another form would keep every run from reading the rest.
+    # On PostgreSQL the types ensure these two. On SQLite one row in another form would prevent every run from reading.
     CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{UUID_FORM}'", name="id_form").ddl_if(dialect="sqlite"),
     CheckConstraint("typeof(priority) = 'integer'", name="priority_form").ddl_if(dialect="sqlite"),
     CheckConstraint("length(trim(recipients)) > 0", name="recipients"),
     CheckConstraint(f"template IS NOT NULL OR {_SUBJECT}", name="subject").ddl_if(dialect="sqlite"),
     CheckConstraint(f"template IS NOT NULL OR {_BODY}", name="body").ddl_if(dialect="sqlite"),
-    _one_of("status", Status),
+    one_of("status", Status),
     CheckConstraint("(status = 'sending') = (lease_until IS NOT NULL)", name="lease"),
-    *chain.from_iterable(map(_sane_time, ("scheduled_at", "expires_at", "retry_at", "created_at"))),
-    CheckConstraint(
-        "context IS NULL OR (json_valid(context) AND json_type(context) IN ('object', 'null'))", name="context"
-    ).ddl_if(dialect="sqlite"),
-    CheckConstraint(
-        "headers IS NULL OR (json_valid(headers) AND json_type(headers) IN ('object', 'null'))", name="headers"
-    ).ddl_if(dialect="sqlite"),
-    CheckConstraint("jsonb_typeof(context) IN ('object', 'null')", name="context").ddl_if(dialect="postgresql"),
-    CheckConstraint("jsonb_typeof(headers) IN ('object', 'null')", name="headers").ddl_if(dialect="postgresql"),
-    CheckConstraint(
-        "verdicts IS NULL OR (json_valid(verdicts) AND json_type(verdicts) IN ('object', 'null'))", name="verdicts"
-    ).ddl_if(dialect="sqlite"),
-    CheckConstraint("jsonb_typeof(verdicts) IN ('object', 'null')", name="verdicts").ddl_if(dialect="postgresql"),
-    CheckConstraint(
-        "attachments IS NULL OR (json_valid(attachments) AND json_type(attachments) IN ('array', 'null'))",
-        name="attachments",
-    ).ddl_if(dialect="sqlite"),
+    *chain.from_iterable(map(sane_time, ("scheduled_at", "expires_at", "retry_at", "created_at"))),
+    *is_json("context", "object"),
+    *is_json("headers", "object"),
+    *is_json("verdicts", "object"),
+    is_json_on_sqlite("attachments", "array"),
     CheckConstraint("attempts >= 0 AND claim_no >= 0", name="attempts"),
     postgresql_with={"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.05},
 )
 
-
-def _afterwards(table: sa.Table, dialect: str, *statements: str) -> None:
-    """What a CREATE TABLE of ``dialect`` cannot say."""
-    for statement in statements:
-        event.listen(table, "after_create", sa.DDL(statement).execute_if(dialect=dialect))  # type: ignore[no-untyped-call]
-
-
-def _not_valid(name: str, condition: str) -> str:
-    """A CHECK as a revision adds it on PostgreSQL, where it must not read the whole table."""
-    return f"ALTER TABLE %(fullname)s ADD CONSTRAINT ck_mail_reservations_{name} CHECK ({condition}) NOT VALID"
-
-
-_afterwards(
+afterwards(
     mail_reservations,
     "postgresql",
-    _not_valid("idempotency_key", "idempotency_key <> ''"),
-    _not_valid("subject", f"template IS NOT NULL OR {_SUBJECT}"),
-    _not_valid("body", f"template IS NOT NULL OR {_BODY}"),
-    _not_valid("attachments", "jsonb_typeof(attachments) IN ('array', 'null')"),
-    # Not compressed, so that a part of it can be read without the rest.
+    not_valid("idempotency_key", "idempotency_key <> ''"),
+    not_valid("subject", f"template IS NOT NULL OR {_SUBJECT}"),
+    not_valid("body", f"template IS NOT NULL OR {_BODY}"),
+    not_valid("attachments", "jsonb_typeof(attachments) IN ('array', 'null')"),
+    # EXTERNAL: not compressed, so that a part can be read without the rest.
     "ALTER TABLE %(fullname)s ALTER COLUMN message SET STORAGE EXTERNAL",
 )
-# Two mails without a key must not be one. SQLite would make the table anew for a CHECK: there triggers do it.
-_afterwards(
+# An empty key would make one mail of two. SQLite rebuilds the table to add a CHECK, so triggers check it there.
+afterwards(
     mail_reservations,
     "sqlite",
     *(
@@ -169,23 +138,18 @@ _afterwards(
     ),
 )
 
-
-def _where(condition: str) -> dict[str, Any]:
-    return {"postgresql_where": sa.text(condition), "sqlite_where": sa.text(condition)}
-
-
 _r = mail_reservations.c
-# Each claim reads a range of this one: within one priority, by due time.
-Index("ix_mail_reservations_due", _r.priority, _r.due_at, _r.id, **_where("status = 'pending'"))
-Index("ix_mail_reservations_lease", _r.lease_until, **_where("status = 'sending'"))
-Index("ix_mail_reservations_expiry", _r.expires_at, **_where("status = 'pending' AND expires_at IS NOT NULL"))
+# A claim reads a range of this index: one priority, by due time.
+Index("ix_mail_reservations_due", _r.priority, _r.due_at, _r.id, **where("status = 'pending'"))
+Index("ix_mail_reservations_lease", _r.lease_until, **where("status = 'sending'"))
+Index("ix_mail_reservations_expiry", _r.expires_at, **where("status = 'pending' AND expires_at IS NOT NULL"))
 # Lists, counts and purge.
 Index("ix_mail_reservations_status", _r.status, _r.created_at, _r.id)
-Index("ix_mail_reservations_tag", _r.tag, _r.created_at, **_where("tag IS NOT NULL"))
-# The last hour, and the mails of a run (it has its own time, for one runs at a time), of each state.
-Index("ix_mail_reservations_finished", _r.status, _r.finished_at, _r.id, **_where("finished_at IS NOT NULL"))
+Index("ix_mail_reservations_tag", _r.tag, _r.created_at, **where("tag IS NOT NULL"))
+# By state: the mails finished in the last hour, and those of a run, which are found by the time of the run.
+Index("ix_mail_reservations_finished", _r.status, _r.finished_at, _r.id, **where("finished_at IS NOT NULL"))
 
-# Files that mails name, each once, by the SHA-256 of its content.
+# Files that mails name. The id is the SHA-256 of the content, so each content is stored once.
 mail_files = sa.Table(
     "mail_files",
     metadata,
@@ -200,7 +164,7 @@ mail_files = sa.Table(
     CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{'[0-9a-f]' * 64}'", name="id_form").ddl_if(dialect="sqlite"),
 )
 Index("ix_mail_files_touched_at", mail_files.c.touched_at)
-_afterwards(mail_files, "postgresql", "ALTER TABLE %(fullname)s ALTER COLUMN content SET STORAGE EXTERNAL")
+afterwards(mail_files, "postgresql", "ALTER TABLE %(fullname)s ALTER COLUMN content SET STORAGE EXTERNAL")
 
 mail_attempts = sa.Table(
     "mail_attempts",
@@ -237,21 +201,21 @@ batch_runs = sa.Table(
     Column("expired", Integer, nullable=False, server_default="0"),
     Column("remaining", Integer, nullable=False, server_default="0"),
     Column("bound", Integer, nullable=False, server_default="0"),
-    # The item indexes given out so far: each group claim reserves its own.
+    # How many item indexes were given out. Each claim of a group reserves its own.
     Column("claimed", Integer, nullable=False, server_default="0"),
-    # What lane 0 tells the others: a reason to stop.
+    # Why the run must stop: set by lane 0 or an operator, read by every lane.
     Column("stop", Text),
     Column("error", Text),
     Column("host", Text),
     Column("pid", Integer),
-    _one_of("trigger", Trigger),
-    _one_of("outcome", RunOutcome),
+    one_of("trigger", Trigger),
+    one_of("outcome", RunOutcome),
 )
 Index("ix_batch_runs_job", batch_runs.c.job, batch_runs.c.started_at)
-Index("ix_batch_runs_open", batch_runs.c.job, batch_runs.c.heartbeat_at, **_where("outcome IS NULL"))
+Index("ix_batch_runs_open", batch_runs.c.job, batch_runs.c.heartbeat_at, **where("outcome IS NULL"))
 
-# The helpers of a run; lane 0 is the run itself. Their counts are written with each settlement, so that those of a lane
-# that is killed are exact.
+# The helpers of a run; lane 0 is the run itself. Counts are written in the transaction of the settlement, so they are
+# exact even if the lane is killed.
 batch_lanes = sa.Table(
     "batch_lanes",
     metadata,
@@ -275,7 +239,7 @@ run_errors = sa.Table(
     Column("run_id", Guid, sa.ForeignKey(batch_runs.c.run_id, ondelete="CASCADE"), primary_key=True),
     Column("item_index", Integer, primary_key=True),
     Column("reservation_id", Guid),
-    # A JSON list: one text for each thing that was wrong, addresses in full.
+    # A JSON list of texts, one for each error. It has full addresses.
     Column("errors", Json(stored.lines), nullable=False),
 )
 
@@ -286,10 +250,10 @@ batch_schedule = sa.Table(
     Column("paused", Text, nullable=False, server_default=Pause.NONE.value),
     Column("last_tick_at", Timestamp),
     Column("next_tick_at", Timestamp),
-    _one_of("paused", Pause),
+    one_of("paused", Pause),
 )
 
-# Relays that are left alone for a while; one without a row is well.
+# Circuits of relays. The circuit of a relay without a row is closed.
 relay_circuits = sa.Table(
     "relay_circuits",
     metadata,
@@ -300,13 +264,13 @@ relay_circuits = sa.Table(
     Column("opened_at", Timestamp),
     Column("open_until", Timestamp),
     Column("changed_at", Timestamp, nullable=False, server_default=server_now()),
-    # Of what its refusal speaks; and to which mails it was said, each with the number of probes that it was.
+    # Whom the refusal concerns. Which mails got it, each with the number of probes that it was.
     Column("concern", Text),
     Column("suspects", JSON),
     CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),
 )
 
-# Who did what to the backlog, by which interface; ids and filters, never contents.
+# Actions of operators: who, what, through which interface. With ids and filters, without contents of mails.
 operator_actions = sa.Table(
     "operator_actions",
     metadata,
@@ -320,7 +284,7 @@ operator_actions = sa.Table(
 )
 Index("ix_operator_actions_at", operator_actions.c.at, operator_actions.c.id)
 
-# Answers to requests that bore an Idempotency-Key; one without a status is being worked on.
+# Responses to requests with an Idempotency-Key. A row without a status: the request is still being processed.
 api_answers = sa.Table(
     "api_answers",
     metadata,
@@ -332,7 +296,7 @@ api_answers = sa.Table(
 )
 Index("ix_api_answers_created_at", api_answers.c.created_at)
 
-# Run reports on their way to somebody; without next_at nothing more is tried.
+# Run reports to deliver. next_at NULL: it was delivered, or is not tried again.
 run_reports = sa.Table(
     "run_reports",
     metadata,
@@ -344,9 +308,10 @@ run_reports = sa.Table(
     Column("delivered_at", Timestamp),
     Column("error", Text),
 )
-Index("ix_run_reports_next_at", run_reports.c.next_at, **_where("next_at IS NOT NULL"))
+Index("ix_run_reports_next_at", run_reports.c.next_at, **where("next_at IS NOT NULL"))
 
-# What is wrong and no run can tell, by whom it is told: the last of each kind. Without next_at nothing more is tried.
+# Incidents that no run can report: the last of each kind, and its notification by each channel. next_at NULL: nothing
+# more is sent.
 incidents = sa.Table(
     "incidents",
     metadata,
@@ -360,7 +325,7 @@ incidents = sa.Table(
     Column("advice", Text, nullable=False),
 )
 
-# The trace (W3C) in which a mail was reserved; only where there was one.
+# The trace (W3C Trace Context) in which a mail was reserved, if there was one.
 mail_traces = sa.Table(
     "mail_traces",
     metadata,
@@ -371,10 +336,10 @@ mail_traces = sa.Table(
 
 
 def is_ours(table: sa.Table | None) -> bool:
-    """Whether ``table``, reflected from a database or declared by somebody, stands for one of these.
+    """Return whether ``table`` is one of these: reflected from a database, or declared by an application.
 
-    It bears our name, and its columns are some of ours, or all of ours and more: a model of an application may declare
-    a few, a database may have some that were added. A table of the same name with other columns is somebody else's.
+    It has the name of one of them. Its columns are a part of ours, because a model of an application may declare only
+    some, or ours and others, because columns may have been added to a database.
     """
     if table is None or table.name not in {*metadata.tables, VERSION_TABLE}:
         return False

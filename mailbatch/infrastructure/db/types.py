@@ -1,4 +1,4 @@
-"""Column types and expressions that mean the same on every database: ids, points in time, now, and JSON."""
+"""Column types and expressions that are the same on both databases: ids, times, the clock, JSON, sizes."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Text(sa.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Bind what can be stored: what was read from one row may be asked for in another statement."""
+        """Bind what can be stored: a text that was read from one row may be a parameter of another statement."""
         return value if value is None else storable(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], str | None] | None:  # noqa: ARG002 - as above
-        """PostgreSQL holds nothing but text here."""
+        """Return the reader of a text. PostgreSQL needs none, because it stores only text here."""
         return None if dialect.name == "postgresql" else stored.text
 
 
@@ -45,7 +45,7 @@ class Bytes(sa.TypeDecorator[bytes]):
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], bytes | None] | None:  # noqa: ARG002 - as above
-        """Psycopg 3 returns bytes; another driver of an application may return a memoryview."""
+        """Return the reader of bytes. Psycopg 3 needs none; an application's driver may return a memoryview."""
         return None if dialect.driver == "psycopg" else stored.octets
 
 
@@ -56,23 +56,23 @@ class Integer(sa.TypeDecorator[int]):
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], int | None] | None:  # noqa: ARG002 - as above
-        """PostgreSQL holds nothing but integers here."""
+        """Return the reader of an integer. PostgreSQL needs none, because it stores only integers here."""
         return None if dialect.name == "postgresql" else stored.whole
 
 
 class Float(sa.TypeDecorator[float]):
-    """A finite number, or None: PostgreSQL knows infinity and NaN, SQLite any value."""
+    """A finite number, or None. PostgreSQL also stores infinity and NaN, SQLite any value."""
 
     impl = sa.Float
     cache_ok = True
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], float | None]:  # noqa: ARG002 - as above
-        """Read one."""
+        """Return the reader of a number."""
         return stored.number
 
 
 class Json(sa.TypeDecorator[Any]):
-    """JSON of any shape; ``shape`` makes the one of it that its readers expect."""
+    """JSON. ``shape`` turns any JSON value into the shape that its readers expect."""
 
     impl = sa.JSON
     cache_ok = True
@@ -82,11 +82,11 @@ class Json(sa.TypeDecorator[Any]):
         self.shape = shape
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the stored form."""
+        """Return the type in which ``dialect`` stores it."""
         return dialect.type_descriptor(JSONB(none_as_null=True) if dialect.name == "postgresql" else self.impl_instance)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
-        """Read it. On PostgreSQL the driver has done that, by the engine's ``json_deserializer``."""
+        """Return the reader of JSON. On PostgreSQL the driver reads it, by the ``json_deserializer`` of the engine."""
         shape = self.shape
         read = super().result_processor(dialect, coltype) if dialect.name == "postgresql" else stored.read_json_or_null
         if shape is None or read is None:
@@ -104,37 +104,37 @@ class Guid(sa.TypeDecorator[UUID]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the stored form."""
+        """Return the type in which ``dialect`` stores it."""
         return dialect.type_descriptor(sa.Uuid() if dialect.name == "postgresql" else sa.String(36))
 
     def process_bind_param(self, value: UUID | str | None, dialect: Dialect) -> Any:
-        """Bind a UUID, or its text. Text that is no UUID is nobody's id on PostgreSQL; SQLite may hold it."""
+        """Bind a UUID, or its text. A text that is not a UUID is no id on PostgreSQL, but SQLite may store it."""
         uuid = value if isinstance(value, UUID) else stored.guid(value)
         if dialect.name == "postgresql":
             return uuid if isinstance(uuid, UUID) else None
         return None if uuid is None else storable(str(uuid))
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], UUID | None] | None:  # noqa: ARG002 - as above
-        """Psycopg 3 returns UUIDs already; another driver of an application may return text."""
+        """Return the reader of a UUID. Psycopg 3 needs none; an application's driver may return text."""
         return None if dialect.driver == "psycopg" else stored.guid
 
 
 class Timestamp(sa.TypeDecorator[datetime]):
     """An aware point in time: ``timestamptz`` on PostgreSQL, ``YYYY-MM-DD HH:MM:SS.SSS`` in UTC on SQLite.
 
-    The one stored form is what makes text compare as time; a CHECK of the table holds every writer to it.
+    On SQLite text is compared, so all times must have this one form. A CHECK of the table refuses any other.
     """
 
     impl = sa.String(23)
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Choose the stored form."""
+        """Return the type in which ``dialect`` stores it."""
         postgresql = dialect.name == "postgresql"
         return dialect.type_descriptor(sa.TIMESTAMP(timezone=True) if postgresql else sa.String(23))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Bind an aware datetime."""
+        """Bind an aware datetime. Raises ``ValueError`` if it has no time zone."""
         if value is None:
             return None
         if isinstance(value, OddMoment) and value.stored is not None:
@@ -146,12 +146,12 @@ class Timestamp(sa.TypeDecorator[datetime]):
         return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:23]
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None]:  # noqa: ARG002 - as above
-        """Read an aware datetime in UTC."""
+        """Return the reader of an aware datetime in UTC."""
         return stored.moment
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL that it becomes
-    """The database's own clock, to which ``seconds`` may be added."""
+    """The time of the database's clock, plus ``seconds``."""
 
     type = Timestamp()
     inherit_cache = True
@@ -162,7 +162,7 @@ class now(FunctionElement[datetime]):  # noqa: N801 - reads as the SQL that it b
 
 @compiles(now, "postgresql")
 def _now_postgresql(element: now, compiler: SQLCompiler, **kw: Any) -> str:
-    # statement_timestamp is STABLE, so an index range can end at it; clock_timestamp is not, and would read every row.
+    # statement_timestamp is STABLE, so an index range can end at it. With clock_timestamp every row would be read.
     return f"(statement_timestamp() + make_interval(secs => CAST({compiler.process(element.clauses, **kw)} AS float8)))"
 
 
@@ -172,7 +172,7 @@ def _now_sqlite(element: now, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class seconds_since(FunctionElement[float]):  # noqa: N801 - reads as the SQL that it becomes
-    """Seconds from a stored point in time to now."""
+    """Seconds from a stored time to now."""
 
     type = Float()
     inherit_cache = True
@@ -180,7 +180,7 @@ class seconds_since(FunctionElement[float]):  # noqa: N801 - reads as the SQL th
 
 @compiles(seconds_since, "postgresql")
 def _since_postgresql(element: seconds_since, compiler: SQLCompiler, **kw: Any) -> str:
-    # Of each apart: the difference to infinity is an error (before version 17), its epoch is infinity.
+    # Two epochs: before version 17 the difference to infinity is an error, but the epoch of infinity is infinity.
     since = f"extract(epoch FROM statement_timestamp()) - extract(epoch FROM {compiler.process(element.clauses, **kw)})"
     return f"CAST({since} AS float8)"
 
@@ -208,7 +208,7 @@ def _default_now_sqlite(_element: server_now, _compiler: SQLCompiler, **_kw: Any
 
 
 class server_uuid(FunctionElement[UUID]):  # noqa: N801
-    """The default of an id column: a random UUID (version 4), for rows that a plain INSERT brings."""
+    """The default of an id column: a random UUID (version 4), for a plain INSERT without an id."""
 
     type = Guid()
     inherit_cache = True
@@ -229,7 +229,7 @@ def _default_uuid_sqlite(_element: server_uuid, _compiler: SQLCompiler, **_kw: A
 
 
 class octets(FunctionElement[int]):  # noqa: N801 - reads as the SQL that it becomes
-    """The size of a text in bytes, or of bytes. PostgreSQL knows it without reading the text; SQLite reads the text."""
+    """The size in bytes of a text or of bytes. PostgreSQL does not read the value for it; SQLite does."""
 
     type = sa.Integer()
     inherit_cache = True
@@ -246,7 +246,7 @@ def _octets_sqlite(element: octets, compiler: SQLCompiler, **kw: Any) -> str:
 
 
 class part(FunctionElement[bytes]):  # noqa: N801 - reads as the SQL that it becomes
-    """Some bytes of a column of bytes: from which one, counted from 1, and how many."""
+    """Some bytes of a column: the first one, counted from 1, and how many."""
 
     type = Bytes()
     inherit_cache = True
@@ -269,23 +269,23 @@ MOST = 2**31 - 1
 
 
 def raised(column: sa.ColumnElement[int], by: int | sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    """``column`` and ``by`` more; a counter that is full stays so. One that is no number (SQLite) counts from 0."""
+    """Return ``column`` + ``by``, at most ``MOST``. A value that is not a number (SQLite) counts as 0."""
     number = sa.cast(column, sa.Integer)
     return sa.case((number <= MOST - by, number + by), else_=MOST)
 
 
 def upsert(connection: Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows ON CONFLICT, in the dialect of ``connection``."""
+    """Return an INSERT that has ON CONFLICT, in the dialect of ``connection``."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def text_of(value: Any) -> Any:
-    """``value``; text where a driver reads texts as bytes, as psycopg does under the encoding SQL_ASCII."""
+    """Return ``value``, decoded if the driver returned a text as bytes, as psycopg does with the encoding SQL_ASCII."""
     return bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | bytearray | memoryview) else value
 
 
 def storable(text: str) -> str:
-    """``text`` without what some database refuses: NUL is written as an escape, lone surrogates as ``?``."""
+    """Return ``text`` without characters that a database refuses: NUL becomes an escape, a lone surrogate ``?``."""
     if text.isascii() and "\x00" not in text:  # as nearly all are
         return text
     return text.replace("\x00", "\\x00").encode("utf-8", "replace").decode("utf-8")

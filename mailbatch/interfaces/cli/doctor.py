@@ -103,7 +103,7 @@ def _settings(parts: Parts) -> CheckResult:
 
 
 def _database(parts: Parts) -> CheckResult:
-    from mailbatch.infrastructure.db.engine import place
+    from mailbatch.infrastructure.db.location import place
     from mailbatch.infrastructure.db.migrate import ensure_whole
     from mailbatch.infrastructure.db.preflight import check_tables
     from mailbatch.infrastructure.db.revision import head
@@ -121,7 +121,8 @@ def _between(parts: Parts) -> CheckResult | None:
     """Return the finding about a connection pooler in front of the database; None if there is none."""
     if parts.engine.dialect.name != "postgresql":
         return None
-    from mailbatch.infrastructure.db.engine import UNPREPARED, place
+    from mailbatch.infrastructure.db.driver_errors import UNPREPARED
+    from mailbatch.infrastructure.db.location import place
     from mailbatch.infrastructure.db.poolers import find
 
     pooler = find(parts.engine)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @as_json
 def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
     """Create the tables, or update them. A second call changes nothing."""
-    from mailbatch.infrastructure.db import engine, migrate
+    from mailbatch.infrastructure.db import location, migrate
     from mailbatch.infrastructure.db.revision import head
 
     with opened(migrated=False) as parts:
@@ -28,7 +28,7 @@ def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
         if now not in (known := migrate.revisions()):
             raise click.UsageError(f"there is no revision {now}; there are {', '.join(known)}")
         notes = _move(parts, before, target, yes=yes)
-        where = engine.place(parts.engine)
+        where = location.place(parts.engine)
         if target is None:
             migrate.ensure_whole(parts.engine)
     if as_json:
