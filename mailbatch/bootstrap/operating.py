@@ -11,6 +11,7 @@ from mailbatch.config import PREFIX
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import DEAD_AFTER
+from mailbatch.domain.template_check import missing_image
 from mailbatch.infrastructure.system.clock import new_id
 
 if TYPE_CHECKING:
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.plan import PlanRun
     from mailbatch.application.looking.preview import Preview, TrySending
     from mailbatch.application.looking.watch import Watch
+    from mailbatch.application.ports.sending import Renderer
     from mailbatch.application.sending.compose import Compose
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.sending import Sending
     from mailbatch.domain.health import Patience
     from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.templates.preflight import Preflight
+    from mailbatch.infrastructure.templates.renderer import TemplateRenderer
     from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
+    from mailbatch.infrastructure.templates.template_folder import TemplateFolder
 
 RENDERING = 10.0
 """Seconds of wall-clock time that rendering one mail may take."""
@@ -134,13 +138,25 @@ class Operating:
             raise SettingsError(f"there is no template directory; set {PREFIX}TEMPLATE_DIR")
         return Preflight(s.template_dir, s.max_message_bytes, template_options(s))
 
+    @cached_property
+    def template_folder(self) -> TemplateFolder | None:
+        """The templates, for people to look at; None if there is no folder of templates. Checks them apart."""
+        from mailbatch.infrastructure.templates.template_folder import TemplateFolder
+
+        if (folder := self._settings.template_dir) is None:
+            return None
+        return TemplateFolder(folder, self.preflight, self.subprocess_renderer.preflight)
+
     @property
     def compose_apart(self) -> Compose:
         """Makes messages of mails that are only looked at, in one thread."""
+        return self._compose_apart(self.subprocess_renderer)
+
+    def _compose_apart(self, render: Renderer) -> Compose:
         from mailbatch.infrastructure.spool import Spool
 
         s = self._settings
-        return make_compose(s, self.subprocess_renderer, self._connections.stores.files, Spool(s.spool_dir))
+        return make_compose(s, render, self._connections.stores.files, Spool(s.spool_dir))
 
     @property
     def explain(self) -> Explain:
@@ -188,11 +204,21 @@ class Operating:
     @property
     def try_sending(self) -> TrySending:
         """Sends one mail past the backlog."""
+        return self._try_sending(self.subprocess_renderer)
+
+    @property
+    def try_template(self) -> TrySending:
+        """Sends one mail of a template past the backlog. Its subject says that it is a test."""
+        from mailbatch.application.looking.preview import MarkedAsTest
+
+        return self._try_sending(MarkedAsTest(self.subprocess_renderer))
+
+    def _try_sending(self, render: Renderer) -> TrySending:
         from mailbatch.application.looking.preview import TrySending
 
         domain = message_id_domain(self._settings.sender)
         return TrySending(
-            compose=self.compose_apart,
+            compose=self._compose_apart(render),
             transport=self._sending.transport,
             permit=permit_for_a_while(),
             new_id=new_id,
@@ -244,14 +270,28 @@ class Operating:
             return []
         return self._sending.templates.problems(mail)
 
-    def unchecked_template(self, mail: Mail) -> str | None:
-        """Return a warning if the template of ``mail`` is not checked here; else None."""
-        if not mail.template or self._settings.template_dir is not None:
+    def template_warning(self, mail: Mail) -> str | None:
+        """Return a warning about the template of ``mail``, else None: for commands.
+
+        The template is not checked here, or its HTML shows images that neither it nor the mail has.
+        """
+        return self._template_warning(mail, lambda: self._sending.templates)
+
+    def template_warning_apart(self, mail: Mail) -> str | None:
+        """Return as ``template_warning``, but look at templates in a process that can be killed: for servers."""
+        return self._template_warning(mail, lambda: self.subprocess_renderer)
+
+    def _template_warning(
+        self, mail: Mail, templates: Callable[[], TemplateRenderer | SubprocessRenderer]
+    ) -> str | None:
+        if not mail.template:
             return None
-        return (
-            f"template {mail.template}: is not checked, because {PREFIX}TEMPLATE_DIR is not set here; "
-            "the worker must have it"
-        )
+        if self._settings.template_dir is None:
+            return (
+                f"template {mail.template}: is not checked, because {PREFIX}TEMPLATE_DIR is not set here; "
+                "the worker must have it"
+            )
+        return missing_image(templates().missing_images(mail), mail.attachments)
 
     def close(self) -> None:
         """End the processes that render."""

@@ -9,6 +9,7 @@ import pytest
 from support.api import MAIL, Api
 
 from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.loader import FolderLoader
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
 
@@ -205,6 +206,65 @@ def test_an_import_refuses_near_misses_and_says_which_names_variables_have(run, 
     assert (code, out) == (0, "1 imported\n")
     assert err == "mails.csv: the column 'First Name' is the variable First_Name\n"
     assert json.loads(run("list", "--json")[1])[0]["context"] == {"First_Name": "Ann", "from": "x"}
+
+
+PICTURES = {
+    "subject.txt": "s",
+    "body.txt": "t",
+    "body.html": "<img src='logo.png'><img src='cid:photo.png'><img src='{{ url }}'><img src='https://x.example/a.png'>",
+}
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Templates that show images: those of ``whole`` are there, that of ``lacks`` is not."""
+    for name, files in {"whole": PICTURES | {"logo.png": "PNG"}, "lacks": PICTURES}.items():
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for file, text in files.items():
+            (tmp_path / "pictures" / name / file).write_text(text)
+    return tmp_path / "pictures"
+
+
+def test_every_door_warns_of_images_that_neither_the_template_nor_the_mail_has(run, pictures, tmp_path, sqlite_url):
+    lacks = "template lacks/body.html: shows the image logo.png, which is not in lacks/"
+    whole = "template whole/body.html: shows the image cid:photo.png, which is not in whole/"
+    mails = [{"recipients": "a@example.com", "template": name} for name in ("lacks", "whole")]
+    (tmp_path / "mails.jsonl").write_text("\n".join(map(json.dumps, [*mails, *mails])))
+    code, out, err = run("import", "mails.jsonl", TEMPLATE_DIR=str(pictures))
+    assert (code, out) == (0, "4 imported\n"), err
+    assert err == f"mails.jsonl: {lacks}\nmails.jsonl: {whole}\n"
+    command = ("reserve", "--to", "a@example.com", "--template")
+    assert run(*command, "lacks")[2] == f"mailbatch: {lacks}\n"
+    (tmp_path / "photo.png").write_text("PNG")
+    assert run(*command, "whole", "--inline", "photo.png")[2] == ""
+    settings = {"database_url": sqlite_url, "redis_url": "redis://127.0.0.1:1", "template_dir": pictures}
+    with Api(settings) as api:
+        assert api.post("/api/reservations", mails[0], 201)["warnings"] == [lacks]
+        found = api.post("/api/reservations", mails)["results"]
+        assert [one["warnings"] for one in found] == [[lacks], [whole]]
+
+
+def test_every_door_refuses_a_language_that_the_template_lacks_if_it_must_have_it(run, pictures, sqlite_url):
+    command = ("reserve", "--to", "a@example.com", "--template", "whole", "--locale", "fr")
+    assert run(*command, TEMPLATE_DIR=str(pictures))[0] == 0
+    code, _, err = run(*command, LOCALE_STRICT="yes")
+    assert (code, "template whole: has no language fr; it has en" in err) == (1, True)
+    settings = {"database_url": sqlite_url, "redis_url": "redis://127.0.0.1:1", "template_dir": pictures}
+    with Api({**settings, "locale_strict": True}) as api:
+        mail = {"recipients": "a@example.com", "template": "whole", "locale": "fr"}
+        assert "has no language fr" in api.post("/api/reservations", mail, 422)["problems"][0]
+
+
+def test_a_template_is_looked_at_once_for_many_mails(pictures, monkeypatch):
+    render = TemplateRenderer(pictures, MOST, look_again=60.0)
+    reads = list[str]()
+    real = FolderLoader.get_source
+    monkeypatch.setattr(FolderLoader, "get_source", lambda self, env, name: reads.append(name) or real(self, env, name))
+    for n in range(100):
+        one = mail(template="lacks", context={"n": n})
+        assert render.problems(one) == []
+        assert list(render.missing_images(one)) == ["logo.png", "cid:photo.png"]
+    assert len(reads) < 10
 
 
 def test_the_api_refuses_it_and_warns_of_what_it_does_not_look_at(sqlite_url, folder):

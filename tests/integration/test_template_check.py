@@ -62,6 +62,7 @@ def test_a_template_that_is_in_order_is_named_with_its_languages(check):
         ({"hi/body.html": "{{ 'x' * 110000 }}"}, "hi (en): body.html has 110000 bytes; Gmail cuts a mail off after"),
         ({"hi/sample.json": "{"}, "hi (en): hi/sample.json is no JSON: Expecting property name"),
         ({"hi/sample.json": "[]"}, "hi (en): hi/sample.json is no JSON object of names and values"),
+        ({"hi/sample.json": "[" * 2**20 + " "}, "hi (en): hi/sample.json has more than 1048576 bytes"),
         ({"hi/template.toml": "x = 1"}, "hi (en): template hi: template.toml has 'x'; it may have html_to_text"),
     ],
 )

@@ -12,15 +12,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _IMAGE = r"[A-Za-z0-9._/-]+\.(?:png|jpe?g|gif|webp|avif|svg|bmp)"
-IMAGE_NAMES = "a name has letters, digits, ., _ and -, and ends with .png, .jpg, .gif, .webp, .avif, .svg or .bmp"
+_IMAGE_NAMES = "a name has letters, digits, ., _ and -, and ends with .png, .jpg, .gif, .webp, .avif, .svg or .bmp"
 _SHOWN = re.compile(rf"""(\bsrc\s*=\s*["']|["'(](?=cid:))(?:cid:)?({_IMAGE})(?=["')])""", re.IGNORECASE)
+_ANY = re.compile(r"<img\b[^>]*?\ssrc\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))", re.IGNORECASE)
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 _OUR_ID = re.compile(r"cid:([A-Za-z0-9._-]+@mailbatch)")
 _LONGEST_NAME = 100
 
 
-def is_image_name(name: str) -> bool:
-    """Return whether a file of this name can be embedded."""
-    return re.fullmatch(_IMAGE, name, re.IGNORECASE) is not None
+def not_embedded(html: str, embedded: Iterable[Reference], folder: str) -> dict[str, str]:
+    """Return each image of ``html`` that its reader will not see, with the reason: what follows "shows the image".
+
+    ``html`` may be a source: an image whose name is made by the template is left out. ``folder`` is the template's.
+    """
+    there = {f"cid:{one.content_id}" for one in embedded}
+    images = dict.fromkeys(one for found in _ANY.findall(html) for one in found if one)
+    return {
+        image: f"{ascii(image)[1:-1][:_LONGEST_NAME]}, which is {_why(file, folder)}"
+        for image in images
+        if image not in there and (file := _file_of(image))
+    }
+
+
+def _file_of(image: str) -> str | None:
+    """Return the file that ``src`` names in the template's folder; None for an image elsewhere."""
+    if "{{" in image or "{%" in image:
+        return None
+    if image.lower().startswith("cid:"):
+        return image[4:]
+    return None if _ELSEWHERE.match(image) else image
+
+
+def _why(file: str, folder: str) -> str:
+    fits = re.fullmatch(_IMAGE, file, re.IGNORECASE) is not None
+    return f"not in {folder}/" if fits else f"not embedded: {_IMAGE_NAMES}"
 
 
 class TemplateImages:

@@ -72,9 +72,10 @@ class FolderLoader(BaseLoader):
             return []
         return sorted(entry.name for entry in path.iterdir() if entry.is_dir())
 
-    def read(self, template: str) -> str:
-        """Return a file that ``has`` found. Raises ``UnicodeDecodeError`` if it is not UTF-8."""
-        return self.directory.joinpath(*_segments(template)).read_text(encoding="utf-8-sig")
+    def read(self, template: str, most: int = -1) -> bytes:
+        """Return a file that ``has`` found: all of it, or its first ``most`` bytes."""
+        with self.directory.joinpath(*_segments(template)).open("rb") as file:
+            return file.read(most)
 
     def _beside(self, template: str, name: str) -> str | None:
         """Return the path of the file ``name`` in the folder of ``template``, or in one above it; None if none is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateNotFound, meta
@@ -13,12 +13,13 @@ from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.template_check import CheckedTemplate
 from mailbatch.infrastructure.templates.budget import Budget
-from mailbatch.infrastructure.templates.images import IMAGE_NAMES, is_image_name
+from mailbatch.infrastructure.templates.failures import unreadable
+from mailbatch.infrastructure.templates.images import not_embedded
 from mailbatch.infrastructure.templates.loader import FolderLoader, is_template_name
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.sandbox import Sandbox
 from mailbatch.infrastructure.templates.sources import needed
-from mailbatch.infrastructure.templates.template_files import find_files, languages_of
+from mailbatch.infrastructure.templates.template_files import SETTINGS, find_files, languages_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
 
 SAMPLE = "sample.json"
 """A context with a value for each variable, in the template's folder or in that of a language."""
+LARGEST_SAMPLE = 2**20
+"""Bytes."""
 SHOWN_BY_GMAIL = 102 * 1024
 """Bytes of HTML from which on Gmail cuts a mail off."""
-_IMAGE = re.compile(r"<img\b[^>]*?\ssrc\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))", re.IGNORECASE)
-_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 
 
 class Preflight:
@@ -48,20 +49,72 @@ class Preflight:
         self._render = TemplateRenderer(directory, max_bytes, options=options)
 
     def names(self) -> list[str]:
-        """Return the names of all templates, sorted. A folder with neither subject nor body is none."""
-        folders = (entry.name for entry in self._loader.directory.iterdir() if entry.is_dir())
-        return sorted(name for name in folders if is_template_name(name) and self._locales(name))
+        """Return the names of all templates, sorted. A folder with neither subject nor body is none.
+
+        Raises ``NotFound`` if the directory cannot be read.
+        """
+        with self._reading():
+            folders = (entry.name for entry in self._loader.directory.iterdir() if entry.is_dir())
+            return sorted(name for name in folders if is_template_name(name) and self._locales_in(name))
 
     def __call__(self, name: str) -> CheckedTemplate:
         """Return what is wrong with the template ``name``. Raises ``NotFound`` if there is none."""
-        locales = self._locales(name) if is_template_name(name) else []
-        if not locales:
-            raise NotFound(f"no template {ascii(name)[1:-1][:80]} in {self._loader.directory}")
+        locales = self.locales(name)
         findings = [(locale, line) for locale in locales for line in self._findings(name, locale)]
         rendered = all(self._sample_file(name, locale) for locale in locales)
-        return CheckedTemplate(name=name, locales=tuple(locales), rendered=rendered, findings=tuple(findings))
+        return CheckedTemplate(name=name, locales=locales, rendered=rendered, findings=tuple(findings))
 
-    def _locales(self, name: str) -> list[str]:
+    def locales(self, name: str) -> tuple[str, ...]:
+        """Return the languages of the template ``name``, the default one first.
+
+        Raises ``NotFound`` if there is no such template.
+        """
+        with self._reading():
+            if locales := self._locales_in(name) if is_template_name(name) else []:
+                return tuple(locales)
+        raise NotFound(f"no template {ascii(name)[1:-1][:80]} in {self._loader.directory}")
+
+    def sample(self, name: str, locale: str) -> Mapping[str, Any] | None:
+        """Return the context in ``sample.json``, or None.
+
+        Raises ``ValueError`` if it is no JSON object, and ``NotFound`` if it cannot be read.
+        """
+        file = self._sample_file(name, locale)
+        if file is None:
+            return None
+        with self._reading():
+            content = self._loader.read(file, LARGEST_SAMPLE + 1)
+        if len(content) > LARGEST_SAMPLE:
+            raise ValueError(f"{file} has more than {LARGEST_SAMPLE} bytes")
+        try:
+            sample = json.loads(content.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not UTF-8 (byte {error.start})") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file} is no JSON: {' '.join(str(error).split())}") from error
+        if not isinstance(sample, dict):
+            raise ValueError(f"{file} is no JSON object of names and values")  # noqa: TRY004 - of the file, not of ours
+        return sample
+
+    def sources(self, name: str, locale: str, most: int) -> dict[str, str]:
+        """Return the first ``most`` bytes of each file of the template in this language, as text.
+
+        Raises ``ValueError`` if there are none, and ``NotFound`` if they cannot be read.
+        """
+        with self._reading():
+            files = [*find_files(self._loader, name, locale, self._options).files.values(), f"{name}/{SETTINGS}"]
+            files += filter(None, [self._sample_file(name, locale)])
+            contents = {file: self._loader.read(file, most) for file in files if self._has(file)}
+        return {file: content.decode("utf-8-sig", "replace") for file, content in contents.items()}
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise NotFound(f"the template directory {self._loader.directory}: {unreadable(error)}") from error
+
+    def _locales_in(self, name: str) -> list[str]:
         """Return the default language, if there are files for it, and the languages with a folder."""
         folders = [folder.rpartition("/")[2] for folder in languages_of(self._loader, name).values()]
         direct = any(self._loader.has(f"{name}/{file}") for file in ("subject.txt", "body.txt", "body.html"))
@@ -73,8 +126,8 @@ class Preflight:
             yield from problems
             return
         try:
-            sample = self._sample(name, locale)
-        except ValueError as error:
+            sample = self.sample(name, locale)
+        except (ValueError, NotFound) as error:
             yield str(error)
             return
         if sample is None:
@@ -92,19 +145,6 @@ class Preflight:
     def _sample_file(self, name: str, locale: str) -> str | None:
         files = (f"{place}/{SAMPLE}" for place in self._places(name, locale))
         return next((file for file in files if self._has(file)), None)
-
-    def _sample(self, name: str, locale: str) -> Mapping[str, Any] | None:
-        """Return the context in ``sample.json``, or None. Raises ``ValueError`` if it is no JSON object."""
-        file = self._sample_file(name, locale)
-        if file is None:
-            return None
-        try:
-            sample = json.loads(self._loader.read(file))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is no JSON: {' '.join(str(error).split())}") from error
-        if not isinstance(sample, dict):
-            raise ValueError(f"{file} is no JSON object of names and values")  # noqa: TRY004 - of the file, not of ours
-        return sample
 
     def _variables(self, name: str, locale: str) -> set[str]:
         """Return the names that the files of the template need, with all that they always include."""
@@ -130,11 +170,8 @@ class Preflight:
         html = (rendered.html or "").encode("utf-8", "replace")
         if len(html) > SHOWN_BY_GMAIL:
             yield f"body.html has {len(html)} bytes; Gmail cuts a mail off after {SHOWN_BY_GMAIL}"
-        embedded = {f"cid:{one.content_id}" for one in rendered.images}
-        for image in dict.fromkeys(one for found in _IMAGE.findall(rendered.html or "") for one in found if one):
-            if image not in embedded and (file := _file_of(image)):
-                why = f"which is not in {name}/" if is_image_name(file) else f"which is not embedded: {IMAGE_NAMES}"
-                yield f"body.html shows the image {ascii(image)[1:-1][:80]}, {why}"
+        for line in not_embedded(rendered.html or "", rendered.images, name).values():
+            yield f"body.html shows the image {line}"
 
     def _places(self, name: str, locale: str) -> list[str]:
         folder = languages_of(self._loader, name).get(locale.lower().replace("_", "-"))
@@ -145,10 +182,3 @@ class Preflight:
             return self._loader.has(file)
         except TemplateNotFound:  # a name that no file may have
             return False
-
-
-def _file_of(image: str) -> str | None:
-    """Return the file that ``src`` names in the template's folder; None for an image elsewhere."""
-    if image.lower().startswith("cid:"):
-        return image[4:]
-    return None if _ELSEWHERE.match(image) else image

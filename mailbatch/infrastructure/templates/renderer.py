@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +151,20 @@ class TemplateRenderer:
         if not faults and mail.template and not unknown:
             faults += missing_parts(mail, parts, self.directory)
         return faults
+
+    def missing_images(self, mail: Mail) -> dict[str, str]:
+        """Return each image that the template of ``mail`` shows and does not have, with a line that says so.
+
+        The mail may attach it. Returns nothing for a template that ``problems`` refuses.
+        """
+        file = None if mail.body_html or not self.directory or not mail.template else self._html_file(mail)
+        if file is not None:
+            with suppress(Exception), Budget(self._max_bytes):
+                return self._sources.check_named("body_html", file)
+        return {}
+
+    def _html_file(self, mail: Mail) -> str | None:
+        return self._files_of(mail, []).files.get("body_html")
 
     def _compile_error(self, field: str, part: str | None, file: str | None) -> str | None:
         """Return why ``part``, a source or the name of ``file``, cannot be compiled."""

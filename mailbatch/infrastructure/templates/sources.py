@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jinja2 import nodes
 
 from mailbatch.infrastructure.templates.failures import unreadable
+from mailbatch.infrastructure.templates.images import not_embedded
 from mailbatch.infrastructure.templates.loader import LONGEST_NAME, FolderLoader, is_template_name
 from mailbatch.infrastructure.templates.sandbox import Sandbox
 from mailbatch.infrastructure.templates.template_files import FILES, TemplateFiles, find_files
@@ -63,6 +64,7 @@ class Sources:
         # Valid for a period of the loader: the files of each template by language, and what they compile to.
         self._files: dict[tuple[str, str], TemplateFiles] = {}
         self._loaded: dict[str, Template] = {}
+        self._checked: dict[tuple[str, str], dict[str, str]] = {}
 
     def files_of(self, name: str, tag: str, faults: list[str]) -> TemplateFiles:
         """Return the files of the template ``name`` for the language ``tag``. Add a line to ``faults`` if it has none.
@@ -72,6 +74,7 @@ class Sources:
         if self._loader and self._loader.begin_period():
             self._files.clear()
             self._loaded.clear()
+            self._checked.clear()
         if (known := self._files.get((name, tag))) is not None:
             return known
         try:
@@ -121,9 +124,17 @@ class Sources:
         if _NEEDS.search(source) and any(needed(self._inline[field == "body_html"].parse(source))):
             raise TypeError("no loader")
 
-    def check_named(self, field: str, file: str) -> None:
-        """Compile ``file`` and all the files without which it is never rendered; raise what fails."""
-        environment, seen, names = self._named[field == "body_html"], set[str](), [file]
+    def check_named(self, field: str, file: str) -> dict[str, str]:
+        """Compile ``file`` and all the files without which it is never rendered; raise what fails.
+
+        Return each image that they show and that is not there, with a line that says so.
+        """
+        if (known := self._checked.get((field, file))) is None:
+            known = self._checked[field, file] = dict(self._missing_images(self._named[field == "body_html"], file))
+        return known
+
+    def _missing_images(self, environment: Sandbox, file: str) -> Iterator[tuple[str, str]]:
+        seen, names = set[str](), [file]
         while names and self._loader is not None:
             name = names.pop()
             if name not in seen:
@@ -131,6 +142,9 @@ class Sources:
                 environment.get_template(name)
                 source = self._loader.get_source(environment, name)[0]
                 names += needed(environment.parse(source)) if _NEEDS.search(source) else ()
+                folder, embedded = name.partition("/")[0], self._loader.images.shown_in(source)
+                for image, line in not_embedded(source, embedded, folder).items():
+                    yield image, f"template {name}: shows the image {line}"
 
 
 def needed(tree: nodes.Template) -> Iterator[str]:

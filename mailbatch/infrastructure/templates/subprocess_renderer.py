@@ -15,12 +15,13 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
+from mailbatch.domain.template_check import CheckedTemplate
 from mailbatch.infrastructure.templates.images import of_pairs
 from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
@@ -71,8 +72,8 @@ class SubprocessRenderer:
         self._seconds = seconds
         self._in_process = TemplateRenderer(directory, max_output_bytes, options=options)
         self._idle: list[_Process] = []
-        # The sources that compile, and until when they need not be checked again.
-        self._compiling: dict[tuple[str | None, ...], float] = {}
+        # For sources that compile: until when they need not be checked again, and what the check found.
+        self._checked: dict[tuple[str | None, ...], tuple[float, _Checked]] = {}
         self._slots = threading.Semaphore(PROCESSES)
         self._places = threading.Semaphore(PROCESSES + WAITING)
         self._closed = False
@@ -100,7 +101,7 @@ class SubprocessRenderer:
         if not has_tags(mail):
             return self._in_process(mail)
         with self._process(self._seconds) as process:
-            reply = process.request("render", mail, seconds)
+            reply = process.request("render", _fields(mail), seconds)
         if "errors" in reply:
             raise CannotCompose(reply["errors"])
         return Rendered(**reply | {"images": of_pairs(reply["images"])})
@@ -112,20 +113,44 @@ class SubprocessRenderer:
         """
         if self._in_process.directory is None and not has_tags(replace(mail, template=None)):
             return self._in_process.problems(mail)  # which compiles nothing
+        return self._check(mail).errors
+
+    def missing_images(self, mail: Mail) -> dict[str, str]:
+        """Return the images that the template of ``mail`` lacks, as ``TemplateRenderer.missing_images``."""
+        if mail.template is None or self._in_process.directory is None:
+            return {}
+        return self._check(mail).images
+
+    def _check(self, mail: Mail) -> _Checked:
         sources = (mail.template, mail.locale, mail.subject, mail.body_text, mail.body_html)
-        if not has_tags(mail) or self._compiling.get(sources, 0.0) > time.monotonic():
-            return []
+        until, found = self._checked.get(sources, (0.0, _Checked()))
+        if not has_tags(mail) or until > time.monotonic():
+            return found
         try:
             with self._process(PATIENCE) as process:
-                reply = process.request("check", replace(mail, context=None), self._seconds)
+                found = _Checked(**process.request("check", _fields(replace(mail, context=None)), self._seconds))
         except Busy:
-            return []
-        errors: list[str] = reply["errors"]
-        if not errors and sum(len(source or "") for source in sources) <= _LONGEST_KEPT:
-            if len(self._compiling) >= _KEPT:
-                self._compiling.clear()
-            self._compiling[sources] = time.monotonic() + KEPT_FOR
-        return errors
+            return _Checked()
+        if not found.errors and sum(len(source or "") for source in sources) <= _LONGEST_KEPT:
+            if len(self._checked) >= _KEPT:
+                self._checked.clear()
+            self._checked[sources] = (time.monotonic() + KEPT_FOR, found)
+        return found
+
+    def preflight(self, name: str, seconds: float = SECONDS) -> CheckedTemplate:
+        """Check the template ``name``, as ``Preflight`` does. It may take so many seconds.
+
+        Raises:
+            NotFound: there is no such template.
+            Busy: too many mails are being rendered.
+        """
+        with self._process(seconds) as process:
+            reply = process.request("preflight", {"template": name}, seconds)
+        if "errors" in reply:
+            return CheckedTemplate(name=name, locales=(), rendered=False, findings=(("", reply["errors"][0]),))
+        if "missing" in reply:
+            raise NotFound(reply["missing"])
+        return CheckedTemplate(**{name: _frozen(value) for name, value in reply.items()})
 
     def close(self) -> None:
         """End the processes."""
@@ -155,6 +180,14 @@ class SubprocessRenderer:
             self._places.release()
 
 
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """What the check of a mail's sources found: see ``problems`` and ``missing_images``."""
+
+    errors: list[str] = field(default_factory=list)
+    images: dict[str, str] = field(default_factory=dict)
+
+
 class _Process:
     """One of the processes. ``usable``: it has replied to the last request."""
 
@@ -173,21 +206,21 @@ class _Process:
             )
         self.usable = True
 
-    def request(self, what: str, mail: Mail, seconds: float) -> dict[str, Any]:
-        """Send ``mail`` and return the reply: for ``render`` its parts or ``errors``, for ``check`` the ``errors``."""
+    def request(self, what: str, mail: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send fields of a mail and return the reply: what ``render_process.py`` makes of them, or ``errors``."""
         self.usable = False
         until = time.monotonic() + seconds
-        message = json.dumps([what, {name: getattr(mail, name) for name in _RENDERED}]).encode()
+        message = json.dumps([what, mail]).encode()
         try:
             self._socket.settimeout(seconds)
             self._socket.sendall(LENGTH.pack(len(message)) + message)
             size = LENGTH.unpack(receive(self._socket, LENGTH.size, until))[0]
             reply: dict[str, Any] = json.loads(receive(self._socket, size, until))
         except TimeoutError:
-            line = f"{shown_name(mail)}: rendering takes longer than {seconds:g} seconds, and was ended"
+            line = f"{_shown_name(mail)}: rendering takes longer than {seconds:g} seconds, and was ended"
             return {"errors": [line]}
         except (EOFError, OSError):
-            return {"errors": [f"{shown_name(mail)}: rendering ended its process ({self._end()})"]}
+            return {"errors": [f"{_shown_name(mail)}: rendering ended its process ({self._end()})"]}
         self.usable = True
         return reply
 
@@ -216,6 +249,16 @@ def receive(connection: socket.socket, size: int, until: float | None = None) ->
     return b"".join(pieces)
 
 
-def shown_name(mail: Mail) -> str:
+def _shown_name(mail: dict[str, Any]) -> str:
     """Return the name by which a person knows a mail that has no id yet."""
-    return f"template {ascii(mail.template)[1:-1][:80]}" if mail.template is not None else "the mail's own templates"
+    template = mail["template"]
+    return f"template {ascii(template)[1:-1][:80]}" if template is not None else "the mail's own templates"
+
+
+def _fields(mail: Mail) -> dict[str, Any]:
+    return {name: getattr(mail, name) for name in _RENDERED}
+
+
+def _frozen(value: Any) -> Any:
+    """Return a value of JSON with tuples in place of its lists."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 FILES = {"subject": "subject.txt", "body_text": "body.txt", "body_html": "body.html"}
 """The files of a named template, by the field of the mail that they replace."""
-_SETTINGS = "template.toml"
+SETTINGS = "template.toml"
+_LONGEST_SETTINGS = 65_536
 
 
 class TemplateFiles(NamedTuple):
@@ -65,18 +66,18 @@ def languages_of(loader: FolderLoader, name: str) -> dict[str, str]:
 
 def html_to_text(loader: FolderLoader, name: str) -> bool | None:
     """Return what ``template.toml`` says, or None. Raises ``ValueError`` if it is wrong."""
-    file = f"{name}/{_SETTINGS}"
+    file = f"{name}/{SETTINGS}"
     if not loader.has(file):
         return None
     try:
-        settings = tomllib.loads(loader.read(file))
+        settings = tomllib.loads(loader.read(file, _LONGEST_SETTINGS).decode("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{_SETTINGS} is no TOML: {error}") from error
+        raise ValueError(f"{SETTINGS} is no TOML: {error}") from error
     value = settings.pop("html_to_text", None)
     if settings:
-        raise ValueError(f"{_SETTINGS} has '{ascii(next(iter(settings)))[1:-1][:40]}'; it may have html_to_text")
+        raise ValueError(f"{SETTINGS} has '{ascii(next(iter(settings)))[1:-1][:40]}'; it may have html_to_text")
     if value is not None and not isinstance(value, bool):
-        raise ValueError(f"{_SETTINGS}: html_to_text must be true or false")
+        raise ValueError(f"{SETTINGS}: html_to_text must be true or false")
     return value
 
 

@@ -123,7 +123,7 @@ def _warned(
     for record in records:
         if isinstance(record, Record) and record.draft.mail.template not in warned and len(warned) < _WARNINGS:
             warned.add(record.draft.mail.template)
-            if warning := parts.operating.unchecked_template(record.draft.mail):
+            if warning := parts.operating.template_warning(record.draft.mail):
                 say(warning)
         yield record
 

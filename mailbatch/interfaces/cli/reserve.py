@@ -142,7 +142,7 @@ def reserve(*, as_json: bool, **given: Any) -> None:
         files = _files(given)
         draft = _draft(given, _finished(given) if given["message"] else _mail(given, files))
         stored = Reserve(check=parts.operating.check_draft, intake=intake)(draft, files)
-    if warning := parts.operating.unchecked_template(draft.mail):
+    if warning := parts.operating.template_warning(draft.mail):
         click.echo(f"mailbatch: {clean(warning)}", err=True)
     if as_json:
         print_json({"id": stored.reservation_id, "new": stored.new})

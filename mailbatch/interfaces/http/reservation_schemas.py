@@ -55,7 +55,9 @@ class Reserved(BaseModel):
     id: UUID
     new: bool = Field(description="False: its idempotency key stored it before.")
     warnings: list[str] | None = Field(
-        None, description="Only if there are warnings: without `TEMPLATE_DIR` the template is not checked."
+        None,
+        description="Only if there are warnings: the template shows an image that is not there, or it is not "
+        "checked, because there is no `TEMPLATE_DIR`.",
     )
 
 

@@ -110,7 +110,7 @@ def _reserve_one(parts: Parts, body: Any, once: OnceOnly, trace: _Trace) -> tupl
         stored = Reserve(check=parts.operating.check_draft_apart, intake=intake)(draft)
         _keep_trace(intake, [stored], trace)
         status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
-        result = _result(stored, parts.operating.unchecked_template(draft.mail))
+        result = _result(stored, parts.operating.template_warning_apart(draft.mail))
         once.seal(intake, status, result)
     return status, result
 
@@ -122,7 +122,7 @@ def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly, trace: _Trace) 
 
     drafts = [_read(item) for item in body]
     warnings = [
-        parts.operating.unchecked_template(draft.mail) if isinstance(draft, Draft) else None for draft in drafts
+        parts.operating.template_warning_apart(draft.mail) if isinstance(draft, Draft) else None for draft in drafts
     ]
     results = parts.operating.reserve_many(drafts, seal)
     return HTTPStatus.OK, _results(results, warnings)
