@@ -20,7 +20,6 @@ from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.attaching import attached
 from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, with_names
-from mailbatch.application.sending.compose import size_problem
 from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.attachment import Attachment
@@ -36,6 +35,7 @@ from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
+from mailbatch.infrastructure.mime.finished import message_problem
 from mailbatch.infrastructure.mime.message_envelope import message_envelope
 from mailbatch.infrastructure.tracing.reserving import reserving
 
@@ -164,8 +164,6 @@ def reserve_message(
     stored. ``max_message_bytes`` bounds the message. The other arguments and the errors are those of ``reserve``.
     """
     envelope = message_envelope(message, _listed("to", to))
-    if problem := size_problem("message:", len(envelope.message), max_message_bytes):
-        raise InvalidReservation([problem])
     mail = Mail(recipients=envelope.recipients, message=envelope.message, envelope_sender=envelope_sender)
     draft = Draft(
         mail=mail, id=id, scheduled_at=at, expires_at=expires, priority=priority, idempotency_key=key, tag=tag
@@ -211,6 +209,7 @@ def _reserve(
         new_id=uuid7,
         read_addresses=read_addresses,
         unwritable_headers=unwritable,
+        check_message=message_problem,
         max_message_bytes=max_message_bytes,
     )
     connection = _connection(caller)

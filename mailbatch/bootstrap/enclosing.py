@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Files
     from mailbatch.application.sending.enclose import Enclose
     from mailbatch.config import Settings
+    from mailbatch.domain.file_rules import FileRules
     from mailbatch.infrastructure.spool import Spool
 
 
@@ -22,7 +23,17 @@ def new_enclose(settings: Settings, files: Files, spool: Spool) -> Enclose:
         templates=FilesBelow(settings.template_dir, "image of a template"),
         files=files,
         encode=lambda pieces: spool.put(encoded_file(pieces)),
-        max_inline_bytes=settings.max_inline_bytes,
         max_bytes=settings.max_message_bytes,
+        rules=file_rules(settings),
+    )
+
+
+def file_rules(settings: Settings) -> FileRules:
+    """Return what the settings say about files of mails."""
+    from mailbatch.domain.file_rules import FileRules
+
+    return FileRules(
+        max_inline_bytes=settings.max_inline_bytes,
         refused=settings.refused_patterns,
+        has_folder=settings.attachment_dir is not None,
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from mailbatch.bootstrap.enclosing import file_rules
 from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while, template_options
 from mailbatch.config import PREFIX
 from mailbatch.domain.errors import SettingsError
@@ -255,11 +256,14 @@ class Operating:
         from mailbatch.application.acting.reserve import CheckDraft
         from mailbatch.infrastructure.mime.addresses import read_addresses
         from mailbatch.infrastructure.mime.fields import unwritable
+        from mailbatch.infrastructure.mime.finished import message_problem
 
         return CheckDraft(
             new_id=new_id,
             read_addresses=read_addresses,
             unwritable_headers=unwritable,
+            check_message=message_problem,
+            file_rules=file_rules(self._settings),
             max_message_bytes=self._settings.max_message_bytes,
             source_problems=source_problems,
         )

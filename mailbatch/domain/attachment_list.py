@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from mailbatch.domain.attachment import basename, file_problems, shown
-from mailbatch.domain.content_types import UNKNOWN
+from mailbatch.domain.attachment import basename, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,15 +96,6 @@ def read_attachments(column: object, faults: list[str]) -> list[Reference]:
     references = [one for one in found if one is not None]
     faults += _repeated(references)
     return references
-
-
-def attachment_problems(column: object) -> list[str]:
-    """Return one line for each thing in ``column`` that is wrong whatever the files contain."""
-    faults = list[str]()
-    for one in read_attachments(column, faults):
-        name = one.source.file_id if isinstance(one.source, InStore) and one.name is None else one.name
-        faults += file_problems(name or "", one.content_type or UNKNOWN, one.content_id)
-    return faults
 
 
 def _reference(number: int, entry: object, faults: list[str]) -> Reference | None:

@@ -43,6 +43,7 @@ class Status(StrEnum):
 FINISHED = frozenset({Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED})
 """States that nothing will change by itself, and that ``purge`` may remove."""
 
+EMPTY_MESSAGE = "message: is empty; give a message with a header (RFC 5322)"
 # RFC 5322 §2.2: a header name is printable ASCII without the colon.
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 _ONE_LINE = ("recipients", "cc", "bcc", "sender", "reply_to", "template", "envelope_sender")
@@ -135,7 +136,8 @@ def without_empty(mail: Mail) -> Mail:
 class Reservation:
     """A mail, and when it is to go.
 
-    Times must know their zone; ``scheduled_at=None`` means at once, by the database's clock.
+    Times must know their zone; ``scheduled_at=None`` means at once, by the database's clock. ``message_id``: that of a
+    finished message that has one; None: it gets one when it is claimed.
 
     Raises:
         InvalidReservation: when made from values that could never be stored or sent.
@@ -148,6 +150,7 @@ class Reservation:
     priority: int = 0
     idempotency_key: str | None = None
     tag: str | None = None
+    message_id: str | None = None
 
     def __post_init__(self) -> None:
         problems = [

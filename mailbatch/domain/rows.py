@@ -6,11 +6,12 @@ a year before 1970 as 1970, a text in place of a number as 0. Only an id that is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.message import Claim
+from mailbatch.domain.message_id import own_message_id
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
 from mailbatch.domain.run import RunOutcome, Trigger
 
@@ -140,6 +141,14 @@ class ReservationRow(Mail, _OfReservation):
     def mail(self) -> Mail:
         """What is to be sent."""
         return Mail(**{name: getattr(self, name) for name in MAIL_FIELDS})
+
+    def with_message_id_of(self, message: bytes) -> Self:
+        """Return the row with the Message-ID that its finished ``message`` has, and goes out with.
+
+        After a plain INSERT the claim has written another one into the column: SQL cannot read the message.
+        """
+        own = own_message_id(message)
+        return replace(self, message_id=own) if own is not None and own != self.message_id else self
 
     def as_claimed(self, index: int, earlier: Mapping[str, Verdict]) -> ClaimedMail:
         """Return the mail as a composer takes it, though nobody has claimed it.

@@ -92,6 +92,22 @@ def stored_once(world, mail):
     return given.id
 
 
+def test_the_message_id_of_a_finished_message_is_shown_however_it_was_stored(world):
+    mail = Mail(recipients="ada@example.com", message=b"Message-ID: <own@x.org>\r\n\r\nHi")
+    with world.reservations.intake() as intake:
+        known = intake.add(reservation(mail=mail, message_id="<own@x.org>"))
+        results = intake.add_many(
+            [reservation(), reservation(mail=mail, message_id="<own@x.org>"), reservation(mail=mail)]
+        )
+    ids = [known.reservation_id, *(result.reservation_id for result in results)]
+    assert [world.reservations.get(own).message_id for own in ids] == [
+        "<own@x.org>",
+        None,
+        "<own@x.org>",
+        "<own@x.org>",
+    ]
+
+
 def test_without_a_time_it_is_due_at_once_by_the_databases_clock(world):
     add(world)
     census = world.reports.census()

@@ -159,12 +159,32 @@ def test_a_message_goes_to_whom_its_header_names_and_hides_its_bcc(engine):
         (b"Subject: s\r\n\r\nHi", "to: is empty; give at least one address"),
         ("To: a@example.com", "message: must be an EmailMessage or bytes, not str"),
         (b"To: a@example.com\r\n\r\n" + b"x" * 1000, "message: has 1021 bytes"),
+        (b"", "message: is empty; give a message with a header"),
+        (b"To: a@x.org\nDKIM-Signature: x\n\na\x00", "message: its body .text/plain. has a NUL byte, and a signature"),
     ],
 )
 def test_a_message_that_cannot_go_out_is_refused(engine, message, expected):
     with engine.begin() as connection, pytest.raises(InvalidReservation, match=expected):
         reserve_message(connection, message, max_message_bytes=1000)
     assert rows(engine) == []
+
+
+def test_a_file_that_is_too_large_for_any_message_is_refused_and_not_stored(engine):
+    large = {"max_message_bytes": 1_000}
+    with engine.begin() as connection:
+        stored = store_file(connection, b"x" * 900, filename="list.csv")
+    for files in ([("list.csv", b"x" * 901)], [stored], [("a.pdf", PDF), ("b.pdf", b"y" * 900)]):
+        with engine.begin() as connection, pytest.raises(InvalidReservation, match="with it the message is larger"):
+            reserve(connection, **LETTER, attachments=files, **large)
+    assert rows(engine) == []
+    assert [file.id for file in rows(engine, mail_files)] == [stored]
+
+
+def test_a_message_keeps_its_own_message_id_in_the_row(engine):
+    with engine.begin() as connection:
+        reserve_message(connection, b"To: a@example.com\r\nMessage-ID: <own@x.org>\r\n\r\nHi")
+        reserve(connection, **LETTER)
+    assert {row.message_id for row in rows(engine)} == {"<own@x.org>", None}
 
 
 def test_a_path_is_stored_under_its_name(engine, tmp_path: Path):

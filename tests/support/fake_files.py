@@ -80,8 +80,8 @@ def store(tables: FakeTables, content: bytes, filename: str | None, content_type
     return own
 
 
-def touch(tables: FakeTables, ids: Collection[str]) -> set[str]:
+def touch(tables: FakeTables, ids: Collection[str]) -> dict[str, int]:
     """Touch files as an ``Intake`` does."""
-    found = {own for own in ids if own in tables.files}
+    found = {own: tables.files[own].row.size for own in ids if own in tables.files}
     tables.files |= {own: replace(tables.files[own], touched_at=tables.now) for own in found}
     return found

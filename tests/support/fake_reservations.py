@@ -60,7 +60,8 @@ class FakeReservations:
         self.committed.append(len(self.tables.reservations) - len(before[0]))
 
     def get(self, reservation_id: UUID) -> ReservationRow | None:
-        return self.tables.reservations.get(reservation_id)
+        row = self.tables.reservations.get(reservation_id)
+        return row.with_message_id_of(row.message) if row and isinstance(row.message, bytes) else row
 
     def some(self, ids: Collection[UUID], kind: type[R]) -> Mapping[UUID, R]:
         return {own: _as(kind, self.tables.reservations[own]) for own in ids if own in self.tables.reservations}
@@ -160,7 +161,7 @@ class FakeIntake:
     def store_file(self, content: bytes, filename: str | None, content_type: str | None) -> str:
         return fake_files.store(self.tables, content, filename, content_type)
 
-    def touch_files(self, ids: Collection[str]) -> set[str]:
+    def touch_files(self, ids: Collection[str]) -> dict[str, int]:
         return fake_files.touch(self.tables, ids)
 
     def _tried(self, reservation: Reservation) -> Stored | MailbatchError:
@@ -178,7 +179,7 @@ class FakeIntake:
 
     def _row(self, reservation: Reservation) -> ReservationRow:
         mail = {name: getattr(reservation.mail, name) for name in MAIL_FIELDS}
-        own = ("id", "expires_at", "priority", "idempotency_key", "tag")
+        own = ("id", "expires_at", "priority", "idempotency_key", "tag", "message_id")
         given = {name: getattr(reservation, name) for name in own}
         scheduled_at = reservation.scheduled_at or self.tables.now
         return reservation_row(self.tables.now, scheduled_at=scheduled_at, **mail, **given)

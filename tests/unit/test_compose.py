@@ -59,6 +59,11 @@ def paper() -> Paper:
     return Paper()
 
 
+def nothing(mail: Mail) -> Rendered:
+    """Find nothing to render."""
+    raise CannotCompose(["body_text: is missing"])
+
+
 @pytest.fixture
 def compose(paper: Paper) -> Compose:
     return Compose(
@@ -121,6 +126,14 @@ def test_a_mail_says_that_a_program_wrote_it_unless_it_says_something_else(compo
 
 
 FINISHED = {"subject": None, "body_text": None, "message": b"From: ann@own.example\r\n\r\nhi\r\n"}
+
+
+def test_a_row_for_a_finished_message_that_has_none_is_called_empty(compose):
+    empty = ["message: is empty; give a message with a header (RFC 5322)"]
+    assert faults(replace(compose, render=nothing), subject=None, body_text=None, message=b"") == empty
+    assert faults(replace(compose, render=nothing), subject="", body_text=None, message=b"", cc="x") == empty
+    assert faults(replace(compose, render=nothing), body_text=None, message=b"") == ["body_text: is missing"]
+    assert compose(claimed(message=b"")).envelope.recipients == ("ann@example.org",)
 
 
 def test_a_finished_message_goes_to_its_recipients_from_its_author(compose, paper):

@@ -15,6 +15,7 @@ from mailbatch.application.sending.encoded_files import EncodedFiles
 from mailbatch.domain.attachment_list import InFolder, Inline, InStore, InTemplates, Reference
 from mailbatch.domain.content import ContentInMemory
 from mailbatch.domain.errors import CannotCompose, StoreError
+from mailbatch.domain.file_rules import FileRules
 from mailbatch.domain.rows import StoredFile
 
 
@@ -77,12 +78,14 @@ def encode(pieces) -> Kept:
 
 
 def enclose_with(*, disk=None, rows=None, **settings) -> Enclose:
+    rules = FileRules(max_inline_bytes=settings.pop("max_inline_bytes", 1_000), refused=settings.pop("refused", ()))
     return Enclose(
         folder=disk or Disk({}),
         templates=settings.pop("templates", Disk({})),
         files=rows or Rows(),
         encode=encode,
-        **{"max_inline_bytes": 1_000, "max_bytes": 10_000} | settings,
+        rules=rules,
+        **{"max_bytes": 10_000} | settings,
     )
 
 

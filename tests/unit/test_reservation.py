@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -19,10 +20,17 @@ from mailbatch.domain.own_headers import OWN_HEADERS
 from mailbatch.domain.reservation import Mail, Reservation
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
+from mailbatch.infrastructure.mime.finished import message_problem
 
 LETTER = {"recipients": "ada@example.com", "subject": "Hello", "body_text": "Hello."}
 BREAKS = ["\r", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\x00"]
-check = CheckDraft(new_id=uuid7, read_addresses=read_addresses, unwritable_headers=unwritable, max_message_bytes=1024)
+check = CheckDraft(
+    new_id=uuid7,
+    read_addresses=read_addresses,
+    unwritable_headers=unwritable,
+    check_message=message_problem,
+    max_message_bytes=1024,
+)
 
 
 def problems_of(mail: dict[str, Any] | None = None, **given: Any) -> list[str]:
@@ -316,3 +324,57 @@ def test_what_is_no_pair_and_no_address_is_refused(asked, said):
 def test_a_header_that_its_grammar_cannot_hold_is_refused(headers, said):
     [problem] = problems_of({"headers": headers})
     assert said in problem
+
+
+# --- finished messages and files -------------------------------------------------------------------------------------
+
+SIGNED = b"From: a@x.org\r\nContent-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n%s\r\n--s--\r\n"
+
+
+def messages_problems(message: bytes) -> list[str]:
+    with pytest.raises(InvalidReservation) as caught:
+        replace(check, max_message_bytes=4096)(Draft(mail=Mail(recipients="ada@example.com", message=message)))
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (b"no header\n\nhi", "message: line 1 of its header is no field"),
+        (SIGNED % (b"x" * 999), "message: part 1 (text/plain) has a line of more than 998 bytes"),
+        (SIGNED % b"x\x00", "message: part 1 (text/plain) has a NUL byte"),
+        (b"X: " + b"x" * 5000, "message: has 5003 bytes (0.0 MB); MAILBATCH_MAX_MESSAGE_BYTES allows 4096"),
+        (b"DKIM-Signature: a\r\nX: " + b"x" * 999 + b"\r\n\r\n", "message: its header has a line of more than 998"),
+    ],
+)
+def test_a_message_that_no_relay_could_get_is_refused_in_one_line(message, said):
+    [problem] = messages_problems(message)
+    assert problem.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        SIGNED % "gr\u00fc\u00dfe".encode(),
+        b"From: a@x.org\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nno end\n",
+        b"From: a@x.org\n\n" + b"x" * 900,
+        b"Subject: \xc3\xbc\n\n\xff",
+    ],
+)
+def test_a_message_that_some_relay_could_get_is_taken(message):
+    assert check(Draft(mail=Mail(recipients="ada@example.com", message=message))).mail.message == message
+
+
+def test_a_message_keeps_its_own_id_and_any_other_mail_gets_one_later():
+    message = b"Message-ID: <own@x.org>\n\nhi"
+    assert check(Draft(mail=Mail(recipients="ada@example.com", message=message))).message_id == "<own@x.org>"
+    assert check(Draft(mail=Mail(recipients="ada@example.com", message=b"X: y\n\nhi"))).message_id is None
+    assert check(Draft(mail=Mail(**LETTER))).message_id is None
+
+
+def test_a_file_that_breaks_a_rule_is_refused_with_all_other_problems():
+    found = problems_of({"attachments": [{"path": "../x"}, {"content": "A" * 1600, "filename": "b"}], "cc": "x"})
+    assert [line.partition(";")[0] for line in found[1:]] == [
+        "attachments: ../x: has .. in its path, which may not lead upwards",
+        "attachments: b: has 1200 bytes, 1644 on the wire",
+    ]

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mailbatch.domain.attachment import Attachment
+from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.file_rules import sizes_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,19 +54,35 @@ def attached(given: Iterable[Given] | None, read: Callable[[Path], bytes]) -> li
     return found
 
 
-def store_files(intake: Intake, attachments: Sequence[Any], files: Sequence[Attached] = ()) -> None:
+def store_files(
+    intake: Intake, attachments: Sequence[Any], max_message_bytes: int, files: Sequence[Attached] = ()
+) -> None:
     """Store the contents of ``files``, and keep those that ``attachments`` name by their ids from being purged.
 
     Raises:
-        InvalidReservation: if there is no file with an id; then nothing was stored.
+        InvalidReservation: if there is no file with an id, or the message is too large with one; then nothing was
+            stored.
     """
     contents = {file.entry["file"]: file for file in files if file.content is not None}
     named = named_files(attachments) - contents.keys()
-    if named and (lacking := named - intake.touch_files(named)):
-        raise missing(lacking)
+    sizes = {own: len(file.content or b"") for own, file in contents.items()}
+    if problem := problem_of_stored(
+        attachments, sizes | (intake.touch_files(named) if named else {}), max_message_bytes
+    ):
+        raise problem
     # In the order of their ids, so that two applications that store the same files do not wait for each other.
     for _, file in sorted(contents.items()):
         intake.store_file(file.content or b"", file.entry.get("filename"), file.entry.get("content_type"))
+
+
+def problem_of_stored(
+    attachments: Sequence[Any] | None, sizes: Mapping[str, int], max_message_bytes: int
+) -> InvalidReservation | None:
+    """Return the error of a mail with these ``attachments``, None if it has none; ``sizes``: of the stored files."""
+    if lacking := named_files(attachments) - sizes.keys():
+        return _missing(lacking)
+    too_large = sizes_problem(read_attachments(attachments, []), sizes, max_message_bytes)
+    return InvalidReservation([too_large]) if too_large else None
 
 
 def named_files(attachments: Sequence[Any] | None) -> set[str]:
@@ -73,8 +91,7 @@ def named_files(attachments: Sequence[Any] | None) -> set[str]:
     return {entry["file"] for entry in entries if isinstance(entry.get("file"), str)}
 
 
-def missing(ids: set[str]) -> InvalidReservation:
-    """Return the error of a mail that names files that are not stored."""
+def _missing(ids: set[str]) -> InvalidReservation:
     return InvalidReservation(
         [f"attachments: there is no file {ascii(own)[1:-1][:_LONGEST_SHOWN]}; store it first" for own in sorted(ids)]
     )

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mailbatch.application.acting.attaching import missing, named_files, store_files
-from mailbatch.application.sending.compose import problems_of
+from mailbatch.application.acting.attaching import named_files, problem_of_stored, store_files
+from mailbatch.application.sending.compose import problems_of, size_problem
 from mailbatch.domain.context import as_json
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, KeyConflict, MailbatchError
+from mailbatch.domain.file_rules import NO_RULES, FileRules, attachment_problems
+from mailbatch.domain.message_id import own_message_id
 from mailbatch.domain.reservation import Mail, Reservation, without_empty
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.attaching import Attached
     from mailbatch.application.ports.stores import Intake, Reservations
-    from mailbatch.application.ports.system import AddressReader, HeaderCheck
+    from mailbatch.application.ports.system import AddressReader, HeaderCheck, MessageCheck
     from mailbatch.domain.reservation import Stored
 
 
@@ -64,13 +66,16 @@ class Draft:
 class CheckDraft:
     """Makes a reservation of a draft, or reports everything that is wrong with it at once.
 
-    ``source_problems`` returns what is wrong with the templates of a mail, whatever its context.
+    ``source_problems`` returns what is wrong with the templates of a mail, whatever its context. ``file_rules``: what
+    is known here about files.
     """
 
     new_id: Callable[[], UUID]
     read_addresses: AddressReader
     unwritable_headers: HeaderCheck
+    check_message: MessageCheck
     max_message_bytes: int
+    file_rules: FileRules = NO_RULES
     source_problems: Callable[[Mail], list[str]] | None = None
 
     def __call__(self, draft: Draft) -> Reservation:
@@ -82,6 +87,12 @@ class CheckDraft:
         problems = list[str]()
         mail = _with_json(without_empty(draft.mail), problems)
         problems += problems_of(mail, self.read_addresses, self.unwritable_headers, self.max_message_bytes)
+        if mail.attachments:
+            problems += attachment_problems(mail.attachments, self.file_rules, self.max_message_bytes)
+        own_id = None
+        if isinstance(mail.message, bytes) and mail.message:
+            problems += self._message_problems(mail.message)
+            own_id = own_message_id(mail.message)
         if self.source_problems is not None:
             problems += self.source_problems(mail)
         try:
@@ -93,6 +104,7 @@ class CheckDraft:
                 priority=draft.priority,
                 idempotency_key=draft.idempotency_key,
                 tag=draft.tag or None,
+                message_id=own_id,
             )
         except InvalidReservation as error:
             # Both check the mail.
@@ -100,6 +112,12 @@ class CheckDraft:
         if problems:
             raise InvalidReservation(problems)
         return reservation
+
+    def _message_problems(self, message: bytes) -> list[str]:
+        if too_large := size_problem("message:", len(message), self.max_message_bytes):
+            return [too_large]
+        problem = self.check_message(message)
+        return [f"message: {problem}"] if problem else []
 
 
 def _with_json(mail: Mail, problems: list[str]) -> Mail:
@@ -132,7 +150,7 @@ class Reserve:
         """
         reservation = self.check(draft)
         if reservation.mail.attachments:
-            store_files(self.intake, reservation.mail.attachments, files)
+            store_files(self.intake, reservation.mail.attachments, self.check.max_message_bytes, files)
         return self.intake.add(reservation)
 
 
@@ -154,7 +172,7 @@ class ReserveMany:
         """
         judged = [draft if isinstance(draft, MailbatchError) else self._judge(draft) for draft in drafts]
         with self.reservations.intake() as intake:
-            judged = _with_their_files(intake, judged)
+            judged = with_their_files(intake, judged, self.check.max_message_bytes)
             good = [reservation for reservation in judged if not isinstance(reservation, MailbatchError)]
             stored = iter(intake.add_many(good))
             results = [r if isinstance(r, MailbatchError) else next(stored) for r in judged]
@@ -168,10 +186,21 @@ class ReserveMany:
             return error
 
 
-def _with_their_files(intake: Intake, judged: list[Reservation | MailbatchError]) -> list[Reservation | MailbatchError]:
-    """Return ``judged`` with an error in place of each reservation that names a file that is not there."""
+def with_their_files(
+    intake: Intake, judged: Sequence[Reservation | MailbatchError], max_message_bytes: int
+) -> list[Reservation | MailbatchError]:
+    """Return ``judged`` with an error in place of each reservation whose stored files are not there, or too large.
+
+    The files are kept from being purged by the transaction of ``intake``.
+    """
     named = [set() if isinstance(one, MailbatchError) else named_files(one.mail.attachments) for one in judged]
     if not any(named):
-        return judged
-    there = intake.touch_files(set[str]().union(*named))
-    return [missing(ids - there) if ids - there else one for one, ids in zip(judged, named, strict=True)]
+        return list(judged)
+    sizes = intake.touch_files(set[str]().union(*named))
+
+    def checked(one: Reservation | MailbatchError, ids: set[str]) -> Reservation | MailbatchError:
+        if isinstance(one, MailbatchError) or not ids:
+            return one
+        return problem_of_stored(one.mail.attachments, sizes, max_message_bytes) or one
+
+    return list(map(checked, judged, named))

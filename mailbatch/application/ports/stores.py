@@ -52,8 +52,11 @@ class Intake(Protocol):
         A file with the same content is not stored again: it keeps its name, and counts as touched now.
         """
 
-    def touch_files(self, ids: Collection[str]) -> set[str]:
-        """Count these files as touched now; return those that exist. They are not purged before this is committed."""
+    def touch_files(self, ids: Collection[str]) -> dict[str, int]:
+        """Count these files as touched now; return the sizes of those that exist, in bytes, by their ids.
+
+        They are not purged before this is committed.
+        """
 
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each that can be stored; return in the places of the others the error that says why not."""

@@ -27,6 +27,13 @@ class AddressReader(Protocol):
         """Return the mailboxes of ``text`` in order. Raises ``ValueError`` with one line that names a wrong one."""
 
 
+class MessageCheck(Protocol):
+    """Knows what a finished message (RFC 5322) may be made up of."""
+
+    def __call__(self, message: bytes) -> str | None:
+        """Return one line that says why ``message`` could not be sent to any relay; None if it could."""
+
+
 class HeaderCheck(Protocol):
     """Knows the grammars of header fields."""
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.ports.sending import Additions
 from mailbatch.application.sending.envelope_sender import read_envelope_sender
-from mailbatch.domain.attachment_list import attachment_problems, read_attachments
+from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import Busy, CannotCompose, StoreError
 from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
-from mailbatch.domain.reservation import header_problems, problems_beside_message
+from mailbatch.domain.reservation import EMPTY_MESSAGE, header_problems, problems_beside_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -81,7 +81,7 @@ class Compose:
         rendered = self._rendered(mail, faults)
         files = read_attachments(mail.attachments, faults) if mail.attachments else ()
         if rendered is None or faults:
-            raise CannotCompose(faults)
+            raise CannotCompose(_empty_message(mail) or faults)
         letter = Letter(
             message_id=_bare(claimed.message_id),
             date=self.now(),
@@ -211,8 +211,6 @@ def problems_of(
     problems = _json_problems(mail) or list(mail.problems())
     if mail.headers and not any(p.startswith("headers: ") for p in problems):
         problems += unwritable_headers(mail.headers)
-    if mail.attachments:
-        problems += attachment_problems(mail.attachments)
     for name in ADDRESS_FIELDS:
         text = getattr(mail, name)
         if not any(line_problems(name, text)):
@@ -235,6 +233,13 @@ def size_problem(what: str, size: int, max_bytes: int) -> str | None:
         return None
     verb = "have" if what.endswith("s") else "has"
     return f"{what} {verb} {size} bytes ({size / 2**20:.1f} MB); MAILBATCH_MAX_MESSAGE_BYTES allows {max_bytes}"
+
+
+def _empty_message(mail: Mail) -> list[str]:
+    """Return the line of a row that was written for a finished message and has none: nothing else is wrong with it."""
+    if mail.message is None or mail.template or mail.subject or mail.body_text or mail.body_html:
+        return []
+    return [EMPTY_MESSAGE]
 
 
 def _json_problems(mail: Mail) -> list[str]:

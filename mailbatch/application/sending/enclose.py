@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from mailbatch.application.sending.encoded_files import EncodedFiles
-from mailbatch.domain.attachment import file_problems, size_on_wire
+from mailbatch.domain.attachment import file_problems
 from mailbatch.domain.attachment_list import InFolder, Inline, InStore, InTemplates
 from mailbatch.domain.content import ContentInMemory
 from mailbatch.domain.content_types import content_type_of
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.file_rules import NO_RULES, FileRules, room_problem
 from mailbatch.domain.letter import FilePart
 
 if TYPE_CHECKING:
@@ -31,17 +31,15 @@ _MOST_ROWS = 1_000
 class Enclose:
     """The port ``Encloser``.
 
-    ``encode`` stores bytes in base64, where they cost no memory. ``refused``: patterns of file names, in lower case.
-    ``max_inline_bytes``: of a file that the mail itself holds, decoded. ``max_bytes``: of a message on the wire.
+    ``encode`` stores bytes in base64, where they cost no memory. ``max_bytes``: of a message on the wire.
     """
 
     folder: Folder
     templates: Folder
     files: Files
     encode: Callable[[Iterable[bytes]], LineContent]
-    max_inline_bytes: int
     max_bytes: int
-    refused: Sequence[str] = ()
+    rules: FileRules = NO_RULES
     encoded: EncodedFiles = field(default_factory=EncodedFiles)
     _rows: dict[str, StoredFile] = field(default_factory=dict, init=False)
 
@@ -86,13 +84,9 @@ class Enclose:
         return self._encoded(named, _Verified(self.files.content(row), file_id, named.known_as), file_id, room)
 
     def _inline(self, inline: Inline, reference: Reference, room: int) -> FilePart:
-        if inline.size > self.max_inline_bytes:
-            why = f"has {inline.size} bytes; MAILBATCH_MAX_INLINE_BYTES allows {self.max_inline_bytes} for content"
-            raise CannotCompose([f"{reference.known_as}: {why}"])
-        try:
-            content = ContentInMemory(inline.decoded())
-        except ValueError as error:
-            raise CannotCompose([f"{reference.known_as}: content is no base64: {error}"]) from error
+        if problems := list(self.rules.inline_problems(inline, reference.known_as)):
+            raise CannotCompose(problems)
+        content = ContentInMemory(inline.decoded())
         # Most of these are the mail's own: an invoice, a ticket. So they are forgotten with it.
         return self._encoded(reference, content, sha256(content.data).digest(), room, keep=False)
 
@@ -103,20 +97,13 @@ class Enclose:
         if filename is None:
             raise CannotCompose([f"{reference.known_as}: the stored file has no name; give filename"])
         content_type = reference.content_type or content_type_of(filename)
-        if problems := [*file_problems(filename, content_type, reference.content_id), *self._refusals(filename)]:
+        labelled = file_problems(filename, content_type, reference.content_id)
+        if problems := [*labelled, *self.rules.refusals(filename)]:
             raise CannotCompose(problems)
-        if (size := size_on_wire(content.size)) > room:
-            why = f"has {content.size} bytes, {size} on the wire; with it the message is larger than"
-            raise CannotCompose([f"{reference.known_as}: {why} MAILBATCH_MAX_MESSAGE_BYTES ({self.max_bytes})"])
+        if problem := room_problem(reference.known_as, content.size, room, self.max_bytes):
+            raise CannotCompose([problem])
         encoded = self.encoded.get(key, lambda: self.encode(content.pieces()), keep=keep)
         return FilePart(filename=filename, content_type=content_type, content_id=reference.content_id, encoded=encoded)
-
-    def _refusals(self, filename: str) -> Iterator[str]:
-        # Windows drops blanks and dots at the end of a name.
-        name = filename.lower().rstrip(" .")
-        for pattern in self.refused:
-            if fnmatchcase(name, pattern):
-                yield f"attachments: {filename}: may not be attached; MAILBATCH_REFUSED_FILES has {pattern}"
 
 
 @dataclass(frozen=True, slots=True)

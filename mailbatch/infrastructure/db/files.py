@@ -88,14 +88,18 @@ def store(connection: Connection, content: bytes, filename: str | None, content_
     raise StoreError(f"file {own} can neither be stored nor locked: it is stored and deleted again", transient=True)
 
 
-def touch(connection: Connection, ids: Collection[str]) -> set[str]:
-    """Keep files from being purged, by the transaction of ``connection`` and after it; return those that exist."""
+def touch(connection: Connection, ids: Collection[str]) -> dict[str, int]:
+    """Keep files from being purged, by the transaction of ``connection`` and after it.
+
+    Return the sizes of those that exist, by their ids.
+    """
     stale = sa.select(_f.id).where(_f.id.in_(ids), _f.touched_at < now(-FRESH))
     # Not for a row that somebody else touches now: then two transactions never wait for each other.
     stale = stale.with_for_update(key_share=True, skip_locked=True)
     # First, because on SQLite it begins the transaction of an application that has only read so far.
     connection.execute(sa.update(mail_files).where(_f.id.in_(stale)).values(touched_at=now()))
-    return set(connection.scalars(sa.select(_f.id).where(_f.id.in_(ids)).with_for_update(read=True, key_share=True)))
+    held = sa.select(_f.id, _f.size).where(_f.id.in_(ids)).with_for_update(read=True, key_share=True)
+    return {row.id: row.size for row in connection.execute(held)}
 
 
 def _untouched() -> sa.ColumnElement[bool]:

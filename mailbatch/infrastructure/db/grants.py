@@ -39,7 +39,7 @@ _RESERVE: Mapping[str, tuple[str, ...]] = {
     "mail_reservations": ("INSERT", "SELECT (id, idempotency_key)"),
     "mail_traces": ("INSERT",),
     # A file that is there already is locked, so that it is not purged, and not written again.
-    "mail_files": ("INSERT", "SELECT (id, touched_at)", "UPDATE (touched_at)"),
+    "mail_files": ("INSERT", "SELECT (id, size, touched_at)", "UPDATE (touched_at)"),
 }
 _SEND: Mapping[str, tuple[str, ...]] = {
     "api_answers": (),

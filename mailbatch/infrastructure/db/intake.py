@@ -23,7 +23,7 @@ from mailbatch.infrastructure.db.traces import keep
 from mailbatch.infrastructure.db.types import Timestamp, server_now, text_of, upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.engine import Connection
@@ -52,8 +52,8 @@ class SqlIntake:
 
     def add(self, reservation: Reservation) -> Stored:
         """Store ``reservation``, or find the one that its key stored before; see the port."""
-        values = _values(reservation)
-        statement = _insert(self.connection).returning(_r.id)
+        values = _values(reservation, _columns([reservation]))
+        statement = _insert(self.connection, values).returning(_r.id)
         # The row that prevented the INSERT may be purged before it is read: then the next INSERT succeeds.
         for _ in range(_TRIES):
             inserted = self.connection.execute(statement, values).scalar_one_or_none()
@@ -94,7 +94,7 @@ class SqlIntake:
         """Store a file, or touch the one with this content; see the port."""
         return files.store(self.connection, content, filename, content_type)
 
-    def touch_files(self, ids: Collection[str]) -> set[str]:
+    def touch_files(self, ids: Collection[str]) -> dict[str, int]:
         """Keep files from being purged; see the port."""
         return files.touch(self.connection, ids)
 
@@ -117,8 +117,9 @@ class SqlIntake:
         return [Stored(reservation.id, new=True) for reservation in reservations]
 
     def _add_together(self, reservations: Sequence[Reservation]) -> None:
-        statement = _insert(self.connection)
-        rows = [_values(reservation) for reservation in reservations]
+        columns = _columns(reservations)
+        rows = [_values(reservation, columns) for reservation in reservations]
+        statement = _insert(self.connection, columns)
         done = self.connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
         if done.rowcount != len(rows):
             raise _NotAllNew
@@ -145,15 +146,21 @@ def _may_pass(error: exc.DBAPIError | StoreError) -> bool:
     return error.transient if isinstance(error, StoreError) else is_transient(error)
 
 
-def _insert(connection: Connection) -> Any:
+def _columns(reservations: Sequence[Reservation]) -> Sequence[str]:
+    """Return the columns to write. Only a finished message has a Message-ID before it is claimed."""
+    has_ids = any(reservation.message_id is not None for reservation in reservations)
+    return (*_WRITTEN, "message_id") if has_ids else _WRITTEN
+
+
+def _insert(connection: Connection, columns: Iterable[str]) -> Any:
     """Return the INSERT of one reservation or of many. It skips a reservation whose id or key is taken."""
-    values: dict[str, Any] = {name: sa.bindparam(name, type_=_r[name].type) for name in _WRITTEN}
+    values: dict[str, Any] = {name: sa.bindparam(name, type_=_r[name].type) for name in columns}
     values["scheduled_at"] = sa.func.coalesce(values["scheduled_at"], server_now())
     return upsert(connection, mail_reservations).values(values).on_conflict_do_nothing()
 
 
-def _values(reservation: Reservation) -> dict[str, Any]:
-    return {name: getattr(reservation.mail if name in MAIL_FIELDS else reservation, name) for name in _WRITTEN}
+def _values(reservation: Reservation, columns: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(reservation.mail if name in MAIL_FIELDS else reservation, name) for name in columns}
 
 
 def _in_the_way(reservation: Reservation, columns: Sequence[Any]) -> sa.Select[Any]:

@@ -17,6 +17,7 @@ from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of, read_
 from mailbatch.infrastructure.db.searching import Scans
 from mailbatch.infrastructure.db.selecting import FITS, ID, LAST, MOMENT
 from mailbatch.infrastructure.db.tables import mail_attempts, mail_reservations, run_errors
+from mailbatch.infrastructure.db.types import part
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Group, Selection
 
 _r = mail_reservations.c
+_HEADER = 256 * 1024
+"""Bytes at the beginning of a finished message in which its Message-ID is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,11 @@ class SqlReservations:
         """Read one reservation; see the port."""
         with reading(self.engine) as connection:
             columns = columns_of(ReservationRow, mail_reservations)
-            return first_of(ReservationRow, connection, sa.select(*columns).where(_r.id == reservation_id))
+            row = first_of(ReservationRow, connection, sa.select(*columns).where(_r.id == reservation_id))
+            if row is None or not row.message:
+                return row
+            start = sa.select(part(_r.message, sa.literal(1), sa.literal(_HEADER))).where(_r.id == reservation_id)
+            return row.with_message_id_of(connection.scalar(start) or b"")
 
     def some(self, ids: Collection[UUID], kind: type[Own]) -> dict[UUID, Own]:
         """Read some reservations; see the port."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.content import PIECE
 from mailbatch.domain.errors import CannotCompose, ContentUnavailable
+from mailbatch.domain.file_rules import NO_FOLDER, path_parts, path_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Without O_NONBLOCK the opening of a FIFO waits until somebody writes into it.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_MOST_PARTS = 40
 _LONGEST_SHOWN = 120
 _PASSING = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR, errno.EAGAIN}
@@ -50,8 +50,10 @@ class FilesBelow:
         """
         shown = f"{self.label}: {ascii(path)[1:-1][:_LONGEST_SHOWN]}"
         if self.root is None:
-            raise CannotCompose([f"{shown}: there is no folder for paths; set MAILBATCH_ATTACHMENT_DIR"])
-        parts = _parts(path, shown)
+            raise CannotCompose([f"{shown}: {NO_FOLDER}"])
+        if wrong := path_problem(path):
+            raise CannotCompose([f"{shown}: {wrong}"])
+        parts = path_parts(path)
         descriptor = self._folder(self.root)
         try:
             descriptor = _descend(descriptor, parts, shown)
@@ -90,18 +92,6 @@ class _Opened:
             return os.pread(self._descriptor, PIECE, at)
         except OSError as error:
             raise _unusable(self._shown, error) from error
-
-
-def _parts(path: str, shown: str) -> list[str]:
-    """Split a path; refuse what leads out of the folder before anything is opened."""
-    if path.startswith("/"):
-        raise CannotCompose([f"{shown}: is an absolute path; give it from MAILBATCH_ATTACHMENT_DIR on"])
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise CannotCompose([f"{shown}: has .. in its path, which may not lead upwards"])
-    if not parts or len(parts) > _MOST_PARTS or "\0" in path or path.endswith("/"):
-        raise CannotCompose([f"{shown}: is no path of a file"])
-    return parts
 
 
 def _descend(folder: int, parts: list[str], shown: str) -> int:

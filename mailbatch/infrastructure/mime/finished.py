@@ -76,6 +76,17 @@ class FinishedWriter:
         return _result(kept, structure, header, Body.of(header + b"\r\n", body), additions)
 
 
+def message_problem(message: bytes) -> str | None:
+    """Return why no relay would get ``message``, in one line; None if it can be sent. The port ``MessageCheck``."""
+    try:
+        end, start = header_end(message) or (len(message), len(message))
+        fields = read_header(message[:end])
+        written(_own_fields(read_structure(fields, ContentInMemory(message[start:]).pieces())))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
 def _split(pieces: Iterator[bytes]) -> tuple[bytes, Iterable[bytes]]:
     """Return the header, and the pieces of the body."""
     data = b""
@@ -101,17 +112,20 @@ def _result(
 
 
 def _kept(structure: Structure, additions: Additions) -> list[Field]:
-    """Return the header for the wire. No field of a signed message changes."""
-    kept = [one for one in structure.fields if not one.is_named(*HIDDEN)]
-    if structure.is_signed:
-        block = b"".join([one.raw for one in kept])
-        if has_long_line(block):
-            raise ValueError("its header has a line of more than 998 bytes, and a signature covers it")
-    else:
-        kept = [_in_ascii(one) for one in kept]
+    """Return the header for the wire."""
     names = {one.name.lower() for one in structure.fields}
     added = [Field(name, raw.encode()) for name, raw in _missing(names, structure, additions)]
-    return [*kept, *added]
+    return [*_own_fields(structure), *added]
+
+
+def _own_fields(structure: Structure) -> list[Field]:
+    """Return the fields that the message has and that go on the wire. No field of a signed message changes."""
+    kept = [one for one in structure.fields if not one.is_named(*HIDDEN)]
+    if not structure.is_signed:
+        return [_in_ascii(one) for one in kept]
+    if has_long_line(b"".join([one.raw for one in kept])):
+        raise ValueError("its header has a line of more than 998 bytes, and a signature covers it")
+    return kept
 
 
 def _missing(names: set[str], structure: Structure, additions: Additions) -> Iterator[tuple[str, str]]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from email.message import Message
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.address_list import ANGLE, QUOTED, address_list, comment_end, parted
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.reservation import EMPTY_MESSAGE
 from mailbatch.infrastructure.mime.addresses import read_addresses
+from mailbatch.infrastructure.mime.email_package import message_bytes
 from mailbatch.infrastructure.mime.message_header import header_end, read_header, texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from email.message import Message
 
     from mailbatch.domain.message import Address
     from mailbatch.infrastructure.mime.message_header import Field
@@ -40,6 +42,8 @@ def message_envelope(message: Message | bytes, recipients: str | None = None) ->
         InvalidReservation: with one line that begins with ``message``.
     """
     data = message_bytes(message)
+    if not data:
+        raise InvalidReservation([EMPTY_MESSAGE])
     try:
         end, _ = header_end(data) or (len(data), len(data))
         fields = read_header(data[:end])
@@ -50,26 +54,6 @@ def message_envelope(message: Message | bytes, recipients: str | None = None) ->
     if len(kept) != len(fields):
         data = b"".join([*kept, data[end:]])
     return MessageEnvelope(found, data)
-
-
-def message_bytes(message: Message | bytes) -> bytes:
-    """Return ``message`` as bytes, with CRLF line ends if the ``email`` package writes it.
-
-    Raises:
-        InvalidReservation: it is neither bytes nor a message of the ``email`` package, or that cannot write it.
-    """
-    if isinstance(message, bytes | bytearray | memoryview):
-        return bytes(message)
-    if not isinstance(message, Message):
-        raise InvalidReservation([f"message: must be an EmailMessage or bytes, not {type(message).__name__}"])
-    # mangle_from_ would change the text, and with it what a signature covers.
-    policy = message.policy.clone(linesep="\r\n", mangle_from_=False)
-    try:
-        return message.as_bytes(policy=policy)
-    except Exception as error:
-        # The package raises whatever its parts raise: KeyError, UnicodeEncodeError, AttributeError.
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidReservation([f"message: the email package cannot write it ({why})"]) from error
 
 
 def recipients_of(fields: Sequence[Field]) -> list[Address]:

@@ -194,10 +194,7 @@ def _finished(given: dict[str, Any]) -> Mail:
 
     if beside := [f"--{name.replace('_', '-')}" for name in _OF_A_MAIL if given[name]]:
         raise click.UsageError(f"--message is a whole mail: leave out {', '.join(beside)}")
-    message = given["message"].read()
-    if not message:
-        raise InvalidReservation(["message: is empty; give a message with a header (RFC 5322)"])
-    envelope = message_envelope(message, _listed(given["to"]))
+    envelope = message_envelope(given["message"].read(), _listed(given["to"]))
     return Mail(recipients=envelope.recipients, message=envelope.message, envelope_sender=given["envelope_sender"])
 
 
