@@ -51,7 +51,9 @@ class Connection:
     fd: int
     _sock: socket.socket
 
-    def __init__(self, config: TransportConfig, place: Place, waker: Waker, *, waits_for_intent: bool) -> None:
+    def __init__(
+        self, config: TransportConfig, place: Place[Connection], waker: Waker, *, waits_for_intent: bool
+    ) -> None:
         self.state = State.CONNECTING
         self.since = time.monotonic()
         """When the current phase began, or, between two phases, when the last one ended; on the monotonic clock."""

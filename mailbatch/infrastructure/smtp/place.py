@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from mailbatch.domain.outcome import RelayFault
 from mailbatch.domain.reply_kinds import Concern, concern_of
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mailbatch.domain.outcome import Outcome
-    from mailbatch.infrastructure.smtp.connection import Connection
     from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.errors import RelayError
 
@@ -40,11 +39,22 @@ class Backoff:
         self._next = self._first
 
 
-class Place:
+class Occupant(Protocol):
+    """A connection, as far as a place looks at it."""
+
+    @property
+    def state(self) -> State:
+        """Whether it is open."""
+
+
+C = TypeVar("C", bound=Occupant)
+
+
+class Place(Generic[C]):
     """Has at most one ``connection`` at a time. One that only waits for the reply to QUIT has left it."""
 
     def __init__(self) -> None:
-        self.connection: Connection | None = None
+        self.connection: C | None = None
         self.rests_until = 0.0
         """Nothing is opened before; on the monotonic clock."""
         self._after_fault = Backoff()
@@ -78,21 +88,21 @@ class Place:
         self.rests_until = time.monotonic() + seconds
 
 
-class Places:
+class Places(Generic[C]):
     """As many places as the relay may have connections."""
 
     def __init__(self, count: int) -> None:
-        self._places = [Place() for _ in range(count)]
+        self._places: list[Place[C]] = [Place() for _ in range(count)]
         self.has_connected = False
         """Whether the relay let us in once. Until then one place is used: a refused password is tried once."""
 
-    def free(self) -> list[Place]:
+    def free(self) -> list[Place[C]]:
         """Return the places in which a connection may be opened now."""
         now = time.monotonic()
         places = self._places if self.has_connected else self._places[:1]
         return [place for place in places if place.connection is None and place.rests_until <= now]
 
-    def connecting(self) -> list[Connection]:
+    def connecting(self) -> list[C]:
         """Return the connections that are being opened, or are open and not yet taken over."""
         held = [place.connection for place in self._places if place.connection is not None]
         return [one for one in held if one.state is not State.OPEN]

@@ -61,7 +61,7 @@ class ConnectionPool:
         self._poller = poller
         self._permit = permit
         self._commit_intent = commit_intent
-        self._places = Places(config.connections)
+        self._places: Places[Connection] = Places(config.connections)
         self._open: dict[int, Connection] = {}
         self._closing = ClosingConnections(poller.poll)
         self._early = EarlyRefusals(config)
