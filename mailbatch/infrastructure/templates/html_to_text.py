@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import unescape
 from typing import NamedTuple
 
-from mailbatch.infrastructure.templates.text_lines import DEEPEST, WIDTH, Lines, lines_of_table
+from mailbatch.infrastructure.templates.text_lines import DEEPEST, WIDTH, TextLines, lines_of_table
 
 LONGEST_HTML = 1_000_000
 """Characters. A megabyte takes about a second."""
@@ -64,8 +64,8 @@ def text_of(html: str) -> str:
 class _Table(NamedTuple):
     """A table that is not closed yet, and what it stands in."""
 
-    outside: Lines
-    rows: list[list[Lines]]
+    outside: TextLines
+    rows: list[list[TextLines]]
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class _Reader:
     """Goes through the tags once. Nothing is recursive, because a mail may nest as deep as it likes."""
 
     def __init__(self) -> None:
-        self._lines = Lines()
+        self._lines = TextLines()
         self._tables: list[_Table] = []
         self._deeper = 0
         self._lists: list[_List] = []
@@ -243,7 +243,7 @@ class _Reader:
             if tag == "tr" or not rows:
                 rows.append([])
             if tag != "tr":
-                self._lines = Lines()
+                self._lines = TextLines()
                 rows[-1].append(self._lines)
 
     def _end_table(self) -> None:

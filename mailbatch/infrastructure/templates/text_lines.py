@@ -15,7 +15,7 @@ DEEPEST = 10
 """Tables in tables, and lists in lists, are followed so deep."""
 
 
-class Lines:
+class TextLines:
     """The lines of the body, or of a cell of a table."""
 
     def __init__(self) -> None:
