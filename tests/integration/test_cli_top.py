@@ -93,9 +93,11 @@ def test_the_terminal_is_left_as_it_was_found(sqlite_url, redis_url, tmp_path, e
         "MAILBATCH_REDIS_URL": redis_url,
     }
     argv = [sys.executable, "-m", "mailbatch.interfaces.cli.main", "top", "--interval", "0.2"]
-    # A session of its own with this terminal: Ctrl-C typed there is the signal.
+    # A session of its own with this terminal: Ctrl-C typed there is the signal. A shell that runs the tests in the
+    # background makes them ignore it.
     script = (
-        "import fcntl, os, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        "import fcntl, os, signal, termios; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
         f"os.execv({sys.executable!r}, {argv!r})"
     )
     process = subprocess.Popen(
