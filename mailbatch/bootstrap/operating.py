@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from mailbatch.domain.template_check import missing_image
 from mailbatch.infrastructure.system.clock import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mailbatch.application.acting.importing import Import
     from mailbatch.application.acting.reserve import CheckDraft, ReserveMany
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.metrics import Measure
     from mailbatch.application.looking.plan import PlanRun
     from mailbatch.application.looking.preview import Preview, TrySending
+    from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.sending import Renderer
     from mailbatch.application.sending.compose import Compose
@@ -179,6 +181,23 @@ class Operating:
         from mailbatch.application.looking.preview import Preview
 
         return Preview(self.subprocess_renderer, self._connections.stores.reservations)
+
+    @contextmanager
+    def render_waiting(self, seconds: float) -> Iterator[RenderWaiting]:
+        """Yield what renders the waiting mails, each within so many seconds."""
+        from mailbatch.application.looking.waiting import RenderWaiting
+
+        render = self.new_subprocess_renderer(seconds)
+        try:
+            yield RenderWaiting(render=render, reservations=self._connections.stores.reservations)
+        finally:
+            render.close()
+
+    def preview_within(self, seconds: float) -> Preview:
+        """Return what renders mails for people to look at, each within so many seconds."""
+        from mailbatch.application.looking.preview import Preview
+
+        return Preview(self.subprocess_renderer.within(seconds), self._connections.stores.reservations)
 
     @property
     def show_reservation(self) -> ShowReservation:

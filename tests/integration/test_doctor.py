@@ -21,7 +21,6 @@ from support.postgres import PostgresServer
 from support.tls import tls_before
 from support.waiting import wait_until
 
-from mailbatch.bootstrap import Parts
 from mailbatch.client import reserve
 from mailbatch.config import Settings
 from mailbatch.infrastructure.db.engine import connect
@@ -236,7 +235,7 @@ def test_tokens_that_the_next_version_refuses_are_named():
     short, long = "s" * 15, "l" * 16
 
     def found(**tokens):
-        finding = check_settings(Parts(Settings(sender="a@example.com", **tokens)))
+        finding = check_settings(Settings(sender="a@example.com", **tokens))
         assert finding.ok is (None if "characters" in finding.found else True)
         return finding.found
 

@@ -135,7 +135,7 @@ def _tell_and_send(stack: LocalStack, examples: Path, expected: Expected, began:
         _command(stack, "status")
         _command(stack, "runs")
         _command(stack, "list", "--status", Status.FAILED, "--limit", "3")
-        wrong = find_faults(parts.stores, stack.inbox, expected, unreadable)
+        wrong = find_faults(parts.stores.reports, parts.operating.list_reservations, stack.inbox, expected, unreadable)
         if not wrong:
             _tell_success(expected)
         click.echo(
@@ -224,20 +224,19 @@ def _tell_success(expected: Expected) -> None:
 
 
 def _tell_what_next(stack: LocalStack, stores: Stores) -> None:
-    from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.domain.rows import ReservationSummary
     from mailbatch.domain.selection import Selection
 
     us = _mailbatch()
-    failed = next(ListReservations(stores.reservations)(Selection(status=Status.FAILED), 1, ReservationSummary), None)
+    failed = stores.reservations.select(Selection(status=Status.FAILED), ReservationSummary, None, 1)
     run = stores.reports.runs(SEND_ALL, 100)[-1].run_id
     click.echo(f"Read the mails    {(stack.inbox / INDEX).as_uri()}")
     click.echo(f"                  {_near(stack.inbox)}/*.eml, listed in {JOURNAL}")
     click.echo(f"The worker's log  {_near(stack.worker_log)}")
     click.echo(f"Look around       export MAILBATCH_DATABASE_URL={shlex.quote(os.environ['MAILBATCH_DATABASE_URL'])}")
     click.echo(f"                  {us} list --status failed")
-    if failed is not None:
-        click.echo(f"                  {us} show {failed.id}")
+    if failed:
+        click.echo(f"                  {us} show {failed[0].id}")
     click.echo(f"                  {us} run {run}")
 
 

@@ -12,7 +12,8 @@ from mailbatch.interfaces.cli.inbox import read_journal
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mailbatch.bootstrap.stores import Stores
+    from mailbatch.application.looking.inquire import ListReservations
+    from mailbatch.application.ports.reports import Reports
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +32,20 @@ class Expected:
         return self.reserved - self.refused
 
 
-def find_faults(stores: Stores, inbox: Path, expected: Expected, unreadable: int) -> list[str]:
+def find_faults(
+    reports: Reports, list_reservations: ListReservations, inbox: Path, expected: Expected, unreadable: int
+) -> list[str]:
     """Compare the reservations and the mails in ``inbox`` with what is expected; return a line for each difference."""
-    from mailbatch.application.looking.inquire import ListReservations
     from mailbatch.domain.rows import ReservationRow
     from mailbatch.domain.selection import Selection
 
-    counts = stores.reports.census().counts
+    counts = reports.census().counts
     mails = list(read_journal(inbox))
     deliveries = [(mail.message_id, recipient) for mail in mails for recipient in mail.recipients]
     ids = {mail.message_id for mail in mails}
-    sent = ListReservations(stores.reservations)(Selection(status=Status.SENT), expected.reserved, ReservationRow)
+    sent = list_reservations(Selection(status=Status.SENT), expected.reserved, ReservationRow)
     lost = sum(row.message_id not in ids for row in sent)
-    deferred = sum(run.deferred for run in stores.reports.runs(SEND_ALL, 100))
+    deferred = sum(run.deferred for run in reports.runs(SEND_ALL, 100))
     compared = [
         ("reserved", sum(counts.values()), expected.reserved),
         ("lines left out", unreadable, expected.unreadable),

@@ -16,8 +16,19 @@ from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
+    from celery import Celery
+    from redis import Redis
+    from sqlalchemy.engine import Engine
+
+    from mailbatch.application.looking.waiting import RenderWaiting
+    from mailbatch.application.looking.watch import Watch
     from mailbatch.bootstrap import Parts
+    from mailbatch.bootstrap.transports import Relay
+    from mailbatch.config import Settings
+    from mailbatch.infrastructure.redis.keys import Keys
+    from mailbatch.infrastructure.redis.lock import RedisLock
 
 LONGEST = 10.0
 """Seconds that a check may take; a connect may take five."""
@@ -45,9 +56,9 @@ def doctor(*, as_json: bool) -> None:
     for some seconds, the newest first.
     """
     with opened(migrated=False, slips=False) as parts:
-        findings = [_bounded(check, parts) for check in (_settings, _database, _redis, _celery, _smtp, _workers)]
+        findings = [_bounded(name, check) for name, check in _checks(parts).items()]
         if all(finding.ok for finding in findings if finding.check == "database"):
-            findings += [_bounded(check, parts) for check in (_runs, _mails)]
+            findings += [_bounded(name, check) for name, check in _checks_of_tables(parts).items()]
     if as_json:
         print_json(
             [{"check": f.check, "ok": f.ok is not False, "found": f.found, "advice": f.advice} for f in findings]
@@ -65,14 +76,34 @@ def _print(finding: CheckResult) -> None:
     click.echo(f"{mark}  {finding.check:<9} {clean(finding.found + advice)}")
 
 
-def _bounded(check: Callable[[Parts], CheckResult], parts: Parts) -> CheckResult:
+def _checks(parts: Parts) -> dict[str, Callable[[], CheckResult]]:
+    """Return the checks by name. Each makes the parts that it uses, so that an error of these is its finding."""
+    from mailbatch.batch.producer import celery_app
+
+    return {
+        "settings": lambda: _settings(parts.settings),
+        "database": lambda: _database(parts.engine),
+        "redis": lambda: _redis(parts.redis, parts.keys, parts.lock(SEND_ALL)),
+        "celery": lambda: _celery(celery_app(parts.identity)),
+        "smtp": lambda: _smtp(parts.sending.relay),
+        "workers": lambda: _workers(celery_app(parts.identity)),
+    }
+
+
+def _checks_of_tables(parts: Parts) -> dict[str, Callable[[], CheckResult]]:
+    return {
+        "runs": lambda: _runs(parts.operating.watch(SEND_ALL)),
+        "mails": lambda: _mails(parts.operating.render_waiting),
+    }
+
+
+def _bounded(name: str, check: Callable[[], CheckResult]) -> CheckResult:
     """Return the finding of ``check``, or that it took too long: a name server, for example, may never respond."""
-    name = check.__name__.removeprefix("_")
     found: list[CheckResult] = []
 
     def run() -> None:
         try:
-            found.append(check(parts))
+            found.append(check())
         except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the doctor was asked for
             # An error that names the command to run needs no more advice.
             advice = "" if isinstance(error, NotMigrated) else _ADVICE[name]
@@ -86,56 +117,56 @@ def _bounded(check: Callable[[Parts], CheckResult], parts: Parts) -> CheckResult
     return found[0] if found else late
 
 
-def _settings(parts: Parts) -> CheckResult:
+def _settings(settings: Settings) -> CheckResult:
     from mailbatch.config import short_tokens, unknown_variables
 
     if unknown := unknown_variables():
         return CheckResult("settings", ok=False, found=" ".join(unknown), advice="rename or remove it")
-    to_know = short_tokens(parts.settings)
-    if parts.settings.redirect_all_to:
-        to_know.append(f"every mail goes to {parts.settings.redirect_all_to}, as is set")
-    elif not parts.settings.sender:
+    to_know = short_tokens(settings)
+    if settings.redirect_all_to:
+        to_know.append(f"every mail goes to {settings.redirect_all_to}, as is set")
+    elif not settings.sender:
         to_know.append("MAILBATCH_SENDER is not set: mails without a sender of their own fail")
     if to_know:
         return CheckResult("settings", ok=None, found=". ".join(to_know))
-    where = f", templates in {parts.settings.template_dir}" if parts.settings.template_dir else ""
-    return CheckResult("settings", ok=True, found=f"sender {parts.settings.sender}{where}")
+    where = f", templates in {settings.template_dir}" if settings.template_dir else ""
+    return CheckResult("settings", ok=True, found=f"sender {settings.sender}{where}")
 
 
-def _database(parts: Parts) -> CheckResult:
+def _database(engine: Engine) -> CheckResult:
     from mailbatch.infrastructure.db.location import place
     from mailbatch.infrastructure.db.migrate import ensure_whole
     from mailbatch.infrastructure.db.preflight import check_tables
     from mailbatch.infrastructure.db.revision import head
 
-    ensure_whole(parts.engine)
-    between = _between(parts)
+    ensure_whole(engine)
+    between = _between(engine)
     if between is not None and not between.ok:
         return between
-    check_tables(parts.engine)
-    found = f"{place(parts.engine)}, tables at revision {head()}, takes what a run writes"
+    check_tables(engine)
+    found = f"{place(engine)}, tables at revision {head()}, takes what a run writes"
     return CheckResult("database", ok=True, found=f"{found}{f', {between.found}' if between else ''}")
 
 
-def _between(parts: Parts) -> CheckResult | None:
+def _between(engine: Engine) -> CheckResult | None:
     """Return the finding about a connection pooler in front of the database; None if there is none."""
-    if parts.engine.dialect.name != "postgresql":
+    if engine.dialect.name != "postgresql":
         return None
     from mailbatch.infrastructure.db.driver_errors import UNPREPARED
     from mailbatch.infrastructure.db.location import place
     from mailbatch.infrastructure.db.poolers import find
 
-    pooler = find(parts.engine)
+    pooler = find(engine)
     if pooler is None:
         return None
     if pooler.forgets:
-        found = f"{place(parts.engine)} is behind a pooler in transaction mode, where prepared statements fail"
+        found = f"{place(engine)} is behind a pooler in transaction mode, where prepared statements fail"
         return CheckResult("database", ok=False, found=found, advice=UNPREPARED)
     mode = " in transaction mode" if pooler.shares else ""
     return CheckResult("database", ok=True, found=f"behind a pooler{mode}")
 
 
-def _redis(parts: Parts) -> CheckResult:
+def _redis(redis: Redis, keys: Keys, lock: RedisLock) -> CheckResult:
     from redis import RedisError
 
     from mailbatch.infrastructure.redis.client import explain, place_of
@@ -143,14 +174,11 @@ def _redis(parts: Parts) -> CheckResult:
     from mailbatch.infrastructure.redis.preflight import check_commands, eviction_policy
 
     try:
-        check_commands(parts.redis, parts.keys)
-        policy = eviction_policy(parts.redis)
+        check_commands(redis, keys)
+        policy = eviction_policy(redis)
     except RedisError as error:
         found, advice = explain(error)
-        return CheckResult(
-            "redis", ok=False, found=f"{place_of(parts.redis)}: {found}", advice=advice or _ADVICE["redis"]
-        )
-    lock = parts.lock(SEND_ALL)
+        return CheckResult("redis", ok=False, found=f"{place_of(redis)}: {found}", advice=advice or _ADVICE["redis"])
     holder = lock.holder()
     if holder is None:
         state = "the lock of send-all is free"
@@ -163,21 +191,19 @@ def _redis(parts: Parts) -> CheckResult:
     else:
         state = f"the lock of send-all is held by {holder.owner}"
     if policy is not None:
-        found = f"{place_of(parts.redis)} drops keys when it is full (maxmemory-policy {policy}), and with them calls"
+        found = f"{place_of(redis)} drops keys when it is full (maxmemory-policy {policy}), and with them calls"
         return CheckResult("redis", ok=None, found=found, advice="set maxmemory-policy noeviction")
-    return CheckResult("redis", ok=True, found=f"{place_of(parts.redis)} takes what a run writes, {state}")
+    return CheckResult("redis", ok=True, found=f"{place_of(redis)} takes what a run writes, {state}")
 
 
-def _celery(parts: Parts) -> CheckResult:
+def _celery(app: Celery) -> CheckResult:
     """Try broker and result backend as a worker uses them."""
     from kombu.exceptions import OperationalError
     from redis import RedisError
 
     from mailbatch.batch.preflight import NotDelivered, check_broker, check_result_backend
-    from mailbatch.batch.producer import celery_app
     from mailbatch.infrastructure.redis.client import explain
 
-    app = celery_app(parts.identity)
     for what, check in (("broker", check_broker), ("result backend", check_result_backend)):
         try:
             check(app)
@@ -187,24 +213,22 @@ def _celery(parts: Parts) -> CheckResult:
     return CheckResult("celery", ok=True, found="broker and result backend carry calls, broadcasts and results")
 
 
-def _smtp(parts: Parts) -> CheckResult:
+def _smtp(relay: Relay) -> CheckResult:
     from mailbatch.bootstrap.transports import check_relay
 
-    relay = parts.sending.relay
     try:
         return CheckResult("smtp", ok=True, found=check_relay(relay, _SMTP_TIMEOUT))
     except MailbatchError as error:
         return CheckResult("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
 
 
-def _workers(parts: Parts) -> CheckResult:
+def _workers(app: Celery) -> CheckResult:
     from kombu.exceptions import OperationalError
 
-    from mailbatch.batch.producer import celery_app
     from mailbatch.batch.worker_inspection import find_workers
 
     try:
-        answered = find_workers(celery_app(parts.identity))
+        answered = find_workers(app)
     except OperationalError as error:
         found = f"cannot be asked without their broker: {_in_a_line(error)}"
         return CheckResult("workers", ok=False, found=found, advice=_ADVICE["redis"])
@@ -220,10 +244,10 @@ def _workers(parts: Parts) -> CheckResult:
     return CheckResult("workers", ok=None, found="none answers", advice=_ADVICE["workers"])
 
 
-def _runs(parts: Parts) -> CheckResult:
+def _runs(watch: Watch) -> CheckResult:
     from mailbatch.domain.finding import ALL_IS_WELL, Level
 
-    found = parts.operating.watch(SEND_ALL)(SEND_ALL)
+    found = watch(SEND_ALL)
     if not found:
         return CheckResult("runs", ok=True, found=ALL_IS_WELL)
     bad = any(finding.level is Level.ERROR for finding in found)
@@ -232,16 +256,11 @@ def _runs(parts: Parts) -> CheckResult:
     )
 
 
-def _mails(parts: Parts) -> CheckResult:
+def _mails(render_waiting: Callable[[float], AbstractContextManager[RenderWaiting]]) -> CheckResult:
     """Return the finding about waiting mails that cannot be rendered now."""
-    from mailbatch.application.looking.waiting import RenderWaiting
-
     until = time.monotonic() + _RENDERING
-    render = parts.operating.new_subprocess_renderer(_RENDERING)
-    try:
-        looked = RenderWaiting(render=render, reservations=parts.stores.reservations)(lambda: time.monotonic() > until)
-    finally:
-        render.close()
+    with render_waiting(_RENDERING) as render:
+        looked = render(lambda: time.monotonic() > until)
     many = f"{looked.rendered} waiting mails" if looked.whole else f"the newest {looked.rendered} waiting mails"
     if looked.broken:
         found = f"{looked.broken} of {many} cannot be rendered; {looked.example}"

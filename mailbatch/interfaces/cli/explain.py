@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.explanation import Explanation
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.stores import Reservations
 
 
 @click.command
@@ -41,7 +41,7 @@ def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json:
             else:
                 _print(found)
             return
-        rows = _newest(parts, to, limit + 1)
+        rows = _newest(parts.stores.reservations, to, limit + 1, parts.settings.timezone)
         explained = [parts.operating.explain(row.id) for row in rows[:limit]]
     if as_json:
         print_json([_as_dict(found) for found in explained])
@@ -56,10 +56,10 @@ def _print_each(rows: Sequence[ReservationSummary], explained: Sequence[Explanat
         _print(found)
 
 
-def _newest(parts: Parts, to: str | None, limit: int) -> Sequence[ReservationSummary]:
-    found = parts.stores.reservations.search(read_selection({"to": to}), ReservationSummary, None, limit, PATIENCE)
+def _newest(reservations: Reservations, to: str | None, limit: int, zone: str) -> Sequence[ReservationSummary]:
+    found = reservations.search(read_selection({"to": to}), ReservationSummary, None, limit, PATIENCE)
     if not found.rows and found.further:
-        back = moment(found.further.created_at, parts.settings.timezone)
+        back = moment(found.further.created_at, zone)
         raise click.ClickException(
             f"no reservation made since {back} has recipients that contain {to}; `mailbatch list --to {to} --whole` "
             "looks through all"

@@ -11,7 +11,7 @@ from mailbatch.interfaces.cli.output import as_json, print_json
 from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
-    from mailbatch.bootstrap import Parts
+    from mailbatch.config import Settings
 
 
 @click.command
@@ -27,7 +27,7 @@ def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
         before, now = migrate.current(parts.engine), target or head()
         if now not in (known := migrate.revisions()):
             raise click.UsageError(f"there is no revision {now}; there are {', '.join(known)}")
-        notes = _move(parts, before, target, yes=yes)
+        notes = _move(parts.settings, before, target, yes=yes)
         where = location.place(parts.engine)
         if target is None:
             migrate.ensure_whole(parts.engine)
@@ -42,11 +42,10 @@ def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
         click.echo(f"note: {note}")
 
 
-def _move(parts: Parts, before: str | None, target: str | None, *, yes: bool) -> list[str]:
+def _move(settings: Settings, before: str | None, target: str | None, *, yes: bool) -> list[str]:
     """Migrate to the revision ``target``, or to the newest; return what the user must know."""
     from mailbatch.infrastructure.db import migrate
 
-    settings = parts.settings
     if target is None or not migrate.leads_down(before, target):
         return migrate.upgrade(settings.database_url, target or "head", schema=settings.database_schema)
     _agree(f"going down to {target} removes what came after it, with the data in it", yes=yes)

@@ -14,7 +14,7 @@ from mailbatch.interfaces.cli.output import as_json, print_json
 from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.acting.act import ActOnReservations
     from mailbatch.domain.selection import Counted
 
 _DAY = 86_400.0
@@ -40,7 +40,7 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
             raise click.ClickException(
                 "MAILBATCH_RETENTION_DAYS is 0, which keeps everything; set it or give --older-than"
             )
-        asked = older_than is None or agreed("purge", lambda: _count(parts, days), yes=yes, alone=True)
+        asked = older_than is None or agreed("purge", lambda: _count(parts.acting.act, days), yes=yes, alone=True)
         with parts.acting.audit.around(actor(), "purge", {"older_than_days": days}) as entry:
             entry.affected = deleted = parts.acting.purge(days * _DAY)
     if as_json:
@@ -51,7 +51,7 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
         warn_of_yes("purge")
 
 
-def _count(parts: Parts, days: float) -> Counted:
+def _count(act: ActOnReservations, days: float) -> Counted:
     """Count those that are so old, state by state."""
     from mailbatch.domain.act import Act
     from mailbatch.domain.limits import EARLIEST
@@ -60,5 +60,5 @@ def _count(parts: Parts, days: float) -> Counted:
 
     now = datetime.now(UTC)
     until = now - timedelta(days=days) if days < (now - EARLIEST).days else EARLIEST
-    found = [parts.acting.act.count(Act.DELETE, Selection(status=status, until=until)) for status in sorted(FINISHED)]
+    found = [act.count(Act.DELETE, Selection(status=status, until=until)) for status in sorted(FINISHED)]
     return Counted(sum(one.many for one in found), exact=all(one.exact for one in found))

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
     from celery.result import AsyncResult
 
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.runs import StatusBoard
     from mailbatch.bootstrap import Parts
+
 
 _POLL = 0.2
 _PATIENCE = 30.0
@@ -55,7 +58,7 @@ def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
     """
     if no_lock and not here:
         raise click.UsageError("--no-lock only goes with --here")
-    with opened() as parts, _bar(parts, shown=not as_json) as show:
+    with opened() as parts, _bar(parts.stores.reports, shown=not as_json) as show:
         report = _here(parts, show, lock=not no_lock) if here else _through_worker(parts, show)
         skipped = report["outcome"] == RunOutcome.SKIPPED.value
         blocked = parts.operating.watch(SEND_ALL).look(SEND_ALL).blocked if skipped and not as_json else None
@@ -74,6 +77,9 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     from mailbatch.batch.producer import call_send_all, celery_app
     from mailbatch.batch.worker_inspection import find_workers
 
+    def going_on() -> UUID | None:
+        return parts.operating.watch(SEND_ALL).look(SEND_ALL, lock=False).run_id
+
     app = celery_app(parts.identity)
     found = find_workers(app)
     if not found.consumers:
@@ -84,7 +90,7 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
         result = call_send_all(app, Trigger.MANUAL)
         entry.target, entry.outcome = {"task_id": result.id}, "queued"
     try:
-        _wait(result, parts, show, before.get("run_id"))
+        _wait(result, parts.status_board, show, RunObserver(going_on, before.get("run_id")))
     except KeyboardInterrupt:
         revoke = f"celery -A mailbatch control revoke {result.id}"
         click.echo(f"the run goes on; to stop it: {revoke}, or mailbatch stop RUN_ID (see mailbatch runs)", err=True)
@@ -92,13 +98,11 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
     return _report_of(result)
 
 
-def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]], None], before: str | None) -> None:
-    """Wait for the result, however long the run takes, also while Redis is away for a while.
-
-    ``before``: the run that the status board showed before the call.
-    """
+def _wait(
+    result: AsyncResult, board: StatusBoard, show: Callable[[Mapping[str, Any]], None], observer: RunObserver
+) -> None:
+    """Wait for the result, however long the run takes, also while Redis is away for a while."""
     last_seen = time.monotonic()
-    sight = RunObserver(lambda: parts.operating.watch(SEND_ALL).look(SEND_ALL, lock=False).run_id, before)
     while True:
         try:
             if result.ready():
@@ -110,11 +114,11 @@ def _wait(result: AsyncResult, parts: Parts, show: Callable[[Mapping[str, Any]],
                 ) from error
         else:
             last_seen = time.monotonic()
-            progress = parts.status_board.get(SEND_ALL)
+            progress = board.get(SEND_ALL)
             if progress and progress.get("state") == "running":
                 show(progress)
-                sight.shown(progress)
-            if run_id := sight.lost(last_seen):
+                observer.shown(progress)
+            if run_id := observer.lost(last_seen):
                 raise click.ClickException(
                     f"run {run_id} has ended without a result: its worker's process died, or hangs; "
                     f"`mailbatch run {run_id}` shows what it sent, `mailbatch status` what goes on now"
@@ -215,7 +219,7 @@ def _stopped_by_signals() -> Iterator[Callable[[], RunOutcome | None]]:
 
 
 @contextmanager
-def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def _bar(reports: Reports, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Show a progress bar on stderr, if that is a terminal: mails done of those that were due at the start."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -226,7 +230,7 @@ def _bar(parts: Parts, *, shown: bool) -> Iterator[Callable[[Mapping[str, Any]],
         yield lambda _progress: None
         return
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("waiting", total=max(1, parts.stores.reports.census().unsent))
+        task = bar.add_task("waiting", total=max(1, reports.census().unsent))
         yield lambda progress: bar.update(
             task, description="sending", completed=sum(progress.get(name, 0) for name in _DONE)
         )

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,10 +21,11 @@ from mailbatch.interfaces.cli.status import next_run, pace
 from mailbatch.interfaces.documents import COUNTS, SILENT, outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mailbatch.application.looking.inquire import JobStatus, Progress
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.reports import Reports
+    from mailbatch.application.ports.runs import Runs
     from mailbatch.domain.rows import RunRow
 
 _RUNS = 8
@@ -42,7 +43,8 @@ _LATE = 600
 def top(*, interval: float, once: bool) -> None:
     """Show runs, rate, backlog and states, live. Press q or Ctrl-C to leave."""
     with opened() as parts:
-        watch = _Watch(parts)
+        stores, zone = parts.stores, parts.settings.timezone
+        watch = _Watch(lambda: parts.operating.job_status(SEND_ALL), stores.reports, stores.runs, zone)
         if once or not sys.stdout.isatty():
             click.echo("\n".join(watch.look()))
             return
@@ -58,12 +60,15 @@ def top(*, interval: float, once: bool) -> None:
                     return
 
 
+@dataclass(slots=True)
 class _Watch:
     """Reads the status, and keeps what it needs to compute a rate."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._seen: tuple[str, float, int] | None = None
+    job_status: Callable[[], JobStatus]
+    reports: Reports
+    runs: Runs
+    zone: str
+    _seen: tuple[str, float, int] | None = None
 
     def frame(self) -> list[str]:
         """Return the lines of one screen, also while the database is away: it may come back."""
@@ -76,18 +81,17 @@ class _Watch:
 
     def look(self) -> list[str]:
         """Return the lines of one screen. Raises ``StoreError`` if the database is away."""
-        zone = self._parts.settings.timezone
-        standing = self._parts.operating.job_status(SEND_ALL)
-        runs = self._parts.stores.reports.runs(SEND_ALL, _RUNS)
+        standing = self.job_status()
+        runs = self.reports.runs(SEND_ALL, _RUNS)
         return [
             self._title + _paused(standing.pause),
             "",
             *_backlog(standing),
             *_warnings(standing),
             "",
-            *self._running(standing, zone),
+            *self._running(standing),
             "",
-            *_table(runs, zone),
+            *_table(runs, self.zone),
             *self._last_errors(runs),
         ]
 
@@ -95,11 +99,11 @@ class _Watch:
     def _title(self) -> str:
         return click.style(f"mailbatch  {time.strftime('%H:%M:%S')}", bold=True)
 
-    def _running(self, standing: JobStatus, zone: str) -> list[str]:
+    def _running(self, standing: JobStatus) -> list[str]:
         if standing.progress is None:
             self._seen = None
             verb = "at" if standing.next_run.planned and not standing.next_run.due_now else "is"
-            return [f"no run now; the next {verb} {next_run(standing, zone)}", ""]
+            return [f"no run now; the next {verb} {next_run(standing, self.zone)}", ""]
         progress = self._lately(standing.progress)
         filled = round(_BAR * progress.done / progress.whole) if progress.whole else 0
         bar = "█" * filled + "░" * (_BAR - filled)
@@ -123,7 +127,7 @@ class _Watch:
             return []
         from mailbatch.domain.redaction.addresses import public
 
-        found = self._parts.stores.runs.first_errors(last.run_id, _ERRORS)
+        found = self.runs.first_errors(last.run_id, _ERRORS)
         return ["", f"first errors of {last.run_id}", *(_cut(clean(public(e.text()))) for e in found)]
 
 

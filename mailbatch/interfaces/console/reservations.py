@@ -21,7 +21,7 @@ from mailbatch.interfaces.console.formatting import number
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.console.snapshot import CAP
-from mailbatch.interfaces.console.subjects import subjects_of
+from mailbatch.interfaces.console.subjects import SECONDS, subjects_of
 from mailbatch.interfaces.documents import result_text
 from mailbatch.interfaces.framed import NO_LOOKUPS, POLICY, without_hints
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mailbatch.application.looking.preview import Preview
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.domain.census import Census
     from mailbatch.domain.letter import Rendered
     from mailbatch.domain.rows import ReservationPlace, ReservationSummary
@@ -75,8 +75,8 @@ def listed(request: Request, caller: PageReader, query: Filtered, cursor: str | 
     census = snapshots_of(request.app).now(at_most=_OLDEST_COUNTS).census
     try:
         which = query.selection()
-        rows, following, further = searched(parts, which, cursor, PAGE)
-        counts = _counts(parts, which, census)
+        rows, following, further = searched(parts.stores.reservations, which, cursor, PAGE)
+        counts = _counts(parts.stores.reservations, which, census)
         if not cursor and not further:
             many = len(rows) if following is None else _many(which, counts)
     except InvalidReservation as error:
@@ -91,7 +91,7 @@ def listed(request: Request, caller: PageReader, query: Filtered, cursor: str | 
         query=query,
         problems=problems,
         rows=rows,
-        subjects=subjects_of(parts, rows),
+        subjects=subjects_of(parts.operating.preview_within(SECONDS), rows),
         tabs=_tabs(counts, CAP if not problems and _is_plain(which) else _MOST_COUNTED),
         many=many,
         most=_MOST_COUNTED,
@@ -102,7 +102,7 @@ def listed(request: Request, caller: PageReader, query: Filtered, cursor: str | 
     )
 
 
-def _counts(parts: Parts, which: Selection, census: Census) -> Mapping[Status, int] | None:
+def _counts(reservations: Reservations, which: Selection, census: Census) -> Mapping[Status, int] | None:
     """Return how many the filter means in each state, or None if counting would be slow."""
     if _is_plain(which):
         return census.counts
@@ -111,7 +111,7 @@ def _counts(parts: Parts, which: Selection, census: Census) -> Mapping[Status, i
     counts, until = dict[Status, int](), time.monotonic() + _COUNTED_WITHIN
     for status in Status:
         left = max(until - time.monotonic(), _COUNTED_WITHIN / 10)
-        counted = parts.stores.reservations.estimate(replace(which, status=status), _MOST_COUNTED, left)
+        counted = reservations.estimate(replace(which, status=status), _MOST_COUNTED, left)
         if counted.exact or counted.many > _MOST_COUNTED:
             counts[status] = counted.many
     return counts

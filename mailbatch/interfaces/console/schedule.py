@@ -26,10 +26,11 @@ from mailbatch.interfaces.http.runs import celery_of, ensure_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from celery.result import AsyncResult
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.looking.plan import PlanRun
     from mailbatch.domain.rows import ActionRow
 
 router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)
@@ -83,13 +84,19 @@ def _ids(actions: Sequence[ActionRow]) -> set[UUID]:
 def plan(request: Request, caller: PageReader) -> Response:
     """Show what the next run would send: rendered, not sent."""
     parts = parts_of(request)
-    return show(request, caller, "plan.html", title="The next run", paused=paused(request), **_planned(parts))
-
-
-def _planned(parts: Parts) -> dict[str, Any]:
-    ask = parts.operating.plan_run
     by = parts.operating.watch(SEND_ALL, lock=False).look(SEND_ALL).next_run.to_come
-    due, exact = parts.stores.upcoming.count(by)
+    return show(
+        request,
+        caller,
+        "plan.html",
+        title="The next run",
+        paused=paused(request),
+        **_planned(parts.operating.plan_run, by),
+    )
+
+
+def _planned(ask: PlanRun, by: datetime | None) -> dict[str, Any]:
+    due, exact = ask.upcoming.count(by)
     rate = ask.rate(SEND_ALL)
     until, found = time.monotonic() + _PLAN_SECONDS, []
     for one in ask(by, _PLANNED):

@@ -17,8 +17,10 @@ from mailbatch.interfaces.console.health import Check, of_beat, of_database, of_
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from mailbatch.application.looking.inquire import Progress
+    from mailbatch.application.looking.inquire import JobStatus, Progress
     from mailbatch.application.looking.next_run import NextRun
+    from mailbatch.application.ports.reports import Measures, Reports
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.bootstrap import Parts
     from mailbatch.domain.census import Census
     from mailbatch.domain.figures import Histogram
@@ -89,13 +91,13 @@ class Snapshots:
     """The two snapshots of one application."""
 
     def __init__(self, parts: Parts) -> None:
-        self.now = Cached(lambda: look(parts), FRESH)
-        self.day = Cached(lambda: look_back(parts), FRESH_DAY)
+        zone, stores = parts.settings.timezone, parts.stores
+        self.now = Cached(lambda: look(parts.operating.job_status(SEND_ALL), parts.ensure_migrated, zone), FRESH)
+        self.day = Cached(lambda: look_back(stores.reports, stores.measures, stores.reservations, zone), FRESH_DAY)
 
 
-def look(parts: Parts) -> Now:
+def look(standing: JobStatus, ensure_migrated: Callable[[], None], zone: str) -> Now:
     """Return the present, as every other screen shows it. Raises ``StoreError``."""
-    standing = parts.operating.job_status(SEND_ALL)
     look = standing.look
     return Now(
         at=datetime.now(UTC),
@@ -108,27 +110,24 @@ def look(parts: Parts) -> Now:
         census=standing.census,
         warnings=standing.warnings,
         checks=[
-            of_database(parts.ensure_migrated),
+            of_database(ensure_migrated),
             of_redis(look.redis_error),
-            of_relay(standing.relay, parts.settings.timezone, standing.warnings),
+            of_relay(standing.relay, zone, standing.warnings),
             of_beat(standing.next_run),
             of_runs(standing.warnings),
         ],
     )
 
 
-def look_back(parts: Parts) -> Day:
+def look_back(reports: Reports, measures: Measures, reservations: Reservations, zone: str) -> Day:
     """Return the last day. Raises ``StoreError``."""
     now = datetime.now(UTC)
-    runs = parts.stores.reports.runs(SEND_ALL, MOST_RUNS)
-    figures = parts.operating.measure.measures.figures()
+    runs = reports.runs(SEND_ALL, MOST_RUNS)
+    figures = measures.figures()
     since = now - timedelta(hours=1)
-    hour = {
-        s.value: parts.stores.reservations.count(Selection(status=s, since=since), CAP)
-        for s in (Status.SENT, Status.FAILED)
-    }
+    hour = {s.value: reservations.count(Selection(status=s, since=since), CAP) for s in (Status.SENT, Status.FAILED)}
     return Day(
-        chart=chart.draw(runs, now, parts.settings.timezone),
+        chart=chart.draw(runs, now, zone),
         whole=len(runs) < MOST_RUNS or runs[-1].started_at < now - timedelta(days=1),
         hour=hour,
         lag=lag_told(figures.lags),

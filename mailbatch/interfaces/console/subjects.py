@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mailbatch.application.looking.preview import Preview
 from mailbatch.domain.errors import Busy, CannotCompose
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.rows import ReservationContext
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
     from uuid import UUID
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.looking.preview import Preview
     from mailbatch.domain.rows import ReservationSummary
 
 SECONDS = 1.0
@@ -35,14 +34,13 @@ class Subject:
     rendered: bool
 
 
-def subjects_of(parts: Parts, rows: Sequence[ReservationSummary]) -> Mapping[UUID, Subject]:
-    """Return the subject of each row."""
+def subjects_of(preview: Preview, rows: Sequence[ReservationSummary]) -> Mapping[UUID, Subject]:
+    """Return the subject of each row. ``preview`` takes at most ``SECONDS`` for one."""
     found = {row.id: Subject(row.shown_subject, rendered=not _is_source(row)) for row in rows}
     sources = iter([row for row in rows if _is_source(row)])
-    preview = Preview(parts.operating.subprocess_renderer.within(SECONDS), parts.stores.reservations)
     until = time.monotonic() + SECONDS
     while (some := list(islice(sources, _AT_ONCE))) and time.monotonic() < until:
-        contexts = parts.stores.reservations.some([row.id for row in some], ReservationContext)
+        contexts = preview.reservations.some([row.id for row in some], ReservationContext)
         for row, subject in _rendered(preview, some, contexts, until):
             found[row.id] = Subject(subject, rendered=True)
     return found

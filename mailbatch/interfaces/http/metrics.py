@@ -14,9 +14,13 @@ from mailbatch.infrastructure.cron import longest_gap
 from mailbatch.interfaces.http.auth import Reader
 from mailbatch.interfaces.http.exposition import CONTENT_TYPE, Exposition
 from mailbatch.interfaces.http.openapi import problems_of
+from mailbatch.interfaces.http.request_params import parts_of
 
 if TYPE_CHECKING:
-    from mailbatch.bootstrap import Parts
+    from collections.abc import Callable, Mapping
+
+    from mailbatch.application.looking.metrics import Measure
+    from mailbatch.domain.schedule import Schedule
 
 router = APIRouter(tags=["operating"])
 
@@ -31,16 +35,12 @@ def metrics(request: Request, _caller: Reader) -> Response:
     """The metrics in Prometheus' text format, at most ten seconds old; see how-to/monitor."""
     state = request.app.state
     if not hasattr(state, "exposition"):
-        state.exposition = exposition(state.parts)
+        parts = parts_of(request)
+        state.exposition = exposition(parts.operating.measure, parts.settings.when, parts.sending.relay_connections)
     return Response(state.exposition(), media_type=CONTENT_TYPE)
 
 
-def exposition(parts: Parts) -> Exposition:
-    """Return the text of the metrics of ``parts``."""
-    interval = longest_gap(parts.settings.when, datetime.now(UTC))
-    return Exposition(
-        parts.operating.measure,
-        version=version("mailbatch"),
-        interval=interval,
-        connections=parts.sending.relay_connections,
-    )
+def exposition(measure: Measure, when: Schedule, connections: Callable[[], Mapping[str, int]]) -> Exposition:
+    """Return the text of the metrics. ``connections`` returns how many are open, by relay."""
+    interval = longest_gap(when, datetime.now(UTC))
+    return Exposition(measure, version=version("mailbatch"), interval=interval, connections=connections)

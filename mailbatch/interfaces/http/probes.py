@@ -15,8 +15,9 @@ from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
-    from mailbatch.bootstrap import Parts
+    Checks: TypeAlias = dict[str, Callable[[], object]]
 
 router = APIRouter(include_in_schema=False)
 
@@ -38,17 +39,18 @@ async def readyz(request: Request, of: Annotated[Literal["database", "redis"] | 
     because this route needs no token.
     """
     # In threads of the loop: requests that wait for a relay or a database may block all threads of the routes.
-    found = await asyncio.to_thread(_checked, parts_of(request), of)
+    parts = parts_of(request)
+    checks: Checks = {"database": parts.ensure_migrated, "redis": parts.ping_redis}
+    found = await asyncio.to_thread(_checked, {name: check for name, check in checks.items() if of in {None, name}})
     ready = all(found.values())
     return json_response({"ok": ready, **found}, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _checked(parts: Parts, of: str | None) -> dict[str, bool]:
-    checks: dict[str, Callable[[], object]] = {"database": parts.ensure_migrated, "redis": parts.ping_redis}
-    return {name: _well(check) for name, check in checks.items() if of in {None, name}}
+def _checked(checks: Checks) -> dict[str, bool]:
+    return {name: _succeeds(check) for name, check in checks.items()}
 
 
-def _well(check: Callable[[], object]) -> bool:
+def _succeeds(check: Callable[[], object]) -> bool:
     try:
         check()
     except MailbatchError:

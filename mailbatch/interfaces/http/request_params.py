@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from mailbatch.application.looking.filters import FilterField
+    from mailbatch.application.ports.stores import Reservations
     from mailbatch.bootstrap import Parts
 
 T = TypeVar("T")
@@ -137,14 +138,14 @@ def page_of(
 
 
 def searched(
-    parts: Parts, which: Selection, cursor: str | None, limit: int
+    reservations: Reservations, which: Selection, cursor: str | None, limit: int
 ) -> tuple[list[ReservationSummary], str | None, ReservationPlace | None]:
     """Return a page of reservations, the cursor of the next one, and where it stopped looking if its time was up."""
     further: ReservationPlace | None = None
 
     def read(after: ReservationPlace | None, most: int) -> list[ReservationSummary]:
         nonlocal further
-        found = parts.stores.reservations.search(which, ReservationSummary, after, most, PATIENCE)
+        found = reservations.search(which, ReservationSummary, after, most, PATIENCE)
         further = found.further
         return found.rows
 

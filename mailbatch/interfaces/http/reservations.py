@@ -165,7 +165,7 @@ def list_reservations(
 
     With `since`, `until` or `run` finished reservations are sorted by their end, the last first.
     """
-    rows, following, _ = searched(parts_of(request), which, cursor, limit)
+    rows, following, _ = searched(parts_of(request).stores.reservations, which, cursor, limit)
     return json_response({"items": [as_dict(row) for row in rows], "next": following})
 
 

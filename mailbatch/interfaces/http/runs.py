@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from celery import Celery
     from celery.result import AsyncResult
 
+    from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.reports import Reports
-    from mailbatch.bootstrap import Parts
     from mailbatch.domain.run import ItemError
 
 router = APIRouter(prefix="/api", tags=["runs"])
@@ -128,14 +128,16 @@ def run_now(
     409 with the id of the run in progress, if there is one. 503 if no worker responds; then nothing was queued.
     """
     parts = parts_of(request)
+    watch = parts.operating.watch(SEND_ALL)
 
     def start() -> tuple[int, Any]:
-        _refuse_second(parts)
+        if parts.lock(SEND_ALL).peek() is not None:
+            raise _second_run(watch)
         ensure_worker(celery_of(request))
         with parts.acting.audit.around(caller.actor, "run-now", {}) as entry:
             result = call_send_all(celery_of(request), Trigger.API)
             entry.target = {"task_id": result.id}
-            status, value = _outcome(parts, result, wait, request.app.state.stopping)
+            status, value = _outcome(result, wait, request.app.state.stopping, watch)
             if run_id := value.get("run_id"):
                 entry.target |= {"run_id": run_id}
         return status, value
@@ -160,7 +162,7 @@ def ensure_worker(app: Celery) -> None:
 
 
 def _outcome(
-    parts: Parts, result: AsyncResult, wait: float, stopping: Callable[[], bool]
+    result: AsyncResult, wait: float, stopping: Callable[[], bool], watch: Watch
 ) -> tuple[int, dict[str, Any]]:
     until = time.monotonic() + wait
     while not (ended := result.ready()) and time.monotonic() < until and not stopping():
@@ -174,20 +176,18 @@ def _outcome(
             HTTPStatus.CONFLICT, f"the run broke, or was revoked before it began: {reason}", task_id=result.id
         )
     if report["outcome"] == RunOutcome.SKIPPED:
-        _refuse_second(parts, surely=True)
+        raise _second_run(watch)
     return HTTPStatus.OK, report
 
 
-def _refuse_second(parts: Parts, *, surely: bool = False) -> None:
-    """Raise ``Problem`` with the id of the run in progress, if there is one."""
-    if not surely and parts.lock(SEND_ALL).peek() is None:
-        return
-    look = parts.operating.watch(SEND_ALL).look(SEND_ALL)
+def _second_run(watch: Watch) -> Problem:
+    """Return the refusal of a second run, with the id of the run in progress."""
+    look = watch.look(SEND_ALL)
     if look.blocked is not None:
-        raise Problem(HTTPStatus.CONFLICT, look.blocked, {"Retry-After": "30"}, run_id=None)
+        return Problem(HTTPStatus.CONFLICT, look.blocked, {"Retry-After": "30"}, run_id=None)
     run_id = str(look.run_id) if look.run_id else None
     which = f"run {run_id}" if run_id else "another run, which has just begun or ended,"
-    raise Problem(HTTPStatus.CONFLICT, f"job is already running: {which}", {"Retry-After": "5"}, run_id=run_id)
+    return Problem(HTTPStatus.CONFLICT, f"job is already running: {which}", {"Retry-After": "5"}, run_id=run_id)
 
 
 def _ensure_run(reports: Reports, run_id: UUID) -> None:

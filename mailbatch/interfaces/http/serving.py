@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
+    from mailbatch.config import Settings
+
 log = logging.getLogger(__name__)
 
 GRACE = 10
@@ -42,7 +44,7 @@ def serve(parts: Parts, host: str, port: int, started: Callable[[str], None] = l
         SettingsError: if other machines could connect although there is no token.
         OSError: if the port is taken.
     """
-    ensure_safe(parts, host)
+    ensure_safe(parts.settings, host)
     for line in short_tokens(parts.settings):
         log.warning("%s", line)
     with _listening(host, port) as listener:
@@ -108,9 +110,9 @@ def _leave() -> None:
     os._exit(0)
 
 
-def ensure_safe(parts: Parts, host: str) -> None:
+def ensure_safe(settings: Settings, host: str) -> None:
     """Raise ``SettingsError`` if the server would listen beyond this machine without a secret token."""
-    operates, reads = parts.settings.api_token, parts.settings.api_read_token
+    operates, reads = settings.api_token, settings.api_read_token
     if is_loopback(host):
         return
     if operates is None or operates.get_secret_value() == _EXAMPLE:
