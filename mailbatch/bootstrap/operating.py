@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.importing import Import
     from mailbatch.application.acting.reserve import CheckDraft, ReserveMany
+    from mailbatch.application.acting.store_file import StoreFile
     from mailbatch.application.looking.explain import Explain
     from mailbatch.application.looking.inquire import JobStatus, ListReservations, ShowReservation, ShowRun
     from mailbatch.application.looking.metrics import Measure
@@ -270,6 +271,14 @@ class Operating:
         from mailbatch.application.acting.reserve import ReserveMany
 
         return ReserveMany(check=self.check_draft_apart, reservations=self._connections.stores.reservations)
+
+    @property
+    def store_file(self) -> StoreFile:
+        """Stores a file that mails may name."""
+        from mailbatch.application.acting.store_file import StoreFile
+
+        stores = self._connections.stores
+        return StoreFile(reservations=stores.reservations, files=stores.files, rules=file_rules(self._settings))
 
     def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
         from mailbatch.application.acting.reserve import CheckDraft

@@ -87,5 +87,11 @@ def size_on_wire(size: int) -> int:
     return coded + 2 * -(-coded // 76)
 
 
+def largest_file(room: int) -> int:
+    """Return how many bytes a file may have that has at most ``room`` bytes on the wire."""
+    lines, rest = divmod(room, 78)
+    return lines * 57 + max(0, rest - 2) // 4 * 3
+
+
 def _quoted(text: str) -> str:
     return ascii(text)[:_LONGEST_SHOWN]

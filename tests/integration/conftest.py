@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -42,3 +43,15 @@ def say(
         return (code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def module_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A migrated database of a test module, which empties its tables itself: it runs once on each kind."""
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("module") / "mailbatch.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        return f"sqlite:///{path}"
+    server = request.getfixturevalue("postgres_server")
+    url: str = server.url(server.create_database(request.getfixturevalue("postgres_template")))
+    return url

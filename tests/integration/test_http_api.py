@@ -6,7 +6,6 @@ import base64
 import csv
 import json
 import re
-import shutil
 import socket
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -38,17 +37,12 @@ from mailbatch.interfaces.http.app import create_app
 _TABLES = (mail_attempts, mail_reservations, operator_actions, api_answers, batch_runs)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
-def served(request, tmp_path_factory, redis_server):
+@pytest.fixture(scope="module")
+def served(module_database_url, redis_server):
     """One server for all tests here."""
-    if request.param == "sqlite":
-        path = tmp_path_factory.mktemp("api") / "mailbatch.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        url = f"sqlite:///{path}"
-    else:
-        server = request.getfixturevalue("postgres_server")
-        url = server.url(server.create_database(request.getfixturevalue("postgres_template")))
-    with Api({"database_url": url, "redis_url": redis_server.url, "smtp_url": "smtp://127.0.0.1:1"}) as api:
+    with Api(
+        {"database_url": module_database_url, "redis_url": redis_server.url, "smtp_url": "smtp://127.0.0.1:1"}
+    ) as api:
         yield api
 
 

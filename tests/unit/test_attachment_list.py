@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from mailbatch.domain.attachment import file_problems, size_on_wire
+from mailbatch.domain.attachment import file_problems, largest_file, size_on_wire
 from mailbatch.domain.attachment_list import InFolder, Inline, InStore, Reference, read_attachments
 from mailbatch.domain.content_types import content_type_of
 
@@ -163,3 +163,9 @@ def test_the_type_comes_from_the_end_of_the_name(filename, content_type):
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 114, 1_000_000])
 def test_the_size_on_the_wire_is_known_before_a_file_is_read(size):
     assert size_on_wire(size) == len(base64.encodebytes(bytes(size)).replace(b"\n", b"\r\n"))
+
+
+def test_the_largest_file_fills_its_room():
+    for room in range(6, 400):
+        assert size_on_wire(largest_file(room)) <= room < size_on_wire(largest_file(room) + 1)
+    assert largest_file(26_214_400) == 19_156_674, "docs/how-to/attachments.md says so"

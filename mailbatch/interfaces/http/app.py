@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Semaphore
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from mailbatch.interfaces.console import site
 from mailbatch.interfaces.console.screen import error_page
 from mailbatch.interfaces.http import (
     bulk,
+    files,
     login,
     metrics,
     operating,
@@ -52,6 +54,7 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.state.stopping = lambda: False
+    app.state.storing = Semaphore(files.AT_ONCE)
     app.state.gate = gate = Gate(
         settings.api_token.get_secret_value() if settings.api_token else None,
         settings.api_read_token.get_secret_value() if settings.api_read_token else None,
@@ -71,6 +74,7 @@ def _routers() -> list[APIRouter]:
     """Return the routers in the order in which FastAPI matches them."""
     return [
         reservations.router,
+        files.router,
         bulk.router,
         runs.router,
         operating.router,

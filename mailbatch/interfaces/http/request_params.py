@@ -62,10 +62,19 @@ selection.__signature__ = Signature([_query_of(field) for field in FIELDS.values
 Filter = Annotated[Selection, Depends(selection)]
 
 
+def media_type(request: Request) -> str:
+    """Return the type of the body in lower case, without parameters; empty if the request has none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def is_json(kind: str) -> bool:
+    """Return whether bodies of this type are JSON."""
+    return kind == "application/json" or kind.endswith("+json")
+
+
 async def json_body(request: Request) -> Any:
     """Return the body, read as JSON. Raises ``Problem`` for anything else, and for NaN and Infinity."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
+    if not is_json(media_type(request)):
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send JSON, with Content-Type: application/json")
     try:
         return json.loads(await request.body(), parse_constant=_refuse)

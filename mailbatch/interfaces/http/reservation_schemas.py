@@ -12,6 +12,20 @@ from mailbatch.domain.reservation import Status
 from mailbatch.interfaces.http.schema import EXAMPLE_ID, shape
 
 
+class AttachmentIn(BaseModel):
+    """A file of a mail: one of ``path``, ``file`` and ``content``, and how the mail names it."""
+
+    model_config = shape({"content": "SGVsbG8=", "filename": "hello.txt"})
+    path: str | None = Field(None, description="A path below MAILBATCH_ATTACHMENT_DIR.")
+    file: str | None = Field(
+        None, pattern="^([0-9a-f]{64})?$", description="The id that `POST /api/files` has returned."
+    )
+    content: str | None = Field(None, description="The bytes in base64; at most MAILBATCH_MAX_INLINE_BYTES bytes.")
+    filename: str | None = Field(None, description="Its name for the recipient. `content` needs one.")
+    content_type: str | None = Field(None, description="Default: by the end of the name.")
+    content_id: str | None = Field(None, description="The HTML shows the file as `cid:` and this id.")
+
+
 class ReservationIn(BaseModel):
     """A mail to reserve: the columns of the table (docs/reference/table.md)."""
 
@@ -25,7 +39,11 @@ class ReservationIn(BaseModel):
             "idempotency_key": "order-4711",
         }
     )
-    recipients: str | list[str] = Field(description="An RFC 5322 address list, or a list of addresses.")
+    recipients: str | list[str] | None = Field(
+        None,
+        description="An RFC 5322 address list, or a list of addresses. Only with `message` it may be left out: then "
+        "the mail goes to the To, Cc and Bcc of the message.",
+    )
     subject: str | None = Field(None, description="A Jinja2 source, as the bodies are.")
     body_text: str | None = None
     body_html: str | None = None
@@ -38,7 +56,13 @@ class ReservationIn(BaseModel):
     headers: dict[str, str | list[str]] | None = Field(
         None, description="Further header fields, name to text; a list is several fields of that name."
     )
-    envelope_sender: str | None = Field(None, description="Where bounces go, in place of the From address.")
+    attachments: list[AttachmentIn] | None = Field(None, max_length=100)
+    message: str | None = Field(
+        None, description="A finished message (RFC 5322) in base64, in place of subject, bodies and header fields."
+    )
+    envelope_sender: str | None = Field(
+        None, description="Where bounces go, in place of MAILBATCH_RETURN_PATH; `<>` for no bounces."
+    )
     locale: str | None = Field(None, description="The language of the template: a tag of BCP 47, such as `pt-BR`.")
     scheduled_at: datetime | None = Field(None, description="When it is due, with its zone; default: now.")
     expires_at: datetime | None = Field(None, description="After this time it is not sent.")
@@ -46,6 +70,23 @@ class ReservationIn(BaseModel):
     idempotency_key: str | None = Field(None, max_length=255)
     tag: str | None = Field(None, max_length=255)
     id: UUID | None = None
+
+
+_BESIDE_MESSAGE = (
+    *("recipients", "envelope_sender", "scheduled_at", "expires_at"),
+    *("priority", "idempotency_key", "tag", "id"),
+)
+BESIDE_MESSAGE = [
+    {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": f"Only with a body of the type message/rfc822: the column `{name}`.",
+    }
+    for name in _BESIDE_MESSAGE
+]
+"""The parameters of the query beside a finished message."""
 
 
 class Reserved(BaseModel):

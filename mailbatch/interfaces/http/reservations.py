@@ -11,7 +11,6 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.draft_values import read_draft
 from mailbatch.application.acting.reserve import Draft, Reserve
 from mailbatch.domain.act import Act, is_done
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, StateConflict
@@ -24,7 +23,8 @@ from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
-from mailbatch.interfaces.http.request_params import Cursor, Filter, JsonBody, Limit, parts_of, searched
+from mailbatch.interfaces.http.request_params import Cursor, Filter, Limit, parts_of, searched
+from mailbatch.interfaces.http.reservation_body import MESSAGE, ReservationBody, read_reservation
 from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
@@ -76,17 +76,21 @@ _RESERVED["responses"][200] = {
                             },
                         ]
                     }
-                }
+                },
+                MESSAGE: {},
             },
-        }
+        },
+        "parameters": schemas.BESIDE_MESSAGE,
     },
     **_RESERVED,
 )
-def reserve(request: Request, _caller: Operator, once: OnceOnly, body: JsonBody) -> Response:
+def reserve(request: Request, _caller: Operator, once: OnceOnly, body: ReservationBody) -> Response:
     """For one object the response has its id: 201, or 200 if its `idempotency_key` stored it before.
 
     For a list the response is 200 with a result for each, in order. Bad mails do not stop the others. All good ones
     are stored in one transaction.
+
+    A body of the type `message/rfc822` is a finished message. Then the query has the other columns.
     """
     parts = parts_of(request)
     if isinstance(body, list) and not 1 <= len(body) <= MOST:
@@ -105,7 +109,7 @@ _Trace = Mapping[str, str] | None
 
 
 def _reserve_one(parts: Parts, body: Any, once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
-    draft = read_draft(body)
+    draft = read_reservation(body)
     with parts.stores.reservations.intake() as intake:
         stored = Reserve(check=parts.operating.check_draft_apart, intake=intake)(draft)
         _keep_trace(intake, [stored], trace)
@@ -135,7 +139,7 @@ def _keep_trace(intake: Intake, results: Sequence[Stored | MailbatchError], trac
 
 def _read(item: Any) -> Draft | MailbatchError:
     try:
-        return read_draft(item)
+        return read_reservation(item)
     except InvalidReservation as error:
         return error
 
