@@ -10,7 +10,6 @@ from uuid import UUID
 import pytest
 from support.letters import no_files
 
-from mailbatch.application.ports.sending import Additions, WrittenMessage
 from mailbatch.application.sending.compose import Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose, StoreError
@@ -19,6 +18,7 @@ from mailbatch.domain.message import Address, Claim, Envelope
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.return_path import ReturnPath
+from mailbatch.domain.written_message import Additions, WrittenMessage
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
 

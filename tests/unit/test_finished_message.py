@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbatch.application.ports.sending import Additions
 from mailbatch.domain.content import lines_of
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.written_message import Additions
 from mailbatch.infrastructure.mime.finished import FinishedWriter
 from mailbatch.infrastructure.mime.structure import DEEPEST, MOST_PARTS
 

@@ -10,7 +10,6 @@ from mailbatch.domain.content import Content
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Hashable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from datetime import datetime
     from uuid import UUID
 
     from mailbatch.domain.attachment_list import Reference
@@ -19,12 +18,13 @@ if TYPE_CHECKING:
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
     from mailbatch.domain.letter import FilePart, Letter, Rendered
     from mailbatch.domain.lifecycle import OnDoubt
-    from mailbatch.domain.message import Address, Claim, Message
+    from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.relay_profile import RelayProfile
     from mailbatch.domain.reply_kinds import Concern
     from mailbatch.domain.reservation import Mail
     from mailbatch.domain.settlement import Settlement
+    from mailbatch.domain.written_message import Additions, WrittenMessage
 
 
 class Backlog(Protocol):
@@ -147,33 +147,6 @@ class LetterWriter(Protocol):
 
         Bytes above 127 occur only where no encoding can express them: in addresses.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Additions:
-    """What a finished message gets where it has no such field of its own.
-
-    ``message_id`` has no angle brackets, ``date`` has a time zone, ``sender`` is a list of addresses.
-    ``needs_author``: say who sends the message, because nothing else is its envelope sender.
-    """
-
-    message_id: str
-    date: datetime
-    sender: str | None
-    auto_submitted: bool
-    needs_author: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenMessage:
-    """A finished message as it goes on the wire.
-
-    ``author``: who sends it, if that was asked. ``has_utf8_header``: only a relay with SMTPUTF8 takes it (RFC 6532).
-    """
-
-    data: bytes | Body
-    author: Address | None
-    has_utf8_header: bool
 
 
 class MessageWriter(Protocol):

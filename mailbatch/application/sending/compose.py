@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.application.ports.sending import Additions
 from mailbatch.application.sending.envelope_sender import read_envelope_sender
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
@@ -15,6 +14,7 @@ from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import EMPTY_MESSAGE, header_problems, problems_beside_message
+from mailbatch.domain.written_message import Additions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

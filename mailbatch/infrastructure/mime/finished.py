@@ -6,10 +6,10 @@ from email.utils import format_datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from mailbatch.application.ports.sending import WrittenMessage
 from mailbatch.domain.body import Body
 from mailbatch.domain.content import ContentInMemory
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.written_message import WrittenMessage
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import header_fields
 from mailbatch.infrastructure.mime.headers import address_field
@@ -22,8 +22,8 @@ from mailbatch.infrastructure.mime.structure import read_structure
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from mailbatch.application.ports.sending import Additions
     from mailbatch.domain.content import Content, LineContent
+    from mailbatch.domain.written_message import Additions
     from mailbatch.infrastructure.mime.structure import Structure
 
 _ADDRESSES = frozenset(
