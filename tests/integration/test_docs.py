@@ -202,6 +202,17 @@ def test_every_link_inside_the_documentation_leads_somewhere():
                 assert anchor in slugs, f"{page}: {target}#{anchor}"
 
 
+def test_every_page_of_the_documentation_is_reached_by_links_from_the_readme():
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text())]
+        pages = {(page.parent / link).resolve() for link in links if link.endswith(".md") and "//" not in link}
+        ahead += pages - reached - set(ahead)
+    assert set(DOCS.rglob("*.md")) <= reached
+
+
 def test_every_direct_dependency_has_its_reason():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     asked = [*project["project"]["dependencies"]]
