@@ -20,7 +20,10 @@ PATIENCE = 330.0
 
 
 class OutboxWorker:
-    """At most one thread, which delivers what is in the outbox. What a crash leaves there goes after the next run."""
+    """At most one thread, which delivers what is in the outbox.
+
+    Reports that a crash left there are delivered after the next run.
+    """
 
     def __init__(self, deliver: DeliverReports) -> None:
         self._deliver = deliver

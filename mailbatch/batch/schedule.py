@@ -42,7 +42,7 @@ def was_missed(
     """Return whether a tick is overdue at ``now``: the next was planned for ``planned``, the last came at ``last``.
 
     The plan may come from another schedule, before the setting was changed. So for a cron line it counts whether one of
-    its own times has passed since ``last``. A tick that was put off by up to ``delay`` because the broker was away is
+    its own times has passed since ``last``. A tick that was delayed by up to ``delay`` because the broker was away is
     overdue too.
     """
     if not _is_cron(schedule):

@@ -66,7 +66,7 @@ class StartChecks(bootsteps.Step):  # type: ignore[misc]
         settings = config.load()
         announce(settings, worker.app.conf)
         if worker.pool_cls.__module__.endswith(".solo"):
-            # Not refused: it is good enough for one run at a time in the foreground, and Celery's own checks use it.
+            # It is not refused: it is good enough for one run at a time in the foreground, and Celery's checks use it.
             log.warning(
                 "the solo pool runs tasks in the process that should listen: no revoke reaches a run that is going on, "
                 "and `control shutdown` only its end. Use prefork (the default) or threads"

@@ -1,4 +1,4 @@
-"""What loads the files of mails."""
+"""Makes the parts that load the files of mails."""
 
 from __future__ import annotations
 

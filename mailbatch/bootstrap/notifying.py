@@ -1,4 +1,4 @@
-"""What reports runs and incidents to people: the channels that are set, and who uses them."""
+"""Makes the parts that report runs and incidents to people: the channels that are set, and their users."""
 
 from __future__ import annotations
 

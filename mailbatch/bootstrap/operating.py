@@ -1,4 +1,4 @@
-"""What lets people look and act: the watch, explanations, previews, figures, and checks of new reservations."""
+"""Makes the use cases with which people look and act: watch, explanations, previews, figures, new reservations."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 RENDERING = 10.0
 """Seconds of wall-clock time that rendering one mail may take."""
 UNANSWERED = 25.0
-"""Seconds for which a run may get no answer to any mail. The watch looks every 30: so it is said within a minute."""
+"""Seconds for which a run may get no reply to any mail. The watch looks every 30 s, so it reports within a minute."""
 
 
 class Operating:
     """Makes the use cases of operators, for one process.
 
-    What stands beside runs in a server, or reads what strangers wrote, renders in a process that can be killed
-    (``…_apart``); commands may render in their own.
+    ``…_apart`` renders in a process that can be killed: for servers, and for templates that others wrote. Commands may
+    render in their own process.
     """
 
     def __init__(self, connections: Connections, sending: Sending) -> None:
@@ -78,7 +78,7 @@ class Operating:
         )
 
     def _remaining(self) -> int:
-        # Not the bound method: most looks need no backlog.
+        # A bound method would make the backlog at once, and most looks do not need it.
         return self._sending.backlog.remaining()
 
     def _patience(self) -> Patience:

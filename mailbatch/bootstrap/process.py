@@ -21,22 +21,22 @@ class Parts(Connections):
 
     @cached_property
     def sending(self) -> Sending:
-        """What sends mails."""
+        """The parts that send mails."""
         return Sending(self)
 
     @cached_property
     def notifying(self) -> Notifying:
-        """What reports runs and incidents to people."""
+        """The parts that report runs and incidents to people."""
         return Notifying(self, self.sending)
 
     @property
     def acting(self) -> Acting:
-        """What changes reservations, jobs and runs for an operator."""
+        """The use cases that change reservations, jobs and runs for an operator."""
         return Acting(self)
 
     @cached_property
     def operating(self) -> Operating:
-        """What lets people look and act."""
+        """The use cases with which people look and act."""
         return Operating(self, self.sending)
 
     def close(self) -> None:

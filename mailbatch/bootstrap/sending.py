@@ -1,4 +1,4 @@
-"""What sends mails: the backlog, the composer, the transport to the relay, and the work of a lane over them."""
+"""Makes the parts that send mails: the backlog, the composer, the transport to the relay, the work of a lane."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def return_path(settings: Settings) -> ReturnPath | None:
 def message_id_domain(sender: str | None) -> str:
     """Return the right side of every Message-ID: the sender's domain.
 
-    It is not this host's name, which tells strangers about the host and costs a DNS query.
+    It is not this host's name, which recipients need not know and which costs a DNS query.
     """
     from mailbatch.infrastructure.mime.addresses import read_addresses
 

@@ -29,8 +29,8 @@ _UNSHOWN = re.compile("[\x01-\x09\x0e-\x1b\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-
 class Attachment:
     """A file by value. Making one checks nothing; ``problems`` tells what is wrong with it.
 
-    With a ``content_id`` (without angle brackets) it is what ``cid:<content_id>`` in the HTML means, and is shown there
-    rather than listed. Of ``filename`` only what follows the last slash, of either kind, leaves the house.
+    With a ``content_id`` (without angle brackets) it is shown in the HTML at ``cid:<content_id>``, and is not listed.
+    Only the part of ``filename`` behind the last slash or backslash is sent.
     """
 
     filename: str

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain:
-    """Explain reservations of ``job``. What goes on with the job is what the watch says, as on every other screen."""
+    """Explain reservations of ``job``. The watch says what the job does, as on every other screen."""
 
     reservations: Reservations
     reports: Reports

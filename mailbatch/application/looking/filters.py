@@ -119,7 +119,7 @@ _FIELDS = (
 FIELDS: Mapping[str, FilterField] = {field.name: field for field in _FIELDS}
 _AGO = re.compile(r"(\d{1,6})([smhdw])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-# A plus sign in an address that nobody has escaped.
+# The zone of a time in a URL: a plus sign that was not escaped comes as a blank.
 _BLANK_OFFSET = re.compile(r"(?<=\d) (?=\d\d:?\d\d$)")
 
 

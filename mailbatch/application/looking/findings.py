@@ -59,7 +59,7 @@ def _runs(look: Look) -> Iterator[Finding]:
     if look.sends and nobody_runs(v, p) and look.pause is Pause.NONE:
         since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
         waits = v.oldest_waiting or 0.0
-        # What has expired is due no more, and counts as waiting all the same: no run has marked it.
+        # Expired mails that no run has marked are not due, but count as waiting.
         due = f"been due for {v.oldest_due:.0f} s" if v.oldest_due else f"waited for {waits:.0f} s and expired"
         yield Finding(
             name=NO_RUN,

@@ -17,7 +17,7 @@ _LONGEST = 300
 # an address literal, or what is meant for one. Greedy enough for the texts of relays.
 _ATOMS = r"""[^\s<>@,;:"'()\[\]]"""
 _ADDRESS = re.compile(rf"""(?:"[^"\n]{{1,64}}"|(?<!{_ATOMS}){_ATOMS}+)@+(\[[^\]\s]{{1,64}}\]|[\w.\-]{{0,255}})""")
-# What somebody wrote in place of an address, as our reader of addresses quotes it (up to 120 characters of it).
+# A text that is not an address, as the error of our reader of addresses quotes it (up to 120 characters).
 _NO_ADDRESS = re.compile(r'"([^\n]{1,125}?)"(?= is no address)')
 
 

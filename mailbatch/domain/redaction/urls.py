@@ -1,6 +1,6 @@
 """Shows URLs without their secrets, however badly they are written.
 
-Whatever may be a password counts as one: the URL that stands in an error message is often mistyped.
+A text that may be a password counts as one, because a URL in an error message is often mistyped.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 from mailbatch.domain.redaction.lines import one_line
 
 HIDDEN = "***"
-# At the beginning of a word only, so that a long word is looked through once.
+# Only at the beginning of a word: otherwise a long word would be searched once for each of its characters.
 _URL_WITH_LOGIN = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://\S*@\S*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^:/#\[\]\s]*)(?::(\d{0,5}))?")
 _HIGHEST_PORT = 65_535
-# In a name that somebody wrote, perhaps misspelt.
+# Parts of names of parameters, which may be misspelt.
 _SECRET_NAME = re.compile(r"pas|pwd|^pw|secret|token|key|auth|cred", re.IGNORECASE)
 _SHOWN_PARAMETERS = frozenset(
     [

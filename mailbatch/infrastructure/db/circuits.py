@@ -100,6 +100,6 @@ def _read(connection: Connection, relay: str) -> Circuit:
 
 
 def _suspects(stored: Any) -> dict[UUID, int]:
-    """Return ids and counts as they were written. What another program wrote there is passed over."""
+    """Return ids and counts as they were written. Entries that another program wrote are ignored."""
     found = stored.items() if isinstance(stored, dict) else ()
     return {UUID(mail): probes for mail, probes in found if _UUID.fullmatch(mail) and type(probes) is int}

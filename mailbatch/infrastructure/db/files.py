@@ -94,7 +94,7 @@ def touch(connection: Connection, ids: Collection[str]) -> dict[str, int]:
     Return the sizes of those that exist, by their ids.
     """
     stale = sa.select(_f.id).where(_f.id.in_(ids), _f.touched_at < now(-FRESH))
-    # Not for a row that somebody else touches now: then two transactions never wait for each other.
+    # SKIP LOCKED: a row that another transaction touches now is left to it, so that two never wait for each other.
     stale = stale.with_for_update(key_share=True, skip_locked=True)
     # First, because on SQLite it begins the transaction of an application that has only read so far.
     connection.execute(sa.update(mail_files).where(_f.id.in_(stale)).values(touched_at=now()))

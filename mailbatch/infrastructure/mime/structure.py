@@ -180,7 +180,7 @@ class _Reader:
         del self._multiparts[depth:]
         self._boundaries = {}
         for n, one in enumerate(self._multiparts):
-            # Of two with the same boundary the outer one counts.
+            # If two have the same boundary, the outer one counts.
             self._boundaries.setdefault(one.entity.boundary or b"", n)
 
     # --- headers -------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ class _Server(uvicorn.Server):
 
 
 def _leave() -> None:
-    # A thread waits for a relay or a database. What it has not committed is not done; its audit entry stays `begun`.
+    # A thread waits for a relay or a database. What is not committed is not done; its audit entry stays `begun`.
     log.warning("an answer was still under way after %d s, and is given up", GRACE)
     logging.shutdown()
     os._exit(0)
