@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mailbatch.bootstrap.enclosing import file_rules
 from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while, template_options
@@ -18,8 +18,10 @@ from mailbatch.infrastructure.system.clock import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from mailbatch.application.acting.importing import Import
+    from mailbatch.application.acting.message_records import MessageRecords
     from mailbatch.application.acting.reserve import CheckDraft, ReserveMany
     from mailbatch.application.acting.store_file import StoreFile
     from mailbatch.application.looking.explain import Explain
@@ -258,12 +260,24 @@ class Operating:
         """Makes reservations of drafts. Compiles templates in a process that can be killed: for servers."""
         return self._check_draft(self.subprocess_renderer.problems)
 
-    @property
-    def import_mails(self) -> Import:
-        """Reserves the mails of a file: for commands."""
+    def import_mails(self, below: Path) -> Import:
+        """Return what reserves the mails of a file, whose paths are those of files ``below`` a folder: for commands."""
+        from mailbatch.application.acting.imported_files import ImportedFiles
         from mailbatch.application.acting.importing import Import
+        from mailbatch.infrastructure.files.folder import FilesBelow
 
-        return Import(check=self.check_draft, reservations=self._connections.stores.reservations)
+        return Import(
+            check=self.check_draft,
+            reservations=self._connections.stores.reservations,
+            files=ImportedFiles(folder=FilesBelow(below), max_bytes=self._settings.max_message_bytes),
+        )
+
+    def message_records(self, **given: Any) -> MessageRecords:
+        """Return what reads finished messages; ``given``: the fields of all their reservations."""
+        from mailbatch.application.acting.message_records import MessageRecords
+        from mailbatch.infrastructure.mime.message_envelope import message_envelope
+
+        return MessageRecords(read_envelope=message_envelope, largest=self._settings.max_message_bytes, **given)
 
     @property
     def reserve_many(self) -> ReserveMany:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,6 +44,14 @@ class Envelope:
     sender: str
     recipients: tuple[str, ...]
     smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEnvelope:
+    """To whom a message goes, as a text for the column ``recipients``; and the message without its Bcc."""
+
+    recipients: str
+    message: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

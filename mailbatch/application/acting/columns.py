@@ -7,9 +7,8 @@ import unicodedata
 
 from mailbatch.domain.reservation import MAIL_FIELDS
 
-_NO_TEXTS = ("attachments", "message")
 COLUMNS = (
-    *("id", *(name for name in MAIL_FIELDS if name not in _NO_TEXTS)),
+    *("id", *(name for name in MAIL_FIELDS if name != "message")),
     *("scheduled_at", "expires_at", "priority", "idempotency_key", "tag"),
 )
 """The columns that may be written."""

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 _LISTS = frozenset({"recipients", "cc", "bcc", "reply_to"})
 _OBJECTS = frozenset({"context", "headers"})
+_FILES = "attachments"
 _TIMES = frozenset({"scheduled_at", "expires_at"})
-_NOT_TEXTS = _OBJECTS | _TIMES | {"id", "priority"}
+_NOT_TEXTS = _OBJECTS | _TIMES | {"id", "priority", _FILES}
 _INTEGER = re.compile(r"[+-]?[0-9]{1,12}")
 _LONGEST_SHOWN = 60
 
@@ -121,6 +122,8 @@ def _typed(name: str, value: Any) -> Any:
         return address_list(name, value)
     if name in _OBJECTS and isinstance(value, dict):
         return value
+    if name == _FILES and isinstance(value, list):
+        return _files(value)
     if name == "priority" and isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
@@ -133,6 +136,8 @@ def _from_text(name: str, text: str) -> Any:
         return read_object(name, text)
     if name in _TIMES:
         return read_time(name, text)
+    if name == _FILES:
+        return _files(_listed(text))
     if name == "priority":
         if not _INTEGER.fullmatch(text.strip()):
             raise InvalidReservation([f"priority: {shown(text)} is no integer"])
@@ -145,7 +150,25 @@ def _from_text(name: str, text: str) -> Any:
     return text
 
 
+def _files(given: list[Any]) -> list[Any]:
+    """Return the objects of the column ``attachments``: a text is the path of a file."""
+    return [{"path": one.strip()} if isinstance(one, str) else one for one in given]
+
+
+def _listed(text: str) -> list[Any]:
+    """Read a list of files: a JSON array, or paths with semicolons between. Raises ``InvalidReservation``."""
+    if not text.lstrip().startswith("["):
+        return [path for path in text.split(";") if path.strip()]
+    try:
+        found: list[Any] = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidReservation([f"{_FILES}: {shown(text)} is no JSON array ({error})"]) from None
+    return found
+
+
 def _expected(name: str) -> str:
+    if name == _FILES:
+        return "a list of files"
     if name in _OBJECTS:
         return "a JSON object"
     return "an integer" if name == "priority" else "text"

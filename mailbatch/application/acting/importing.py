@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mailbatch.application.acting.records import BadLine
-from mailbatch.domain.errors import InvalidReservation
+from mailbatch.application.acting.records import BadLine, Record
+from mailbatch.application.acting.reserve import with_their_files
+from mailbatch.domain.errors import InvalidReservation, MailbatchError
 from mailbatch.domain.reservation import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from mailbatch.application.acting.records import Record
+    from mailbatch.application.acting.imported_files import ImportedFiles
     from mailbatch.application.acting.reserve import CheckDraft
     from mailbatch.application.ports.stores import Intake, Reservations
     from mailbatch.domain.reservation import Reservation
 
 BATCH = 500
 """Records of one transaction: enough to be fast, few enough that no lane waits for it."""
+_HELD = 8 * 2**20
+"""Bytes of finished messages with which a transaction is full before that: all of them are in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,14 @@ class Imported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Import:
-    """Reserves the mails of ``records``, in portions and in constant memory."""
+    """Reserves the mails of ``records``, in portions and in constant memory.
+
+    ``files``: takes the files that records name by a path; None: there are none.
+    """
 
     check: CheckDraft
     reservations: Reservations
+    files: ImportedFiles | None = None
     batch: int = BATCH
 
     def __call__(
@@ -94,30 +100,52 @@ class Import:
         return done
 
     def _portions(self, records: Iterator[Record | BadLine]) -> Iterator[list[Record | BadLine]]:
-        while portion := list(islice(records, self.batch)):
+        portion, held = list[Record | BadLine](), 0
+        for record in records:
+            portion.append(record)
+            held += _held(record)
+            if len(portion) >= self.batch or held >= _HELD:
+                yield portion
+                portion, held = [], 0
+        if portion:
             yield portion
 
     def _store(self, intake: Intake, portion: list[Record | BadLine], on_bad: Callable[[BadLine], None]) -> Imported:
-        judged = [self._judge(record) for record in portion]
-        good = [(line, found) for line, found in judged if not isinstance(found, BadLine)]
-        answers = dict(zip((line for line, _ in good), intake.add_many([r for _, r in good]), strict=True))
+        drafts = [self._judge(intake, record) for record in portion]
+        judged = with_their_files(intake, drafts, self.check.max_message_bytes)
+        stored = iter(intake.add_many([one for one in judged if not isinstance(one, MailbatchError)]))
         counted = Imported()
-        for line, found in judged:
-            answer = found if isinstance(found, BadLine) else answers[line]
-            if isinstance(answer, Stored):
-                counted += Imported(new=1) if answer.new else Imported(known=1)
+        for record, one in zip(portion, judged, strict=True):
+            result = one if isinstance(one, MailbatchError) else next(stored)
+            if isinstance(result, Stored):
+                counted += Imported(new=1) if result.new else Imported(known=1)
             else:
-                on_bad(answer if isinstance(answer, BadLine) else BadLine(line, (str(answer),)))
+                on_bad(BadLine(record.line, _reasons(result), record.file))
                 counted += Imported(bad=1)
         return counted
 
-    def _judge(self, record: Record | BadLine) -> tuple[int, Reservation | BadLine]:
+    def _judge(self, intake: Intake, record: Record | BadLine) -> Reservation | InvalidReservation:
         if isinstance(record, BadLine):
-            return record.line, record
+            return InvalidReservation(list(record.reasons))
+        draft = record.draft
         try:
-            return record.line, self.check(record.draft)
+            if self.files is None or not draft.mail.attachments:
+                return self.check(draft)
+            mail, files = self.files.attached(draft.mail)
+            reservation = self.check(replace(draft, mail=mail))
         except InvalidReservation as error:
-            return record.line, BadLine(record.line, tuple(error.problems))
+            return error
+        self.files.store(intake, files)
+        return reservation
+
+
+def _held(record: Record | BadLine) -> int:
+    message = record.draft.mail.message if isinstance(record, Record) else None
+    return len(message) if isinstance(message, bytes) else 0
+
+
+def _reasons(error: MailbatchError) -> tuple[str, ...]:
+    return tuple(error.problems) if isinstance(error, InvalidReservation) else (str(error),)
 
 
 class _KeepNone(Exception):

@@ -22,10 +22,14 @@ END_OF_FILE = b"\x1a"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record of a file. ``line`` counts from 1: the line on which the record begins."""
+    """One record of a file. ``line`` counts from 1: the line on which the record begins.
+
+    ``file``: its name, if the record is a file of a folder.
+    """
 
     line: int
     draft: Draft
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,7 @@ class BadLine:
 
     line: int
     reasons: tuple[str, ...]
+    file: str | None = None
 
 
 def read_record(line: int, given: Mapping[str, Any], variables: Mapping[str, Any]) -> Record | BadLine:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mailbatch.domain.message import Address
+    from mailbatch.domain.message import Address, MessageEnvelope
 
 
 class Clock(Protocol):
@@ -25,6 +25,13 @@ class AddressReader(Protocol):
 
     def __call__(self, text: str) -> list[Address]:
         """Return the mailboxes of ``text`` in order. Raises ``ValueError`` with one line that names a wrong one."""
+
+
+class EnvelopeReader(Protocol):
+    """Reads from a finished message (RFC 5322) to whom it goes."""
+
+    def __call__(self, message: bytes) -> MessageEnvelope:
+        """Return its recipients, and the message without its Bcc. Raises ``InvalidReservation``."""
 
 
 class MessageCheck(Protocol):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.address_list import ANGLE, QUOTED, address_list, comment_end, parted
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.message import MessageEnvelope
 from mailbatch.domain.reservation import EMPTY_MESSAGE
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.email_package import message_bytes
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 HIDDEN = ("bcc", "resent-bcc")
 """Fields that never go on the wire."""
 _OF_A_GROUP = re.compile(rf"{QUOTED}|{ANGLE}|[(:;,]", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class MessageEnvelope:
-    """To whom a message goes, as a text for the column ``recipients``; and the message without its Bcc."""
-
-    recipients: str
-    message: bytes = field(repr=False)
 
 
 def message_envelope(message: Message | bytes, recipients: str | None = None) -> MessageEnvelope:

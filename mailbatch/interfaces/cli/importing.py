@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mailbatch.domain.errors import StoreError
+from mailbatch.interfaces.cli.import_sources import opened_source
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
+from mailbatch.interfaces.cli.reserve import Moment
 from mailbatch.interfaces.cli.session import opened
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from mailbatch.application.acting.importing import Imported
     from mailbatch.application.acting.records import BadLine, Record
     from mailbatch.bootstrap import Parts
+    from mailbatch.interfaces.cli.import_sources import Source
 
 _REASONS_KEPT = 10_000
 """Bad lines that ``--json`` lists at most; they stay in memory until the end."""
@@ -26,8 +29,8 @@ _WARNINGS = 20
 
 
 @click.command("import")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--strict", is_flag=True, help="Keep nothing if one line is bad.")
+@click.argument("source", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@click.option("--strict", is_flag=True, help="Keep nothing if one line, or one message, is bad.")
 @click.option(
     "--context-column",
     "variables",
@@ -35,13 +38,27 @@ _WARNINGS = 20
     metavar="NAME",
     help="A column that is a template variable although its name resembles a column of the table; may be repeated.",
 )
+@click.option("--at", type=Moment(), help="Messages: when they are due (default: now).")
+@click.option("--expires", type=Moment(), help="Messages: after this they are not sent any more.")
+@click.option("--priority", type=int, help="Messages: higher goes first.")
+@click.option("--tag", help="Messages: a name for all of them.")
+@click.option("--envelope-sender", help="Messages: where bounces go; <> for no bounces.")
+@click.option(
+    "--mbox-format",
+    type=click.Choice(["mboxrd", "mboxo", "mboxcl2"]),
+    help="How lines that begin with From are written in an mbox (default: mboxrd).",
+)
 @as_json
-def import_command(*, file: Path, strict: bool, variables: tuple[str, ...], as_json: bool) -> None:
-    """Reserve mails from FILE, a .csv or .jsonl in UTF-8.
+def import_command(*, source: Path, strict: bool, variables: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Reserve mails from FILE: a .csv or .jsonl in UTF-8, an .mbox, or a folder of .eml files (also a Maildir).
 
     Columns have the names of the table (recipients, subject, body_text …); other CSV columns become template variables.
     A file with column names that are nearly right (Scheduled_At, CC, send_at) is refused before its first row.
-    Bad lines are reported with their number and the reason; good ones are kept.
+    Paths in the column attachments begin at the folder of FILE.
+
+    A message goes to its To, Cc and Bcc. Its Message-ID is its idempotency key: imported again, it is known.
+
+    Bad lines and messages are reported with their number and the reason; good ones are kept.
     """
     bad: list[BadLine] = []
 
@@ -49,28 +66,36 @@ def import_command(*, file: Path, strict: bool, variables: tuple[str, ...], as_j
         if as_json and len(bad) < _REASONS_KEPT:
             bad.append(line)
         elif not as_json:
-            click.echo(f"{file.name}:{line.line}: {clean('; '.join(line.reasons))}", err=True)
+            place = f"{source.name}/{line.file}" if line.file else f"{source.name}:{line.line}"
+            click.echo(clean(f"{place}: {'; '.join(line.reasons)}"), err=True)
 
     def say(line: str) -> None:
-        click.echo(f"{file.name}: {clean(line)}", err=True)
+        click.echo(f"{source.name}: {clean(line)}", err=True)
 
-    read = _reader(file, variables, say)
-    with opened() as parts, file.open("rb") as stream, _progress(file, shown=not as_json) as show:
-        done = _run(parts, file, stream, lambda it: _warned(parts, read(it), say), strict, note, show)
+    with (
+        opened() as parts,
+        opened_source(parts, source, variables, given, say) as it,
+        _progress(source, it.total, shown=not as_json) as show,
+    ):
+        done = _run(parts, source, it, _warned(parts, it.records, say), strict, note, show)
     if as_json:
-        errors = [{"line": b.line, "errors": list(b.reasons)} for b in bad]
-        print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": errors})
+        print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": list(map(_as_dict, bad))})
     else:
         _print(done, strict=strict)
     if done.bad:
         click.get_current_context().exit(1)
 
 
+def _as_dict(bad: BadLine) -> dict[str, Any]:
+    named = {"file": bad.file} if bad.file else {}
+    return {"line": bad.line, **named, "errors": list(bad.reasons)}
+
+
 def _run(
     parts: Parts,
-    file: Path,
-    stream: IO[bytes],
-    read: Callable[[IO[bytes]], Iterator[Record | BadLine]],
+    path: Path,
+    source: Source,
+    records: Iterator[Record | BadLine],
     strict: bool,  # noqa: FBT001 - the option, as it was given
     note: Callable[[BadLine], None],
     show: Callable[[int], None],
@@ -83,34 +108,18 @@ def _run(
     def advance(done: Imported) -> None:
         nonlocal last
         last = done
-        if stream.seekable():  # a pipe has no position
-            show(stream.tell())
+        show(source.position())
 
     try:
-        return parts.operating.import_mails(read(stream), strict=strict, on_bad=note, on_progress=advance)
+        reserve = parts.operating.import_mails(source.below)
+        return reserve(records, strict=strict, on_bad=note, on_progress=advance)
     except UnreadableFile as error:
-        raise click.ClickException(f"{file}: {error}") from error
+        raise click.ClickException(f"{path}: {error}") from error
     except StoreError as error:
         kept = 0 if strict else last.new
         raise StoreError(
             f"{error}; {kept} reservations had been stored before that", transient=error.transient
         ) from error
-
-
-def _reader(
-    file: Path, variables: tuple[str, ...], say: Callable[[str], None]
-) -> Callable[[IO[bytes]], Iterator[Record | BadLine]]:
-    from mailbatch.application.acting.csv_records import read_csv
-    from mailbatch.application.acting.jsonl_records import read_jsonl
-
-    match file.suffix.lower():
-        case ".csv":
-            return lambda stream: read_csv(stream, variables, say)
-        case ".jsonl" | ".ndjson":
-            return lambda stream: read_jsonl(stream, variables)
-        case other:
-            found = f"{other} is not known" if other else "its name has no ending"
-            raise click.UsageError(f"{file.name}: {found}; name it .csv or .jsonl")
 
 
 def _warned(
@@ -137,13 +146,14 @@ def _print(done: Imported, *, strict: bool) -> None:
 
 
 @contextmanager
-def _progress(file: Path, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar in bytes read, if stderr is a terminal."""
+def _progress(path: Path, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar in bytes read, or in files of a folder, if stderr is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    amount = MofNCompleteColumn() if path.is_dir() else DownloadColumn()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), amount, TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
-        task = bar.add_task(file.name, total=file.stat().st_size)
+        task = bar.add_task(path.name, total=total)
         yield lambda position: bar.update(task, completed=position)
