@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.metrics import Measure
     from mailbatch.application.looking.plan import PlanRun
     from mailbatch.application.looking.preview import Preview, TrySending
+    from mailbatch.application.looking.shown_images import ShownImages
+    from mailbatch.application.looking.try_template import TryTemplate
     from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.sending import Renderer
@@ -230,11 +232,24 @@ class Operating:
         return self._try_sending(self.subprocess_renderer)
 
     @property
-    def try_template(self) -> TrySending:
-        """Sends one mail of a template past the backlog. Its subject says that it is a test."""
-        from mailbatch.application.looking.preview import MarkedAsTest
+    def try_template(self) -> TryTemplate:
+        """Sends one mail of a template past the backlog. Raises ``SettingsError`` if there are no templates."""
+        from mailbatch.application.looking.try_template import MarkedAsTest, TryTemplate
+        from mailbatch.infrastructure.mime.addresses import read_addresses
 
-        return self._try_sending(MarkedAsTest(self.subprocess_renderer))
+        return TryTemplate(
+            sample=self.preflight.sample,
+            read_addresses=read_addresses,
+            send=self._try_sending(MarkedAsTest(self.subprocess_renderer)),
+        )
+
+    @property
+    def shown_images(self) -> ShownImages:
+        """Reads the images of templates for previews."""
+        from mailbatch.application.looking.shown_images import ShownImages
+        from mailbatch.infrastructure.files.folder import FilesBelow
+
+        return ShownImages(FilesBelow(self._settings.template_dir, "image of a template"))
 
     def _try_sending(self, render: Renderer) -> TrySending:
         from mailbatch.application.looking.preview import TrySending

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.claimed import ClaimedMail
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from mailbatch.domain.letter import Rendered
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.reservation import Mail
-
-TEST = "[Test] "
-"""Begins the subject of a mail of a template that is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +48,6 @@ class Preview:
         if row.mail.message is not None:
             raise CannotCompose(["message: is a finished message; it is sent as it is, and nothing of it is rendered"])
         return self(row.mail)
-
-
-@dataclass(frozen=True, slots=True)
-class MarkedAsTest:
-    """Renders mails with subjects that say that they are tests (the port ``Renderer``)."""
-
-    render: Renderer
-
-    def __call__(self, mail: Mail) -> Rendered:
-        """Return the parts. Raises as ``render``."""
-        rendered = self.render(mail)
-        return replace(rendered, subject=f"{TEST}{rendered.subject}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,10 @@ class Preflight:
                 return tuple(locales)
         raise NotFound(f"no template {ascii(name)[1:-1][:80]} in {self._loader.directory}")
 
+    def has_sample(self, name: str, locale: str) -> bool:
+        """Return whether there is a ``sample.json`` for this language."""
+        return self._sample_file(name, locale) is not None
+
     def sample(self, name: str, locale: str) -> Mapping[str, Any] | None:
         """Return the context in ``sample.json``, or None.
 

@@ -67,6 +67,10 @@ class TemplateFolder:
             self._kept = (now, {})
         return self._kept[1]
 
+    def has_sample(self, name: str, locale: str) -> bool:
+        """Return whether there is a ``sample.json`` for this language."""
+        return self._preflight.has_sample(name, locale)
+
     def sample(self, name: str, locale: str) -> Mapping[str, Any] | None:
         """Return the context in ``sample.json``, or None. Raises ``ValueError`` if it is no JSON object."""
         return self._preflight.sample(name, locale)

@@ -23,7 +23,7 @@ from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.console.snapshot import CAP
 from mailbatch.interfaces.console.subjects import SECONDS, subjects_of
 from mailbatch.interfaces.documents import result_text
-from mailbatch.interfaces.framed import NO_LOOKUPS, POLICY, without_hints
+from mailbatch.interfaces.framed import MAIL_POLICY, NO_LOOKUPS, with_images, without_hints
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of, searched
@@ -47,8 +47,6 @@ _OLDEST_COUNTS = 10.0
 """Seconds: the greatest age of the counts beside the states."""
 _LONGEST_TEXT = 50_000
 """Characters of a body that the page shows at most."""
-MAIL_POLICY = f"sandbox; {POLICY}; frame-ancestors 'self'"
-"""For the HTML of a mail: no script, no form, nothing fetched (no other server learns that the mail was opened)."""
 _ACTS: dict[Status, tuple[Act, ...]] = {
     status: tuple(act for act in Act if status in FROM[act] and not (act is Act.REQUEUE and status is Status.CANCELLED))
     for status in Status
@@ -171,10 +169,12 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
 @router.get("/{reservation_id}/html")
 def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Response:
     """Show its HTML as it would be now, in a frame with a policy of its own."""
-    rendered = parts_of(request).operating.preview.stored(reservation_id)
+    operating = parts_of(request).operating
+    rendered = operating.preview.stored(reservation_id)
     if rendered.html is None:
         raise NotFound(f"reservation {reservation_id} has no HTML")
-    return Html(without_hints(rendered.html), headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
+    document = with_images(without_hints(rendered.html), operating.shown_images(rendered))
+    return Html(document, headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
 
 
 @router.post("/{reservation_id}/{act}")

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mailbatch.interfaces.console import bulk, duplicates, files, overview, reference, reservations, runs, schedule
+from mailbatch.interfaces.console import (
+    bulk,
+    duplicates,
+    files,
+    overview,
+    reference,
+    reservations,
+    runs,
+    schedule,
+    template_pages,
+)
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -15,6 +25,7 @@ ROUTERS: list[APIRouter] = [
     bulk.router,
     runs.router,
     schedule.router,
+    template_pages.router,
     duplicates.router,
     reference.router,
     files.router,
