@@ -136,7 +136,7 @@ constraints: ## find the newest versions that fit, with each Python on the path:
 	done; "$(PYTHON)" .ci/constraints.py $${found:-"$(PYTHON)"} >constraints.new && mv constraints.new constraints.txt
 
 # uv is needed only here, so it has its own venv. Versions are those of constraints.txt, for every Python and machine.
-LOCK = var/lock/bin/uv pip compile --quiet --universal --python-version 3.11.4 --generate-hashes --no-header --no-annotate \
+LOCK = var/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--constraint constraints.txt
 LOCKED = deploy/image
 .PHONY: lock

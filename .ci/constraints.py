@@ -1,7 +1,7 @@
 """Print constraints.txt: for every supported Python the newest versions that fit together.
 
 ``python3 .ci/constraints.py python3.11 python3.12 python3.13 >constraints.txt``: each named interpreter resolves
-all our extras and groups in its own venv. Standard library only.
+all our extras and groups in its own venv, and what only an older patch release of it needs. Standard library only.
 """
 
 # ruff: noqa: INP001  # a script, not a package
@@ -20,6 +20,21 @@ TOP = Path(__file__).resolve().parents[1]
 HEADER = """\
 # Exact versions of everything that `make` installs. Made by `make constraints`, which asks each Python that it finds:
 # do not edit; commit what it makes. What needs another version on some Python has a line for each.
+"""
+
+# pip compares markers only with the Python that runs it: python_full_version < "3.11.3" is false on 3.11.7.
+OF_OLDER_PATCHES = """
+import json, sys
+from pip._vendor.packaging.requirements import Requirement
+report = json.load(open(sys.argv[1], encoding="utf-8"))
+here = {"extra": "", **report["environment"]}
+oldest = {**here, "python_full_version": here["python_version"] + ".0"}
+for item in report["install"]:
+    for line in item["metadata"].get("requires_dist", ()):
+        needed = Requirement(line)
+        if needed.marker and needed.marker.evaluate(oldest) and not needed.marker.evaluate(here):
+            needed.marker = None
+            print(needed)
 """
 
 
@@ -42,10 +57,13 @@ def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
     with tempfile.TemporaryDirectory() as folder:
         venv, report = Path(folder, "venv"), Path(folder, "report.json")
         run(interpreter, "-m", "venv", str(venv))
-        pip = (str(venv / "bin" / "python"), "-m", "pip")
+        python = str(venv / "bin" / "python")
         # The pip that comes with a Python may be too old to know groups.
-        run(*pip, "install", "--quiet", "--upgrade", "pip")
-        run(*pip, "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report), *wanted())
+        run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip")
+        resolved = ("-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", str(report))
+        run(python, *resolved, *wanted())
+        if older := output(python, "-c", OF_OLDER_PATCHES, str(report)).splitlines():
+            run(python, *resolved, *wanted(), *older)
         document = json.loads(report.read_text(encoding="utf-8"))
     pins = {normal(item["metadata"]["name"]): item["metadata"]["version"] for item in document["install"]}
     del pins["mailbatch"]
@@ -79,10 +97,16 @@ def normal(name: str) -> str:
 
 
 def run(*argv: str) -> None:
-    """Run a command; exit with its exit code if it fails."""
-    done = subprocess.run(argv, stdout=sys.stderr, check=False)  # noqa: S603 - our own arguments
+    """Run a command and show its output on stderr; exit with its exit code if it fails."""
+    sys.stderr.write(output(*argv))
+
+
+def output(*argv: str) -> str:
+    """Run a command and return its output; exit with its exit code if it fails."""
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - our own arguments
     if done.returncode:
         sys.exit(done.returncode)
+    return done.stdout
 
 
 if __name__ == "__main__":
