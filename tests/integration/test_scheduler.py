@@ -384,6 +384,8 @@ def test_a_more_frequent_cron_line_than_before_has_missed_nothing(beat, engine):
 )
 def test_a_run_of_a_cron_line_that_was_cut_off_goes_on_at_the_start(beat, engine, run, sent):
     plan(engine, last=-1, planned=None)
+    # An earlier run, which says the opposite: only the newest counts.
+    add_run(engine, started=-7200, heartbeat=-7100, finished=-7100, outcome="completed" if sent else "shutdown")
     add_run(engine, started=-60, **run)
     only = of_cron(beat)
     settle(only)
