@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 KEY = Keys().connections("relay.example:25")
 LONG = 60.0
 SHORT = 0.4
+PATIENT = 2.0
+"""Seconds for which a busy machine does not stop a test."""
 
 
 class House(Protocol):
@@ -127,12 +129,13 @@ def test_who_died_loses_its_slots_after_their_time_to_live(house):
 
 
 def test_who_renews_keeps_them(house):
-    holder, other = house.slots(2, SHORT), house.slots(2, SHORT)
+    holder, other = house.slots(2, PATIENT), house.slots(2, PATIENT)
     assert taken(holder) == 2
-    until = time.monotonic() + 3 * SHORT
+    until = time.monotonic() + 1.2 * PATIENT
     while time.monotonic() < until:
         holder.renew()
         assert not other.take()
+        time.sleep(PATIENT / 20)
 
 
 def test_renewal_is_due_every_third_of_the_time_to_live(house):
@@ -208,14 +211,15 @@ def test_everybody_can_count_what_is_taken_and_has_not_ended(redis_house):
         assert watcher.count() is None
 
 
-def test_a_redis_that_is_away_is_asked_once_and_then_left_alone(redis_house, caplog):
+def test_a_redis_that_is_away_is_asked_once_and_then_left_alone(redis_house, caplog, monkeypatch):
     slots = redis_house.slots(4)
     assert taken(slots) == 4
+    asked, ask = [], redis_house.client.eval
+    monkeypatch.setattr(redis_house.client, "eval", lambda *given: (asked.append(given), ask(*given))[1])
     with redis_house.away():
-        began = time.monotonic()
         for _ in range(4):
             slots.give_back()
-        assert time.monotonic() - began < 3.5 * 0.2
+        assert len(asked) == 1
         assert [r.levelname for r in caplog.records] == ["WARNING"]
     slots.renew()
     assert taken(redis_house.slots(4)) == 4

@@ -190,8 +190,9 @@ def test_a_lock_says_that_a_run_begins_only_while_it_is_new(world, left, begins)
 
 
 def test_a_run_that_ends_just_now_begins_no_other(world):
-    world.run(beat=100, outcome="completed", finished_at=now(-0.5))
-    world.change(batch_runs, heartbeat_at=now(-0.5))
+    # In a minute, so that its end stays newer than the lock however long the test takes.
+    world.run(beat=100, outcome="completed", finished_at=now(60))
+    world.change(batch_runs, heartbeat_at=now(60))
     world.driver.held = 29.0
     assert not world.watch.look(JOB).running
 

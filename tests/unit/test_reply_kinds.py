@@ -482,8 +482,8 @@ def test_a_time_that_a_relay_names_in_words_is_read(text, seconds):
 
 
 def test_a_long_text_is_read_in_no_time():
-    began = time.perf_counter()
+    began = time.thread_time()
     for text in ("your limit " * 45, "exceeded " * 55, "mailbox " * 60, "x" * 500, "daily hour plan " * 30):
         for code in (450, 550):
             kind_of(Reply(code, text[:500]))
-    assert time.perf_counter() - began < 1.0
+    assert time.thread_time() - began < 1.0
