@@ -4,6 +4,9 @@
 .DELETE_ON_ERROR:
 SHELL := /bin/sh
 
+# Hundreds of processes would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV := .venv
 PEERS := .venv-bench
 BIN := $(VENV)/bin
@@ -32,8 +35,9 @@ dev: $(VENV)/ready-to-run ## the same, but keep it and the console running until
 .PHONY: test
 test: check ## check, then all tests on real servers (less than 10 minutes)
 	@# Each process has its own Redis and PostgreSQL. Tests wait a third of the time: three processes keep two cores busy.
-	$(PYTEST) --numprocesses 3 --dist loadfile tests/contract tests/integration
-	$(PYTEST) --numprocesses 3 --dist loadgroup tests/faults tests/e2e tests/smoke tests/clients/test_python.py
+	@# What takes longest begins first, so that no process is alone at the end.
+	$(PYTEST) --numprocesses 3 --dist loadgroup \
+		tests/faults tests/e2e tests/smoke tests/clients/test_python.py tests/integration tests/contract
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## everything that needs no server: linters, formatter, types, layers, unit tests
@@ -60,7 +64,7 @@ MINUTES := 30
 faults: $(VENV)/ready-to-test ## each fault several times, and kills at random moments: docs/reliability.md (half an hour)
 	PYTHONPATH=tests $(BIN)/python -m faults --write --rounds $(ROUNDS) --repeat $(REPEAT) \
 		$(SEED:%=--seed %) $(ROUND:%=--round %)
-	FAULTS=long $(PYTEST) tests/faults/test_strict.py
+	FAULTS=long $(PYTEST) tests/faults/test_strict.py tests/contract/test_composer.py tests/integration/test_mime_*.py
 	FAULTS=long $(PYTEST) --numprocesses 2 -m long tests/integration tests/e2e
 faults-peers: $(VENV)/ready-to-test $(PEERS)/ready ## the same kills for django-post_office and django-mailer
 	PYTHONPATH=tests $(BIN)/python -m faults.peers --write

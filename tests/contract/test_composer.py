@@ -16,9 +16,10 @@ from email.policy import SMTP, SMTPUTF8, compat32, default
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import oracle
+from support.long import examples
 
 from mailbatch.domain.checks import line_problems
 from mailbatch.domain.errors import CannotCompose
@@ -27,7 +28,7 @@ from mailbatch.domain.message import Address
 from mailbatch.infrastructure.mime.compiled import CompiledWriter
 
 WRITERS = pytest.mark.parametrize("write", [CompiledWriter(), oracle.write_letter], ids=["compiled", "oracle"])
-SEVERAL = settings(max_examples=50, deadline=None)
+SEVERAL = examples(50)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ANN = Address("", "ann", "example.org")
 BOB = Address("Bob, Jr.", "bob", "example.org")

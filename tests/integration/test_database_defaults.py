@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
+from support.long import LONG
 
 from mailbatch.client import cancel, reserve
 from mailbatch.domain.errors import KeyConflict, StoreError
@@ -46,6 +47,37 @@ ODD = [
     {"transform_null_equals": "on"},
     {"lc_messages": "C", "client_min_messages": "debug1"},
 ]
+TOGETHER: list[dict[str, str]] = [
+    {
+        "DateStyle": "SQL, DMY",
+        "IntervalStyle": "sql_standard",
+        "TimeZone": "Pacific/Chatham",
+        "bytea_output": "escape",
+        "client_encoding": "LATIN1",
+        "default_transaction_isolation": "serializable",
+        "default_transaction_deferrable": "on",
+        "row_security": "off",
+        "extra_float_digits": "-15",
+    },
+    {
+        "DateStyle": "German",
+        "TimeZone": "<+0530>-5:30",
+        "standard_conforming_strings": "off",
+        "client_encoding": "SQL_ASCII",
+        "default_transaction_isolation": "repeatable read",
+        "transform_null_equals": "on",
+        "client_min_messages": "debug1",
+    },
+    {
+        "DateStyle": "Postgres, MDY",
+        "default_transaction_read_only": "on",
+        "statement_timeout": "1s",
+        "lock_timeout": "1s",
+        "idle_in_transaction_session_timeout": "1s",
+        "synchronous_commit": "off",
+    },
+]
+"""All of them, in as few databases as can have them; each alone costs a second of CPU."""
 LETTER = ("--to", "Zoë <zoe@example.com>", "--subject", "Grüße: 3 €", "--text", "日本 {{ '{' }}")
 
 
@@ -68,7 +100,7 @@ def odd(postgres_server: PostgresServer) -> Iterator[Callable[..., str]]:
         postgres_server.drop_database(name)
 
 
-@pytest.mark.parametrize("defaults", ODD, ids=named)
+@pytest.mark.parametrize("defaults", [*TOGETHER, *(pytest.param(one, marks=LONG) for one in ODD)], ids=named)
 def test_whatever_the_defaults_are_a_mail_is_reserved_sent_and_looked_at(odd, say: Say, smtp_sink, defaults):
     url = odd(**defaults)
     ask = partial(say, DATABASE_URL=url, SMTP_URL=smtp_sink.url, LOG_LEVEL="CRITICAL", SENDER="shop@example.com")

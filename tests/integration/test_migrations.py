@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import exc
 from support.databases import contents, fill, in_common
+from support.long import LONG
 
 from mailbatch.domain.errors import NotMigrated, StoreError
 from mailbatch.infrastructure.db import migrate, migrating
@@ -132,7 +133,8 @@ class Place:
         return downgrade(self.url, revision, schema=self.schema)
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "in a schema"])
+# test_schema.py migrates in a schema, too.
+@pytest.fixture(params=["sqlite", "postgresql", pytest.param("in a schema", marks=LONG)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "sqlite":
         return Place(f"sqlite:///{tmp_path}/app.db", None)

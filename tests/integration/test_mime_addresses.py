@@ -8,8 +8,9 @@ from email.errors import InvalidHeaderDefect, MessageError
 from email.policy import default
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.long import examples
 
 from mailbatch.domain.address_list import parted
 from mailbatch.domain.message import Address
@@ -163,7 +164,7 @@ def test_control_characters_are_refused_wherever_they_stand(around, breach):
         read_addresses(around.format(breach))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.text('ab@.,;:<>()[]"\\ =?_é\t', max_size=40) | st.text(max_size=60))
 def test_any_text_is_read_or_refused_in_one_line(text):
     try:
@@ -195,7 +196,7 @@ ENTRIES = (
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(ENTRIES, min_size=1, max_size=2).map(",".join))
 def test_what_the_short_way_reads_the_long_way_reads_too_and_as_the_same(text):
     short = reader._plain(text)
@@ -203,7 +204,7 @@ def test_what_the_short_way_reads_the_long_way_reads_too_and_as_the_same(text):
         assert short == tuple(reader._address(entry.strip()) for entry in parted(text))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(ENTRIES, min_size=1, max_size=2).map(",".join) | st.text('ab.@<>"\\ ,é', max_size=12))
 def test_addresses_without_comments_are_what_the_standard_library_reads(text):
     try:

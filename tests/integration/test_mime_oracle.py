@@ -21,10 +21,11 @@ from email.policy import SMTP, default
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support import oracle
 from support.contents import Cut
+from support.long import examples
 
 from mailbatch.domain.attachment import file_problems
 from mailbatch.domain.body import Body
@@ -39,7 +40,7 @@ from mailbatch.infrastructure.mime.words import encoded_words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MANY = settings(max_examples=100, deadline=None)
+MANY = examples(100)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ANN = Address("", "ann", "example.org")
 HEADERS = ("From", "Sender", "To", "Cc", "Reply-To", "Subject", "Date", "Message-ID", "MIME-Version")

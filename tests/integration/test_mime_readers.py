@@ -9,9 +9,10 @@ from email.policy import compat32, default
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.letters import ADDRESSES, HEADERS, composed
+from support.long import examples
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import header_problems
@@ -92,7 +93,7 @@ PIECES = st.sampled_from(
 VALUES = st.lists(PIECES, max_size=6).map("".join) | st.text(max_size=20)
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.sampled_from([*_GRAMMARS, "X-Free"]), VALUES | st.lists(VALUES, max_size=3))
 def test_any_value_is_written_within_its_grammar_or_refused_in_one_line(name, value):
     values = value if isinstance(value, list) else [value]
