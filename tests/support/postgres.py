@@ -59,12 +59,14 @@ class PostgresServer:
         self,
         *,
         durable: bool = True,
+        autovacuum: bool = True,
         below: Path | None = None,
         like: PostgresServer | None = None,
         buffers: str = "64MB",
     ) -> None:
         self._binaries = find_binaries()
         self._durable = durable
+        self._autovacuum = autovacuum
         self._buffers = buffers
         self._user = _unprivileged() if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="pg-", dir=below or "/tmp"))  # noqa: S108 - a socket's path must be short
@@ -102,13 +104,13 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
-        # Without autovacuum the planner knows the same of a table in every run of a test.
-        quick = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off")
+        quick = ("-c", "fsync=off", "-c", "full_page_writes=off")
         argv = [
             str(self._binaries / "postgres"),
             *("-D", str(self._data), "-k", str(self._folder), "-c", "listen_addresses="),
             *("-c", "max_connections=200", "-c", f"shared_buffers={self._buffers}", "-c", "timezone=UTC"),
             *(() if self._durable else quick),
+            *(() if self._autovacuum else ("-c", "autovacuum=off")),
         ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
