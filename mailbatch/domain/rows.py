@@ -71,7 +71,10 @@ class ReservationPlace(_OfReservation):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservationSummary(_OfReservation):
-    """What lists show of a reservation: no bodies, no context."""
+    """What lists show of a reservation: no bodies, no context.
+
+    ``has_attachments``, ``has_message``: that column is not null.
+    """
 
     id: UUID
     status: Status
@@ -93,11 +96,19 @@ class ReservationSummary(_OfReservation):
     sent_at: datetime | None
     finished_at: datetime | None
     created_at: datetime
+    envelope_sender: str | None
+    locale: str | None
+    has_attachments: bool
+    has_message: bool
 
     @property
     def shown_subject(self) -> str:
-        """The subject as it is stored. The subject of a template is not known before it is rendered: then its name."""
-        return self.subject or (f"template {self.template}" if self.template else "")
+        """The subject as it is stored; of a template its name, because its subject is not known before it is rendered.
+
+        The subject of a finished message is not read for a list.
+        """
+        instead = f"template {self.template}" if self.template else "finished message" if self.has_message else ""
+        return self.subject or instead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -295,6 +295,32 @@ def test_another_type_of_body_is_told_what_to_send(api):
     assert "message/rfc822" in answer.json()["detail"]
 
 
+# --- lists ---
+
+
+def test_lists_say_what_a_mail_has_and_read_none_of_it(api):
+    given = {"attachments": [{"path": "a.pdf"}], "locale": "de", "envelope_sender": "bounces@example.com"}
+    with_files = api.post("/api/reservations", MAIL | given, 201)["id"]
+    message = reserve_message(api, RAW)["id"]
+    (plain,) = api.reserve()
+    statements = list[str]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        statements.append(statement)
+
+    sa.event.listen(api.parts.engine, "before_cursor_execute", note)
+    listed = {item["id"]: item for item in api.get("/api/reservations")["items"]}
+    sa.event.remove(api.parts.engine, "before_cursor_execute", note)
+    assert {own: (one["has_attachments"], one["has_message"]) for own, one in listed.items()} == {
+        with_files: (True, False),
+        message: (False, True),
+        plain: (False, False),
+    }
+    assert (listed[with_files]["locale"], listed[with_files]["envelope_sender"]) == ("de", "bounces@example.com")
+    (read,) = [one for one in statements if "has_message" in one]
+    assert not re.search(r"reservations\.(attachments|message)\b(?! IS NOT NULL)", read)
+
+
 # --- the pages ---
 
 

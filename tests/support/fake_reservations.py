@@ -100,7 +100,8 @@ class FakeReservations:
 
 
 def _as(kind: type[R], row: ReservationRow) -> R:
-    return kind.from_row(as_dict(row))
+    has = {"has_attachments": row.attachments is not None, "has_message": row.message is not None}
+    return kind.from_row(as_dict(row) | has)
 
 
 def _key(row: ReservationRow, which: Selection) -> tuple[datetime, UUID]:

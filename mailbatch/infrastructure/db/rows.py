@@ -23,9 +23,18 @@ _SIZES = {_r.message: octets(_r.message).label("message")}
 """Of a column that may have megabytes only the size is selected: who needs the bytes reads them in pieces."""
 
 
+_HAS = {"has_attachments": _r.attachments, "has_message": _r.message}
+_PRESENT = {name: column.is_not(None).label(name) for name, column in _HAS.items()}
+"""For lists, which read none of it: the row itself says it."""
+
+
 def columns_of(kind: type[Row], table: sa.Table) -> list[sa.ColumnElement[Any]]:
     """Return the columns of ``table`` that a row of ``kind`` has; read what they select with ``read_as``."""
-    return [_SIZES.get(table.c[name], table.c[name]) for name in names_of(kind)]
+    return [_PRESENT[name] if name in _PRESENT else _selected(table.c[name]) for name in names_of(kind)]
+
+
+def _selected(column: sa.Column[Any]) -> sa.ColumnElement[Any]:
+    return _SIZES.get(column, column)
 
 
 def read_as(kind: type[R], engine: Engine, found: Mapping[Any, Any]) -> R:

@@ -119,8 +119,8 @@ class ReservedMany(BaseModel):
     results: list[Reserved | Refused]
 
 
-class Listed(BaseModel):
-    """A reservation in a list, without its bodies."""
+class Reservation(BaseModel):
+    """What lists and the page of one reservation have in common."""
 
     model_config = shape()
     id: UUID
@@ -143,6 +143,15 @@ class Listed(BaseModel):
     sent_at: datetime | None
     finished_at: datetime | None
     created_at: datetime
+    envelope_sender: str | None
+    locale: str | None
+
+
+class Listed(Reservation):
+    """A reservation in a list, without its bodies and files."""
+
+    has_attachments: bool = Field(description="The column `attachments` is not null.")
+    has_message: bool = Field(description="It is a finished message.")
 
 
 class ReservationPage(BaseModel):
@@ -177,7 +186,7 @@ class FinishedMessage(BaseModel):
     size: int
 
 
-class Full(Listed):
+class Full(Reservation):
     """A reservation with all its columns and its attempts."""
 
     cc: str | None
@@ -198,8 +207,6 @@ class Full(Listed):
     verdicts: Any
     attachments: Any
     message: FinishedMessage | None
-    envelope_sender: str | None
-    locale: str | None
     mail_attempts: list[Attempt]
 
 
