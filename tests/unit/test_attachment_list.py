@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from mailbatch.domain.attachment import file_problems, largest_file, size_on_wire
+from mailbatch.domain.attachment import basename, file_problems, largest_file, size_on_wire
 from mailbatch.domain.attachment_list import InFolder, Inline, InStore, Reference, read_attachments
 from mailbatch.domain.content_types import content_type_of
 
@@ -144,13 +144,28 @@ def test_a_type_that_says_something_else_is_refused(content_type, why):
     assert any(why in problem for problem in file_problems("a.pdf", content_type, None))
 
 
+@pytest.mark.parametrize(("length", "is_one"), [(200, True), (201, False)])
+def test_a_type_has_at_most_200_characters(length, is_one):
+    problems = file_problems("a.pdf", "a/" + "b" * (length - 2), None)
+    assert ["no content type" in problem for problem in problems] == ([] if is_one else [True])
+
+
+@pytest.mark.parametrize("content_id", ["<logo@example.org>", "two words", "", "ü"])
+def test_a_content_id_that_is_none_is_refused(content_id):
+    [problem] = file_problems("a.png", "image/png", content_id)
+    assert "is no content id (RFC 2392 §2); write it without angle brackets" in problem
+
+
+@pytest.mark.parametrize("path", ["a.pdf", "one/two/a.pdf", "C:\\one\\a.pdf", "one/two\\a.pdf", "/a.pdf"])
+def test_the_name_of_a_file_is_what_follows_the_last_slash_of_either_kind(path):
+    assert basename(path) == "a.pdf"
+
+
 @pytest.mark.parametrize(
     ("filename", "content_type"),
     [
-        ("a.pdf", "application/pdf"),
         ("A.PDF", "application/pdf"),
         ("a.b.csv", "text/csv"),
-        ("a.ics", "text/calendar"),
         ("a.eml", "application/octet-stream"),
         ("pdf.", "application/octet-stream"),
         ("makefile", "application/octet-stream"),
@@ -158,6 +173,63 @@ def test_a_type_that_says_something_else_is_refused(content_type, why):
 )
 def test_the_type_comes_from_the_end_of_the_name(filename, content_type):
     assert content_type_of(filename) == content_type
+
+
+@pytest.mark.parametrize(
+    ("content_type", "ends"),
+    [
+        ("application/pdf", "pdf"),
+        ("text/csv", "csv"),
+        ("text/tab-separated-values", "tsv"),
+        ("text/plain", "txt log"),
+        ("text/markdown", "md"),
+        ("text/html", "htm html"),
+        ("text/calendar", "ics"),
+        ("text/vcard", "vcf"),
+        ("application/json", "json"),
+        ("application/xml", "xml"),
+        ("application/yaml", "yaml"),
+        ("application/rtf", "rtf"),
+        ("application/postscript", "ps"),
+        ("application/epub+zip", "epub"),
+        ("application/zip", "zip"),
+        ("application/gzip", "gz"),
+        ("application/x-tar", "tar"),
+        ("application/x-7z-compressed", "7z"),
+        ("application/msword", "doc"),
+        ("application/vnd.ms-excel", "xls"),
+        ("application/vnd.ms-powerpoint", "ppt"),
+        ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"),
+        ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
+        ("application/vnd.openxmlformats-officedocument.presentationml.presentation", "pptx"),
+        ("application/vnd.oasis.opendocument.text", "odt"),
+        ("application/vnd.oasis.opendocument.spreadsheet", "ods"),
+        ("application/vnd.oasis.opendocument.presentation", "odp"),
+        ("image/png", "png"),
+        ("image/jpeg", "jpg jpeg"),
+        ("image/gif", "gif"),
+        ("image/webp", "webp"),
+        ("image/avif", "avif"),
+        ("image/svg+xml", "svg"),
+        ("image/bmp", "bmp"),
+        ("image/vnd.microsoft.icon", "ico"),
+        ("image/tiff", "tif tiff"),
+        ("image/heic", "heic"),
+        ("audio/mpeg", "mp3"),
+        ("audio/mp4", "m4a"),
+        ("audio/ogg", "ogg"),
+        ("audio/wav", "wav"),
+        ("video/mp4", "mp4"),
+        ("video/quicktime", "mov"),
+        ("video/webm", "webm"),
+        ("application/pgp-keys", "asc"),
+        ("application/pkcs7-signature", "p7s"),
+        ("application/vnd.apple.pkpass", "pkpass"),
+        ("application/wasm", "wasm"),
+    ],
+)
+def test_the_files_that_people_attach_have_the_types_that_mail_programs_open(content_type, ends):
+    assert {content_type_of(f"a.{end}") for end in ends.split()} == {content_type}
 
 
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 114, 1_000_000])

@@ -17,6 +17,7 @@ from mailbatch.domain.content import lines_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.written_message import Additions
 from mailbatch.infrastructure.mime.finished import FinishedWriter
+from mailbatch.infrastructure.mime.region import has_long_line
 from mailbatch.infrastructure.mime.structure import DEEPEST, MOST_PARTS
 
 if TYPE_CHECKING:
@@ -161,6 +162,21 @@ def test_a_line_longer_than_what_is_looked_at_in_one_go_arrives_as_one_line():
         data = written(message)
         assert message_from_bytes(data).get_payload(decode=True) == line + b"end\r\n"
         assert max(map(len, data.split(b"\r\n"))) <= 76
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+def test_a_line_may_have_998_bytes_without_its_end(end):
+    assert not has_long_line(b"x" * 998 + end)
+    assert has_long_line(b"x" * 999 + end)
+
+
+@pytest.mark.parametrize(("length", "longest"), [(996, 996), (998, 998), (1000, 76)])
+def test_base64_goes_out_as_it_is_until_a_line_is_too_long_and_then_in_lines_of_76(length, longest):
+    head = FROM + b"Content-Type: image/x\r\nContent-Transfer-Encoding: base64\r\n\r\n"
+    data = written(head + b"Q" * length + b"\r\n")
+    body = data.partition(b"\r\n\r\n")[2]
+    assert max(map(len, body.split(b"\r\n"))) == longest
+    assert body.replace(b"\r\n", b"") == b"Q" * length
 
 
 def test_a_message_that_smtp_carries_as_it_is_changes_in_no_byte():

@@ -86,6 +86,10 @@ def test_what_a_second_import_of_the_same_file_finds_known_is_counted_over_all_p
     assert done == Imported(known=5)
 
 
+def test_results_of_portions_add_up():
+    assert Imported(new=1, known=2, bad=3) + Imported(new=4, known=5, bad=6) == Imported(new=5, known=7, bad=9)
+
+
 def test_a_strict_import_with_a_bad_record_keeps_none_and_names_all_that_are_bad(stored):
     done, bad, _ = run(stored, [record(1), record(2, "nobody"), record(3), record(4, "nobody")], strict=True)
     assert done == Imported(bad=2)
