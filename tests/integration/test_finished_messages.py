@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 from support import smtpfault
 from support.mails import always, kinds
+from support.message_corpus import corpus
 from support.smtpfault import FaultServer
 
 from mailbatch.bootstrap import Parts
@@ -24,6 +25,7 @@ from mailbatch.domain.run import Trigger
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.runs import SqlRuns
+from mailbatch.infrastructure.mime.finished import message_problem
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
@@ -88,6 +90,13 @@ def pgp(env: dict[str, str], folder: Path, text: bytes) -> bytes:
     )
 
 
+def verify_pgp(env: dict[str, str], folder: Path, arrived: bytes, text: bytes) -> None:
+    assert COVERED % text in arrived
+    (folder / "signature").write_text(message_from_bytes(arrived).get_payload()[1].get_payload())
+    (folder / "arrived").write_bytes(COVERED % text)
+    run("gpg", "--batch", "--verify", folder / "signature", folder / "arrived", env=env)
+
+
 def sent(database_url: str, mode: str, *messages: bytes) -> list[bytes]:
     """Reserve ``messages`` by plain INSERT, send them as a lane does, and return what arrived."""
     engine = connect(database_url)
@@ -125,11 +134,29 @@ def test_what_openssl_and_gnupg_signed_verifies_when_it_arrives(database_url, mo
     for data, text in zip(arrived[:3], (TEXT, LARGE, TEXT), strict=True):
         assert verify_smime(openssl, data) == COVERED % text
     for data, text in zip(arrived[3:], (TEXT, LARGE), strict=True):
-        assert COVERED % text in data
-        (tmp_path / "signature").write_text(message_from_bytes(data).get_payload()[1].get_payload())
-        (tmp_path / "arrived").write_bytes(COVERED % text)
-        run("gpg", "--batch", "--verify", tmp_path / "signature", tmp_path / "arrived", env=gnupg)
+        verify_pgp(gnupg, tmp_path, data, text)
     for data in arrived:
         assert b"secret" not in data.partition(b"\r\n\r\n")[0]
         assert message_from_bytes(data)["Date"]
         assert message_from_bytes(data)["Message-ID"]
+
+
+def test_a_sample_of_odd_messages_and_odd_signed_texts_arrives(database_url, openssl, gnupg, tmp_path):
+    odd = [message for message in corpus(seed=5, count=200).values() if message_problem(message) is None][-60:]
+    texts = [b"", b"\r\n\r\n", b"x" * 998 + b"\r\n", b".\r\n" * 50, b"ends with blanks \t \r\n", b"no end"]
+    signed = [*(smime(openssl, text) for text in texts), *(pgp(gnupg, tmp_path, text) for text in texts)]
+    arrived = sent(database_url, "PIPELINING", *odd, *signed)
+    for data, message in zip(arrived, odd, strict=False):
+        assert read(data) == read(message)
+    for data, text in zip(arrived[len(odd) :], texts, strict=False):
+        assert verify_smime(openssl, data) == COVERED % text
+    for data, text in zip(arrived[-len(texts) :], texts, strict=True):
+        verify_pgp(gnupg, tmp_path, data, text)
+
+
+def read(data: bytes) -> list[tuple[str, bytes]]:
+    """Return type and content of each part, as the standard library reads them, without line ends."""
+    parts = [part for part in message_from_bytes(data).walk() if not part.is_multipart()]
+    contents = [part.get_payload(decode=True) for part in parts]
+    plain = [content.translate(None, b"\r\n\0") for content in contents if isinstance(content, bytes)]
+    return list(zip((part.get_content_type() for part in parts), plain, strict=True))

@@ -165,8 +165,9 @@ class _Reader:
         """End what is read, because the line at ``at`` is a boundary; return where the line ends."""
         if self._header is not None:
             self._end_header(self._header, self._offset + at)
-        is_own = depth == len(self._multiparts) - 1
-        self._end_region(is_gap=self._region.is_epilogue or (self._region.is_preamble and is_own))
+        # Before the end of a multipart that had no part stands all of its text: programs show that.
+        is_before_parts = self._region.is_preamble and depth == len(self._multiparts) - 1 and not is_last
+        self._end_region(is_gap=self._region.is_epilogue or is_before_parts)
         multipart = self._multiparts[depth]
         self._keep_multiparts(depth if is_last else depth + 1)
         if is_last:
