@@ -54,8 +54,8 @@ def test_an_address_with_commas_and_semicolons_in_it_is_not_folded_inside():
 def test_no_recipient_is_lost_where_names_have_to_be_encoded():
     # Python 3.11.7 encodes the comma behind the first name.
     both = [
-        Address("\u00dcn\u00ef" * 4 + "\u00dcn", "a" * 17, "example.org"),
-        Address('"x" \u00fc', "b" * 38, "example.org"),
+        Address("\u00dcn\u00ef" * 4 + "\u00dcn", f"u0{'y' * 16}", "example.org"),
+        Address('"quoted" \u00fc', f"u1{'y' * 38}", "example.org"),
     ]
     message = EmailMessage()
     message["To"] = both

@@ -71,6 +71,22 @@ def test_a_content_length_counts_where_a_message_ends_there():
         assert [message for _, message in messages] == [head % wrong + b"Hi\nFrom you\n\n", b"To: b@x.org\n\nz\n"]
 
 
+def test_a_text_of_known_length_keeps_the_empty_line_at_its_end():
+    [(_, message)] = read(FROM + b"To: a@x.org\nContent-Length: 4\n\nHi\n\n\n")
+    assert message == b"To: a@x.org\nContent-Length: 4\n\nHi\n\n"
+
+
+def test_no_more_is_read_at_once_than_a_message_may_have():
+    class Careful(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            assert 0 <= (size or 0) <= 1_000
+            return super().read(size)
+
+    data = FROM + b"To: a@x.org\nContent-Length: 99999999999\n\nHi\n"
+    [(_, message)] = read_mbox(Careful(data), 1_000)
+    assert isinstance(message, bytes)
+
+
 def test_a_message_that_is_too_long_is_passed_over():
     data = FROM + b"To: a@x.org\n\n" + b"x" * 200_000 + b"\n\n" + FROM + b"To: b@x.org\n\nz\n"
     (first, long), (second, whole) = read(data)
