@@ -1,10 +1,11 @@
-"""Makes the parts that load the files of mails."""
+"""Makes the parts that load the files of mails, and those that show them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mailbatch.application.looking.mail_files import MailFiles
     from mailbatch.application.ports.stores import Files
     from mailbatch.application.sending.enclose import Enclose
     from mailbatch.config import Settings
@@ -25,6 +26,20 @@ def new_enclose(settings: Settings, files: Files, spool: Spool) -> Enclose:
         encode=lambda pieces: spool.put(encoded_file(pieces)),
         max_bytes=settings.max_message_bytes,
         rules=file_rules(settings),
+    )
+
+
+def new_mail_files(settings: Settings, files: Files) -> MailFiles:
+    """Return what shows the files of mails to people."""
+    from mailbatch.application.looking.mail_files import MailFiles
+    from mailbatch.infrastructure.files.folder import FilesBelow
+
+    return MailFiles(
+        files=files,
+        folder=FilesBelow(settings.attachment_dir),
+        templates=FilesBelow(settings.template_dir, "image of a template"),
+        rules=file_rules(settings),
+        max_bytes=settings.max_message_bytes,
     )
 
 

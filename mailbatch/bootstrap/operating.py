@@ -7,8 +7,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.bootstrap.enclosing import file_rules
-from mailbatch.bootstrap.sending import make_compose, message_id_domain, permit_for_a_while, template_options
+from mailbatch.bootstrap.enclosing import file_rules, new_mail_files
+from mailbatch.bootstrap.sending import (
+    make_compose,
+    message_id_domain,
+    permit_for_a_while,
+    return_path,
+    template_options,
+)
 from mailbatch.config import PREFIX
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.job_name import SEND_ALL
@@ -24,8 +30,10 @@ if TYPE_CHECKING:
     from mailbatch.application.acting.message_records import MessageRecords
     from mailbatch.application.acting.reserve import CheckDraft, ReserveMany
     from mailbatch.application.acting.store_file import StoreFile
+    from mailbatch.application.looking.carried import ShowCarried
     from mailbatch.application.looking.explain import Explain
     from mailbatch.application.looking.inquire import JobStatus, ListReservations, ShowReservation, ShowRun
+    from mailbatch.application.looking.mail_files import MailFiles
     from mailbatch.application.looking.metrics import Measure
     from mailbatch.application.looking.plan import PlanRun
     from mailbatch.application.looking.preview import Preview, TrySending
@@ -210,6 +218,24 @@ class Operating:
         from mailbatch.application.looking.inquire import ShowReservation
 
         return ShowReservation(self._connections.stores.reservations)
+
+    @property
+    def mail_files(self) -> MailFiles:
+        """Shows the files of mails, and opens them."""
+        return new_mail_files(self._settings, self._connections.stores.files)
+
+    @property
+    def show_carried(self) -> ShowCarried:
+        """Shows what mails carry beside their text."""
+        from mailbatch.application.looking.carried import ShowCarried
+        from mailbatch.infrastructure.mime.addresses import read_addresses
+
+        return ShowCarried(
+            mail_files=self.mail_files,
+            read_addresses=read_addresses,
+            return_path=return_path(self._settings),
+            sender=self._settings.sender,
+        )
 
     @property
     def list_reservations(self) -> ListReservations:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.act import Act, is_done
 from mailbatch.domain.redaction.addresses import public
+from mailbatch.domain.rows import as_dict
 from mailbatch.domain.run import DEAD_AFTER, Pause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mailbatch.application.acting.stop_run import Stopping
+    from mailbatch.application.looking.carried import Carried
     from mailbatch.application.looking.inquire import JobStatus, Progress
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
-    from mailbatch.domain.rows import RunRow
+    from mailbatch.domain.rows import AttemptRow, ReservationRow, RunRow
 
 RUNNING, SILENT = "running", "silent"
 COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
@@ -27,6 +31,16 @@ VERBS = {
     Act.DELETE: "deleted",
 }
 """The name of what an act did."""
+
+
+def of_reservation(row: ReservationRow, attempts: Iterable[AttemptRow], carried: Carried) -> dict[str, Any]:
+    """Return the document of a reservation: its columns, what it carries, and its attempts."""
+    return {
+        **as_dict(row),
+        "files": [asdict(file) for file in carried.files],
+        "returns_to": carried.returns_to,
+        "mail_attempts": [as_dict(attempt) for attempt in attempts],
+    }
 
 
 def of_run(row: RunRow) -> dict[str, Any]:

@@ -33,6 +33,13 @@ def test_a_file_is_found_by_the_hash_of_its_content(world):
     assert world.files.find("0" * 64) is None
 
 
+def test_several_files_are_found_at_once_and_those_that_are_not_there_are_left_out(world):
+    one, other = store(world), store(world, b"other", None, None)
+    found = world.files.some([one, other, "0" * 64])
+    assert found == {one: world.files.find(one), other: world.files.find(other)}
+    assert world.files.some([]) == {}
+
+
 def test_the_same_content_is_stored_once_and_keeps_its_name(world):
     assert store(world) == store(world, filename="other.png", content_type=None)
     assert world.files.find(store(world)).filename == "logo.png"

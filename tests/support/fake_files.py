@@ -57,6 +57,9 @@ class FakeFiles:
         found = self.tables.files.get(file_id)
         return found and found.row
 
+    def some(self, ids: Collection[str]) -> dict[str, StoredFile]:
+        return {own: self.tables.files[own].row for own in ids if own in self.tables.files}
+
     def content(self, file: StoredFile) -> FakeContent:
         self.reads[file.id] = self.reads.get(file.id, 0) + 1
         return FakeContent(self.tables, file)

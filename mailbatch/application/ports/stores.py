@@ -104,6 +104,9 @@ class Files(Protocol):
     def find(self, file_id: str) -> StoredFile | None:
         """Return what is known of a file; None if there is none."""
 
+    def some(self, ids: Collection[str]) -> Mapping[str, StoredFile]:
+        """Return what is known of those of ``ids`` that exist, by their ids. It costs no statement for no id."""
+
     def content(self, file: StoredFile) -> Content:
         """Return the bytes of ``file``. Reading them raises ``CannotCompose`` if it is gone, or ``StoreError``."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.application.sending.envelope_sender import read_envelope_sender
+from mailbatch.application.sending.envelope_sender import read_envelope_sender, returns_to
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.errors import Busy, CannotCompose, StoreError
@@ -172,18 +172,9 @@ class Compose:
         return Envelope(letter.sender[0].addr_spec if sender is None else sender, recipients, smtputf8=smtputf8)
 
     def _returns_to(self, claimed: ClaimedMail) -> str | None:
-        """Return the address to which a mail is returned if it cannot be delivered.
-
-        An empty text: it is not returned. None: neither the mail nor the settings name one, so its author is it.
-        """
-        if given := _given(claimed.mail.envelope_sender):
-            try:
-                return read_envelope_sender(given, self.read_addresses)
-            except ValueError as error:
-                raise CannotCompose([f"envelope_sender: {error}"]) from error
-        if self.return_path is not None:
-            return self.return_path.address(claimed.claim.reservation_id)
-        return None
+        """Return the envelope sender; None if the author is it."""
+        given, own = claimed.mail.envelope_sender, claimed.claim.reservation_id
+        return returns_to(given, own, self.return_path, self.read_addresses)
 
     def _rendered(self, mail: Mail, faults: list[str]) -> Rendered | None:
         try:

@@ -17,7 +17,7 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.rows import StoredFile
 from mailbatch.infrastructure.db.contents import StoredContent
 from mailbatch.infrastructure.db.engine import reading, writing
-from mailbatch.infrastructure.db.rows import columns_of, first_of
+from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of
 from mailbatch.infrastructure.db.tables import mail_files, mail_reservations
 from mailbatch.infrastructure.db.types import now, upsert
 
@@ -49,6 +49,14 @@ class SqlFiles:
         statement = sa.select(*columns_of(StoredFile, mail_files)).where(_f.id == file_id)
         with reading(self.engine) as connection:
             return first_of(StoredFile, connection, statement)
+
+    def some(self, ids: Collection[str]) -> dict[str, StoredFile]:
+        """Read what is known of some files; see the port."""
+        if not ids:
+            return {}
+        statement = sa.select(*columns_of(StoredFile, mail_files)).where(_f.id.in_(ids))
+        with reading(self.engine) as connection:
+            return {file.id: file for file in all_of(StoredFile, connection, statement)}
 
     def content(self, file: StoredFile) -> Content:
         """Return its bytes, which are read in pieces; see the port."""

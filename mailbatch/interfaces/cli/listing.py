@@ -24,6 +24,8 @@ from mailbatch.interfaces.cli.output import (
     width,
 )
 from mailbatch.interfaces.cli.session import opened
+from mailbatch.interfaces.cli.shown_files import files_text
+from mailbatch.interfaces.documents import of_reservation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -109,10 +111,12 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     """Show one reservation with all its attempts: by which run and lane, and what the relay said."""
     with opened() as parts:
         row, attempts = parts.operating.show_reservation(reservation_id)
+        carried = parts.operating.show_carried(row)
     if as_json:
-        print_json({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
+        print_json(of_reservation(row, attempts, carried))
         return
-    print_fields((name, _text(value)) for name, value in as_dict(row).items())
+    values = as_dict(row) | {"attachments": files_text(carried), "returns_to": carried.returns_to}
+    print_fields((name, _text(value)) for name, value in values.items())
     click.echo("\nits life:")
     columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]
     print_table(columns, _life(row, attempts), "")

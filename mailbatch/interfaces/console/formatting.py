@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.schedule import Schedule
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_KB = 1024
 _FEW = 10
 """Below this number seconds have a decimal."""
 _TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
@@ -29,6 +30,13 @@ _BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST, SILENT})
 def number(value: float | None) -> str:
     """Return ``1,204``; an empty text for None."""
     return "" if value is None else f"{round(value):,}"
+
+
+def octets(size: int) -> str:
+    """Return a size in bytes as ``820 bytes``, ``47.1 KB`` or ``3.2 MB``."""
+    if size < _KB:
+        return plural(size, "byte")
+    return _together(f"{size / _KB:,.1f} KB" if size < _KB * _KB else f"{size / _KB / _KB:,.1f} MB")
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -23,6 +23,7 @@ from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
 from mailbatch.interfaces.console.snapshot import CAP
 from mailbatch.interfaces.console.subjects import SECONDS, subjects_of
 from mailbatch.interfaces.documents import result_text
+from mailbatch.interfaces.downloads import download
 from mailbatch.interfaces.framed import MAIL_POLICY, NO_LOOKUPS, with_images, without_hints
 from mailbatch.interfaces.http.auth import CSRF_FIELD, FormFields, PageOperator, PageReader, csrf_token
 from mailbatch.interfaces.http.problems import Problem
@@ -158,6 +159,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
         title=f"Reservation {reservation_id}",
         paused=paused(request),
         row=row,
+        carried=parts.operating.show_carried(row),
         attempts=attempts,
         explained=parts.operating.explain(reservation_id),
         preview=_previewed(parts.operating.preview, reservation_id),
@@ -175,6 +177,15 @@ def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Respons
         raise NotFound(f"reservation {reservation_id} has no HTML")
     document = with_images(without_hints(rendered.html), operating.shown_images(rendered))
     return Html(document, headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
+
+
+@router.get("/{reservation_id}/files/{number}")
+def file(request: Request, _caller: PageReader, reservation_id: UUID, number: int) -> Response:
+    """Send one of its files for saving; they are counted from 1."""
+    operating = parts_of(request).operating
+    row, _ = operating.show_reservation(reservation_id)
+    opened = operating.mail_files.open(row.attachments, number)
+    return download(opened.content, opened.file.filename)
 
 
 @router.post("/{reservation_id}/{act}")

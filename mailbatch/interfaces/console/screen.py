@@ -176,6 +176,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         number=formatting.number,
+        octets=formatting.octets,
         said=formatting.said,
         exact=formatting.exact,
         breakable=formatting.breakable,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -179,6 +179,29 @@ class Attempt(BaseModel):
     verdicts: Any = None
 
 
+class File(BaseModel):
+    """A file of a mail, without its content."""
+
+    model_config = shape(
+        {
+            "source": "path",
+            "named": "2026/invoice-17.pdf",
+            "filename": "invoice-17.pdf",
+            "content_type": "application/pdf",
+            "content_id": None,
+            "size": 48211,
+            "problems": [],
+        }
+    )
+    source: Literal["path", "file", "content"] = Field(description="Where it is, as in `attachments`.")
+    named: str | None = Field(description="The path, or the id of the stored file; null for `content`.")
+    filename: str = Field(description="The name that the recipient sees.")
+    content_type: str
+    content_id: str | None
+    size: int | None = Field(description="In bytes; null if it is not known.")
+    problems: list[str] = Field(description="Why the mail cannot be sent with it.")
+
+
 class FinishedMessage(BaseModel):
     """A finished message: how many bytes it has."""
 
@@ -207,6 +230,11 @@ class Full(Reservation):
     verdicts: Any
     attachments: Any
     message: FinishedMessage | None
+    files: list[File] = Field(description="The files of `attachments`; entries that are no file are left out.")
+    returns_to: str | None = Field(
+        description="The envelope sender with which it goes out: `envelope_sender`, MAILBATCH_RETURN_PATH or its From; "
+        "`<>` for none, null if it cannot be known."
+    )
     mail_attempts: list[Attempt]
 
 

@@ -17,7 +17,7 @@ from mailbatch.domain.errors import InvalidReservation, MailbatchError, StateCon
 from mailbatch.domain.reservation import Stored
 from mailbatch.domain.rows import as_dict
 from mailbatch.infrastructure.tracing.reserving import reserving_for
-from mailbatch.interfaces.documents import of_result, result_text
+from mailbatch.interfaces.documents import of_reservation, of_result, result_text
 from mailbatch.interfaces.http import reservation_schemas as schemas
 from mailbatch.interfaces.http.auth import Caller, Operator, Reader
 from mailbatch.interfaces.http.once import OnceOnly
@@ -175,9 +175,13 @@ def list_reservations(
 
 @router.get("/{reservation_id}", summary="Show one, with its attempts", **tells(schemas.Full, HTTPStatus.NOT_FOUND))
 def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
-    """All its columns and its attempts. The accepted attempt is on the reservation itself."""
-    row, attempts = parts_of(request).operating.show_reservation(reservation_id)
-    return json_response({**as_dict(row), "mail_attempts": [as_dict(attempt) for attempt in attempts]})
+    """All its columns, its files without their content, and its attempts.
+
+    The accepted attempt is on the reservation itself.
+    """
+    operating = parts_of(request).operating
+    row, attempts = operating.show_reservation(reservation_id)
+    return json_response(of_reservation(row, attempts, operating.show_carried(row)))
 
 
 @router.get(

@@ -1,0 +1,151 @@
+"""What a mail carries, through every door: all say the same, and none reads the content of a file for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from support.api import Api
+from support.backlogs import database
+from support.pages import Browser
+
+from mailbatch.infrastructure.db.tables import mail_reservations
+from mailbatch.interfaces.cli.main import cli
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INVOICE = b"%PDF-1.7 " + bytes(range(256)) * 300
+CALENDAR = b"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
+
+
+@pytest.fixture
+def settings(database_url, redis_url, tmp_path) -> dict[str, Any]:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "invoice.pdf").write_bytes(INVOICE)
+    return {
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "attachment_dir": tmp_path / "files",
+        "sender": "Shop <shop@example.com>",
+        "return_path": "bounces+{id}@example.com",
+    }
+
+
+@pytest.fixture
+def api(settings) -> Iterator[Api]:
+    with Api(settings) as api:
+        yield api
+
+
+@pytest.fixture
+def say(settings, monkeypatch):
+    """The command line, in this process."""
+    for name, value in settings.items():
+        monkeypatch.setenv(f"MAILBATCH_{name.upper()}", str(value))
+
+    def run(*args: str) -> str:
+        result = CliRunner().invoke(cli, list(args))
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def statements(api) -> Iterator[list[str]]:
+    """The statements that the server executes, from here on."""
+    found = list[str]()
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        found.append(statement)
+
+    sa.event.listen(api.parts.engine, "before_cursor_execute", note)
+    yield found
+    sa.event.remove(api.parts.engine, "before_cursor_execute", note)
+
+
+def add(url: str, **columns: Any) -> UUID:
+    own = uuid4()
+    row = {"id": own, "recipients": "ann@example.org", "subject": "Hello", "body_text": "Hello", **columns}
+    with database(url) as connection:
+        connection.execute(sa.insert(mail_reservations).values(row))
+    return own
+
+
+@pytest.fixture
+def full(api, database_url) -> tuple[UUID, str]:
+    """A mail with a file of each kind, and the id of the stored one."""
+    with api.parts.stores.reservations.intake() as intake:
+        terms = intake.store_file(b"terms " * 1000, "terms.pdf", "application/pdf")
+    calendar = {"content": b64encode(CALENDAR).decode(), "content_type": "text/calendar; method=REQUEST"}
+    attachments = [
+        {"path": "invoice.pdf", "filename": "Rechnung März.pdf"},
+        {"file": terms},
+        {**calendar, "filename": "invite.ics"},
+        {"path": "absent.pdf"},
+    ]
+    return add(database_url, attachments=attachments, locale="de-AT"), terms
+
+
+def test_every_door_shows_the_same_files_language_and_envelope_sender(api, say, full):
+    own, terms = full
+    told = api.client.get(f"/api/reservations/{own}").json()
+    assert json.loads(say("show", str(own), "--json"))["files"] == told["files"]
+    assert [(one["source"], one["filename"], one["size"]) for one in told["files"]] == [
+        ("path", "Rechnung März.pdf", len(INVOICE)),
+        ("file", "terms.pdf", 6000),
+        ("content", "invite.ics", len(CALENDAR)),
+        ("path", "absent.pdf", None),
+    ]
+    returns_to = f"bounces+{own}@example.com"
+    assert (told["returns_to"], told["locale"]) == (returns_to, "de-AT")
+    line = " ".join(say("show", str(own)).split())
+    page = Browser(api.client).open(f"/reservations/{own}")
+    for text in ("Rechnung März.pdf", "terms.pdf", "invite.ics", "absent.pdf: is not there", returns_to, "de-AT"):
+        assert text in line, text
+        assert text in page, text
+    assert terms in line
+    assert "path invoice.pdf" in line
+
+
+def test_showing_a_mail_costs_one_statement_for_its_files_and_reads_none_of_them(api, full, statements):
+    api.client.get(f"/api/reservations/{full[0]}")
+    of_files = [one for one in statements if "mail_files" in one]
+    assert len(of_files) == 1
+    assert not re.search(r"\bcontent\b", of_files[0])
+
+
+def test_a_mail_without_files_costs_no_statement_for_them(api, database_url, statements):
+    own = add(database_url)
+    told = api.client.get(f"/api/reservations/{own}").json()
+    assert told["files"] == []
+    assert not [one for one in statements if "mail_files" in one]
+
+
+def test_each_file_can_be_saved_from_the_page(api, full):
+    page = Browser(api.client).open(f"/reservations/{full[0]}")
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "download" in attributes]
+    answers = [api.client.get(link) for link in links]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 404]
+    assert [answer.content for answer in answers[:3]] == [INVOICE, b"terms " * 1000, CALENDAR]
+    for answer in answers[:3]:
+        assert answer.headers["Content-Disposition"].startswith("attachment; ")
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert "M%C3%A4rz" in answers[0].headers["Content-Disposition"]
+
+
+def test_a_column_that_holds_no_files_is_said_to(api, say, database_url):
+    own = add(database_url, attachments=[{"paht": "x"}, "y"])
+    told = " ".join(say("show", str(own)).split())
+    page = Browser(api.client).open(f"/reservations/{own}")
+    for line in ("the key 'paht' is not known", "number 2 is str, not an object"):
+        assert line in told
+        assert line in page
