@@ -19,14 +19,14 @@ _SHORT = 60
 """Seconds after which the result of a check that was killed expires."""
 
 
-class NotDelivered(Exception):
+class MessageLost(Exception):
     """Redis took a message and did not give it back."""
 
 
 def check_broker(app: Celery) -> None:
     """Queue a message and take it, subscribe to control commands and events, and broadcast.
 
-    Raises the errors of kombu and redis-py, and ``NotDelivered``.
+    Raises the errors of kombu and redis-py, and ``MessageLost``.
     """
     name = f"doctor-{uuid4().hex}"
     with app.connection_for_write() as connection:
@@ -54,7 +54,7 @@ def _queue_and_take(connection: Any, channel: Any, queue: Queue) -> None:
         with suppress(RedisError):
             bound.delete()
     if not arrived:
-        raise NotDelivered(f"a message that was queued did not arrive within {WAIT:g} s")
+        raise MessageLost(f"a message that was queued did not arrive within {WAIT:g} s")
 
 
 def _broadcast(app: Celery, channel: Any, name: str) -> None:

@@ -49,7 +49,7 @@ class ErrorGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ScheduledJob:
     """A job as its schedule knows it: ``next_tick_at`` is None where no beat starts it."""
 
     name: str

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from support.rows import attempt_row, lane_row, reservation_row, run_row
 
-from mailbatch.domain.census import ErrorGroup, Job
+from mailbatch.domain.census import ErrorGroup, ScheduledJob
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import RunPlace
 from mailbatch.domain.run import ItemError, Pause, RunOutcome
@@ -113,7 +113,11 @@ def test_a_job_is_known_if_it_has_run_or_has_a_schedule(world):
         EntryState("a", Pause.ALL),
         EntryState("c", next_tick_at=tick),
     )
-    assert world.reports.jobs() == [Job("a", Pause.ALL), Job("b"), Job("c", Pause.NONE, tick)]
+    assert world.reports.jobs() == [
+        ScheduledJob("a", Pause.ALL),
+        ScheduledJob("b"),
+        ScheduledJob("c", Pause.NONE, tick),
+    ]
 
 
 @pytest.mark.parametrize("limit", [1, 3])

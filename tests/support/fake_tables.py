@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.domain.census import Census, ErrorGroup, Job
+from mailbatch.domain.census import Census, ErrorGroup, ScheduledJob
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.health import HealthSnapshot
 from mailbatch.domain.reservation import Status
@@ -109,9 +109,9 @@ class FakeReports:
         found = [ErrorGroup(*kind, len(texts), examples[kind]) for kind, texts in groups.items()]
         return sorted(found, key=lambda g: (-g.count, g.outcome, g.reply_code or 0, g.enhanced_code or ""))
 
-    def jobs(self) -> list[Job]:
-        known = {r.job: Job(r.job) for r in self.tables.runs.values()}
-        known |= {s.name: Job(s.name, s.paused, s.next_tick_at) for s in self.tables.slots.values()}
+    def jobs(self) -> list[ScheduledJob]:
+        known = {r.job: ScheduledJob(r.job) for r in self.tables.runs.values()}
+        known |= {s.name: ScheduledJob(s.name, s.paused, s.next_tick_at) for s in self.tables.slots.values()}
         return [known[name] for name in sorted(known)]
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.domain.census import Census, ErrorGroup, Job
+    from mailbatch.domain.census import Census, ErrorGroup, ScheduledJob
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.figures import Figures
     from mailbatch.domain.health import HealthSnapshot
@@ -41,7 +41,7 @@ class Reports(Protocol):
     def error_groups(self, run_id: UUID) -> list[ErrorGroup]:
         """Return the attempts of a run that were not accepted, by their replies, the most frequent first."""
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[ScheduledJob]:
         """Return every job that has run, is scheduled or is paused, by name."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.census import Census, ErrorGroup, Job
+from mailbatch.domain.census import Census, ErrorGroup, ScheduledJob
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import LaneRow, RunRow
 from mailbatch.domain.run import ItemError, Pause
@@ -138,11 +138,11 @@ class SqlReports:
             rows = connection.execute(statement).all()
         return [ErrorGroup(row.outcome, row.reply_code, row.enhanced_code, row.n, row.example) for row in rows]
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[ScheduledJob]:
         """Read the names of those that have run, and what the schedule says; see the port."""
         s = batch_schedule.c
         with reading(self.engine) as connection:
-            found = {name: Job(name) for name in connection.scalars(job_names())}
+            found = {name: ScheduledJob(name) for name in connection.scalars(job_names())}
             for row in connection.execute(sa.select(s.name, s.paused, s.next_tick_at)):
-                found[row.name] = Job(row.name, Pause(row.paused), row.next_tick_at)
+                found[row.name] = ScheduledJob(row.name, Pause(row.paused), row.next_tick_at)
         return [found[name] for name in sorted(found)]

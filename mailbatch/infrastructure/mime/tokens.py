@@ -33,7 +33,7 @@ class Piece(NamedTuple):
     spaced: bool
 
 
-class Entry(NamedTuple):
+class AddressEntry(NamedTuple):
     """The pieces before and after the text in angle brackets; ``angle`` is None if there are no brackets."""
 
     before: tuple[Piece, ...]
@@ -52,7 +52,7 @@ def unprintable(text: str) -> str | None:
     return found[0] if found else None
 
 
-def split_entry(text: str) -> Entry:
+def split_entry(text: str) -> AddressEntry:
     """Return the pieces of ``text``, which is one entry.
 
     Raises:
@@ -70,7 +70,7 @@ def split_entry(text: str) -> Entry:
         elif kind != "blank":
             sides[angle is not None].append(Piece(kind, raw, spaced))
         spaced, at = kind == "blank", end
-    return Entry(tuple(sides[0]), angle, tuple(sides[1]))
+    return AddressEntry(tuple(sides[0]), angle, tuple(sides[1]))
 
 
 def phrase(pieces: Iterable[Piece]) -> str:

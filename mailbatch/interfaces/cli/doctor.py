@@ -201,13 +201,13 @@ def _celery(app: Celery) -> CheckResult:
     from kombu.exceptions import OperationalError
     from redis import RedisError
 
-    from mailbatch.batch.preflight import NotDelivered, check_broker, check_result_backend
+    from mailbatch.batch.preflight import MessageLost, check_broker, check_result_backend
     from mailbatch.infrastructure.redis.client import explain
 
     for what, check in (("broker", check_broker), ("result backend", check_result_backend)):
         try:
             check(app)
-        except (RedisError, OperationalError, NotDelivered) as error:
+        except (RedisError, OperationalError, MessageLost) as error:
             found, advice = explain(error)
             return CheckResult("celery", ok=False, found=f"{what}: {found}", advice=advice or _ADVICE["redis"])
     return CheckResult("celery", ok=True, found="broker and result backend carry calls, broadcasts and results")
