@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.acting.importing import Import
     from mailbatch.application.acting.message_records import MessageRecords
-    from mailbatch.application.acting.reserve import CheckDraft, ReserveMany
+    from mailbatch.application.acting.reserve import CheckDraft, Reserve, ReserveMany
     from mailbatch.application.acting.store_file import StoreFile
     from mailbatch.application.looking.carried import ShowCarried
     from mailbatch.application.looking.explain import Explain
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.sending import Renderer
+    from mailbatch.application.ports.stores import Intake
     from mailbatch.application.sending.compose import Compose
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.sending import Sending
@@ -319,6 +320,12 @@ class Operating:
         from mailbatch.infrastructure.mime.message_envelope import message_envelope
 
         return MessageRecords(read_envelope=message_envelope, largest=self._settings.max_message_bytes, **given)
+
+    def reserve_in(self, intake: Intake) -> Reserve:
+        """Return what reserves one mail in the transaction of ``intake``: for servers."""
+        from mailbatch.application.acting.reserve import Reserve
+
+        return Reserve(check=self.check_draft_apart, intake=intake)
 
     @property
     def reserve_many(self) -> ReserveMany:

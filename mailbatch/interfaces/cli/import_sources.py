@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import IO
 
+    from mailbatch.application.acting.message_records import MessageRecords
     from mailbatch.application.acting.records import BadLine, Record
-    from mailbatch.bootstrap import Parts
+
+    MakeRecords = Callable[..., MessageRecords]
 
 _KNOWN = "name it .csv or .jsonl, or .mbox if it has messages; mailbatch reserve --message takes a single one"
 
@@ -34,17 +36,22 @@ class Source:
 
 @contextmanager
 def opened_source(
-    parts: Parts, path: Path, variables: tuple[str, ...], of_messages: Mapping[str, Any], say: Callable[[str], None]
+    message_records: MakeRecords,
+    path: Path,
+    variables: tuple[str, ...],
+    of_messages: Mapping[str, Any],
+    say: Callable[[str], None],
 ) -> Iterator[Source]:
     """Open ``path`` for the time of the block.
 
-    ``variables``: columns that are variables. ``of_messages``: options of finished messages. ``say`` prints a line.
+    ``message_records`` makes what reads messages. ``variables``: columns that are variables. ``of_messages``: options
+    of finished messages. ``say`` prints a line.
     """
     _refuse_options(path, variables, of_messages)
     if path.is_dir():
-        yield _folder(parts, path, of_messages)
+        yield _folder(message_records, path, of_messages)
         return
-    read = _reader(parts, path, variables, of_messages, say)
+    read = _reader(message_records, path, variables, of_messages, say)
     with path.open("rb") as stream:
         # A pipe has no position.
         yield Source(read(stream), path.stat().st_size, stream.tell if stream.seekable() else lambda: 0, path.parent)
@@ -66,7 +73,7 @@ def has_messages(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() == ".mbox"
 
 
-def _folder(parts: Parts, path: Path, of_messages: Mapping[str, Any]) -> Source:
+def _folder(message_records: MakeRecords, path: Path, of_messages: Mapping[str, Any]) -> Source:
     from mailbatch.infrastructure.files.folder import FilesBelow
     from mailbatch.infrastructure.files.mail_folder import message_files
 
@@ -84,18 +91,18 @@ def _folder(parts: Parts, path: Path, of_messages: Mapping[str, Any]) -> Source:
         nonlocal done
         done += 1
 
-    records = _messages(parts, of_messages).of_folder(FilesBelow(path, "message"), names, count)
+    records = _messages(message_records, of_messages).of_folder(FilesBelow(path, "message"), names, count)
     return Source(records, len(names), lambda: done, path)
 
 
-def _messages(parts: Parts, of_messages: Mapping[str, Any]) -> Any:
+def _messages(message_records: MakeRecords, of_messages: Mapping[str, Any]) -> MessageRecords:
     given = {name: value for name, value in of_messages.items() if value is not None and name != "mbox_format"}
     names = {"at": "scheduled_at", "expires": "expires_at"}
-    return parts.operating.message_records(**{names.get(name, name): value for name, value in given.items()})
+    return message_records(**{names.get(name, name): value for name, value in given.items()})
 
 
 def _reader(
-    parts: Parts,
+    message_records: MakeRecords,
     path: Path,
     variables: tuple[str, ...],
     of_messages: Mapping[str, Any],
@@ -112,7 +119,7 @@ def _reader(
             return lambda stream: read_jsonl(stream, variables)
         case ".mbox":
             style = Mbox(of_messages["mbox_format"] or Mbox.QUOTED)
-            return lambda stream: _messages(parts, of_messages).of_mbox(stream, style)
+            return lambda stream: _messages(message_records, of_messages).of_mbox(stream, style)
         case other:
             found = f"{other} is not known" if other else "its name has no ending"
             raise click.UsageError(f"{path.name}: {found}; {_KNOWN}")

@@ -17,9 +17,9 @@ from mailbatch.interfaces.cli.session import opened
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from mailbatch.application.acting.importing import Imported
+    from mailbatch.application.acting.importing import Import, Imported
     from mailbatch.application.acting.records import BadLine, Record
-    from mailbatch.bootstrap import Parts
+    from mailbatch.domain.reservation import Mail
     from mailbatch.interfaces.cli.import_sources import Source
 
 _REASONS_KEPT = 10_000
@@ -74,10 +74,12 @@ def import_command(*, source: Path, strict: bool, variables: tuple[str, ...], as
 
     with (
         opened() as parts,
-        opened_source(parts, source, variables, given, say) as it,
+        opened_source(parts.operating.message_records, source, variables, given, say) as it,
         _progress(source, it.total, shown=not as_json) as show,
     ):
-        done = _run(parts, source, it, _warned(parts, it.records, say), strict, note, show)
+        operating = parts.operating
+        records = _warned(operating.template_warning, it.records, say)
+        done = _run(operating.import_mails(it.below), source, it, records, strict, note, show)
     if as_json:
         print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": list(map(_as_dict, bad))})
     else:
@@ -92,7 +94,7 @@ def _as_dict(bad: BadLine) -> dict[str, Any]:
 
 
 def _run(
-    parts: Parts,
+    reserve: Import,
     path: Path,
     source: Source,
     records: Iterator[Record | BadLine],
@@ -111,7 +113,6 @@ def _run(
         show(source.position())
 
     try:
-        reserve = parts.operating.import_mails(source.below)
         return reserve(records, strict=strict, on_bad=note, on_progress=advance)
     except UnreadableFile as error:
         raise click.ClickException(f"{path}: {error}") from error
@@ -123,16 +124,16 @@ def _run(
 
 
 def _warned(
-    parts: Parts, records: Iterator[Record | BadLine], say: Callable[[str], None]
+    template_warning: Callable[[Mail], str | None], records: Iterator[Record | BadLine], say: Callable[[str], None]
 ) -> Iterator[Record | BadLine]:
-    """Yield ``records``; warn once about each template that cannot be checked here."""
+    """Yield ``records``; print, once for each template, the warning that ``template_warning`` returns."""
     from mailbatch.application.acting.records import Record
 
     warned: set[str | None] = set()
     for record in records:
         if isinstance(record, Record) and record.draft.mail.template not in warned and len(warned) < _WARNINGS:
             warned.add(record.draft.mail.template)
-            if warning := parts.operating.template_warning(record.draft.mail):
+            if warning := template_warning(record.draft.mail):
                 say(warning)
         yield record
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.acting.reserve import Draft, Reserve
+from mailbatch.application.acting.reserve import Draft
 from mailbatch.domain.act import Act, is_done
 from mailbatch.domain.errors import InvalidReservation, MailbatchError, StateConflict
 from mailbatch.domain.reservation import Stored
@@ -28,8 +28,8 @@ from mailbatch.interfaces.http.reservation_body import MESSAGE, ReservationBody,
 from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
-    from mailbatch.application.ports.stores import Intake
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.ports.stores import Intake, Reservations
+    from mailbatch.bootstrap.operating import Operating
 
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
@@ -95,11 +95,12 @@ def reserve(request: Request, _caller: Operator, once: OnceOnly, body: Reservati
     parts = parts_of(request)
     if isinstance(body, list) and not 1 <= len(body) <= MOST:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"there are {len(body)} mails; send 1 to {MOST} at once")
-    reserve = _reserve_many if isinstance(body, list) else _reserve_one
 
     def store() -> tuple[int, Any]:
         with reserving_for(request.headers) as trace:
-            return reserve(parts, body, once, trace)
+            if isinstance(body, list):
+                return _reserve_many(parts.operating, body, once, trace)
+            return _reserve_one(parts.operating, parts.stores.reservations, body, once, trace)
 
     return once(store)
 
@@ -108,27 +109,27 @@ _Trace = Mapping[str, str] | None
 """The W3C headers of the trace in which mails are reserved, if there is one."""
 
 
-def _reserve_one(parts: Parts, body: Any, once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
+def _reserve_one(
+    operating: Operating, reservations: Reservations, body: Any, once: OnceOnly, trace: _Trace
+) -> tuple[int, Any]:
     draft = read_reservation(body)
-    with parts.stores.reservations.intake() as intake:
-        stored = Reserve(check=parts.operating.check_draft_apart, intake=intake)(draft)
+    with reservations.intake() as intake:
+        stored = operating.reserve_in(intake)(draft)
         _keep_trace(intake, [stored], trace)
         status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
-        result = _result(stored, parts.operating.template_warning_apart(draft.mail))
+        result = _result(stored, operating.template_warning_apart(draft.mail))
         once.seal(intake, status, result)
     return status, result
 
 
-def _reserve_many(parts: Parts, body: list[Any], once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
+def _reserve_many(operating: Operating, body: list[Any], once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     def seal(intake: Intake, results: Sequence[Stored | MailbatchError]) -> None:
         _keep_trace(intake, results, trace)
         once.seal(intake, HTTPStatus.OK, _results(results, warnings))
 
     drafts = [_read(item) for item in body]
-    warnings = [
-        parts.operating.template_warning_apart(draft.mail) if isinstance(draft, Draft) else None for draft in drafts
-    ]
-    results = parts.operating.reserve_many(drafts, seal)
+    warnings = [operating.template_warning_apart(draft.mail) if isinstance(draft, Draft) else None for draft in drafts]
+    results = operating.reserve_many(drafts, seal)
     return HTTPStatus.OK, _results(results, warnings)
 
 
