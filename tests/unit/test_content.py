@@ -9,7 +9,7 @@ from support.contents import Breaking, Cut
 from support.mails import message
 
 from mailbatch.domain.body import Body, bytes_held
-from mailbatch.domain.content import ContentInMemory, Lines, LineScan, lines_of
+from mailbatch.domain.content import PIECE, ContentInMemory, Lines, LineScan, has_crlf_only, lines_of
 from mailbatch.infrastructure.smtp.dialogue.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.envelope import Extensions, dot_stuffed, dot_stuffed_pieces, permanent_refusal
 from mailbatch.infrastructure.smtp.errors import BodyUnreadable
@@ -29,6 +29,13 @@ def test_the_lines_of_a_text_are_the_same_however_it_is_cut(pieces):
     rest = text.replace(b"\r\n", b"")
     is_whole = not text or (text.endswith(b"\r\n") and b"\r" not in rest and b"\n" not in rest)
     assert scan.lines() == Lines((b"\r\n" + text).count(b"\r\n."), is_whole, text.isascii())
+
+
+@given(cut_anywhere, st.sampled_from([b"", b"a" * PIECE]))
+def test_a_bare_cr_or_lf_is_found_in_a_text_of_any_size(pieces, before):
+    text = before + b"".join(pieces)
+    rest = text.replace(b"\r\n", b"")
+    assert has_crlf_only(text) is not (b"\r" in rest or b"\n" in rest)
 
 
 @given(st.lists(cut_anywhere))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mailbatch.domain.attachment import file_problems
 from mailbatch.domain.body import Body
+from mailbatch.domain.content import has_crlf_only
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.infrastructure.mime.bodies import encoded_text
 from mailbatch.infrastructure.mime.fields import header_fields
@@ -67,7 +68,7 @@ class CompiledWriter:
             data = b"".join([_head(letter), _VERSION, *_alternatives(letter.rendered)])
         except UnicodeEncodeError as error:
             raise CannotCompose([f"the message has the character U+{ord(error.object[error.start]):04X}"]) from error
-        if not data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+        if not has_crlf_only(data):
             raise CannotCompose([_BARE_BREAK])
         return data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from binascii import a2b_qp
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.content import has_crlf_only
 from mailbatch.infrastructure.mime.bodies import ROW, base64_rows, quoted_printable
 from mailbatch.infrastructure.mime.message_header import BREAK
 
@@ -50,7 +51,7 @@ def with_crlf(pieces: Iterable[bytes]) -> Iterator[bytes]:
         data = rest + piece
         rest = b"\r" if data.endswith(b"\r") else b""
         data = data.removesuffix(rest)
-        if not data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+        if not has_crlf_only(data):
             data = BREAK.sub(b"\r\n", data)
         yield data
     if rest:

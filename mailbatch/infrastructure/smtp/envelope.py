@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.content import has_crlf_only
 from mailbatch.domain.outcome import Reply
 
 if TYPE_CHECKING:
@@ -92,10 +93,7 @@ def permanent_refusal(message: Message, extensions: Extensions) -> Reply | None:
 
 def _malformed(message: Message) -> Reply | None:
     data, envelope = message.data, message.envelope
-    if isinstance(data, bytes):
-        are_whole = data.endswith(b"\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r")
-    else:
-        are_whole = data.lines.are_whole
+    are_whole = data.endswith(b"\r\n") and has_crlf_only(data) if isinstance(data, bytes) else data.lines.are_whole
     if not are_whole:
         # SMTP smuggling (CVE-2023-51764): a relay that sees the end of a body there reads the rest as commands.
         return Reply(554, "5.6.0 the message has a bare CR or LF, or does not end with CRLF; not sent")
