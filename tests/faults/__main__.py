@@ -13,6 +13,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from faults.file_rows import FILES
 from faults.kill_rows import KILLS, STOPS, STRICT
 from faults.mail_rows import MAILS
 from faults.random_rows import round_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from faults.street import Finding
 
 say = partial(print, flush=True)
-TABLE = [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *TICKS, *MAILS]
+TABLE = [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *TICKS, *MAILS, *FILES]
 ON_SQLITE = [*SQLITE, *RELAY, *MAILS, *(fault for fault in [*KILLS, *STRICT] if not fault.latch)]
 
 

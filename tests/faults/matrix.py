@@ -190,6 +190,12 @@ MATRIX = [
         ),
     ),
     Known(
+        "P10",
+        "a file that a mail carries, when a process, the relay or the database breaks in its middle",
+        ("9a", "9b", "9c", "9d"),
+    ),
+    Known("P11", "a stored file that is damaged or gone", ("9e", "9f")),
+    Known(
         "H1", "line breaks and header names in every field", ("8a",), ("test_a_header_cannot_be_injected_by_headers",)
     ),
     Known("H2", "SMTP smuggling by bare line ends", ("8b",)),

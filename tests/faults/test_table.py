@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from faults.file_rows import FILES
 from faults.kill_rows import KILLS, STOPS, STRICT
 from faults.mail_rows import MAILS
 from faults.relay_rows import RELAY
@@ -22,7 +23,7 @@ LONG_ONLY = {"2d", "3a", "3d", "3e", "3i", "4a", "4c", "4h", "5b", "5c", "5f", "
 """Near others that stay, or tried in detail by tests of the transport."""
 SHORT = {
     fault.row: fault
-    for fault in [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *MAILS]
+    for fault in [*KILLS, *STRICT, *STOPS, *REDIS, *DATABASE, *RELAY, *MAILS, *FILES]
     if fault.short and fault.row not in LONG_ONLY
 }
 ON_SQLITE = {fault.row: fault for fault in [*SQLITE, *RELAY] if fault.row in {"4j", "5e"}}
