@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from mailbatch.domain.attachment import basename, file_problems, largest_file, size_on_wire
+from mailbatch.domain.attachment import Attachment, basename, file_problems, largest_file, size_on_wire
 from mailbatch.domain.attachment_list import InFolder, Inline, InStore, Reference, read_attachments
 from mailbatch.domain.content_types import content_type_of
 
@@ -154,6 +154,12 @@ def test_a_type_has_at_most_200_characters(length, is_one):
 def test_a_content_id_that_is_none_is_refused(content_id):
     [problem] = file_problems("a.png", "image/png", content_id)
     assert "is no content id (RFC 2392 §2); write it without angle brackets" in problem
+
+
+def test_a_file_by_value_tells_what_keeps_it_out_of_a_mail():
+    assert list(Attachment(filename="C:\\files\\a.pdf", content=b"").problems()) == []
+    [problem] = Attachment(filename="a.png", content=b"", content_id="<a>").problems()
+    assert "is no content id" in problem
 
 
 @pytest.mark.parametrize("path", ["a.pdf", "one/two/a.pdf", "C:\\one\\a.pdf", "one/two\\a.pdf", "/a.pdf"])

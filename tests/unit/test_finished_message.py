@@ -161,6 +161,14 @@ def test_base64_goes_out_as_it_is_until_a_line_is_too_long_and_then_in_lines_of_
     assert body.replace(b"\r\n", b"") == b"Q" * length
 
 
+@pytest.mark.parametrize(("size", "encoding"), [(13, "quoted-printable"), (12, "base64")])
+def test_a_text_is_quoted_printable_if_fewer_than_a_sixth_of_it_is_beyond_ascii(size, encoding):
+    text = b"\xc3\xa9" + b"e" * (size - 2)
+    head = FROM + b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+    read = message_from_bytes(written(head + text))
+    assert (read["Content-Transfer-Encoding"], read.get_payload(decode=True).rstrip()) == (encoding, text)
+
+
 def test_a_message_that_smtp_carries_as_it_is_changes_in_no_byte():
     body = b"Content-Type: text/plain\r\n\r\nFrom here\r\n.\r\n.. \r\n\r\n"
     assert written(FROM + body) == FROM + body
@@ -210,6 +218,14 @@ def test_utf8_in_a_header_is_encoded_so_that_every_relay_takes_it():
 def test_a_long_line_of_a_header_is_folded_at_a_blank():
     data = written(FROM + b"To: " + b", ".join([b"ann@example.org"] * 200) + b"\n\n")
     assert message_from_bytes(data)["To"].replace("\r\n", "") == ", ".join(["ann@example.org"] * 200)
+
+
+def test_a_long_line_in_the_header_of_a_part_is_folded_too():
+    field = b"Content-Description: " + b"word " * 300 + b"end"
+    message = FROM + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n" + field + b"\r\n\r\nhi\r\n--b--\r\n"
+    [part] = message_from_bytes(written(message)).get_payload()
+    assert "".join(part["Content-Description"].splitlines()) == "word " * 300 + "end"
+    assert part.get_payload() == "hi"
 
 
 def test_the_from_line_of_a_mail_folder_is_left_out():
