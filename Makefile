@@ -34,9 +34,8 @@ dev: $(VENV)/ready-to-run ## the same, but keep it and the console running until
 
 .PHONY: test
 test: check ## check, then all tests on real servers (less than 10 minutes)
-	@# Each process has its own Redis and PostgreSQL. Tests wait a third of the time: three processes keep two cores busy.
-	@# What takes longest begins first, so that no process is alone at the end.
-	$(PYTEST) --numprocesses 3 --dist loadgroup \
+	@# Each process has its own Redis and PostgreSQL. Tests wait half of the time: four processes keep two cores busy.
+	$(PYTEST) --numprocesses 4 --dist loadgroup \
 		tests/faults tests/e2e tests/smoke tests/clients/test_python.py tests/integration tests/contract
 
 .PHONY: check

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from functools import cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +34,9 @@ settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("other", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS", "same"))
 
+WAITING = frozenset({"clients", "e2e", "faults", "smoke"})
+"""Folders of tests that mostly wait for whole processes. Beside tests that compute, no core waits with them."""
+
 
 class Groups(LoadScopeScheduling):
     """Gives each test to whichever process is free, but a file whose tests share a module's fixture to one as a whole.
@@ -55,12 +59,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is long, unless it is asked for."""
+    """Leave out what is long, unless it is asked for. Where processes share the tests, spread those that wait."""
     left_out = [] if IS_LONG else [item for item in items if item.get_closest_marker("long")]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        waiting = [item for item in items if item.path.parent.name in WAITING]
+        others = [item for item in items if item.path.parent.name not in WAITING]
+        items[:] = [item for _, item in sorted([*_spread(waiting), *_spread(others)], key=itemgetter(0))]
+
+
+def _spread(items: list[pytest.Item]) -> list[tuple[float, pytest.Item]]:
+    return [((n + 0.5) / len(items), item) for n, item in enumerate(items)]
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,8 @@ def test_a_second_ctrl_c_waits_only_for_the_current_item(own, client):
     worker = pool_worker(own, "prefork", "-B")
     tiny = Tiny(client, own.folder, item=2)
     worker.kill_group(signal.SIGINT)
-    worker.wait_for_log("Hitting Ctrl.C again will initiate cold shutdown")
+    # Celery takes the second signal for another only once it has said this, a line after "Hitting Ctrl+C again …".
+    worker.wait_for_log(r"Warm shutdown \(MainProcess\)")
     worker.kill_group(signal.SIGINT)
     assert tiny.stopped()[0] == "shutdown"
     worker.wait_exit(SOFT / 2)

@@ -13,7 +13,7 @@ import httpx2
 import psutil
 import pytest
 from support.long import LONG
-from support.processes import ManagedProcess
+from support.processes import ManagedProcess, children_with
 from support.stack import Stack
 from support.waiting import wait_until
 
@@ -61,9 +61,7 @@ class Demo:
         return f"{process.pid} {words}" if str(self.folder / "var") in told else None
 
     def worker(self) -> psutil.Process:
-        return next(
-            child for child in psutil.Process(self.process.pid).children() if "celery" in " ".join(child.cmdline())
-        )
+        return children_with("celery", self.process.pid)[0]
 
     def journal(self, folder: str = "demo") -> list[dict[str, object]]:
         text = (self.folder / "var" / folder / "inbox" / "journal.jsonl").read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from support.processes import children_with
 from support.waiting import wait_until
 
 from mailbatch.domain.errors import Busy, CannotCompose
@@ -26,9 +27,7 @@ def mail(source: str = "Hello {{ name }}", **columns) -> Mail:
 
 
 def renderers() -> list[psutil.Process]:
-    return [
-        p for p in psutil.Process().children() if "mailbatch.infrastructure.templates.render_process" in p.cmdline()
-    ]
+    return children_with("mailbatch.infrastructure.templates.render_process")
 
 
 @pytest.fixture

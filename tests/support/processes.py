@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Self
@@ -152,3 +153,16 @@ def _kill(pid: int) -> None:
         os.kill(pid, SIGKILL)
     except ProcessLookupError:
         return
+
+
+def children_with(word: str, pid: int | None = None, *, recursive: bool = False) -> list[psutil.Process]:
+    """Return the children of ``pid``, or of this process, that have ``word`` in their command line.
+
+    A child that ends meanwhile, or has ended and was not waited for, is none of them.
+    """
+    found = []
+    for process in psutil.Process(pid).children(recursive=recursive):
+        with suppress(psutil.Error):
+            if word in " ".join(process.cmdline()):
+                found.append(process)
+    return found
