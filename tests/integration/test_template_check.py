@@ -41,6 +41,22 @@ def test_a_template_that_is_in_order_is_named_with_its_languages(check):
     )
 
 
+def test_names_that_a_template_sets_are_no_variables(check):
+    """At its top level, for its blocks, its layout and what it includes."""
+    child = (
+        "{% extends 'base/x.html' %}{% from 'base/m.html' import bold, thin as light %}{% import 'base/m.html' as m %}"
+        "{% set title, rest = 'T', 'R' %}{% set long %}L{% endset %}{% macro own() %}O{% endmacro %}"
+        "{% block main %}{{ bold(name) }}{{ light() }}{{ m.thin() }}{{ title }}{{ rest }}"
+        "{{ long }}{{ own() }}{% endblock %}"
+    )
+    base = "<title>{{ title }}</title>{% block main %}{% endblock %}{% include 'base/foot.html' %}"
+    macros = "{% macro bold(t) %}<b>{{ t }}</b>{% endmacro %}{% macro thin() %}t{% endmacro %}"
+    files = {"hi/body.html": child, "base/x.html": base, "base/m.html": macros, "base/foot.html": "{{ rest }}"}
+    assert check(files, "hi") == (0, "hi: ok (en)\n", "")
+    code, out, _ = check(files | {"base/foot.html": "{{ total }}"}, "hi")
+    assert (code, out) == (1, "hi (en): hi/sample.json has no value for total\n")
+
+
 @pytest.mark.parametrize(
     ("files", "line"),
     [

@@ -5,7 +5,7 @@ async function main() {
   let input = "";
   for await (const piece of process.stdin) input += piece;
   for (const line of input.split("\n").filter(Boolean)) {
-    const mail = await simpleParser(Buffer.from(line, "base64"));
+    const mail = await simpleParser(Buffer.from(line, "base64"), { keepCidLinks: true });
     const people = (field) => (field ? [].concat(field).flatMap((one) => one.value) : []);
     console.log(
       JSON.stringify({
@@ -20,6 +20,7 @@ async function main() {
         headers: Object.fromEntries(mail.headers),
         lines: mail.headerLines,
         files: mail.attachments.map((one) => [one.filename, one.contentType, one.content.toString("base64")]),
+        cids: mail.attachments.map((one) => one.cid || null),
       }),
     );
   }

@@ -6,7 +6,7 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateNotFound, meta
+from jinja2 import TemplateNotFound, meta, nodes
 
 from mailbatch.domain.checks import line_problems
 from mailbatch.domain.errors import CannotCompose, NotFound
@@ -152,7 +152,8 @@ class Preflight:
 
     def _variables(self, name: str, locale: str) -> set[str]:
         """Return the names that the files of the template need, with all that they always include."""
-        environment, found, seen = Sandbox(html=True, loader=self._loader), set[str](), set[str]()
+        environment = Sandbox(html=True, loader=self._loader)
+        found, given, seen = set[str](), set[str](), set[str]()
         names = list(find_files(self._loader, name, locale, self._options).files.values())
         while names:
             file = names.pop()
@@ -162,8 +163,9 @@ class Preflight:
             with Budget(self._max_bytes):
                 tree = environment.parse(self._loader.get_source(environment, file)[0])
             found |= meta.find_undeclared_variables(tree)
+            given |= set(_exports(tree))
             names += needed(tree)
-        return found - set(environment.globals)
+        return found - given - set(environment.globals)
 
     def _faults(self, name: str, rendered: Rendered) -> Iterator[str]:
         yield from line_problems("subject", rendered.subject)
@@ -186,3 +188,20 @@ class Preflight:
             return self._loader.has(file)
         except TemplateNotFound:  # a name that no file may have
             return False
+
+
+def _exports(tree: nodes.Template) -> Iterator[str]:
+    """Yield the names that a template sets at its top level. Its blocks, its parents and what it includes see them.
+
+    Jinja2 counts such a name as undeclared where a block uses it.
+    """
+    for node in tree.body:
+        match node:
+            case nodes.Import():
+                yield node.target
+            case nodes.FromImport():
+                yield from (name if isinstance(name, str) else name[1] for name in node.names)
+            case nodes.Macro():
+                yield node.name
+            case nodes.Assign() | nodes.AssignBlock():
+                yield from (one.name for one in node.find_all(nodes.Name) if one.ctx == "store")
