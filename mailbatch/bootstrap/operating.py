@@ -195,9 +195,7 @@ class Operating:
     @property
     def preview(self) -> Preview:
         """Renders mails for people to look at."""
-        from mailbatch.application.looking.preview import Preview
-
-        return Preview(self.subprocess_renderer, self._connections.stores.reservations)
+        return self._preview(self.subprocess_renderer)
 
     @contextmanager
     def render_waiting(self, seconds: float) -> Iterator[RenderWaiting]:
@@ -212,9 +210,7 @@ class Operating:
 
     def preview_within(self, seconds: float) -> Preview:
         """Return what renders mails for people to look at, each within so many seconds."""
-        from mailbatch.application.looking.preview import Preview
-
-        return Preview(self.subprocess_renderer.within(seconds), self._connections.stores.reservations)
+        return self._preview(self.subprocess_renderer.within(seconds))
 
     @property
     def show_reservation(self) -> ShowReservation:
@@ -222,6 +218,12 @@ class Operating:
         from mailbatch.application.looking.inquire import ShowReservation
 
         return ShowReservation(self._connections.stores.reservations)
+
+    def _preview(self, render: Renderer) -> Preview:
+        from mailbatch.application.looking.preview import Preview
+        from mailbatch.infrastructure.mime.message_view import see_message
+
+        return Preview(render, self._connections.stores.reservations, see_message)
 
     @property
     def mail_files(self) -> MailFiles:

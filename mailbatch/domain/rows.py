@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.message import Claim
 from mailbatch.domain.message_id import own_message_id
+from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail, Status
 from mailbatch.domain.run import RunOutcome, Trigger
 
@@ -105,10 +106,14 @@ class ReservationSummary(_OfReservation):
     def shown_subject(self) -> str:
         """The subject as it is stored; of a template its name, because its subject is not known before it is rendered.
 
-        The subject of a finished message is not read for a list.
+        Of a finished message it is its Subject, as ``with_subject_of`` has found it.
         """
         instead = f"template {self.template}" if self.template else "finished message" if self.has_message else ""
         return self.subject or instead
+
+    def with_subject_of(self, message: bytes) -> Self:
+        """Return the row with the Subject of its finished ``message``, of which the beginning is enough."""
+        return replace(self, subject=own_subject(message) or self.subject)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.act import Act, is_done
+from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.rows import as_dict
 from mailbatch.domain.run import DEAD_AFTER, Pause
@@ -36,11 +39,21 @@ VERBS = {
 def of_reservation(row: ReservationRow, attempts: Iterable[AttemptRow], carried: Carried) -> dict[str, Any]:
     """Return the document of a reservation: its columns, what it carries, and its attempts."""
     return {
-        **as_dict(row),
+        **of_row(row),
         "files": [asdict(file) for file in carried.files],
         "returns_to": carried.returns_to,
         "mail_attempts": [as_dict(attempt) for attempt in attempts],
     }
+
+
+def of_row(row: ReservationRow) -> dict[str, Any]:
+    """Return the columns of a reservation; ``subject`` of a finished message is its own."""
+    values = as_dict(row)
+    if row.message is not None:
+        with suppress(CannotCompose):  # it was deleted meanwhile
+            beginning = row.message if isinstance(row.message, bytes) else next(iter(row.message.pieces()), b"")
+            values["subject"] = own_subject(beginning) or row.subject
+    return values
 
 
 def of_run(row: RunRow) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mailbatch.application.looking.shown_images import Image
+    from mailbatch.domain.seen_message import Image
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'"
 """The Content-Security-Policy of the frame: it fetches nothing. A policy does not stop preconnects."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -132,7 +135,7 @@ def test_a_mail_without_files_costs_no_statement_for_them(api, database_url, sta
 def test_each_file_can_be_saved_from_the_page(api, full):
     page = Browser(api.client).open(f"/reservations/{full[0]}")
     links = [attributes["href"] for tag, attributes in page.elements if tag == "a" and "download" in attributes]
-    answers = [api.client.get(link) for link in links]
+    answers = [api.client.get(link) for link in links if "/files/" in link]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 404]
     assert [answer.content for answer in answers[:3]] == [INVOICE, b"terms " * 1000, CALENDAR]
     for answer in answers[:3]:
@@ -149,3 +152,80 @@ def test_a_column_that_holds_no_files_is_said_to(api, say, database_url):
     for line in ("the key 'paht' is not known", "number 2 is str, not an object"):
         assert line in told
         assert line in page
+
+
+# --- finished messages ---
+
+HTML = (
+    '<p>Dear Zoë</p><img src="cid:logo@x"><script>parent.location="https://evil.example"</script><link rel=preconnect>'
+)
+
+
+def eml(subject: str = "Grüße aus Wien") -> bytes:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "Shop <shop@example.com>", "ann@example.org", subject
+    message.set_content("Dear Zoë")
+    message.add_alternative(HTML, subtype="html")
+    message.get_body(("html",)).add_related(b"PNG!", "image", "png", cid="<logo@x>")
+    message.add_attachment(INVOICE, maintype="application", subtype="pdf", filename="Rechnung März.pdf")
+    return message.as_bytes()
+
+
+def test_every_list_shows_the_subject_of_a_finished_message_and_reads_only_its_beginning(
+    api, say, database_url, statements
+):
+    own = add(database_url, message=eml(), subject=None, body_text=None)
+    assert "Grüße aus Wien" in Browser(api.client).open("/reservations")
+    assert len([one for one in statements if "substr" in one]) == 1
+    [item] = api.client.get("/api/reservations").json()["items"]
+    assert (item["id"], item["subject"]) == (str(own), "Grüße aus Wien")
+    assert json.loads(say("list", "--json"))[0]["subject"] == "Grüße aus Wien"
+    assert api.client.get(f"/api/reservations/{own}").json()["subject"] == "Grüße aus Wien"
+    assert "Grüße aus Wien" in say("show", str(own))
+    assert "subject: Grüße aus Wien" in say("preview", str(own))
+    assert api.client.get(f"/api/reservations/{own}/preview").json()["subject"] == "Grüße aus Wien"
+
+
+def test_a_list_without_finished_messages_costs_no_statement_for_them(api, database_url, statements):
+    add(database_url)
+    api.client.get("/api/reservations")
+    assert not [one for one in statements if "substr" in one]
+
+
+def test_a_finished_message_is_shown_as_a_mail_client_shows_it_and_stays_in_its_frame(api, database_url):
+    own = add(database_url, message=eml(), subject=None, body_text=None)
+    page = Browser(api.client).open(f"/reservations/{own}")
+    for text in ("Grüße aus Wien", "Shop <shop@example.com>", "Dear Zoë", "Rechnung März.pdf", "cid:logo@x"):
+        assert text in page, text
+    shown = api.client.get(f"/reservations/{own}/html")
+    assert f'src="data:image/png;base64,{b64encode(b"PNG!").decode()}"' in shown.text
+    assert "<link" not in shown.text
+    assert shown.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_a_message_that_cannot_be_read_says_why(api, database_url):
+    own = add(database_url, message=b"no header\r\n\r\nHi", subject=None, body_text=None)
+    assert "line 1 of its header is no field" in Browser(api.client).open(f"/reservations/{own}")
+    assert api.client.get(f"/reservations/{own}/html").status_code == 422
+    assert api.client.get(f"/reservations/{own}/message.eml").status_code == 422
+
+
+def test_the_message_can_be_saved_as_it_goes_to_the_relay(api, database_url, full):
+    finished = add(database_url, message=eml(), subject=None, body_text=None)
+    saved = api.client.get(f"/reservations/{finished}/message.eml")
+    assert saved.headers["Content-Disposition"] == f'attachment; filename="{finished}.eml"'
+    read = message_from_bytes(saved.content, policy=default)
+    assert read["Subject"] == "Grüße aus Wien"
+    attached = add(database_url, attachments=[{"path": "invoice.pdf"}])
+    saved = api.client.get(f"/reservations/{attached}/message.eml")
+    [part] = message_from_bytes(saved.content, policy=default).iter_attachments()
+    assert (part.get_filename(), part.get_content()) == ("invoice.pdf", INVOICE)
+    refused = api.client.get(f"/reservations/{full[0]}/message.eml")
+    assert refused.status_code == 422
+    assert "absent.pdf: is not there" in refused.text
+
+
+def test_a_preview_shows_the_images_that_the_mail_attaches(api, database_url):
+    code = {"content": b64encode(b"PNG?").decode(), "filename": "code.png", "content_id": "code"}
+    own = add(database_url, body_html='<img src="cid:code">', attachments=[code, {"path": "x", "content_id": "y"}])
+    assert f"data:image/png;base64,{b64encode(b'PNG?').decode()}" in api.client.get(f"/reservations/{own}/html").text

@@ -22,7 +22,7 @@ from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.errors import KeyConflict, StateConflict, StoreError
 from mailbatch.domain.lifecycle import REQUEUABLE, TABLE, Attempts, Event, blocked_by_expiry, sources
 from mailbatch.domain.reservation import FINISHED, MAIL_FIELDS, Status, Stored
-from mailbatch.domain.rows import ReservationPlace, Row, as_dict
+from mailbatch.domain.rows import ReservationPlace, ReservationSummary, Row, as_dict
 from mailbatch.domain.selection import Counted, Found, Selection, Tagged, moment_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ class FakeReservations:
 
 def _as(kind: type[R], row: ReservationRow) -> R:
     has = {"has_attachments": row.attachments is not None, "has_message": row.message is not None}
-    return kind.from_row(as_dict(row) | has)
+    found = kind.from_row(as_dict(row) | has)
+    if not isinstance(found, ReservationSummary) or row.message is None:
+        return found
+    return found.with_subject_of(row.message if isinstance(row.message, bytes) else b"".join(row.message.pieces()))
 
 
 def _key(row: ReservationRow, which: Selection) -> tuple[datetime, UUID]:

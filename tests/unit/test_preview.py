@@ -14,12 +14,13 @@ from mailbatch.domain.letter import Rendered
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.mime.message_view import see_message
 
 MAIL = Mail(recipients="ann@example.org", subject="Hi {{ name }}", body_text="t", context={"name": "Ann"})
 
 
 def preview(render: Any, reservations: Any = None) -> Preview:
-    return Preview(render, reservations)
+    return Preview(render, reservations, see_message)
 
 
 def test_a_preview_is_what_the_templates_make_now():
@@ -49,7 +50,7 @@ def test_any_other_error_is_the_fault_of_the_template_and_one_short_line():
     assert len(line) < 330
 
 
-def test_of_a_finished_message_nothing_is_rendered():
+def test_of_a_finished_message_nothing_is_rendered_and_its_parts_are_shown():
     class Stored:
         class row:  # noqa: N801 - stands for a row
             mail = Mail(recipients="ann@example.org", message=b"Subject: Hi\r\n\r\nHi\r\n")
@@ -57,8 +58,8 @@ def test_of_a_finished_message_nothing_is_rendered():
         def get(self, _own: UUID) -> Any:
             return self.row
 
-    with pytest.raises(CannotCompose, match="finished message; it is sent as it is"):
-        preview(pytest.fail, Stored()).stored(UUID(int=1))
+    shown = preview(pytest.fail, Stored()).stored(UUID(int=1))
+    assert (shown.subject, shown.text, shown.html) == ("Hi", "Hi\r\n", None)
 
 
 def test_a_reservation_is_rendered_from_what_is_stored():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from mailbatch.domain.attachment_list import InFolder, Inline, InStore, InTempla
 from mailbatch.domain.content import ContentInMemory
 from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.file_rules import room_problem
+from mailbatch.domain.seen_message import Image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from mailbatch.domain.attachment_list import Reference
     from mailbatch.domain.content import Content
     from mailbatch.domain.file_rules import FileRules
+
+
+_IMAGE = re.compile(r"image/[a-z0-9.+-]{1,60}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,23 @@ class MailFiles:
         if isinstance(one.source, InStore) and (row := stored.get(one.source.file_id)) is not None:
             return OpenedFile(file, self.files.content(row))
         return OpenedFile(file, self._content(one, file))
+
+    def images(self, column: object, most: int) -> dict[str, Image]:
+        """Return the images of ``column`` that HTML may show as ``cid:``, by content id: at most ``most`` bytes.
+
+        What cannot be read is left out. Raises ``StoreError``.
+        """
+        found, left = dict[str, Image](), most
+        references, _ = references_of(column)
+        for number, one in enumerate(references, 1):
+            if one.content_id is None:
+                continue
+            with suppress(CannotCompose, NotFound):
+                opened = self.open(column, number)
+                if _IMAGE.fullmatch(opened.file.content_type) and opened.content.size <= left:
+                    found[one.content_id] = Image(opened.file.content_type, b"".join(opened.content.pieces()))
+                    left -= opened.content.size
+        return found
 
     def _content(self, reference: Reference, file: AttachedFile) -> Content:
         missing = NotFound("; ".join(file.problems) or f"{reference.known_as}: is not there")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied
 from mailbatch.domain.redaction.lines import one_line
@@ -17,17 +18,20 @@ if TYPE_CHECKING:
 
     from mailbatch.application.ports.sending import Composer, Renderer, Transport
     from mailbatch.application.ports.stores import Reservations
-    from mailbatch.domain.letter import Rendered
+    from mailbatch.application.ports.system import MessageReader
+    from mailbatch.domain.content import Content
     from mailbatch.domain.outcome import Outcome
     from mailbatch.domain.reservation import Mail
+    from mailbatch.domain.seen_message import SeenMessage
 
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Render a mail that is given, or one that is reserved."""
+    """Render a mail that is given, or one that is reserved. ``read`` reads finished messages."""
 
     render: Renderer
     reservations: Reservations
+    read: MessageReader
 
     def __call__(self, mail: Mail) -> Rendered:
         """Return its parts. Raises ``CannotCompose`` with one line for each part that fails."""
@@ -41,13 +45,24 @@ class Preview:
             raise CannotCompose([f"cannot be rendered: {said}"]) from error
 
     def stored(self, reservation_id: UUID) -> Rendered:
-        """Return the parts of a reservation as they would be now. Raises ``NotFound`` and ``CannotCompose``."""
+        """Return the parts of a reservation as they would be now. Raises ``NotFound`` and ``CannotCompose``.
+
+        Those of a finished message are what a mail client shows of it.
+        """
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
-        if row.mail.message is not None:
-            raise CannotCompose(["message: is a finished message; it is sent as it is, and nothing of it is rendered"])
-        return self(row.mail)
+        if row.mail.message is None:
+            return self(row.mail)
+        seen = self.seen(row.mail.message)
+        return Rendered(subject=seen.fields.get("Subject", ""), text=seen.text, html=seen.html)
+
+    def seen(self, message: bytes | Content) -> SeenMessage:
+        """Return what a reader sees of a finished message. Raises ``CannotCompose`` with one line."""
+        try:
+            return self.read(message)
+        except ValueError as error:
+            raise CannotCompose([f"message: {error}"]) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.attachment_list import InTemplates
 from mailbatch.domain.content_types import UNKNOWN, content_type_of
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.seen_message import Image
 
 if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Folder
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 
 MOST = 4 * 2**20
 """Bytes of all images of a mail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """An image, and its content type."""
-
-    content_type: str
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)

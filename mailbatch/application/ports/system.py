@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from mailbatch.domain.content import Content
     from mailbatch.domain.message import Address, MessageEnvelope
+    from mailbatch.domain.seen_message import SeenMessage
 
 
 class Clock(Protocol):
@@ -39,6 +41,13 @@ class MessageCheck(Protocol):
 
     def __call__(self, message: bytes) -> str | None:
         """Return one line that says why ``message`` could not be sent to any relay; None if it could."""
+
+
+class MessageReader(Protocol):
+    """Reads finished messages for people."""
+
+    def __call__(self, message: bytes | Content) -> SeenMessage:
+        """Return what a reader sees of ``message``. Raise ``ValueError`` with one line if it cannot be read."""
 
 
 class HeaderCheck(Protocol):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from mailbatch.domain.message_subject import HEAD
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow
+from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, ReservationSummary
 from mailbatch.domain.selection import Counted, ErrorsOf, Found, Tagged, moment_of
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.intake import SqlIntake
@@ -61,7 +62,8 @@ class SqlReservations:
             return {}
         statement = sa.select(*columns_of(kind, mail_reservations)).where(_r.id.in_(ids))
         with reading(self.engine) as connection:
-            return {row.id: row for row in all_of(kind, connection, statement)}
+            found = all_of(kind, connection, statement)
+        return {row.id: row for row in self._with_subjects(found)}
 
     def attempts(self, reservation_id: UUID) -> list[AttemptRow]:
         """Read the attempts to send one reservation; see the port."""
@@ -85,13 +87,28 @@ class SqlReservations:
             wanted = limit - len(rows)
             scan = scans.next(place, wanted)
             if scan is None:
-                return Found(rows, _behind(place))
+                return Found(self._with_subjects(rows), _behind(place))
             found = scans.read(scan.page(columns_of(kind, mail_reservations), wanted))
             rows += [read_as(kind, self.engine, row) for row in found if row[FITS]]
             if not found or (len(found) < wanted and not found[-1][LAST]):
                 break
             place = found[-1][MOMENT], found[-1][ID]
-        return Found(rows, None)
+        return Found(self._with_subjects(rows), None)
+
+    def _with_subjects(self, rows: list[R]) -> list[R]:
+        """Return ``rows``; those of a list that are finished messages with their Subject, which one statement reads."""
+        own = [row.id for row in rows if isinstance(row, ReservationSummary) and row.has_message]
+        if not own:
+            return rows
+        head = part(_r.message, sa.literal(1), sa.literal(HEAD)).label("head")
+        with reading(self.engine) as connection:
+            heads = {
+                row.id: row.head or b"" for row in connection.execute(sa.select(_r.id, head).where(_r.id.in_(own)))
+            }
+        return [
+            row.with_subject_of(heads[row.id]) if isinstance(row, ReservationSummary) and row.id in heads else row
+            for row in rows
+        ]
 
     def count(self, which: Selection, cap: int) -> int:
         """Count the reservations that ``which`` selects, up to ``cap``; see the port."""

@@ -9,7 +9,7 @@ import click
 
 from mailbatch.application.ports.stores import PATIENCE
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary, as_dict
+from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
 from mailbatch.interfaces.cli.filter_options import filter_options, read_selection
 from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.output import (
@@ -25,7 +25,7 @@ from mailbatch.interfaces.cli.output import (
 )
 from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.cli.shown_files import files_text
-from mailbatch.interfaces.documents import of_reservation
+from mailbatch.interfaces.documents import of_reservation, of_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ def list_command(*, limit: int, whole: bool, as_json: bool, **given: Any) -> Non
     with opened() as parts:
         if as_json:
             every = parts.operating.list_reservations(which, limit + 1, ReservationRow)
-            print_json_list(as_dict(row) for row in islice(every, limit))
+            print_json_list(of_row(row) for row in islice(every, limit))
             if next(every, None) is not None:
                 _hint_of_more(parts.stores.reservations, which, limit)
             return
@@ -115,7 +115,7 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     if as_json:
         print_json(of_reservation(row, attempts, carried))
         return
-    values = as_dict(row) | {"attachments": files_text(carried), "returns_to": carried.returns_to}
+    values = of_row(row) | {"attachments": files_text(carried), "returns_to": carried.returns_to}
     print_fields((name, _text(value)) for name, value in values.items())
     click.echo("\nits life:")
     columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]

@@ -13,7 +13,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from mailbatch.domain.act import FROM, Act, is_done
+from mailbatch.domain.content import ContentInMemory
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
@@ -34,9 +36,10 @@ if TYPE_CHECKING:
 
     from mailbatch.application.looking.preview import Preview
     from mailbatch.application.ports.stores import Reservations
+    from mailbatch.bootstrap.operating import Operating
     from mailbatch.domain.census import Census
-    from mailbatch.domain.letter import Rendered
-    from mailbatch.domain.rows import ReservationPlace, ReservationSummary
+    from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
+    from mailbatch.domain.seen_message import Image, SeenMessage
 
 router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
 
@@ -46,6 +49,8 @@ _COUNTED_WITHIN = 0.3
 """Seconds."""
 _OLDEST_COUNTS = 10.0
 """Seconds: the greatest age of the counts beside the states."""
+_LARGEST_IMAGES = 4 * 2**20
+"""Bytes of the images that a mail attaches, in its preview."""
 _LONGEST_TEXT = 50_000
 """Characters of a body that the page shows at most."""
 _ACTS: dict[Status, tuple[Act, ...]] = {
@@ -162,7 +167,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
         carried=parts.operating.show_carried(row),
         attempts=attempts,
         explained=parts.operating.explain(reservation_id),
-        preview=_previewed(parts.operating.preview, reservation_id),
+        preview=_previewed(parts.operating.preview, row),
         heading=_HEADINGS.get(status, _AGAIN),
         acts=_ACTS[status],
     )
@@ -172,11 +177,31 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
 def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Response:
     """Show its HTML as it would be now, in a frame with a policy of its own."""
     operating = parts_of(request).operating
-    rendered = operating.preview.stored(reservation_id)
-    if rendered.html is None:
+    row, _ = operating.show_reservation(reservation_id)
+    source, images = _html_of(operating, row)
+    if source is None:
         raise NotFound(f"reservation {reservation_id} has no HTML")
-    document = with_images(without_hints(rendered.html), operating.shown_images(rendered))
+    document = with_images(without_hints(source), images)
     return Html(document, headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
+
+
+def _html_of(operating: Operating, row: ReservationRow) -> tuple[str | None, Mapping[str, Image]]:
+    """Return the HTML of a mail, and the images that it shows."""
+    if row.message is not None:
+        seen = operating.preview.seen(row.message)
+        return seen.html, seen.images
+    rendered = operating.preview(row.mail)
+    own = operating.mail_files.images(row.attachments, _LARGEST_IMAGES)
+    return rendered.html, {**operating.shown_images(rendered), **own}
+
+
+@router.get("/{reservation_id}/message.eml")
+def message(request: Request, _caller: PageReader, reservation_id: UUID) -> Response:
+    """Send the message for saving, as it would go to the relay now."""
+    operating = parts_of(request).operating
+    row, _ = operating.show_reservation(reservation_id)
+    data = operating.compose_apart(row.as_claimed(0, {})).data
+    return download(ContentInMemory(data) if isinstance(data, bytes) else data, f"{reservation_id}.eml")
 
 
 @router.get("/{reservation_id}/files/{number}")
@@ -210,6 +235,7 @@ def press(
 @dataclass(frozen=True, slots=True)
 class _Shown:
     rendered: Rendered | None
+    message: SeenMessage | None = None
     problems: Sequence[str] = ()
 
     @property
@@ -219,8 +245,11 @@ class _Shown:
         return text if text is None or len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}\n…"
 
 
-def _previewed(preview: Preview, reservation_id: UUID) -> _Shown:
+def _previewed(preview: Preview, row: ReservationRow) -> _Shown:
     try:
-        return _Shown(preview.stored(reservation_id))
+        if row.message is None:
+            return _Shown(preview(row.mail))
+        seen = preview.seen(row.message)
+        return _Shown(Rendered(subject=seen.fields.get("Subject", ""), text=seen.text, html=seen.html), seen)
     except CannotCompose as error:
-        return _Shown(None, error.errors)
+        return _Shown(None, problems=error.errors)
