@@ -189,12 +189,13 @@ def test_a_mail_keeps_its_files_as_they_were_given(api):
         {"content": b64(b"ticket"), "filename": "ticket.pdf"},
         {"file": own},
         {"path": "2026/invoice.pdf", "content_type": "application/pdf", "content_id": "invoice"},
+        "2026/terms.pdf",
     ]
     stored = api.post(
         "/api/reservations", MAIL | {"attachments": given, "locale": "pt-BR", "envelope_sender": "<>"}, 201
     )
     [row] = rows(api)
-    assert (str(row.id), row.attachments) == (stored["id"], given)
+    assert (str(row.id), row.attachments) == (stored["id"], [*given[:3], {"path": "2026/terms.pdf"}])
     assert (row.locale, row.envelope_sender) == ("pt-BR", "<>")
 
 
@@ -204,8 +205,8 @@ MISSING = sha256(b"missing").hexdigest()
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"attachments": {"a": 1}}, "attachments: is dict, not a JSON array of objects"),
-        ({"attachments": "a"}, "attachments: "),
+        ({"attachments": {"a": 1}}, "attachments: '{\"a\": 1}' is not a list of files"),
+        ({"attachments": "[1"}, "attachments: '[1' is no JSON array"),
         ({"attachments": [1]}, "attachments: number 1 is int, not an object; give one of path, file and content"),
         ({"attachments": [{"content": "?", "filename": "a"}]}, "attachments: a: content is no base64: "),
         ({"attachments": [{"content": "YQ==", "path": "a"}]}, "attachments: a: has path and content; give one of"),

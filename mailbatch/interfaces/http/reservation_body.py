@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mailbatch.application.acting.reserve import Draft
 
 MESSAGE = "message/rfc822"
-_FILES = ("attachments", "message")
 _WHAT = f"send JSON, with Content-Type: application/json; or a finished message, with {MESSAGE}"
 
 
@@ -43,14 +42,13 @@ def read_reservation(values: Any) -> Draft:
 
     ``message``: base64, or bytes. Raises ``InvalidReservation`` with one line for each thing that is wrong.
     """
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or "message" not in values:
         return read_draft(values)
-    draft = read_draft({name: value for name, value in values.items() if name not in _FILES})
-    mail = replace(draft.mail, attachments=values.get("attachments"))
-    if values.get("message") is not None:
-        envelope = message_envelope(_bytes(values["message"]), mail.recipients or None)
-        mail = replace(mail, recipients=envelope.recipients, message=envelope.message)
-    return replace(draft, mail=mail)
+    draft = read_draft({name: value for name, value in values.items() if name != "message"})
+    if (message := values["message"]) is None:
+        return draft
+    envelope = message_envelope(_bytes(message), draft.mail.recipients or None)
+    return replace(draft, mail=replace(draft.mail, recipients=envelope.recipients, message=envelope.message))
 
 
 def _bytes(message: Any) -> bytes:

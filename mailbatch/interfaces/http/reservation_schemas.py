@@ -56,7 +56,7 @@ class ReservationIn(BaseModel):
     headers: dict[str, str | list[str]] | None = Field(
         None, description="Further header fields, name to text; a list is several fields of that name."
     )
-    attachments: list[AttachmentIn] | None = Field(None, max_length=100)
+    attachments: list[AttachmentIn | str] | None = Field(None, max_length=100, description="A text is a `path`.")
     message: str | None = Field(
         None, description="A finished message (RFC 5322) in base64, in place of subject, bodies and header fields."
     )
