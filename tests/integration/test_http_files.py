@@ -322,6 +322,33 @@ def test_lists_say_what_a_mail_has_and_read_none_of_it(api):
     assert not re.search(r"reservations\.(attachments|message)\b(?! IS NOT NULL)", read)
 
 
+# --- downloads ---
+
+
+def test_who_may_read_a_mail_may_save_its_files_and_its_message(api):
+    (api.parts.settings.attachment_dir / "big.bin").write_bytes(b"big" * 100_000)
+    own = store(api, b"terms", filename="terms.html", headers={"Content-Type": "text/html"})["id"]
+    given = [{"content": b64(b"ticket"), "filename": "Fahrkarte für Zoë.pdf"}, {"file": own}, {"path": "big.bin"}]
+    mail = api.post("/api/reservations", MAIL | {"attachments": given}, 201)["id"]
+    reader = api.asking(READ)
+    saved = [reader.get(f"/api/reservations/{mail}/attachments/{n}") for n in (1, 2, 3)]
+    assert [one.content for one in saved] == [b"ticket", b"terms", b"big" * 100_000]
+    assert saved[0].headers["Content-Disposition"].endswith("filename*=UTF-8''Fahrkarte%20f%C3%BCr%20Zo%C3%AB.pdf")
+    for one in saved:
+        assert one.headers["Content-Disposition"].startswith("attachment; ")
+        assert one.headers["Content-Type"] == "application/octet-stream"
+        assert one.headers["X-Content-Type-Options"] == "nosniff"
+    message = reserve_message(api, RAW)["id"]
+    assert reader.get(f"/api/reservations/{message}/message").content == RAW.replace(b"Bcc: eve@example.com\n", b"")
+    assert api.asking().get(f"/api/reservations/{mail}/attachments/1").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["attachments/0", "attachments/2", "attachments/1", "message"])
+def test_what_a_mail_does_not_have_is_not_found(api, path):
+    mail = api.post("/api/reservations", MAIL | {"attachments": [{"path": "absent.pdf"}]}, 201)["id"]
+    assert api.get(f"/api/reservations/{mail}/{path}", 404)["detail"]
+
+
 # --- the pages ---
 
 

@@ -14,6 +14,7 @@ from mailbatch.interfaces.console import site
 from mailbatch.interfaces.console.screen import error_page
 from mailbatch.interfaces.http import (
     bulk,
+    contents,
     files,
     login,
     metrics,
@@ -74,6 +75,7 @@ def _routers() -> list[APIRouter]:
     """Return the routers in the order in which FastAPI matches them."""
     return [
         reservations.router,
+        contents.router,
         files.router,
         bulk.router,
         runs.router,

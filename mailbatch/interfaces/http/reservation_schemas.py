@@ -188,7 +188,7 @@ class File(BaseModel):
             "named": "2026/invoice-17.pdf",
             "filename": "invoice-17.pdf",
             "content_type": "application/pdf",
-            "content_id": None,
+            "content_id": "invoice",
             "size": 48211,
             "problems": [],
         }
