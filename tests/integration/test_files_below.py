@@ -53,6 +53,11 @@ def test_a_name_in_any_script_is_found(root):
     assert read(root, "Grüße 山田.txt") == b"hi"
 
 
+def test_a_hard_link_is_a_file_like_any_other(root):
+    (root / "hard.pdf").hardlink_to(root / "2026" / "invoice.pdf")
+    assert read(root, "hard.pdf").startswith(b"%PDF")
+
+
 @pytest.mark.parametrize(
     ("path", "why"),
     [
@@ -167,7 +172,7 @@ def _content_or_error(root: Path) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("change", ["longer", "shorter", "rewritten"])
+@pytest.mark.parametrize("change", ["longer", "shorter", "rewritten", "removed"])
 def test_a_file_that_changes_while_it_is_read_is_that_mails_error(root, change):
     path = root / "2026" / "invoice.pdf"
     with FilesBelow(root).open("2026/invoice.pdf") as file:
@@ -179,6 +184,8 @@ def test_a_file_that_changes_while_it_is_read_is_that_mails_error(root, change):
                     more.write(b"x")
             case "shorter":
                 os.truncate(path, 100_000)
+            case "removed":
+                path.unlink()
             case _:
                 with path.open("r+b") as again:
                     again.write(b"HTML")

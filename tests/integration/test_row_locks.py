@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -213,6 +214,27 @@ def test_a_file_that_is_being_deleted_is_stored_anew(postgres_url):
     found = files.find(own)
     assert found is not None
     assert found.filename == "new.txt"
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("first_fails", "kept"), [(False, "first.txt"), (True, "second.txt")])
+def test_two_that_store_the_same_new_file_at_once_store_it_once(postgres_url, first_fails, kept):
+    engine = connect(postgres_url)
+    intake = SqlReservations(engine).intake
+
+    def store() -> str:
+        with intake() as second:
+            return second.store_file(b"new", "second.txt", None)
+
+    with ThreadPoolExecutor(1) as pool:
+        with suppress(ZeroDivisionError), intake() as first:
+            first.store_file(b"new", "first.txt", None)
+            stored = pool.submit(store)
+            wait_until(lambda: waiting_for_locks(engine) == 1, 10, "the second to wait for the first")
+            assert 1 / (not first_fails)
+        assert stored.result(10) == sha256(b"new").hexdigest()
+    with engine.connect() as connection:
+        assert list(connection.scalars(sa.select(mail_files.c.filename))) == [kept]
     engine.dispose()
 
 
