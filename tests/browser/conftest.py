@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from browser.keys import TOKEN
 from support.chromium import ARGUMENTS, NEEDS, chromium
+from support.gallery import write_gallery
 from support.sink import Sink
 from support.stack import Stack
 
@@ -53,7 +54,8 @@ def page(request: pytest.FixtureRequest, chrome: Browser, console: str, complain
 @pytest.fixture
 def stack(sqlite_url: str, redis_url: str, tmp_path: Path) -> Iterator[Stack]:
     """mailbatch on SQLite, with ticks every two seconds and one mail at a time, on a relay that takes its time."""
-    settings = {"SCHEDULE": 2, "CONNECTIONS": 1, "WINDOW": 1}
+    write_gallery(tmp_path / "templates")
+    settings = {"SCHEDULE": 2, "CONNECTIONS": 1, "WINDOW": 1, "TEMPLATE_DIR": tmp_path / "templates"}
     sink = Sink(tmp_path / "sink", latency=0.05)
     with sink, Stack(sqlite_url, redis_url, sink.url, tmp_path, settings) as stack:
         yield stack

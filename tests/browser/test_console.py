@@ -135,6 +135,32 @@ def test_a_mail_is_seen_as_its_reader_will_and_its_scripts_do_not_run(page, stac
     complaints.clear()
 
 
+def test_a_template_is_seen_light_and_dark_at_two_widths_and_sent_as_a_test(page, complaints):
+    page.goto("/templates")
+    expect(page.get_by_text("in order")).to_have_count(12)
+    page.get_by_role("link", name="shipped").click()
+    page.get_by_role("link", name="ar", exact=True).click()
+    card = page.frame_locator("iframe").locator("table.card")
+    seen = {}
+    for view in ("Desktop", "Desktop, dark", "Phone", "Phone, dark"):
+        page.get_by_role("link", name=view, exact=True).click()
+        expect(card).to_be_visible()
+        paper = card.evaluate("e => getComputedStyle(e).backgroundColor")
+        seen[view] = (paper, card.evaluate("e => e.offsetWidth"), card.evaluate("e => getComputedStyle(e).direction"))
+    light, dark = "rgb(255, 255, 255)", "rgb(28, 35, 45)"
+    assert {view: paper for view, (paper, _, _) in seen.items()} == {
+        "Desktop": light, "Desktop, dark": dark, "Phone": light, "Phone, dark": dark,
+    }  # fmt: skip
+    assert (seen["Desktop"][1], seen["Phone"][1] < 376) == (600, True)
+    assert {direction for _, _, direction in seen.values()} == {"rtl"}
+    logo = page.frame_locator("iframe").locator("img")
+    assert logo.evaluate("e => e.naturalWidth") == 80
+    page.get_by_label("To").fill("zoe@example.org")
+    page.get_by_role("button", name="Send the test").click()
+    expect(page.get_by_text("Sent: 250")).to_be_visible()
+    assert complaints == []
+
+
 def test_the_keyboard_is_enough(page, stack):
     own = uuid4()
     with database(stack.database_url) as connection:
@@ -361,6 +387,7 @@ def furnish(url, relay):
         ),
         f"/runs?job={JOBS[1]}",
         *("/schedule", "/schedule/plan", "/duplicates", "/docs", "/nonsense", f"/reservations/{uuid4()}"),
+        *("/templates", "/templates/order", "/templates/welcome?locale=ar&view=source", "/templates/gone"),
     ]
 
 
@@ -433,7 +460,7 @@ def test_no_page_is_wider_than_a_phone(page, stack):
     one = page.locator(".list .to a").first.get_attribute("href")
     for address in (
         *("/", "/reservations?status=failed&since=1h", one, "/runs", f"/runs/{running}", "/schedule"),
-        *("/schedule/plan", "/duplicates", "/docs"),
+        *("/schedule/plan", "/duplicates", "/docs", "/templates", "/templates/order?view=phone"),
     ):
         page.goto(address)
         wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
