@@ -190,6 +190,7 @@ class Operating:
             queue=stores.queue,
             watch=self.watch(SEND_ALL),
             compose=self.compose_apart,
+            carried=self.show_carried.facts,
         )
 
     @property
@@ -235,12 +236,14 @@ class Operating:
         """Shows what mails carry beside their text."""
         from mailbatch.application.looking.carried import ShowCarried
         from mailbatch.infrastructure.mime.addresses import read_addresses
+        from mailbatch.infrastructure.mime.message_envelope import message_author
 
         return ShowCarried(
             mail_files=self.mail_files,
             read_addresses=read_addresses,
             return_path=return_path(self._settings),
             sender=self._settings.sender,
+            author_of=message_author,
         )
 
     @property

@@ -27,6 +27,11 @@ class Content(Protocol):
         """
 
 
+def beginning_of(content: bytes | Content) -> bytes:
+    """Return the first ``PIECE`` bytes at most. Raises as ``Content.pieces``."""
+    return content[:PIECE] if isinstance(content, bytes) else next(iter(content.pieces()), b"")
+
+
 class LineContent(Content, Protocol):
     """Content that is a part of a message, and what its lines are like."""
 

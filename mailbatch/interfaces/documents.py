@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.act import Act, is_done
+from mailbatch.domain.content import beginning_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.redaction.addresses import public
@@ -51,8 +52,7 @@ def of_row(row: ReservationRow) -> dict[str, Any]:
     values = as_dict(row)
     if row.message is not None:
         with suppress(CannotCompose):  # it was deleted meanwhile
-            beginning = row.message if isinstance(row.message, bytes) else next(iter(row.message.pieces()), b"")
-            values["subject"] = own_subject(beginning) or row.subject
+            values["subject"] = own_subject(beginning_of(row.message)) or row.subject
     return values
 
 

@@ -116,6 +116,11 @@ def test_every_door_shows_the_same_files_language_and_envelope_sender(api, say, 
         assert text in page, text
     assert terms in line
     assert "path invoice.pdf" in line
+    explained = say("explain", str(own))
+    facts = api.client.get(f"/api/reservations/{own}/explain").json()["facts"]
+    assert (facts["language"], facts["returns_to"]) == ("de-AT", returns_to)
+    for text in (*facts["attachments"], "Rechnung März.pdf", "absent.pdf: is not there", returns_to, "de-AT"):
+        assert text in explained, text
 
 
 def test_showing_a_mail_costs_one_statement_for_its_files_and_reads_none_of_them(api, full, statements):
@@ -180,10 +185,20 @@ def test_every_list_shows_the_subject_of_a_finished_message_and_reads_only_its_b
     [item] = api.client.get("/api/reservations").json()["items"]
     assert (item["id"], item["subject"]) == (str(own), "Grüße aus Wien")
     assert json.loads(say("list", "--json"))[0]["subject"] == "Grüße aus Wien"
-    assert api.client.get(f"/api/reservations/{own}").json()["subject"] == "Grüße aus Wien"
+    detail = api.client.get(f"/api/reservations/{own}").json()
+    assert detail["subject"] == "Grüße aus Wien"
+    assert detail["returns_to"] == f"bounces+{own}@example.com"
     assert "Grüße aus Wien" in say("show", str(own))
+    assert "finished message" in say("explain", str(own))
     assert "subject: Grüße aus Wien" in say("preview", str(own))
     assert api.client.get(f"/api/reservations/{own}/preview").json()["subject"] == "Grüße aus Wien"
+
+
+def test_a_finished_message_is_returned_to_its_author_if_nobody_else_is_named(api, say, database_url, monkeypatch):
+    monkeypatch.delenv("MAILBATCH_RETURN_PATH")
+    own = add(database_url, message=eml(), subject=None, body_text=None)
+    assert json.loads(say("show", str(own), "--json"))["returns_to"] == "shop@example.com"
+    assert "returns to" not in say("explain", str(own))
 
 
 def test_a_list_without_finished_messages_costs_no_statement_for_them(api, database_url, statements):

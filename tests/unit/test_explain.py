@@ -99,6 +99,7 @@ class World:
             queue=FakeUpcoming(self.tables),
             watch=watch,
             compose=self.compose,
+            carried=lambda row: {"language": row.locale},
         )(row.id)
 
 

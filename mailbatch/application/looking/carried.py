@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.sending.envelope_sender import returns_to
+from mailbatch.domain.content import beginning_of
 from mailbatch.domain.errors import CannotCompose
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from mailbatch.application.looking.mail_files import MailFiles
     from mailbatch.application.ports.system import AddressReader
     from mailbatch.domain.attached_file import AttachedFile
+    from mailbatch.domain.message import Address
     from mailbatch.domain.return_path import ReturnPath
     from mailbatch.domain.rows import ReservationRow
 
 NOBODY = "<>"
+_FROM = {"path": "path", "file": "stored file", "content": "in the row", "template": "image of the template"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,32 +35,64 @@ class Carried:
     problems: Sequence[str]
     returns_to: str | None
 
+    @property
+    def lines(self) -> list[str]:
+        """The files in words: a line for each, and for each entry of ``attachments`` that is none."""
+        return [*map(file_text, self.files), *self.problems]
+
+
+def file_text(file: AttachedFile) -> str:
+    """Return the line of one file: name, type, size, where it is, and what is wrong with it."""
+    facts = [file.content_type, "size not known" if file.size is None else f"{file.size} bytes"]
+    if file.content_id:
+        facts.append(f"cid:{file.content_id}")
+    facts.append(f"{_FROM[file.source]} {file.named}" if file.named else _FROM[file.source])
+    return " · ".join([f"{file.filename} ({', '.join(facts)})", *file.problems])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowCarried:
-    """Show it for one mail. ``sender`` is the From of mails that name none."""
+    """Show it for one mail. ``sender`` is the From of mails that name none.
+
+    ``author_of`` returns who sends a finished message, of which it gets the beginning; it raises ``ValueError``.
+    """
 
     mail_files: MailFiles
     read_addresses: AddressReader
     return_path: ReturnPath | None
     sender: str | None
+    author_of: Callable[[bytes], Address | None]
 
     def __call__(self, row: ReservationRow) -> Carried:
         """Return what the mail of ``row`` carries. Reads no content of a file. Raises ``StoreError``."""
         files, problems = self.mail_files(row.attachments)
         return Carried(files=files, problems=problems, returns_to=self._returns_to(row))
 
+    def facts(self, row: ReservationRow) -> Mapping[str, Any]:
+        """Return, for an explanation, what is there beside the text; the envelope sender if it is not just the author.
+
+        Raises ``StoreError``.
+        """
+        carried = self(row)
+        return {
+            "attachments": carried.lines,
+            "language": row.locale,
+            "finished_message": None if row.message is None else "yes",
+            "returns_to": carried.returns_to if row.envelope_sender or self.return_path else None,
+        }
+
     def _returns_to(self, row: ReservationRow) -> str | None:
         try:
             address = returns_to(row.envelope_sender, row.id, self.return_path, self.read_addresses)
             if address is None:
                 address = self._author(row)
-        except (CannotCompose, ValueError):
+        except (CannotCompose, ValueError):  # its error is told with the mail's others
             return None
         return NOBODY if address == "" else address
 
     def _author(self, row: ReservationRow) -> str | None:
         if row.message is not None:
-            return None
-        author = self.read_addresses(row.sender or self.sender or "")
-        return author[0].addr_spec if author else None
+            author = self.author_of(beginning_of(row.message))
+            return author.addr_spec if author else None
+        authors = self.read_addresses(row.sender or self.sender or "")
+        return authors[0].addr_spec if authors else None

@@ -14,6 +14,7 @@ from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from uuid import UUID
 
     from mailbatch.application.looking.explanation import Cause
@@ -21,17 +22,22 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.reports import Queue, Reports
     from mailbatch.application.ports.sending import Composer
     from mailbatch.application.ports.stores import Reservations
+    from mailbatch.domain.rows import ReservationRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explain:
-    """Explain reservations of ``job``. The watch says what the job does, as on every other screen."""
+    """Explain reservations of ``job``. The watch says what the job does, as on every other screen.
+
+    ``carried`` returns facts of what a mail has beside its text.
+    """
 
     reservations: Reservations
     reports: Reports
     queue: Queue
     watch: Watch
     compose: Composer
+    carried: Callable[[ReservationRow], Mapping[str, Any]]
     job: str = SEND_ALL
 
     def __call__(self, reservation_id: UUID) -> Explanation:
@@ -43,7 +49,7 @@ class Explain:
         look = self.watch.look(self.job, lock=row.status is Status.PENDING)
         case = Case(row, self.reservations.attempts(reservation_id), look)
         cause = self._cause(case)
-        facts = {**cause.facts, **_history(case)}
+        facts = {**cause.facts, **_history(case), **self.carried(row)}
         return Explanation(
             reservation_id=reservation_id,
             status=row.status,

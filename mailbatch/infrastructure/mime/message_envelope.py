@@ -73,6 +73,12 @@ def author_of(fields: Sequence[Field]) -> Address | None:
     return None
 
 
+def message_author(message: bytes) -> Address | None:
+    """Return the author, as ``author_of``, of ``message``, of which the header is enough. Raises as ``author_of``."""
+    end, _ = header_end(message) or (len(message), len(message))
+    return author_of(read_header(message[:end]))
+
+
 def addresses_of(fields: Sequence[Field], name: str) -> list[Address]:
     """Return the addresses of the fields ``name``. Raises ``ValueError`` with the name and the reason."""
     read: list[Address] = []

@@ -24,7 +24,6 @@ from mailbatch.interfaces.cli.output import (
     width,
 )
 from mailbatch.interfaces.cli.session import opened
-from mailbatch.interfaces.cli.shown_files import files_text
 from mailbatch.interfaces.documents import of_reservation, of_row
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     if as_json:
         print_json(of_reservation(row, attempts, carried))
         return
-    values = of_row(row) | {"attachments": files_text(carried), "returns_to": carried.returns_to}
+    values = of_row(row) | {"attachments": "\n".join(carried.lines), "returns_to": carried.returns_to}
     print_fields((name, _text(value)) for name, value in values.items())
     click.echo("\nits life:")
     columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]
