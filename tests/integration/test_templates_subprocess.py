@@ -12,7 +12,7 @@ import pytest
 from support.processes import children_with
 from support.waiting import wait_until
 
-from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.reservation import Mail
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 from mailbatch.infrastructure.templates.subprocess_renderer import PROCESSES, WAITING, SubprocessRenderer
@@ -103,6 +103,22 @@ def test_a_process_that_hangs_delays_only_its_own_mail(render):
     assert not process.is_running()
     render._seconds = 20.0
     assert render(mail()).text == "Hello Zoë"
+
+
+def test_a_check_of_a_template_that_hangs_is_ended(tmp_path):
+    (tmp_path / "news").mkdir()
+    (tmp_path / "news" / "subject.txt").write_text("s")
+    (tmp_path / "news" / "body.txt").write_text("t")
+    apart = SubprocessRenderer(tmp_path, MOST)
+    assert apart.preflight("news").findings == ()
+    [process] = renderers()
+    process.suspend()
+    line = "template news: rendering takes longer than 0.5 seconds, and was ended"
+    assert apart.preflight("news", 0.5).findings == (("", line),)
+    assert not process.is_running()
+    with pytest.raises(NotFound, match="no template gone in "):
+        apart.preflight("gone")
+    apart.close()
 
 
 def test_a_process_that_dies_fails_its_mail_and_the_next_gets_another(render):
