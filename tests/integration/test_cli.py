@@ -120,7 +120,7 @@ def test_reserve_prints_the_id_and_show_tells_what_was_reserved(shell, tmp_path)
     assert (row["body_html"], row["context"]) == ("<p>Grüße {{ name }}</p>", {"name": "Zoë"})
     assert (row["scheduled_at"], row["expires_at"]) == ("2029-12-31T15:00:00Z", "2030-01-02T00:00:00Z")
     assert (row["priority"], row["idempotency_key"], row["tag"]) == (5, "k", "t")
-    assert set(row) == {column.name for column in mail_reservations.c} | {"mail_attempts"}
+    assert set(row) == {column.name for column in mail_reservations.c} | {"files", "returns_to", "mail_attempts"}
     assert "Grüße" in shell("show", reservation_id)
 
 

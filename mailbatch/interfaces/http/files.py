@@ -15,7 +15,7 @@ from mailbatch.domain.attachment import basename, largest_file
 from mailbatch.domain.content_types import UNKNOWN
 from mailbatch.domain.rows import as_dict
 from mailbatch.interfaces.http.auth import Operator
-from mailbatch.interfaces.http.openapi import ACTING, tells
+from mailbatch.interfaces.http.openapi import ACTING, BYTES, tells
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import media_type, parts_of
 from mailbatch.interfaces.http.responses import json_response
@@ -63,7 +63,7 @@ _STORED["responses"][200] = {"model": StoredFile, "description": "The same conte
 @router.post(
     "",
     summary="Store a file",
-    openapi_extra={"requestBody": {"required": True, "content": {UNKNOWN: {}}}},
+    openapi_extra={"requestBody": {"required": True, "content": {UNKNOWN: BYTES}}},
     **_STORED,
 )
 async def store_file(

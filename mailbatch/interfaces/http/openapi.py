@@ -25,6 +25,10 @@ _WHY = {
 }
 
 
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+"""The content of a body that is no JSON: generators of clients need a schema."""
+
+
 def tells(
     model: type[BaseModel], *more: HTTPStatus, status: HTTPStatus = HTTPStatus.OK, **others: Any
 ) -> dict[str, Any]:
