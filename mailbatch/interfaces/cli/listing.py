@@ -111,10 +111,11 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     with opened() as parts:
         row, attempts = parts.operating.show_reservation(reservation_id)
         carried = parts.operating.show_carried(row)
-    if as_json:
-        print_json(of_reservation(row, attempts, carried))
-        return
-    values = of_row(row) | {"attachments": "\n".join(carried.lines), "returns_to": carried.returns_to}
+        # Here, because the beginning of a finished message is read from the database when its subject is shown.
+        if as_json:
+            print_json(of_reservation(row, attempts, carried))
+            return
+        values = of_row(row) | {"attachments": "\n".join(carried.lines), "returns_to": carried.returns_to}
     print_fields((name, _text(value)) for name, value in values.items())
     click.echo("\nits life:")
     columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]
