@@ -120,7 +120,7 @@ bench-pages: $(VENV)/ready-to-test ## times of console and API with a million ma
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
 bench-large: $(VENV)/ready-to-test ## times of people and runs on a table of two years: docs/on-call.md (15 GB, half an hour)
 	PYTHONPATH=tests $(BIN)/python -m bench.large
-bench-fat: $(VENV)/ready-to-test ## memory of the sender while mails have attachments of megabytes: docs/performance.md (5 GB, ten minutes)
+bench-fat: $(VENV)/ready-to-test ## memory of the sender while mails have attachments of megabytes: docs/performance.md (12 GB pass through it, twenty minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.fat
 
 ##@ Make it

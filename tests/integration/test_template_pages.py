@@ -16,6 +16,7 @@ from support.waiting import wait_until
 from mailbatch.domain.errors import Busy
 from mailbatch.domain.template_check import CheckedTemplate
 from mailbatch.infrastructure.db.migrate import upgrade
+from mailbatch.infrastructure.templates import template_folder
 from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.preflight import Preflight
 from mailbatch.infrastructure.templates.template_folder import TemplateFolder
@@ -110,6 +111,21 @@ def test_a_template_is_checked_once_until_a_file_changes_and_later_if_there_was_
     assert asked == ["bare", "hi", "bare"]
     (folder / "hi" / "body.html").write_text("another")
     assert list(templates.checked(["bare", "hi"], 0.0).values()) == [None, None]
+
+
+@pytest.mark.parametrize(("locales", "times"), [((), 2), (("en",), 1)])
+def test_a_check_that_did_not_end_is_tried_again_after_a_while(folder, monkeypatch, locales, times):
+    monkeypatch.setattr(template_folder, "AGAIN", 0.0)
+    asked = list[str]()
+
+    def check(name: str, _seconds: float) -> CheckedTemplate:
+        asked.append(name)
+        return CheckedTemplate(name=name, locales=locales, rendered=False, findings=())
+
+    templates = TemplateFolder(folder, Preflight(folder, 10_000, Options()), check)
+    for _ in range(2):
+        assert templates.checked(["hi"], 60.0)["hi"] is not None
+    assert asked == ["hi"] * times
 
 
 def test_a_language_is_seen_as_html_text_and_source(browser):

@@ -6,7 +6,8 @@ import os
 import time
 from contextlib import suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mailbatch.domain.errors import Busy, NotFound
 
@@ -19,8 +20,17 @@ if TYPE_CHECKING:
 
 EACH = 5.0
 """Seconds for checking one template at most."""
+AGAIN = 60.0
+"""Seconds after which a template is checked again whose check did not end: the machine may have been busy."""
 _MOST_FILES = 20_000
 """Files of the folder that are looked at for a change."""
+
+
+class _Kept(NamedTuple):
+    """A result, and until when it holds unless a file changes."""
+
+    result: CheckedTemplate
+    until: float
 
 
 class TemplateFolder:
@@ -33,7 +43,7 @@ class TemplateFolder:
         self._directory = directory
         self._preflight = preflight
         self._check = check
-        self._kept: tuple[bytes, dict[str, CheckedTemplate]] = (b"", {})
+        self._kept: tuple[bytes, dict[str, _Kept]] = (b"", {})
 
     def names(self) -> list[str]:
         """Return the names of all templates, sorted. Raises ``NotFound`` if the folder cannot be read."""
@@ -54,13 +64,15 @@ class TemplateFolder:
         kept, until = self._results(), time.monotonic() + seconds
         found: dict[str, CheckedTemplate | None] = {}
         for name in names:
-            if name not in kept and time.monotonic() < until:
+            if (name not in kept or kept[name].until <= time.monotonic()) and time.monotonic() < until:
                 with suppress(NotFound, Busy):  # it was removed meanwhile, or all processes render mails
-                    kept[name] = self._check(name, EACH)
-            found[name] = kept.get(name)
+                    result = self._check(name, EACH)
+                    # A check that did not end found no languages.
+                    kept[name] = _Kept(result, inf if result.locales else time.monotonic() + AGAIN)
+            found[name] = kept[name].result if name in kept else None
         return found
 
-    def _results(self) -> dict[str, CheckedTemplate]:
+    def _results(self) -> dict[str, _Kept]:
         """Return the results that still hold: all, unless some file has changed, because templates include others."""
         now = _stamp(self._directory)
         if self._kept[0] != now:
