@@ -33,7 +33,7 @@ dev: $(VENV)/ready-to-run ## the same, but keep it and the console running until
 ##@ Check it
 
 .PHONY: test
-test: check ## check, then all tests on real servers (less than 10 minutes)
+test: check ## check, then all tests on real servers (twelve minutes on 2 cores)
 	@# Each process has its own Redis and PostgreSQL. Tests wait half of the time: four processes keep two cores busy.
 	$(PYTEST) --numprocesses 4 --dist loadgroup \
 		tests/faults tests/e2e tests/smoke tests/clients/test_python.py tests/integration tests/contract
