@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mailbatch.domain.errors import JobExecError, RunFailed, StoreError
 from mailbatch.domain.redaction.addresses import mask_addresses, public
 from mailbatch.domain.redaction.lines import one_line
-from mailbatch.domain.run import FINISHED, RunOutcome
+from mailbatch.domain.run import FINISHED, REPORTED, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 FINAL_WRITES_TIMEOUT = 10.0
 """Seconds in which the last writes of a run or a lane are retried while the database is unavailable."""
-COUNTED = frozenset({"sent", "failed", "deferred", "in_doubt", "expired", "remaining"})
-"""The fields of a report that are numbers of items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ class FinalWrites:
 
 def log_the_end(job: str, report: RunReport, error: str | None) -> None:
     """Log outcome, duration and counts in one line; an ``error`` of the run itself makes it an error line."""
-    counts = ", ".join(f"{name} {n}" for name, n in report.as_dict().items() if name in COUNTED and n)
+    counts = ", ".join(f"{name} {n}" for name, n in report.as_dict().items() if name in REPORTED and n)
     log.log(
         logging.ERROR if error else logging.INFO,
         "%s: %s, %s after %.3f s (%s)%s",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.batch.ending import COUNTED
 from mailbatch.batch.item_errors import ItemErrors
 from mailbatch.batch.periodic_tasks import PeriodicTasks
-from mailbatch.domain.run import REPORTED_ERRORS, Counts, RunOutcome, RunReport
+from mailbatch.domain.run import REPORTED, REPORTED_ERRORS, Counts, RunOutcome, RunReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +74,7 @@ class RunInProgress:
     def progress(self) -> dict[str, Any]:
         """Return the run as the status board shows it."""
         report = RunReport(run_id=self.id, trigger=self.trigger, outcome=RunOutcome.COMPLETED, counts=self.total)
-        shown = {k: v for k, v in report.as_dict().items() if k in COUNTED or k in {"run_id", "trigger"}}
+        shown = {k: v for k, v in report.as_dict().items() if k in REPORTED or k in {"run_id", "trigger"}}
         shown.pop("remaining")
         return {**shown, "state": "running", "elapsed": round(self.elapsed, 3)}
 

@@ -83,6 +83,12 @@ class Counts:
         return self.sent + self.failed + self.deferred + self.in_doubt + self.expired
 
 
+COUNTED = tuple(outcome.name for outcome in fields(Counts))
+"""The outcomes of an item, in the order in which every screen lists them."""
+REPORTED = (*COUNTED, "remaining")
+"""The numbers of items in a report."""
+
+
 @dataclass(frozen=True, slots=True)
 class ItemError:
     """The errors of one item. ``index`` counts from 1 over the whole run."""

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mailbatch.domain.run import RunOutcome
+from mailbatch.domain.run import COUNTED, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from uuid import UUID
 
-COUNTED = ("sent", "failed", "deferred", "in_doubt", "expired")
 QUIET = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value, RunOutcome.PAUSED.value})
 """The outcomes of runs that are not reported if they dealt with nothing."""
 _TOLD_ERRORS = 5

@@ -12,7 +12,7 @@ from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.rows import as_dict
-from mailbatch.domain.run import DEAD_AFTER, Pause
+from mailbatch.domain.run import DEAD_AFTER, REPORTED, Pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import AttemptRow, ReservationRow, RunRow
 
 RUNNING, SILENT = "running", "silent"
-COUNTS = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining")
 """The counts of a run, in the order of every screen."""
 VERBS = {
     Act.CANCEL: "cancelled",
@@ -58,7 +57,7 @@ def of_row(row: ReservationRow) -> dict[str, Any]:
 
 def of_run(row: RunRow) -> dict[str, Any]:
     """Return the document of a run."""
-    named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *COUNTS)
+    named = ("run_id", "trigger", "outcome", "started_at", "finished_at", "duration", *REPORTED)
     values = {name: getattr(row, name) for name in named}
     found = {name: round(value, 3) if isinstance(value, float) else value for name, value in values.items()}
     return {**found, "running": outcome_of(row) == RUNNING}

@@ -12,8 +12,8 @@ from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Fi
 from mailbatch.domain.health import HealthSnapshot
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import DuplicateRow
-from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
-from mailbatch.domain.run_notification import COUNTED, QUIET
+from mailbatch.domain.run import COUNTED, DEAD_AFTER, Pause, RunOutcome
+from mailbatch.domain.run_notification import QUIET
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import EntryState

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, ReservationSummary, RunRow, as_dict
+from mailbatch.domain.run import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Selection
 
 R = TypeVar("R", ReservationSummary, ReservationRow)
-
-DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
-"""The outcomes of a mail in a run, in the order in which screens list them."""
 
 _LIGHT_PAGE = 500
 _FULL_PAGE = 25
@@ -118,7 +116,7 @@ def progress_of(look: Look, run: RunRow | None, shown: Mapping[str, Any] | None,
         source, elapsed = shown, float(shown.get("elapsed") or 0.0)
     else:
         source, elapsed = as_dict(run) if run is not None else {}, look.health.run_age or 0.0
-    counts = {name: int(source.get(name) or 0) for name in DONE}
+    counts = {name: int(source.get(name) or 0) for name in COUNTED}
     done = sum(counts.values())
     rate = done / elapsed if done and elapsed > 0 and look.silence is None else None
     begun = source.get("run_id")

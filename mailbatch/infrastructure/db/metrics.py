@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import DEAD_AFTER, Pause, RunOutcome
+from mailbatch.domain.run import COUNTED, DEAD_AFTER, Pause, RunOutcome
 from mailbatch.infrastructure.db.conditions import CLOCKS_DIFFER, OPEN_RUN, SENT, is_in
 from mailbatch.infrastructure.db.counting import job_names
 from mailbatch.infrastructure.db.engine import reading
@@ -35,7 +35,6 @@ SAMPLE = 10_000
 """Rows of one kind that are looked at for what is recent."""
 _LONGEST = 1e9
 """Seconds: a run or a lag that took longer is none."""
-_ITEMS = ("sent", "failed", "deferred", "in_doubt", "expired")
 _b, _r, _a = batch_runs.c, mail_reservations.c, mail_attempts.c
 
 
@@ -129,14 +128,14 @@ def _since(connection: Connection, starts: Iterable[datetime]) -> datetime:
 
 
 def _sums(names: Sequence[str], since: datetime) -> sa.Select[Any]:
-    busy = sa.or_(*(_b[name] > 0 for name in _ITEMS))
+    busy = sa.or_(*(_b[name] > 0 for name in COUNTED))
     took = sa.case((sa.and_(busy, _b.duration.between(0, _LONGEST)), _b.duration))
     return (
         sa.select(
             _b.job,
             _b.outcome,
             sa.func.count().label("runs"),
-            *(sa.func.sum(sa.case((_b[name].between(0, MOST), _b[name]), else_=0)).label(name) for name in _ITEMS),
+            *(sa.func.sum(sa.case((_b[name].between(0, MOST), _b[name]), else_=0)).label(name) for name in COUNTED),
             *_classes(took, DURATIONS),
         )
         .where(_b.job.in_(names), _b.started_at >= since)
@@ -166,7 +165,7 @@ def _job(
         outcome=ended.outcome if ended else None,
         remaining=ended.remaining if ended else 0,
         runs={row["outcome"]: row["runs"] for row in sums if row["outcome"]},
-        items={item: sum(int(row[item]) for row in sums) for item in _ITEMS},
+        items={item: sum(int(row[item]) for row in sums) for item in COUNTED},
         durations=reduce(add, durations, _histogram((0,) * (len(DURATIONS) + 2), DURATIONS)),
     )
 

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from mailbatch.domain.census import Census, ErrorGroup, ScheduledJob
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import LaneRow, RunRow
-from mailbatch.domain.run import ItemError, Pause
-from mailbatch.domain.run_notification import COUNTED, QUIET
+from mailbatch.domain.run import REPORTED, ItemError, Pause
+from mailbatch.domain.run_notification import QUIET
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.conditions import OPEN_RUN, has_come, has_expired, is_in, time_of
 from mailbatch.infrastructure.db.counting import count_up_to, job_names
@@ -45,7 +45,7 @@ _RUNS = sa.select(batch_runs, seconds_since(batch_runs.c.heartbeat_at).label("si
 _WORTH_A_LOOK = sa.or_(
     OPEN_RUN,
     batch_runs.c.outcome.not_in(sorted(QUIET)),
-    *(batch_runs.c[name] > 0 for name in (*COUNTED, "remaining")),
+    *(batch_runs.c[name] > 0 for name in REPORTED),
 )
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.run_notification import COUNTED, QUIET, DueReport, worth_telling
+from mailbatch.domain.run import COUNTED, RunOutcome
+from mailbatch.domain.run_notification import QUIET, DueReport, worth_telling
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.tables import batch_runs, run_reports
 from mailbatch.infrastructure.db.types import now, raised, seconds_since, storable, upsert

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from redis import RedisError
 
+from mailbatch.domain.run import REPORTED
 from mailbatch.infrastructure.redis.client import place_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-COUNTS = frozenset({"sent", "failed", "deferred", "in_doubt", "expired", "remaining"})
 _LONGEST = 200
 """Characters that are shown of a text."""
 _LARGEST = 2**53
@@ -119,7 +119,7 @@ def _fits(name: str, value: object) -> bool:
             return isinstance(value, str)
         case "elapsed":
             return _is_number(value)
-        case _ if name in COUNTS:
+        case _ if name in REPORTED:
             return _is_number(value) and isinstance(value, int)
         case _:
             return isinstance(value, str | bool) or value is None or _is_number(value)

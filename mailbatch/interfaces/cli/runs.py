@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mailbatch.domain.run import REPORTED
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option
 from mailbatch.interfaces.cli.numbers import Count, hint_if_more
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_fields, print_json, print_table, to_json
 from mailbatch.interfaces.cli.session import opened
-from mailbatch.interfaces.documents import COUNTS, of_run, outcome_of
+from mailbatch.interfaces.documents import of_run, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,5 +74,5 @@ def _print_csv(errors: Iterable[ItemError]) -> None:
 
 
 def _cells(row: RunRow, zone: str) -> Sequence[str]:
-    other = ", ".join(f"{getattr(row, name)} {name}" for name in COUNTS[1:] if getattr(row, name))
+    other = ", ".join(f"{getattr(row, name)} {name}" for name in REPORTED[1:] if getattr(row, name))
     return [str(row.run_id), moment(row.started_at, zone), outcome_of(row), str(row.sent), other]

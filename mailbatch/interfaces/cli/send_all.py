@@ -13,7 +13,7 @@ import click
 
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.job_name import SEND_ALL
-from mailbatch.domain.run import RunOutcome, Trigger
+from mailbatch.domain.run import COUNTED, RunOutcome, Trigger
 from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.output import as_json, clean, print_fields, print_json
 from mailbatch.interfaces.cli.session import opened
@@ -39,7 +39,6 @@ _GRACE = 10.0
 """Seconds between the end of a run and its result at most."""
 _DELIVERY_WAIT = 5.0
 """Seconds that the command waits at its end for the delivery of its report."""
-_DONE = ("sent", "failed", "deferred", "in_doubt", "expired")
 _GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
 
 
@@ -232,7 +231,7 @@ def _bar(reports: Reports, *, shown: bool) -> Iterator[Callable[[Mapping[str, An
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("waiting", total=max(1, reports.census().unsent))
         yield lambda progress: bar.update(
-            task, description="sending", completed=sum(progress.get(name, 0) for name in _DONE)
+            task, description="sending", completed=sum(progress.get(name, 0) for name in COUNTED)
         )
 
 
@@ -242,11 +241,11 @@ def _print(report: Mapping[str, Any], blocked: str | None) -> None:
         return
     if report["outcome"] == RunOutcome.PAUSED.value:
         left = f"; {report['remaining']} are due" if report["remaining"] else ""
-        if not any(report[name] for name in _DONE):
+        if not any(report[name] for name in COUNTED):
             click.echo(f"paused: nothing was sent{left}; `mailbatch resume` ends that")
             return
         click.echo(f"paused: the run was stopped{left}; `mailbatch resume` ends that")
-    named = ("run_id", "outcome", *_DONE, "remaining", "bound")
+    named = ("run_id", "outcome", *COUNTED, "remaining", "bound")
     print_fields([*((name, str(report[name])) for name in named), ("duration", f"{report['duration']:.3f} s")])
     for error in report["errors"]:
         click.echo(clean(error))

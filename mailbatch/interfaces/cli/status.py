@@ -11,11 +11,11 @@ from mailbatch.domain.finding import ALL_IS_WELL, RELAY_AWAY
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.rows import as_dict
-from mailbatch.domain.run import Pause
+from mailbatch.domain.run import REPORTED, Pause
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
 from mailbatch.interfaces.cli.session import opened
-from mailbatch.interfaces.documents import COUNTS, of_status
+from mailbatch.interfaces.documents import of_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,4 +123,4 @@ def _relay(standing: JobStatus, zone: str) -> str:
 
 
 def _counted(counts: Any) -> str:
-    return ", ".join(f"{counts[name]} {name}" for name in COUNTS if counts.get(name))
+    return ", ".join(f"{counts[name]} {name}" for name in REPORTED if counts.get(name))

@@ -13,12 +13,12 @@ import click
 
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import Pause
+from mailbatch.domain.run import REPORTED, Pause
 from mailbatch.interfaces.cli.numbers import Amount
 from mailbatch.interfaces.cli.output import clean, moment, span, width
 from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.cli.status import next_run, pace
-from mailbatch.interfaces.documents import COUNTS, SILENT, outcome_of
+from mailbatch.interfaces.documents import SILENT, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,7 +168,7 @@ def _table(runs: Sequence[RunRow], zone: str) -> list[str]:
 def _row(run: RunRow, zone: str) -> str:
     seconds = run.duration
     rate = f"{run.sent / seconds:,.0f}/s" if seconds and run.sent else ""
-    other = ", ".join(f"{getattr(run, name):,} {name}" for name in COUNTS[1:] if getattr(run, name))
+    other = ", ".join(f"{getattr(run, name):,} {name}" for name in REPORTED[1:] if getattr(run, name))
     outcome = outcome_of(run)
     text = (
         f"{moment(run.started_at, zone):<12} {outcome:<10} {'' if seconds is None else f'{seconds:.1f}':>8} "
@@ -178,7 +178,7 @@ def _row(run: RunRow, zone: str) -> str:
 
 
 def _counted(counts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{counts[name]:,} {name}" for name in COUNTS if counts.get(name))
+    return ", ".join(f"{counts[name]:,} {name}" for name in REPORTED if counts.get(name))
 
 
 def _cut(line: str) -> str:

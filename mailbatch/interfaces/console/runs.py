@@ -12,9 +12,9 @@ from starlette.responses import Response
 from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.rows import ReservationSummary, RunPlace
+from mailbatch.domain.run import REPORTED
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
-from mailbatch.interfaces.documents import COUNTS
 from mailbatch.interfaces.http.auth import PageOperator, PageReader
 from mailbatch.interfaces.http.request_params import JobName, page_of, parts_of
 from mailbatch.interfaces.http.runs import export_errors
@@ -52,7 +52,7 @@ def listed(
         job=job,
         jobs=sorted({SEND_ALL, job, *(found.name for found in reports.jobs())}),
         rows=rows,
-        counts=COUNTS,
+        counts=REPORTED,
         next=following,
         later=cursor is not None,
         every=every,
@@ -96,7 +96,7 @@ def one(request: Request, caller: PageReader, run_id: UUID, after: Annotated[int
         title=f"Run {run_id}",
         paused=paused(request),
         row=row,
-        counts=COUNTS,
+        counts=REPORTED,
         groups=reports.error_groups(run_id),
         items=items[:ITEMS],
         mails=parts.stores.reservations.some(ids, ReservationSummary),

@@ -10,12 +10,11 @@ from uuid import UUID
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.application.looking.inquire import DONE
 from mailbatch.batch.producer import call_send_all
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.rows import ReservationSummary
-from mailbatch.domain.run import Pause, RunOutcome, Trigger
+from mailbatch.domain.run import COUNTED, Pause, RunOutcome, Trigger
 from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import Page, done, paused, show
@@ -150,9 +149,9 @@ def _came_to(result: AsyncResult) -> tuple[str, bool]:
     report = result.result
     if not isinstance(report, dict):
         return f"The call failed: {one_line(str(report)) or type(report).__name__}", False
-    if report["outcome"] == RunOutcome.PAUSED and not any(report[name] for name in DONE):
+    if report["outcome"] == RunOutcome.PAUSED and not any(report[name] for name in COUNTED):
         return "Nothing was sent: it is paused. “Resume” ends that.", False
-    counted = ", ".join(f"{report[name]:,} {formatting.state(name)}" for name in DONE if report[name])
+    counted = ", ".join(f"{report[name]:,} {formatting.state(name)}" for name in COUNTED if report[name])
     return f"The run is over, {formatting.state(report['outcome'])}: {counted or 'nothing was due'}.", True
 
 
