@@ -78,10 +78,10 @@ class ReplyKind:
 _DAY = r"\b(?:daily|day|day's|days|today|24[ -]?h(?:(?:ou)?rs?)?)\b"
 _HOUR = r"\b(?:hourly|hour|hours|hour's|15 min(?:ute)?s?)\b"
 _MONTH = r"\b(?:monthly|month|month's|credits?|plan|plan's|trial)\b"
-_LIMIT = r"(?:limit(?:s|ation)?|quotas?|maximum|max|allowance|allotment|cap|credits?|allowed)"
+_LIMIT = r"(?:limit(?:s|ation)?|quotas?|maximum|max|allowance|allotment|cap|credits?|allowed|allows)"
 _OVER = (
     r"(?:exceed\w*|exceeds|reach(?:ed|es)?|hit|over|used up|exhausted|depleted|maxed|insufficient|not enough|"
-    r"no (?:more|remaining)|out of|run out|surpassed|expired|too many)"
+    r"no (?:more|remaining)|out of|run out|surpassed|expired|too many|used all)"
 )
 _USED_UP = rf"(?:{_LIMIT}\b.{{0,80}}?\b{_OVER}|\b{_OVER}\b.{{0,80}}?{_LIMIT})\b"
 _ABOUT_SENDING = (
@@ -89,7 +89,8 @@ _ABOUT_SENDING = (
     r"(?:mail|e-?mail|message)s? (?:limit|quota)|domain|plan)"
 )
 _OF_A_RECIPIENT = (
-    r"\breceiving\b|has received\b|(?:can|may|is allowed to) (?:receive|be received)\b|storedrv\.deliver|"
+    r"\breceiving\b|has received\b|\breceived mails?\b|(?:can|may|is allowed to) (?:receive|be received)\b|"
+    r"storedrv\.deliver|"
     r"recipient thread limit|"
     r"tried to reach|"
     r"try(?:ing)? to (?:reach|contact)|recipient(?:'s|s')|for mailbox|mailbox (?:for|of)\b|"
@@ -97,14 +98,15 @@ _OF_A_RECIPIENT = (
     r"has (?:exceeded|reached))"
 )
 _OF_CONNECTIONS = (
-    r"connection|session|concurren|parallel|simultaneous|sender thread limit|"
+    r"connection|session|concurren|parallel|simultaneous|(?:sender|outbound) thread limit|"
     r"too many (?:open )?(?:channels|sockets|smtp clients)"
 )
 _MAILS_OF_ONE = (
     r"(?:messages?|mails?|e-?mails?|transactions?|recipients?|envelopes?)\b.{0,40}"
     r"\b(?:per|in(?: a| one| this| the)?(?: single| same)?|on this|for this|this|over this|each|a) "
     r"(?:smtp )?(?:connection|session)|"
-    r"(?:per|this|single)[ -](?:connection|session)\b.{0,40}(?:limit|maximum|exceed|reached)"
+    r"(?:per|this|single)[ -](?:connection|session)\b.{0,40}(?:limit|maximum|exceed|reached)|"
+    r"connection has (?:transferred|sent|delivered|carried)\b"
 )
 _OF_THIS_MAIL = (
     r"too large|too big|message size|file size|size limit|header size|line (?:too long|length)|too many hops|"
@@ -150,9 +152,10 @@ KINDS = (
         r"out of (?:storage|space))|"
         r"(?:user|account|mailbox|recipient|inbox)\b.{0,60}(?:over|out of|exceed\w*)\b.{0,20}(?:quota|storage space|"
         r"disk)|"
-        r"quota\b.{0,20}\b(?:mailbox|user is)|storedrv\.deliver\b.{0,60}quota|shutoffquotaexceeded",
+        r"quota\b.{0,20}\b(?:mailbox|user is)|storedrv\.deliver\b.{0,60}quota|shutoffquotaexceeded|"
+        r"too many messages in (?:\w+ )?(?:mailbox|inbox)",
         unless=r"\byour?\b (?:\w+ ){0,3}(?:quota|limit)|send limit|send(?:ing|er)\b|submission|relay|outbound|daily|"
-        r"hourly|monthly",
+        r"hourly|monthly|(?:mails|messages) (?:a|per|each|in a) (?:day|hour|month)",
         least=60.0,
     ),
     ReplyKind(
@@ -169,14 +172,15 @@ KINDS = (
         text=rf"(?:too many|too much|max(?:imum)?|limit|exceed\w*|reached|"
         rf"concurren\w*)\b.{{0,60}}(?:{_OF_CONNECTIONS})|"
         rf"(?:{_OF_CONNECTIONS}).{{0,60}}\b(?:limit|exceed\w*|reached|too many|maximum)|"
-        r"only \w+ (?:connection|session)|\bRP-003\b|\bHL:ICC\b",
+        r"only \w+ (?:\w+ )?(?:connection|session)|all (?:\w+ )?ports (?:are )?busy|\bRP-003\b|\bHL:ICC\b",
         unless=rf"{_DAY}|{_HOUR}|per (?:second|minute)|recipient thread",
     ),
     ReplyKind(
         name="connection given up",
         concern=Concern.CONNECTION,
         rule="RFC 5321 §4.5.3.2.7, §7.8: idle for too long, or too many errors on it",
-        text=r"timeout exceeded|idle (?:time|too long|connection)|time-?out waiting for (?:data|command|client)|"
+        text=r"timeout exceeded|command time-?out|idle (?:time|too long|connection)|"
+        r"time-?out waiting for (?:data|command|client)|"
         r"connection timed out|too many (?:smtp )?(?:errors|unrecogni[sz]ed commands|bad commands|invalid commands)|"
         r"\b(?:MI|RP):C(?:EL|CL)\b",
         unless=r"retry timeout|host|remote|upstream",
@@ -228,9 +232,9 @@ KINDS = (
         r"unusual rate|\brate\b.{0,30}(?:exceed|too high)|exceed\w*.{0,30}\brates?\b|(?:per|/) ?(?:second|sec|"
         r"minute|min)\b|"
         r"too (?:many|much) (?:messages?|mails?|e-?mails?|requests?|deliveries|submissions|commands|login attempts|"
-        r"(?:failed )?auth\w*|fail\w* auth\w*)|too (?:fast|quickly|frequent\w*|often)|frequency limit|"
-        r"slow(?:ing)? down|"
-        r"(?:mail|message) flood|excessive (?:volume|mail|messages|rate)|unexpected volume|(?:in|"
+        r"(?:failed )?auth\w*|fail\w* auth\w*)|too (?:fast|quickly|frequent\w*|often)|frequency limit|by frequency|"
+        r"sending too (?:much|many)|sending velocity|due to (?:\w+ )?rate\b|slow(?:ing)? down|"
+        r"(?:mail|message) flood|excessive (?:number of )?(?:volume|mail|messages|rate)|unexpected volume|(?:in|"
         r"within) a short (?:time|period)|server (?:is )?busy|too busy to accept|\bpeak\b.{0,30}limit|"
         r"(?:mail|message)s? send limit|send limit exceeded|try again later, closing connection|"
         r"\[?TSS?0[0-9]\]?|\bHCM1\b|\bRP-001\b|\b(?:RP:QRC|HL:IFC)\b",
@@ -241,7 +245,8 @@ KINDS = (
         name="quota",
         concern=Concern.QUOTA,
         rule="RFC 3463 §3.5, §3.8: many codes are in use for it; the words decide, and it names no time",
-        text=rf"{_ABOUT_SENDING}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_ABOUT_SENDING}|over your \w* ?quota|"
+        text=rf"{_ABOUT_SENDING}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_ABOUT_SENDING}|"
+        rf"{_LIMIT}\b.{{0,30}}{_ABOUT_SENDING}.{{0,30}}\b{_OVER}\b|over your \w* ?quota|"
         r"^[45]\.[3457]\.\d+ (?:.{0,80} )?quota\b.{0,10}\bexceed|policy rejection\W+quota|send\w* quota|"
         r"quota for sending|exceed sending limit|"
         r"sandbox limit",
@@ -263,7 +268,8 @@ KINDS = (
         r"(?:exist|have)|invalid|not known|no longer)|(?:unknown|no such|invalid|non-?existent|bad) "
         r"(?:local |destination )?(?:user|recipient|mailbox|address|account|person|domain)|"
         r"no mailbox|not a valid (?:user|recipient|mailbox|address)|"
-        r"recipient\b.{0,20}\b(?:suspended|disabled|inactive|discontinued)",
+        r"recipient\b.{0,20}\b(?:suspended|disabled|inactive|discontinued)|disabled or discontinued|"
+        r"invalid rcptto|5\.4\.1 recipient address rejected",
         unless=r"sender|from address|credentials|authenti|relay",
         only=5,
     ),
@@ -278,7 +284,8 @@ KINDS = (
         r"not authenticated|must authenticate|please authenticate|unauthenticated|(?:must|issue a) .{0,10}starttls|"
         r"username and password not accepted|(?:bad|invalid) (?:credentials|login|username)|"
         r"not authori[sz]ed to perform",
-        unless=r"\b(?:spf|dkim|dmarc|arc|sender id|level|bimi|unauthenticated (?:e-?mail|mail|message))\b|"
+        unless=r"\b(?:spf|dkim|dmarc|arc|sender id|level|bimi|unauthenticated (?:e-?mail|mail|message)|"
+        r"policy|policies)\b|"
         r"5\.7\.2[0-9]|5\.7\.515",
     ),
     ReplyKind(
@@ -288,29 +295,35 @@ KINDS = (
         enhanced=r"5\.7\.(?:5(?:0[1-3]|11)|70[0-9]|75[0-9]|23[2-9])|5\.1\.8(?!\d)",
         text=r"(?:sending|\byour? (?:\w+ ){0,2}(?:account|domain|subscription|organi[sz]ation|service)|(?:smtp |"
         r"this |the |user )?account|"
-        r"tenant|subscription|organi[sz]ation|mail service|outbound mail)\b.{0,60}?\b(?:is|was|been|temporarily|"
+        r"tenant|subscription|organi[sz]ation|(?:mail|smtp|relay) service|outbound mail|api[ -]?key|"
+        r"smtp credentials?)\b.{0,60}?\b(?:is|was|been|temporarily|"
         r"permanently|currently|has|not)?\s*"
         r"(?:suspended|disabled|blocked|locked|frozen|deactivated|inactive|not (?:yet )?(?:activated|active|"
         r"approved|enabled)|paused|banned|"
-        r"terminated|expired|closed|restricted|under review|pending (?:approval|activation|review)|on hold|unpaid|"
+        r"terminated|expired|closed|restricted|revoked|under review|pending (?:approval|activation|review)|"
+        r"on hold|unpaid|"
         r"unverified|"
         r"not allowed to send)|(?:suspended|disabled|blocked|paused)\b.{0,30}\b(?:sending|for (?:this|your) account)|"
         r"unusual sending activity|not authori[sz]ed to send|disabled your account|"
         r"\bdomain\b.{0,40}\b(?:suspended|unverified|not (?:verified|allowed to send))|"
         r"(?:bad|banned) (?:outbound )?sender|spam abuse detected|tenant has exceeded|"
-        r"payment (?:required|overdue)|unpaid invoice|account has (?:no|been)|\b(?:WM:BLU|HL:REP|HL:MEP)\b",
+        r"payment (?:required|overdue)|unpaid invoice|account has (?:no|been)|trial (?:period )?(?:has |"
+        r"is )?(?:ended|over)\b|"
+        r"verify your (?:sending )?domain|\b(?:WM:BLU|HL:REP|HL:MEP)\b",
         unless=rf"{_OF_A_RECIPIENT}|recipient|mailbox|no such|\b4\.[12]\.\d|5\.1\.[1-7]\b|5\.2\.|address rejected|"
-        rf"sender address|discontinued|\b(?:spf|dkim|dmarc|url)\b",
+        rf"sender address|discontinued|phish|content|\b(?:spf|dkim|dmarc|url)\b",
     ),
     ReplyKind(
         name="host blocked",
         concern=Concern.ACCOUNT,
         rule="RFC 5782 §2; RFC 3463 §3.8 (X.7.1): the relay lets in nothing from this address",
+        enhanced=r"5\.7\.6(?:0[6-9]|[1-4][0-9])",
         text=r"client host\b.{0,60}\b(?:rejected|blocked|refused)|(?:your|ip|sending|source) (?:ip )?(?:address|ip|"
         r"server|host|network)\b.{0,60}"
         r"\b(?:blocked|block ?list|black ?list|deny ?list|rejected|banned|not (?:allowed|authori[sz]ed|permitted|"
         r"white))|"
-        r"unauthori[sz]ed ip|\bip (?:is )?(?:rejected|blocked|in blacklist|not allowed)|"
+        r"unauthori[sz]ed ip|banned sending ip|"
+        r"\bip (?:is |has been |temporarily )*(?:rejected|blocked|(?:in )?black ?list|not allowed)|"
         r"traffic not accepted from this ip|"
         r"part of their network is on our block list|poor reputation|\(S3[0-9]{3}\)|\b(?:HL:IHU|HL:IPB|WM:BLI|"
         r"DT:RBL)\b",

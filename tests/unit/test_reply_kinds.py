@@ -73,6 +73,11 @@ RATE = """
 452 4.7.0 Mail rate too high
 421 4.7.0 temporarily rate limited
 421 4.7.0 Too many requests from this IP
+451 4.7.1 Excessive number of messages, try later
+421 4.7.1 : (DYN:T1) messages temporarily deferred due to rate
+451 4.7.1 Try again later: you are sending too much
+450 4.7.0 sending velocity too high
+554 Reject by frequency
 """
 
 QUOTA = """
@@ -150,6 +155,11 @@ QUOTA = """
 554 5.2.2 SendAs quota exceeded
 554 Too many messages sent in 24 hours
 550 5.7.64 TenantAttribution; quota exceeded
+550 5.7.1 [M-001] Your account has exceeded the quota of 300 emails a day
+550 Message rejected: your plan allows 100 emails per day
+554 5.7.0 Reject, you have used all of your monthly emails
+451 4.7.1 Policy daemon: quota of outgoing messages exceeded
+554 5.7.1 Limit of sent emails exceeded. Contact support
 """
 
 ACCOUNT = """
@@ -212,6 +222,15 @@ ACCOUNT = """
 550 User is not authorized to send: account not verified
 554 Email sending has been suspended
 571 Account not activated
+554 5.7.1 Sender IP blacklisted, see https://relay.example
+451 IP temporarily blacklisted
+550 5.7.606 Access denied, banned sending IP [192.0.2.1]
+554 5.7.1 SMTP service suspended for non-payment
+550 Sending privileges revoked for this account
+550 5.7.1 API key revoked
+550 5.7.1 SMTP credentials disabled
+550 5.7.1 You must verify your domain before sending
+550 5.7.1 Your trial has ended
 """
 
 SYSTEM = """
@@ -285,6 +304,11 @@ CONNECTION = """
 421 4.2.1 maximum concurrent connections exceeded
 421 Maximum messages per connection (3) exceeded
 421 4.5.3 Maximum recipients per session exceeded
+421 4.3.2 All server ports are busy
+421 Only 5 simultaneous connections per IP are allowed
+421 4.5.0 This connection has transferred 100 messages; closing
+421 4.4.2 Command timeout, closing
+550 Exceeding outbound thread limit
 """
 
 RECIPIENT = """
@@ -342,6 +366,11 @@ RECIPIENT = """
 452 4.2.1 mailbox has reached its hourly message limit
 550 Recipient's account is suspended
 450 4.2.1 User x has received too many messages today
+450 4.2.2 <a@b.example>: user is over daily quota of received mail
+550 User a@b.example has too many messages in mailbox
+550 5.4.1 Recipient address rejected: Access denied. AS(201806281)
+554 delivery error: dd This account has been disabled or discontinued [#102]
+559 Invalid rcptto [@sm060301]
 """
 
 MAIL = """
@@ -397,6 +426,11 @@ MAIL = """
 550 5.7.1 This message was blocked as spam. Limit your mail
 451 4.7.1 DNS timeout for a domain
 450 4.7.1 Client host: cannot find your hostname
+554 5.7.9 Message not accepted for policy reasons. See https://postmaster.example/error-codes
+550 5.7.1 Suspected phishing: "your account has been suspended"
+554 5.7.1 Message rejected: content matches the rule "account suspended"
+550 5.7.1 Your message was blocked because your credentials in the link expired
+554 5.7.1 phishing: "verify your account"
 """
 
 TABLE = {
