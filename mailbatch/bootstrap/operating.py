@@ -187,7 +187,7 @@ class Operating:
         return Explain(
             reservations=stores.reservations,
             reports=stores.reports,
-            queue=stores.queue,
+            upcoming=stores.upcoming,
             watch=self.watch(SEND_ALL),
             compose=self.compose_apart,
             carried=self.show_carried.facts,

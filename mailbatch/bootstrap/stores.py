@@ -18,7 +18,7 @@ from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.run_reports import SqlOutbox
 from mailbatch.infrastructure.db.runs import SqlPauseStore, SqlRuns
-from mailbatch.infrastructure.db.upcoming import SqlQueue, SqlUpcoming
+from mailbatch.infrastructure.db.upcoming import SqlUpcoming
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -43,7 +43,6 @@ class Stores:
         self.measures = SqlMeasures(engine)
         self.outbox = SqlOutbox(engine)
         self.pauses = SqlPauseStore(engine)
-        self.queue = SqlQueue(engine)
         self.reports = SqlReports(engine)
         self.reservations = SqlReservations(engine)
         self.runs = SqlRuns(engine, channels)

@@ -1,4 +1,4 @@
-"""The ports ``Upcoming`` and ``Queue``: what the next runs send, and in which order."""
+"""The port ``Upcoming``: what the next runs send, and in which order."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def test_mails_come_in_the_order_of_a_run_the_highest_priority_first(world):
     assert [mail.claim.reservation_id for mail in found] == [row.id for row in in_order]
     assert [mail.index for mail in found] == [1, 2, 3, 4, 5, 6]
     assert len(list(world.upcoming.mails(None, 4))) == 4
-    assert [world.queue.ahead(row, 99) for row in in_order] == [0, 1, 2, 3, 4, 5]
-    assert world.queue.ahead(in_order[-1], 3) == 3
+    assert [world.upcoming.ahead(row, 99) for row in in_order] == [0, 1, 2, 3, 4, 5]
+    assert world.upcoming.ahead(in_order[-1], 3) == 3
 
 
 def test_what_has_expired_by_then_is_left_out_and_what_is_due_by_then_comes(world):
@@ -36,7 +36,7 @@ def test_what_has_expired_by_then_is_left_out_and_what_is_due_by_then_comes(worl
     assert world.upcoming.count(world.ago(-200)) == (2, True)
     ids = [mail.claim.reservation_id for mail in world.upcoming.mails(world.ago(-200), 9)]
     assert ids == [now.id, later.id]
-    assert world.queue.ahead(later, 9) == 2
+    assert world.upcoming.ahead(later, 9) == 2
 
 
 def test_nothing_but_what_is_pending_comes(world):

@@ -158,7 +158,7 @@ class FakeHealthQuery:
 
 @dataclass
 class FakeUpcoming:
-    """The ports ``Upcoming`` and ``Queue``."""
+    """The port ``Upcoming``."""
 
     tables: FakeTables = field(default_factory=FakeTables)
     cap: int = 100_000

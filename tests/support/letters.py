@@ -103,7 +103,7 @@ HEADERS: list[tuple[dict[str, Any], dict[str, list[str]]]] = [
 
 
 def no_files(references: Any) -> Any:
-    """The port ``Encloser`` where no mail has a file."""
+    """Stands for ``Enclose`` where no mail has a file."""
     raise AssertionError(references)
 
 

@@ -33,7 +33,7 @@ from mailbatch.infrastructure.db.tables import (
     metadata,
     relay_circuits,
 )
-from mailbatch.infrastructure.db.upcoming import SqlQueue, SqlUpcoming
+from mailbatch.infrastructure.db.upcoming import SqlUpcoming
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -55,7 +55,7 @@ class FakeWorld:
         self.reservations = FakeReservations(self.tables)
         self.interventions = FakeInterventions(self.tables)
         self.health_query = FakeHealthQuery(self.tables)
-        self.upcoming = self.queue = FakeUpcoming(self.tables)
+        self.upcoming = FakeUpcoming(self.tables)
         self.duplicates = FakeDuplicates(self.tables)
         self.measures = FakeMeasures(self.tables)
         self.files = FakeFiles(self.tables)
@@ -100,7 +100,6 @@ class SqlWorld:
         self.interventions = SqlInterventions(engine)
         self.health_query = SqlHealthQuery(engine)
         self.upcoming = SqlUpcoming(engine)
-        self.queue = SqlQueue(engine)
         self.duplicates = SqlDuplicates(engine)
         self.measures = SqlMeasures(engine)
         self.files = SqlFiles(engine)

@@ -96,7 +96,7 @@ class World:
         return Explain(
             reservations=FakeReservations(self.tables),
             reports=FakeReports(self.tables),
-            queue=FakeUpcoming(self.tables),
+            upcoming=FakeUpcoming(self.tables),
             watch=watch,
             compose=self.compose,
             carried=lambda row: {"language": row.locale},

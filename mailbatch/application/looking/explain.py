@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.looking.explanation import Cause
     from mailbatch.application.looking.watch import Watch
-    from mailbatch.application.ports.reports import Queue, Reports
+    from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.application.ports.stores import Reservations
     from mailbatch.domain.rows import ReservationRow
@@ -34,7 +34,7 @@ class Explain:
 
     reservations: Reservations
     reports: Reports
-    queue: Queue
+    upcoming: Upcoming
     watch: Watch
     compose: Composer
     carried: Callable[[ReservationRow], Mapping[str, Any]]
@@ -62,7 +62,7 @@ class Explain:
     def _cause(self, case: Case) -> Cause:
         match case.row.status:
             case Status.PENDING:
-                return ExplainPending(self.reports, self.queue, self.compose, self.job)(case)
+                return ExplainPending(self.reports, self.upcoming, self.compose, self.job)(case)
             case Status.SENDING:
                 return ExplainSending(self.reports)(case)
             case _:

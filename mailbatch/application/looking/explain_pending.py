@@ -14,7 +14,7 @@ from mailbatch.domain.run import Pause
 if TYPE_CHECKING:
     from mailbatch.application.looking.explanation import Case
     from mailbatch.application.looking.look import Look
-    from mailbatch.application.ports.reports import Queue, Reports
+    from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.rows import ReservationRow
 
@@ -33,7 +33,7 @@ class ExplainPending:
     """Explain a reservation that is pending."""
 
     reports: Reports
-    queue: Queue
+    upcoming: Upcoming
     compose: Composer
     job: str
 
@@ -71,7 +71,7 @@ class ExplainPending:
         if look.circuit.left > 0:
             sentence = f"It is due, but {look.circuit.told()}."
             return Cause(Reason.RELAY_AWAY, sentence, "`mailbatch send-all` tries it at once", relay)
-        ahead = self.queue.ahead(case.row, MOST_AHEAD)
+        ahead = self.upcoming.ahead(case.row, MOST_AHEAD)
         facts: dict[str, Any] = {"ahead": ahead}
         if look.running:
             cause = _in_a_run(look, _mails_ahead(ahead))

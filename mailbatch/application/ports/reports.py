@@ -59,13 +59,6 @@ class HealthQuery(Protocol):
         """Return those of ``job``. It counts leases that ended more than ``ended_for`` seconds ago."""
 
 
-class Queue(Protocol):
-    """Knows the order in which mails are sent."""
-
-    def ahead(self, row: ReservationRow, most: int) -> int:
-        """Count the due reservations that are sent before ``row``, up to ``most``."""
-
-
 class Upcoming(Protocol):
     """Reads what a run would send, in its order. Nothing is claimed."""
 
@@ -74,6 +67,9 @@ class Upcoming(Protocol):
 
     def mails(self, by: datetime | None, limit: int) -> Iterator[ClaimedMail]:
         """Yield the first ``limit`` of them. They are read page by page."""
+
+    def ahead(self, row: ReservationRow, most: int) -> int:
+        """Count the due reservations that are sent before ``row``, up to ``most``."""
 
 
 class Duplicates(Protocol):

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from uuid import UUID
 
-    from mailbatch.domain.attachment_list import Reference
     from mailbatch.domain.body import Body
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
-    from mailbatch.domain.letter import FilePart, Letter, Rendered
+    from mailbatch.domain.letter import Letter, Rendered
     from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
@@ -107,19 +106,6 @@ class Renderer(Protocol):
 
     def __call__(self, mail: Mail) -> Rendered:
         """Return the parts. Raise ``CannotCompose`` with a line for each part that fails, which names part and line."""
-
-
-class Encloser(Protocol):
-    """Loads and encodes the files of a mail."""
-
-    def __call__(self, references: Sequence[Reference]) -> tuple[FilePart, ...]:
-        """Return the files, in the same order.
-
-        Raises:
-            CannotCompose: with a line for the first file that cannot be sent.
-            ContentUnavailable: a file cannot be read or stored at this moment.
-            StoreError: the database cannot be reached.
-        """
 
 
 class Folder(Protocol):

@@ -17,14 +17,15 @@ from mailbatch.domain.reservation import EMPTY_MESSAGE, header_problems, problem
 from mailbatch.domain.written_message import Additions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from mailbatch.application.ports.sending import Encloser, LetterWriter, MessageWriter, Renderer
+    from mailbatch.application.ports.sending import LetterWriter, MessageWriter, Renderer
     from mailbatch.application.ports.system import AddressReader, HeaderCheck
+    from mailbatch.domain.attachment_list import Reference
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.content import Content
-    from mailbatch.domain.letter import Rendered
+    from mailbatch.domain.letter import FilePart, Rendered
     from mailbatch.domain.message import Address
     from mailbatch.domain.reservation import Mail
     from mailbatch.domain.return_path import ReturnPath
@@ -39,15 +40,15 @@ _LONGEST_ERROR = 300
 class Compose:
     """The port ``Composer``.
 
-    ``sender``: the default From. ``redirect_all_to``: every mail goes there and nowhere else. ``now`` returns the time
-    for the Date header, with a time zone. ``max_bytes``: the largest message, in bytes on the wire. ``return_path``:
-    the envelope sender of mails that name none; None: their From. ``auto_submitted``: say in each mail that a program
-    wrote it (RFC 3834 §5).
+    ``enclose`` loads and encodes the files, as ``Enclose`` does. ``sender``: the default From. ``redirect_all_to``:
+    every mail goes there and nowhere else. ``now`` returns the time for the Date header, with a time zone.
+    ``max_bytes``: the largest message, in bytes on the wire. ``return_path``: the envelope sender of mails that name
+    none; None: their From. ``auto_submitted``: say in each mail that a program wrote it (RFC 3834 §5).
     """
 
     read_addresses: AddressReader
     render: Renderer
-    enclose: Encloser
+    enclose: Callable[[Sequence[Reference]], tuple[FilePart, ...]]
     write: LetterWriter
     write_finished: MessageWriter
     now: Callable[[], datetime]

@@ -29,7 +29,7 @@ _MOST_ROWS = 1_000
 
 @dataclass(slots=True, kw_only=True)
 class Enclose:
-    """The port ``Encloser``.
+    """Loads and encodes the files of a mail.
 
     ``encode`` stores bytes in base64, where they cost no memory. ``max_bytes``: of a message on the wire.
     """
@@ -44,7 +44,13 @@ class Enclose:
     _rows: dict[str, StoredFile] = field(default_factory=dict, init=False)
 
     def __call__(self, references: Sequence[Reference]) -> tuple[FilePart, ...]:
-        """Return the files in order; see the port."""
+        """Return the files, in the same order.
+
+        Raises:
+            CannotCompose: with a line for the first file that cannot be sent.
+            ContentUnavailable: a file cannot be read or stored at this moment.
+            StoreError: the database cannot be reached.
+        """
         parts, room = list[FilePart](), self.max_bytes
         for reference in references:
             parts.append(self._part(reference, room))

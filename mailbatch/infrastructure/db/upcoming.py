@@ -1,4 +1,4 @@
-"""Read what the next runs send, in their order: the adapters of the ports ``Upcoming`` and ``Queue``."""
+"""Read what the next runs send, in their order."""
 
 from __future__ import annotations
 
@@ -61,6 +61,15 @@ class SqlUpcoming:
                 after = rows[-1]
             priority = self._next_priority(priority)
 
+    def ahead(self, row: ReservationRow, most: int) -> int:
+        """Count what is claimed before ``row``: by priority, due time and id; see the port."""
+        key = sa.tuple_(sa.literal(row.due_at, _r.due_at.type), sa.literal(row.id, _r.id.type))
+        due = is_due(now())
+        higher = count_up_to(most, due, _r.priority > row.priority)
+        earlier = count_up_to(most, due, _r.priority == row.priority, sa.tuple_(_r.due_at, _r.id) < key)
+        with reading(self.engine) as connection:
+            return min(most, int(connection.execute(sa.select(higher + earlier)).scalar_one()))
+
     def _next_priority(self, below: int | None) -> int | None:
         lower = None if below is None else sa.literal(below, sa.BigInteger)
         with reading(self.engine) as connection:
@@ -80,19 +89,3 @@ class SqlUpcoming:
 
 def _end(by: datetime | None) -> sa.ColumnElement[Any]:
     return now() if by is None else sa.literal(by, Timestamp())
-
-
-@dataclass(frozen=True, slots=True)
-class SqlQueue:
-    """The port ``Queue`` on PostgreSQL and SQLite."""
-
-    engine: Engine
-
-    def ahead(self, row: ReservationRow, most: int) -> int:
-        """Count what is claimed before ``row``: by priority, due time and id; see the port."""
-        key = sa.tuple_(sa.literal(row.due_at, _r.due_at.type), sa.literal(row.id, _r.id.type))
-        due = is_due(now())
-        higher = count_up_to(most, due, _r.priority > row.priority)
-        earlier = count_up_to(most, due, _r.priority == row.priority, sa.tuple_(_r.due_at, _r.id) < key)
-        with reading(self.engine) as connection:
-            return min(most, int(connection.execute(sa.select(higher + earlier)).scalar_one()))
