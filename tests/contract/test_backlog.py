@@ -1,4 +1,4 @@
-"""One suite for the backlog of a run: the fake, SQLite and PostgreSQL behave alike."""
+"""One suite for the port ``Backlog``: the fake, SQLite and PostgreSQL behave alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One suite for the circuits of relays: the fake, SQLite and PostgreSQL behave alike."""
+"""One suite for the port ``Circuits``: the fake, SQLite and PostgreSQL behave alike."""
 
 from __future__ import annotations
 

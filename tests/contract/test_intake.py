@@ -1,4 +1,7 @@
-"""The ports ``Intake`` and ``Reservations``: what is stored, each key once, and what lists read of it."""
+"""The ports ``Intake`` and ``Reservations``: what is stored, each key once, and what lists read of it.
+
+``SqlIntake`` is what ``SqlReservations`` opens.
+"""
 
 from __future__ import annotations
 

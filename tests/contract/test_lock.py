@@ -1,4 +1,4 @@
-"""What every ``Lock`` does, the fake and the one on Redis alike."""
+"""What every ``Lock`` does, and every ``LockObserver``, the fake and the one on Redis alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of runs: what becomes of those whose process died, in the fake as in the databases."""
+"""The port ``Runs``, the rows of runs: what becomes of those whose process died, in the fake as in the databases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every Transport promises: the fake that use cases are tested with, and the real one against a real relay."""
+"""What every ``Transport`` promises: the fake that use cases are tested with, and the real one against a real relay."""
 
 from __future__ import annotations
 

@@ -1,43 +1,20 @@
-"""The watchdog of a process that composes: it bites what holds the interpreter, and nothing else."""
+"""The watchdog of a process that composes: it ends what holds the interpreter, and nothing else.
+
+``tests/contract/test_watchdog.py`` shows what other processes learn of it.
+"""
 
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 import time
 from uuid import uuid4
 
 import pytest
+from support.hanging import HANGS, URL, watched
 
 from mailbatch.domain.message import Claim
 from mailbatch.infrastructure.system.watchdog import ProcessWatchdog
 
-URL = "sqlite:///watched.db"
-_WATCHED = """
-import sys, threading, time
-from uuid import UUID
-from mailbatch.domain.message import Claim
-from mailbatch.infrastructure.system.watchdog import ProcessWatchdog
-
-dog = ProcessWatchdog("sqlite:///watched.db", seconds=0.5)
-dog.begin()
-over = threading.Event()
-
-def keep():
-    while not over.wait(0.05):
-        dog.renew()
-
-threading.Thread(target=keep, daemon=True).start()
-dog.composing(Claim(UUID(sys.argv[1]), 7))
-print("composing", flush=True)
-exec(sys.argv[2])
-dog.composed()
-over.set()
-dog.end()
-print("well", flush=True)
-"""
-HANGS = "('a' * 8_000_000).rfind('ab' + 'a' * 4_000_000)"
 WORKS = "until = time.thread_time() + 1.5\nwhile time.thread_time() < until: pass"
 WAITS = "time.sleep(1.5)"
 
@@ -55,15 +32,6 @@ def dog():
     watchdog.end()
 
 
-def watched(mail, what: str) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _WATCHED, str(mail), what], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "composing\n"
-    return process
-
-
 def test_what_holds_the_interpreter_ends_with_exit_code_1_and_a_line_that_names_the_mail():
     mail = uuid4()
     process = watched(mail, HANGS)
@@ -71,27 +39,6 @@ def test_what_holds_the_interpreter_ends_with_exit_code_1_and_a_line_that_names_
     assert (process.returncode, out) == (1, "")
     [line] = err.splitlines()
     assert line.startswith(f"mailbatch: mail {mail}, claim          7 held its process for more than")
-
-
-def test_the_next_claim_of_that_mail_is_refused_once_and_no_other_ever(dog):
-    mail = uuid4()
-    watched(mail, HANGS).communicate(timeout=60)
-    dog.begin()
-    assert dog.condemned(Claim(uuid4(), 8)) is None
-    assert dog.condemned(Claim(mail, 7)) is None
-    assert dog.condemned(Claim(mail, 9)) is None
-    assert "held its process" in dog.condemned(Claim(mail, 8))
-    assert dog.condemned(Claim(mail, 8)) is None
-    dog.renew()
-    assert dog.condemned(Claim(mail, 8)) is None
-
-
-def test_a_lane_that_works_already_learns_of_it_with_the_next_renewal(dog):
-    dog.begin()
-    mail = uuid4()
-    watched(mail, HANGS).communicate(timeout=60)
-    dog.renew()
-    assert dog.condemned(Claim(mail, 8))
 
 
 def test_another_database_on_this_host_knows_nothing_of_it():

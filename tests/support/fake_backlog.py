@@ -117,7 +117,7 @@ class FakeRow:
 
 @dataclass
 class FakeBacklog:
-    """Reservations in ``rows``, by id. ``lease`` and ``max_lateness`` in seconds.
+    """The port ``Backlog``: reservations in ``rows``, by id. ``lease`` and ``max_lateness`` in seconds.
 
     Mails above ``inline`` bytes do not come with their claim. For a test: runs in ``stopped`` may not begin to send,
     methods named in ``failing`` raise, and ``pages`` has the size of each claimed page.

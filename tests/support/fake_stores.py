@@ -243,7 +243,7 @@ class FakeRun:
 
 
 def plain_message(claimed: ClaimedMail) -> Message:
-    """A composer that only addresses the envelope."""
+    """The port ``Composer``: it only addresses the envelope."""
     everyone = tuple(to.strip() for to in claimed.mail.recipients.split(","))
     left = tuple(to for to in everyone if to not in claimed.earlier)
     return Message(claimed.claim, Envelope("sender@example.org", left), b"Subject: s\r\n\r\nt\r\n")

@@ -12,6 +12,7 @@ from uuid import uuid4
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.database import read_identity
 from mailbatch.domain.errors import LockUnavailable
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.lock import Holder
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.relay_profile import RelayProfile
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.reservation import Mail
 
 
 @dataclass
@@ -44,7 +46,7 @@ class FakeRedisServer:
 
 
 class FakeLock:
-    """The port ``Lock`` in memory."""
+    """The ports ``Lock`` and ``LockObserver`` in memory."""
 
     def __init__(self, server: FakeRedisServer, key: str, ttl: float, database: DatabaseIdentity | None = None) -> None:
         self._server = server
@@ -212,6 +214,11 @@ class FakeTransport:
                     yield NotSent(message.claim)
         finally:
             self.closed = True
+
+
+def as_it_is(mail: Mail) -> Rendered:
+    """The port ``Renderer`` for mails without a template: their parts are rendered already."""
+    return Rendered(subject=mail.subject or "", text=mail.body_text, html=mail.body_html)
 
 
 def accepted(message: Message) -> Replied:

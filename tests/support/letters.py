@@ -107,9 +107,9 @@ def no_files(references: Any) -> Any:
     raise AssertionError(references)
 
 
-def composed(enclose: Any = no_files, **fields: Any) -> Message:
-    """Return the message of a mail, made by the real parts together."""
-    compose = Compose(
+def composer(enclose: Any = no_files) -> Compose:
+    """Return the use case, made of the real parts."""
+    return Compose(
         read_addresses=read_addresses,
         render=TemplateRenderer(None, LARGE),
         enclose=enclose,
@@ -119,6 +119,11 @@ def composed(enclose: Any = no_files, **fields: Any) -> Message:
         max_bytes=LARGE,
         sender="House <house@example.org>",
     )
+
+
+def composed(enclose: Any = no_files, **fields: Any) -> Message:
+    """Return the message of a mail, made by the real parts together."""
     mail = Mail(**({"recipients": "ann@example.org", "subject": "s", "body_text": "t"} | fields))
     claim = Claim(UUID(int=1), 1)
-    return compose(ClaimedMail(claim=claim, index=1, mail=mail, message_id="<1@example.org>", attempts=0, earlier={}))
+    claimed = ClaimedMail(claim=claim, index=1, mail=mail, message_id="<1@example.org>", attempts=0, earlier={})
+    return composer(enclose)(claimed)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+from support.fakes import as_it_is
 from support.letters import no_files
 
 from mailbatch.application.sending.compose import Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose, StoreError
-from mailbatch.domain.letter import Letter, Rendered
 from mailbatch.domain.message import Address, Claim, Envelope
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail
@@ -24,6 +24,7 @@ from mailbatch.infrastructure.mime.fields import unwritable
 
 if TYPE_CHECKING:
     from mailbatch.domain.content import Content
+    from mailbatch.domain.letter import Letter, Rendered
 
 CLAIM = Claim(UUID(int=1), 3)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -48,10 +49,6 @@ class Paper:
         self.additions = additions
         author = Address("Ann", "ann", "own.example") if additions.needs_author else None
         return WrittenMessage(data=message, author=author, has_utf8_header=self.has_utf8_header)
-
-
-def as_it_is(mail: Mail) -> Rendered:
-    return Rendered(subject=mail.subject or "", text=mail.body_text, html=mail.body_html)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ TEST = "[Test] "
 
 @dataclass(frozen=True, slots=True)
 class MarkedAsTest:
-    """Renders mails with subjects that say that they are tests (the port ``Renderer``)."""
+    """Renders mails as ``render`` does, with subjects that say that they are tests."""
 
     render: Renderer
 

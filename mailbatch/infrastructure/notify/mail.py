@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReportByMail:
-    """Sends to ``recipients`` (an address list) from the default sender, on a connection of its own."""
+    """The port ``Channel``: sends to ``recipients``, an address list, from the default sender on its own connection."""
 
     recipients: str = field(repr=False)
     compose: Composer

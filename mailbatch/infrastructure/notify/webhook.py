@@ -21,7 +21,7 @@ RUN, INCIDENT = "run.finished", "incident.began"
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """Posts to ``url``; ``timeout``, in seconds, covers the whole post. It follows no redirects.
+    """The port ``Channel``: posts to ``url``; ``timeout``, in seconds, covers the whole post. It follows no redirects.
 
     ``secret``: ``whsec_`` and base64, as in Standard Webhooks; or any other text, whose bytes are the key.
     """
