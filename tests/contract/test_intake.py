@@ -181,6 +181,18 @@ def test_many_are_stored_together_and_the_bad_ones_keep_their_places(world):
     assert world.reports.census().counts[Status.PENDING] == 3
 
 
+def test_many_that_are_known_are_compared_and_those_between_them_stored(world):
+    earlier = [add(world, idempotency_key=f"k{n}") for n in range(120)]
+    many = [reservation(idempotency_key=f"k{n}", tag="other" if n == 60 else None) for n in range(125)]
+    with world.reservations.intake() as intake:
+        stored = intake.add_many(many)
+    for n in (0, 49, 50, 119):
+        assert stored[n] == Stored(earlier[n].reservation_id, new=False)
+    assert "differs in tag" in str(stored[60])
+    assert stored[120:] == [Stored(one.id, new=True) for one in many[120:]]
+    assert world.reports.census().counts[Status.PENDING] == 125
+
+
 def test_an_intake_that_raises_keeps_nothing(world):
     class Stopped(Exception):
         pass

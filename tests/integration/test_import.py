@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import psutil
 import pytest
+import sqlalchemy as sa
 from support.long import LONG
 
 from mailbatch.application.acting.csv_records import read_csv
@@ -65,6 +66,15 @@ def test_good_lines_are_kept_and_bad_ones_are_named(parts, batch):
     assert bad[0].reasons[0].startswith('recipients: "nobody" is no address')
     assert "idempotency_key: 'k1' was used before" in bad[1].reasons[0]
     assert pending(parts) == 2
+
+
+def test_importing_the_same_file_again_costs_a_few_statements(parts):
+    rows = "".join(f"a{n}@example.com,Hi,Hello,k{n},Ada\n" for n in range(200))
+    table, statements = TABLE.partition("\n")[0] + "\n" + rows, list[str]()
+    assert run(parts, table)[0] == Imported(new=200)
+    sa.event.listen(parts.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    assert run(parts, table)[0] == Imported(known=200)
+    assert len(statements) < 20, statements
 
 
 def test_importing_the_same_file_again_changes_nothing(parts):

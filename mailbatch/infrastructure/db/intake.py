@@ -37,6 +37,8 @@ _TIMES = ("scheduled_at", "expires_at")
 _JSON = ("context", "headers", "attachments")
 _COMPARED = (*MAIL_FIELDS, *_TIMES, "priority", "tag")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COMPARED_AT_ONCE = 50
+"""Rows that are read to be compared: each may have some megabytes."""
 _TRIES = 10
 """How often an INSERT is tried: the row that prevents it may be deleted before it can be read."""
 
@@ -101,7 +103,8 @@ class SqlIntake:
     def add_many(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
         """Store each reservation that can be stored; see the port.
 
-        All are stored by one statement. If one of them is not new or is refused, they are stored one by one instead.
+        All are stored by one statement. If some are known, these are compared and the others stored by one statement.
+        If one of them is refused, they are stored one by one instead.
         """
         if not reservations:
             return []
@@ -109,7 +112,7 @@ class SqlIntake:
             with self.connection.begin_nested():
                 self._add_together(reservations)
         except _NotAllNew:
-            return [self._add_apart(reservation) for reservation in reservations]
+            return self._add_unknown(reservations)
         except (exc.DBAPIError, StoreError) as error:
             if _may_pass(error):
                 raise
@@ -123,6 +126,44 @@ class SqlIntake:
         done = self.connection.execute(statement, rows, execution_options={"preserve_rowcount": True})
         if done.rowcount != len(rows):
             raise _NotAllNew
+
+    def _add_unknown(self, reservations: Sequence[Reservation]) -> list[Stored | MailbatchError]:
+        """Store those whose keys are not known, and compare the others with what their keys have stored before."""
+        earlier = self._earlier([one.idempotency_key for one in reservations if one.idempotency_key is not None])
+        if not earlier:  # an id is taken, or two of them have the same key
+            return [self._add_apart(reservation) for reservation in reservations]
+        unknown = iter(self.add_many([one for one in reservations if one.idempotency_key not in earlier]))
+        return [
+            next(unknown) if row is None else self._compared(one, row)
+            for one, row in zip(reservations, (earlier.get(one.idempotency_key) for one in reservations), strict=True)
+        ]
+
+    def _earlier(self, keys: Sequence[str]) -> dict[str | None, Any]:
+        """Return the rows that ``keys`` have stored, by key, with what this role may compare.
+
+        Returns nothing if one of them has a value that the driver refuses.
+        """
+        columns = [*(_comparable(self.connection) if _may_compare(self.connection) else [_r.id]), _r.idempotency_key]
+        found = dict[str | None, Any]()
+        try:
+            with self.connection.begin_nested():
+                for start in range(0, len(keys), _COMPARED_AT_ONCE):
+                    some = _r.idempotency_key.in_(keys[start : start + _COMPARED_AT_ONCE])
+                    rows = self.connection.execute(sa.select(*columns).where(some)).mappings()
+                    found |= {text_of(row["idempotency_key"]): row for row in rows}
+        except exc.DBAPIError as error:
+            if _may_pass(error):
+                raise
+            return {}
+        return found
+
+    def _compared(self, reservation: Reservation, earlier: Any) -> Stored | KeyConflict:
+        try:
+            if _COMPARED[0] in earlier:
+                _ensure_same(_values(reservation, _columns([reservation])), earlier, self.connection)
+        except KeyConflict as error:
+            return error
+        return Stored(earlier["id"], new=False)
 
     def _add_apart(self, reservation: Reservation) -> Stored | MailbatchError:
         try:
