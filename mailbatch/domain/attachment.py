@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.domain.checks import line_problems
 from mailbatch.domain.content_types import UNKNOWN
+from mailbatch.domain.redaction import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def basename(path: str) -> str:
 
 def shown(name: str) -> str:
     """Return how each line about the file ``name`` begins."""
-    return f"attachments: {ascii(name)[1:-1][:_LONGEST_SHOWN]}"
+    return f"attachments: {lines.shown(name, _LONGEST_SHOWN)}"
 
 
 def file_problems(filename: str, content_type: str, content_id: str | None) -> Iterator[str]:
@@ -68,12 +69,13 @@ def file_problems(filename: str, content_type: str, content_id: str | None) -> I
         yield f"{start}: is no file name; give one of at most {LONGEST_FILENAME} bytes"
     yield from _type_problems(start, content_type)
     if content_id is not None and not _CONTENT_ID.fullmatch(content_id):
-        yield f"{start}: {_quoted(content_id)} is no content id (RFC 2392 §2); write it without angle brackets"
+        what = lines.quoted(content_id, _LONGEST_SHOWN)
+        yield f"{start}: {what} is no content id (RFC 2392 §2); write it without angle brackets"
 
 
 def _type_problems(start: str, content_type: str) -> Iterator[str]:
     if len(content_type) > _LONGEST_TYPE or not _TYPE.fullmatch(content_type):
-        yield f"{start}: {_quoted(content_type)} is no content type (RFC 2045 §5.1: type/subtype)"
+        yield f"{start}: {lines.quoted(content_type, _LONGEST_SHOWN)} is no content type (RFC 2045 §5.1: type/subtype)"
     elif content_type.partition("/")[0].lower() in _COMPOSITE:
         # RFC 2046 §5.2.1: they may not be base64, and what is in them may be anything.
         yield f"{start}: {content_type} cannot be attached as it is; call it {UNKNOWN}"
@@ -91,7 +93,3 @@ def largest_file(room: int) -> int:
     """Return how many bytes a file may have that has at most ``room`` bytes on the wire."""
     lines, rest = divmod(room, 78)
     return lines * 57 + max(0, rest - 2) // 4 * 3
-
-
-def _quoted(text: str) -> str:
-    return ascii(text)[:_LONGEST_SHOWN]

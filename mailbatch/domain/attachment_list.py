@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from mailbatch.domain.attachment import basename, shown
+from mailbatch.domain.redaction.lines import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,7 +116,7 @@ def _reference(number: int, entry: object, faults: list[str]) -> Reference | Non
 def _entry_problems(entry: Mapping[str, object], given: Mapping[str, object]) -> Iterator[str]:
     for key, value in entry.items():
         if key not in _SOURCES and key not in _LABELS:
-            yield f"the key {ascii(key)[:80]} is not known; {_ONE}, and {', '.join(_LABELS)}"
+            yield f"the key {quoted(str(key), 80)} is not known; {_ONE}, and {', '.join(_LABELS)}"
         elif value is not None and not isinstance(value, str):
             yield f"{key} is {type(value).__name__}, not text"
     named = [key for key in _SOURCES if key in given or (key == "content" and entry.get(key) == "")]

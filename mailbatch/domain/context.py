@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.redaction.lines import shown
 
 _LARGEST_EXPONENT = 1_000
 
@@ -90,4 +91,4 @@ def _kind(value: Any) -> str:
 
 
 def _cut(place: str) -> str:
-    return ascii(place[:80])[1:-1]
+    return shown(place, 80)

@@ -103,7 +103,7 @@ def test_a_message_of_the_email_package_is_written_with_crlf_and_as_it_is():
     ("message", "why"),
     [
         (b"hello\n\nhi", "line 1 of its header is no field: 'hello'"),
-        (b"A: 1\nfolded:\n x\n bad line\n\xff\xfe\n\n", "line 5 of its header is no field: '\\\\xff\\\\xfe'"),
+        (b"A: 1\nfolded:\n x\n bad line\n\xff\xfe\x07\n\n", "line 5 of its header is no field: '\\xff\\xfe\\x07'"),
         (b"From ann Mon\nTo: a@x.org\nno field\n\n", "line 3 of its header"),
         (b" folded from nothing\n\n", "line 1 of its header"),
         (b"To: nonsense\n\n", 'To: "nonsense" is no address'),

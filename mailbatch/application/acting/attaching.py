@@ -14,6 +14,7 @@ from mailbatch.domain.attachment import Attachment
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.file_rules import sizes_problem
+from mailbatch.domain.redaction.lines import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,7 +94,7 @@ def named_files(attachments: Sequence[Any] | None) -> set[str]:
 
 def _missing(ids: set[str]) -> InvalidReservation:
     return InvalidReservation(
-        [f"attachments: there is no file {ascii(own)[1:-1][:_LONGEST_SHOWN]}; store it first" for own in sorted(ids)]
+        [f"attachments: there is no file {shown(own, _LONGEST_SHOWN)}; store it first" for own in sorted(ids)]
     )
 
 
@@ -131,8 +132,8 @@ def _by_path(path: Path, read: Callable[[Path], bytes]) -> Attached:
         return _by_value(read(path), path.name)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        shown = ascii(str(path))[1:-1][-_LONGEST_SHOWN:]
-        raise InvalidReservation([f"attachments: {shown}: cannot be read ({why})"]) from None
+        end = shown(str(path)[-_LONGEST_SHOWN:], _LONGEST_SHOWN)
+        raise InvalidReservation([f"attachments: {end}: cannot be read ({why})"]) from None
 
 
 def _by_value(

@@ -13,6 +13,7 @@ from mailbatch.application.acting.reserve import Draft
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.checks import time_problems
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.redaction.lines import quoted
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
 
 if TYPE_CHECKING:
@@ -112,9 +113,8 @@ def refuse_constant(name: str) -> NoReturn:
 
 def shown(text: str) -> str:
     """Return the beginning of ``text`` in quotes, on one line."""
-    start = text[:_LONGEST_SHOWN]
-    quoted = f"'{start}'" if start.isprintable() else ascii(start)
-    return f"{quoted}…" if len(text) > _LONGEST_SHOWN else quoted
+    start = quoted(text, _LONGEST_SHOWN)
+    return f"{start}…" if len(text) > _LONGEST_SHOWN else start
 
 
 def _typed(name: str, value: Any) -> Any:

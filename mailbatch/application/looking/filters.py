@@ -13,6 +13,7 @@ from uuid import UUID
 
 from mailbatch.application.acting.draft_values import read_time
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.redaction.lines import quoted
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
 
@@ -167,7 +168,7 @@ def _read(field: FilterField, text: str, now: datetime) -> object:
     try:
         return field.type(text.strip())
     except ValueError:
-        raise InvalidReservation([f"{field.name}: {ascii(text)[:40]} is {_expected(field)}"]) from None
+        raise InvalidReservation([f"{field.name}: {quoted(text, 40)} is {_expected(field)}"]) from None
 
 
 def _expected(field: FilterField) -> str:

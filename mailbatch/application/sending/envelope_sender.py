@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.redaction.lines import quoted
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -43,5 +44,5 @@ def read_envelope_sender(text: str, read_addresses: AddressReader) -> str:
         return ""
     read = read_addresses(text)
     if len(read) != 1 or read[0].display_name:
-        raise ValueError(f"{ascii(text)[:80]} must be one address without a name, or <>")
+        raise ValueError(f"{quoted(text, 80)} must be one address without a name, or <>")
     return read[0].addr_spec

@@ -10,3 +10,23 @@ _ESCAPES = str.maketrans({code: ascii(chr(code))[1:-1] for code in _CONTROLS if 
 def one_line(text: str) -> str:
     r"""Return ``text`` with line ends and control characters written as escapes, such as ``\n``."""
     return text.translate(_ESCAPES)
+
+
+# Nobody sees these either, but Persian, Indic scripts and emoji need them.
+_JOINERS = "\u200c\u200d"
+
+
+def shown(text: str, most: int) -> str:
+    r"""Return the first ``most`` characters of ``text``; those that nobody can see as escapes, such as ``\x00``.
+
+    A backslash stays one: names of Windows have some.
+    """
+    start = text[:most]
+    if start.isprintable():
+        return start
+    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in start)
+
+
+def quoted(text: str, most: int) -> str:
+    """Return the same in quotes."""
+    return f"'{shown(text, most)}'"

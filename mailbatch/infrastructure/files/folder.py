@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.content import PIECE
 from mailbatch.domain.errors import CannotCompose, ContentUnavailable
 from mailbatch.domain.file_rules import NO_FOLDER, path_parts, path_problem
+from mailbatch.domain.redaction import lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,7 @@ class FilesBelow:
             CannotCompose: one line that says why this file cannot be sent.
             ContentUnavailable: the folder or the machine fails at this moment.
         """
-        shown = f"{self.label}: {ascii(path)[1:-1][:_LONGEST_SHOWN]}"
+        shown = f"{self.label}: {lines.shown(path, _LONGEST_SHOWN)}"
         if self.root is None:
             raise CannotCompose([f"{shown}: {NO_FOLDER}"])
         if wrong := path_problem(path):

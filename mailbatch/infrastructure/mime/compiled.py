@@ -20,6 +20,7 @@ from mailbatch.domain.attachment import file_problems
 from mailbatch.domain.body import Body
 from mailbatch.domain.content import has_crlf_only
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.redaction.lines import quoted
 from mailbatch.infrastructure.mime.bodies import encoded_text
 from mailbatch.infrastructure.mime.fields import header_fields
 from mailbatch.infrastructure.mime.headers import address_field, cached_mailbox, checked, text_field
@@ -92,7 +93,7 @@ def _head(letter: Letter) -> bytes:
 
 def _fields(letter: Letter) -> Iterator[tuple[str, str]]:
     if not _MESSAGE_ID.fullmatch(letter.message_id):
-        raise CannotCompose([f"message_id: {ascii(letter.message_id)[:80]} is no message id (RFC 5322 §3.6.4)"])
+        raise CannotCompose([f"message_id: {quoted(letter.message_id, 80)} is no message id (RFC 5322 §3.6.4)"])
     offset = letter.date.utcoffset()
     if offset is None:
         raise CannotCompose([f"date: {letter.date.isoformat()} has no time zone"])

@@ -8,6 +8,8 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.redaction.lines import shown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -69,7 +71,7 @@ class Entity:
 
     def __str__(self) -> str:
         where = f"part {self.number}" if self.number else "its body"
-        return f"{where} ({ascii(self.content_type)[1:-1][:_LONGEST_SHOWN]})"
+        return f"{where} ({shown(self.content_type, _LONGEST_SHOWN)})"
 
 
 def read_entity(

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.redaction.lines import quoted
 from mailbatch.infrastructure.mime.headers import LONGEST_LINE
 
 if TYPE_CHECKING:
@@ -125,5 +126,4 @@ def _folded(field: Field) -> Iterator[bytes]:
 
 
 def _shown(line: bytes) -> str:
-    text = line.decode("ascii", "backslashreplace").rstrip("\r\n")
-    return ascii(text[:_LONGEST_SHOWN])
+    return quoted(line.rstrip(b"\r\n").decode("utf-8", "backslashreplace"), _LONGEST_SHOWN)

@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.attachment_list import InTemplates, Reference
+from mailbatch.domain.redaction.lines import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +29,7 @@ def not_embedded(html: str, embedded: Iterable[Reference], folder: str) -> dict[
     there = {f"cid:{one.content_id}" for one in embedded}
     images = dict.fromkeys(one for found in _ANY.findall(html) for one in found if one)
     return {
-        image: f"{ascii(image)[1:-1][:_LONGEST_NAME]}, which is {_why(file, folder)}"
+        image: f"{shown(image, _LONGEST_NAME)}, which is {_why(file, folder)}"
         for image in images
         if image not in there and (file := _file_of(image))
     }

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from jinja2 import TemplateRuntimeError, Undefined
 
+from mailbatch.domain.redaction.lines import quoted
 from mailbatch.infrastructure.templates.budget import current_budget
 from mailbatch.infrastructure.templates.language import current_locale, time_zone
 
@@ -72,7 +73,7 @@ def plural(value: Any, other: Any, **forms: Any) -> str:
     ``{n}`` in it becomes the number. A form that is not given is ``other``.
     """
     if unknown := next((name for name in forms if name not in _CATEGORIES), None):
-        _fail("plural", f"has no form '{ascii(unknown)[1:-1][:20]}'; there are {', '.join(_CATEGORIES)}")
+        _fail("plural", f"has no form {quoted(unknown, 20)}; there are {', '.join(_CATEGORIES)}")
     given = _number("plural", value)
     with localcontext(prec=_PRECISION):
         text = forms.get(current_locale().plural_form(abs(given)), other)

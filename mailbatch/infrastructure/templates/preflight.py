@@ -10,6 +10,7 @@ from jinja2 import TemplateNotFound, meta, nodes
 
 from mailbatch.domain.checks import line_problems
 from mailbatch.domain.errors import CannotCompose, NotFound
+from mailbatch.domain.redaction.lines import shown
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.template_check import CheckedTemplate
 from mailbatch.infrastructure.templates.budget import Budget
@@ -72,7 +73,7 @@ class Preflight:
         with self._reading():
             if locales := self._locales_in(name) if is_template_name(name) else []:
                 return tuple(locales)
-        raise NotFound(f"no template {ascii(name)[1:-1][:80]} in {self._loader.directory}")
+        raise NotFound(f"no template {shown(name, 80)} in {self._loader.directory}")
 
     def has_sample(self, name: str, locale: str) -> bool:
         """Return whether there is a ``sample.json`` for this language."""

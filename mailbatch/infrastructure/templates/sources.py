@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import nodes
 
+from mailbatch.domain.redaction.lines import shown
 from mailbatch.infrastructure.templates.failures import unreadable
 from mailbatch.infrastructure.templates.images import not_embedded
 from mailbatch.infrastructure.templates.loader import LONGEST_NAME, FolderLoader, is_template_name
@@ -80,8 +81,7 @@ class Sources:
         try:
             found = self._find(name, tag)
         except ValueError as error:
-            shown = name if is_template_name(name) else ascii(name)[1:-1][:80]
-            faults.append(f"template {shown}: {error}")
+            faults.append(f"template {shown(name, LONGEST_NAME if is_template_name(name) else 80)}: {error}")
             return TemplateFiles({}, tag)
         if len(self._files) >= _KEPT_SOURCES:
             self._files.clear()
