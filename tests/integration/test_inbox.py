@@ -6,7 +6,9 @@ import smtplib
 import socket
 import subprocess
 import sys
+from email import message_from_bytes
 from email.message import EmailMessage
+from email.policy import default
 from signal import SIGKILL
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from support.waiting import wait_until
 
 from mailbatch.infrastructure.redis.parent_death import ending_with_parent
 from mailbatch.interfaces.cli.inbox import file_name, read_journal
+from mailbatch.interfaces.cli.inbox_pages import StoredMail, write_page
 from mailbatch.interfaces.visible import HIDDEN
 
 if TYPE_CHECKING:
@@ -143,6 +146,32 @@ def test_a_page_connects_to_nobody_and_holds_nothing_that_reorders_it(inbox):
     assert "Hi&lt;/p&gt;" in inbox.page()
     assert "&lt;link" not in inbox.page()
     assert "default-src 'none'" in inbox.page()
+
+
+def test_the_files_of_a_mail_are_listed_and_can_be_saved_and_its_images_are_shown(tmp_path):
+    message = EmailMessage()
+    message["Subject"] = "files"
+    message.set_content("text")
+    message.add_alternative('<img src="cid:logo@x">', subtype="html")
+    message.get_body(("html",)).add_related(b"PNG!", "image", "png", cid="<logo@x>")
+    message.add_attachment(b"<script>", maintype="text", subtype="html", filename='Rechnung "März".html')
+    message.add_attachment(b"x" * (8 * 2**20 + 1), maintype="video", subtype="mp4", filename="large.mp4")
+    message.add_attachment(message_from_bytes(mail("inside"), policy=default))
+    page = page_of(tmp_path, message.as_bytes())
+    assert "image/png, 4 bytes" in page
+    assert "src=&quot;data:image/png;base64,UE5HIQ==&quot;" in page
+    link = 'download="Rechnung &quot;März&quot;.html" href="data:application/octet-stream;base64,PHNjcmlwdD4="'
+    assert link in page, "saved, and never opened"
+    assert "text/html, 8 bytes" in page
+    assert '<li><bdi dir="auto">large.mp4</bdi> video/mp4, 8,388,609 bytes' in page, "too large for the page"
+    assert "message/rfc822" in page
+    assert "<h2>Files</h2>" not in page_of(tmp_path, mail("bare", html="<p>x"))
+
+
+def page_of(folder: Path, content: bytes) -> str:
+    (folder / "1.eml").write_bytes(content)
+    write_page(folder, StoredMail(1, 0.0, "1.eml", "s@example.com", ("a@example.com",), None, len(content)))
+    return (folder / "pages" / "1.html").read_text(encoding="utf-8")
 
 
 def test_a_mail_that_cannot_be_shown_costs_the_others_nothing(inbox):

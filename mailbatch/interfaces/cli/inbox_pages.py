@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import email
 import email.policy
 import html
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
@@ -12,17 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from mailbatch.interfaces.framed import without_hints
+from mailbatch.domain.seen_message import Image
+from mailbatch.interfaces.framed import with_images, without_hints
 from mailbatch.interfaces.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from email.message import EmailMessage
 
 PAGES = "pages"
 INDEX = "index.html"
 _SHOWN = ("From", "To", "Cc", "Reply-To", "Date", "Subject", "Message-ID", "List-Unsubscribe")
 _UNREADABLE = "(cannot be read)"
+_LARGEST_LINK = 8 * 2**20
+"""Bytes of a file that its page holds for saving."""
+_IMAGE = re.compile(r"image/[a-z0-9.+-]{1,60}")
 
 _FRAME = """\
 <!doctype html>
@@ -78,7 +84,7 @@ def write_page(folder: Path, mail: StoredMail) -> None:
     pages.mkdir(exist_ok=True)
     try:
         message = _read(folder, mail)
-        body = _headers(message) + _bodies(message)
+        body = _headers(message) + _files(message) + _bodies(message)
         title = str(message["Subject"] or "")
     except Exception as error:  # noqa: BLE001 - the parser breaks on odd mails in many ways; the file is there
         title, body = _UNREADABLE, f"<p>This mail cannot be shown: {_text(str(error))}</p>"
@@ -124,11 +130,54 @@ def _headers(message: EmailMessage) -> str:
     return f"<table>\n{rows}</table>\n"
 
 
+def _files(message: EmailMessage) -> str:
+    """Return a list of the files, each with a link that saves it: never one that a browser would open."""
+    bodies = [message.get_body(("html",)), message.get_body(("plain",))]
+    rows = "".join(_file(part) for part in _leaves(message) if part not in bodies)
+    return f"<h2>Files</h2>\n<ul>\n{rows}</ul>\n" if rows else ""
+
+
+def _file(part: EmailMessage) -> str:
+    kind, content = part.get_content_type(), _content(part)
+    shown = f'<bdi dir="auto">{_text(part.get_filename() or kind)}</bdi>'
+    if len(content) <= _LARGEST_LINK:
+        name = _text(part.get_filename() or "part")
+        data = base64.b64encode(content).decode()
+        shown = f'<a download="{name}" href="data:application/octet-stream;base64,{data}">{shown}</a>'
+    return f"<li>{shown} {_text(kind)}, {len(content):,} bytes</li>\n"
+
+
+def _images(message: EmailMessage) -> dict[str, Image]:
+    """Return the images that the HTML shows, by content id."""
+    parts = {str(part["Content-ID"] or "").strip().strip("<>"): part for part in _leaves(message)}
+    return {
+        own: Image(part.get_content_type(), _content(part))
+        for own, part in parts.items()
+        if own and _IMAGE.fullmatch(part.get_content_type())
+    }
+
+
+def _leaves(part: EmailMessage) -> Iterator[EmailMessage]:
+    """Yield the parts that are no multipart. A message inside is one part."""
+    if part.get_content_maintype() == "multipart" and part.is_multipart():
+        for one in part.iter_parts():
+            yield from _leaves(one)  # type: ignore[arg-type]  # by this policy the parts are EmailMessages
+    else:
+        yield part
+
+
+def _content(part: EmailMessage) -> bytes:
+    if part.is_multipart():  # a message inside
+        return b"".join(bytes(one) for one in part.get_payload())  # type: ignore[arg-type]
+    found = part.get_payload(decode=True)
+    return found if isinstance(found, bytes) else b""
+
+
 def _bodies(message: EmailMessage) -> str:
     shown = []
     if (page := message.get_body(("html",))) is not None:
         # An empty `sandbox` forbids scripts, forms and navigation.
-        source = html.escape(without_hints(page.get_content()))
+        source = html.escape(with_images(without_hints(page.get_content()), _images(message)))
         shown.append(f'<h2>HTML</h2>\n<iframe sandbox srcdoc="{source}"></iframe>\n')
     if (text := message.get_body(("plain",))) is not None:
         shown.append(f"<h2>Text</h2>\n<pre>{_text(text.get_content())}</pre>\n")
