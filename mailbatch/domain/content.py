@@ -32,6 +32,11 @@ def beginning_of(content: bytes | Content) -> bytes:
     return content[:PIECE] if isinstance(content, bytes) else next(iter(content.pieces()), b"")
 
 
+def size_of(content: bytes | Content) -> int:
+    """Return its bytes."""
+    return len(content) if isinstance(content, bytes) else content.size
+
+
 class LineContent(Content, Protocol):
     """Content that is a part of a message, and what its lines are like."""
 

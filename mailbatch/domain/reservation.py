@@ -12,6 +12,7 @@ from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.limits import LONGEST_KEY, PRIORITIES
 from mailbatch.domain.locale import locale_problem
 from mailbatch.domain.own_headers import own_header_problem
+from mailbatch.domain.redaction.lines import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -116,6 +117,13 @@ def problems_beside_message(mail: Mail) -> Iterator[str]:
                 yield f"{name}: does not go with message; {instead}"
 
 
+def empty_message_problem(mail: Mail) -> str | None:
+    """Return the line of a mail that was to be a finished message, is empty, and has nothing in its place, or None."""
+    if mail.message is None or mail.message or mail.template or mail.subject or mail.body_text or mail.body_html:
+        return None
+    return EMPTY_MESSAGE
+
+
 def without_empty(mail: Mail) -> Mail:
     """Return ``mail`` with None in place of empty texts, which mean that nothing is given.
 
@@ -185,7 +193,7 @@ def header_problems(headers: Mapping[str, Any] | None) -> Iterator[str]:
     A value is a text, or a list of texts, one for each field. The grammar of each field is checked elsewhere.
     """
     for name, value in (headers or {}).items():
-        shown = ascii(name)[:80]
+        shown = quoted(name, 80) if isinstance(name, str) else ascii(name)[:80]
         values = value if isinstance(value, (list, tuple)) else (value,)
         if not all(isinstance(one, str) for one in values):  # rows come from any language
             yield f"headers: the value of {shown} is not text, nor a list of texts"

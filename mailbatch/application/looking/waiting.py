@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.errors import CannotCompose
-from mailbatch.domain.reservation import Status
+from mailbatch.domain.reservation import Status, problems_beside_message
 from mailbatch.domain.rows import ReservationPlace, ReservationRow
 from mailbatch.domain.selection import Selection
 
@@ -33,7 +33,7 @@ class Looked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderWaiting:
-    """Render the waiting mails, the newest first."""
+    """Render the waiting mails, the newest first. A finished message is not rendered, and not read."""
 
     render: Renderer
     reservations: Reservations
@@ -61,6 +61,8 @@ class RenderWaiting:
             after = ReservationPlace.of(rows[-1])
 
     def _fault(self, row: ReservationRow) -> str | None:
+        if row.message:
+            return next(problems_beside_message(row), None)
         try:
             self.render(row.mail)
         except CannotCompose as error:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from mailbatch.application.sending.envelope_sender import read_envelope_sender, returns_to
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
+from mailbatch.domain.content import size_of
 from mailbatch.domain.errors import Busy, CannotCompose, StoreError
 from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
-from mailbatch.domain.reservation import EMPTY_MESSAGE, header_problems, problems_beside_message
+from mailbatch.domain.reservation import empty_message_problem, header_problems, problems_beside_message
 from mailbatch.domain.written_message import Additions
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Compose:
         rendered = self._rendered(mail, faults)
         files = read_attachments(mail.attachments, faults) if mail.attachments else ()
         if rendered is None or faults:
-            raise CannotCompose(_empty_message(mail) or faults)
+            raise CannotCompose([empty] if (empty := empty_message_problem(mail)) else faults)
         letter = Letter(
             message_id=_bare(claimed.message_id),
             date=self.now(),
@@ -112,8 +113,7 @@ class Compose:
         whom = _read(name, self.redirect_all_to or mail.recipients, self.read_addresses, faults)
         if not _given(mail.recipients):
             faults.append(NO_RECIPIENTS)
-        size = len(message) if isinstance(message, bytes) else message.size
-        if too_large := size_problem("the message", size, self.max_bytes):
+        if too_large := size_problem("the message", size_of(message), self.max_bytes):
             faults.append(too_large)
         if faults:
             raise CannotCompose(faults)
@@ -225,13 +225,6 @@ def size_problem(what: str, size: int, max_bytes: int) -> str | None:
         return None
     verb = "have" if what.endswith("s") else "has"
     return f"{what} {verb} {size} bytes ({size / 2**20:.1f} MB); MAILBATCH_MAX_MESSAGE_BYTES allows {max_bytes}"
-
-
-def _empty_message(mail: Mail) -> list[str]:
-    """Return the line of a row that was written for a finished message and has none: nothing else is wrong with it."""
-    if mail.message is None or mail.template or mail.subject or mail.body_text or mail.body_html:
-        return []
-    return [EMPTY_MESSAGE]
 
 
 def _json_problems(mail: Mail) -> list[str]:

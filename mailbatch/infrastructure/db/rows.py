@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import sqlalchemy as sa
+
 from mailbatch.domain.rows import Row, names_of
 from mailbatch.infrastructure.db.contents import StoredContent
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -12,14 +14,13 @@ from mailbatch.infrastructure.db.types import octets
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import sqlalchemy as sa
     from sqlalchemy.engine import Connection, Engine
 
 _r = mail_reservations.c
 R = TypeVar("R", bound=Row)
 
 
-_SIZES = {_r.message: octets(_r.message).label("message")}
+_SIZES = {_r.message: sa.case((_r.message.is_not(None), octets(_r.message))).label("message")}
 """Of a column that may have megabytes only the size is selected: who needs the bytes reads them in pieces."""
 
 
@@ -42,7 +43,8 @@ def read_as(kind: type[R], engine: Engine, found: Mapping[Any, Any]) -> R:
     if "message" not in names_of(kind):
         return kind.from_row(found)
     size, own = found["message"], _r.id == found["id"]
-    message = StoredContent(engine, _r.message, own, size, "message") if size else None
+    # An empty message is not a missing one: a mail that has nothing else cannot be sent because of it.
+    message = StoredContent(engine, _r.message, own, size, "message") if size else None if size is None else b""
     return kind.from_row({**found, "message": message})
 
 
