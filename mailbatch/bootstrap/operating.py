@@ -224,7 +224,7 @@ class Operating:
         from mailbatch.application.looking.preview import Preview
         from mailbatch.infrastructure.mime.message_view import see_message
 
-        return Preview(render, self._connections.stores.reservations, see_message)
+        return Preview(render, self._connections.stores.reservations, see_message, self._served_in)
 
     @property
     def mail_files(self) -> MailFiles:
@@ -244,7 +244,12 @@ class Operating:
             return_path=return_path(self._settings),
             sender=self._settings.sender,
             author_of=message_author,
+            served_in=self._served_in,
         )
+
+    def _served_in(self, mail: Mail) -> tuple[str, ...]:
+        # Other mails need no template engine, and it takes a while to import.
+        return self.subprocess_renderer.served_in(mail) if mail.template else ()
 
     @property
     def list_reservations(self) -> ListReservations:
@@ -259,7 +264,12 @@ class Operating:
         from mailbatch.application.looking.plan import PlanRun
 
         stores = self._connections.stores
-        return PlanRun(upcoming=stores.upcoming, compose=self.compose_apart, reports=stores.reports)
+        return PlanRun(
+            upcoming=stores.upcoming,
+            compose=self.compose_apart,
+            reports=stores.reports,
+            show_carried=self.show_carried,
+        )
 
     @property
     def try_sending(self) -> TrySending:

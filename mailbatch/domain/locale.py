@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from mailbatch.domain.redaction.lines import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LONGEST_TAG = 64
 """Characters. RFC 5646 §4.4.1 asks for at least 35."""
@@ -33,8 +39,21 @@ def ranges(tag: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def language_text(locale: str | None, served_in: Sequence[str]) -> str | None:
+    """Return the language of a mail in words: the one that it asks for, and those whose files serve it if others do.
+
+    Returns None for a mail that asks for none and is served by no language.
+    """
+    served = ", ".join(served_in)
+    if not locale:
+        return f"{served} (the default)" if served else None
+    asked = locale.lower().replace("_", "-")
+    others = any(tag.lower().replace("_", "-") != asked for tag in served_in)
+    return f"{locale} (served by {served})" if others else locale
+
+
 def locale_problem(tag: str) -> str | None:
     """Return why ``tag`` names no language, or None if it does."""
     if ranges(tag):
         return None
-    return f"locale: '{ascii(tag)[1:-1][:40]}' is no language tag (BCP 47), such as de, pt-BR or zh-Hant-TW"
+    return f"locale: {quoted(tag, 40)} is no language tag (BCP 47), such as de, pt-BR or zh-Hant-TW"

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.act import Act, is_done
-from mailbatch.domain.content import beginning_of
+from mailbatch.domain.content import beginning_of, size_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.redaction.addresses import public
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mailbatch.application.acting.stop_run import Stopping
     from mailbatch.application.looking.carried import Carried
     from mailbatch.application.looking.inquire import JobStatus, Progress
+    from mailbatch.application.looking.plan import Plan, Planned
+    from mailbatch.application.looking.preview import Shown
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.rows import AttemptRow, ReservationRow, RunRow
@@ -40,16 +42,57 @@ def of_reservation(row: ReservationRow, attempts: Iterable[AttemptRow], carried:
     """Return the document of a reservation: its columns, what it carries, and its attempts."""
     return {
         **of_row(row),
-        "files": [asdict(file) for file in carried.files],
-        "returns_to": carried.returns_to,
+        **of_carried(carried),
         "mail_attempts": [as_dict(attempt) for attempt in attempts],
     }
 
 
+def of_carried(carried: Carried) -> dict[str, Any]:
+    """Return the document of what a mail carries beside its text."""
+    return {
+        "files": [asdict(file) for file in carried.files],
+        "served_in": list(carried.served_in),
+        "returns_to": carried.returns_to,
+    }
+
+
+def of_plan(plan: Plan) -> dict[str, Any]:
+    """Return the document of the next run."""
+    return {
+        "by": plan.by,
+        "due": plan.due,
+        "exact": plan.exact,
+        "mails_per_second": round(plan.rate, 1) if plan.rate else None,
+        "seconds": round(plan.seconds, 1) if plan.seconds else None,
+        "first": [of_planned(one, carried) for one, carried in plan.first],
+    }
+
+
+def of_planned(one: Planned, carried: Carried) -> dict[str, Any]:
+    """Return the document of a mail of a plan."""
+    return {
+        "id": one.mail.claim.reservation_id,
+        "recipients": one.mail.mail.recipients,
+        "subject": one.subject,
+        "size": one.size,
+        "errors": list(one.errors),
+        "locale": carried.locale,
+        **of_carried(carried),
+    }
+
+
+def of_preview(shown: Shown) -> dict[str, Any]:
+    """Return the document of a mail as it would be now."""
+    rendered = shown.rendered
+    parts = {"subject": rendered.subject, "text": rendered.text, "html": rendered.html}
+    return {**parts, "locale": shown.locale, "served_in": list(shown.served_in)}
+
+
 def of_row(row: ReservationRow) -> dict[str, Any]:
-    """Return the columns of a reservation; ``subject`` of a finished message is its own."""
+    """Return the columns of a reservation; of a finished message its size, and as ``subject`` its own."""
     values = as_dict(row)
     if row.message is not None:
+        values["message"] = {"size": size_of(row.message)}
         with suppress(CannotCompose):  # it was deleted meanwhile
             values["subject"] = own_subject(beginning_of(row.message)) or row.subject
     return values

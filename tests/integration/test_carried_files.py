@@ -32,10 +32,15 @@ CALENDAR = b"BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nEND:VCALENDAR\r\n"
 def settings(database_url, redis_url, tmp_path) -> dict[str, Any]:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "invoice.pdf").write_bytes(INVOICE)
+    for folder in ("hi", "hi/pt"):
+        (tmp_path / "templates" / folder).mkdir(parents=True)
+        for name in ("subject.txt", "body.txt"):
+            (tmp_path / "templates" / folder / name).write_text(f"of {folder}", encoding="utf-8")
     return {
         "database_url": database_url,
         "redis_url": redis_url,
         "attachment_dir": tmp_path / "files",
+        "template_dir": tmp_path / "templates",
         "sender": "Shop <shop@example.com>",
         "return_path": "bounces+{id}@example.com",
     }
@@ -121,6 +126,50 @@ def test_every_door_shows_the_same_files_language_and_envelope_sender(api, say, 
     assert (facts["language"], facts["returns_to"]) == ("de-AT", returns_to)
     for text in (*facts["attachments"], "Rechnung März.pdf", "absent.pdf: is not there", returns_to, "de-AT"):
         assert text in explained, text
+
+
+def test_the_plan_shows_what_each_mail_carries(api, say, full):
+    own, _ = full
+    [first] = api.get("/api/plan")["first"]
+    assert json.loads(CliRunner().invoke(cli, ["plan", "--json"]).stdout)["first"] == [first]
+    told = api.get(f"/api/reservations/{own}")
+    assert {name: first[name] for name in ("files", "locale", "served_in", "returns_to")} == {
+        name: told[name] for name in ("files", "locale", "served_in", "returns_to")
+    }
+    assert (first["id"], first["errors"]) == (str(own), ["attachments: absent.pdf: is not there"])
+    line = " ".join(CliRunner().invoke(cli, ["plan"]).output.split())
+    page = Browser(api.client).open("/schedule/plan")
+    for text in ("Rechnung März.pdf", "terms.pdf", "invite.ics", "language de-AT", f"returned to bounces+{own}@"):
+        assert text in line, text
+        assert text in page, text
+    assert f"{len(INVOICE)} bytes, path invoice.pdf" in line
+    assert "and 1 more file" in page
+
+
+def test_every_door_shows_the_language_that_serves_a_mail(api, say, database_url):
+    own = add(database_url, subject=None, body_text=None, template="hi", locale="pt-BR")
+    told = api.get(f"/api/reservations/{own}")
+    preview = api.get(f"/api/reservations/{own}/preview")
+    assert preview == api.post("/api/preview", {"template": "hi", "locale": "pt-BR"})
+    assert preview == json.loads(say("preview", str(own), "--json"))
+    assert told["served_in"] == preview["served_in"] == ["pt"]
+    text = "pt-BR (served by pt)"
+    assert api.get(f"/api/reservations/{own}/explain")["facts"]["language"] == text
+    for said in (say("show", str(own)), say("explain", str(own)), say("preview", str(own)), say("plan")):
+        assert text in " ".join(said.split())
+    assert text in Browser(api.client).open(f"/reservations/{own}")
+
+
+def test_a_mail_without_a_language_of_a_template_without_one_is_said_to_have_none(api, say, database_url):
+    own = add(database_url, subject=None, body_text=None, template="hi")
+    assert api.get(f"/api/reservations/{own}/preview")["served_in"] == []
+    assert "language" not in api.get(f"/api/reservations/{own}/explain")["facts"]
+    assert "Language" not in Browser(api.client).open(f"/reservations/{own}").text
+
+
+def test_a_list_renders_subjects_in_the_language_of_their_mails(api, database_url):
+    add(database_url, subject=None, body_text=None, template="hi", locale="pt-BR")
+    assert "of hi/pt" in Browser(api.client).open("/reservations")
 
 
 def test_showing_a_mail_costs_one_statement_for_its_files_and_reads_none_of_them(api, full, statements):

@@ -19,7 +19,6 @@ from support.sink import Sink
 from support.strange import Doors, fill, insert, quoted, reservation, stranger
 
 from mailbatch import client
-from mailbatch.application.looking.plan import PlanRun
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
@@ -317,7 +316,5 @@ def test_a_subject_of_megabytes_holds_up_no_plan(parts, database_url):
     with stranger(database_url).begin() as connection:
         row = reservation(Status.PENDING, subject=quoted("Hello " * 400_000))
         assert insert(connection, "mail_reservations", row)
-    (planned,) = PlanRun(upcoming=parts.stores.upcoming, compose=parts.sending.compose, reports=parts.stores.reports)(
-        None, 10
-    )
+    (planned,) = parts.operating.plan_run(None, 10)
     assert (planned.errors, planned.subject) == ((), "Hello " * 400_000)

@@ -157,3 +157,17 @@ def test_the_page_on_languages_shows_what_its_templates_write(tmp_path):
     assert (german.subject, german.text) == ("Ihre Bestellung 1234", shown)
     english = render(Mail(recipients="", template="order", locale="en-GB", context=context))
     assert "3 articles for €19.90,\ndelivered on Thursday, 24 December 2026." in (english.html or "")
+
+
+def test_the_languages_that_serve_a_mail_are_those_of_the_files_from_which_it_is_made(folder):
+    def served_in(locale: str | None, **given: str) -> tuple[str, ...]:
+        render = TemplateRenderer(folder, MOST, options=Options(locale="en"))
+        return render.served_in(Mail(recipients="", template="hi", locale=locale, **given))
+
+    assert served_in("pt-BR") == ("pt-BR", "pt"), "its subject is Brazilian"
+    assert served_in("pt-BR", subject="s") == ("pt",)
+    assert served_in("pt-PT") == ("pt",)
+    assert served_in("de-AT") == ("DE",)
+    assert served_in("fr") == ("en",)
+    assert served_in(None) == (), "a template without a language for it is in no language"
+    assert served_in("no tag") == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mailbatch.domain.locale import locale_problem, ranges
+from mailbatch.domain.locale import language_text, locale_problem, ranges
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,18 @@ def test_other_texts_are_no_tags(text):
     assert ranges(text) == ()
     assert locale_problem(text).startswith("locale: '")
     assert locale_problem(text).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("locale", "served_in", "text"),
+    [
+        (None, (), None),
+        ("de", (), "de"),
+        ("pt_BR", ("pt-br",), "pt_BR"),
+        ("pt-BR", ("pt",), "pt-BR (served by pt)"),
+        ("pt-BR", ("pt-BR", "pt"), "pt-BR (served by pt-BR, pt)"),
+        (None, ("de",), "de (the default)"),
+    ],
+)
+def test_a_language_is_told_with_the_one_that_serves_it_if_that_is_another(locale, served_in, text):
+    assert language_text(locale, served_in) == text

@@ -10,6 +10,7 @@ from support.fake_reservations import FakeReservations
 from support.fake_tables import FakeReports, FakeTables, FakeUpcoming
 from support.rows import reservation_row, run_row
 
+from mailbatch.application.looking.carried import Carried
 from mailbatch.application.looking.plan import PlanRun
 from mailbatch.application.looking.waiting import Looked, RenderWaiting
 from mailbatch.domain.errors import CannotCompose
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import ReservationRow
 
 
+NOTHING = Carried(files=(), problems=(), locale=None, served_in=(), returns_to="a@x", returns_elsewhere=False)
+
+
 @pytest.fixture
 def tables() -> FakeTables:
     return FakeTables()
@@ -29,7 +33,9 @@ def tables() -> FakeTables:
 
 @pytest.fixture
 def plan(tables: FakeTables) -> PlanRun:
-    return PlanRun(upcoming=FakeUpcoming(tables), compose=compose, reports=FakeReports(tables))
+    return PlanRun(
+        upcoming=FakeUpcoming(tables), compose=compose, reports=FakeReports(tables), show_carried=lambda *_: NOTHING
+    )
 
 
 def compose(claimed: ClaimedMail) -> Message:
@@ -72,6 +78,29 @@ def test_only_what_is_due_by_then_is_planned_and_no_more_than_are_asked_for(plan
     assert len(list(plan(None, 9))) == 2
     assert len(list(plan(tables.now + timedelta(seconds=60), 9))) == 3
     assert len(list(plan(None, 1))) == 1
+
+
+def test_a_short_plan_has_the_first_mails_and_ends_when_it_is_enough(plan, tables):
+    for due in (9, 5, 3):
+        put(tables, due=due)
+    short = plan.first(None, 2, lambda: False)
+    assert (short.due, short.exact, short.seconds) == (3, True, None)
+    assert [(one.subject, carried) for one, carried in short.first] == [("s", NOTHING)] * 2
+    assert len(plan.first(None, 9, iter([False, True]).__next__).first) == 2
+
+
+def test_a_finished_message_that_cannot_be_sent_is_shown_by_its_own_subject(plan, tables):
+    put(tables, template="nowhere", subject=None, message=b"Subject: Finished\r\n\r\nHi\r\n")
+    [found] = plan(None, 9)
+    assert (found.subject, found.errors[0]) == ("Finished", "template nowhere: there is none")
+
+
+def test_a_finished_message_that_waits_is_not_rendered(tables):
+    put(tables, subject=None, body_text=None, message=b"Subject: Finished\r\n\r\nHi\r\n")
+    bad = put(tables, message=b"Subject: Finished\r\n\r\nHi\r\n")
+    seen = RenderWaiting(render=pytest.fail, reservations=FakeReservations(tables))(lambda: False)
+    example = f"{bad.id}: subject: does not go with message; write it into the header of the message"
+    assert seen == Looked(rendered=2, broken=1, example=example, whole=True)
 
 
 def test_the_rate_is_that_of_runs_that_had_enough_to_do(plan, tables):

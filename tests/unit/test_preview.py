@@ -20,7 +20,7 @@ MAIL = Mail(recipients="ann@example.org", subject="Hi {{ name }}", body_text="t"
 
 
 def preview(render: Any, reservations: Any = None) -> Preview:
-    return Preview(render, reservations, see_message)
+    return Preview(render, reservations, see_message, lambda _mail: ())
 
 
 def test_a_preview_is_what_the_templates_make_now():
@@ -58,7 +58,7 @@ def test_of_a_finished_message_nothing_is_rendered_and_its_parts_are_shown():
         def get(self, _own: UUID) -> Any:
             return self.row
 
-    shown = preview(pytest.fail, Stored()).stored(UUID(int=1))
+    shown = preview(pytest.fail, Stored()).stored(UUID(int=1)).rendered
     assert (shown.subject, shown.text, shown.html) == ("Hi", "Hi\r\n", None)
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from email.policy import default
 from typing import TYPE_CHECKING
 
+from mailbatch.domain.content import beginning_of
 from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.job_name import SEND_ALL
+from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.run import RunOutcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
+    from uuid import UUID
 
+    from mailbatch.application.looking.carried import Carried
     from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.claimed import ClaimedMail
+    from mailbatch.domain.reservation import Mail
 
 _RUNS_TO_JUDGE_BY = 20
 _ENOUGH_TO_JUDGE = 50
@@ -42,16 +49,42 @@ class Planned:
         if self.head and len(self.head) <= _LONGEST_HEAD:  # a subject of megabytes takes minutes to be read back
             return str(BytesHeaderParser(policy=default).parsebytes(self.head)["Subject"] or "")
         mail = self.mail.mail
+        if mail.message:
+            with suppress(CannotCompose):  # it was deleted meanwhile
+                return own_subject(beginning_of(mail.message)) or ""
         return mail.subject or (f"template {mail.template}" if mail.template else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The next run in short. ``by``: what is due by then; None: by now. ``due`` mails, or more unless ``exact``.
+
+    ``rate``: mails a second of the last runs, or None. ``first``: the mails that go first, and what each carries.
+    """
+
+    by: datetime | None
+    due: int
+    exact: bool
+    rate: float | None
+    first: Sequence[tuple[Planned, Carried]]
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run takes at that rate."""
+        return self.due / self.rate if self.rate else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRun:
-    """Say what the next run would send, and which mails it could not compose."""
+    """Say what the next run would send, and which mails it could not compose.
+
+    ``show_carried`` returns what a mail carries beside its text.
+    """
 
     upcoming: Upcoming
     compose: Composer
     reports: Reports
+    show_carried: Callable[[Mail, UUID], Carried]
 
     def __call__(self, by: datetime | None, limit: int) -> Iterator[Planned]:
         """Compose the first ``limit`` mails that are due by ``by`` (None: now), one after the other."""
@@ -62,6 +95,20 @@ class PlanRun:
                 yield Planned(mail, tuple(error.errors))
             else:
                 yield Planned(mail, size=len(message.data), head=message.head)
+
+    def first(self, by: datetime | None, limit: int, enough: Callable[[], bool]) -> Plan:
+        """Return the plan with its first ``limit`` mails, or those that are composed until ``enough`` returns True."""
+        (due, exact), rate = self.upcoming.count(by), self.rate(SEND_ALL)
+        found: list[tuple[Planned, Carried]] = []
+        for one in self(by, limit):
+            found.append((one, self.carried(one)))
+            if enough():
+                break
+        return Plan(by=by, due=due, exact=exact, rate=rate, first=found)
+
+    def carried(self, one: Planned) -> Carried:
+        """Return what ``one`` carries beside its text. Reads no content of a file."""
+        return self.show_carried(one.mail.mail, one.mail.claim.reservation_id)
 
     def rate(self, job: str) -> float | None:
         """Return the mails a second of the last runs of ``job`` that had enough to do; None without such a run."""

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import Busy, CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.letter import Rendered
+from mailbatch.domain.locale import language_text
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied
 from mailbatch.domain.redaction.lines import one_line
+from mailbatch.domain.reservation import empty_message_problem, problems_beside_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from mailbatch.application.ports.sending import Composer, Renderer, Transport
@@ -25,44 +27,77 @@ if TYPE_CHECKING:
     from mailbatch.domain.seen_message import SeenMessage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A mail as it would be now.
+
+    ``message``: what it is if it is a finished message, of which ``rendered`` has what a mail client shows.
+    ``served_in``: the languages of the template's files from which it is made.
+    """
+
+    rendered: Rendered
+    message: SeenMessage | None = None
+    locale: str | None = None
+    served_in: Sequence[str] = ()
+
+    @property
+    def language(self) -> str | None:
+        """Its language in words; None if it has none."""
+        return language_text(self.locale, self.served_in)
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """Render a mail that is given, or one that is reserved. ``read`` reads finished messages."""
+    """Render a mail that is given, or one that is reserved.
+
+    ``read`` reads finished messages. ``served_in`` returns the languages of the files that serve a mail.
+    """
 
     render: Renderer
     reservations: Reservations
     read: MessageReader
+    served_in: Callable[[Mail], Sequence[str]]
 
     def __call__(self, mail: Mail) -> Rendered:
-        """Return its parts. Raises ``CannotCompose`` with one line for each part that fails."""
+        """Return the parts of a mail without a finished message.
+
+        Raises ``CannotCompose`` with one line for each part that fails.
+        """
         try:
             return self.render(mail)
-        except (CannotCompose, Busy):
+        except Busy:
+            raise
+        except CannotCompose as error:
+            if empty := empty_message_problem(mail):
+                raise CannotCompose([empty]) from error
             raise
         except Exception as error:
             # A template may raise any error; the fault is always the template's.
             said = one_line(f"{type(error).__name__}: {error}")[:300]
             raise CannotCompose([f"cannot be rendered: {said}"]) from error
 
-    def stored(self, reservation_id: UUID) -> Rendered:
-        """Return the parts of a reservation as they would be now. Raises ``NotFound`` and ``CannotCompose``.
+    def shown(self, mail: Mail) -> Shown:
+        """Return ``mail`` as it would be now. Raises ``CannotCompose``."""
+        if mail.message:
+            return self._finished(mail, mail.message)
+        return Shown(rendered=self(mail), locale=mail.locale, served_in=self.served_in(mail))
 
-        Those of a finished message are what a mail client shows of it.
-        """
+    def stored(self, reservation_id: UUID) -> Shown:
+        """Return a reservation as it would be now. Raises ``NotFound`` and ``CannotCompose``."""
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
-        if row.mail.message is None:
-            return self(row.mail)
-        seen = self.seen(row.mail.message)
-        return Rendered(subject=seen.fields.get("Subject", ""), text=seen.text, html=seen.html)
+        return self.shown(row.mail)
 
-    def seen(self, message: bytes | Content) -> SeenMessage:
-        """Return what a reader sees of a finished message. Raises ``CannotCompose`` with one line."""
+    def _finished(self, mail: Mail, message: bytes | Content) -> Shown:
+        if problems := list(problems_beside_message(mail)):
+            raise CannotCompose(problems)
         try:
-            return self.read(message)
+            seen = self.read(message)
         except ValueError as error:
             raise CannotCompose([f"message: {error}"]) from error
+        rendered = Rendered(subject=seen.fields.get("Subject", ""), text=seen.text, html=seen.html)
+        return Shown(rendered=rendered, message=seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from mailbatch.infrastructure.templates.language import write_in
 from mailbatch.infrastructure.templates.loader import is_template_name
 from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.sources import Sources, has_tag, missing_parts
-from mailbatch.infrastructure.templates.template_files import FILES, TemplateFiles
+from mailbatch.infrastructure.templates.template_files import FILES, TemplateFiles, language_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,6 +134,17 @@ class TemplateRenderer:
         if size > most // _UTF8 and not text.isascii():
             _check_size(len(text.encode("utf-8", "surrogatepass")), most)
         return text
+
+    def served_in(self, mail: Mail) -> tuple[str, ...]:
+        """Return the languages of the template's files from which ``mail`` is made, each once. Runs no template.
+
+        A mail that names no language, of a template that has none, is in no language.
+        """
+        found = self._files_of(mail, []).files if mail.template else {}
+        files = [file for field, file in found.items() if not getattr(mail, field)]
+        if not mail.locale:
+            files = [file for file in files if file.count("/") > 1]
+        return tuple(dict.fromkeys(language_of(file, self._options) for file in files))
 
     def problems(self, mail: Mail) -> list[str]:
         """Return a line for each thing that fails whatever the context of ``mail`` holds.

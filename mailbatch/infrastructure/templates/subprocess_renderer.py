@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.errors import Busy, CannotCompose, NotFound
 from mailbatch.domain.letter import Rendered
+from mailbatch.domain.redaction.lines import shown
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.template_check import CheckedTemplate
 from mailbatch.infrastructure.templates.images import of_pairs
@@ -105,6 +106,10 @@ class SubprocessRenderer:
         if "errors" in reply:
             raise CannotCompose(reply["errors"])
         return Rendered(**reply | {"images": of_pairs(reply["images"])})
+
+    def served_in(self, mail: Mail) -> tuple[str, ...]:
+        """Return the languages of the files that serve ``mail``, as ``TemplateRenderer.served_in``."""
+        return self._in_process.served_in(mail)
 
     def problems(self, mail: Mail) -> list[str]:
         """Return what fails whatever the context of ``mail`` holds, as ``TemplateRenderer.problems``.
@@ -252,7 +257,7 @@ def receive(connection: socket.socket, size: int, until: float | None = None) ->
 def _shown_name(mail: dict[str, Any]) -> str:
     """Return the name by which a person knows a mail that has no id yet."""
     template = mail["template"]
-    return f"template {ascii(template)[1:-1][:80]}" if template is not None else "the mail's own templates"
+    return f"template {shown(template, 80)}" if template is not None else "the mail's own templates"
 
 
 def _fields(mail: Mail) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import tomllib
 from typing import TYPE_CHECKING, NamedTuple
 
 from mailbatch.domain.locale import ranges
+from mailbatch.domain.redaction.lines import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -57,6 +58,12 @@ def find_files(loader: FolderLoader, name: str, tag: str, options: Options) -> T
     raise ValueError(f"has no language {tag}; it has {', '.join(languages)}")
 
 
+def language_of(file: str, options: Options) -> str:
+    """Return the language of ``file``, which ``find_files`` has found: that of its folder, or else the default one."""
+    _, *folder, _ = file.split("/")
+    return folder[0] if folder else options.locale
+
+
 def languages_of(loader: FolderLoader, name: str) -> dict[str, str]:
     """Return the folders of languages in the template's folder, by the tag in lower case with hyphens."""
     folders = [(ranges(folder), f"{name}/{folder}") for folder in loader.folders(name)]
@@ -75,7 +82,7 @@ def html_to_text(loader: FolderLoader, name: str) -> bool | None:
         raise ValueError(f"{SETTINGS} is no TOML: {error}") from error
     value = settings.pop("html_to_text", None)
     if settings:
-        raise ValueError(f"{SETTINGS} has '{ascii(next(iter(settings)))[1:-1][:40]}'; it may have html_to_text")
+        raise ValueError(f"{SETTINGS} has {quoted(next(iter(settings)), 40)}; it may have html_to_text")
     if value is not None and not isinstance(value, bool):
         raise ValueError(f"{SETTINGS}: html_to_text must be true or false")
     return value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mailbatch.application.ports.stores import PATIENCE
+from mailbatch.domain.content import size_of
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
 from mailbatch.interfaces.cli.filter_options import filter_options, read_selection
@@ -110,12 +111,17 @@ def show(*, reservation_id: UUID, as_json: bool) -> None:
     """Show one reservation with all its attempts: by which run and lane, and what the relay said."""
     with opened() as parts:
         row, attempts = parts.operating.show_reservation(reservation_id)
-        carried = parts.operating.show_carried(row)
+        carried = parts.operating.show_carried(row, row.id)
         # Here, because the beginning of a finished message is read from the database when its subject is shown.
         if as_json:
             print_json(of_reservation(row, attempts, carried))
             return
-        values = of_row(row) | {"attachments": "\n".join(carried.lines), "returns_to": carried.returns_to}
+        values = of_row(row) | {
+            "attachments": "\n".join(carried.lines),
+            "message": "" if row.message is None else f"a finished message of {size_of(row.message)} bytes",
+            "language": carried.language if carried.served_in else None,
+            "returns_to": carried.returns_to,
+        }
     print_fields((name, _text(value)) for name, value in values.items())
     click.echo("\nits life:")
     columns = [("WHEN", "fixed"), ("WHAT", "fixed"), ("RUN", "fixed"), ("RELAY", "text"), ("REPLY", "whole")]
@@ -154,6 +160,4 @@ def _second(when: datetime | None) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    if hasattr(value, "pieces"):
-        return f"a finished message of {value.size} bytes"
     return value if isinstance(value, str) else to_json(value, indent=None).strip('"')

@@ -11,11 +11,13 @@ from mailbatch.interfaces.cli.numbers import Count
 from mailbatch.interfaces.cli.output import as_json, clean, moment, print_json, print_table
 from mailbatch.interfaces.cli.reserve import Moment
 from mailbatch.interfaces.cli.session import opened
+from mailbatch.interfaces.documents import of_planned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from mailbatch.application.looking.carried import Carried
     from mailbatch.application.looking.plan import Planned
 
 _FIRST = 10
@@ -41,6 +43,8 @@ def plan(*, by: datetime | None, limit: int, as_json: bool) -> int:
         found = _Found()
         for one in ask(when, limit):
             found.add(one)
+            if len(found.first) < _FIRST:
+                found.first.append((one, ask.carried(one)))
     if as_json:
         print_json(found.as_dict(due, exact, when, rate))
     else:
@@ -53,7 +57,7 @@ class _Found:
 
     def __init__(self) -> None:
         self.rendered = self.bytes = 0
-        self.first: list[Planned] = []
+        self.first: list[tuple[Planned, Carried]] = []
         self.broken: list[tuple[str, tuple[str, ...]]] = []
 
     def add(self, one: Planned) -> None:
@@ -61,8 +65,6 @@ class _Found:
         self.bytes += one.size
         if one.errors:
             self.broken.append((str(one.mail.claim.reservation_id), one.errors))
-        if len(self.first) < _FIRST:
-            self.first.append(one)
 
     def reasons(self) -> Iterable[tuple[str, list[str]]]:
         """Return each reason with its ids, the most frequent first."""
@@ -82,6 +84,7 @@ class _Found:
             "mails_per_second": round(rate, 1) if rate else None,
             "seconds": round(due / rate, 1) if rate else None,
             "broken": [{"id": reservation_id, "errors": list(errors)} for reservation_id, errors in self.broken],
+            "first": [of_planned(one, carried) for one, carried in self.first],
         }
 
 
@@ -101,7 +104,9 @@ def _print(found: _Found, due: int, exact: bool, by: datetime | None, rate: floa
         click.echo(f"  {len(ids):,} × {clean(reason)}\n      {', '.join(ids[:_NAMED])}{more}")
     click.echo()
     columns = [("FIRST", "fixed"), ("TO", "text"), ("SUBJECT", "text"), ("", "fixed")]
-    print_table(columns, [_cells(one) for one in found.first], "")
+    carries = any(carried.beside_text for _, carried in found.first)
+    rows = [[*_cells(one), *([" · ".join(carried.beside_text)] if carries else [])] for one, carried in found.first]
+    print_table([*columns, *([("CARRIES", "whole")] if carries else [])], rows, "")
 
 
 def _cells(one: Planned) -> list[str]:

@@ -12,12 +12,12 @@ from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
 from mailbatch.interfaces.cli.reserve import OPTIONS, JsonObject, Text
 from mailbatch.interfaces.cli.session import opened
+from mailbatch.interfaces.documents import of_preview
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.looking.preview import Tried
-    from mailbatch.domain.letter import Rendered
+    from mailbatch.application.looking.preview import Shown, Tried
     from mailbatch.domain.reservation import Mail
 
 _PARTS = ("subject", "text", "html")
@@ -57,17 +57,17 @@ def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **g
 
     with opened() as parts:
         if reservation_id is not None:
-            rendered = parts.operating.preview.stored(reservation_id)
+            found = parts.operating.preview.stored(reservation_id)
         else:
             with with_names(OPTIONS):
-                rendered = parts.operating.preview(_mail("", given))
-    shown = {name: getattr(rendered, name) for name in _PARTS}
+                found = parts.operating.preview.shown(_mail("", given))
     if as_json:
+        shown = of_preview(found)
         print_json(shown if only is None else {only: shown[only]})
     elif only is not None:
-        _print_part(only, shown[only])
+        _print_part(only, getattr(found.rendered, only))
     else:
-        _print_rendered(rendered)
+        _print_shown(found)
 
 
 @click.command
@@ -117,10 +117,12 @@ def _mail(to: str, given: dict[str, Any]) -> Mail:
     )
 
 
-def _print_rendered(rendered: Rendered) -> None:
-    click.echo(f"subject: {clean(rendered.subject)}")
+def _print_shown(found: Shown) -> None:
+    click.echo(f"subject: {clean(found.rendered.subject)}")
+    if found.language:
+        click.echo(f"language: {clean(found.language)}")
     for name in _PARTS[1:]:
-        if body := getattr(rendered, name):
+        if body := getattr(found.rendered, name):
             click.secho(f"\n--- {name} ---", bold=True)
             click.echo(_tame(body))
 

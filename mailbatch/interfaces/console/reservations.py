@@ -15,7 +15,6 @@ from starlette.responses import RedirectResponse, Response
 from mailbatch.domain.act import FROM, Act, is_done
 from mailbatch.domain.content import ContentInMemory
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
-from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Reservations
     from mailbatch.bootstrap.operating import Operating
     from mailbatch.domain.census import Census
+    from mailbatch.domain.letter import Rendered
     from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
     from mailbatch.domain.seen_message import Image, SeenMessage
 
@@ -164,7 +164,7 @@ def one(request: Request, caller: PageReader, reservation_id: UUID) -> Response:
         title=f"Reservation {reservation_id}",
         paused=paused(request),
         row=row,
-        carried=parts.operating.show_carried(row),
+        carried=parts.operating.show_carried(row, row.id),
         attempts=attempts,
         explained=parts.operating.explain(reservation_id),
         preview=_previewed(parts.operating.preview, row),
@@ -187,12 +187,11 @@ def html(request: Request, _caller: PageReader, reservation_id: UUID) -> Respons
 
 def _html_of(operating: Operating, row: ReservationRow) -> tuple[str | None, Mapping[str, Image]]:
     """Return the HTML of a mail, and the images that it shows."""
-    if row.message is not None:
-        seen = operating.preview.seen(row.message)
-        return seen.html, seen.images
-    rendered = operating.preview(row.mail)
+    shown = operating.preview.shown(row.mail)
+    if shown.message is not None:
+        return shown.message.html, shown.message.images
     own = operating.mail_files.images(row.attachments, _LARGEST_IMAGES)
-    return rendered.html, {**operating.shown_images(rendered), **own}
+    return shown.rendered.html, {**operating.shown_images(shown.rendered), **own}
 
 
 @router.get("/{reservation_id}/message.eml")
@@ -247,9 +246,7 @@ class _Shown:
 
 def _previewed(preview: Preview, row: ReservationRow) -> _Shown:
     try:
-        if row.message is None:
-            return _Shown(preview(row.mail))
-        seen = preview.seen(row.message)
-        return _Shown(Rendered(subject=seen.fields.get("Subject", ""), text=seen.text, html=seen.html), seen)
+        found = preview.shown(row.mail)
+        return _Shown(found.rendered, found.message)
     except CannotCompose as error:
         return _Shown(None, problems=error.errors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -25,11 +25,9 @@ from mailbatch.interfaces.http.runs import celery_of, ensure_worker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from celery.result import AsyncResult
 
-    from mailbatch.application.looking.plan import PlanRun
     from mailbatch.domain.rows import ActionRow
 
 router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)
@@ -84,25 +82,15 @@ def plan(request: Request, caller: PageReader) -> Response:
     """Show what the next run would send: rendered, not sent."""
     parts = parts_of(request)
     by = parts.operating.watch(SEND_ALL, lock=False).look(SEND_ALL).next_run.to_come
+    until = time.monotonic() + _PLAN_SECONDS
     return show(
         request,
         caller,
         "plan.html",
         title="The next run",
         paused=paused(request),
-        **_planned(parts.operating.plan_run, by),
+        plan=parts.operating.plan_run.first(by, _PLANNED, lambda: time.monotonic() > until),
     )
-
-
-def _planned(ask: PlanRun, by: datetime | None) -> dict[str, Any]:
-    due, exact = ask.upcoming.count(by)
-    rate = ask.rate(SEND_ALL)
-    until, found = time.monotonic() + _PLAN_SECONDS, []
-    for one in ask(by, _PLANNED):
-        found.append(one)
-        if time.monotonic() > until:
-            break
-    return {"by": by, "due": due, "exact": exact, "rate": rate, "found": found, "takes": due / rate if rate else None}
 
 
 @router.post("/pause")

@@ -67,6 +67,7 @@ def _mail(row: ReservationSummary, context: Any) -> Mail:
         subject=row.subject,
         template=row.template,
         context=context,
+        locale=row.locale,
         body_text=_NO_BODY,
         body_html=_NO_BODY,
     )

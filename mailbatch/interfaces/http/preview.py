@@ -12,11 +12,12 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from mailbatch.application.acting.reserve import with_names
-from mailbatch.domain import letter
 from mailbatch.domain.reservation import Mail
+from mailbatch.interfaces.documents import of_preview
 from mailbatch.interfaces.http.auth import Operator, Reader
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.request_params import parts_of
+from mailbatch.interfaces.http.reservation_schemas import SERVED_IN
 from mailbatch.interfaces.http.responses import json_response
 from mailbatch.interfaces.http.schema import shape
 
@@ -38,10 +39,20 @@ class PreviewIn(BaseModel):
 class Rendered(BaseModel):
     """A rendered mail."""
 
-    model_config = shape({"subject": "Hello Ann", "text": "Dear Ann, …", "html": "<p>Dear Ann, …</p>"})
+    model_config = shape(
+        {
+            "subject": "Hello Ann",
+            "text": "Dear Ann, …",
+            "html": "<p>Dear Ann, …</p>",
+            "locale": "pt-BR",
+            "served_in": ["pt"],
+        }
+    )
     subject: str
     text: str | None
     html: str | None
+    locale: str | None = Field(description="The language that it asks for.")
+    served_in: list[str] = Field(description=SERVED_IN)
 
 
 class TrialIn(PreviewIn):
@@ -64,7 +75,9 @@ class Tried(BaseModel):
 @router.post("/preview", summary="Render a mail", **tells(Rendered, *ACTING))
 def preview(request: Request, _caller: Operator, body: PreviewIn) -> Response:
     """Renders a template or sources with a context. 422 names each part that fails, with its line."""
-    return _shown(parts_of(request).operating.preview(Mail(recipients="", **body.model_dump())))
+    return json_response(
+        of_preview(parts_of(request).operating.preview.shown(Mail(recipients="", **body.model_dump())))
+    )
 
 
 @router.get(
@@ -75,7 +88,7 @@ def preview(request: Request, _caller: Operator, body: PreviewIn) -> Response:
 )
 def preview_stored(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """Renders it as its templates would now."""
-    return _shown(parts_of(request).operating.preview.stored(reservation_id))
+    return json_response(of_preview(parts_of(request).operating.preview.stored(reservation_id)))
 
 
 @router.post("/test-send", summary="Send one mail to yourself", **tells(Tried, *ACTING))
@@ -88,7 +101,3 @@ def test_send(request: Request, caller: Operator, body: TrialIn) -> Response:
             tried = parts.operating.try_sending(Mail(recipients=body.to, **body.model_dump(exclude={"to"})))
         entry.affected, entry.outcome = 1, tried.outcome
     return json_response(asdict(tried))
-
-
-def _shown(rendered: letter.Rendered) -> Response:
-    return json_response({"subject": rendered.subject, "text": rendered.text, "html": rendered.html})

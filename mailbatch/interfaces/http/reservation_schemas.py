@@ -209,6 +209,13 @@ class FinishedMessage(BaseModel):
     size: int
 
 
+SERVED_IN = "The languages of the template's files from which it is made, after the fallback."
+RETURNS_TO = (
+    "The envelope sender with which it goes out: `envelope_sender`, MAILBATCH_RETURN_PATH or its From; "
+    "`<>` for none, null if it cannot be known."
+)
+
+
 class Full(Reservation):
     """A reservation with all its columns and its attempts."""
 
@@ -231,10 +238,8 @@ class Full(Reservation):
     attachments: Any
     message: FinishedMessage | None
     files: list[File] = Field(description="The files of `attachments`; entries that are no file are left out.")
-    returns_to: str | None = Field(
-        description="The envelope sender with which it goes out: `envelope_sender`, MAILBATCH_RETURN_PATH or its From; "
-        "`<>` for none, null if it cannot be known."
-    )
+    served_in: list[str] = Field(description=SERVED_IN)
+    returns_to: str | None = Field(description=RETURNS_TO)
     mail_attempts: list[Attempt]
 
 

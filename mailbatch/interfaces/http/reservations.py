@@ -183,7 +183,7 @@ def show(request: Request, _caller: Reader, reservation_id: UUID) -> Response:
     """
     operating = parts_of(request).operating
     row, attempts = operating.show_reservation(reservation_id)
-    return json_response(of_reservation(row, attempts, operating.show_carried(row)))
+    return json_response(of_reservation(row, attempts, operating.show_carried(row, row.id)))
 
 
 @router.get(
