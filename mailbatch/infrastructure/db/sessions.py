@@ -22,7 +22,10 @@ _ENCODING = "UTF8"
 _LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
 # transaction_timeout is new in 17. An interval reads "100ms" as "2min" or "1d"; 0 is no limit.
 _SECONDS = ", ".join(f"extract(epoch FROM current_setting('{name}', true)::interval)::float8" for name in _LIMITS)
-_LOOK = f"SELECT current_setting('synchronous_commit'), current_setting('jit', true), {_SECONDS}"
+_LOOK = (
+    "SELECT current_setting('synchronous_commit'), current_setting('jit', true), "
+    f"current_setting('quote_all_identifiers'), {_SECONDS}"
+)
 _NO_JIT = "SET LOCAL jit = off"
 """For transactions that only read: compiling their statements takes longer (0.7 s) than running them."""
 WITHOUT_LIMITS = (
@@ -67,11 +70,14 @@ def _ensure_encoding(raw: psycopg.Connection[Any], place: str) -> None:
         )
 
 
-def _local(synchronous_commit: str, jit: str | None, *limits: float | None) -> Beginning:
-    """Return the SET LOCAL statements for defaults that are too short, unsafe or slow."""
+def _local(synchronous_commit: str, jit: str | None, quote_all: str, *limits: float | None) -> Beginning:
+    """Return the SET LOCAL statements for defaults that are too short, unsafe, slow, or unknown to SQLAlchemy."""
     found = zip(_LIMITS, limits, strict=True)
     short = [f"SET LOCAL {name} = '{SHORTEST}s'" for name, seconds in found if seconds and seconds < SHORTEST]
     # With "off" a crash of the server loses commits: mails that were sent would be sent again.
     durable = ["SET LOCAL synchronous_commit = on"] if synchronous_commit == "off" else []
+    # With "on" SQLAlchemy does not recognize the types of columns, and warns of each.
+    plain = ["SET LOCAL quote_all_identifiers = off"] if quote_all == "on" else []
     quick = [_NO_JIT] if jit == "on" else []
-    return Beginning("; ".join(short + durable) or None, "; ".join(short + durable + quick) or None)
+    both = short + durable + plain
+    return Beginning("; ".join(both) or None, "; ".join(both + quick) or None)
