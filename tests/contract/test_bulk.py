@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from support.backlogs import reserve, states
-from support.operating import ACTOR, act_on, act_on_all, acting
+from support.operating import ACTOR, act_on, act_on_all, acting, steady
 
 from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.purge import Purge
@@ -48,11 +48,6 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = connect(database_url)
     yield engine
     engine.dispose()
-
-
-@pytest.fixture(autouse=True)
-def _small_portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acts, "PORTION", 3)
 
 
 def put(url: str, status: Status, count: int = 1, **columns: Any) -> list[UUID]:
@@ -223,7 +218,7 @@ def test_tries_go_with_their_mail(engine: Engine, database_url: str) -> None:
         assert list(connection.scalars(sa.select(mail_attempts.c.reservation_id))) == own[1:]
 
 
-def test_purge_takes_what_is_finished_and_old_up_to_its_page(engine: Engine, database_url: str) -> None:
+def test_purge_takes_what_is_finished_and_old_up_to_its_portion(engine: Engine, database_url: str) -> None:
     for status in Status:
         put(database_url, status)
     with engine.begin() as connection:
@@ -231,7 +226,7 @@ def test_purge_takes_what_is_finished_and_old_up_to_its_page(engine: Engine, dat
         connection.execute(sa.update(mail_reservations).where(_r.status == "failed").values(finished_at=now(-50)))
         finished = [status.value for status in FINISHED - {Status.FAILED}]
         connection.execute(sa.update(mail_reservations).where(_r.status.in_(finished)).values(finished_at=now(-5)))
-    purge = Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine), page=2)
+    purge = Purge(interventions=SqlInterventions(engine, steady(2)), files=SqlFiles(engine))
     assert (purge(60), purge(20)) == (0, 1)
     assert "failed" not in states(database_url)
     assert (purge(1, lambda deleted: deleted < 2), purge(1), purge(1)) == (2, 1, 0)

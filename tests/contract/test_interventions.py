@@ -68,21 +68,22 @@ def test_a_deleted_one_reports_the_state_in_which_it_was(world):
     assert world.reservations.get(own) is None
 
 
-def purge(world: World, older_than: float, limit: int) -> int:
-    """Purge page by page; return how many reservations are gone."""
-    page = world.interventions.purge(older_than, limit)
-    deleted = page.count
-    while page.place is not None:
-        page = world.interventions.purge(older_than, limit, page)
-        deleted += page.count
+def purge(world: World, older_than: float) -> int:
+    """Purge portion by portion; return how many reservations are gone."""
+    portion = world.interventions.purge(older_than)
+    deleted = portion.count
+    while portion.place is not None:
+        portion = world.interventions.purge(older_than, portion)
+        deleted += portion.count
     return deleted
 
 
-@pytest.mark.parametrize("limit", [1, 2, 100])
-def test_a_purge_deletes_all_that_is_finished_and_old_and_nothing_else(world, limit):
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_a_purge_deletes_all_that_is_finished_and_old_and_nothing_else(world, rows):
+    world.act_in_portions_of(rows)
     old = [put(world, status, ago=3600) for status in Status for _ in range(2)]
     fresh = [put(world, status) for status in Status]
-    assert purge(world, 1800, limit) == 2 * len(FINISHED)
+    assert purge(world, 1800) == 2 * len(FINISHED)
     left = [own for own in old if world.reservations.get(own) is not None]
     assert len(left) == 2 * (len(Status) - len(FINISHED))
     assert all(world.reservations.get(own) for own in fresh)

@@ -202,9 +202,9 @@ def _act(act: Act) -> Callable[[Any, UUID], None]:
 
 
 def _purge(world: Any, _own: UUID) -> None:
-    page = world.interventions.purge(30, 10)
-    while page.place is not None:
-        page = world.interventions.purge(30, 10, page)
+    portion = world.interventions.purge(30)
+    while portion.place is not None:
+        portion = world.interventions.purge(30, portion)
 
 
 @dataclass

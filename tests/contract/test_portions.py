@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -11,19 +10,19 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 from support.backlogs import reserve, states
-from support.operating import act_on_all
+from support.operating import act_on_all, steady
 
-from mailbatch.application.acting import act as acts
 from mailbatch.application.acting.purge import Purge
 from mailbatch.domain.act import Act
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
-from mailbatch.infrastructure.db import interventions
+from mailbatch.infrastructure.db import portions
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
+from mailbatch.infrastructure.db.portions import Portions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 
 if TYPE_CHECKING:
@@ -57,9 +56,8 @@ def planned(engine: Engine, request: pytest.FixtureRequest) -> Engine:
 
 
 @pytest.fixture
-def largest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def largest(engine: Engine) -> list[int]:
     """The rows that each transaction changed; a portion has three of them at most."""
-    monkeypatch.setattr(acts, "PORTION", 3)
     changed: list[int] = []
     before: dict[Any, int] = {}
 
@@ -136,7 +134,7 @@ def test_old_reports_of_runs_are_purged_a_portion_at_a_time(engine, database_url
     young = rows[0] | {"run_id": uuid4(), "finished_at": datetime.now(UTC)}
     with engine.begin() as connection:
         connection.execute(sa.insert(batch_runs), [*rows, young])
-    assert SqlInterventions(engine).purge_runs(86_400, 3) == 8
+    assert SqlInterventions(engine, steady(3)).purge_runs(86_400) == 8
     assert (sum(largest), max(largest)) == (8, 3)
     with engine.begin() as connection:
         assert list(connection.scalars(sa.select(batch_runs.c.run_id))) == [young["run_id"]]
@@ -147,7 +145,7 @@ def test_a_purge_reads_no_row_twice_and_finds_what_has_no_time_of_its_end(planne
         reserve(database_url, 4, status=status, created_at=OLD, finished_at=OLD)
         reserve(database_url, 4, status=status, created_at=OLD)
         reserve(database_url, 1, status=status, created_at=OLD, finished_at=datetime.now(UTC))
-    assert Purge(interventions=SqlInterventions(planned), files=SqlFiles(planned), page=3)(86_400) == 16
+    assert Purge(interventions=SqlInterventions(planned, steady(3)), files=SqlFiles(planned))(86_400) == 16
     assert (sum(largest), max(largest)) == (16, 3)
     assert states(database_url) == {"sent": 1, "expired": 1}
 
@@ -171,25 +169,74 @@ def test_a_lane_claims_no_more_at_once_than_it_asked_for(planned, database_url, 
     assert [len(backlog.claim(run, 0, None, 3).claimed) for _ in range(4)] == [3, 3, 2, 0]
 
 
-def test_a_portion_leaves_a_run_that_is_sending_as_much_time_as_it_took(engine, database_url, largest, monkeypatch):
-    monkeypatch.setattr(interventions, "_MANY", 2)
-    monkeypatch.setattr(interventions, "_REST", 1e9)
-    monkeypatch.setattr(interventions, "_LONGEST_REST", 0.05)
-    reserve(database_url, 6, tag="spring")
+class Timed:
+    """A clock by which each portion takes the next of ``took`` seconds, the last of them again and again."""
+
+    def __init__(self, *took: float) -> None:
+        self._took = list(took)
+        self._now = 0.0
+        self._begins = False
+        self.rests: list[float] = []
+        self.portions = Portions(clock=self._time, pause=self.rests.append, size=8)
+
+    def _time(self) -> float:
+        self._begins = not self._begins
+        if not self._begins:
+            self._now += self._took.pop(0) if len(self._took) > 1 else self._took[0]
+        return self._now
+
+
+@pytest.mark.parametrize(
+    ("took", "rows"),
+    [
+        ([0.02], [8] * 8),
+        ([0.03, 0.02], [8, 4] + [4] * 13),
+        ([0.001, 0.001, 0.02], [8, 16, 32, 8]),
+        ([0.03, 0.001, 0.02], [8, 4, *[8] * 6, 4]),
+        ([0.03], [8] + [5] * 11 + [1]),
+    ],
+)
+def test_a_portion_has_more_rows_after_a_short_one_and_fewer_after_a_long_one(
+    engine, database_url, largest, monkeypatch, took, rows
+):
+    monkeypatch.setattr(portions, "LEAST", 5 if len(took) == 1 else 1)
+    reserve(database_url, 64, tag="spring")
+    act_on_all(engine, Act.CANCEL, Tagged("spring"), Timed(*took).portions)
+    assert largest == rows
+
+
+def test_a_portion_of_few_rows_does_not_make_the_next_one_larger(engine, database_url):
+    reserve(database_url, 7, tag="spring")
+    timed = Timed(0.001)
+    act_on_all(engine, Act.CANCEL, Tagged("spring"), timed.portions)
+    assert timed.portions.size == 8
+
+
+def test_after_a_portion_a_run_that_is_sending_has_four_times_as_long_for_itself(engine, database_url):
+    reserve(database_url, 24, tag="spring")
     reserve(database_url, 1, status="sending", lease_until=datetime.now(UTC) + timedelta(minutes=1))
-    began = time.monotonic()
-    act_on_all(engine, Act.CANCEL, Tagged("spring"))
-    assert time.monotonic() - began > 2 * 0.05
+    timed = Timed(0.02, 0.015, 0.5)
+    act_on_all(engine, Act.CANCEL, Tagged("spring"), timed.portions)
+    assert timed.rests == [pytest.approx(0.08), pytest.approx(0.06), 1.0]
 
 
 @pytest.mark.parametrize("older", [0.0, 3600.0])
-def test_rests_are_for_runs_that_live(engine, database_url, largest, monkeypatch, older):
-    monkeypatch.setattr(interventions, "_MANY", 2)
-    monkeypatch.setattr(interventions, "_REST", 1e9)
-    monkeypatch.setattr(interventions, "_LONGEST_REST", 30.0)
+def test_rests_are_for_runs_that_live(engine, database_url, older):
     reserve(database_url, 6, tag="spring")
     if older:
         reserve(database_url, 1, status="sending", lease_until=datetime.now(UTC) - timedelta(seconds=older))
-    began = time.monotonic()
-    act_on_all(engine, Act.CANCEL, Tagged("spring"))
-    assert time.monotonic() - began < 30
+    timed = Timed(0.02)
+    act_on_all(engine, Act.CANCEL, Tagged("spring"), timed.portions)
+    assert timed.rests == []
+
+
+def test_the_errors_of_an_old_run_are_purged_a_portion_at_a_time(engine, database_url, largest):
+    reserve(database_url, 4)
+    of_run(engine, database_url, 4)
+    with engine.begin() as connection:
+        connection.execute(sa.update(batch_runs).values(finished_at=OLD))
+    largest.clear()
+    assert SqlInterventions(engine, steady(3)).purge_runs(86_400) == 1
+    assert largest == [3, 3, 2, 1]
+    with engine.begin() as connection:
+        assert connection.scalar(sa.select(sa.func.count()).select_from(run_errors)) == 0

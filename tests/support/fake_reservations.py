@@ -213,6 +213,7 @@ class FakeInterventions:
     """The port ``Interventions``. ``calls``: how many reservations each call was for, or deleted."""
 
     tables: FakeTables = field(default_factory=FakeTables)
+    portion: int = 200
     calls: list[int] = field(default_factory=list)
 
     def apply(self, act: Act, ids: Sequence[UUID], states: Collection[Status]) -> list[ChangeResult]:
@@ -220,13 +221,13 @@ class FakeInterventions:
         results = {own: self._apply(EVENTS[act], own, states) for own in ids}
         return [results[own] for own in ids]
 
-    def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
+    def purge(self, older_than: float, after: Purged | None = None) -> Purged:
         before, rows = self.tables.now - timedelta(seconds=older_than), self.tables.reservations
         old = [own for own, r in rows.items() if r.status in FINISHED and (r.finished_at or r.created_at) < before]
-        for own in old[:limit]:
+        for own in old[: self.portion]:
             del rows[own]
-        self.calls.append(len(old[:limit]))
-        return Purged(len(old[:limit]), (len(self.calls),) if len(old) >= limit else None)
+        self.calls.append(len(old[: self.portion]))
+        return Purged(len(old[: self.portion]), (len(self.calls),) if len(old) >= self.portion else None)
 
     def purge_runs(self, older_than: float) -> int:
         before = self.tables.now - timedelta(seconds=older_than)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from support.fake_files import FakeFiles
 from support.fake_reservations import FakeInterventions, FakeReservations
 from support.fake_tables import FakeDuplicates, FakeHealthQuery, FakeMeasures, FakeReports, FakeTables, FakeUpcoming
+from support.operating import steady
 
 from mailbatch.domain.circuit import Circuit
 from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, Row, RunRow, as_dict
@@ -63,6 +64,9 @@ class FakeWorld:
     def ago(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
 
+    def act_in_portions_of(self, rows: int) -> None:
+        self.interventions.portion = rows
+
     def put(self, *rows: Row | EntryState | Circuit) -> None:
         t = self.tables
         for row in rows:
@@ -106,6 +110,9 @@ class SqlWorld:
 
     def ago(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
+
+    def act_in_portions_of(self, rows: int) -> None:
+        self.interventions = SqlInterventions(self.engine, steady(rows))
 
     def put(self, *rows: Row | EntryState | Circuit) -> None:
         with self.engine.begin() as connection:

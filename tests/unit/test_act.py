@@ -139,8 +139,8 @@ def test_the_audit_log_names_the_first_hundred_ids(acting, stored, log):
 
 
 @pytest.fixture
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acts, "PORTION", 3)
+def _small(monkeypatch: pytest.MonkeyPatch, stored: Any) -> None:
+    stored.interventions.portion = 3
     monkeypatch.setattr(acts, "CAP", 5)
 
 

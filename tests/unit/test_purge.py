@@ -1,4 +1,4 @@
-"""A purge deletes old finished reservations page by page, and the reports of old runs."""
+"""A purge deletes old finished reservations portion by portion, and the reports of old runs."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def states(stored: FakeInterventions) -> Counter[str]:
     return Counter(row.status.value for row in stored.tables.reservations.values())
 
 
-def purge(stored: Any, page: int = 200) -> Purge:
-    return Purge(interventions=stored, files=FakeFiles(stored.tables), page=page)
+def purge(stored: Any, portion: int = 200) -> Purge:
+    stored.portion = portion
+    return Purge(interventions=stored, files=FakeFiles(stored.tables))
 
 
 def test_only_what_is_finished_and_old_is_deleted(stored):
@@ -46,14 +47,14 @@ def test_only_what_is_finished_and_old_is_deleted(stored):
     assert len(stored.tables.runs) == 1
 
 
-def test_it_is_deleted_page_by_page(stored):
-    assert purge(stored, page=3)(1800) == 4
+def test_it_is_deleted_portion_by_portion(stored):
+    assert purge(stored, portion=3)(1800) == 4
     assert stored.calls == [3, 1]
 
 
-def test_it_stops_after_a_page_when_it_is_told_to(stored):
+def test_it_stops_after_a_portion_when_it_is_told_to(stored):
     seen = []
-    assert purge(stored, page=1)(1800, lambda deleted: seen.append(deleted) or deleted < 2) == 2
+    assert purge(stored, portion=1)(1800, lambda deleted: seen.append(deleted) or deleted < 2) == 2
     assert seen == [1, 2]
 
 
@@ -66,14 +67,14 @@ def test_files_are_deleted_at_the_end_if_nobody_stops_it(stored, go_on, files):
     assert len(tables.files) == files, own
 
 
-def test_an_empty_page_is_not_the_end(stored, monkeypatch):
-    pages = iter([Purged(2, (1,)), Purged(0, (2,)), Purged(1, None)])
+def test_an_empty_portion_is_not_the_end(stored, monkeypatch):
+    portions = iter([Purged(2, (1,)), Purged(0, (2,)), Purged(1, None)])
     after = []
 
-    def page(older_than: float, limit: int, last: Purged | None) -> Purged:
+    def portion(older_than: float, last: Purged | None) -> Purged:
         after.append(last)
-        return next(pages)
+        return next(portions)
 
-    monkeypatch.setattr(stored, "purge", page)
+    monkeypatch.setattr(stored, "purge", portion)
     assert purge(stored)(60, lambda _deleted: True) == 3
     assert after == [None, Purged(2, (1,)), Purged(0, (2,))]

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Interventions, Reservations
     from mailbatch.domain.selection import Scope
 
-PORTION = 200
-"""Reservations of one transaction: few enough that no lane waits for it."""
 CAP = 100_000
 """Reservations that a preview counts at most."""
 _IDS_RECORDED = 100
@@ -100,7 +98,7 @@ class ActOnReservations:
 
     def _selected(self, which: Selection) -> Iterator[Sequence[UUID]]:
         after: ReservationPlace | None = None
-        while rows := self.reservations.select(which, ReservationPlace, after, PORTION):
+        while rows := self.reservations.select(which, ReservationPlace, after, self.interventions.portion):
             yield [row.id for row in rows]
             after = rows[-1]
 
@@ -108,7 +106,7 @@ class ActOnReservations:
         """Yield the reservations of a run's errors; one that failed twice may come twice."""
         ids = (error.reservation_id for error in self.reports.errors(run_id, -1))
         named = (own for own in ids if isinstance(own, UUID))
-        while portion := list(islice(named, PORTION)):
+        while portion := list(islice(named, self.interventions.portion)):
             yield list(dict.fromkeys(portion))
 
     def _ensure_run(self, run_id: UUID) -> None:

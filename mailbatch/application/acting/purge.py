@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Files, Interventions
     from mailbatch.domain.change import Purged
 
-PAGE = 200
-"""Reservations deleted in one transaction: short enough that no lane has to wait for it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purge:
@@ -21,22 +18,21 @@ class Purge:
 
     interventions: Interventions
     files: Files
-    page: int = PAGE
 
     def __call__(self, older_than: float, go_on: Callable[[int], bool] = lambda _deleted: True) -> int:
         """Delete those finished more than ``older_than`` seconds ago; return how many there were.
 
-        ``go_on`` is called after each page with the number deleted so far; if it returns false, the purge stops. The
+        ``go_on`` is called after each portion with the number deleted so far; if it returns false, the purge stops. The
         reports of runs that ended as long ago are deleted too: their errors contain addresses. At the end files that
         nobody needs are deleted. Raises ``StoreError``.
         """
         self.interventions.purge_runs(older_than)
         deleted = 0
-        page: Purged | None = None
-        while page is None or page.place is not None:
-            page = self.interventions.purge(older_than, self.page, page)
-            deleted += page.count
-            if page.count and not go_on(deleted):
+        portion: Purged | None = None
+        while portion is None or portion.place is not None:
+            portion = self.interventions.purge(older_than, portion)
+            deleted += portion.count
+            if portion.count and not go_on(deleted):
                 return deleted
         self.files.purge()
         return deleted

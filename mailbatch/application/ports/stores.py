@@ -117,8 +117,12 @@ class Files(Protocol):
 class Interventions(Protocol):
     """Changes and deletes reservations for operators. Each call is one transaction.
 
-    After a call for many rows it pauses, so that a run that is sending has its share of the database.
+    After a call it pauses while a run is sending, so that the run has its share of the database.
     """
+
+    @property
+    def portion(self) -> int:
+        """How many reservations the next call of many may be for, so that no lane waits long for it."""
 
     def apply(self, act: Act, ids: Sequence[UUID], states: Collection[Status]) -> list[ChangeResult]:
         """Do ``act`` to those of ``ids`` that are in ``states``; return a result for each id, in order.
@@ -127,10 +131,10 @@ class Interventions(Protocol):
         deleted one goes with its attempts; its result has the state in which it was.
         """
 
-    def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
-        """Delete up to ``limit`` reservations that were finished more than ``older_than`` seconds ago.
+    def purge(self, older_than: float, after: Purged | None = None) -> Purged:
+        """Delete a portion of the reservations that were finished more than ``older_than`` seconds ago.
 
-        ``after`` is the page before this one. A page may have fewer, or none, and not be the last.
+        ``after`` is the portion before this one. A portion may have fewer, or none, and not be the last.
         """
 
     def purge_runs(self, older_than: float) -> int:

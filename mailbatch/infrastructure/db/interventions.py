@@ -1,15 +1,13 @@
 """The adapter of the port ``Interventions``: changes and deletes reservations for operators.
 
 Each act is a conditional statement: while a run is in progress each mail is changed as a whole, or stays as it is.
-A call for many rows is one portion of more. Portions are short, so that no lane waits long for a row, and no step of a
-run reads through many dead entries of an index.
+Each transaction is a portion (``portions``), so that no lane waits long, and no step of a run reads through many dead
+entries of an index.
 """
 
 from __future__ import annotations
 
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -18,9 +16,10 @@ from mailbatch.domain.act import EVENTS, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.lifecycle import REQUEUABLE, Event, blocked_by_expiry
 from mailbatch.domain.reservation import FINISHED, Status
-from mailbatch.infrastructure.db.conditions import SENDING, has_expired, is_in, read_once
-from mailbatch.infrastructure.db.engine import writing
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.conditions import has_expired, is_in, read_once
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.portions import Portions
+from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 from mailbatch.infrastructure.db.transitions import changeable, columns_after
 from mailbatch.infrastructure.db.types import now, text_of
 
@@ -33,15 +32,8 @@ if TYPE_CHECKING:
 _r = mail_reservations.c
 _CHUNK = 500
 """Ids of one statement: SQLite and PostgreSQL bound the number of parameters."""
-_PORTION = 200
-"""Rows of one portion: few enough that a step of a run that waits for it takes no longer than a tenth of a second."""
-_MANY = 100
-"""Ids that are a portion of more, or as many."""
-_REST = 4.0
-"""How many times as long as a portion took a run has the database to itself: so it keeps four fifths of its rate."""
-_LONGEST_REST = 1.0
-"""Seconds."""
-_UNDER_WAY = sa.select(sa.exists().where(SENDING, _r.lease_until >= now()))
+_RUNS_READ = 1_000
+"""Old runs that are read at once."""
 _OLD: list[tuple[Status, Any]] = [(s, moment) for moment in (_r.finished_at, _r.created_at) for s in sorted(FINISHED)]
 """What is purged, each a range of one index: each state by the time of its end, then what has no such time."""
 _REQUEUE: dict[str, Any] = {
@@ -66,20 +58,27 @@ class SqlInterventions:
     """The port ``Interventions`` on PostgreSQL and SQLite."""
 
     engine: Engine
+    portions: Portions = field(default_factory=Portions)
+
+    @property
+    def portion(self) -> int:
+        """How many reservations the next transaction may have; see the port."""
+        return self.portions.size
 
     def apply(self, act: Act, ids: Sequence[UUID], states: Collection[Status]) -> list[ChangeResult]:
         """Change or delete those in ``states``; see the port."""
         results: dict[UUID, ChangeResult] = {}
-        with writing(self.engine) if len(ids) < _MANY else _giving_way(self.engine) as connection:
+        with self.portions.open(self.engine, len(ids)) as connection:
             for chunk in _chunks(ids):
                 results |= apply(connection, act, chunk, states)
         return [results[own] for own in ids]
 
-    def purge(self, older_than: float, limit: int, after: Purged | None = None) -> Purged:
-        """Delete a page of what is finished and old; see the port.
+    def purge(self, older_than: float, after: Purged | None = None) -> Purged:
+        """Delete a portion of what is finished and old; see the port.
 
-        Each page begins where the last one ended: the entries of an index that are dead by then are not read again.
+        Each portion begins where the last one ended: the entries of an index that are dead by then are not read again.
         """
+        limit = self.portion
         number, *last = after.place if after is not None and after.place is not None else (0,)
         status, moment = _OLD[number]
         old = [is_in(status), moment < now(-older_than)]
@@ -91,38 +90,47 @@ class SqlInterventions:
         # Rows that an operator is requeueing now are skipped.
         page = sa.select(_r.id).where(*old).order_by(moment, _r.id).limit(limit).with_for_update(skip_locked=True)
         deletion = sa.delete(mail_reservations).where(_r.id.in_(read_once(page)), changeable(Event.DELETE))
-        with _giving_way(self.engine) as connection:
+        with self.portions.open(self.engine, limit) as connection:
             gone = connection.execute(deletion.returning(moment, _r.id)).all()
         if len(gone) == limit:
             # As text, for so both databases order ids.
             return Purged(limit, (number, *max(map(tuple, gone), key=lambda row: (row[0], str(row[1])))))
         return Purged(len(gone), (number + 1,) if number + 1 < len(_OLD) else None)
 
-    def purge_runs(self, older_than: float, limit: int = _PORTION) -> int:
+    def purge_runs(self, older_than: float) -> int:
         """Delete old reports; their errors and lanes go with them. See the port."""
         runs, deleted, last = batch_runs.c, 0, None
         while True:
-            old = sa.select(runs.run_id).where(runs.finished_at < now(-older_than)).order_by(runs.run_id).limit(limit)
+            old = sa.select(runs.run_id).where(runs.finished_at < now(-older_than)).order_by(runs.run_id)
             if last is not None:
                 old = old.where(runs.run_id > last)
-            with _giving_way(self.engine) as connection:
-                ids = connection.execute(old).scalars().all()
-                connection.execute(sa.delete(batch_runs).where(runs.run_id.in_(ids)))
+            with reading(self.engine) as connection:
+                ids = connection.execute(old.limit(_RUNS_READ)).scalars().all()
+            self._delete_runs(ids)
             deleted += len(ids)
-            if len(ids) < limit:
+            if len(ids) < _RUNS_READ:
                 return deleted
             last = ids[-1]
 
+    def _delete_runs(self, ids: Sequence[UUID]) -> None:
+        while ids:
+            limit = self.portion
+            some, ids = ids[:limit], ids[limit:]
+            # Of their errors there may be thousands. The rows of lanes are few.
+            while self._delete_errors(some):
+                pass
+            with self.portions.open(self.engine, len(some)) as connection:
+                connection.execute(sa.delete(batch_runs).where(batch_runs.c.run_id.in_(some)))
 
-@contextmanager
-def _giving_way(engine: Engine) -> Iterator[Connection]:
-    """A transaction that changes many rows; after it a run that is sending has the database to itself for a while."""
-    began = time.monotonic()
-    with writing(engine) as connection:
-        yield connection
-        sending = connection.scalar(_UNDER_WAY)
-    if sending:
-        time.sleep(min(_LONGEST_REST, _REST * (time.monotonic() - began)))
+    def _delete_errors(self, runs: Sequence[UUID]) -> bool:
+        """Delete a portion of the errors of ``runs``; return whether there may be more."""
+        limit, key = self.portion, (run_errors.c.run_id, run_errors.c.item_index)
+        some = sa.select(*key).where(run_errors.c.run_id.in_(runs)).limit(limit)
+        with self.portions.open(self.engine, limit) as connection:
+            rows = connection.execute(some).all()
+            if rows:
+                connection.execute(sa.delete(run_errors).where(sa.tuple_(*key).in_(map(tuple, rows))))
+        return len(rows) == limit
 
 
 def apply(
