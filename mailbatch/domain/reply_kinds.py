@@ -404,11 +404,15 @@ _CLOCK = re.compile(
     re.IGNORECASE,
 )
 _OWN_TO_ONE_MAIL = re.compile(r"<[^>]*>|\S*[@\d]\S*|https?://\S+")
+_QUOTED = re.compile(
+    r"\s*(?:<[^>]*@[^>]*>|(?:\"[^\"]*\")?[^\s\"]*@\S*|(?i:https?)://\S+|(?<![\w.-])(?:[a-z0-9-]+\.)+[a-z]{2,}(?![\w.-]))"
+)
+"""Addresses, links and domains. Who chooses them must not choose what a reply means: ``daily-limit@example.com``."""
 
 
 def kind_of(reply: Reply) -> ReplyKind:
     """Return the first of ``KINDS`` that matches ``reply``."""
-    enhanced, text, level = reply.enhanced or "", reply.text, reply.code // 100
+    enhanced, text, level = reply.enhanced or "", _QUOTED.sub("", reply.text), reply.code // 100
     for kind, by_enhanced, by_text, unless in _MATCHERS:
         if kind.only not in (None, level):
             continue

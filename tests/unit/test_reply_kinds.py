@@ -461,6 +461,24 @@ def test_a_text_that_relays_write_is_read_as_what_it_speaks_of(line, concern):
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        "<daily-limit-exceeded@example.org>",
+        "<throttled@account-suspended.example.com>",
+        '<"Daily quota exceeded"@example.org>',
+        "'too.many.connections@example.org'",
+        '"sending suspended"@example.org',
+        "daily-limit-exceeded.example.org",
+        "https://example.org/daily-limit-exceeded",
+    ],
+)
+def test_who_chooses_an_address_or_a_link_does_not_choose_what_a_reply_means(written):
+    assert kind_of(read(f"550 5.1.1 {written}: Recipient address rejected: User unknown")).concern is Concern.RECIPIENT
+    assert kind_of(read(f"554 5.7.1 Message rejected as spam, because of {written}")).concern is Concern.MAIL
+    assert kind_of(read(f"451 4.7.1 Try again later ({written})")).concern is Concern.MAIL
+
+
+@pytest.mark.parametrize(
     ("line", "period"),
     [
         ("454 4.7.0 Throttling failure: Daily message quota exceeded.", DAY),
