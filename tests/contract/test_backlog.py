@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from support.fake_backlog import FakeBacklog
 from support.operating import act_on
+from support.rows import run_row
 
 from mailbatch.domain.act import Act
 from mailbatch.domain.claimed import DoubtsResolved, Page, Without
@@ -52,13 +53,13 @@ class Fake:
         return self.backlog.rows[reservation_id]
 
     def end_lease(self, reservation_id: UUID) -> None:
-        self.row(reservation_id).lease_until = self.backlog.clock.now - 1
+        self.backlog.change(reservation_id, lease_until=self.backlog.tables.now - timedelta(seconds=1))
 
     def forget_wire(self, reservation_id: UUID) -> None:
-        self.row(reservation_id).wire_at = None
+        self.backlog.change(reservation_id, wire_at=None)
 
     def request_stop(self, run_id: UUID) -> None:
-        self.backlog.stopped.add(run_id)
+        self.backlog.tables.runs[run_id] = run_row(run_id=run_id, stop=RunOutcome.REVOKED.value)
 
 
 @dataclass

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from support.fake_backlog import FakeBacklog
 from support.fake_reservations import FakeInterventions
 from support.fake_tables import FakeTables
-from support.rows import reservation_row
 
 from mailbatch.domain.act import EVENTS, Act
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event, OnDoubt, blocked_by_expiry
@@ -59,46 +58,26 @@ class Seen:
 
 class Fake:
     def __init__(self) -> None:
-        self.backlog = FakeBacklog(retry=RETRY)
+        self.tables = FakeTables()
+        self.backlog = FakeBacklog(self.tables, retry=RETRY)
+        self.interventions = FakeInterventions(self.tables)
 
     def run(self) -> UUID:
         return uuid4()
 
     def put(self, status: Status, stand: Stand) -> UUID:
+        now = self.tables.now
         own = self.backlog.reserve(due=-1.0, expires=stand.expires)
-        row = self.backlog.rows[own]
-        row.status, row.finished, row.claim_no = status, status in FINISHED, CLAIM_NO
-        row.attempts, row.deaths, row.last_error = stand.attempts, stand.deaths, EARLIER
+        last = CLAIM_NO - 1 if status is Status.SENDING else CLAIM_NO
+        self.backlog.change(own, claim_no=last - stand.deaths)
+        self.backlog.let_senders_die(own, stand.deaths)
+        finished_at = now - timedelta(seconds=60) if status in FINISHED else None
+        columns = {"status": status, "claim_no": CLAIM_NO, "attempts": stand.attempts, "finished_at": finished_at}
+        self.backlog.change(own, last_error=EARLIER, **columns)
         if status is Status.SENDING:
-            row.run_id, row.lane, row.lease_until = SENDER, 0, self.backlog.clock.now + stand.lease
-            row.wire_at = self.backlog.clock.now if stand.on_wire else None
+            lease = {"run_id": SENDER, "lane": 0, "lease_until": now + timedelta(seconds=stand.lease)}
+            self.backlog.change(own, wire_at=now if stand.on_wire else None, **lease)
         return own
-
-    def see(self, own: UUID) -> Seen | None:
-        row = self.backlog.rows.get(own)
-        if row is None:
-            return None
-        return Seen(row.status, row.attempts, row.finished, row.last_error, row.lease_until is not None)
-
-
-class FakeForOperators:
-    """What operators act on in memory."""
-
-    def __init__(self) -> None:
-        self.tables = FakeTables()
-        self.interventions = FakeInterventions(self.tables)
-
-    def put(self, status: Status, stand: Stand) -> UUID:
-        t = self.tables
-        row = reservation_row(t.now, status=status, attempts=stand.attempts, last_error=EARLIER, claim_no=CLAIM_NO)
-        if status in FINISHED:
-            row = replace(row, finished_at=t.now - timedelta(seconds=60))
-        if status is Status.SENDING:
-            row = replace(row, lease_until=t.now + timedelta(seconds=stand.lease))
-        if stand.expires is not None:
-            row = replace(row, expires_at=t.now + timedelta(seconds=stand.expires))
-        t.reservations[row.id] = row
-        return row.id
 
     def see(self, own: UUID) -> Seen | None:
         row = self.tables.reservations.get(own)
@@ -157,10 +136,9 @@ class Sql:
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
-def world(request: pytest.FixtureRequest) -> Iterator[Fake | FakeForOperators | Sql]:
+def world(request: pytest.FixtureRequest) -> Iterator[Fake | Sql]:
     if request.param == "fake":
-        way = request.node.callspec.params.get("way")
-        yield FakeForOperators() if way is not None and way.event in BY_OPERATORS else Fake()
+        yield Fake()
         return
     sql = Sql(request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param]))
     yield sql
@@ -218,7 +196,6 @@ class Way:
     error: str | None = None
 
 
-BY_OPERATORS = set(EVENTS.values())
 _DIED = Stand(on_wire=False, lease=-1.0)
 _QUIET = "no verdict: the sender stopped while the mail may have been on the wire"
 WAYS = [

@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from support import fake_files
 from support.fake_idempotency import FakeIdempotencyKeys
-from support.fake_tables import FakeTables
+from support.fake_tables import FakeTables, after_event
 from support.rows import reservation_row
 
 from mailbatch.domain.act import EVENTS, Act
 from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.errors import KeyConflict, StateConflict, StoreError
-from mailbatch.domain.lifecycle import REQUEUABLE, TABLE, Attempts, Event, blocked_by_expiry, sources
+from mailbatch.domain.lifecycle import REQUEUABLE, TABLE, Event, blocked_by_expiry, sources
 from mailbatch.domain.reservation import FINISHED, MAIL_FIELDS, Status, Stored
 from mailbatch.domain.rows import ReservationPlace, ReservationSummary, Row, as_dict
 from mailbatch.domain.selection import Counted, Found, Selection, Tagged, moment_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -201,13 +201,6 @@ def _same(name: str, row: ReservationRow, known: ReservationRow, reservation: Re
     return bool((given or None) == (stored or None))
 
 
-_ATTEMPTS: Mapping[Attempts, Callable[[int], int]] = {
-    Attempts.KEEP: lambda attempts: attempts,
-    Attempts.COUNTED: lambda attempts: max(attempts, 1),
-    Attempts.RESET: lambda _: 0,
-}
-
-
 @dataclass
 class FakeInterventions:
     """The port ``Interventions``. ``calls``: how many reservations each call was for, or deleted."""
@@ -252,17 +245,11 @@ class FakeInterventions:
         return ChangeResult(own, changed=True, status=changed.status)
 
     def _after(self, event: Event, row: ReservationRow) -> ReservationRow:
-        change, now = TABLE[event][row.status], self.tables.now
-        after = replace(
-            row,
-            status=change.status,
-            attempts=_ATTEMPTS[change.attempts](row.attempts),
-            finished_at=now if change.finished else None,
-            lease_until=None,
-        )
+        now = self.tables.now
+        after = after_event(row, event, now)
         if event is Event.RESOLVE:
             return replace(after, sent_at=row.wire_at or now)
-        if change.status is not Status.PENDING:
+        if after.status is not Status.PENDING:
             return after
         retry_at = None if row.scheduled_at > now else now
         return replace(after, retry_at=retry_at, due_at=retry_at or row.scheduled_at, wire_at=None)

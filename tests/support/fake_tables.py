@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from support.fake_clock import FakeClock
+
 from mailbatch.domain.census import Census, ErrorGroup, ScheduledJob
 from mailbatch.domain.figures import DURATIONS, LAGS, RECENT, CircuitFigures, Figures, Histogram, JobFigures
 from mailbatch.domain.health import HealthSnapshot
+from mailbatch.domain.lifecycle import TABLE, Attempts, Event
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import DuplicateRow
 from mailbatch.domain.run import COUNTED, DEAD_AFTER, Pause, RunOutcome
@@ -20,7 +23,7 @@ from mailbatch.infrastructure.db.schedule import EntryState
 from mailbatch.infrastructure.db.settling import accepted_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from support.fake_files import KeptFile
@@ -30,14 +33,15 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
     from mailbatch.domain.run import ItemError
 
+_BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC) - timedelta(seconds=FakeClock.now)
 SOON = timedelta(seconds=60)
 
 
 @dataclass
 class FakeTables:
-    """The rows; it is always ``now``."""
+    """The rows, and the clock by which they are written and read. It stands still until a test moves it."""
 
-    now: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    clock: FakeClock = field(default_factory=FakeClock)
     reservations: dict[UUID, ReservationRow] = field(default_factory=dict)
     files: dict[str, KeptFile] = field(default_factory=dict)
     attempts: list[AttemptRow] = field(default_factory=list)
@@ -46,6 +50,10 @@ class FakeTables:
     errors: dict[UUID, list[ItemError]] = field(default_factory=dict)
     slots: dict[str, EntryState] = field(default_factory=dict)
     circuits: list[Circuit] = field(default_factory=list)
+
+    @property
+    def now(self) -> datetime:
+        return _BEGAN + timedelta(seconds=self.clock.now)
 
     def since(self, when: datetime | None) -> float | None:
         """Seconds from ``when`` to now."""
@@ -65,6 +73,27 @@ class FakeTables:
         """The runs of ``job``, newest first."""
         mine = [replace(r, silent=self.since(r.heartbeat_at)) for r in self.runs.values() if r.job == job]
         return sorted(mine, key=lambda r: (r.started_at, r.run_id), reverse=True)
+
+
+_ATTEMPTS: Mapping[Attempts, Callable[[int], int]] = {
+    Attempts.KEEP: lambda attempts: attempts,
+    Attempts.USE: lambda attempts: attempts + 1,
+    Attempts.COUNTED: lambda attempts: max(attempts, 1),
+    Attempts.RESET: lambda _: 0,
+}
+
+
+def after_event(row: ReservationRow, event: Event, now: datetime, error: str | None = None) -> ReservationRow:
+    """Return the row as the table of states says. Raises ``KeyError`` if ``event`` changes nothing in this state."""
+    change = TABLE[event][row.status]
+    return replace(
+        row,
+        status=change.status,
+        attempts=_ATTEMPTS[change.attempts](row.attempts),
+        finished_at=now if change.finished else None,
+        last_error=error if change.sets_error else row.last_error,
+        lease_until=row.lease_until if change.status is Status.SENDING else None,
+    )
 
 
 @dataclass

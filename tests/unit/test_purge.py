@@ -62,7 +62,7 @@ def test_it_stops_after_a_portion_when_it_is_told_to(stored):
 def test_files_are_deleted_at_the_end_if_nobody_stops_it(stored, go_on, files):
     tables = FakeTables()
     own = store(tables, b"old", None, None)
-    tables.now += timedelta(days=2)
+    tables.clock.now += 2 * 86_400
     assert Purge(interventions=stored, files=FakeFiles(tables))(1800, lambda _deleted: go_on) == 4
     assert len(tables.files) == files, own
 

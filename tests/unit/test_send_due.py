@@ -16,6 +16,7 @@ from mailbatch.domain.outcome import ContentFault, Kind, NotSent, RelayFault, Re
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, RunOutcome
+from mailbatch.infrastructure.db.settling import stored_verdicts
 
 
 @pytest.fixture
@@ -106,7 +107,7 @@ def test_a_mail_that_cannot_be_composed_fails_with_every_reason(backlog):
 def test_a_mail_whose_content_is_not_available_now_is_deferred_and_keeps_who_took_it_before(backlog):
     good, bad = backlog.reserve(), backlog.reserve()
     took = {"a@example.org": Verdict(Kind.ACCEPTED, Reply(250, "ok"))}
-    backlog.rows[bad].verdicts = dict(took)
+    backlog.change(bad, verdicts=stored_verdicts(took))
 
     def compose(claimed):
         if claimed.claim.reservation_id == bad:
@@ -119,7 +120,7 @@ def test_a_mail_whose_content_is_not_available_now_is_deferred_and_keeps_who_too
     assert (backlog.rows[bad].status, backlog.rows[bad].attempts, backlog.rows[bad].verdicts) == (
         Status.PENDING,
         1,
-        took,
+        stored_verdicts(took),
     )
     assert run.counts == Counts(sent=1, deferred=1)
     assert run.errors[0].errors == ("a temporary file cannot be used: No space left on device",)
@@ -270,7 +271,7 @@ def test_a_mail_that_breaks_the_relay_each_time_is_put_off_like_a_deferral(backl
 
 
 def test_one_mail_that_makes_the_relay_hang_is_put_off_and_does_not_pass_for_a_relay_that_is_away(backlog):
-    poison = backlog.rows[backlog.reserve()]
+    poison = backlog.reserve()
 
     def hang(message):
         backlog.clock.now += 30
@@ -279,7 +280,7 @@ def test_one_mail_that_makes_the_relay_hang_is_put_off_and_does_not_pass_for_a_r
     run = FakeRun()
     lane(backlog, FakeTransport(hang))(run)
     assert run.counts == Counts(deferred=1)
-    assert (poison.status, poison.attempts) == (Status.PENDING, 1)
+    assert (backlog.rows[poison].status, backlog.rows[poison].attempts) == (Status.PENDING, 1)
 
 
 def test_mails_that_make_the_relay_hang_one_after_the_other_pass_for_a_relay_that_is_away(backlog):
@@ -385,7 +386,7 @@ def test_a_verdict_for_a_mail_that_another_run_holds_is_not_counted(backlog):
     transport = FakeTransport()
 
     def stolen(message):
-        backlog.rows[mail].claim_no += 1
+        backlog.change(mail, claim_no=2)
         return accepted(message)
 
     transport._script = stolen
@@ -550,13 +551,13 @@ def test_a_group_is_loaded_in_parts_of_at_most_the_budget_and_a_larger_mail_come
 def test_a_retry_that_cannot_be_composed_keeps_who_took_the_mail_before(backlog):
     mail = backlog.reserve(recipients="a@example.org, b@example.org")
     took = {"a@example.org": Verdict(Kind.ACCEPTED, Reply(250, "ok"))}
-    backlog.rows[mail].verdicts = dict(took)
+    backlog.change(mail, verdicts=stored_verdicts(took))
 
     def compose(_claimed):
         raise CannotCompose(["template: there is none"])
 
     lane(backlog, compose=compose)(FakeRun())
-    assert (backlog.rows[mail].status, backlog.rows[mail].verdicts) == (Status.FAILED, took)
+    assert (backlog.rows[mail].status, backlog.rows[mail].verdicts) == (Status.FAILED, stored_verdicts(took))
 
 
 class LosesAnswers(FakeBacklog):

@@ -154,8 +154,8 @@ def test_a_probe_to_whose_end_nothing_is_said_keeps_the_circuit_open(away):
 
 
 def test_nothing_due_leaves_the_circuit_to_the_next_mail(away):
-    for row in away.backlog.rows.values():
-        row.status = Status.CANCELLED
+    for own in away.backlog.rows:
+        away.backlog.change(own, status=Status.CANCELLED)
     assert away.run(trigger=Trigger.MANUAL).counts == Counts()
     assert away.state() is CircuitState.HALF_OPEN
     away.backlog.reserve()

@@ -57,7 +57,7 @@ def lane(backlog, transport=None, compose=plain_message) -> SendDue:
 def test_suspects_go_after_all_others_each_in_a_stream_of_its_own(backlog):
     suspects = [backlog.reserve(priority=9) for _ in range(3)]
     for suspect in suspects:
-        backlog.rows[suspect].deaths = 2
+        backlog.let_senders_die(suspect, 2)
     for _ in range(5):
         backlog.reserve()
     transport, run = CountingTransport(), FakeRun()
@@ -70,20 +70,20 @@ def test_suspects_go_after_all_others_each_in_a_stream_of_its_own(backlog):
 
 def test_a_helper_leaves_suspects_to_lane_0(backlog):
     suspect = backlog.reserve()
-    backlog.rows[suspect].deaths = 2
+    backlog.let_senders_die(suspect, 2)
     lane(backlog)(FakeRun(), lane=1)
     assert backlog.rows[suspect].status is Status.PENDING
 
 
 def test_a_relay_that_is_away_does_not_make_suspects_go_round_for_ever(backlog):
-    backlog.rows[backlog.reserve()].deaths = 2
+    backlog.let_senders_die(backlog.reserve(), 2)
     with pytest.raises(RunFailed, match="the relay is away"):
         lane(backlog, CountingTransport(relay_fault))(FakeRun())
 
 
 def test_a_mail_that_kills_each_sender_is_set_aside_and_takes_nobody_with_it(backlog):
     poison, *others = [backlog.reserve() for _ in range(6)]
-    backlog.rows[poison].priority = -1  # the others are on the wire when it kills, or were answered and not settled
+    backlog.change(poison, priority=-1)  # the others are on the wire when it kills, or were answered and not settled
     settle, dead = backlog.settle, []
 
     def compose(mail):
