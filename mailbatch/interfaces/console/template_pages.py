@@ -18,9 +18,11 @@ from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.request_params import parts_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
-    from mailbatch.bootstrap import Parts
+    from mailbatch.application.acting.audit import Entry
+    from mailbatch.application.looking.preview import Preview, Tried
     from mailbatch.domain.letter import Rendered
     from mailbatch.domain.template_check import CheckedTemplate
     from mailbatch.infrastructure.templates.template_folder import TemplateFolder
@@ -82,9 +84,9 @@ def one(
 ) -> Response:
     """Show a template in one of its languages."""
     parts = parts_of(request)
-    folder, locale = _found(parts, name, locale)
+    folder, locale = _found(parts.operating.template_folder, name, locale)
     checked = folder.checked([name], _CHECKING)[name]
-    rendered, problems = _rendered(parts, folder, name, locale)
+    rendered, problems = _rendered(parts.operating.preview, folder, name, locale)
     findings = checked.findings if checked else [(locale, line) for line in problems]
     return show(
         request,
@@ -111,12 +113,12 @@ def html(
     request: Request, _caller: PageReader, name: str, locale: str | None = None, scheme: _Scheme = "light"
 ) -> Response:
     """Show its HTML, filled with its sample, in a frame with a policy of its own."""
-    parts = parts_of(request)
-    folder, locale = _found(parts, name, locale)
-    rendered, _ = _rendered(parts, folder, name, locale)
+    operating = parts_of(request).operating
+    folder, locale = _found(operating.template_folder, name, locale)
+    rendered, _ = _rendered(operating.preview, folder, name, locale)
     if rendered is None or rendered.html is None:
         raise NotFound(f"template {name} has no HTML that can be shown")
-    document = with_images(in_scheme(without_hints(rendered.html), scheme), parts.operating.shown_images(rendered))
+    document = with_images(in_scheme(without_hints(rendered.html), scheme), operating.shown_images(rendered))
     return Html(document, headers={"Content-Security-Policy": MAIL_POLICY, **NO_LOOKUPS})
 
 
@@ -124,16 +126,18 @@ def html(
 def send_test(request: Request, caller: PageOperator, name: str, fields: FormFields) -> Response:
     """Send it once, to the address of the form, and show what the relay replied."""
     parts = parts_of(request)
-    _, locale = _found(parts, name, fields.get("locale", [""])[0] or None)
-    text, good = _tried(parts, caller.actor, name, locale, fields.get("to", [""])[0])
+    _, locale = _found(parts.operating.template_folder, name, fields.get("locale", [""])[0] or None)
+    target, to = {"template": name, "locale": locale}, fields.get("to", [""])[0]
+    audited = parts.acting.audit.around(caller.actor, "test-send", target)
+    text, good = _tried(audited, lambda: parts.operating.try_template(name, locale, to))
     return done(request, f"/templates/{name}?locale={quote(locale)}", text, good=good)
 
 
-def _tried(parts: Parts, actor: str, name: str, locale: str, to: str) -> tuple[str, bool]:
+def _tried(audited: AbstractContextManager[Entry], send: Callable[[], Tried]) -> tuple[str, bool]:
     """Return the sentence about a test mail, and whether it was accepted. The sentence has no address."""
     try:
-        with parts.acting.audit.around(actor, "test-send", {"template": name, "locale": locale}) as entry:
-            tried = parts.operating.try_template(name, locale, to)
+        with audited as entry:
+            tried = send()
             entry.affected, entry.outcome = 1, tried.outcome
     except InvalidReservation as error:
         return public(f"Not sent: {'; '.join(error.problems)}"), False
@@ -143,9 +147,8 @@ def _tried(parts: Parts, actor: str, name: str, locale: str, to: str) -> tuple[s
     return public(f"{tried.outcome.replace('_', ' ').capitalize()}: {tried.reply}{relay}"), tried.outcome == "sent"
 
 
-def _found(parts: Parts, name: str, locale: str | None) -> tuple[TemplateFolder, str]:
+def _found(folder: TemplateFolder | None, name: str, locale: str | None) -> tuple[TemplateFolder, str]:
     """Return the folder, and ``locale`` or the template's first language. Raises ``NotFound``."""
-    folder = parts.operating.template_folder
     if folder is None:
         raise NotFound("there is no template directory; set MAILBATCH_TEMPLATE_DIR")
     locales = folder.locales(name)
@@ -154,13 +157,15 @@ def _found(parts: Parts, name: str, locale: str | None) -> tuple[TemplateFolder,
     return folder, locale or locales[0]
 
 
-def _rendered(parts: Parts, folder: TemplateFolder, name: str, locale: str) -> tuple[Rendered | None, Sequence[str]]:
+def _rendered(
+    preview: Preview, folder: TemplateFolder, name: str, locale: str
+) -> tuple[Rendered | None, Sequence[str]]:
     """Return the template filled with its sample, if it has one, or why it cannot be rendered."""
     try:
         sample = folder.sample(name, locale)
         if sample is None:
             return None, []
-        return parts.operating.preview(Mail(recipients="", template=name, locale=locale, context=sample)), []
+        return preview(Mail(recipients="", template=name, locale=locale, context=sample)), []
     except ValueError as error:
         return None, [str(error)]
     except CannotCompose as error:
