@@ -125,10 +125,10 @@ def of_status(standing: JobStatus) -> dict[str, Any]:
         "due": census.due,
         "oldest_due_seconds": census.oldest_due_seconds,
         "under_way": census.under_way,
-        "unanswered_seconds": standing.look.unanswered,
+        "unanswered_seconds": standing.snapshot.unanswered,
         "relay": of_relay(standing.relay),
         "warnings": [asdict(finding) for finding in standing.warnings],
-        "down": standing.look.down,
+        "down": standing.snapshot.down,
     }
 
 

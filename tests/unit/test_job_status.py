@@ -60,6 +60,6 @@ def test_a_redis_that_did_not_answer_is_not_asked_again_for_the_progress_of_a_ru
         patience=lambda: Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, unanswered=25, stuck=300),
     )
     status = ShowJobStatus(reports=FakeReports(tables), board=board, watch=watch)(JOB)
-    assert status.look.running
+    assert status.snapshot.running
     assert status.progress is not None
     assert board.asked is not away

@@ -46,8 +46,8 @@ class Explain:
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
         # The lock matters only to what waits, and asking a Redis that hangs takes seconds.
-        look = self.watch.look(self.job, lock=row.status is Status.PENDING)
-        case = Case(row, self.reservations.attempts(reservation_id), look)
+        snapshot = self.watch.look(self.job, lock=row.status is Status.PENDING)
+        case = Case(row, self.reservations.attempts(reservation_id), snapshot)
         cause = self._cause(case)
         facts = {**cause.facts, **_history(case), **self.carried(row)}
         return Explanation(

@@ -13,7 +13,7 @@ from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
     from mailbatch.application.looking.explanation import Case
-    from mailbatch.application.looking.look import Look
+    from mailbatch.application.looking.job_snapshot import JobSnapshot
     from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.rows import ReservationRow
@@ -56,7 +56,7 @@ class ExplainPending:
             return _not_due(case)
         due: dict[str, Any] = {
             "due_for_seconds": round((case.now - row.due_at).total_seconds()),
-            "next_run_at": case.look.next_run.planned,
+            "next_run_at": case.snapshot.next_run.planned,
         }
         cause = self._due(case)
         will_fail = f" As it stands it will fail then: {problems[0]}." if problems else ""
@@ -64,22 +64,24 @@ class ExplainPending:
 
     def _due(self, case: Case) -> Cause:
         """Return why a mail that is due has not been sent, the strongest reason first."""
-        look = case.look
-        if look.pause is Pause.ALL or (look.pause is Pause.TICKS and not look.running):
-            return Cause(Reason.PAUSED, f"It is due, but an operator has paused {_WHAT_PAUSED[look.pause]}.", _RESUME)
-        relay = {"relay_reason": look.circuit.reason}
-        if look.circuit.left > 0:
-            sentence = f"It is due, but {look.circuit.told()}."
+        snapshot = case.snapshot
+        if snapshot.pause is Pause.ALL or (snapshot.pause is Pause.TICKS and not snapshot.running):
+            return Cause(
+                Reason.PAUSED, f"It is due, but an operator has paused {_WHAT_PAUSED[snapshot.pause]}.", _RESUME
+            )
+        relay = {"relay_reason": snapshot.circuit.reason}
+        if snapshot.circuit.left > 0:
+            sentence = f"It is due, but {snapshot.circuit.told()}."
             return Cause(Reason.RELAY_AWAY, sentence, "`mailbatch send-all` tries it at once", relay)
         ahead = self.upcoming.ahead(case.row, MOST_AHEAD)
         facts: dict[str, Any] = {"ahead": ahead}
-        if look.running:
-            cause = _in_a_run(look, _mails_ahead(ahead))
+        if snapshot.running:
+            cause = _in_a_run(snapshot, _mails_ahead(ahead))
         else:
             facts["last_run"] = self._last_run()
-            if look.circuit.state is not CircuitState.CLOSED:
+            if snapshot.circuit.state is not CircuitState.CLOSED:
                 facts |= relay
-            cause = _without_a_run(look, _mails_ahead(ahead))
+            cause = _without_a_run(snapshot, _mails_ahead(ahead))
         return replace(cause, facts=facts | dict(cause.facts))
 
     def _last_run(self) -> str | None:
@@ -98,7 +100,7 @@ class ExplainPending:
 
 
 def _not_due(case: Case) -> Cause:
-    row, pause = case.row, case.look.pause
+    row, pause = case.row, case.snapshot.pause
     paused = f"an operator has paused {_WHAT_PAUSED[pause]}; {_RESUME}" if pause is not Pause.NONE else ""
     if row.attempts and row.retry_at is not None:
         why = row.last_error or "it was put off"
@@ -107,40 +109,40 @@ def _not_due(case: Case) -> Cause:
     return Cause(Reason.NOT_DUE, f"It is not due before {at(row.due_at)}.", paused)
 
 
-def _in_a_run(look: Look, before: str) -> Cause:
+def _in_a_run(snapshot: JobSnapshot, before: str) -> Cause:
     """Return why a mail waits while a run goes on. ``before``: how many mails go first."""
-    if look.run_id is None:
+    if snapshot.run_id is None:
         sentence = f"It is due, and a run is about to begin; {before} before it."
         return Cause(Reason.RUN_IN_PROGRESS, sentence, _STATUS)
-    facts: dict[str, Any] = {"run_id": look.run_id}
-    if (seconds := look.silence) is not None:
+    facts: dict[str, Any] = {"run_id": snapshot.run_id}
+    if (seconds := snapshot.silence) is not None:
         facts["unanswered_seconds"] = round(seconds)
-        silent = f"the relay is silent: {no_answer_for(seconds)} in run {look.run_id}"
+        silent = f"the relay is silent: {no_answer_for(seconds)} in run {snapshot.run_id}"
         return Cause(Reason.RELAY_SILENT, f"It is due, but {silent}; {before} before it.", ASK_RELAY, facts)
-    sentence = f"It is due, and run {look.run_id} is sending; {before} before it."
+    sentence = f"It is due, and run {snapshot.run_id} is sending; {before} before it."
     return Cause(Reason.RUN_IN_PROGRESS, sentence, _STATUS, facts)
 
 
-def _without_a_run(look: Look, before: str) -> Cause:
+def _without_a_run(snapshot: JobSnapshot, before: str) -> Cause:
     """Return why a mail waits while no run goes on. ``before``: how many mails go first."""
     for name, reason in _OBSTACLES.items():
-        if (found := look.finding(name)) is not None:
+        if (found := snapshot.finding(name)) is not None:
             return Cause(reason, f"It is due, but {found.what}.", found.advice)
-    next_run, last_sign = look.next_run, look.health.last_sign
-    if look.finding(NO_RUN) is not None:
+    next_run, last_sign = snapshot.next_run, snapshot.health.last_sign
+    if snapshot.finding(NO_RUN) is not None:
         since = "ever begun" if last_sign is None else f"begun for {last_sign:.0f} s"
         sentence = f"It is due, but no run has {since}: beat or worker is not there."
         advice = "start one with `celery -A mailbatch worker -B`; `mailbatch doctor` looks at all"
         return Cause(Reason.NO_RUN, sentence, advice)
-    if (late := look.finding(NO_TICK)) is not None:
+    if (late := snapshot.finding(NO_TICK)) is not None:
         sentence = f"It is due, but {late.what}; it was to be{at_if_known(next_run.at)}."
         return Cause(Reason.NO_TICK, sentence, f"{late.advice}; {_SEND_NOW}")
-    sentence = f"It is due and waits for {_next_run(look)}; {before} before it."
+    sentence = f"It is due and waits for {_next_run(snapshot)}; {before} before it."
     return Cause(Reason.WAITS_FOR_RUN, sentence, _SEND_NOW)
 
 
-def _next_run(look: Look) -> str:
-    next_run = look.next_run
+def _next_run(snapshot: JobSnapshot) -> str:
+    next_run = snapshot.next_run
     if next_run.at is None:
         return "a run; no beat has planned one yet"
     if next_run.due_now:

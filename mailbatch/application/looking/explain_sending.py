@@ -37,7 +37,7 @@ class ExplainSending:
         return replace(cause, facts=facts | dict(cause.facts))
 
     def _cause(self, case: Case, run: RunRow | None) -> Cause:
-        row, look = case.row, case.look
+        row, snapshot = case.row, case.snapshot
         sender, lease = f"lane {row.lane} of run {row.run_id}", at(row.lease_until)
         if row.lease_until is None or row.lease_until <= case.now:
             sentence = f"It was claimed by {sender}, whose lease ended {lease}: its sender died or hangs."
@@ -46,7 +46,7 @@ class ExplainSending:
             sentence = f"It was claimed by {sender}, {how}."
             return Cause(Reason.SENDER_DIED, sentence, f"when its lease has ended {lease}, {_TAKEN_BACK}")
         since = f" since {at(row.wire_at)}" if row.wire_at else ""
-        if (seconds := look.silence) is not None and row.run_id == look.run_id:
+        if (seconds := snapshot.silence) is not None and row.run_id == snapshot.run_id:
             sentence = f"It is being sent by {sender}{since}, but the relay is silent: {no_answer_for(seconds)}."
             return Cause(Reason.RELAY_SILENT, sentence, ASK_RELAY, {"unanswered_seconds": round(seconds)})
         sentence = f"It is being sent by {sender}{since}; its lease ends {lease} unless it is renewed."
@@ -60,6 +60,6 @@ class ExplainSending:
         if ended_at is not None or (lane is None and run.outcome is not None):
             return f"which has ended{at_if_known(ended_at)} without it"
         silent = (case.now - (lane or run).heartbeat_at).total_seconds()
-        if silent > case.look.patience.dead_after:
+        if silent > case.snapshot.patience.dead_after:
             return f"which has given no sign of life for {silent:.0f} s: its process died, or hangs"
         return None

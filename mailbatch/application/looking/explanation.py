@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from mailbatch.application.looking.look import Look
+    from mailbatch.application.looking.job_snapshot import JobSnapshot
     from mailbatch.domain.reservation import Status
     from mailbatch.domain.rows import AttemptRow, ReservationRow
 
@@ -68,12 +68,12 @@ class Case:
 
     row: ReservationRow
     attempts: Sequence[AttemptRow]
-    look: Look
+    snapshot: JobSnapshot
 
     @property
     def now(self) -> datetime:
         """The time by the database's clock."""
-        return self.look.health.now
+        return self.snapshot.health.now
 
     @property
     def has_expired(self) -> bool:

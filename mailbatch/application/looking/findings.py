@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from mailbatch.application.looking.look import Look
+    from mailbatch.application.looking.job_snapshot import JobSnapshot
     from mailbatch.domain.health import HealthSnapshot
 
 _TO_DO = {
@@ -42,21 +42,21 @@ _TO_DO = {
 """What helps where a relay takes no mail until somebody acts or some time has passed, by the subject of its refusal."""
 
 
-def find(look: Look) -> list[Finding]:
+def find(snapshot: JobSnapshot) -> list[Finding]:
     """Return what is wrong, the errors first."""
-    found = [*_runs(look), *_redis(look), *_lock(look), *_beat(look)]
-    if look.sends:
-        found += [*_answers(look), *_leases(look), *_relay(look)]
+    found = [*_runs(snapshot), *_redis(snapshot), *_lock(snapshot), *_beat(snapshot)]
+    if snapshot.sends:
+        found += [*_answers(snapshot), *_leases(snapshot), *_relay(snapshot)]
     return sorted(found, key=lambda finding: finding.level is not Level.ERROR)
 
 
-def _runs(look: Look) -> Iterator[Finding]:
-    v, p, job = look.health, look.patience, look.job
+def _runs(snapshot: JobSnapshot) -> Iterator[Finding]:
+    v, p, job = snapshot.health, snapshot.patience, snapshot.job
     if v.silent is not None and v.silent > p.dead_after:
         yield _died(v, v.silent, f"run {v.open_run} of {job} is silent: its process died, or hangs")
-    elif v.died is not None and not look.begins:
+    elif v.died is not None and not snapshot.begins:
         yield _died(v, v.died, f"a run of {job} died without an end; its row is closed")
-    if look.sends and nobody_runs(v, p) and look.pause is Pause.NONE:
+    if snapshot.sends and nobody_runs(v, p) and snapshot.pause is Pause.NONE:
         since = "ever begun" if v.last_sign is None else f"begun for {v.last_sign:.0f} s"
         waits = v.oldest_waiting or 0.0
         # Expired mails that no run has marked are not due, but count as waiting.
@@ -71,20 +71,20 @@ def _runs(look: Look) -> Iterator[Finding]:
         )
 
 
-def _redis(look: Look) -> Iterator[Finding]:
-    if look.redis_error is not None:
+def _redis(snapshot: JobSnapshot) -> Iterator[Finding]:
+    if snapshot.redis_error is not None:
         yield Finding(
             name=REDIS_AWAY,
             level=Level.ERROR,
-            what=f"no run can begin: {public(look.redis_error)}",
+            what=f"no run can begin: {public(snapshot.redis_error)}",
             since=None,
             advice="check MAILBATCH_REDIS_URL and that the server runs, `mailbatch doctor` asks it; meanwhile "
             "`mailbatch send-all --here --no-lock` sends without it",
         )
 
 
-def _lock(look: Look) -> Iterator[Finding]:
-    v, p, job, holder = look.health, look.patience, look.job, look.holder
+def _lock(snapshot: JobSnapshot) -> Iterator[Finding]:
+    v, p, job, holder = snapshot.health, snapshot.patience, snapshot.job, snapshot.holder
     if holder is None:
         return
     if holder.other_database is not None:
@@ -92,11 +92,11 @@ def _lock(look: Look) -> Iterator[Finding]:
             name=FOREIGN_LOCK,
             level=Level.ERROR,
             what=f"{holder.owner} runs {job} on another database, {holder.other_database}, under our lock "
-            f"{look.lock_key}: meanwhile no run can begin here",
+            f"{snapshot.lock_key}: meanwhile no run can begin here",
             since=None,
             advice="two installations share this Redis: give each a MAILBATCH_NAMESPACE of its own",
         )
-    elif not look.begins and longer(v.last_sign, p.dead_after + p.lock_ttl):
+    elif not snapshot.begins and longer(v.last_sign, p.dead_after + p.lock_ttl):
         never = ", and never ends" if math.isinf(holder.expires_in) else ""
         yield Finding(
             name=IDLE_LOCK,
@@ -104,12 +104,12 @@ def _lock(look: Look) -> Iterator[Finding]:
             what=f"the lock of {job} is held{never}, but no run shows a sign of life",
             since=_ago(v, v.last_sign),
             advice=f"see `mailbatch doctor` for who holds it; end that process, or delete the Redis key "
-            f"{look.lock_key}",
+            f"{snapshot.lock_key}",
         )
 
 
-def _beat(look: Look) -> Iterator[Finding]:
-    late, v, p = look.next_run.late, look.health, look.patience
+def _beat(snapshot: JobSnapshot) -> Iterator[Finding]:
+    late, v, p = snapshot.next_run.late, snapshot.health, snapshot.patience
     if late is not None:
         # Runs that something else starts, for example a cron job, need no beat.
         stuck = late > p.stuck and longer(v.last_sign, p.quiet)
@@ -122,38 +122,38 @@ def _beat(look: Look) -> Iterator[Finding]:
         )
 
 
-def _answers(look: Look) -> Iterator[Finding]:
-    v, p = look.health, look.patience
+def _answers(snapshot: JobSnapshot) -> Iterator[Finding]:
+    v, p = snapshot.health, snapshot.patience
     seconds = unanswered(v, p)
     if seconds is not None and seconds > p.unanswered:
         mails = "1 mail is under way" if v.under_way == 1 else f"{v.under_way} mails are under way"
         yield Finding(
             name=NO_PROGRESS,
             level=Level.ERROR if seconds > p.stuck else Level.WARNING,
-            what=f"nobody was answered for {seconds:.0f} s: {mails} to the relay {look.circuit.relay} in run "
-            f"{v.open_run} of {look.job}",
+            what=f"nobody was answered for {seconds:.0f} s: {mails} to the relay {snapshot.circuit.relay} in run "
+            f"{v.open_run} of {snapshot.job}",
             since=_ago(v, seconds),
             advice="does the relay answer? `mailbatch doctor` asks it; the run gives up by itself when the relay's "
             "time limits are over",
         )
 
 
-def _leases(look: Look) -> Iterator[Finding]:
-    v, p = look.health, look.patience
+def _leases(snapshot: JobSnapshot) -> Iterator[Finding]:
+    v, p = snapshot.health, snapshot.patience
     if v.ended:
-        paused = look.pause is not Pause.NONE
+        paused = snapshot.pause is not Pause.NONE
         why = "it is paused, `mailbatch resume` ends that" if paused else "why is there none?"
         yield Finding(
             name=LEASES_ENDED,
             level=Level.WARNING if paused else Level.ERROR,
             what=f"{v.ended} mails are claimed by a sender whose lease ended more than {2 * p.lease:.0f} s ago",
             since=_ago(v, v.oldest_ended),
-            advice=f"the next run takes them back: {why} {_start(look)} starts one",
+            advice=f"the next run takes them back: {why} {_start(snapshot)} starts one",
         )
 
 
-def _relay(look: Look) -> Iterator[Finding]:
-    circuit = look.circuit
+def _relay(snapshot: JobSnapshot) -> Iterator[Finding]:
+    circuit = snapshot.circuit
     if circuit.state is CircuitState.CLOSED:
         return
     reason = public(circuit.reason or "")
@@ -164,7 +164,7 @@ def _relay(look: Look) -> Iterator[Finding]:
             level=Level.ERROR,
             what=f"the relay {circuit.relay} takes no mail and is left alone {until}: {reason}",
             since=circuit.opened_at,
-            advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; {_start(look)} tries it at once",
+            advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; {_start(snapshot)} tries it at once",
         )
     else:
         ahead = "is left alone" if circuit.left > 0 else "is asked by one mail at the next run"
@@ -173,13 +173,13 @@ def _relay(look: Look) -> Iterator[Finding]:
             level=Level.WARNING,
             what=f"the relay {circuit.relay} failed and {ahead}: {reason}",
             since=circuit.opened_at,
-            advice=f"`mailbatch doctor` asks it; {_start(look)} tries it at once",
+            advice=f"`mailbatch doctor` asks it; {_start(snapshot)} tries it at once",
         )
 
 
-def _start(look: Look) -> str:
+def _start(snapshot: JobSnapshot) -> str:
     """Return the command that starts a run now."""
-    return "after `mailbatch resume` `mailbatch send-all`" if look.pause is Pause.ALL else "`mailbatch send-all`"
+    return "after `mailbatch resume` `mailbatch send-all`" if snapshot.pause is Pause.ALL else "`mailbatch send-all`"
 
 
 def _died(v: HealthSnapshot, seconds: float, what: str) -> Finding:

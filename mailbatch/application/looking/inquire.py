@@ -13,7 +13,7 @@ from mailbatch.domain.run import COUNTED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mailbatch.application.looking.look import Look
+    from mailbatch.application.looking.job_snapshot import JobSnapshot
     from mailbatch.application.looking.next_run import NextRun
     from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.reports import Reports
@@ -106,7 +106,7 @@ class Progress:
         return self.done + self.unsent
 
 
-def progress_of(look: Look, run: RunRow | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
+def progress_of(snapshot: JobSnapshot, run: RunRow | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
     """Return the progress of ``run``, which goes on; None if it has only just begun and has no row yet.
 
     Its row, written every five seconds, knows it; what the board shows of the same run is newer.
@@ -115,13 +115,13 @@ def progress_of(look: Look, run: RunRow | None, shown: Mapping[str, Any] | None,
     if shown is not None and _is_of(shown, run):
         source, elapsed = shown, float(shown.get("elapsed") or 0.0)
     else:
-        source, elapsed = as_dict(run) if run is not None else {}, look.health.run_age or 0.0
+        source, elapsed = as_dict(run) if run is not None else {}, snapshot.health.run_age or 0.0
     counts = {name: int(source.get(name) or 0) for name in COUNTED}
     done = sum(counts.values())
-    rate = done / elapsed if done and elapsed > 0 and look.silence is None else None
+    rate = done / elapsed if done and elapsed > 0 and snapshot.silence is None else None
     begun = source.get("run_id")
     return Progress(
-        run_id=look.run_id or (UUID(str(begun)) if begun else None),
+        run_id=snapshot.run_id or (UUID(str(begun)) if begun else None),
         trigger=run.trigger if run is not None else None,
         counts=counts,
         elapsed=max(0.0, elapsed),
@@ -141,7 +141,7 @@ class JobStatus:
     """The status of ``job`` and of the backlog. ``progress``: of the run that goes on; None if none does."""
 
     job: str
-    look: Look
+    snapshot: JobSnapshot
     progress: Progress | None
     last_run: RunRow | None
     census: Census
@@ -149,27 +149,27 @@ class JobStatus:
     @property
     def pause(self) -> Pause:
         """What an operator has suspended."""
-        return self.look.pause
+        return self.snapshot.pause
 
     @property
     def running(self) -> bool:
         """Whether a run goes on."""
-        return self.look.running
+        return self.snapshot.running
 
     @property
     def next_run(self) -> NextRun:
         """When the next run begins."""
-        return self.look.next_run
+        return self.snapshot.next_run
 
     @property
     def relay(self) -> Circuit:
         """The circuit of the relay."""
-        return self.look.circuit
+        return self.snapshot.circuit
 
     @property
     def warnings(self) -> Sequence[Finding]:
         """What is wrong, the worst first."""
-        return self.look.findings
+        return self.snapshot.findings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,18 +182,20 @@ class ShowJobStatus:
 
     def __call__(self, job: str) -> JobStatus:
         """Return the status of ``job``. Raises ``StoreError``."""
-        look = self.watch.look(job)
+        snapshot = self.watch.look(job)
         census = self.reports.census()
         return JobStatus(
             job=job,
-            look=look,
-            progress=self._progress(job, look, census.unsent if look.sends else 0) if look.running else None,
+            snapshot=snapshot,
+            progress=self._progress(job, snapshot, census.unsent if snapshot.sends else 0)
+            if snapshot.running
+            else None,
             last_run=next((run for run in self.reports.runs(job, 5) if run.outcome is not None), None),
             census=census,
         )
 
-    def _progress(self, job: str, look: Look, unsent: int) -> Progress:
-        run = self.reports.run(look.run_id) if look.run_id is not None else None
+    def _progress(self, job: str, snapshot: JobSnapshot, unsent: int) -> Progress:
+        run = self.reports.run(snapshot.run_id) if snapshot.run_id is not None else None
         # A Redis that does not answer takes seconds each time it is asked.
-        shown = self.board.get(job) if not look.down else None
-        return progress_of(look, run, shown, unsent)
+        shown = self.board.get(job) if not snapshot.down else None
+        return progress_of(snapshot, run, shown, unsent)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mailbatch.application.looking.findings import find
-from mailbatch.application.looking.look import Look
+from mailbatch.application.looking.job_snapshot import JobSnapshot
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.health import unanswered
 
@@ -47,7 +47,7 @@ class Watch:
         """Return the seconds for which the relay has answered to no mail of ``job``. Raises ``StoreError``."""
         return unanswered(self.health_query.health(job, 0.0), self.patience())
 
-    def look(self, job: str, *, close: bool = False, lock: bool = True) -> Look:
+    def look(self, job: str, *, close: bool = False, lock: bool = True) -> JobSnapshot:
         """Return what goes on with ``job``.
 
         ``close``: close runs that died, as failed. ``lock``: ask Redis who holds the lock. If Redis does not answer,
@@ -64,7 +64,7 @@ class Watch:
         if close and health.silent is not None and health.silent > dead_for_sure:
             # Not earlier: the database may have been away. After this time the lock of the run is gone as well.
             self.runs.close_dead(job, dead_for_sure, self.remaining)
-        look = Look(
+        snapshot = JobSnapshot(
             job=job,
             health=health,
             patience=patience,
@@ -75,7 +75,7 @@ class Watch:
             lock_key=self.lock_observer.key if self.lock_observer is not None else "",
             sends=self.sends,
         )
-        return replace(look, findings=find(look))
+        return replace(snapshot, findings=find(snapshot))
 
     def _holder(self) -> tuple[Holder | None, str | None]:
         """Return who holds the lock; or why Redis did not answer."""

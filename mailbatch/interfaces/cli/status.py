@@ -88,7 +88,7 @@ def running(standing: JobStatus) -> str:
         return _counted(progress.counts) or "yes"
     done = f"{progress.done:,} of {progress.whole:,}{'' if standing.census.exact else ' or more'}"
     counted = ", ".join(f"{n:,} {name}" for name, n in progress.counts.items() if n) or "just started"
-    return f"{', '.join((done, *pace(progress, standing.look.silence)))} ({counted})"
+    return f"{', '.join((done, *pace(progress, standing.snapshot.silence)))} ({counted})"
 
 
 def pace(progress: Progress, silence: float | None) -> Iterator[str]:
@@ -115,7 +115,7 @@ def _watched(standing: JobStatus) -> list[tuple[str, str]]:
 def _relay(standing: JobStatus, zone: str) -> str:
     circuit = standing.relay
     if circuit.state is CircuitState.CLOSED:
-        return f"{circuit.relay}, {'not known to be away' if standing.look.silence is None else 'silent'}"
+        return f"{circuit.relay}, {'not known to be away' if standing.snapshot.silence is None else 'silent'}"
     until = (
         f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is probed by the next run"
     )

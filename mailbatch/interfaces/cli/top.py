@@ -108,7 +108,7 @@ class _Watch:
         filled = round(_BAR * progress.done / progress.whole) if progress.whole else 0
         bar = "█" * filled + "░" * (_BAR - filled)
         more = "" if standing.census.exact else " or more"
-        how = ", ".join((f"{progress.done:,} of {progress.whole:,}{more}", *pace(progress, standing.look.silence)))
+        how = ", ".join((f"{progress.done:,} of {progress.whole:,}{more}", *pace(progress, standing.snapshot.silence)))
         counted = ", ".join(filter(None, (_counted(progress.counts), _under_way(standing)))) or "just started"
         return [f"running {bar} {how}", f"        {counted}"]
 

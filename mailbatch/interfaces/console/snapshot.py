@@ -98,12 +98,12 @@ class Snapshots:
 
 def look(standing: JobStatus, ensure_migrated: Callable[[], None], zone: str) -> Now:
     """Return the present, as every other screen shows it. Raises ``StoreError``."""
-    look = standing.look
+    snapshot = standing.snapshot
     return Now(
         at=datetime.now(UTC),
         pause=standing.pause,
         running=standing.running,
-        silence=look.silence,
+        silence=snapshot.silence,
         progress=standing.progress,
         next_run=standing.next_run,
         last_run=standing.last_run,
@@ -111,7 +111,7 @@ def look(standing: JobStatus, ensure_migrated: Callable[[], None], zone: str) ->
         warnings=standing.warnings,
         checks=[
             of_database(ensure_migrated),
-            of_redis(look.redis_error),
+            of_redis(snapshot.redis_error),
             of_relay(standing.relay, zone, standing.warnings),
             of_beat(standing.next_run),
             of_runs(standing.warnings),

@@ -25,7 +25,7 @@ BEGINNING = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class JobSnapshot:
     """The state of ``job``, as the watch has read it.
 
     ``findings``: what is wrong, the worst first. ``holder``: who holds the lock; None if it is free, or if Redis was
