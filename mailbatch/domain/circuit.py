@@ -55,7 +55,7 @@ class Step(StrEnum):
 class Circuit:
     """A relay's circuit, as the store returned it.
 
-    ``failures``: how often in a row it was opened. ``left``: seconds until a probe may go, by the clock of the store;
+    ``failures``: how often in a row it was opened. ``seconds_left``: until a probe may go, by the clock of the store;
     ``open_until``: the same as a point in time. ``concern``: what the refusal that opened it speaks of, None after
     faults. ``suspects``: mails that were refused for the relay's reasons, each with how often it was the probe. They
     stay when the circuit closes: a mail that is refused again while others go may be the only one that is meant.
@@ -67,7 +67,7 @@ class Circuit:
     reason: str | None = None
     opened_at: datetime | None = None
     open_until: datetime | None = None
-    left: float = 0.0
+    seconds_left: float = 0.0
     concern: Concern | None = None
     suspects: Mapping[UUID, int] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class Circuit:
         """
         if self.state is CircuitState.CLOSED:
             return Step.GO
-        return Step.PROBE if by_hand or self.left <= 0 or self.state is CircuitState.HALF_OPEN else Step.LEAVE
+        return Step.PROBE if by_hand or self.seconds_left <= 0 or self.state is CircuitState.HALF_OPEN else Step.LEAVE
 
     def told(self) -> str:
         """Return why a run ends at once: "the relay <name> is left alone until …: <why>"."""

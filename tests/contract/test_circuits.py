@@ -57,7 +57,7 @@ def test_an_opened_circuit_tells_until_when_and_why(store):
     assert opened.opened_at is not None
     assert opened.open_until is not None
     assert (opened.open_until - opened.opened_at).total_seconds() == pytest.approx(60, abs=0.1)
-    assert 55 < circuits.look(R).left <= 60
+    assert 55 < circuits.look(R).seconds_left <= 60
     assert circuits.look("other.example:25") == Circuit(relay="other.example:25")
 
 
@@ -66,7 +66,7 @@ def test_what_is_open_stays_as_it_was_opened_until_its_time_is_over(store):
     circuits.open(R, "first", 60)
     assert circuits.open(R, "second", 600).reason == "first"
     pass_time()
-    assert circuits.look(R).left == 0
+    assert circuits.look(R).seconds_left == 0
     again = circuits.open(R, "third", 60)
     assert (again.reason, again.failures) == ("third", 2)
 

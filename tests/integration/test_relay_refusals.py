@@ -139,7 +139,7 @@ def test_a_days_quota_is_probed_once_an_hour_at_most_and_by_hand_at_once(world, 
     reserve(database_url, 3)
     assert tick(parts)["outcome"] == "failed"
     heard = len(parts.server.commands)
-    left = parts.stores.circuits.look(parts.sending.relay.name).left
+    left = parts.stores.circuits.look(parts.sending.relay.name).seconds_left
     assert 3500 < left <= 3600
     report = tick(parts)
     assert "is left alone until" in report["errors"][0]
@@ -234,5 +234,5 @@ def test_a_login_that_is_refused_because_credits_are_used_up_holds_the_relay(wor
     report = tick(parts)
     assert report["outcome"] == "failed"
     assert "Maximum credits exceeded" in report["errors"][0]
-    assert parts.stores.circuits.look(parts.sending.relay.name).left > 3500
+    assert parts.stores.circuits.look(parts.sending.relay.name).seconds_left > 3500
     assert column(database_url, "attempts") == {0}

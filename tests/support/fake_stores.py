@@ -94,7 +94,7 @@ class FakeCircuits:
     def look(self, relay: str) -> Circuit:
         self._check()
         left = max(0.0, self.until.get(relay, 0.0) - self.clock.now)
-        return replace(self.rows.get(relay, Circuit(relay=relay)), left=left)
+        return replace(self.rows.get(relay, Circuit(relay=relay)), seconds_left=left)
 
     def open(
         self,
@@ -105,7 +105,7 @@ class FakeCircuits:
         suspects: Mapping[UUID, int] | None = None,
     ) -> Circuit:
         was = self.look(relay)
-        if was.state is not CircuitState.OPEN or was.left <= 0:
+        if was.state is not CircuitState.OPEN or was.seconds_left <= 0:
             self.until[relay] = self.clock.now + seconds
             at = datetime.fromtimestamp(self.clock.now, UTC)
             self.rows[relay] = Circuit(

@@ -19,7 +19,7 @@ POLICY = CircuitPolicy(first=10, longest=100, longest_asked=1000)
 
 
 def circuit(state, left=0.0):
-    return Circuit(relay="r:25", state=state, left=left)
+    return Circuit(relay="r:25", state=state, seconds_left=left)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_way_of_a_circuit_from_well_to_well(circuits):
     assert g.circuit_to_probe(by_hand=False) is not None
     assert g.look().state is not CircuitState.CLOSED
     g.open(outage("connection refused"))
-    assert circuits.look("r:25").left == 20
+    assert circuits.look("r:25").seconds_left == 20
     assert g.circuit_to_probe(by_hand=True) is not None
     g.close()
     assert g.look().state is CircuitState.CLOSED

@@ -173,7 +173,7 @@ def test_a_relay_that_takes_nothing_for_reasons_of_its_own_is_not_asked_for_ever
 def test_the_time_that_a_relay_asks_for_is_the_time_for_which_it_is_left_alone(world):
     with pytest.raises(RunFailed):
         world.run(lambda m: answered(m, Kind.DEFERRED, 451, "4.7.28 too fast, try again in 2000 seconds"))
-    assert world.circuits.look(NAME).left == 2000
+    assert world.circuits.look(NAME).seconds_left == 2000
 
 
 def test_deferrals_of_single_recipients_are_no_reason_to_leave_the_relay_alone(world):

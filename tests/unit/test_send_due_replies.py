@@ -229,7 +229,7 @@ def test_the_circuit_says_why_and_until_when(world):
     world.reserve(3)
     world.fails(said(DAY), "our quota there is used up: 454 4.7.0 Throttling failure: Daily message quota exceeded")
     assert world.circuit.concern is Concern.QUOTA
-    assert world.circuit.left == 3600
+    assert world.circuit.seconds_left == 3600
     world.fails(accepted, r"the relay fake:25 is left alone until .* UTC: our quota there is used up: 454")
 
 
@@ -329,7 +329,7 @@ def test_a_login_that_is_refused_over_a_quota_holds_the_relay_and_says_so(world)
         return RelayFault(message.claim, NAME, f"the login was refused: {reply}", reply=reply)
 
     world.fails(script, "takes no mail: fake:25: the login was refused: 451 Authentication failed")
-    assert (len(world.sent), world.circuit.concern, world.circuit.left) == (1, Concern.QUOTA, 3600)
+    assert (len(world.sent), world.circuit.concern, world.circuit.seconds_left) == (1, Concern.QUOTA, 3600)
 
 
 def test_a_run_that_ends_over_a_quota_says_so_though_its_connections_break_afterwards(world):
@@ -345,7 +345,7 @@ def test_a_run_that_ends_over_a_quota_says_so_though_its_connections_break_after
 
     with pytest.raises(RunFailed, match="takes no mail: fake:25: our quota there is used up"):
         world.run(transport=Closing(), relay_faults=1)
-    assert (world.circuit.concern, world.circuit.left) == (Concern.QUOTA, 3600)
+    assert (world.circuit.concern, world.circuit.seconds_left) == (Concern.QUOTA, 3600)
 
 
 # --- it takes no mail at all, 5xx ----------------------------------------------------------------------------------

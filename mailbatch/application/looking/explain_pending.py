@@ -70,7 +70,7 @@ class ExplainPending:
                 Reason.PAUSED, f"It is due, but an operator has paused {_WHAT_PAUSED[snapshot.pause]}.", _RESUME
             )
         relay = {"relay_reason": snapshot.circuit.reason}
-        if snapshot.circuit.left > 0:
+        if snapshot.circuit.seconds_left > 0:
             sentence = f"It is due, but {snapshot.circuit.told()}."
             return Cause(Reason.RELAY_AWAY, sentence, "`mailbatch send-all` tries it at once", relay)
         ahead = self.upcoming.ahead(case.row, MOST_AHEAD)

@@ -158,7 +158,9 @@ def _relay(snapshot: JobSnapshot) -> Iterator[Finding]:
         return
     reason = public(circuit.reason or "")
     if circuit.concern in _TO_DO:
-        until = f"until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC" if circuit.left > 0 else "until the next run"
+        until = (
+            f"until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC" if circuit.seconds_left > 0 else "until the next run"
+        )
         yield Finding(
             name=RELAY_REFUSES,
             level=Level.ERROR,
@@ -167,7 +169,7 @@ def _relay(snapshot: JobSnapshot) -> Iterator[Finding]:
             advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; {_start(snapshot)} tries it at once",
         )
     else:
-        ahead = "is left alone" if circuit.left > 0 else "is asked by one mail at the next run"
+        ahead = "is left alone" if circuit.seconds_left > 0 else "is asked by one mail at the next run"
         yield Finding(
             name=RELAY_AWAY,
             level=Level.WARNING,

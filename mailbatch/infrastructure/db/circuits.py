@@ -93,7 +93,7 @@ def _read(connection: Connection, relay: str) -> Circuit:
         reason=row.reason,
         opened_at=row.opened_at,
         open_until=row.open_until,
-        left=0.0 if row.over is None else max(0.0, -float(row.over)),
+        seconds_left=0.0 if row.over is None else max(0.0, -float(row.over)),
         concern=Concern(row.concern) if row.concern in _CONCERNS else None,
         suspects=_suspects(row.suspects),
     )

@@ -117,7 +117,9 @@ def _relay(standing: JobStatus, zone: str) -> str:
     if circuit.state is CircuitState.CLOSED:
         return f"{circuit.relay}, {'not known to be away' if standing.snapshot.silence is None else 'silent'}"
     until = (
-        f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is probed by the next run"
+        f"is left alone until {moment(circuit.open_until, zone)}"
+        if circuit.seconds_left > 0
+        else "is probed by the next run"
     )
     return f"{circuit.relay} {until}: {public(circuit.reason or '')}"
 

@@ -58,7 +58,9 @@ def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
             return Check("Relay", "error", public(silent.what), silent.advice)
         return Check("Relay", "ok", f"{circuit.relay} is not known to be away")
     ahead = (
-        f"is left alone until {moment(circuit.open_until, zone)}" if circuit.left > 0 else "is tried by the next run"
+        f"is left alone until {moment(circuit.open_until, zone)}"
+        if circuit.seconds_left > 0
+        else "is tried by the next run"
     )
     return Check(
         "Relay",
