@@ -181,6 +181,13 @@ def test_writing_anything_but_text_number_date_or_markup_is_an_error_that_names_
         ("{{ 1e16 }} {{ 0.00001 }} {{ -2.5e-7 }} {{ 1.5e300 }}",
          "10000000000000000 0.00001 -0.00000025 15" + "0" * 299),
         ("{{ 1e16 ~ '' }} {{ [0.00001]|join }} {{ 1e16|string }}", "10000000000000000 0.00001 10000000000000000"),
+        ("{{ '%s %6s|%.1e' % (1e16, 0.00001, 0.00001) }} {{ '%(a)s' % {'a': 1e16} }} {{ '%s' % -0.0 }}",
+         "10000000000000000 0.00001|1.0e-05 10000000000000000 0.0"),
+        ("{{ '%s'|format(0.00001) }} {{ '%(a)s'|format(a=1e16) }}", "0.00001 10000000000000000"),
+        ("{{ '{} {!s} {a:>8} {a:.2}'.format(1e16, 0.00001, a=0.00001) }}", "10000000000000000 0.00001  0.00001 1e-05"),
+        ("{{ '{a:+,}'.format_map({'a': 1e16}) }}", "+10,000,000,000,000,000"),
+        ("{{ 1e16|urlencode }} {{ {'q': 0.00001}|urlencode }} {{ [('q', 1e16)]|urlencode }}{{ {'a': 0.00001}|xmlattr }}",
+         "10000000000000000 q=0.00001 q=10000000000000000 a=\"0.00001\""),
         ("{{ price * 2 }} {{ price|float + 0.5 }} {{ -0.001|round(2) }} {{ -0.5 }}", "19.9019.90 20.4 0.0 -0.5"),
         ("{% set c = cycler('a', 'b') %}{{ c.next() }}{{ c.next() }}{{ c.current }}", "aba"),
         ("{% for x in texts %}{{ loop.index }}{{ loop.cycle('a', 'b') }}{% endfor %}", "1a2b"),
@@ -217,6 +224,9 @@ def test_markup_is_written_and_only_text_is_escaped():
     source = "{% set x %}<b>{{ name }}</b>{% endset %}{{ x }}{{ '<i>'|safe }}{{ '<i>' }}{{ [name]|tojson }}"
     assert render(source, html=True) == '<b>Ann</b><i>&lt;i&gt;["Ann"]'
     assert render("{{ '{}'|safe }}{{ ('<{}>'|safe).format('<') }}", html=True) == "{}<&lt;>"
+    assert render("{{ ('<%s>'|safe) % 0.00001 }}{{ ('<{}>'|safe).format(1e16) }}", html=True) == (
+        "<0.00001><10000000000000000>"
+    )
 
 
 def test_a_long_chain_of_names_makes_no_long_error():

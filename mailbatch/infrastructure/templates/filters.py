@@ -26,7 +26,7 @@ from mailbatch.infrastructure.templates.operations import (
     check_join,
     with_length,
 )
-from mailbatch.infrastructure.templates.text_values import as_text, null_error
+from mailbatch.infrastructure.templates.text_values import as_text, null_error, without_exponents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +42,8 @@ _TEXT = dict.fromkeys(
 ) | {"indent": 150, "striptags": 250, "nl2br": 200, "title": 500, "urlencode": 300, "wordcount": 250, "wordwrap": 600}
 # Of these all others write their value as a text.
 _NOT_AS_TEXT = frozenset({"filesizeformat", "float", "int", "tojson", "urlencode", "xmlattr"})
+# Of their arguments Python makes the text.
+_BY_PYTHON = frozenset({"format", "urlencode", "xmlattr"})
 # Filters that compare values with each other. Each time a character costs little, a value in a list more (``measure``).
 _SORTING = {"dictsort": 5, "groupby": 10, "max": 20, "min": 20, "sort": 5, "unique": 20}
 _LIST = frozenset(
@@ -88,6 +90,7 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     skip = 1 if hasattr(function, "jinja_pass_arg") else 0
     check = _check_of(name, skip)
     writes_text, accepts_null = name in _TEXT and name not in _NOT_AS_TEXT, name in ACCEPT_NULL
+    by_python = name in _BY_PYTHON
 
     @wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
@@ -98,6 +101,8 @@ def _checked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             raise null_error(f"a value given to {name}")
         if len(args) != skip + 1 or kwargs or not is_small(args[skip]):
             args, kwargs = check(args, kwargs)
+        if by_python:
+            args, kwargs = tuple(map(without_exponents, args)), without_exponents(kwargs)
         result = function(*args, **kwargs)
         if result.__class__ is GeneratorType:
             return _count_steps(result)

@@ -38,7 +38,7 @@ from mailbatch.infrastructure.templates.operations import (
     subtract,
     with_length,
 )
-from mailbatch.infrastructure.templates.text_values import as_text, null_error, number_text
+from mailbatch.infrastructure.templates.text_values import as_text, null_error, number_text, without_exponents
 from mailbatch.infrastructure.templates.value_tests import checked_tests
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Formatter(SandboxedFormatter):
         value, used = super().get_field(field_name, args, kwargs)
         if value.__class__ is not str:
             as_text(value, "a value that is formatted" if field_name.isdigit() else f"'{field_name}'")
-        return value, used
+        return without_exponents(value), used
 
 
 class _MarkupFormatter(_Formatter, SandboxedEscapeFormatter):
@@ -272,4 +272,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Check an operator before it makes its result."""
         _OPERATORS[operator](left, right)
+        if operator == "%" and isinstance(left, str):
+            right = without_exponents(right)
         return current_budget().check_memory_of(super().call_binop(context, operator, left, right))

@@ -16,6 +16,9 @@ from typing import Any
 from jinja2 import TemplateRuntimeError, Undefined, UndefinedError
 from jinja2.runtime import LoopContext
 
+# Python writes floats between these two without an exponent.
+_LEAST_PLAIN, _LEAST_VAST = 1e-4, 1e16
+_WITH_FLOATS = frozenset({float, tuple})
 _NAMED_FIELD = re.compile(r"%\(([^)]*)\)")
 
 
@@ -54,6 +57,32 @@ def number_text(value: float | Decimal, what: str) -> str:
     if not isfinite(value):
         raise TemplateRuntimeError(f"{what} is {text}, not a number that can be written")
     return format(Decimal(text), "f")
+
+
+class _Digits(float):
+    """A float whose text has no exponent, wherever Python writes it: ``%s``, ``format``, ``str``."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return number_text(float(self), "a number")
+
+    def __format__(self, spec: str) -> str:
+        if "." in spec or spec[-1:].isalpha() or spec[-1:] == "%":
+            return super().__format__(spec)
+        return format(Decimal(float.__repr__(self)), f"{spec}f")
+
+
+def without_exponents(values: Any) -> Any:
+    """Return ``values``, so that Python writes no float in it with an exponent; also in tuples, a list or a dict."""
+    kind = values.__class__
+    if kind is float:
+        return values if _LEAST_PLAIN <= abs(values) < _LEAST_VAST else _Digits(values)
+    if kind is dict:
+        return {name: without_exponents(one) if one.__class__ is float else one for name, one in values.items()}
+    if kind is tuple or kind is list:
+        return kind(without_exponents(one) if one.__class__ in _WITH_FLOATS else one for one in values)
+    return values
 
 
 def ensure_formattable(text: str, values: Any) -> None:
