@@ -23,30 +23,42 @@ OWN = frozenset(
 _ALIASES = {
     "id": "reservation id, uuid",
     "recipients": "to, to address, to addresses, to email, to emails, mail to, send to, addressee, addressees",
-    "cc": "cc to, cc address, cc addresses, cc email, cc emails, cc recipients, carbon copy, carbon copies, copy to",
-    "bcc": "bcc to, bcc address, bcc addresses, bcc email, bcc emails, bcc recipients, blind copy, blind copies, "
-    "blind carbon copy, blind carbon copies",
-    "sender": "from, from address, from email, sender address, sender email, mail from, sent from, sent by, send from",
-    "reply_to": "reply, replies, replies to, reply address, reply email, reply to address, reply to email, answer to",
+    "cc": "ccs, cc 1, cc 2, cc list, cc to, cc address, cc addresses, cc email, cc emails, cc mail, cc recipient, "
+    "cc recipients, carbon copy, carbon copies, copy to",
+    "bcc": "bccs, bcc 1, bcc 2, bcc list, bcc to, bcc address, bcc addresses, bcc email, bcc emails, bcc mail, "
+    "bcc recipient, bcc recipients, blind copy, blind copies, blind copy to, blind carbon copy, blind carbon copies, "
+    "hidden copy, hidden copies",
+    "sender": "from, from address, from addr, from email, from mail, sender address, sender addr, sender email, "
+    "sender mail, mail from, sent from, sent by, send from",
+    "reply_to": "reply, replies, replies to, reply address, reply email, reply mail, reply to address, reply to email, "
+    "reply to mail, answer to, respond to",
     "subject": "subject line, mail subject, email subject",
     "body_text": "text, body, text body, plain, plain text, plain body, body plain, mail body, email body, mail text",
     "body_html": "html, html body, mail html, email html",
     "template": "template name, template id, mail template, email template",
     "context": "variables, template context, template data, template variables, context json",
-    "headers": "header, extra headers, mail headers, email headers",
+    "headers": "header, extra headers, custom headers, additional headers, mail headers, email headers",
+    "attachments": "attach, attached, attached file, attached files, attachment file, attachment files, "
+    "attachment name, attachment names, attachment path, attachment paths",
     "envelope_sender": "envelope from, return path, bounce address, bounces to",
     "scheduled_at": "at, send at, send on, send time, send date, send after, send later, send when, sending time, "
-    "sending date, schedule, schedule at, schedule for, schedule on, schedule time, schedule date, scheduled, "
+    "sending date, send datetime, send date time, send date and time, send timestamp, send at utc, send time utc, "
+    "sending datetime, delivery datetime, deliver datetime, mail at, schedule datetime, schedule date time, "
+    "schedule timestamp, scheduled datetime, scheduled date time, scheduled timestamp, scheduled utc, schedule, schedule at, schedule for, schedule on, schedule time, schedule date, scheduled, "
     "scheduled for, scheduled on, scheduled time, scheduled date, deliver at, deliver on, deliver after, delivery at, "
     "delivery time, not before, delay until",
-    "expires_at": "expires, expire, expire at, expires on, expires after, expiry, expiry at, expiry time, expiry date, "
+    "expires_at": "expires, expire, expire at, expire on, expire date, expire time, expires date, expires time, "
+    "expires at utc, expires utc, expiry datetime, expires on, expires after, expiry, expiry at, expiry time, expiry date, "
     "expiration, expiration time, expiration date, not after, send before, send until",
     "priority": "prio, mail priority, email priority",
     "idempotency_key": "key, idempotency, idempotency id, dedup key, dedupe key, deduplication key, unique key",
     "tag": "tags, mail tag, email tag",
 }
 """Other names of the columns: in our other interfaces, in other programs, and by people."""
-_LIKE_RECIPIENTS = "email, emails, mail, mails, email address, email addresses, mail address, address, addresses"
+_LIKE_RECIPIENTS = (
+    "email, emails, mail, mails, email address, email addresses, mail address, address, addresses, recipient email, "
+    "recipient emails, recipients email, recipient mail, recipient address, recipient addresses, rcpt, rcpt to"
+)
 """Names of recipients in a file without that column; in other files each is a variable."""
 _ALIKE = 0.88
 """The similarity of a mistyped name: one letter of nine differs, or two of twelve changed places."""
