@@ -50,6 +50,7 @@ _LONGEST_SPEC = 254
 _LONGEST_DOMAIN = 180
 _SPECIAL = re.compile(r"[,:;<>@\[\\\])]")
 _QUOTED = re.compile(QUOTED)
+_WHOLLY_QUOTED = re.compile("[\"'`\u00ab\u00b4\u2018-\u201f]+([^<>()\"]*@[^<>()\"]*?)[\"'`\u00bb\u00b4\u2018-\u201f]+")
 _MISTAKES = (
     (re.compile("(?:^|<) *mailto:", re.IGNORECASE), "write the address without mailto:"),
     (re.compile(r"@\["), "write a domain after the @, not an address in brackets"),
@@ -157,6 +158,8 @@ def _address(entry: str, following: Sequence[str] = ()) -> Address:
         raise ValueError("has an empty entry; look for a comma too many")
     if len(entry) > LONGEST_ENTRY:
         raise _no_address(entry, f"it has {len(entry)} characters; at most {LONGEST_ENTRY} are read")
+    if quoted := _WHOLLY_QUOTED.fullmatch(entry):
+        raise _no_address(entry, f"write it without quotation marks: {_shown(quoted[1])}")
     if "@" not in entry:
         raise _no_address(entry, _mistake(entry) or _no_domain(entry, following))
     try:
