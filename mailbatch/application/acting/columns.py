@@ -44,12 +44,13 @@ _ALIASES = {
     "scheduled_at": "at, send at, send on, send time, send date, send after, send later, send when, sending time, "
     "sending date, send datetime, send date time, send date and time, send timestamp, send at utc, send time utc, "
     "sending datetime, delivery datetime, deliver datetime, mail at, schedule datetime, schedule date time, "
-    "schedule timestamp, scheduled datetime, scheduled date time, scheduled timestamp, scheduled utc, schedule, schedule at, schedule for, schedule on, schedule time, schedule date, scheduled, "
-    "scheduled for, scheduled on, scheduled time, scheduled date, deliver at, deliver on, deliver after, delivery at, "
-    "delivery time, not before, delay until",
+    "schedule timestamp, scheduled datetime, scheduled date time, scheduled timestamp, scheduled utc, schedule, "
+    "schedule at, schedule for, schedule on, schedule time, schedule date, scheduled, scheduled for, scheduled on, "
+    "scheduled time, scheduled date, deliver at, deliver on, deliver after, delivery at, delivery time, not before, "
+    "delay until",
     "expires_at": "expires, expire, expire at, expire on, expire date, expire time, expires date, expires time, "
-    "expires at utc, expires utc, expiry datetime, expires on, expires after, expiry, expiry at, expiry time, expiry date, "
-    "expiration, expiration time, expiration date, not after, send before, send until",
+    "expires at utc, expires utc, expiry datetime, expires on, expires after, expiry, expiry at, expiry time, "
+    "expiry date, expiration, expiration time, expiration date, not after, send before, send until",
     "priority": "prio, mail priority, email priority",
     "idempotency_key": "key, idempotency, idempotency id, dedup key, dedupe key, deduplication key, unique key",
     "tag": "tags, mail tag, email tag",

@@ -50,7 +50,7 @@ _LONGEST_SPEC = 254
 _LONGEST_DOMAIN = 180
 _SPECIAL = re.compile(r"[,:;<>@\[\\\])]")
 _QUOTED = re.compile(QUOTED)
-_WHOLLY_QUOTED = re.compile("[\"'`\u00ab\u00b4\u2018-\u201f]+([^<>()\"]*@[^<>()\"]*?)[\"'`\u00bb\u00b4\u2018-\u201f]+")
+_WHOLLY_QUOTED = re.compile('["\'`\u00ab\u00b4\u2018-\u201f]+([^<>()"]*@[^<>()"]*?)["\'`\u00bb\u00b4\u2018-\u201f]+')
 _MISTAKES = (
     (re.compile("(?:^|<) *mailto:", re.IGNORECASE), "write the address without mailto:"),
     (re.compile(r"@\["), "write a domain after the @, not an address in brackets"),
