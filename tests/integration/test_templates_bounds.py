@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import resource
 import time
+from contextlib import suppress
 
 import pytest
 from jinja2 import Environment, StrictUndefined
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.reservation import Mail
-from mailbatch.infrastructure.templates.budget import Budget, OverBudget
+from mailbatch.infrastructure.templates.budget import STEPS_BETWEEN_CLOCK_READS, Budget, OverBudget
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.sandbox import Sandbox
 
 MOST = 1_000_000
 DOUBLED_LISTS = "{% set a = [1, 1] %}" + "{% set a = [a, a] %}" * 40
@@ -423,6 +425,16 @@ def test_a_budget_of_time_ends_what_takes_few_steps():
     budget.step(100)
     with pytest.raises(OverBudget, match="takes longer than 0 seconds"):
         budget.step(100)
+
+
+@pytest.mark.parametrize("count", [1, STEPS_BETWEEN_CLOCK_READS, STEPS_BETWEEN_CLOCK_READS + 1])
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_a_turn_over_any_values_is_a_step(count, kind):
+    turns, sandbox = 0, Sandbox(html=False)
+    with Budget(MOST, steps=10_000), suppress(OverBudget):
+        for _ in range(20_000):
+            turns += len(list(sandbox.count_turns(kind([0] * count))))
+    assert 10_000 - count <= turns <= 10_000 + STEPS_BETWEEN_CLOCK_READS
 
 
 def test_the_faults_of_a_source_are_found_each_time():

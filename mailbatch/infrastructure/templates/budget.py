@@ -16,7 +16,7 @@ from jinja2.utils import Cycler, Namespace
 STEPS = 1_000_000
 SECONDS = 5.0
 """CPU time of this thread, because a mail is not at fault if the machine is busy with other things."""
-_STEPS_BETWEEN_CLOCK_READS = 20
+STEPS_BETWEEN_CLOCK_READS = 64
 """The first read comes after as many steps and starts the clock: most mails never get so far."""
 LONGEST_LIST = 100_000
 NANOSECONDS_AT_ONCE = 1_000_000_000
@@ -60,7 +60,7 @@ class Budget:
         self._all_steps = self._steps = steps
         self._seconds = seconds
         self._deadline: float | None = None
-        self._read_clock_below = steps - _STEPS_BETWEEN_CLOCK_READS
+        self._read_clock_below = steps - STEPS_BETWEEN_CLOCK_READS
         self._check_memory_below = steps - _STEPS_BETWEEN_MEMORY_CHECKS
         self._memory_at_first: int | None = None
 
@@ -76,7 +76,7 @@ class Budget:
         self._steps -= count
         if self._steps >= self._read_clock_below:
             return
-        self._read_clock_below = self._steps - _STEPS_BETWEEN_CLOCK_READS
+        self._read_clock_below = self._steps - STEPS_BETWEEN_CLOCK_READS
         if self._steps < 0:
             raise OverBudget(f"takes more than {self._all_steps} steps; look for a loop in a loop")
         now = time.thread_time()

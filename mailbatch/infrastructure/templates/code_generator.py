@@ -60,13 +60,16 @@ class CountingCodeGenerator(CodeGenerator):
         return call
 
     def visit_Getattr(self, node: nodes.Getattr, frame: Frame) -> None:  # noqa: N802 - as above
-        """Look for a method where the attribute is called."""
+        """Look for a method where the attribute is called. Elsewhere nearly all are keys of a dict, read in place."""
         if node is self._called:
             self.write("environment.method(")
             self.visit(node.node, frame)
             self.write(f", {node.attr!r})")
         else:
-            super().visit_Getattr(node, frame)
+            key = repr(node.attr)
+            self.write(f"(value[{key}] if (value := ")
+            self.visit(node.node, frame)
+            self.write(f").__class__ is dict and {key} in value else environment.getattr(value, {key}))")
 
     def visit_Include(self, node: nodes.Include, frame: Frame) -> None:  # noqa: N802 - as above
         """Count the include."""

@@ -40,11 +40,14 @@ def has_tags(mail: Mail) -> bool:
 
 def missing_parts(mail: Mail, parts: Mapping[str, str | None], directory: Path | None) -> list[str]:
     """Return a line for the subject and for the bodies if neither the mail nor its template has them."""
+    has_body = parts["body_text"] is not None or parts["body_html"] is not None
+    if parts["subject"] is not None and has_body:
+        return []
     into = f", or add it to {directory}/{mail.template} as " if mail.template else ""
     lines = []
     if parts["subject"] is None:
         lines.append(f"subject: is missing; give one{into and into + 'subject.txt'}")
-    if parts["body_text"] is None and parts["body_html"] is None:
+    if not has_body:
         lines.append(f"body_text: is missing; give body_text or body_html{into and into + 'body.txt or body.html'}")
     return lines
 
