@@ -96,7 +96,7 @@ class Job:
             if not acquired:
                 log.info("%s: %s", ALREADY_RUNNING, self.name)
                 return RunReport(run_id=None, trigger=trigger, outcome=RunOutcome.SKIPPED)
-            stop = CombinedStopToken(interrupted, self._lock_lost, partial(self._timed_out, began))
+            stop = CombinedStopToken(interrupted, *self._own_stops(began))
             run = RunInProgress(self.new_id(), trigger, stop, runs=self.runs, clock=self.clock, began=began)
             with structlog.contextvars.bound_contextvars(job=self.name, run_id=str(run.id)):
                 return self._run(run, on_progress)
@@ -187,12 +187,13 @@ class Job:
         if self.pause_store.paused(self.name) is Pause.ALL:
             run.stop.request_stop(RunOutcome.PAUSED)
 
-    def _lock_lost(self) -> RunOutcome | None:
-        return RunOutcome.LOCK_LOST if self.lock is not None and not self.lock.held() else None
-
-    def _timed_out(self, began: float) -> RunOutcome | None:
-        over = self.timeout and self.clock.monotonic() - began > self.timeout
-        return RunOutcome.TIMED_OUT if over else None
+    def _own_stops(self, began: float) -> Iterator[Callable[[], RunOutcome | None]]:
+        """Yield what can stop this run besides its caller. Each is asked before each item."""
+        lock, clock, timeout = self.lock, self.clock, self.timeout
+        if lock is not None:
+            yield lambda: None if lock.held() else RunOutcome.LOCK_LOST
+        if timeout:
+            yield lambda: RunOutcome.TIMED_OUT if clock.monotonic() - began > timeout else None
 
     # --- after the work ---
 

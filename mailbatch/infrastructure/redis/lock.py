@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -49,11 +50,8 @@ _NO_KEY = -2
 _NO_EXPIRY = -1
 
 
-def elapsed() -> float:
-    """Return the seconds since the machine was started; time while it was suspended counts if the system can tell."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+elapsed = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+"""Return the seconds since the machine was started; time while it was suspended counts if the system can tell."""
 
 
 class RedisLock:
@@ -129,20 +127,24 @@ class RedisLock:
             if renewed and self._now() < self._deadline:
                 self._deadline = asked + self._ttl
                 return
-            self._token = None
+            self._lose()
         _log.warning("lost the lock %s: %s", self.key, "it was renewed too late" if renewed else "another may have it")
 
     def held(self) -> bool:
         """Return whether the lock is surely still ours. Sends no request. Once False, it stays False."""
+        now = self._now()
+        if now < self._deadline:  # nearly always, and it is asked before each mail
+            return True
         with self._guard:
-            if self._token is not None and self._now() >= self._deadline:
-                self._token = None
+            if self._token is not None and now >= self._deadline:
+                self._lose()
             return self._token is not None
 
     def release(self) -> None:
         """Give the lock back if it is still ours. Never raises: a lock that cannot be given back expires."""
         with self._guard:
-            token, self._token = self._token, None
+            token = self._token
+            self._lose()
         if token is None:
             return
         try:
@@ -177,6 +179,9 @@ class RedisLock:
             expires_in=math.inf if left == _NO_EXPIRY else left / 1000,
             other_database=str(theirs) if other else None,
         )
+
+    def _lose(self) -> None:
+        self._token, self._deadline = None, -math.inf
 
     @property
     def _milliseconds(self) -> int:
