@@ -138,7 +138,7 @@ class Compose:
 
     def _addresses(self, mail: Mail, faults: list[str]) -> dict[str, tuple[Address, ...]]:
         """Read every address field, the default sender and the redirection. Append each problem to ``faults``."""
-        sender = mail.sender if _given(mail.sender) else self.sender
+        sender = _given(mail.sender) or self.sender
         texts = {
             "recipients": mail.recipients,
             "cc": mail.cc,
@@ -148,9 +148,9 @@ class Compose:
             "redirect": self.redirect_all_to,
         }
         read = {name: _read(name, text, self.read_addresses, faults) if text else () for name, text in texts.items()}
-        if not _given(mail.recipients):
+        if not read["recipients"] and not _given(mail.recipients):
             faults.append(NO_RECIPIENTS)
-        if not _given(sender):
+        if not read["sender"] and not _given(sender):
             faults.append("sender: there is none; give the mail a sender, or set MAILBATCH_SENDER")
         return read
 
@@ -262,8 +262,10 @@ def not_taken_by(claimed: ClaimedMail, whom: Iterable[Address]) -> tuple[str, ..
     Raises:
         CannotCompose: nothing is left.
     """
-    taken = {to for to, verdict in claimed.earlier.items() if verdict.kind is Kind.ACCEPTED}
-    recipients = tuple(to for to in dict.fromkeys(a.addr_spec for a in whom) if to not in taken)
+    recipients = tuple(dict.fromkeys([a.addr_spec for a in whom]))
+    if claimed.earlier:
+        taken = {to for to, verdict in claimed.earlier.items() if verdict.kind is Kind.ACCEPTED}
+        recipients = tuple(to for to in recipients if to not in taken)
     if not recipients:
         raise CannotCompose(["recipients: each of them took it before; there is nobody left to send it to"])
     return recipients
