@@ -116,6 +116,18 @@ def test_a_role_without_the_grants_is_told_which(doctor, postgres_url):
     assert "mailbatch grants send" in told(found)
 
 
+def test_a_table_that_takes_no_new_row_is_not_ok(doctor, sqlite_url):
+    engine = connect(sqlite_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER closed BEFORE INSERT ON mail_reservations BEGIN SELECT RAISE(ABORT, 'closed today'); END"
+        )
+    engine.dispose()
+    found = doctor(DATABASE_URL=sqlite_url)["database"]
+    assert not found["ok"]
+    assert "closed today" in told(found)
+
+
 @pytest.mark.parametrize("mode", ["a file", "a folder"])
 def test_an_sqlite_file_that_cannot_be_written_is_not_ok(doctor, sqlite_url, mode, monkeypatch):
     query = "?mode=ro&uri=true" if mode == "a file" else "?immutable=1&uri=true"

@@ -250,6 +250,14 @@ def test_a_table_of_others_with_our_name_is_named_and_nothing_is_changed(engine,
     assert tables_of(engine) == before
 
 
+def test_a_table_of_others_beside_those_of_an_earlier_version_is_not_called_a_later_one_of_ours(url, engine, run):
+    make_older(url)
+    execute(engine, "CREATE TABLE incidents (id INTEGER PRIMARY KEY, room TEXT)")
+    done = run("migrate")
+    assert done.exit_code != 0
+    assert "a table incidents that is not mailbatch's; rename it, or use another database" in done.output
+
+
 def test_an_index_of_others_with_a_name_of_ours_costs_a_line(engine, run):
     execute(engine, "CREATE TABLE orders (id INTEGER)", "CREATE INDEX ix_batch_runs_job ON orders (id)")
     done = run("migrate")

@@ -594,7 +594,7 @@ def test_a_group_whose_claim_was_done_but_never_answered_goes_out_in_the_same_ru
     assert (run.counts, run.errors) == (Counts(sent=10), [])
 
 
-def test_a_run_that_fails_over_a_lost_answer_leaves_nothing_claimed():
+def test_a_run_that_fails_over_a_lost_answer_leaves_nothing_claimed_and_says_so(caplog):
     backlog = LosesAnswers()
     backlog.lost = {"claim"}
     for _ in range(3):
@@ -603,6 +603,7 @@ def test_a_run_that_fails_over_a_lost_answer_leaves_nothing_claimed():
         lane(backlog)(FakeRun())
     assert states(backlog) == [Status.PENDING] * 3
     assert all(row.wire_at is None for row in backlog.rows.values())
+    assert "3 orphaned claims are released" in caplog.text
 
 
 def test_claims_without_an_answer_are_looked_for_again_when_that_fails_too(backlog):
