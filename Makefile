@@ -98,11 +98,12 @@ browser: $(VENV)/ready-to-browse ## the console in a real Chromium (Debian: apt 
 screenshots: $(VENV)/ready-to-browse ## write docs/screenshots and the transcripts of docs/on-call.md again (Chromium, as above)
 	PYTHONPATH=tests $(BIN)/python -m browser.pictures
 
-# Of the last commit, in a copy. ONLY="3 17" runs only these of them.
+# Of the last commit, in a copy. ONLY="3 17" runs only these of them; MODULES="domain/retry.py infrastructure/mime" draws from these.
 COUNT := 20
 .PHONY: mutants
 mutants: $(VENV)/ready-to-mutate ## COUNT small changes of the code, drawn by SEED: which of them does no test see (5 seconds each)
-	PYTHONPATH=tests $(BIN)/python -m mutants --seed $(or $(SEED),1) --count $(COUNT) $(if $(ONLY),--only $(ONLY))
+	PYTHONPATH=tests $(BIN)/python -m mutants --seed $(or $(SEED),1) --count $(COUNT) \
+		$(if $(ONLY),--only $(ONLY)) $(if $(MODULES),--modules $(MODULES))
 
 ##@ Measure it
 

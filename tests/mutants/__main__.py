@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--only", type=int, nargs="+", help="numbers of the drawn mutants: run only these")
     parser.add_argument("--rings", nargs="+", choices=RINGS, default=RINGS)
+    parser.add_argument("--modules", nargs="+", default=MODULES, help="folders and files below mailbatch")
     asked = parser.parse_args()
     commit = _git("rev-parse", "--short", "HEAD").strip()
     records = Path("var/mutants", commit).resolve()
@@ -54,7 +56,8 @@ def main() -> None:
     try:
         subprocess.run(["sh", "-c", f"git archive HEAD | tar -x -C {tree}"], check=True)
         print(f"commit {commit}, seed {asked.seed}, {asked.count} mutants; the records are in {records}", flush=True)
-        drawn = [Result(n, m) for n, m in _drawn(tree, asked.seed, asked.count) if not asked.only or n in asked.only]
+        every = _drawn(tree, _files(tree, asked.modules), asked.seed, asked.count)
+        drawn = [Result(n, m) for n, m in every if not asked.only or n in asked.only]
         trial.prepare(tree)
         _try_all(tree, records, [Executions(tree, ring, records / ring) for ring in asked.rings], drawn)
     finally:
@@ -71,8 +74,19 @@ def _git(*command: str) -> str:
     return subprocess.run(["git", *command], check=True, capture_output=True, text=True).stdout
 
 
-def _drawn(tree: Path, seed: int, count: int) -> list[tuple[int, Mutant]]:
-    files = sorted(file for folder in MODULES for file in (tree / "mailbatch" / folder).rglob("*.py"))
+def _files(tree: Path, modules: Sequence[str]) -> list[Path]:
+    """The files in these folders of ``mailbatch``, or of these names. Ends with a line if there is none."""
+    found = set()
+    for name in modules:
+        path = tree / "mailbatch" / name
+        files = [path] if path.is_file() else list(path.rglob("*.py"))
+        if not files:
+            sys.exit(f"mailbatch/{name} is no folder of modules, and no module (write domain or domain/retry.py)")
+        found.update(files)
+    return sorted(found)
+
+
+def _drawn(tree: Path, files: Sequence[Path], seed: int, count: int) -> list[tuple[int, Mutant]]:
     everything = [m for file in files for m in mutants(str(file.relative_to(tree)), file.read_bytes())]
     chosen = random.Random(seed).sample(everything, min(count, len(everything)))  # noqa: S311 - not for secrets
     return list(enumerate(chosen, 1))
