@@ -37,6 +37,8 @@ _CONSOLE, _POLL = 60.0, 0.1
 """Seconds that the console has to start, and between two checks."""
 _STOP = 4.0
 """Seconds that a child has to end: a worker stops between two mails."""
+_PAGES = 30.0
+"""Seconds that the inbox has to end: it writes the pages of a thousand mails, which takes long on a busy machine."""
 
 
 class LocalStack:
@@ -62,7 +64,7 @@ class LocalStack:
                 self.children["redis-server"] = redis.process
             listener = ends.enter_context(_free_port())
             os.environ.update(self._make_environment(redis.url, listener.getsockname()[1]))
-            ends.callback(self._stop, "inbox")
+            ends.callback(self._stop, "inbox", _PAGES)
             self._start_inbox(listener)
             self._ends = ends.pop_all()
         return self
@@ -166,14 +168,14 @@ class LocalStack:
             start_new_session=True,
         )
 
-    def _stop(self, name: str) -> None:
-        """End a child with SIGTERM, so that it finishes its work; if it does not end, kill it and its children."""
+    def _stop(self, name: str, within: float = _STOP) -> None:
+        """End a child with SIGTERM, so that it finishes its work; kill it and its children after ``within`` seconds."""
         child = self.children.pop(name, None)
         if child is None:
             return
         child.terminate()
         try:
-            child.wait(_STOP)
+            child.wait(within)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
