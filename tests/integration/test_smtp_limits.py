@@ -26,7 +26,7 @@ TOO_MANY_MAILS = [
 
 
 def transport_to(server, **settings):
-    relay = SmtpRelay(host="127.0.0.1", port=server.port, timeout=5, data_timeout=5)
+    relay = SmtpRelay(host="127.0.0.1", port=server.port, timeout=30, data_timeout=30)
     return SmtpTransport(relay, **settings)
 
 
