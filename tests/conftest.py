@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from support.database_pool import DatabasePool, truncate
 from support.long import IS_LONG
 from support.postgres import PostgresServer
 from support.sink import Sink
@@ -124,8 +125,16 @@ def postgres_template(postgres_server: PostgresServer) -> str:
 
     name = postgres_server.create_database()
     upgrade(postgres_server.url(name))
+    with postgres_server.connected(name) as connection:
+        truncate(connection, at_least=0)
     postgres_server.freeze_template(name)
     return name
+
+
+@pytest.fixture(scope="session")
+def postgres_pool(postgres_server: PostgresServer, postgres_template: str) -> DatabasePool:
+    """Lends migrated, empty databases."""
+    return DatabasePool(postgres_server, postgres_template)
 
 
 @pytest.fixture
@@ -137,11 +146,10 @@ def empty_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: PostgresServer, postgres_template: str) -> Iterator[str]:
+def postgres_url(postgres_server: PostgresServer, postgres_pool: DatabasePool) -> Iterator[str]:
     """A migrated, empty PostgreSQL database."""
-    name = postgres_server.create_database(postgres_template)
-    yield postgres_server.url(name)
-    postgres_server.drop_database(name)
+    with postgres_pool.lent() as name:
+        yield postgres_server.url(name)
 
 
 @pytest.fixture(scope="session")

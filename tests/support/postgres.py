@@ -187,6 +187,16 @@ class PostgresServer:
             sql.SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}").format(database)
         )
 
+    def rename_database(self, database: str) -> str:
+        """Give ``database``, to which nobody is connected, a new name, and return that."""
+        name = f"t{uuid4().hex[:16]}"
+        self._execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(database), sql.Identifier(name)))
+        return name
+
+    def connected(self, database: str = "postgres") -> psycopg.Connection:
+        """Return a connection that commits each statement. Close it, or use ``with``."""
+        return psycopg.connect(dbname=database, host=str(self._folder), user=ROLE, autocommit=True)
+
     def drop_database(self, database: str) -> None:
         """Drop ``database``, whoever is connected to it."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
@@ -194,7 +204,7 @@ class PostgresServer:
     @cached_property
     def _copied(self) -> sql.SQL:
         """How a database is copied: its files, at a quarter of the CPU of its pages; PostgreSQL 14 knows only that."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             can_choose = not self._durable and connection.info.server_version >= 150000
         return sql.SQL(" STRATEGY file_copy" if can_choose else "")
 
@@ -228,11 +238,8 @@ class PostgresServer:
             raise NoPostgres(f"{Path(argv[0]).name} failed: {done.stderr.strip() or done.stdout.strip()}")
 
     def _execute(self, statement: sql.SQL | sql.Composed) -> None:
-        with self._connected() as connection:
+        with self.connected() as connection:
             connection.execute(statement)
-
-    def _connected(self) -> psycopg.Connection:
-        return psycopg.connect(dbname="postgres", host=str(self._folder), user=ROLE, autocommit=True)
 
     def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _READY
