@@ -34,17 +34,21 @@ dev: $(VENV)/ready-to-run ## the same, but keep it and the console running until
 
 .PHONY: test
 test: check ## check, then all tests on real servers (twelve minutes on 2 cores)
-	@# Each process has its own Redis and PostgreSQL. Tests wait half of the time: four processes keep two cores busy.
-	$(PYTEST) --numprocesses 4 --dist loadgroup \
+	@# Each process has its own Redis and PostgreSQL. Tests wait more than half of the time: six processes keep two cores busy.
+	$(PYTEST) --numprocesses 6 --dist loadgroup \
 		tests/faults tests/e2e tests/smoke tests/clients/test_python.py tests/integration tests/contract
 
 .PHONY: check
 check: $(VENV)/ready-to-test ## everything that needs no server: linters, formatter, types, layers, unit tests
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) types lint unit
+
+.PHONY: lint types
+lint: $(VENV)/ready-to-test ## linters, formatter, layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) tests/unit
+types: $(VENV)/ready-to-test ## mypy
+	$(BIN)/mypy
 
 .PHONY: unit contract integration e2e smoke
 unit: $(VENV)/ready-to-test ## unit tests, with fakes only
