@@ -119,11 +119,11 @@ def peak_kib() -> int:
     ],
 )
 def test_templates_that_would_fill_memory_or_take_for_ever_fail_fast(source):
-    before, began = peak_kib(), time.monotonic()
+    before, began = peak_kib(), time.thread_time()
     line = fault(source)
     assert line.startswith("body_text")
     assert line.isprintable()
-    assert time.monotonic() - began < 15
+    assert time.thread_time() - began < 15
     assert peak_kib() - before < 200_000
 
 
@@ -269,10 +269,10 @@ BIG = "{% set big = '<' * 200000 %}"
 def test_output_that_escaping_or_repeated_writing_multiplies_is_counted(source):
     mail = Mail(recipients="ann@example.org", subject="s", body_html=source)
     templates = TemplateRenderer(None, MOST)
-    before, began = peak_kib(), time.monotonic()
+    before, began = peak_kib(), time.thread_time()
     with pytest.raises(CannotCompose, match=r"characters|bytes|values|steps"):
         templates(mail)
-    assert time.monotonic() - began < 15
+    assert time.thread_time() - began < 15
     assert peak_kib() - before < 200_000
 
 
