@@ -31,6 +31,12 @@ SECRET = "S3cretCanary"
         (f"smtp://u:{SECRET}/", "smtp://u:***"),
         (f"smtp://u:25/{SECRET}", "smtp://u:25/***"),
         (f"smtp://{SECRET}@h", "smtp://***@h"),
+        (f"smtp://u@h:{SECRET}", "smtp://***@h:***"),
+        (f"smtp://u:p@h:{SECRET}", "smtp://u:***@h:***"),
+        (f"smtp://u@h:25/{SECRET}", "smtp://***@h:25/***"),
+        (f"REDIS://u@h:6379/{SECRET}", "REDIS://***@h:6379/***"),
+        (f"postgresql://u@h:{SECRET}/x", "postgresql://u@h:***"),
+        (f"redis:u@h:{SECRET}", "***@h:***"),
         (f"redis:{SECRET}@h", "***@h"),
         (f"redis:/{SECRET}@h", "***@h"),
         (f"redis//:{SECRET}@h:6379/0", "***@h:6379/0"),
@@ -75,6 +81,8 @@ def test_what_holds_no_secret_is_shown_whole(url):
 
 FORMS = [
     f"{{scheme}}://u:{SECRET}",
+    f"{{scheme}}://u@h:{SECRET}",
+    f"{{scheme}}://u:p@h:{SECRET}/0",
     f"{{scheme}}:{SECRET}@h",
     f"{{scheme}}:u:{SECRET}@h",
     f"{{scheme}}//u:{SECRET}@h/x",

@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 from mailbatch.domain.redaction.lines import one_line
 
 HIDDEN = "***"
-# Only at the beginning of a word: otherwise a long word would be searched once for each of its characters.
-_URL_WITH_LOGIN = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://\S*@\S*")
+# Without the punctuation of the sentence. Only at the beginning of a word: otherwise a long word would be searched once
+# for each of its characters.
+_URL_WITH_LOGIN = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://\S*@(?:\S*[^\s:.,;)])?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]*\]|[^:/#\[\]\s]*)(?::(\d{0,5}))?")
 _HIGHEST_PORT = 65_535
@@ -126,16 +127,26 @@ def _without_password(scheme: str, plain: str) -> str:
         return plain if plain.startswith("/") else _mask_place(scheme, plain)
     user, colon, _ = userinfo.partition(":")
     if colon:
-        return f"{user}:{HIDDEN}@{place}"
-    # A path may have an @. PostgreSQL takes users without a password; elsewhere it is a password without a colon.
-    is_user = userinfo.startswith("/") or scheme.startswith("postgres")
-    return plain if is_user else f"{HIDDEN}@{place}"
+        return f"{user}:{HIDDEN}@{_behind_login(scheme, place)}"
+    if userinfo.startswith("/"):  # a path may have an @
+        return plain
+    # PostgreSQL takes users without a password; elsewhere it is a password without a colon.
+    return f"{userinfo if scheme.startswith('postgres') else HIDDEN}@{_behind_login(scheme, place)}"
+
+
+def _behind_login(scheme: str, place: str) -> str:
+    """Return ``place`` without a port that is no number, and for SMTP and Redis without a path that is none."""
+    if not _is_place(place):
+        return _mask_place(scheme, place)
+    host, slash, path = place.partition("/")
+    hidden = host and path and not path.isdecimal() and scheme.lower().startswith(("smtp", "redis"))
+    return f"{host}{slash}{HIDDEN if hidden else path}"
 
 
 def _without_scheme(plain: str) -> str:
     _, at, place = plain.rpartition("@")
     if at:
-        return f"{HIDDEN}@{place}"
+        return f"{HIDDEN}@{_behind_login('', place)}"
     # A host's or a file's name has a dot or a slash. A password alone may have neither, so without them all is hidden.
     is_name = plain == "localhost" or re.fullmatch(r"[\w./-]*[./][\w./-]*", plain)
     return plain if not plain or is_name else _mask_place("", plain, known=":" in plain)
