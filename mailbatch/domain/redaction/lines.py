@@ -17,14 +17,14 @@ _JOINERS = "\u200c\u200d"
 
 
 def shown(text: str, most: int) -> str:
-    r"""Return the first ``most`` characters of ``text``; those that nobody can see as escapes, such as ``\x00``.
+    r"""Return the start of ``text``, ``most`` characters; what nobody can see as escapes, such as ``\x00``.
 
     A backslash stays one: names of Windows have some.
     """
     start = text[:most]
     if start.isprintable():
         return start
-    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in start)
+    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in start)[:most]
 
 
 def quoted(text: str, most: int) -> str:
