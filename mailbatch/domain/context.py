@@ -52,7 +52,11 @@ def _mapping(values: Mapping[Any, Any], place: str, problems: list[str]) -> dict
     inside = f"{place}." if place else ""
     made = {}
     for key, value in values.items():
-        name = _plain(key, f"{place} (a key)".strip(), problems)
+        where = f"{place} (a key)".strip()
+        if isinstance(key, tuple | Mapping):
+            problems.append(f"context: '{_cut(where)}' is {_kind(key)}; a key is a text or a number")
+            continue
+        name = _plain(key, where, problems)
         made[name] = _plain(value, f"{inside}{name}", problems)
     return made
 

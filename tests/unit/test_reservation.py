@@ -91,6 +91,7 @@ def test_a_context_must_be_json_that_can_be_stored(context):
         ({"price": Decimal("1e999999999")}, "context: 'price' is 1E+999999999, which is no number in JSON; "),
         ({"x": float("inf")}, "context: 'x' is inf, which is no number in JSON; "),
         ({"a": {frozenset(): 1}}, "context: 'a (a key)' is of the type frozenset; "),
+        ({"a": {(1, 2): 1}}, "context: 'a (a key)' is of the type tuple; a key is a text or a number"),
         (["a"], "context: is list, not a JSON object"),
     ],
 )
