@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -169,6 +170,9 @@ def _ways(password: str) -> dict[str, str]:
         "percent": quote(password, safe=""),
         "every byte percent": "".join(f"%{octet:02x}" for octet in octets),
         "every byte percent, upper case": "".join(f"%{octet:02X}" for octet in octets),
+        "percent twice": quote(quote(password, safe=""), safe=""),
+        "broken over lines": f"{password[:3]}\r\n {password[3:]}",
+        "base64, broken over lines": " ".join(re.findall(".{1,7}", base64.b64encode(octets).decode())),
         "form": quote(password, safe="").replace("%20", "+"),
         "hex": octets.hex(),
         "hex, upper case": octets.hex().upper(),

@@ -12,14 +12,17 @@ _WORD = 4
 _RUN = 6
 """Characters of base64 from which on a part of it is looked for."""
 
+_GAP = r"\s{0,3}"
+"""Where a relay may break a line."""
+
 
 def without_secrets(text: str, username: str, password: str) -> str:
     """Return ``text`` without the parts of a login that a relay repeats, as it was sent or encoded in another way.
 
-    It finds the password and the response of AUTH PLAIN, in upper or lower case: each character plain,
-    percent-encoded (RFC 3986), as an entity, or escaped; all in hexadecimal; all in base64, from five bytes on also
-    inside a longer text. A password of up to three characters is hidden only where it stands alone, because such a
-    text occurs in many words.
+    It finds the password and the response of AUTH PLAIN, in upper or lower case, also broken over lines: each
+    character plain, percent-encoded (RFC 3986), even twice, as an entity, or escaped; all in hexadecimal; all in
+    base64, from five bytes on also inside a longer text. A password of up to three characters is hidden only where it
+    stands alone, because such a text occurs in many words.
     """
     if not password:
         return text
@@ -36,15 +39,15 @@ def _cases(secret: str) -> list[str]:
 
 
 def _spelt(password: str) -> re.Pattern[str]:
-    signs = "".join(_sign(sign) for sign in password)
     alone = len(password) < _WORD
+    signs = ("" if alone else _GAP).join(_sign(sign) for sign in password)
     return re.compile(rf"(?<![\w.]){signs}(?!\.?\w)" if alone else signs, re.IGNORECASE)
 
 
 def _sign(sign: str) -> str:
     """Return a pattern for one character: plain, percent-encoded, quoted-printable, an entity, or escaped."""
     octets = sign.encode("utf-8", "surrogatepass")
-    encoded = "".join(f"[%=]{octet:02x}" for octet in octets)
+    encoded = "".join(f"(?:%(?:25)*|=){octet:02x}" for octet in octets)
     escaped = "".join(rf"\\x{octet:02x}" for octet in octets)
     code = ord(sign)
     blank = r"|\+" if sign == " " else ""
@@ -53,7 +56,7 @@ def _sign(sign: str) -> str:
 
 def _in_hex(secret: str) -> re.Pattern[str]:
     octets = [f"{octet:02x}" for octet in secret.encode("utf-8", "surrogatepass")]
-    pairs = r"[\s:,-]?(?:0x|\\x)?".join(octets)
+    pairs = r"[\s:,-]{0,3}(?:0x|\\x)?".join(octets)
     return re.compile(rf"(?<![0-9a-f]){pairs}(?![0-9a-f])" if len(octets) < _WORD else pairs, re.IGNORECASE)
 
 
@@ -73,4 +76,4 @@ def _in_base64(secret: str) -> list[re.Pattern[str]]:
 
 def _base64_signs(text: str) -> str:
     """Return a pattern for ``text`` in the alphabets of RFC 4648, sections 4 and 5, perhaps percent-encoded."""
-    return "".join({"+": r"(?:[+-]|%2b)", "/": r"(?:[/_]|%2f)"}.get(sign, sign) for sign in text)
+    return _GAP.join({"+": r"(?:[+-]|%2b)", "/": r"(?:[/_]|%2f)"}.get(sign, sign) for sign in text)
