@@ -16,6 +16,8 @@ OF_PROXIES = """
     X-Vercel-Forwarded-For X-NF-Client-Connection-IP X-Remote-Addr X-Remote-IP Remote-User X-Varnish
     Surrogate-Capability Early-Data Client-Cert X-SSL-Client-Cert X-Auth-Request-User X-Authentik-Username
     Tailscale-User-Login X-Request-Start X-Bluecoat-Via Front-End-Https Max-Forwards X_Forwarded_For
+    X-Real-Port X-Originating-IP Ssl-Client-Verify X-MS-Client-Principal X-Kong-Request-Id X-Consumer-ID
+    OIDC_CLAIM_email X-Pomerium-Claim-Email
 """
 OF_CLIENTS = """
     Host User-Agent Accept Accept-Encoding Accept-Language Connection Content-Length Content-Type Transfer-Encoding

@@ -15,7 +15,10 @@ _ANYWHERE = (
     "client-?ip",
     "client-?cert",
     "connecting-?ip",
-    "real-?(?:ip|host)",
+    "real-?(?:ip|host|port)",
+    "originating-?ip",
+    "ssl-client",
+    "client-principal",
     "remote-?(?:addr|ip|host|port|user)",
     "original-?(?:host|ur[il]|proto|scheme)",
 )
@@ -28,7 +31,7 @@ _WHOLE = (
 _FAMILIES = (
     *("akamai", "appengine", "arr", "auth-request", "authentik", "azure", "cdn", "cf", "cloudfront", "edge", "envoy"),
     *("fastly", "fd", "fly", "goog", "heroku", "incap", "ngrok", "nf", "sucuri", "tailscale", "traefik", "vercel"),
-    *("amzn", "amz-cf"),
+    *("amzn", "amz-cf", "kong", "consumer", "oidc", "pomerium"),
 )
 _OF_A_PROXY = re.compile(
     rf".*(?:{'|'.join(_ANYWHERE)}).*|(?:{'|'.join(_WHOLE)})|(?:x-)?(?:{'|'.join(_FAMILIES)})-.*", re.ASCII
