@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(mailbatch.__file__).parent
 PAGE = PACKAGE.parent / "docs" / "explanation" / "architecture.md"
 NAMED = {name for name in re.findall(r"`([\w/]+(?:\.py|/))`", PAGE.read_text(encoding="utf-8")) if "/" in name}
+NAMED = {name for name in NAMED if not name.startswith("tests/")}
 AROUND = ("interfaces/", "bootstrap/", "config/", "infrastructure/cron.py")
 """What only begins a run by hand, builds parts or reads settings: the page names these as folders."""
 
