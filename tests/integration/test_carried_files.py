@@ -121,6 +121,9 @@ def test_every_door_shows_the_same_files_language_and_envelope_sender(api, say, 
         assert text in page, text
     assert terms in line
     assert "path invoice.pdf" in line
+    # A name, or a text, that is written from right to left turns nothing beside it.
+    assert "<bdi>Rechnung März.pdf</bdi></a>" in page.html
+    assert '<pre class="mail" dir="auto"' in page.html
     explained = say("explain", str(own))
     facts = api.client.get(f"/api/reservations/{own}/explain").json()["facts"]
     assert (facts["language"], facts["returns_to"]) == ("de-AT", returns_to)
