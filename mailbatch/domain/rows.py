@@ -2,6 +2,7 @@
 
 Other programs write rows too. A value that cannot be read as the type of its field comes as the nearest one that can:
 a year before 1970 as 1970, a text in place of a number as 0. Only an id that is no UUID comes as its text (SQLite).
+Above 300 lines because it is one list: a line for each column that is read.
 """
 
 from __future__ import annotations

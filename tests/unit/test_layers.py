@@ -1,7 +1,8 @@
-"""Imports go downwards only, and domain and application import no framework."""
+"""Imports go downwards only, domain and application import no framework, and a large module says why it is large."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,15 @@ def test_imports_go_downwards_only():
     done = subprocess.run([lint], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert "0 broken" in done.stdout
+
+
+def test_a_module_above_300_lines_says_why_in_its_first_lines():
+    large = [
+        (path.relative_to(ROOT).as_posix(), ast.get_docstring(ast.parse(text)) or "")
+        for path in (ROOT / "mailbatch").rglob("*.py")
+        if (text := path.read_text("utf-8")).count("\n") > 300
+    ]
+    assert [name for name, docstring in large if "300 lines" not in docstring] == []
 
 
 def test_the_domain_uses_only_the_standard_library():
