@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from sqlalchemy.engine import Engine
     from xdist.remote import Producer
 
     from mailbatch.infrastructure.redis.embedded import EmbeddedRedis
@@ -175,6 +176,16 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """A migrated, empty database: the test runs once on each kind."""
     url: str = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
     return url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine with our settings on that database."""
+    from mailbatch.infrastructure.db.engine import connect as connect_database
+
+    engine = connect_database(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

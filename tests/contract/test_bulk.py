@@ -21,7 +21,6 @@ from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.selection import Counted, ErrorsOf, Selection
 from mailbatch.infrastructure.db import interventions
-from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.reservations import SqlReservations
@@ -29,7 +28,7 @@ from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_r
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from sqlalchemy.engine import Engine
 
@@ -41,13 +40,6 @@ ENDS = {
     Act.RESOLVE: Status.SENT,
 }
 CASES = [(act, status) for act in Act for status in sorted(FROM[act])]
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 def put(url: str, status: Status, count: int = 1, **columns: Any) -> list[UUID]:

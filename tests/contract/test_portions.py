@@ -19,25 +19,15 @@ from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db import portions
 from mailbatch.infrastructure.db.backlog import SqlBacklog
-from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.portions import Portions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Connection, Engine
 
 OLD = datetime.now(UTC) - timedelta(days=9)
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(params=["as it plans", "by nested loops"])

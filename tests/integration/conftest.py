@@ -1,18 +1,21 @@
-"""Commands, run in the tests' own process."""
+"""Commands, run in the tests' own process; databases, receivers and certificates of several modules."""
 
 from __future__ import annotations
 
 import io
 import os
 import shutil
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
+from support.receiver import Receiver
 
 from mailbatch.interfaces.cli import caller, main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -55,3 +58,24 @@ def module_database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest
     server = request.getfixturevalue("postgres_server")
     url: str = server.url(server.create_database(request.getfixturevalue("postgres_template")))
     return url
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A server that takes the posts of webhooks."""
+    with closing(Receiver()) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """A certificate authority of the test module."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The file with its certificate."""
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)

@@ -20,7 +20,6 @@ from mailbatch.batch.monitor import IncidentNotifier, JobMonitor, check_once
 from mailbatch.bootstrap import Parts
 from mailbatch.config import Settings
 from mailbatch.domain.finding import Finding, Level
-from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.incidents import FIRM, SAME, SqlIncidents
 from mailbatch.infrastructure.db.tables import incidents
 from mailbatch.infrastructure.db.types import now
@@ -28,27 +27,12 @@ from mailbatch.infrastructure.notify.webhook import Webhook
 from mailbatch.interfaces.http.serving import monitor_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Engine
 
 
 def finding(name: str = "no_run", level: Level = Level.ERROR, since: float | None = 700.0) -> Finding:
     began = None if since is None else datetime.now(UTC) - timedelta(seconds=since)
     return Finding(name=name, level=level, what=f"{name} of ann@example.org", since=began, advice="do this")
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with closing(Receiver()) as one:
-        yield one
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -31,13 +31,6 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 @pytest.fixture
-def engine(database_url):
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def now() -> datetime:
     return datetime.now(UTC)
 

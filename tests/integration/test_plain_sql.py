@@ -24,18 +24,9 @@ from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.runs import SqlRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Engine
 
 GOOD = {"recipients": "'a@example.com'", "subject": "'s'", "body_text": "'t'"}
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 def insert(engine: Engine, **columns: str) -> None:

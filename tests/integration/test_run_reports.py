@@ -8,7 +8,7 @@ import hmac
 import json
 import socket
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -28,7 +28,6 @@ from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
 from mailbatch.domain.errors import NotDelivered, SettingsError
 from mailbatch.domain.run import Counts, RunOutcome, RunReport, Trigger
-from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.run_reports import SqlOutbox
 from mailbatch.infrastructure.db.runs import SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, run_reports
@@ -39,19 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy.engine import Engine
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with closing(Receiver()) as one:
-        yield one
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 def close_a_run(engine: Engine, outcome: RunOutcome = RunOutcome.COMPLETED, **counts: int) -> UUID:

@@ -20,15 +20,12 @@ from mailbatch.batch.scheduler import DatabaseScheduler
 from mailbatch.domain.run import Pause
 from mailbatch.domain.schedule import Cron, Every
 from mailbatch.infrastructure.cron import following
-from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import SqlSchedule
 from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Engine
 
 JOB = "send-all"
@@ -52,13 +49,6 @@ class Beat(DatabaseScheduler):
             raise OperationalError("Connection refused")
         self.sent.append(entry.name)
         self.expiries.append(entry.options.get("expires"))
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import ssl
 from contextlib import contextmanager
 
 import pytest
-import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from support.letters import composed
@@ -53,18 +52,6 @@ def aiosmtpd(**options):
         yield inbox
     finally:
         controller.stop()
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority, tmp_path_factory):
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return str(path)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-import trustme
 from support.mails import always, kinds, message
 from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw, reset, say
 
@@ -21,18 +20,6 @@ from mailbatch.infrastructure.spool import Spool
 
 LOGIN = ("ann@example.org", "canary-p\u00e4ssword")
 ENCRYPTED = [Security.TLS, Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY]
-
-
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority, tmp_path_factory):
-    path = tmp_path_factory.mktemp("ca") / "ca.pem"
-    authority.cert_pem.write_to_path(path)
-    return str(path)
 
 
 def server_context(authority, *names, **options):
