@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from support.backlogs import reserve
 from support.fake_files import FakeFiles
 from support.fake_tables import FakeTables
-from support.operating import act_on, act_on_all
+from support.operating import act_on, act_on_all, steady
 from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.purge import Purge
@@ -22,7 +22,6 @@ from mailbatch.domain.reservation import Mail, Reservation, Status, Stored
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db.backlog import SqlBacklog
-from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
@@ -30,8 +29,6 @@ from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, ru
 from mailbatch.infrastructure.db.types import now, server_now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Engine
 
 TOMORROW = datetime(2030, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
@@ -39,20 +36,8 @@ LETTER = Mail(recipients="ada@example.com", subject="Hello", body_text="Hello.")
 
 
 @pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    engine = connect(database_url)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
 def store(engine: Engine) -> SqlReservations:
     return SqlReservations(engine)
-
-
-@pytest.fixture
-def desk(engine: Engine) -> SqlInterventions:
-    return SqlInterventions(engine)
 
 
 def reservation(**given: Any) -> Reservation:
@@ -200,27 +185,28 @@ def test_a_doubt_is_resolved_as_sent_and_nothing_else_is(store, engine):
 # --- purging and counting ---
 
 
-def test_purge_deletes_what_is_finished_and_old_page_by_page_and_nothing_else(store, desk, engine):
+def purge(engine: Engine, portion: int) -> Purge:
+    return Purge(interventions=SqlInterventions(engine, steady(portion)), files=FakeFiles(FakeTables()))
+
+
+def test_purge_deletes_what_is_finished_and_old_portion_by_portion_and_nothing_else(store, engine):
     old = now(-10 * 86400)
     for status in Status:
         in_state(engine, store, status, created_at=old)
         in_state(engine, store, status, created_at=old, finished_at=now(-86400))
         in_state(engine, store, status)
     pages = []
-    assert (
-        Purge(interventions=desk, files=FakeFiles(FakeTables()), page=1)(5 * 86400, lambda n: pages.append(n) is None)
-        == 4
-    )
+    assert purge(engine, 1)(5 * 86400, lambda n: pages.append(n) is None) == 4
     assert pages == [1, 2, 3, 4]
     counts = SqlReports(engine).census().counts
     finished = {Status.SENT, Status.FAILED, Status.CANCELLED, Status.EXPIRED}
     assert counts == {status: 2 if status in finished else 3 for status in Status}
 
 
-def test_a_purge_that_is_told_to_stop_stops_after_its_page(store, desk, engine):
+def test_a_purge_that_is_asked_to_stop_stops_after_its_portion(store, engine):
     for _ in range(5):
         in_state(engine, store, Status.SENT, created_at=now(-86400))
-    assert Purge(interventions=desk, files=FakeFiles(FakeTables()), page=2)(60, lambda _n: False) == 2
+    assert purge(engine, 2)(60, lambda _n: False) == 2
 
 
 def test_what_remains_of_every_priority_is_due_and_has_not_expired_or_is_under_way(engine, database_url):
