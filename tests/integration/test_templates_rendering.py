@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from jinja2.exceptions import SecurityError, UndefinedError
 from support.waiting import wait_until
 
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.reservation import Mail
+from mailbatch.infrastructure.templates.budget import Budget
 from mailbatch.infrastructure.templates.options import Options
 from mailbatch.infrastructure.templates.renderer import TemplateRenderer
+from mailbatch.infrastructure.templates.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -283,3 +286,19 @@ def test_filters_write_in_the_language_of_the_settings():
 def test_an_error_of_a_filter_names_the_line():
     [line] = faults(subject="s", body_text="Dear\n{{ at|date }}", context={"at": "soon"})
     assert line.startswith("body_text line 2: the filter date is given something other than a date or a time")
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, {"a": None}, {}, {"items": 2}, "a", [1], 5, None], ids=repr)
+@pytest.mark.parametrize("name", ["a", "items", "upper", "__class__"])
+def test_an_attribute_in_generated_code_is_that_of_the_sandbox(value, name):
+    sandbox = Sandbox(html=False)
+    with Budget(MOST):
+        found = sandbox.compile_expression(f"value.{name}", undefined_to_none=False)(value=value)
+    assert shown(found) == shown(sandbox.getattr(value, name))
+
+
+def shown(value: Any) -> str:
+    try:
+        return str(value)
+    except (UndefinedError, SecurityError) as error:
+        return repr(error)

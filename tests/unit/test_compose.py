@@ -11,7 +11,7 @@ import pytest
 from support.fakes import as_it_is
 from support.letters import no_files
 
-from mailbatch.application.sending.compose import Compose, problems_of
+from mailbatch.application.sending.compose import NO_RECIPIENTS, Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
 from mailbatch.domain.errors import CannotCompose, StoreError
 from mailbatch.domain.message import Address, Claim, Envelope
@@ -196,6 +196,17 @@ def test_a_finished_message_that_nobody_is_left_for_is_an_error(compose):
 def test_without_any_sender_the_line_says_where_to_set_one(compose):
     [line] = faults(replace(compose, sender=None))
     assert line == "sender: there is none; give the mail a sender, or set MAILBATCH_SENDER"
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_mail_without_recipients_says_so_even_if_it_has_others(compose, blank):
+    assert faults(compose, recipients=blank, cc="bob@example.org") == [NO_RECIPIENTS]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t"])
+def test_a_blank_sender_counts_as_none(compose, blank):
+    assert compose(claimed(sender=blank)).envelope.sender == "house@example.org"
+    assert len(faults(replace(compose, sender=None), sender=blank)) == 1
 
 
 def test_each_recipient_stands_once_in_the_envelope_and_bcc_only_there(compose, paper):
