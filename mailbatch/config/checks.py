@@ -67,10 +67,13 @@ def language_tag(tag: str) -> str:
 def hook_url(url: str) -> str:
     """Check the URL of a webhook."""
     try:
-        host = urlsplit(url).hostname
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
     except ValueError:
         # Without urlsplit's own text, which quotes the secret.
-        raise ValueError("has a host that cannot be read") from None
+        raise ValueError("has a host or a port that cannot be read") from None
+    if not url.isprintable() or " " in url:
+        raise ValueError("has a space or a control character; write %20 for a space")
     if not url.startswith(("https://", "http://")) or not host:
         raise ValueError("must begin with https:// and name a host")
     return url

@@ -185,6 +185,15 @@ def test_a_receiver_that_hangs_is_left_after_the_timeout_and_its_path_is_not_tol
     assert "secret" not in repr(Webhook(receiver.url, "secret", 1.0)).lower().replace("secret=", "")
 
 
+@pytest.mark.parametrize("url", ["http://h:geheim/x", "http://h\x00/geheim", "http://h/geheim\x00"])
+def test_a_url_that_cannot_be_read_is_a_line_without_its_secret(url):
+    report = RunReport(run_id=uuid4(), trigger=Trigger.BEAT, outcome=RunOutcome.FAILED).as_dict()
+    with pytest.raises(NotDelivered, match="the URL cannot be read") as caught:
+        Webhook(url)("run_1", {**report, "job": "send-all", "quiet_runs": 0})
+    assert "geheim" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
 def test_nobody_there_is_a_line_without_the_path():
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}{PATH}"

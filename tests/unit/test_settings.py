@@ -37,6 +37,22 @@ def test_a_wrong_setting_is_named_with_what_it_must_be(monkeypatch, name):
     assert "geheim" not in line
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://h:geheim/x", "has a host or a port that cannot be read"),
+        ("https://h:99999/geheim", "has a host or a port that cannot be read"),
+        ("https://[geheim/x", "has a host or a port that cannot be read"),
+        ("https://h/geheim x", "has a space or a control character"),
+        ("https://h/geheim\x7f", "has a space or a control character"),
+    ],
+)
+def test_a_webhook_to_which_nothing_can_be_posted_is_refused(monkeypatch, url, said):
+    [line] = refused(monkeypatch, WEBHOOK_URL=url)
+    assert said in line
+    assert "geheim" not in line
+
+
 def test_all_wrong_settings_are_named_at_once_in_the_order_of_the_reference(monkeypatch):
     lines = refused(monkeypatch, **{name: value for name, (value, _) in reversed(WRONG.items())})
     assert [line.partition("=")[0].removeprefix("MAILBATCH_") for line in lines] == list(WRONG)

@@ -77,6 +77,8 @@ class Webhook:
                 return response.status_code
         except httpx2.HTTPError as error:
             raise NotDelivered(f"{self.place}: {_reason(error)}") from None
+        except (httpx2.InvalidURL, UnicodeError):  # whose texts quote the secret
+            raise NotDelivered(f"{self.place}: the URL cannot be read; look at MAILBATCH_WEBHOOK_URL") from None
 
 
 def _escaped(text: str) -> str:
