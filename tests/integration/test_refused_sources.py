@@ -65,6 +65,7 @@ def test_what_fails_with_every_context_is_found(problems, folder):
             name: problems(mail(template=name))
             for name in ("none", "../x", "broken", "heir", "orphan", "half", "bodiless")
         },
+        "number": problems(mail(subject="s", body_text="{{ 1e400 }}")),
         "inline": problems(mail(subject="s", body_text="x\n{% include 'good/body.txt' %}")),
     }
     comment = "Missing end of comment tag; {# begins a comment: in a style sheet write { #"
@@ -75,6 +76,7 @@ def test_what_fails_with_every_context_is_found(problems, folder):
     ]
     assert found["source"][2] == f"body_html line 2: {comment}"
     assert found["filter"] == ["body_text line 1: No filter named 'shout'.", "body_html line 1: No test named 'nice'."]
+    assert found["number"] == ["body_text line 1: a number is too large"]
     assert found["none"] == [f"template none: not found in {folder} (a folder with subject.txt, body.txt, body.html)"]
     assert found["../x"][0].startswith("template ../x: is no template name")
     assert [one.partition(": ")[0] for one in found["broken"]] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -27,7 +28,13 @@ class CountingCodeGenerator(CodeGenerator):
 
     _called: nodes.Expr | None = None
 
-    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - Jinja2 names its visitors so
+    def visit_Const(self, node: nodes.Const, frame: Frame) -> None:  # noqa: N802 - Jinja2 names its visitors so
+        """Refuse a number that is too large for a float: Jinja2 would write the name ``inf``."""
+        if node.value.__class__ is float and not isfinite(node.value):
+            self.fail("a number is too large", node.lineno)
+        super().visit_Const(node, frame)
+
+    def visit_For(self, node: nodes.For, frame: Frame) -> None:  # noqa: N802 - as above
         """Count each turn of a loop."""
         node.iter = self._call_of("count_turns", node.iter, nodes.Const(name_of(node.iter)))
         super().visit_For(node, frame)
