@@ -79,7 +79,9 @@ def test_a_pool_child_dies_of_it_alone_and_its_slot_is_filled_again(hanging, smt
     worker = stack.worker("-c", "2")
     stack.call()
     worker.wait_for_log(rf"mailbatch: mail {hostile}, claim +1 held its process", 60)
-    wait_until(lambda: stack.cli("send-all").returncode in (0, 1) and over(stack, hostile), 90, "all is settled")
+    wait_until(
+        lambda: stack.cli("send-all").returncode in (0, 1) and over(stack, hostile), 90, "all is settled", every=1.0
+    )
     assert worker.log_text().count(f"mailbatch: mail {hostile}") == 1
     # Both slots are filled, and one that sends hears a revoke.
     wait_until(lambda: len(children_with("celery", worker.pid, recursive=True)) >= 2, 30, "both slots are filled")
@@ -105,7 +107,9 @@ def test_a_worker_without_children_ends_with_a_line_and_the_next_one_goes_on(han
     assert worker.wait_exit(60) == 1
     assert f"mailbatch: mail {hostile}" in worker.log_text()
     stack.worker("--pool", pool)
-    wait_until(lambda: stack.cli("send-all").returncode in (0, 1) and over(stack, hostile), 90, "all is settled")
+    wait_until(
+        lambda: stack.cli("send-all").returncode in (0, 1) and over(stack, hostile), 90, "all is settled", every=1.0
+    )
 
 
 def test_a_run_in_the_foreground_ends_with_exit_code_1_and_a_line(hanging):
@@ -118,6 +122,7 @@ def test_a_run_in_the_foreground_ends_with_exit_code_1_and_a_line(hanging):
         lambda: stack.cli("send-all", "--here", "--no-lock").returncode == 0 and over(stack, hostile),
         60,
         "all is settled",
+        every=1.0,
     )
 
 
@@ -128,6 +133,7 @@ def test_once_requeued_it_is_tried_again(hanging):
         lambda: stack.cli("send-all", "--here", "--no-lock").returncode == 0 and over(stack, hostile),
         60,
         "all is settled",
+        every=1.0,
     )
     with database(stack.database_url) as connection:
         mended = sa.update(mail_reservations).where(mail_reservations.c.subject == HANGS)
