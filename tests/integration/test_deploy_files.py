@@ -184,6 +184,12 @@ def test_what_the_image_is_built_from_reaches_the_builder():
         assert (ROOT / name).exists(), name
 
 
+def test_both_stages_of_the_image_begin_with_the_base_that_may_be_named_by_its_digest():
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE) == ["${BASE}", "${BASE}"]
+    assert re.search(r"^ARG BASE=", dockerfile, re.MULTILINE)
+
+
 def test_the_image_installs_what_others_made_by_its_hash_and_ours_without_anything_else():
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     installs = re.findall(r"pip (?:install|wheel) (.*?)(?: \\\\)?$", text, re.MULTILINE)
