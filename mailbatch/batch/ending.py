@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mailbatch.domain.errors import JobExecError, RunFailed, StoreError
 from mailbatch.domain.redaction.addresses import mask_addresses, public
 from mailbatch.domain.redaction.lines import one_line
-from mailbatch.domain.run import FINISHED, REPORTED, RunOutcome
+from mailbatch.domain.run import FINISHED, ITEMS_WAIT, REPORTED, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,13 @@ def work_to_the_end(work: Callable[[Run], None], run: Run) -> Ending:
         return Ending(RunOutcome.FAILED, str(broken), raises=broken)
     except BaseException as error:  # noqa: BLE001 - SystemExit by `revoke --terminate`: record it, then raise it again
         return Ending(RunOutcome.REVOKED, f"terminated by {type(error).__name__}", raises=error)
-    return Ending(run.stop.reason() or RunOutcome.COMPLETED)
+    fault = fault_of(run)
+    return Ending(run.stop.reason() or (RunOutcome.FAILED if fault else RunOutcome.COMPLETED), fault)
+
+
+def fault_of(run: Run) -> str | None:
+    """Return what the items that wait for something shared wait for, as the run's error; None if there are none."""
+    return f"{ITEMS_WAIT}{_without_addresses(run.fault)}" if run.fault else None
 
 
 def _without_addresses(error: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from mailbatch.batch.ending import FinalWrites
+from mailbatch.batch.ending import FinalWrites, fault_of
 from mailbatch.batch.item_errors import ItemErrors
 from mailbatch.batch.job import HEARTBEAT
 from mailbatch.batch.periodic_tasks import PeriodicTasks
@@ -51,6 +51,7 @@ def send_lane(
             with run.periodic_tasks:
                 run.keep_up()
                 parts.sending.send_due(run, lane=lane)
+            error = fault_of(run)
         except RunFailed as failure:
             error = one_line(str(failure))
             log.error("lane ended: %s", public(error))  # noqa: TRY400 - one line says it all
@@ -76,6 +77,7 @@ class LaneRun:
     ) -> None:
         self.id = run_id
         self.counts = Counts()
+        self.fault: str | None = None
         self.periodic_tasks = PeriodicTasks()
         self.stop = CombinedStopToken(interrupted)
         self._lane = lane
@@ -96,6 +98,10 @@ class LaneRun:
     def item_error(self, error: ItemError) -> None:
         """Collect an error. The next heartbeat writes it."""
         self.errors.add(error)
+
+    def note_fault(self, why: str) -> None:
+        """Keep the first fault; the lane ends with it."""
+        self.fault = self.fault or why
 
     def keep_up(self) -> None:
         """Start the heartbeat, and listen whether lane 0 stops."""

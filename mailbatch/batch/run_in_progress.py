@@ -28,6 +28,7 @@ class RunInProgress:
         self.id = run_id
         self.trigger = trigger
         self.stop = stop
+        self.fault: str | None = None
         self.first_errors: list[str] = []
         self.errors = ItemErrors(runs, run_id)
         self.periodic_tasks = PeriodicTasks()
@@ -58,6 +59,10 @@ class RunInProgress:
         if len(self.first_errors) < REPORTED_ERRORS:
             self.first_errors.append(error.text())
         self.errors.add(error)
+
+    def note_fault(self, why: str) -> None:
+        """Keep the first fault; the run ends with it."""
+        self.fault = self.fault or why
 
     # --- what the job reads and calls ---
 

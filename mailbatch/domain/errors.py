@@ -53,6 +53,13 @@ class ContentUnavailable(CannotCompose):
     """A content of the mail cannot be stored or read at this moment. Only this mail waits, and is tried again later."""
 
 
+class ResourceAway(ContentUnavailable):
+    """Something that all mails share cannot be used now: a folder, the temporary file, a limit of this machine.
+
+    It is no mail's fault. The mail waits and loses no attempt; the run ends as failed, after all other mails.
+    """
+
+
 class StoreError(MailbatchError):
     """The database refused or could not be reached.
 

@@ -15,6 +15,8 @@ ALL_IS_WELL = "nothing is overdue, stuck or left behind"
 NO_PROGRESS, RELAY_AWAY, RELAY_REFUSES = "no_progress", "relay_away", "relay_refuses"
 """The names of the findings that are about the relay."""
 RUN_DIED, NO_RUN, NO_TICK, LEASES_ENDED = "run_died", "no_run", "no_tick", "leases_ended"
+MAILS_WAIT = "mails_wait"
+"""The name of the one about a folder, or another thing that all mails share."""
 REDIS_AWAY, IDLE_LOCK, FOREIGN_LOCK = "redis_away", "lock_without_run", "lock_of_another_database"
 """The names of those about what keeps a run from beginning."""
 

@@ -21,7 +21,8 @@ class HealthSnapshot:
     ``oldest_waiting``: as ``oldest_due``, mails included whose time has passed and which no run has marked yet.
     ``run_age``: since the begin of the run without an end that has beaten last. ``died``: since a run that died was
     closed, if none has begun since. ``under_way``: mails in claims whose lease lasts, up to 10,000; ``answered``: since
-    an answer to any mail was written. ``ended``: leases over for longer than was asked for.
+    an answer to any mail was written. ``ended``: leases over for longer than was asked for. ``fault``: what mails of a
+    recent run wait for, because all of them share it, as the run's error says; ``fault_age``: since that run ended.
     """
 
     now: datetime
@@ -39,6 +40,8 @@ class HealthSnapshot:
     answered: float | None = None
     ended: int = 0
     oldest_ended: float | None = None
+    fault: str | None = None
+    fault_age: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

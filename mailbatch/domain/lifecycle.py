@@ -50,7 +50,7 @@ class Event(StrEnum):
     UNCOMPOSABLE = "uncomposable", "it cannot be composed"
     NO_VERDICT_RESEND = "no_verdict_resend", "no verdict, policy resend"
     NO_VERDICT_HOLD = "no_verdict_hold", "no verdict, policy hold or its last attempt"
-    PUT_BACK = "put_back", "the relay's fault, rate or quota, or some recipients accepted and others deferred"
+    PUT_BACK = "put_back", "the relay's fault, rate or quota, a folder away, or only some recipients deferred"
     RELEASED = "released", "the run was stopped before its turn"
 
     # The lease ended: the sender died, or the database was away for too long.

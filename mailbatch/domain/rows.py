@@ -274,12 +274,13 @@ class ErrorPlace(Row):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneRow(Row):
-    """The signs of life of a helper of a run."""
+    """The signs of life of a helper of a run, and the error with which it ended."""
 
     run_id: UUID
     lane: int
     heartbeat_at: datetime
     left_at: datetime | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

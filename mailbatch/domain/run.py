@@ -19,6 +19,8 @@ REPORTED_ERRORS = 100
 
 ALREADY_RUNNING = "job is already running"
 FINISHED = "job finished"
+ITEMS_WAIT = "mails wait: "
+"""Begins the error of a run that went to its end, while some mails wait for something that all of them share."""
 
 
 class Trigger(StrEnum):
@@ -42,7 +44,7 @@ class RunOutcome(StrEnum):
     TIMED_OUT = "timed_out"
     LOCK_LOST = "lock_lost"
     FAILED = "failed"
-    """It could not go on: the database, the relay or the job itself failed."""
+    """It could not go on: the database, the relay or the job itself failed. Or mails wait for a folder."""
 
 
 DEAD_AFTER = 10.0

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from mailbatch.domain.retry import RetryPolicy
 
 
+AWAY_FOR = 240.0
+"""Seconds for which a mail waits for a folder that is away: until the next tick of the default schedule.
+
+It is longer than most runs, because a run would claim and put back the same mails again and again.
+"""
+
+
 class Tally(StrEnum):
     """The column of the run's report in which a mail is counted."""
 
@@ -150,6 +157,16 @@ def unavailable(
         retry_in=retry.delay(attempts + 1, jitter) if event is Event.DEFERRED else None,
         errors=tuple(errors),
         verdicts=earlier or None,
+    )
+
+
+def put_off(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
+    """Return a mail to pending because something that all mails share is away: it costs no attempt.
+
+    It is due again after ``AWAY_FOR``. The verdicts of recipients that accepted it ``earlier`` are kept.
+    """
+    return Settlement(
+        claim=claim, event=Event.PUT_BACK, retry_in=AWAY_FOR, errors=tuple(errors), verdicts=earlier or None
     )
 
 

@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.content import PIECE, Lines, LineScan
-from mailbatch.domain.errors import ContentUnavailable
+from mailbatch.domain.errors import ResourceAway
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -43,7 +43,7 @@ class Spool:
         """Store ``pieces``, of any size, as one content.
 
         Raises:
-            ContentUnavailable: they cannot be stored. What ``pieces`` raises is raised too. Nothing is kept then.
+            ResourceAway: they cannot be stored. What ``pieces`` raises is raised too. Nothing is kept then.
         """
         scan, size, blocks = LineScan(), 0, list[int]()
         self._open()
@@ -90,11 +90,11 @@ class Spool:
                 weakref.finalize(self, os.close, self._fd)
 
     def read(self, block: int, size: int) -> bytes:
-        """Return the first ``size`` bytes of ``block``. Raises ``ContentUnavailable``."""
+        """Return the first ``size`` bytes of ``block``. Raises ``ResourceAway``."""
         with self._failing():
             data = os.pread(self._fd, size, block * PIECE)
         if len(data) < size:
-            raise ContentUnavailable([f"the temporary file in {self._where()} has lost a part of its bytes"])
+            raise ResourceAway([f"the temporary file in {self._where()} has lost a part of its bytes"])
         return data
 
     @contextmanager
@@ -103,7 +103,7 @@ class Spool:
             yield
         except OSError as error:
             what = f"a temporary file in {self._where()} cannot be used: {error.strerror or error}"
-            raise ContentUnavailable([f"{what}; make room there, or set MAILBATCH_SPOOL_DIR"]) from error
+            raise ResourceAway([f"{what}; make room there, or set MAILBATCH_SPOOL_DIR"]) from error
 
     def _where(self) -> str:
         return str(self._folder or tempfile.tempdir or "the temporary folder")
@@ -119,7 +119,7 @@ class Spooled:
     _spool: Spool = field(repr=False)
 
     def pieces(self) -> Iterator[bytes]:
-        """Yield the bytes in order. Raises ``ContentUnavailable``."""
+        """Yield the bytes in order. Raises ``ResourceAway``."""
         left = self.size
         for block in self._blocks:
             yield self._spool.read(block, min(left, PIECE))

@@ -12,7 +12,7 @@ import pytest
 from support.fake_system import FakeFolder
 
 from mailbatch.domain.content import PIECE
-from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.errors import CannotCompose, ResourceAway
 from mailbatch.infrastructure.files.folder import FilesBelow
 
 if TYPE_CHECKING:
@@ -102,6 +102,12 @@ def test_what_is_not_there_or_outside_is_refused_with_one_line(world, path, why)
     line = refusal(world.folder, path)
     assert line.startswith(f"attachments: {path}: ")
     assert why in line
+
+
+def test_a_file_that_is_missing_in_an_empty_folder_is_no_mails_fault(world):
+    with pytest.raises(ResourceAway, match="is empty; is its file system mounted"), world.folder.open("a.txt"):
+        pass
+    assert "has .. in its path" in refusal(world.folder, "../a.txt")
 
 
 @pytest.mark.parametrize("folder", [FakeFolder(None, "templates"), FilesBelow(None, "templates")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.rows import attempt_row, reservation_row, run_row
+from support.rows import attempt_row, lane_row, reservation_row, run_row
 
 from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.runs import DIED
@@ -55,6 +55,34 @@ def test_a_run_that_died_is_named_until_another_begins(world):
     assert health(world).died == about(200)
     world.put(run_row(world.ago(100), outcome="completed", finished_at=world.ago(90)))
     assert health(world).died is None
+
+
+def test_what_mails_wait_for_is_named_until_a_run_found_it_again(world):
+    error = "mails wait: attachments: the folder /srv/files is empty"
+    world.put(run_row(world.ago(700), outcome="failed", error=error, finished_at=world.ago(600)))
+    assert (health(world).fault, health(world).fault_age) == (error, about(600))
+    world.put(run_row(world.ago(200), outcome="paused", finished_at=world.ago(200)))
+    world.put(run_row(world.ago(100)))
+    assert health(world).fault == error, "neither of these has tried"
+    world.put(run_row(world.ago(90), outcome="completed", finished_at=world.ago(80)))
+    assert (health(world).fault, health(world).fault_age) == (None, None)
+
+
+def test_what_mails_wait_for_is_named_while_they_are_not_due_again(world):
+    """A run each minute has nothing to do meanwhile, and completes."""
+    error = "mails wait: templates: the folder /srv/templates is empty"
+    world.put(run_row(world.ago(150), outcome="failed", error=error, finished_at=world.ago(140)))
+    world.put(run_row(world.ago(90), outcome="completed", finished_at=world.ago(90)))
+    assert (health(world).fault, health(world).fault_age) == (error, about(140))
+
+
+def test_what_the_mails_of_a_helper_wait_for_is_named_too(world):
+    run = run_row(world.ago(20), outcome="completed", finished_at=world.ago(10))
+    world.put(run, lane_row(world.ago(20), run_id=run.run_id, lane=1, error="the relay is away: relay:25: silent"))
+    assert health(world).fault is None
+    error = "mails wait: a temporary file in /spool cannot be used: No space left on device"
+    world.put(lane_row(world.ago(20), run_id=run.run_id, lane=2, error=error))
+    assert health(world).fault == error
 
 
 def test_ticks_are_those_of_the_job(world):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import resource
+from contextlib import contextmanager
 from email.parser import BytesParser
 from email.policy import default
 from hashlib import sha256
@@ -14,8 +16,10 @@ import sqlalchemy as sa
 from support.backlogs import database, reserve, states
 from support.sink import Sink
 
+from mailbatch.application.looking.explanation import Reason
 from mailbatch.batch.send_all import send_all
 from mailbatch.bootstrap import Parts, read_settings
+from mailbatch.domain.run import RunOutcome
 from mailbatch.infrastructure.db.tables import mail_files, mail_reservations
 from mailbatch.infrastructure.files import folder
 
@@ -71,6 +75,26 @@ def files_of(message: EmailMessage) -> list[tuple[str | None, str, bytes]]:
 def errors(url: str) -> list[str]:
     with database(url) as connection:
         return list(connection.scalars(sa.select(mail_reservations.c.last_error)))
+
+
+def attempts(url: str) -> list[int]:
+    with database(url) as connection:
+        return sorted(connection.scalars(sa.select(mail_reservations.c.attempts)))
+
+
+def due_again(url: str) -> None:
+    with database(url) as connection:
+        connection.execute(sa.update(mail_reservations).values(retry_at=None).where(mail_reservations.c.attempts == 0))
+
+
+@contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_the_inserts_of_the_page_arrive_with_their_files(parts, sink, database_url):
@@ -131,6 +155,60 @@ def test_what_cannot_be_sent_is_its_own_mails_error(parts, sink, database_url, t
     told = [error for error in errors(database_url) if error]
     assert len(told) == len(bad)
     assert all("attachments: " in error and "\n" not in error and "not yours" not in error for error in told)
+
+
+@pytest.mark.parametrize("how", ["gone", "not mounted"])
+@pytest.mark.parametrize("what", ["files", "templates"])
+def test_a_folder_that_is_away_lets_its_mails_wait_and_all_others_go(parts, sink, database_url, tmp_path, what, how):
+    needs = {"files": {"attachments": [{"path": "2026/invoice-17.pdf"}]}, "templates": {"template": "order"}}[what]
+    reserve(database_url, 5, **needs, context={"n": 17})
+    reserve(database_url, 3)
+    (tmp_path / what).rename(tmp_path / "elsewhere")
+    if how == "not mounted":
+        (tmp_path / what).mkdir()
+    report = send_all(parts, lock=False)()
+    assert (states(database_url), attempts(database_url)) == ({"pending": 5, "sent": 3}, [0] * 5 + [1] * 3)
+    why = "cannot be opened: No such file or directory" if how == "gone" else "is empty; is its file system mounted?"
+    kind = {"files": "attachments", "templates": "templates"}[what]
+    fault = f"{kind}: the folder {tmp_path / what} {why}"
+    assert [error for error in errors(database_url) if error] == [fault] * 5
+    assert (report.outcome, list(report.errors)) == (RunOutcome.FAILED, [f"mails wait: {fault}"])
+    [found] = [one for one in parts.operating.watch("send-all")("send-all") if one.name == "mails_wait"]
+    assert found.what == f"mails wait: {fault}"
+    if how == "not mounted":
+        (tmp_path / what).rmdir()
+    (tmp_path / "elsewhere").rename(tmp_path / what)
+    due_again(database_url)
+    assert send_all(parts, lock=False)().outcome is RunOutcome.COMPLETED
+    assert states(database_url) == {"sent": 8}
+
+
+def test_a_spool_without_room_lets_the_mails_wait_that_need_it(parts, sink, database_url, tmp_path):
+    """RLIMIT_FSIZE stands for the full disk; the database has its own process or small files."""
+    reserve(database_url, 3, attachments=[{"path": "2026/invoice-17.pdf"}])
+    reserve(database_url, 3)
+    with files_up_to(500_000):
+        report = send_all(parts, lock=False)()
+    assert states(database_url) == {"pending": 3, "sent": 3}
+    assert report.outcome is RunOutcome.FAILED
+    assert "temporary file in" in report.errors[0]
+    assert "File too large; make room there, or set MAILBATCH_SPOOL_DIR" in report.errors[0]
+    due_again(database_url)
+    assert len(sent(parts, sink)) == 6
+    assert attempts(database_url) == [1] * 6
+
+
+def test_a_mail_that_waits_for_a_folder_is_explained(parts, database_url, tmp_path):
+    reserve(database_url, 1, attachments=[{"path": "2026/invoice-17.pdf"}])
+    (tmp_path / "files").rename(tmp_path / "elsewhere")
+    send_all(parts, lock=False)()
+    with database(database_url) as connection:
+        [own] = connection.scalars(sa.select(mail_reservations.c.id))
+    explained = parts.operating.explain(own)
+    assert explained.reason is Reason.WAITS_FOR_RETRY
+    assert "It was put back and waits for its next try" in explained.sentence
+    assert f"the folder {tmp_path / 'files'} cannot be opened" in explained.sentence
+    assert "would_fail" not in explained.facts
 
 
 def test_an_image_of_the_templates_folder_is_shown_by_its_html(parts, sink, database_url):

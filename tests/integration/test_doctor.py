@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import socket
 import ssl
@@ -76,6 +78,32 @@ def test_the_waiting_mails_that_would_fail_are_counted(doctor, database_url):
     assert found["found"].startswith("1 of 3 waiting mails cannot be rendered; ")
     assert found["found"].endswith("body_text line 1: 'nick' is null")
     assert "mailbatch preview" in found["advice"]
+
+
+def test_folders_that_mails_need_are_tried_on_this_host(doctor, tmp_path, monkeypatch):
+    files, templates = tmp_path / "files", tmp_path / "templates"
+    files.mkdir()
+    (templates / "order").mkdir(parents=True)
+    folders = {"ATTACHMENT_DIR": str(files), "TEMPLATE_DIR": str(templates), "SPOOL_DIR": str(tmp_path)}
+    found = doctor(**folders)["folders"]
+    assert found["ok"], found
+    assert found["found"] == f"there are no attachments in {files}: the folder is empty"
+    (files / "a.pdf").touch()
+    expected = f"attachments in {files}, templates in {templates}, temporary files in {tmp_path}"
+    assert doctor(**folders)["folders"]["found"] == expected
+    scandir = os.scandir
+
+    def stale(path):
+        if path == files:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    away = doctor(**folders | {"SPOOL_DIR": "/proc"})["folders"]
+    assert not away["ok"]
+    assert f"attachments: the folder {files} cannot be opened: Stale file handle; " in away["found"]
+    assert "a temporary file in /proc cannot be used" in away["found"]
+    assert "lose no attempt" in away["advice"]
 
 
 def test_a_pool_of_one_connection_is_enough(doctor, postgres_url):

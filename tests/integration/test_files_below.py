@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mailbatch.domain.errors import CannotCompose, ContentUnavailable
+from mailbatch.domain.errors import CannotCompose, ContentUnavailable, ResourceAway
 from mailbatch.infrastructure.files.folder import FilesBelow
 
 if TYPE_CHECKING:
@@ -207,8 +208,44 @@ def test_a_file_that_is_replaced_is_another_version(root):
 
 def test_a_folder_that_is_away_lets_the_mail_wait(root):
     root.rename(root.parent / "unmounted")
-    with pytest.raises(ContentUnavailable, match=f"the folder {root} cannot be opened: No such file"):
+    with pytest.raises(ResourceAway, match=f"the folder {root} cannot be opened: No such file"):
         read(root, "2026/invoice.pdf")
+
+
+def test_a_file_that_is_missing_in_an_empty_folder_may_only_not_be_mounted(root):
+    (root / "2026").rename(root.parent / "2026")
+    before = open_descriptors()
+    for path in ("2026/invoice.pdf", "invoice.pdf"):
+        with pytest.raises(ResourceAway, match=f"the folder {root} is empty; is its file system mounted"):
+            read(root, path)
+    assert open_descriptors() == before
+    (root / "other.pdf").touch()
+    with pytest.raises(CannotCompose, match=r"2026/invoice\.pdf: is not there") as caught:
+        read(root, "2026/invoice.pdf")
+    assert not isinstance(caught.value, ResourceAway)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_an_error_of_the_machine_or_of_the_whole_file_system_is_no_files_fault(root, number, call, monkeypatch):
+    real = getattr(os, call)
+
+    def fail(what, *rest, **options):
+        if call == "pread" or what == "invoice.pdf":
+            raise OSError(number, os.strerror(number))
+        return real(what, *rest, **options)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(ResourceAway, match=os.strerror(number)):
+        read(root, "2026/invoice.pdf")
+
+
+def test_an_error_of_the_disk_may_be_that_of_one_file(root, monkeypatch):
+    """A bad sector does not go away: the mail must not wait for ever."""
+    monkeypatch.setattr(os, "pread", lambda *_: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(ContentUnavailable, match="cannot be read at this moment: Input/output error") as caught:
+        read(root, "2026/invoice.pdf")
+    assert not isinstance(caught.value, ResourceAway)
 
 
 def test_without_a_folder_a_path_is_refused():

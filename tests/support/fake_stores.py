@@ -228,6 +228,7 @@ class FakeRun:
     errors: list[ItemError] = field(default_factory=list)
     upkeep: list[Callable[[], None]] = field(default_factory=list)
     others: Counts = field(default_factory=Counts)
+    fault: str | None = None
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
         self.upkeep.append(callback)
@@ -240,6 +241,9 @@ class FakeRun:
 
     def item_error(self, error: ItemError) -> None:
         self.errors.append(error)
+
+    def note_fault(self, why: str) -> None:
+        self.fault = self.fault or why
 
 
 def plain_message(claimed: ClaimedMail) -> Message:

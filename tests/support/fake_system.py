@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.content import PIECE
-from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.errors import CannotCompose, ResourceAway
 from mailbatch.domain.file_rules import NO_FOLDER, path_parts, path_problem
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class FakeWatchdog:
 
 @dataclass
 class FakeFolder:
-    """The port ``Folder``. ``files``: contents by path; None: there is no such folder."""
+    """The port ``Folder``. ``files``: contents by path; none: it may not be mounted. None: there is no such folder."""
 
     files: dict[str, bytes] | None = field(default_factory=dict)
     label: str = "attachments"
@@ -62,6 +62,8 @@ class FakeFolder:
             raise CannotCompose([f"{self.label}: {path}: {NO_FOLDER}"])
         if wrong := path_problem(path):
             raise CannotCompose([f"{self.label}: {path}: {wrong}"])
+        if not self.files:
+            raise ResourceAway([f"{self.label}: the folder is empty; is its file system mounted?"])
         found = "/".join(path_parts(path))
         if found not in self.files:
             raise CannotCompose([f"{self.label}: {path}: is not there"])

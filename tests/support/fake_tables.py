@@ -15,9 +15,9 @@ from mailbatch.domain.health import HealthSnapshot
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.rows import DuplicateRow
-from mailbatch.domain.run import COUNTED, DEAD_AFTER, Pause, RunOutcome
+from mailbatch.domain.run import COUNTED, DEAD_AFTER, ITEMS_WAIT, Pause, RunOutcome
 from mailbatch.domain.run_notification import QUIET
-from mailbatch.domain.settlement import Tally
+from mailbatch.domain.settlement import AWAY_FOR, Tally
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import EntryState
 from mailbatch.infrastructure.db.settling import accepted_in
@@ -161,6 +161,7 @@ class FakeHealthQuery:
         leases = [r.lease_until for r in t.in_state(Status.SENDING) if r.lease_until is not None]
         ended = [lease for lease in leases if lease < now - timedelta(seconds=ended_for)]
         next_tick = t.since(slot.next_tick_at)
+        fault = self._fault(runs)
         return HealthSnapshot(
             now=now,
             oldest_due=t.since(min((r.due_at for r in t.pending()), default=None)),
@@ -177,7 +178,19 @@ class FakeHealthQuery:
             answered=t.since(max(self._answers(), default=None)),
             ended=len(ended),
             oldest_ended=t.since(min(ended, default=None)),
+            fault=fault and fault[0],
+            fault_age=t.since(fault and fault[1]),
         )
+
+    def _fault(self, runs: list[RunRow]) -> tuple[str, datetime | None] | None:
+        went = [r for r in runs[:5] if r.outcome in {RunOutcome.COMPLETED, RunOutcome.FAILED}]
+        recent = [r for r in went if (self.tables.since(r.finished_at) or 0) < AWAY_FOR + 60]
+        for run in dict.fromkeys([*went[:1], *recent]):
+            lanes = [lane.error for (run_id, _), lane in self.tables.lanes.items() if run_id == run.run_id]
+            for error in (run.error, *lanes):
+                if error is not None and error.startswith(ITEMS_WAIT):
+                    return error, run.finished_at
+        return None
 
     def _answers(self) -> Iterator[datetime]:
         sent = [r.finished_at for r in self.tables.in_state(Status.SENT)]

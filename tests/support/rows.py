@@ -48,4 +48,4 @@ def run_row(now: datetime | None = None, **given: Any) -> RunRow:
 def lane_row(now: datetime | None = None, **given: Any) -> LaneRow:
     """A helper of a run, heard of at ``now``."""
     at = now or datetime.now(UTC)
-    return LaneRow(**{"run_id": uuid4(), "lane": 1, "heartbeat_at": at, "left_at": None, **given})
+    return LaneRow(**{"run_id": uuid4(), "lane": 1, "heartbeat_at": at, "left_at": None, "error": None, **given})

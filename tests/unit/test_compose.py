@@ -13,7 +13,8 @@ from support.letters import no_files
 
 from mailbatch.application.sending.compose import NO_RECIPIENTS, Compose, problems_of
 from mailbatch.domain.claimed import ClaimedMail
-from mailbatch.domain.errors import CannotCompose, StoreError
+from mailbatch.domain.errors import CannotCompose, ResourceAway, StoreError
+from mailbatch.domain.letter import Rendered
 from mailbatch.domain.message import Address, Claim, Envelope
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import Mail
@@ -131,6 +132,14 @@ def test_a_row_for_a_finished_message_that_has_none_is_called_empty(compose):
     assert faults(replace(compose, render=nothing), subject="", body_text=None, message=b"", cc="x") == empty
     assert faults(replace(compose, render=nothing), body_text=None, message=b"") == ["body_text: is missing"]
     assert compose(claimed(message=b"")).envelope.recipients == ("ann@example.org",)
+
+
+def test_a_folder_of_templates_that_is_away_is_no_fault_of_the_mail(compose):
+    def away(mail: Mail) -> Rendered:
+        raise ResourceAway([f"templates: the folder of {mail.template} is empty"])
+
+    with pytest.raises(ResourceAway, match="the folder of order is empty"):
+        replace(compose, render=away)(claimed(template="order", cc="no address"))
 
 
 def test_a_finished_message_goes_to_its_recipients_from_its_author(compose, paper):

@@ -29,6 +29,14 @@ def test_work_that_returns_because_it_must_stop_has_that_reason():
     assert ending_of(None, FakeStop(RunOutcome.PAUSED)) == Ending(RunOutcome.PAUSED)
 
 
+def test_a_run_whose_mails_wait_for_a_folder_has_failed_although_it_went_to_its_end():
+    away = "attachments: the folder of <ann@example.com> cannot be opened"
+    error = "mails wait: attachments: the folder of <***@example.com> cannot be opened"
+    assert work_to_the_end(lambda run: run.note_fault(away), FakeRun()) == Ending(RunOutcome.FAILED, error)
+    paused = FakeRun(stop=FakeStop(RunOutcome.PAUSED))
+    assert work_to_the_end(lambda run: run.note_fault(away), paused) == Ending(RunOutcome.PAUSED, error)
+
+
 def test_a_run_that_failed_raises_nothing_and_shows_no_address():
     assert ending_of(RunFailed("550 <ann@example.com>\nno")) == Ending(RunOutcome.FAILED, "550 <***@example.com>\\nno")
 

@@ -10,12 +10,13 @@ from support.fakes import FakeTransport, accepted, answered, relay_fault
 from mailbatch.application.sending.message_stream import within_budget
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.claimed import Claimed
-from mailbatch.domain.errors import CannotCompose, ContentUnavailable, RunFailed, StoreError
+from mailbatch.domain.errors import CannotCompose, ContentUnavailable, ResourceAway, RunFailed, StoreError
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import ContentFault, Kind, NotSent, RelayFault, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import Counts, RunOutcome
+from mailbatch.domain.settlement import AWAY_FOR
 from mailbatch.infrastructure.db.settling import stored_verdicts
 
 
@@ -111,7 +112,7 @@ def test_a_mail_whose_content_is_not_available_now_is_deferred_and_keeps_who_too
 
     def compose(claimed):
         if claimed.claim.reservation_id == bad:
-            raise ContentUnavailable(["a temporary file cannot be used: No space left on device"])
+            raise ContentUnavailable(["attachments: a.pdf: cannot be read at this moment: Input/output error"])
         return plain_message(claimed)
 
     run = FakeRun()
@@ -123,7 +124,34 @@ def test_a_mail_whose_content_is_not_available_now_is_deferred_and_keeps_who_too
         stored_verdicts(took),
     )
     assert run.counts == Counts(sent=1, deferred=1)
-    assert run.errors[0].errors == ("a temporary file cannot be used: No space left on device",)
+    assert run.errors[0].errors == ("attachments: a.pdf: cannot be read at this moment: Input/output error",)
+
+
+def test_a_folder_that_is_away_costs_no_mail_an_attempt_and_is_the_runs_fault(backlog):
+    good, *waiting = [backlog.reserve() for _ in range(9)]
+    took = {"a@example.org": Verdict(Kind.ACCEPTED, Reply(250, "ok"))}
+    backlog.change(waiting[0], verdicts=stored_verdicts(took))
+    composed = []
+
+    def compose(claimed):
+        composed.append(claimed.claim.reservation_id)
+        if claimed.claim.reservation_id != good:
+            raise ResourceAway(["attachments: the folder /srv/files cannot be opened: No such file or directory"])
+        return plain_message(claimed)
+
+    run = FakeRun()
+    lane(backlog, compose=compose)(run)
+    assert backlog.rows[good].status is Status.SENT
+    rows = [backlog.rows[one] for one in waiting]
+    assert {(row.status, row.attempts) for row in rows} == {(Status.PENDING, 0)}
+    assert rows[0].verdicts == stored_verdicts(took)
+    assert {row.last_error for row in rows} == {run.fault}
+    assert sorted(composed) == sorted([good, *waiting]), "each once in this run"
+    assert (run.counts, run.errors) == (Counts(sent=1), []), "the fault is not that of nine mails"
+    assert run.fault == "attachments: the folder /srv/files cannot be opened: No such file or directory"
+    backlog.clock.now += AWAY_FOR + 1
+    lane(backlog)(FakeRun())
+    assert set(states(backlog)) == {Status.SENT}
 
 
 def test_our_own_unreadable_bytes_say_nothing_of_the_relay(backlog):

@@ -10,7 +10,7 @@ from support.fakes import FakeTransport, accepted, answered, relay_fault
 from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.circuit import CircuitPolicy, CircuitState
-from mailbatch.domain.errors import RunFailed
+from mailbatch.domain.errors import ResourceAway, RunFailed
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, RelayFault
 from mailbatch.domain.reservation import Status
@@ -30,12 +30,12 @@ class World:
         for _ in range(mails):
             self.backlog.reserve()
 
-    def run(self, script=accepted, trigger=Trigger.BEAT, *, strict=False) -> FakeRun:
+    def run(self, script=accepted, trigger=Trigger.BEAT, *, strict=False, compose=plain_message) -> FakeRun:
         """Run as ``send-all`` does: the probe, then the lane."""
         self.transport = FakeTransport(script)
         send_due = SendDue(
             backlog=self.backlog,
-            compose=plain_message,
+            compose=compose,
             transport=self.transport,
             clock=self.backlog.clock,
             jitter=lambda: 0.5,
@@ -180,3 +180,20 @@ def test_deferrals_of_single_recipients_are_no_reason_to_leave_the_relay_alone(w
     run = world.run(lambda m: answered(m, Kind.DEFERRED, 450, "4.2.0 Greylisted"))
     assert run.counts == Counts(deferred=20)
     assert world.state() is CircuitState.CLOSED
+
+
+def test_a_probe_whose_folder_is_away_says_nothing_of_the_relay_and_the_next_mail_probes_it():
+    world = World(mails=5)
+    world.circuits.open(NAME, "refused", 0)
+    away = world.backlog.reserve(priority=9)
+
+    def compose(claimed):
+        if claimed.claim.reservation_id == away:
+            raise ResourceAway(["attachments: the folder /srv/files is empty; is its file system mounted?"])
+        return plain_message(claimed)
+
+    run = world.run(compose=compose)
+    assert world.state() is CircuitState.CLOSED
+    assert run.counts == Counts(sent=5)
+    assert (world.backlog.rows[away].status, world.backlog.rows[away].attempts) == (Status.PENDING, 0)
+    assert run.fault is not None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,7 @@ from mailbatch.domain.finding import Level
 from mailbatch.domain.health import Patience
 from mailbatch.domain.lock import Holder
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import Pause, Trigger
+from mailbatch.domain.run import Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db.schedule import EntryState
 
 if TYPE_CHECKING:
@@ -170,6 +170,19 @@ def test_of_a_job_that_sends_no_mail_neither_backlog_nor_relay_is_judged(world):
     world.mail(due=7000)
     world.mail(due=7000, status=Status.SENDING, lease_until=world.ago(1000))
     assert world.names() == ["no_run", "leases_ended", "relay_away"]
+    world.sends = False
+    assert world.names() == []
+
+
+def test_a_folder_that_is_away_is_an_error_with_the_runs_words(world):
+    error = "mails wait: attachments: the folder /srv/files cannot be opened: No such file or directory"
+    run = world.run(beat=60)
+    world.tables.runs[run] = replace(
+        world.tables.runs[run], outcome=RunOutcome.FAILED, error=error, finished_at=world.ago(50)
+    )
+    [found] = world.watch(JOB)
+    assert (found.name, found.level, found.what, found.since) == ("mails_wait", Level.ERROR, error, world.ago(50))
+    assert "none loses an attempt" in found.advice
     world.sends = False
     assert world.names() == []
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.looking.explanation import ASK_RELAY, Cause, Reason, at, at_if_known, no_answer_for
 from mailbatch.domain.circuit import CircuitState
-from mailbatch.domain.errors import Busy, CannotCompose
+from mailbatch.domain.errors import Busy, CannotCompose, ResourceAway
 from mailbatch.domain.finding import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
 from mailbatch.domain.run import Pause
 
@@ -92,6 +92,8 @@ class ExplainPending:
         """Return why it cannot be composed; nothing if it can."""
         try:
             self.compose(row.as_claimed(0, {}))
+        except ResourceAway:
+            return []  # it will not fail: it waits
         except CannotCompose as error:
             return list(error.errors)
         except Busy:
@@ -105,6 +107,9 @@ def _not_due(case: Case) -> Cause:
     if row.attempts and row.retry_at is not None:
         why = row.last_error or "it was put off"
         sentence = f"It waits for its next try{at_if_known(row.due_at)}, after {row.attempts} that failed: {why}."
+        return Cause(Reason.WAITS_FOR_RETRY, sentence, paused or "wait, it goes by itself")
+    if row.retry_at is not None and row.retry_at == row.due_at and row.last_error:
+        sentence = f"It was put back and waits for its next try{at_if_known(row.due_at)}: {row.last_error}."
         return Cause(Reason.WAITS_FOR_RETRY, sentence, paused or "wait, it goes by itself")
     return Cause(Reason.NOT_DUE, f"It is not due before {at(row.due_at)}.", paused)
 

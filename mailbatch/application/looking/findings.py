@@ -11,6 +11,7 @@ from mailbatch.domain.finding import (
     FOREIGN_LOCK,
     IDLE_LOCK,
     LEASES_ENDED,
+    MAILS_WAIT,
     NO_PROGRESS,
     NO_RUN,
     NO_TICK,
@@ -46,7 +47,7 @@ def find(snapshot: JobSnapshot) -> list[Finding]:
     """Return what is wrong, the errors first."""
     found = [*_runs(snapshot), *_redis(snapshot), *_lock(snapshot), *_beat(snapshot)]
     if snapshot.sends:
-        found += [*_answers(snapshot), *_leases(snapshot), *_relay(snapshot)]
+        found += [*_answers(snapshot), *_leases(snapshot), *_shared(snapshot), *_relay(snapshot)]
     return sorted(found, key=lambda finding: finding.level is not Level.ERROR)
 
 
@@ -149,6 +150,19 @@ def _leases(snapshot: JobSnapshot) -> Iterator[Finding]:
             what=f"{v.ended} mails are claimed by a sender whose lease ended more than {2 * p.lease:.0f} s ago",
             since=_ago(v, v.oldest_ended),
             advice=f"the next run takes them back: {why} {_start(snapshot)} starts one",
+        )
+
+
+def _shared(snapshot: JobSnapshot) -> Iterator[Finding]:
+    v = snapshot.health
+    if v.fault is not None:
+        yield Finding(
+            name=MAILS_WAIT,
+            level=Level.ERROR,
+            what=public(v.fault),
+            since=_ago(v, v.fault_age),
+            advice="mend that on the host of the worker; the mails go by themselves then, and none loses an attempt; "
+            "all other mails are sent",
         )
 
 

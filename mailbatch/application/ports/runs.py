@@ -48,6 +48,16 @@ class Run(Protocol):
     def item_error(self, error: ItemError) -> None:
         """Record what went wrong with one item. It never stops the others."""
 
+    @property
+    def fault(self) -> str | None:
+        """The first fault that was noted."""
+
+    def note_fault(self, why: str) -> None:
+        """Note that items wait for something that all of them share: ``why``, in one line.
+
+        The others go on; then the run ends as failed, and its report says the first fault.
+        """
+
 
 class Runs(Protocol):
     """The rows of runs and of their errors: ``batch_runs`` and ``run_errors``. Each method may raise ``StoreError``."""

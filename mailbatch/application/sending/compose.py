@@ -10,7 +10,7 @@ from mailbatch.application.sending.envelope_sender import read_envelope_sender, 
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.checks import line_problems, text_problems
 from mailbatch.domain.content import size_of
-from mailbatch.domain.errors import Busy, CannotCompose, StoreError
+from mailbatch.domain.errors import Busy, CannotCompose, ResourceAway, StoreError
 from mailbatch.domain.letter import Letter
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.outcome import Kind
@@ -64,6 +64,7 @@ class Compose:
 
         Raises:
             CannotCompose: with every reason. Any other exception becomes one too: a bad mail must not end a run.
+            ResourceAway: a folder that it needs is away. Whether it has faults of its own is not known then.
             StoreError: the database cannot be reached for a file of the mail.
         """
         try:
@@ -180,6 +181,8 @@ class Compose:
     def _rendered(self, mail: Mail, faults: list[str]) -> Rendered | None:
         try:
             rendered = self.render(mail)
+        except ResourceAway:
+            raise
         except CannotCompose as error:
             faults += error.errors
             return None

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mailbatch.application.ports.sending import Nap
-from mailbatch.domain.errors import CannotCompose, ContentUnavailable, RunFailed, StoreError
+from mailbatch.domain.errors import CannotCompose, ContentUnavailable, ResourceAway, RunFailed, StoreError
 from mailbatch.domain.redaction.lines import one_line
-from mailbatch.domain.settlement import released, uncomposable
+from mailbatch.domain.settlement import put_off, released, uncomposable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from mailbatch.application.ports.sending import Backlog, Composer
     from mailbatch.application.sending.in_flight import InFlight
@@ -30,7 +30,7 @@ BYTE_BUDGET = 4 * 1024 * 1024
 class MessageStream:
     """Loads and composes the mails of one lane, each only when the transport asks for it.
 
-    ``has_ended``: no further message follows in this pass.
+    ``note_fault`` notes a fault of the run that does not end it. ``has_ended``: no message follows in this pass.
     """
 
     backlog: Backlog
@@ -40,6 +40,7 @@ class MessageStream:
     throttling: Throttling
     refusals: PermanentRefusals
     own: OwnVerdict
+    note_fault: Callable[[str], None]
     has_ended: bool = field(default=False, init=False)
 
     def messages(self, groups: Iterable[Page | Nap], *, late_intent: bool) -> Iterator[Message | Nap]:
@@ -93,12 +94,16 @@ class MessageStream:
                     yield c.mail or loaded.pop(c.claim)  # no name holds a large one while it is on the wire
 
     def _composed(self, mail: ClaimedMail, *, on_wire: bool) -> Message | None:
-        """Compose a mail. One that cannot be composed has failed or is deferred, and the next one follows."""
+        """Compose a mail. One that cannot be composed has failed or waits, and the next one follows."""
         held = self.in_flight.mails[mail.claim]
         held.attempts, held.earlier = mail.attempts, mail.earlier
         held.tag, held.template = mail.tag, mail.mail.template
         try:
             message = self.compose(mail)
+        except ResourceAway as error:
+            self.note_fault(error.errors[0])
+            self.in_flight.decide(put_off(mail.claim, error.errors, mail.earlier))
+            return None
         except ContentUnavailable as error:
             self.in_flight.decide(self.own.defer_unavailable(mail.claim, error.errors, held))
             return None

@@ -157,6 +157,7 @@ class Lane:
             throttling=throttling,
             refusals=self.refusals,
             own=own,
+            note_fault=run.note_fault,
         )
 
     # --- the four steps ------------------------------------------------------------------------------------------

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from mailbatch.domain.health import HealthSnapshot
+from mailbatch.domain.run import ITEMS_WAIT, RunOutcome
+from mailbatch.domain.settlement import AWAY_FOR
 from mailbatch.infrastructure.db.conditions import CLOCKS_DIFFER, OPEN_RUN, SENDING, SENT
 from mailbatch.infrastructure.db.counting import count_up_to
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
 from mailbatch.infrastructure.db.runs import DIED
-from mailbatch.infrastructure.db.tables import batch_runs, batch_schedule, mail_attempts, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_lanes, batch_runs, batch_schedule, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now, seconds_since
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ _a = mail_attempts.c
 _b = batch_runs.c
 _LATELY = 5
 """Runs among which the last sign of life is looked for: one that began earlier may live longer."""
+_A_RUN = 60.0
+"""Seconds that the next run may take until it says again what mails wait for."""
 _MOST = 10_000
 """Claims that are counted at most."""
 
@@ -57,6 +61,7 @@ class SqlHealthQuery:
             .limit(_MOST)
             .cte("ended")
         )
+        fault = _fault(lately)
         since = seconds_since
         slot = sa.select(batch_schedule).where(batch_schedule.c.name == job).cte("slot")
         statement = sa.select(
@@ -75,9 +80,31 @@ class SqlHealthQuery:
             sa.select(since(sa.func.max(_answers().c.at))).scalar_subquery().label("answered"),
             sa.select(sa.func.count()).select_from(ended).scalar_subquery().label("ended"),
             sa.select(since(sa.func.min(ended.c.lease_until))).scalar_subquery().label("oldest_ended"),
+            sa.select(fault.c.error).scalar_subquery().label("fault"),
+            sa.select(since(fault.c.finished_at)).scalar_subquery().label("fault_age"),
         )
         with reading(self.engine) as connection:
             return HealthSnapshot(**connection.execute(statement).mappings().one())
+
+
+def _fault(lately: sa.CTE) -> sa.CTE:
+    """The newest error of a run, or of its helpers, that says what mails wait for.
+
+    Of runs that ended earlier than the last one only those count whose mails may still wait: the runs after them had
+    nothing to do.
+    """
+    went = lately.c.outcome.in_([RunOutcome.COMPLETED.value, RunOutcome.FAILED.value])
+    last = sa.select(sa.func.max(lately.c.started_at)).where(went).scalar_subquery()
+    lane = batch_lanes.c
+    of_lane = sa.select(sa.func.min(lane.error)).where(
+        lane.run_id == lately.c.run_id, lane.error.startswith(ITEMS_WAIT)
+    )
+    own = sa.case((lately.c.error.startswith(ITEMS_WAIT), lately.c.error), else_=of_lane.scalar_subquery())
+    recent = sa.select(lately.c.started_at, lately.c.finished_at, own.label("error")).where(
+        went, sa.or_(lately.c.started_at == last, lately.c.finished_at > now(-AWAY_FOR - _A_RUN))
+    )
+    found = recent.subquery()
+    return sa.select(found).where(found.c.error.is_not(None)).order_by(found.c.started_at.desc()).limit(1).cte("fault")
 
 
 def _answers() -> sa.Subquery:

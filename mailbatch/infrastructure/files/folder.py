@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.content import PIECE
-from mailbatch.domain.errors import CannotCompose, ContentUnavailable
+from mailbatch.domain.errors import CannotCompose, ContentUnavailable, ResourceAway
 from mailbatch.domain.file_rules import NO_FOLDER, path_parts, path_problem
 from mailbatch.domain.redaction import lines
+from mailbatch.infrastructure.shared_folder import SHARED_ERRORS, cannot_be_opened, why_away
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +29,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Without O_NONBLOCK the opening of a FIFO waits until somebody writes into it.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _LONGEST_SHOWN = 120
-_PASSING = frozenset(
-    {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EINTR, errno.EAGAIN}
-)
-"""Errors of the machine, not of the file: the mail is tried again."""
+_PASSING = frozenset({errno.EIO, errno.EINTR, errno.EAGAIN})
+"""Errors that may pass, or may be those of this file alone, for example of a bad sector: the mail is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,8 @@ class FilesBelow:
 
         Raises:
             CannotCompose: one line that says why this file cannot be sent.
-            ContentUnavailable: the folder or the machine fails at this moment.
+            ContentUnavailable: it cannot be read at this moment.
+            ResourceAway: the folder itself cannot be opened, or is empty, or the machine fails.
         """
         shown = f"{self.label}: {lines.shown(path, _LONGEST_SHOWN)}"
         if self.root is None:
@@ -57,7 +57,10 @@ class FilesBelow:
         parts = path_parts(path)
         descriptor = self._folder(self.root)
         try:
-            descriptor = _descend(descriptor, parts, shown)
+            try:
+                descriptor = _descend(descriptor, parts, shown)
+            except FileNotFoundError as error:
+                raise self._missing(self.root, shown) from error
             yield _Opened(descriptor, os.fstat(descriptor), shown)
         finally:
             os.close(descriptor)
@@ -66,7 +69,12 @@ class FilesBelow:
         try:
             return os.open(root, _FOLDER)
         except OSError as error:
-            raise ContentUnavailable([f"{self.label}: the folder {root} cannot be opened: {error.strerror}"]) from error
+            raise ResourceAway([f"{self.label}: {cannot_be_opened(root, error)}"]) from error
+
+    def _missing(self, root: Path, shown: str) -> CannotCompose:
+        if why := why_away(root):
+            return ResourceAway([f"{self.label}: {why}"])
+        return CannotCompose([f"{shown}: is not there"])
 
 
 class _Opened:
@@ -98,7 +106,7 @@ class _Opened:
 def _descend(folder: int, parts: list[str], shown: str) -> int:
     """Return the descriptor of the regular file at ``parts`` below ``folder``, which is closed.
 
-    If it cannot be opened, ``folder`` is left open for the caller.
+    If it cannot be opened, ``folder`` is left open for the caller. Raises ``FileNotFoundError`` if it is not there.
     """
     opened: list[int] = []
     try:
@@ -114,6 +122,8 @@ def _descend(folder: int, parts: list[str], shown: str) -> int:
         except CannotCompose:
             os.close(found)
             raise
+    except FileNotFoundError:
+        raise
     except (OSError, UnicodeEncodeError) as error:
         raise _unusable(shown, error) from error
     finally:
@@ -132,10 +142,10 @@ def _ensure_regular(state: os.stat_result, shown: str) -> None:
 
 def _unusable(shown: str, error: OSError | UnicodeEncodeError) -> CannotCompose:
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
+    if number in SHARED_ERRORS:
+        return ResourceAway([f"{shown}: cannot be read: {os.strerror(number or 0)}"])
     if number in _PASSING:
         return ContentUnavailable([f"{shown}: cannot be read at this moment: {os.strerror(number or 0)}"])
-    if number == errno.ENOENT:
-        return CannotCompose([f"{shown}: is not there"])
     if number in (errno.ELOOP, errno.ENOTDIR):
         return CannotCompose([f"{shown}: a part of its path is a link, or no folder; links are not followed"])
     return CannotCompose([f"{shown}: cannot be read: {os.strerror(number or 0)}"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2.runtime import Context
 
-from mailbatch.domain.errors import CannotCompose
+from mailbatch.domain.errors import CannotCompose, ResourceAway
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.locale import locale_problem
 from mailbatch.infrastructure.templates.budget import Budget, OverBudget
@@ -56,6 +56,7 @@ class TemplateRenderer:
 
         Raises:
             CannotCompose: with a line for each part that fails, naming the part and the line in it.
+            ResourceAway: the mail has a template, and the folder of templates cannot be opened, or is empty.
         """
         faults: list[str] = []
         found = self._files_of(mail, faults)
@@ -67,10 +68,16 @@ class TemplateRenderer:
             self._make_text(parts, faults)
         faults += () if faults else missing_parts(mail, parts, self.directory)
         if faults:
+            self._ensure_folder(mail)
             raise CannotCompose(faults)
         # A body of the mail itself shows what the mail attaches, not what a template has.
         images = self._sources.images_in(parts["body_html"]) if "body_html" in files and not mail.body_html else ()
         return Rendered(subject=parts["subject"] or "", text=parts["body_text"], html=parts["body_html"], images=images)
+
+    def _ensure_folder(self, mail: Mail) -> None:
+        """Raise ``ResourceAway`` if a mail that fails may do so only because the folder of templates is away."""
+        if mail.template and (why := self._sources.away()):
+            raise ResourceAway([f"templates: {why}"])
 
     def _files_of(self, mail: Mail, faults: list[str]) -> TemplateFiles:
         tag = mail.locale or self._options.locale
@@ -149,8 +156,8 @@ class TemplateRenderer:
     def problems(self, mail: Mail) -> list[str]:
         """Return a line for each thing that fails whatever the context of ``mail`` holds.
 
-        These are a missing template, and a source that cannot be compiled. Without a template directory a named
-        template is not looked at.
+        These are a missing template, and a source that cannot be compiled. Without a template directory, or while it is
+        away, a named template is not looked at.
         """
         faults: list[str] = []
         unknown = mail.template and self.directory is None and is_template_name(mail.template)
@@ -161,7 +168,7 @@ class TemplateRenderer:
                 faults.append(fault)
         if not faults and mail.template and not unknown:
             faults += missing_parts(mail, parts, self.directory)
-        return faults
+        return [] if faults and mail.template and self._sources.away() else faults
 
     def missing_images(self, mail: Mail) -> dict[str, str]:
         """Return each image that the template of ``mail`` shows and does not have, with a line that says so.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jinja2 import nodes
 
 from mailbatch.domain.redaction.lines import shown
+from mailbatch.infrastructure.shared_folder import why_away
 from mailbatch.infrastructure.templates.failures import unreadable
 from mailbatch.infrastructure.templates.images import not_embedded
 from mailbatch.infrastructure.templates.loader import LONGEST_NAME, FolderLoader, is_template_name
@@ -90,6 +91,10 @@ class Sources:
             self._files.clear()
         self._files[name, tag] = found
         return found
+
+    def away(self) -> str | None:
+        """Return why the folder of templates cannot serve any mail now; None if it is there, or if there is none."""
+        return why_away(self.directory) if self.directory else None
 
     def _find(self, name: str, tag: str) -> TemplateFiles:
         if not is_template_name(name):

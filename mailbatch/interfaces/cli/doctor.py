@@ -1,10 +1,14 @@
-"""``mailbatch doctor``: tries each part, and says what is wrong and what to do."""
+"""``mailbatch doctor``: tries each part, and says what is wrong and what to do.
+
+More than 300 lines, because the checks of all parts stand side by side, each with its words.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from dataclasses import dataclass
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -82,6 +86,7 @@ def _checks(parts: Parts) -> dict[str, Callable[[], CheckResult]]:
 
     return {
         "settings": lambda: _settings(parts.settings),
+        "folders": lambda: _folders(parts.settings),
         "database": lambda: _database(parts.engine),
         "redis": lambda: _redis(parts.redis, parts.keys, parts.lock(SEND_ALL)),
         "celery": lambda: _celery(celery_app(parts.identity)),
@@ -131,6 +136,32 @@ def _settings(settings: Settings) -> CheckResult:
         return CheckResult("settings", ok=None, found=". ".join(to_know))
     where = f", templates in {settings.template_dir}" if settings.template_dir else ""
     return CheckResult("settings", ok=True, found=f"sender {settings.sender}{where}")
+
+
+def _folders(settings: Settings) -> CheckResult:
+    """Try the folders of this host that mails need: each that is away lets mails wait."""
+    from mailbatch.domain.errors import ResourceAway
+    from mailbatch.infrastructure.shared_folder import cannot_be_opened, is_empty
+    from mailbatch.infrastructure.spool import Spool
+
+    wrong, empty, fine = list[str](), list[str](), list[str]()
+    for what, folder in (("attachments", settings.attachment_dir), ("templates", settings.template_dir)):
+        if folder is not None:
+            try:
+                (empty if is_empty(folder) else fine).append(f"{what} in {folder}")
+            except OSError as error:
+                wrong.append(f"{what}: {cannot_be_opened(folder, error)}")
+    try:
+        Spool(settings.spool_dir).put([b"doctor"])
+        fine.append(f"temporary files in {settings.spool_dir or gettempdir()}")
+    except ResourceAway as error:
+        wrong.append(str(error))
+    if wrong:
+        return CheckResult("folders", ok=False, found="; ".join(wrong), advice=_ADVICE["folders"])
+    if empty:
+        found = f"there are no {', and no '.join(empty)}: the folder is empty"
+        return CheckResult("folders", ok=None, found=found, advice="if something belongs there, is it mounted?")
+    return CheckResult("folders", ok=True, found=", ".join(fine))
 
 
 def _database(engine: Engine) -> CheckResult:
@@ -274,6 +305,7 @@ def _in_a_line(error: Exception) -> str:
 
 _ADVICE: dict[str, Any] = {
     "settings": "see docs/reference/settings.md",
+    "folders": "mount the folder, or give the worker access to it; mails that need it wait and lose no attempt",
     "database": "check MAILBATCH_DATABASE_URL and that the server runs",
     "redis": "check MAILBATCH_REDIS_URL and that the server runs",
     "celery": "check MAILBATCH_BROKER_URL, MAILBATCH_RESULT_BACKEND and celeryconfig.py",
