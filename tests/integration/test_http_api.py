@@ -764,7 +764,8 @@ def test_nothing_is_done_that_cannot_be_noted(api, monkeypatch):
 def test_a_preview_shows_a_mail_as_it_would_be_or_every_line_that_is_wrong(api):
     mail = {"subject": "Hi {{ name }}", "body_text": "{{ n }}", "body_html": "<b>{{ name }}</b>"}
     shown = api.post("/api/preview", mail | {"context": {"name": "<Ann>", "n": 1}})
-    assert shown == {"subject": "Hi <Ann>", "text": "1", "html": "<b>&lt;Ann&gt;</b>"}
+    body = {"subject": "Hi <Ann>", "text": "1", "html": "<b>&lt;Ann&gt;</b>"}
+    assert shown == {**body, "locale": None, "served_in": []}
     problem = api.post("/api/preview", mail | {"context": {"name": "Ann"}}, 422)
     assert problem["problems"] == ["body_text line 1: 'n' is undefined"]
     (stored,) = api.reserve(subject="Hi {{ name }}", context={"name": "Bob"})
