@@ -76,8 +76,12 @@ class TemplateRenderer:
 
     def _ensure_folder(self, mail: Mail) -> None:
         """Raise ``ResourceAway`` if a mail that fails may do so only because the folder of templates is away."""
-        if mail.template and (why := self._sources.away()):
+        if why := self._away_for(mail):
             raise ResourceAway([f"templates: {why}"])
+
+    def _away_for(self, mail: Mail) -> str | None:
+        """Return why the folder cannot serve ``mail`` now. A name that no template can have needs no folder."""
+        return self._sources.away() if mail.template and is_template_name(mail.template) else None
 
     def _files_of(self, mail: Mail, faults: list[str]) -> TemplateFiles:
         tag = mail.locale or self._options.locale
@@ -168,7 +172,7 @@ class TemplateRenderer:
                 faults.append(fault)
         if not faults and mail.template and not unknown:
             faults += missing_parts(mail, parts, self.directory)
-        return [] if faults and mail.template and self._sources.away() else faults
+        return [] if faults and self._away_for(mail) else faults
 
     def missing_images(self, mail: Mail) -> dict[str, str]:
         """Return each image that the template of ``mail`` shows and does not have, with a line that says so.
