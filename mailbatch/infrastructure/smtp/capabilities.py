@@ -1,4 +1,4 @@
-"""Chooses the dialogue mode for a relay, and a slower one when the relay does not master what it offers."""
+"""Chooses the dialogue mode for a relay, and a slower one if the relay does not handle the mode that it offers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAILS_ON_ONE_CONNECTION = "mails on one connection"
 """The name of this limit in ``domain/reply_kinds.py``."""
 
 _AHEAD = "ahead"
-"""Proven by a mail that was accepted although its commands were sent before the mail before was answered."""
+"""Proven once the relay accepts MAIL of a mail whose commands were sent before the previous mail was answered."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 class RelayCapabilities:
     """What this process knows of a relay. All connections to the relay share one object.
 
-    ``memory`` returns what shares the knowledge with other processes; it is called when it is first needed, and forgets
-    after a while, see ``RelayMemory``. Without it the knowledge lives as long as the process.
+    ``memory`` returns the ``RelayMemory`` that shares the knowledge with other processes, and that forgets it after a
+    while. It is called when it is first needed. Without it the knowledge lives as long as the process.
     """
 
     def __init__(
@@ -53,17 +53,17 @@ class RelayCapabilities:
     # --- what follows from it -----------------------------------------------------------------------------------------
 
     def choose(self, features: Container[str]) -> DialogueMode:
-        """Return the mode for a new connection. BDAT only if the relay was seen to read a chunk that it refused."""
+        """Return the mode for a new connection: BDAT only if the relay has shown that it reads a refused chunk."""
         fastest = self._fastest(features)
         return min(fastest, DialogueMode.PIPELINING) if self.needs_chunk_trial(features) else fastest
 
     def needs_chunk_trial(self, features: Container[str]) -> bool:
-        """Whether the relay must first show that it reads a chunk that it refuses; then BDAT is the mode."""
+        """Whether BDAT would be the mode, but the relay must first show that it reads a chunk that it refuses."""
         return self._fastest(features) is DialogueMode.BDAT and not self._profile.swallows
 
     @property
     def may_send_ahead(self) -> bool:
-        """Whether a mail's commands may be sent before the mail before was answered."""
+        """Whether a mail's commands may be sent before the previous mail was answered."""
         return self._profile.takes_ahead
 
     @property
@@ -78,19 +78,19 @@ class RelayCapabilities:
     # --- what is learned ------------------------------------------------------------------------------------------
 
     def note_mode_works(self, mode: DialogueMode, *, ahead: bool) -> None:
-        """Note that a mail was answered in ``mode``; ``ahead``: also one whose commands were sent ahead."""
+        """Note that a mail was answered in ``mode``. ``ahead``: MAIL of a mail that was sent ahead was accepted too."""
         self._proven.add(mode)
         if ahead:
             self._proven.add(_AHEAD)
 
     def note_chunk_swallowed(self) -> None:
-        """Note that the relay read a chunk that it refused."""
+        """Note that the relay read and discarded a chunk that it refused."""
         self._learn(swallows=True)
 
     def suspect(self, mode: DialogueMode, relay: str, reason: str, *, likely: bool, ahead: bool = False) -> None:
-        """Note that a connection broke in ``mode``. Unless a mail was answered in it, the mode may be the reason.
+        """Note that a connection broke in ``mode``. The mode may be the reason unless the relay answered a mail in it.
 
-        ``likely``: a relay that only goes away does not behave like this. ``ahead``: a mail was in flight whose
+        ``likely``: the relay broke the protocol, and did not just go away. ``ahead``: a mail was in flight whose
         commands were sent ahead, and the relay has accepted no such mail yet.
         """
         if mode in self._proven and not (ahead and _AHEAD not in self._proven):
@@ -103,7 +103,7 @@ class RelayCapabilities:
                 self.use_slower_mode(mode, relay, reason)
 
     def use_slower_mode(self, mode: DialogueMode, relay: str, reason: str) -> None:
-        """Use a slower mode than ``mode`` from now on."""
+        """Use the next slower mode than ``mode`` from now on."""
         if mode is DialogueMode.DATA or self._fastest(_EVERYTHING) < mode:
             return
         slower = DialogueMode(mode - 1)
@@ -112,7 +112,7 @@ class RelayCapabilities:
         logger.warning("%s: offers %s but chokes on it, %s from now on: %s", relay, mode.name, slower.name, reason)
 
     def forbid_ahead(self, relay: str, reason: str) -> None:
-        """Send a mail's commands only when the mail before was answered, from now on."""
+        """From now on send a mail's commands only after the previous mail was answered."""
         if not self._profile.takes_ahead:
             return
         self._suspicions = 0
@@ -142,7 +142,7 @@ class RelayCapabilities:
             logger.info("a connection carries %d mails from now on: %s", mails, reason)
 
     def learn_from_loss(self, dialogue: Dialogue, error: RelayError, relay: str) -> None:
-        """Learn from a lost connection how many mails one may carry, and whether the relay masters the mode."""
+        """Learn from a lost connection how many mails one may carry, and whether the relay handles the mode."""
         reason = masked(str(error))
         if _may_have_carried_enough(error):
             limit = dialogue.limit.name if dialogue.limit is not None else None

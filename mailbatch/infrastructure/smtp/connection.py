@@ -41,7 +41,7 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Connection:
-    """A thread opens it. From OPEN on no method waits.
+    """A connection that a thread of its own opens. Once it is OPEN, no method waits.
 
     The owner polls ``fd``, calls ``receive`` when there is something to read, and ``send`` after ``dialogue.begin``.
     ``dialogue`` and ``fd`` do not exist before OPEN, and ``max_mails`` is 0 before.

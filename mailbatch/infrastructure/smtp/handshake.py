@@ -1,7 +1,7 @@
 """Opens a connection to a relay: connects, greets, encrypts and logs in, by blocking calls.
 
-What ``smtplib`` does and this does not: accept any certificate unless told otherwise, leave Nagle's algorithm on, ask
-the DNS for our name, and try each mechanism with a password that was refused.
+Four habits of ``smtplib`` are changed. It accepts any certificate by default, leaves Nagle's algorithm on, asks the DNS
+for our name, and tries a refused password again with each mechanism. This module does none of these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LO
 
 
 class Handshake(DeadlineSmtp):
-    """The first part of a connection; then ``begin_dialogue`` gives the socket away."""
+    """The first part of a connection. At its end ``begin_dialogue`` hands the socket to the dialogue."""
 
     def open(self) -> None:
         """Connect, greet, encrypt and log in, as the relay's settings say."""
@@ -46,10 +46,10 @@ class Handshake(DeadlineSmtp):
             raise
 
     def swallows_refused_chunk(self) -> bool | None:
-        """Whether the relay reads a chunk that it refuses (RFC 3030 §2), tried with a chunk that it must refuse.
+        """Try with a chunk that the relay must refuse whether it reads and discards such a chunk (RFC 3030 §2).
 
-        The chunk is QUIT: a relay that reads it as a command ends the connection. None: it hung up, or fell silent.
-        Unless True is returned, the connection is closed.
+        The chunk is QUIT: a relay that reads it as a command ends the connection. Return True if it discards the chunk,
+        False if it answers anything else, None if it hangs up or is silent. Unless True, the connection is closed.
         """
         self._begin("a chunk without a mail", min(_CHUNK_TRIAL_TIMEOUT, self.relay.timeout))
         try:
@@ -68,7 +68,7 @@ class Handshake(DeadlineSmtp):
         """Return the socket, which no longer blocks; ``close`` still closes it.
 
         Raises:
-            RelayError: the relay said something already.
+            RelayError: the relay sent something that we have not asked for.
         """
         self._refuse_unread()
         sock = self._socket()
@@ -76,7 +76,7 @@ class Handshake(DeadlineSmtp):
         return sock
 
     def quit_and_close(self) -> None:
-        """Say QUIT, wait a moment for the reply, close. Never raises."""
+        """Send QUIT, wait up to ``_QUIT_TIMEOUT`` seconds for the reply, and close. Raises no ``RelayError``."""
         try:
             self._begin("QUIT", min(_QUIT_TIMEOUT, self.relay.timeout))
             self.docmd("QUIT")
@@ -133,7 +133,7 @@ class Handshake(DeadlineSmtp):
         self._expect(GREETING, "the greeting", reply.decoded())
 
     def _with_tls_hint(self, error: RelayError) -> RelayError:
-        """Add a hint to an error that a port with TLS from the start causes: it is silent, or answers in TLS."""
+        """Add a hint if the port may expect TLS from the start: it was silent, or answered in TLS."""
         might_be = (
             self.relay.port == _TLS_PORT
             or isinstance(error, HandshakeTimeout)
@@ -156,7 +156,7 @@ class Handshake(DeadlineSmtp):
         if code // 100 != _PERMANENT or self.helo()[0] != OK:
             raise self._over(f"EHLO was refused: {refusal}", reply=refusal)
         self.esmtp_features.clear()
-        logger.debug("%s: greeted by HELO, for EHLO was refused: %s", self.relay.name, refusal)
+        logger.debug("%s: greeted by HELO, because EHLO was refused: %s", self.relay.name, refusal)
 
     def _start_tls(self) -> None:
         if not self.has_extn("starttls"):
@@ -204,7 +204,7 @@ class Handshake(DeadlineSmtp):
 
 
 def has_unread(sock: socket.socket) -> bool:
-    """Whether TLS holds bytes that the poll of its socket does not show."""
+    """Whether TLS holds decrypted bytes, which a poll of the socket does not report."""
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
@@ -218,7 +218,7 @@ def _tls_context(ca_file: str | None) -> ssl.SSLContext:
 
 
 def _best_error(problems: list[RelayError]) -> RelayError:
-    """Return the error of the addresses that tells most: a relay's own reply if there is one, else the last error."""
+    """Return the most useful error: the last one with a reply or that is ``hopeless``, else the last one."""
     telling = [problem for problem in problems if problem.reply is not None or problem.hopeless]
     problem = (telling or problems)[-1]
     if len({str(one) for one in problems}) == 1:

@@ -37,12 +37,12 @@ logger = logging.getLogger(__name__)
 _THREAD_END = 10.0
 """Seconds to wait for a thread that was told to end: more than it needs, unless the name server hangs."""
 _ENOUGH_QUEUED = 64 * 1024
-"""Bytes waiting for the kernel, beyond which no further mail is begun: its permit would be old when it is sent."""
+"""While more bytes than this wait for the kernel, no mail is begun: its permit would be old when it is sent."""
 _ASK_WHILE_RESTING = 0.1
 """Seconds after which the permit is asked again while no connection may be opened."""
 _ASK_WHILE_CONNECTING = 0.5
 _MOST_RETURNS = 3
-"""How often a mail may meet a limit of connections on one connection, and go over another one."""
+"""How often a mail that met a limit on connections, or on mails on one, is sent again over another connection."""
 
 
 class ConnectionPool:
@@ -71,10 +71,10 @@ class ConnectionPool:
     # --- which mail, on which connection -------------------------------------------------------------------------
 
     def wanted(self) -> int:
-        """Return how many mails are worth having ready: those that could be sent at once, and for connections to come.
+        """Return how many mails should be ready: those that can be sent at once, or else those for new connections.
 
-        A connection whose relay is known to understand gets some in a row, so that they go in one write, which costs
-        more than all else. A pipelining one has its next mail ready when the relay asks for the last one's body.
+        A BDAT connection that has answered a mail gets several mails in a row, so that one write sends them: a write
+        costs more than all else. A PIPELINING connection needs its next mail when the relay asks for a body.
         """
         if (connection := self._choose()) is not None:
             return min(connection.dialogue.room, 2 * connection.dialogue.least_room)
@@ -82,9 +82,9 @@ class ConnectionPool:
         return ahead + len(self._places.connecting()) + len(self._places.free())
 
     def is_heavy(self) -> bool:
-        """Whether the unsettled mails are as many bytes as they may be.
+        """Whether the unsettled mails have reached a limit in bytes.
 
-        Of those in memory the ones on a slow connection do not count: the others are to go on meanwhile.
+        Mails in memory that are in flight on a slow connection do not count, so that the other connections go on.
         """
         size, budget = self._mails.bytes, self._config.byte_budget
         if self._mails.bytes_elsewhere >= self._config.wire_budget:
@@ -94,7 +94,7 @@ class ConnectionPool:
         return size - sum(one.dialogue.bytes_in_flight for one in self._open.values() if one.is_slow) >= budget
 
     def begin_ready(self) -> None:
-        """Begin what is ready, where there is room; open a connection for what finds none, or has to share."""
+        """Begin the ready mails where there is room. Open a connection if a mail finds none, or would share one."""
         while self._mails.ready:
             connection = self._choose()
             if connection is None:
@@ -109,14 +109,14 @@ class ConnectionPool:
                 self._send(connection)
 
     def _choose(self) -> Connection | None:
-        """Return the connection for the next mail: the one with the least to do.
+        """Return the connection for the next mail: the one with the fewest mails in flight.
 
-        Among the idle it is the one used last: it is the least likely to have been closed for its idleness.
+        Among idle connections it is the one used last, because the relay is least likely to have closed that one.
         """
         best, least, since = None, math.inf, 0.0
         for connection in self._open.values():
             dialogue = connection.dialogue
-            # Bytes that the kernel did not take are sent when the poll says so; trying again would be a busy loop.
+            # The poll reports when the kernel takes the pending bytes; trying again before would be a busy loop.
             if dialogue.room < dialogue.least_room or dialogue.out.pending or connection.has_carried_enough:
                 continue
             load = dialogue.in_flight
@@ -142,7 +142,7 @@ class ConnectionPool:
     # --- connections that open -----------------------------------------------------------------------------------
 
     def _connect(self) -> bool:
-        """Open a connection for each mail that is ready, as far as may be; return True if one was refused instead."""
+        """Open a connection for each ready mail, up to the limit. Return True if the permit refused a mail instead."""
         if not (places := self._places.free()):
             return False
         for place in places[: max(0, len(self._mails.ready) - len(self._places.connecting()))]:
@@ -170,7 +170,7 @@ class ConnectionPool:
                 self._use(connection)
 
     def _use(self, connection: Connection) -> None:
-        if connection.state is State.CLOSED:  # it was told to end meanwhile
+        if connection.state is State.CLOSED:  # ``close`` was called meanwhile
             connection.place.connection = None
             return
         self._places.has_connected = True
@@ -181,11 +181,11 @@ class ConnectionPool:
         self._poller.poll.register(connection.fd, select.POLLIN)
 
     def _blame(self, error: RelayError) -> None:
-        """Give the fault to one mail, unless another connection will carry the mails."""
+        """Make the fault the outcome of one mail, unless another connection will carry the mails."""
         if isinstance(error, NoSlot):
             return
         if self._open or not self._mails.ready:
-            # It is tried again and again while the others work, and logged once.
+            # A further connection is tried again and again while others work, so this is a warning only once.
             level = logging.DEBUG if self._has_logged_limit else logging.WARNING
             self._has_logged_limit = True
             logger.log(level, "%s: no further connection: %s", self._config.relay.name, masked(str(error)))
@@ -196,7 +196,7 @@ class ConnectionPool:
     # --- an open connection --------------------------------------------------------------------------------------
 
     def ready(self, fd: int) -> None:
-        """Read what has come at ``fd``, and write what that makes possible."""
+        """Read the replies at ``fd``, and write what can be sent after them."""
         if (connection := self._open.get(fd)) is None:
             self._closing.readable(fd)
             return
@@ -240,7 +240,7 @@ class ConnectionPool:
             self._poller.poll.modify(connection.fd, select.POLLIN | select.POLLOUT if writing else select.POLLIN)
 
     def _send_alone(self, dialogue: Dialogue) -> None:
-        """Send mails again whose commands seem to have come too early; send nothing ahead until they are answered."""
+        """Send mails again that seem to have been refused for coming ahead; until their answers send nothing ahead."""
         early, dialogue.refused_early = dialogue.refused_early, []
         self._early.add(early)
         self._mails.put_back([message for message, _ in early])
@@ -256,7 +256,8 @@ class ConnectionPool:
     def ask_for_intent(self) -> bool:
         """Call ``commit_intent`` with the mails whose bodies were sent except for their ends.
 
-        The mails that it returns are ended, the others are not sent. Return whether there were any.
+        The ends of the mails that it returns are sent. For the others the connection is closed, so that they are not
+        sent. Return whether there were any mails to ask for.
         """
         if self._commit_intent is None:
             return False
@@ -323,16 +324,16 @@ class ConnectionPool:
         logger.debug("%s: a connection was lost: %s", name, masked(str(error)))
 
     def _touches_a_mail(self, dialogue: Dialogue) -> bool:
-        """Whether the loss is the outcome of one mail, although the relay can have taken none.
+        """Whether the loss must become the outcome of one mail, although the relay can have taken none.
 
-        Otherwise a relay that accepts connections and then closes each of them would be tried for ever.
+        Without an outcome a relay that accepts connections and then closes each of them would be tried for ever.
         """
         if dialogue.sequence_error is not None or dialogue.mails_answered:
             return False
         return not (self._open and dialogue.limit is not None)
 
     def _limited_again(self, dialogue: Dialogue) -> Message | None:
-        """Return the mail that met a limit on connection after connection: perhaps it uses them up."""
+        """Return the mail that met a limit on more than ``_MOST_RETURNS`` connections: it may be the cause."""
         message = dialogue.limited_mail
         if message is None or not dialogue.mails_answered:
             return None
@@ -365,12 +366,12 @@ class ConnectionPool:
     # --- time ----------------------------------------------------------------------------------------------------
 
     def excuse(self, seconds: float) -> None:
-        """Do not count so many seconds against the relay, because nothing was written."""
+        """Do not count these seconds against the relay, because we wrote nothing meanwhile."""
         for connection in self._open.values():
             connection.excuse(seconds)
 
     def tick(self, now: float) -> None:
-        """Act on what is due: late relays, the end of a rest, replies to QUIT; and stop waiting without a permit."""
+        """Act on what is due: late relays, ends of rests, overdue replies to QUIT. Without a permit, stop waiting."""
         for connection in list(self._open.values()):
             try:
                 self._poller.tick_by(connection.deadline(now))

@@ -1,1 +1,1 @@
-"""What the outcomes of a lane say of its relay, and what follows for the mails and for later runs."""
+"""Judges from a lane's outcomes whether its relay works, and decides what that means for its mails and later runs."""

@@ -1,4 +1,4 @@
-"""Leaves a relay alone that failed, and lets one mail find out when it takes mail again."""
+"""Stops sending to a relay that failed, and later probes with one mail whether the relay takes mail again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class CircuitBreaker:
     """The circuit of one relay, which all runs share. ``jitter`` returns a number in [0, 1).
 
-    A database that fails never keeps mail from going: the circuit then counts as closed.
+    If the database fails, the circuit counts as closed, so that mails are still sent.
     """
 
     circuits: Circuits
@@ -34,7 +34,7 @@ class CircuitBreaker:
     def circuit_to_probe(self, *, by_hand: bool) -> Circuit | None:
         """Return the circuit if one mail must probe the relay first, or None if all mails may go.
 
-        After the probe call ``close`` or ``open``.
+        ``by_hand``: an operator started the run, so it probes at once. After the probe call ``close`` or ``open``.
 
         Raises:
             RunFailed: the relay is to be left alone for now.
@@ -55,7 +55,7 @@ class CircuitBreaker:
         return circuit
 
     def look(self) -> Circuit:
-        """Return the circuit, without a change to it."""
+        """Return the circuit; do not change it."""
         try:
             return self.circuits.look(self.relay)
         except StoreError:
@@ -75,8 +75,8 @@ class CircuitBreaker:
     ) -> None:
         """Leave the relay alone because of ``outage``.
 
-        ``refused``: mails that it refused although they may not be the reason; ``probed``: as the probe.
-        ``charged``: mails that paid for it as for a fault of their own, and are no suspects any more.
+        ``refused``: mails that it refused although they may not be the reason. ``probed``: they were the probe.
+        ``charged``: mails that lost an attempt for it, as for their own fault; they are no longer suspects.
         """
         try:
             before = self.circuits.look(self.relay)

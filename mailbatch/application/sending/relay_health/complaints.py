@@ -1,7 +1,7 @@
-"""Replies by which the relay takes no mail at all (quota, account, storage), until it is known if that is true.
+"""Holds back the mails to which the relay said that it takes no mail at all (quota, account, storage).
 
-If the relay accepts mails that were handed over later, the reply was meant for its own mail. Otherwise it was meant for
-all mails, and the relay is left alone.
+Later outcomes show whether that is true. If the relay accepts mails that were handed over later, the reply was meant
+for its own mail. Otherwise it was meant for all mails, and the relay is left alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PERMANENT = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """A mail that waits. ``as_its_own``: its settlement if the reply is meant for this mail alone.
+    """A mail that is held back. ``as_its_own``: its settlement if the reply is meant for this mail alone.
 
     ``index``: its item index. ``handed_to``: the item index of the mail that was handed over last before the reply.
     """
@@ -41,7 +41,7 @@ class Complaint:
 
 
 class Complaints:
-    """The complaints of a lane that wait, in the order in which they came."""
+    """The waiting complaints of a lane, in the order in which they came."""
 
     def __init__(self, stop: LaneStop, in_flight: InFlight, health: RelayHealth, own: OwnVerdict) -> None:
         self.waiting: list[Complaint] = []
@@ -51,7 +51,10 @@ class Complaints:
         self._own = own
 
     def take(self, replied: Replied, mail: InFlightMail, reply: Reply) -> None:
-        """Let a mail wait. The lane stops if complaints are enough, or permanent, or of the probe."""
+        """Hold back a mail. Stop the lane if its mail is the probe, the reply is permanent, or enough replies failed.
+
+        A mail that was the probe often enough is settled at once instead, as its own fault; the lane stops then too.
+        """
         claim, health = replied.claim, self._health
         as_its_own = self._own.defer(replied, mail)
         if health.is_itself_the_reason(claim.reservation_id):
@@ -74,7 +77,10 @@ class Complaints:
             health.failed(Outage.of_reply(replied.relay, reply))
 
     def accepted(self, index: int) -> None:
-        """The relay accepted the mail with this item index: settle the complaints that came before its handing over."""
+        """Note that the relay accepted the mail with this item index.
+
+        The complaints that came before this mail was handed over are settled as meant for their own mails.
+        """
         own = [one for one in self.waiting if one.handed_to < index]
         if own:
             self.waiting = [one for one in self.waiting if one.handed_to >= index]
@@ -84,7 +90,8 @@ class Complaints:
     def end_pass(self) -> None:
         """Judge what waits, because every mail that was handed over has its outcome.
 
-        If the last mails were accepted, the complaints stand alone among mails that went. Otherwise the relay fails.
+        If the relay accepted a mail with a higher item index than all that wait, each complaint was meant for its own
+        mail. Otherwise the mails are put back, and the relay counts as failed unless a stop was requested.
         """
         if not self.waiting:
             return
@@ -99,7 +106,7 @@ class Complaints:
             self._health.failed(Outage.of_reply(last.relay, last.reply))
 
     def put_back_all(self) -> None:
-        """Put back what waits, without an attempt."""
+        """Put back the mails that wait; this costs them no attempt."""
         for one in self._take_all():
             self._in_flight.decide(put_back(one.claim, one.relay, one.reply))
 

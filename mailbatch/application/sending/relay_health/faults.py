@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.outcome import Outcome
 
 FAULTS_OF_ONE_MAIL = 3
-"""A mail in whose dialogue the relay broke this often in one run is put off: it may be what breaks it."""
+"""A mail is deferred if the relay failed this often in its dialogue in one run: the mail may be the cause."""
 
 
 class Faults:
@@ -46,18 +46,18 @@ class Faults:
         return fault
 
     def end_pass(self, *, has_reply: bool) -> None:
-        """The relay is away if this pass had faults outside of dialogues, and no reply to any mail."""
+        """Count the relay as away if this pass had a fault outside of a mail's dialogue, and no reply to any mail."""
         if self._last is not None and not has_reply and not self._all_in_dialogues:
             self._health.failed(outage_of(self._last))
 
 
 def deferred(outcome: Replied | RelayFault, reply: Reply) -> Replied:
-    """Return what the outcome would be if the relay had deferred the mail with ``reply``."""
+    """Return the outcome of the same mail as if the relay had deferred it with ``reply``."""
     return Replied(outcome.claim, outcome.relay, {"": Verdict(Kind.DEFERRED, reply)})
 
 
 def outage_of(fault: RelayFault) -> Outage:
-    """Return the outage that a fault shows: the relay stays away, or turns us away before any mail."""
+    """Return the outage that a fault shows: the relay cannot be reached, or refuses us before any mail."""
     reason = one_line(fault.reason)
     if fault.reply is None or not kind_of(fault.reply).holds:
         return Outage(relay=fault.relay, reason=reason, asked=hinted(Reply(0, fault.reason)))

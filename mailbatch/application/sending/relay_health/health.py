@@ -42,9 +42,9 @@ class RelayHealth:
         self.accepted_to = 0
         """The highest item index of a mail that the relay accepted."""
         self.refused: set[UUID] = set()
-        """Mails to which the relay said that it takes no mail at all."""
+        """Mails that were refused because the relay takes no mail at all."""
         self.charged: set[UUID] = set()
-        """Mails for which that counts as their own fault, because they were the probe so often."""
+        """Mails whose refusal counts as their own fault, because they were the probe so often."""
         self._stop = stop
         self._circuit_breaker = circuit_breaker
         self._known: Circuit | None = None
@@ -69,11 +69,11 @@ class RelayHealth:
         self._stop.relay_failed(outage)
 
     def is_itself_the_reason(self, mail: UUID) -> bool:
-        """Return whether ``mail``, as the probe, failed so often that the reason may be the mail itself."""
+        """Return whether ``mail`` is the probe, and was it so often that the mail itself may be the reason."""
         return self.probed is not None and self.suspects.get(mail, 0) + 1 >= PROBES_ALONE
 
     def is_suspect(self, mail: UUID) -> bool:
-        """Return whether ``mail`` was refused for the relay's reasons in an earlier run."""
+        """Return whether an earlier run saw ``mail`` refused for a reason that concerned the relay, not the mail."""
         if self._known is None:
             breaker = self._circuit_breaker
             self._known = breaker.look() if breaker is not None else Circuit(relay="")

@@ -1,6 +1,6 @@
-"""Decides for each outcome whom it speaks of: its mail, a group of mails, or the relay.
+"""Decides what each outcome is about: its mail, a group of mails, or the relay.
 
-A mail pays with an attempt only for what speaks of itself. What speaks of the relay costs no mail an attempt.
+An outcome costs its mail an attempt only if it is about that mail. An outcome about the relay costs no attempt.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Judge:
 
     @property
     def waiting(self) -> int:
-        """How many mails wait until it is known whom their replies speak of."""
+        """How many mails wait until it is known what their replies are about."""
         return len(self.complaints.waiting) + self.refusals.waiting
 
     def begin_pass(self) -> None:
@@ -84,7 +84,10 @@ class Judge:
         self.complaints.end_pass()
 
     def end(self) -> None:
-        """No outcome follows for now: refusals that wait are meant for their mails, complaints for the relay."""
+        """Settle all mails that wait, because no outcome follows for now.
+
+        Refusals count as meant for their mails. Complaints count as meant for the relay: their mails are put back.
+        """
         self.refusals.settle_all()
         self.complaints.put_back_all()
 
@@ -106,7 +109,7 @@ class Judge:
             self._take_mixed(replied, mail)
 
     def _accept(self, replied: Replied, mail: InFlightMail) -> None:
-        """The relay works. So replies that wait, to mails that went out before, were meant for these mails."""
+        """Note that the relay works: waiting replies to mails that went out before were meant for those mails."""
         self.health.accepted(mail.index)
         self.throttling.pace.accepted(self.clock.monotonic())
         if self.complaints.waiting:

@@ -1,4 +1,4 @@
-"""Settles a mail by an outcome that speaks of this mail alone."""
+"""Settles a mail by an outcome that is about this mail alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OwnVerdict:
         self._jitter = jitter
 
     def settle(self, outcome: Outcome, mail: InFlightMail) -> Settlement:
-        """Return what becomes of the mail."""
+        """Return the settlement of the mail: its next status, and what is recorded of the attempt."""
         return settle(
             outcome,
             attempts=mail.attempts,
@@ -39,13 +39,16 @@ class OwnVerdict:
         )
 
     def defer_unavailable(self, claim: Claim, errors: Sequence[str], mail: InFlightMail) -> Settlement:
-        """Defer the mail, because a content of it cannot be stored or read now."""
+        """Defer the mail, because its message or a file of it cannot be stored or read now."""
         return unavailable(
             claim, errors, mail.earlier or {}, attempts=mail.attempts, retry=self.retry, jitter=self._jitter()
         )
 
     def defer(self, replied: Replied, mail: InFlightMail) -> Settlement:
-        """Settle as for any 4xx, also a 5xx that holds for every mail: it may have meant the account, not this mail."""
+        """Defer the mail, as after any 4xx.
+
+        A 5xx that holds for every mail defers too: it may have been meant for our account, not for this mail.
+        """
         deferred = {
             to: Verdict(Kind.DEFERRED, v.reply) if v.kind is Kind.REJECTED and kind_of(v.reply).holds else v
             for to, v in replied.verdicts.items()

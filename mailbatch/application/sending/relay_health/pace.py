@@ -1,7 +1,7 @@
-"""How fast a lane hands mails over. There is no limit until the relay says "too fast".
+"""Limits how fast a lane hands mails over. There is no limit until the relay says "too fast".
 
-Then the rate becomes what the relay accepted in the last second, but at most half of the rate before. From there it
-climbs.
+Then the rate falls to what the relay accepted in the last second, and at least to half of the previous rate. From there
+it rises again.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ UNLIMITED = 5000.0
 PATIENCE = 60.0
 """Seconds for which a relay may say "too fast" and accept nothing, before it is left alone for a while."""
 LONGEST_NAP = 0.25
-"""Seconds of one pause of the stream. After it the lane looks whether it must stop."""
+"""Seconds of one pause of the stream. After each pause the lane checks whether it must stop."""
 LONGEST_SLEEP = 120.0
-"""Seconds that a run waits if the relay asks for it. If it asks for more, it is left alone instead."""
+"""The longest wait, in seconds, that a run grants a relay. If the relay asks for more, it is left alone instead."""
 _SECOND = 1.0
 _CATCH_UP = 0.1
 """Seconds of lost time that a late stream may make up for."""
@@ -55,10 +55,11 @@ class Pace:
         self._gives_up_at = math.inf
 
     def throttled(self, index: int, handed_to: int, now: float, asked: float | None = None) -> bool:
-        """Note that the relay said "too fast" to the mail ``index``.
+        """Note that the relay said "too fast" to the mail with the item index ``index``.
 
-        ``handed_to``: the mail that was handed over last before this reply.
-        ``asked``: seconds for which the relay wants no mail. Return whether to leave it alone, because it takes none.
+        ``handed_to``: the item index of the mail that was handed over last before this reply. ``asked``: seconds for
+        which the relay wants no mail. Return whether to leave the relay alone: ``asked`` is more than
+        ``LONGEST_SLEEP``, or the relay has accepted nothing for ``PATIENCE`` seconds.
         """
         pause = asked or 0.0
         if pause > LONGEST_SLEEP:

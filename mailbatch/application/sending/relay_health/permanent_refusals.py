@@ -48,7 +48,7 @@ class PermanentRefusals:
 
     @property
     def without(self) -> Without | None:
-        """The groups of mails that are put back in this run."""
+        """The groups whose mails are put back in this run; None if there are none."""
         return self._refusals.without
 
     def puts_back(self, mail: ClaimedMail) -> bool:
@@ -81,7 +81,7 @@ class PermanentRefusals:
                 self._report_group(group, mail, reservation_id, reply)
 
     def accepted(self, mail: InFlightMail, reservation_id: UUID) -> None:
-        """The relay accepted a mail: settle the refusals that this shows to be meant for their own mails."""
+        """Note that the relay accepted a mail. Settle the refusals that this shows to be meant for their own mails."""
         if self._refusals.waiting:
             self._decide(self._refusals.accepted(group_of(mail.tag, mail.template, reservation_id), mail.index))
 
@@ -91,7 +91,7 @@ class PermanentRefusals:
             self._decide(self._refusals.overdue(self._clock.monotonic()))
 
     def settle_all(self) -> None:
-        """Settle what waits as meant for its own mail, because no outcome follows."""
+        """Settle all waiting refusals as meant for their own mails, because no outcome follows."""
         self._decide(self._refusals.take_all())
 
     def _decide(self, settlements: list[Settlement]) -> None:
@@ -99,7 +99,7 @@ class PermanentRefusals:
             self._in_flight.decide(settlement)
 
     def _take_repeated(self, replied: Replied, mail: InFlightMail, reply: Reply) -> None:
-        """The probe is refused in the words for which the relay was left alone."""
+        """Judge a probe that was refused with the same text as the mails for which the relay was left alone."""
         reservation_id = replied.claim.reservation_id
         if self._health.is_itself_the_reason(reservation_id):
             self._health.charged.add(reservation_id)

@@ -1,7 +1,8 @@
-"""Permanent refusals (5xx) that may not be meant for their mails: several mails in a row hear the same text.
+"""Permanent refusals (5xx) that may not be meant for their mails, because several mails in a row get the same text.
 
 If these mails share one tag or template, the refusal is meant for that group, for example a newsletter that a spam
-filter refuses. If not, it is the relay's. The verdicts wait until this is known. If it never is, they stand.
+filter refuses. If not, the relay refuses all mails. The verdicts wait until this is known. If it does not become known,
+each verdict counts for its own mail.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from mailbatch.domain.settlement import Settlement
 
 ENOUGH = 8
-"""Mails in a row that hear the same text."""
+"""Mails in a row with the same reply text, from which on the refusal is not meant for single mails."""
 PATIENCE = 10.0
 """Seconds for which a verdict waits."""
 MOST = 32
-"""Verdicts that wait at once, of all texts. Beyond that the oldest stand."""
+"""Verdicts that wait at once, of all texts. If there are more, the oldest count for their own mails."""
 
 # RFC 3463: X.1.x and X.2.x speak of the recipient, X.6.x and X.3.4 of the mail's content.
 _OF_ONE_MAIL = re.compile(r"5\.(?:[126]\.\d+|3\.4)")
@@ -36,7 +37,7 @@ Group: TypeAlias = "tuple[str, str] | UUID"
 
 
 class MeantFor(Enum):
-    """Whom a refusal is meant for, as far as it and those before it show."""
+    """Whom a refusal is meant for, as far as this refusal and earlier ones show."""
 
     UNKNOWN = auto()
     THE_RELAY = auto()
@@ -57,8 +58,8 @@ class _Refusal:
 class Refusals:
     """The refusals of a lane whose verdicts wait.
 
-    ``found``: groups whose mails are put back, each with the text that they hear. ``without``: the same groups for
-    claims to pass over. ``of_relay``: the text that the relay says to all.
+    ``found``: groups whose mails are put back, each with the text of the refusal. ``without``: the same groups, in the
+    form in which a claim skips them. ``of_relay``: the text with which the relay refuses all mails.
     """
 
     waiting: list[_Refusal] = field(default_factory=list)
@@ -72,7 +73,7 @@ class Refusals:
         return not _OF_ONE_MAIL.fullmatch(reply.enhanced or "") and concern_of(reply) is not Concern.RECIPIENT
 
     def add(self, settlement: Settlement, reply: Reply, group: Group, index: int, now: float) -> MeantFor:
-        """Add a refusal. Return what is known now; unless that is ``UNKNOWN``, call ``take``."""
+        """Add a refusal. Return whom it is meant for; unless that is ``UNKNOWN``, call ``take``."""
         text = gist(reply)
         self.waiting.append(_Refusal(text, settlement, group, index, now))
         if text == self.of_relay:
@@ -97,27 +98,27 @@ class Refusals:
             self.without = Without(of_kind["tag"], of_kind["template"])
 
     def accepted(self, group: Group, index: int) -> list[Settlement]:
-        """Return the verdicts that stand because a mail of ``group`` with the item index ``index`` was accepted.
+        """Return the settlements that are final because a mail of ``group`` with the item index ``index`` was accepted.
 
-        The relay took this mail after it had refused others. So it works, and only a whole group can still be meant,
-        but not this one.
+        The relay accepted this mail after it had refused others, so it works. A refusal of those others can only be
+        meant for a whole group other than ``group``, or for its own mail.
         """
         for one in self.waiting:
             one.relay_works = one.relay_works or one.index < index
         return self._drop(lambda one: one.relay_works and (one.group == group or not isinstance(one.group, tuple)))
 
     def overdue(self, now: float) -> list[Settlement]:
-        """Return the verdicts that have waited for long enough, and the oldest if too many wait."""
+        """Remove and return the settlements that waited for ``PATIENCE`` seconds, and the oldest above ``MOST``."""
         oldest = self.waiting[: max(0, len(self.waiting) - MOST)]
         return self._drop(lambda one: now - one.heard_at > PATIENCE or one in oldest)
 
     def take(self, reply: Reply, group: Group | None = None) -> list[Settlement]:
-        """Remove and return those that heard the same as ``reply``: of ``group``, or all."""
+        """Remove and return the settlements of refusals with the text of ``reply``, of ``group`` or of all groups."""
         text = gist(reply)
         return self._drop(lambda one: one.text == text and (group is None or one.group == group))
 
     def take_all(self) -> list[Settlement]:
-        """Remove and return all that wait."""
+        """Remove and return all waiting settlements."""
         return self._drop(lambda _: True)
 
     def _drop(self, which: Callable[[_Refusal], bool]) -> list[Settlement]:

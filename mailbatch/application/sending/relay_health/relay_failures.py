@@ -1,4 +1,4 @@
-"""Counts failures of a relay in a row, and says when they are enough to call the relay away."""
+"""Counts a relay's failures in a row, and decides when they are enough to count the relay as away."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class ConsecutiveFailures:
-    """Counts what fails since the relay last answered a mail.
+    """Counts the failures since the relay last answered a mail.
 
-    ``most`` faults are enough. Fewer are enough if they go on for ``patience`` seconds, unless all of them happened in
-    the dialogue of one mail, which may be what breaks it. ``most_doubts``: how many mails may be left without a
-    verdict, as many as a crash leaves.
+    The relay is away after ``most`` faults. Fewer are enough if they go on for ``patience`` seconds, unless all of them
+    happened in the dialogue of one mail, which may be their cause. The relay is also away after ``most_doubts`` mails
+    to whose end it did not reply: one crash of it can leave so many.
     """
 
     def __init__(self, clock: Clock, *, most: int, patience: float, most_doubts: int) -> None:
@@ -29,13 +29,13 @@ class ConsecutiveFailures:
         self._suspects: set[UUID | None] = set()
 
     def reset(self) -> None:
-        """The relay answered: nothing has failed since."""
+        """Forget the failures, because the relay answered."""
         if self._since is not None:
             self._since, self._faults, self._doubts = None, 0, 0
             self._suspects.clear()
 
     def fault(self, suspect: UUID | None = None) -> bool:
-        """Count a fault in the dialogue of the mail ``suspect``. Return whether the relay is away."""
+        """Count a fault, in the dialogue of the mail ``suspect`` if it is given. Return whether the relay is away."""
         self._faults += 1
         self._suspects.add(suspect)
         lasts = self._lasts()
@@ -43,7 +43,7 @@ class ConsecutiveFailures:
         return self._faults >= self._most or (lasts and not is_of_one_mail)
 
     def doubt(self) -> bool:
-        """Count a mail whose end the relay left without a reply. Return whether the relay is away."""
+        """Count a mail that was sent to its end, and to which no reply came. Return whether the relay is away."""
         self._doubts += 1
         self._suspects.add(None)
         lasts = self._lasts()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 THROTTLES_OF_ONE_MAIL = 5
-"""A mail that hears "too fast" this often in one run is put off; with an attempt if others went meanwhile."""
+"""A mail that gets "too fast" this often in one run is deferred; it costs an attempt if others were accepted since."""
 
 
 class Throttling:
@@ -42,7 +42,7 @@ class Throttling:
         self._health = health
         self._own = own
         self._heard: dict[UUID, list[int]] = {}
-        """By mail: its item index each time that it heard "too fast"."""
+        """For each mail its item index each time that the reply was "too fast"."""
 
     def naps(self) -> Iterator[Nap]:
         """Yield naps until the pace allows another mail. They are short, so that a stop is seen soon."""
@@ -56,7 +56,10 @@ class Throttling:
             self.pace.handed(self._clock.monotonic())
 
     def settle(self, replied: Replied, mail: InFlightMail, reply: Reply) -> Settlement:
-        """Settle a mail that went too fast: it goes again in this run, more slowly, without an attempt."""
+        """Settle a mail that went too fast: it goes again in this run, at a lower rate, and this costs no attempt.
+
+        After ``THROTTLES_OF_ONE_MAIL`` times it is deferred.
+        """
         reservation_id = replied.claim.reservation_id
         if self._slow_down(mail, reply) or self._health.probed is not None:
             self._health.refused.add(reservation_id)
@@ -72,14 +75,14 @@ class Throttling:
         return replace(settlement, retry_in=0.0) if len(heard) > 1 else settlement  # 0: behind the others that are due
 
     def slow_down_for(self, replied: Replied, mail: InFlightMail) -> None:
-        """Slow down if a mail that some recipients accepted was too fast for others."""
+        """Slow down if the relay accepted the mail for some recipients, and said "too fast" for others."""
         for verdict in replied.verdicts.values():
             if verdict.kind is Kind.DEFERRED and kind_of(verdict.reply).concern is Concern.RATE:
                 self._slow_down(mail, verdict.reply)
                 return
 
     def _slow_down(self, mail: InFlightMail, reply: Reply) -> bool:
-        """Cut the pace. Return whether the relay is to be left alone, because it takes nothing."""
+        """Lower the rate. Return whether to leave the relay alone, see ``Pace.throttled``."""
         cuts = self.pace.cuts
         gives_up = self.pace.throttled(mail.index, self._health.handed_to, self._clock.monotonic(), hinted(reply))
         if self.pace.cuts > cuts:

@@ -1,4 +1,4 @@
-"""The dialogue over one connection, in the mode that the relay masters: one module for each mode."""
+"""The dialogue over one connection: one module for each mode."""
 
 from __future__ import annotations
 

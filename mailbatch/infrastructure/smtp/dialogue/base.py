@@ -1,8 +1,8 @@
 """The mails in flight on one connection: takes messages and replies, returns bytes and outcomes; no I/O, no clock.
 
-There is one subclass for each mode; the hooks say what it sends before which reply. What is known of a mail rests on
-two offsets: the bytes that were queued, and the bytes that the kernel has taken. Above 300 lines because all methods
-work on the same transactions, and half of the lines say what the fields mean.
+There is one subclass for each mode; its hooks decide what is sent before which reply. Two offsets show how far a mail
+is: the bytes that were queued, and the bytes that the kernel has taken. Above 300 lines because all methods work on the
+same transactions, and half of the lines explain the fields.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _REFUSAL = 400
 _LARGE = 2**20
-"""Bytes of a mail behind which no other is begun on its connection: sending it takes longer than a round trip."""
+"""Bytes. Behind a mail of this size no other mail is begun on its connection: sending it outlasts a round trip."""
 _STEP = 2**20
 """Bytes of a body after which the time allowance for writing it begins anew."""
 _OF_ADDRESS = "2.1."
@@ -49,8 +49,9 @@ class Phase:
 class Dialogue(ABC):
     """The mails in flight on a connection whose relay announced ``features``.
 
-    Up to ``window`` mails are in flight, as far as the mode uses them; one until the first was answered, which shows
-    that the relay understands the mode. ``waits_for_intent``: the end of a body waits until ``send_end`` is called.
+    One mail is in flight until the relay has answered a mail, which shows that it understands the mode. After that up
+    to ``window`` mails are in flight, as far as the mode allows. ``waits_for_intent``: the end of a body is sent only
+    after ``send_end`` is called. ``may_send_ahead``: a mail's commands may be sent before the previous mail's answer.
     """
 
     mode: ClassVar[DialogueMode]
@@ -83,25 +84,25 @@ class Dialogue(ABC):
         self.sends_ahead = False
         """Whether the next mail's commands are sent with the end of this one."""
         self.sequence_error: str | None = None
-        """The reply of a relay that takes commands for out of sequence; no further mail is begun."""
+        """A reply "out of sequence" to a mail that was not sent ahead; no further mail is begun."""
         self.not_taken: list[Message] = []
-        """Mails that such a relay certainly did not take."""
+        """Mails that the relay certainly did not take, because of ``sequence_error`` or ``closing``."""
         self.closing: RelayError | None = None
         """The reply that ends the connection; no further mail is begun."""
         self.limit: ReplyKind | None = None
-        """The limit of connections that this reply names, if it does: no mail is to blame for it."""
+        """The kind of that reply if it names a limit on connections or on mails on one; no mail is to blame for it."""
         self.limited_mail: Message | None = None
-        """The mail to which that was said."""
+        """The mail that got that reply."""
         self.refused_early: list[tuple[Message, Reply]] = []
-        """Mails refused, it seems, because their commands came before the mail before was answered; and that reply."""
+        """Mails that seem to be refused because they were sent ahead of the previous answer, each with its reply."""
         self.idle_at_loss = False
         """Whether no mail was in flight when the connection broke."""
         self.ahead_at_loss = False
-        """Whether mails were then sent ahead, of a relay that had taken none such yet."""
+        """Whether, when the connection broke, a mail was sent ahead and the relay had accepted no such mail yet."""
         self.mode_failure: str | None = None
-        """Why the relay certainly does not master the mode, if the lost connection showed it."""
+        """Why the relay certainly does not handle the mode correctly, if the lost connection showed it."""
         self.ahead_accepted = False
-        """Whether the relay took MAIL of a mail before it had answered the mail before."""
+        """Whether the relay accepted MAIL of a mail that was sent ahead, before the previous mail was answered."""
         self.out = Outgoing()
         self._relay = relay
         self._extensions = Extensions.of(features)
@@ -117,7 +118,7 @@ class Dialogue(ABC):
         self._has_large = False
         self._rcpt_text = ""
         self._rcpt_text_differs: bool | None = None
-        """Whether good replies to RCPT begin with 2.1. and those to the end of a body do not; None: not known yet."""
+        """Whether good replies to RCPT begin with "2.1.", and those to the end of a body do not. None: not known."""
         self._outcomes: list[tuple[Message, Outcome]] = []
 
     # --- what goes out -------------------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ class Dialogue(ABC):
 
     @property
     def is_ending(self) -> bool:
-        """Whether the relay is only listened to, until it hangs up."""
+        """Whether nothing more is sent, and replies are only read until the relay hangs up."""
         return self.closing is not None
 
     @property
@@ -171,19 +172,19 @@ class Dialogue(ABC):
         self._queue_mail(one)
 
     def bytes_sent(self, size: int) -> None:
-        """The kernel took so many bytes of the chunk that ``out`` returned."""
+        """Note that the kernel took ``size`` bytes of the chunk that ``out`` returned."""
         out = self.out
         out.bytes_sent(size)
         if not out.pending or out.sent // _STEP > (out.sent - size) // _STEP:
             self.progress += 1
 
     def body_unreadable(self, error: BodyUnreadable) -> list[Message]:
-        """Send nothing more: the body of the first mail that was not sent to its end cannot be read.
+        """Send nothing more, because the body of the first mail that was not sent to its end cannot be read.
 
-        The relay still answers the mails before it. Return the mails behind it; nothing of them was sent.
+        The relay still answers the mails before that mail. Return the mails behind it, of which no byte was sent.
 
         Raises:
-            BodyUnreadable: no mail before it waits for an answer.
+            BodyUnreadable: no mail before that mail waits for an answer.
         """
         flight = self._transactions
         whole = sum(one.end is not None and one.end <= self.out.sent for one in flight)
@@ -200,14 +201,14 @@ class Dialogue(ABC):
 
     @property
     def awaiting_intent(self) -> Message | None:
-        """The mail whose body was sent except for its end, if that is held back now."""
+        """The mail whose body was sent except for its end, while that end is held back; else None."""
         return None
 
     def send_end(self) -> None:  # noqa: B027 (a hook)
         """Queue the end of the body that was held back; from then on the relay may take the mail."""
 
     def allow_ahead(self, *, allowed: bool) -> None:
-        """Allow or forbid to send a mail's commands before the mail before was answered."""
+        """Allow or forbid to send a mail's commands before the previous mail was answered."""
         self._may_send_ahead = allowed
         if not allowed:
             self._most_in_flight, self.least_room, self.sends_ahead = 1, 1, False
@@ -247,8 +248,8 @@ class Dialogue(ABC):
             return None
         one = self._transactions[0]
         doing = one.awaited()
-        # A relay may keep back its replies to a group until it has dealt with all of it (RFC 2920 §3.2): behind BDAT
-        # those to MAIL and RCPT wait for whatever looks at the body.
+        # A relay may keep back its replies to a group of commands until it has processed all of them (RFC 2920 §3.2).
+        # So with BDAT the replies to MAIL and RCPT may wait for a filter that checks the body.
         return Phase(doing, data=doing == END or one.end is not None)
 
     def receive_data(self, data: bytes) -> None:
@@ -313,10 +314,10 @@ class Dialogue(ABC):
             self._content_answered(one, reply)
 
     def _check_for_closing(self, one: Transaction, reply: RawReply) -> None:
-        """Treat 421, or a limit of connections or of mails on one, as the end of the connection and not as a verdict.
+        """Treat 421, or a limit on connections or on mails on one, as the end of the connection and not as a verdict.
 
-        RFC 5321 §3.8: a relay that says 421 closes the connection. Behind BDAT mails may be in flight to which no reply
-        came yet. Some relays (Exim) stay and refuse them one by one, so the other replies are still read.
+        RFC 5321 §3.8: a relay that says 421 closes the connection. With BDAT other mails may be in flight, still
+        without a reply. Some relays (Exim) stay and refuse them one by one, so their replies are still read.
         """
         said = reply.decoded()
         kind = kind_of(said)
@@ -365,7 +366,7 @@ class Dialogue(ABC):
     def _accept(self, one: Transaction, reply: Reply) -> None:
         if reply.text.startswith(_OF_ADDRESS):
             if self._rcpt_text_differs:
-                # Somewhere before there was a reply too many, and this is the reply to RCPT.
+                # The relay sent one reply too many before. So this is its reply to RCPT, not to the end of the body.
                 raise ProtocolViolation(f"the answer to {END} is one to an address: {reply}")
         elif self._rcpt_text_differs is None:
             self._rcpt_text_differs = self._rcpt_text.startswith(_OF_ADDRESS)
@@ -377,7 +378,7 @@ class Dialogue(ABC):
             self._close_if_all_are_answered()
 
     def _finish(self, one: Transaction, verdict: Verdict | None = None) -> None:
-        """End a mail that was refused: each recipient before, or those that are left by ``verdict``."""
+        """End a mail that was refused. ``verdict``: the one for recipients that no earlier reply refused, if any."""
         self._transactions.popleft()
         if self._has_large:
             self._decide_whether_it_may_begin()
@@ -396,14 +397,14 @@ class Dialogue(ABC):
     def _answer(self, one: Transaction, verdicts: Mapping[str, Verdict]) -> None:
         self.mails_answered += 1
         if self.mails_answered == 1:
-            # The relay has answered a mail: it understands what it offers.
+            # The relay has answered a mail. This shows that it understands the mode.
             self._takes_groups = True
             if self._may_send_ahead:
                 self._trust()
         self._outcomes.append((one.message, Replied(one.message.claim, self._relay, verdicts)))
 
     def _send_again(self, one: Transaction) -> None:
-        """Give back a mail that the relay neither took nor judged."""
+        """Give back a mail that the relay neither took nor judged, so that it is sent again."""
         said = next(iter(one.refused.values())).reply
         if one.is_ahead:
             self.refused_early.append((one.message, said))
@@ -431,7 +432,7 @@ class Dialogue(ABC):
             if self._unreadable is not None and one is self._unreadable[0]:
                 self._settle(one, ContentFault(one.message.claim, self._relay, str(self._unreadable[1])))
             elif was_heard_out or one.heard_closing:
-                # The relay went away, and accepted none of these.
+                # The relay closed the connection, and accepted none of these.
                 self._give_back(one, self.closing or error)
             elif one.all_refused and one.out_of_sequence:
                 self._send_again(one)
@@ -451,7 +452,7 @@ class Dialogue(ABC):
         return untouched
 
     def blame(self, message: Message, error: RelayError) -> None:
-        """Give ``message`` the relay's fault as its outcome; the fault came before anything that the mail can cause."""
+        """Make the relay's fault the outcome of ``message``, which cannot have caused it."""
         self._outcomes.append((message, self._fault(message, error)))
 
     def _fault(self, message: Message, error: RelayError, *, in_dialogue: bool = False) -> RelayFault:
@@ -475,7 +476,10 @@ class Dialogue(ABC):
 
     @abstractmethod
     def _take_good(self, one: Transaction) -> bool:
-        """Take all replies that a mail waits for in one go, if all are here and good: the usual case, made fast."""
+        """Take all replies of a mail at once, if all have come and are good. Return whether they were taken.
+
+        This makes the usual case fast.
+        """
 
     def _trust(self) -> None:  # noqa: B027
         """Use the mode to the full: the relay has answered a mail."""
@@ -486,10 +490,10 @@ class Dialogue(ABC):
 
 
 def refused_by(doing: str, reply: RawReply) -> Verdict:
-    """Return what a definite refusal says of the mail.
+    """Return the verdict for a refusal: deferred after 4xx, rejected after 5xx.
 
     Raises:
-        ProtocolViolation: it is no refusal.
+        ProtocolViolation: the reply is neither 4xx nor 5xx.
     """
     match reply.code // 100:
         case 4:

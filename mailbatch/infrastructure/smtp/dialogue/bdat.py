@@ -25,9 +25,9 @@ _POSITIVE = (2, 3)
 class BdatDialogue(Dialogue):
     """Up to ``window`` mails in flight.
 
-    A relay must read a chunk that it refuses (RFC 3030 §2). One that reads it as commands instead answers each line of
-    it, and so these replies come before those to what was sent behind the chunk. When that shows, nothing more is sent;
-    the relay is only listened to until it hangs up. See ADR 11.
+    A relay must read and discard a chunk that it refuses (RFC 3030 §2). Some relays read it as commands instead, and
+    reply to each of its lines. These replies come before the replies to what was sent behind the chunk. When such a
+    reply is noticed, nothing more is sent, and replies are only read until the relay hangs up. See ADR 11.
     """
 
     mode = DialogueMode.BDAT
@@ -38,13 +38,13 @@ class BdatDialogue(Dialogue):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._chunk_refused = False
-        """Whether the last reply refused a chunk: nothing shows yet that the relay read it."""
+        """Whether the last chunk was refused, and nothing shows yet that the relay read and discarded it."""
         self._read_as_commands: ChunkReadAsCommands | None = None
         """Set when it shows that the relay reads refused chunks as commands."""
 
     @property
     def is_ending(self) -> bool:
-        """Whether the relay is only listened to, until it hangs up."""
+        """Whether nothing more is sent, and replies are only read until the relay hangs up."""
         return self._read_as_commands is not None or super().is_ending
 
     def connection_lost(self, error: RelayError) -> list[Message]:
@@ -97,7 +97,7 @@ class BdatDialogue(Dialogue):
         if not one.all_refused:
             self._chunk_not_taken(one, reply)
         elif reply.code == OK and one.sender_refused:
-            one.refused.clear()  # nobody can know for whom it took it
+            one.refused.clear()  # it is unknown for which recipients the relay took the mail
             raise ProtocolViolation(f"the relay refused MAIL and took the message all the same: {reply.decoded()}")
         else:
             self._finish(one)
@@ -123,9 +123,9 @@ class BdatDialogue(Dialogue):
     # --- a chunk that was read as commands -----------------------------------------------------------------------
 
     def _listen_only(self, reply: RawReply) -> None:
-        """Send nothing more: ``reply`` is one to a line of the chunk.
+        """Send nothing more, because ``reply`` belongs to a line of the chunk.
 
-        What the relay still says shows whether it took a mail behind the chunk.
+        The replies that still come show whether the relay took a mail behind the chunk.
         """
         self._read_as_commands = ChunkReadAsCommands(
             f"the relay refused a chunk and read it as commands: {reply.decoded()}"

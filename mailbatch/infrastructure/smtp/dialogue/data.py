@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class DataDialogue(DotBodyDialogue):
-    """One mail in flight. Works with each relay."""
+    """One mail in flight. Works with every relay."""
 
     mode = DialogueMode.DATA
     _sequence_errors = NoSequenceErrors

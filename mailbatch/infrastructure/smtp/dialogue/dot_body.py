@@ -1,4 +1,4 @@
-"""What DATA has in common in both modes: the relay asks for the body by 354, and a line of one dot ends it."""
+"""What both modes with DATA share: the relay asks for the body by 354, and a line with only a dot ends the body."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DotBodyDialogue(Dialogue):
 
     @property
     def awaiting_intent(self) -> Message | None:
-        """The mail whose body was sent except for its end, if that is held back now."""
+        """The mail whose body was sent except for its end, while that end is held back; else None."""
         if not self._waits_for_intent or not self._transactions or self.out.pending:
             return None
         one = self._transactions[0]
@@ -71,7 +71,7 @@ class DotBodyDialogue(Dialogue):
     def _queue_body(self, one: Transaction) -> None:
         data = one.message.data
         if one.all_refused:
-            pass  # RFC 2920 §3.1: the relay may take DATA though each recipient was refused. Then the body is empty.
+            pass  # RFC 2920 §3.1: a relay that refused every recipient may accept DATA. Then an empty body is sent.
         elif isinstance(data, bytes):
             self.out.queue(dot_stuffed(data))
         else:

@@ -1,4 +1,4 @@
-"""The three ways of speaking to a relay, and which of them its extensions allow."""
+"""The three modes of a dialogue with a relay, and which of them its extensions allow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class DialogueMode(IntEnum):
-    """The ways of speaking, from the slowest to the fastest; ``DIALOGUES`` has the class for each."""
+    """The modes of a dialogue, from the slowest to the fastest; ``DIALOGUES`` has the class for each."""
 
     DATA = 0
     """One command at a time (RFC 5321)."""
@@ -21,7 +21,7 @@ class DialogueMode(IntEnum):
 
     @classmethod
     def offered(cls, features: Container[str]) -> DialogueMode:
-        """Return the fastest that a relay with these extensions (in lower case) understands."""
+        """Return the fastest mode for a relay that announced these extensions (in lower case)."""
         if "pipelining" not in features:
             return cls.DATA
         return cls.BDAT if "chunking" in features else cls.PIPELINING

@@ -24,7 +24,11 @@ class Stream:
         return self._left
 
     def read(self) -> bytes:
-        """Return the next piece. Raises ``BodyUnreadable``, and then each time."""
+        """Return the next piece.
+
+        Raises:
+            BodyUnreadable: the piece cannot be read; every later call raises this too.
+        """
         if self._failure is None:
             try:
                 return self._next()
@@ -34,7 +38,8 @@ class Stream:
         raise self._failure
 
     def _next(self) -> bytes:
-        # A relay takes what comes behind as commands if the bytes are fewer or more than was said.
+        # BDAT announces a size. If fewer bytes came, the relay would take the next commands as a part of the body; if
+        # more came, it would take the rest of them as commands.
         piece = next(self._pieces, None)
         if piece is None or len(piece) > self._left:
             raise ValueError(f"a content is {'shorter' if piece is None else 'longer'} than it was")
@@ -45,7 +50,7 @@ class Stream:
 class Outgoing:
     """A queue of bytes. ``queued`` and ``sent`` count from the beginning of the dialogue.
 
-    ``_parts`` are here, and go first. ``_behind`` begins with a stream, and is empty if there is none.
+    ``_parts`` are in memory, and are sent first. ``_behind`` follows them: it begins with a stream, or is empty.
     """
 
     def __init__(self) -> None:
@@ -96,7 +101,7 @@ class Outgoing:
         return b"".join(parts)
 
     def _read(self, size: int) -> None:
-        """Move what is behind to the parts, until these are ``size`` bytes."""
+        """Move bytes from ``_behind`` to ``_parts``, until ``_parts`` holds ``size`` bytes."""
         here = sum(map(len, self._parts))
         while self._behind and here < size:
             first = self._behind[0]
@@ -105,7 +110,7 @@ class Outgoing:
                     piece = first.read()
                 except BodyUnreadable:
                     if here:
-                        return  # what is before it goes out
+                        return  # first send the bytes before the unreadable piece
                     raise
             else:
                 self._behind.popleft()
@@ -114,7 +119,7 @@ class Outgoing:
             here += len(piece)
 
     def bytes_sent(self, size: int) -> None:
-        """Note that the kernel took so many bytes of the chunk."""
+        """Note that the kernel took ``size`` bytes of the chunk."""
         self.sent += size
         if self.sent == self.queued:
             self._parts.clear()
@@ -127,7 +132,7 @@ class Outgoing:
             size -= len(first)
 
     def cut(self, end: int) -> None:
-        """Withdraw all bytes behind the offset ``end``, at which some were queued."""
+        """Withdraw all bytes behind the offset ``end``, which must be where something was appended."""
         while self.queued > end:
             last = (self._behind or self._parts).pop()
             self.queued -= len(last)

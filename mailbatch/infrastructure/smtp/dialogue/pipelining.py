@@ -1,4 +1,4 @@
-"""PIPELINING (RFC 2920): the commands of a mail in one write, and those of the next mail behind a body."""
+"""PIPELINING (RFC 2920): all commands of a mail in one write, and the next mail's commands behind its body."""
 
 from __future__ import annotations
 

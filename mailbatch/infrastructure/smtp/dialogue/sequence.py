@@ -1,4 +1,4 @@
-"""Tells a refusal of a command that came out of sequence from a verdict on the mail. See ADR 11."""
+"""Distinguishes refusals of commands that came out of sequence from verdicts on the mail. See ADR 11."""
 
 from __future__ import annotations
 
@@ -13,43 +13,46 @@ if TYPE_CHECKING:
 _OUT_OF_SEQUENCE = range(500, 505)
 """The codes of a relay that did not expect the command (RFC 5321 §4.2.3)."""
 _NEVER_OF_RECIPIENT = (500, 502, 503)
-"""Not 501, a malformed address; nor 504, a domain without a dot (Postfix): these are meant for the recipient."""
+"""Codes that are no verdict on a recipient. 501 (a malformed address) and 504 (a domain without a dot, Postfix) are."""
 _ANY_REFUSAL = range(500, 600)
 _BAD_SEQUENCE = 503
 
 
 class SequenceErrors:
-    """For modes that send commands before the replies to those before. Each method is asked about a refusal."""
+    """For modes that send commands before the previous ones are answered. Each method takes the reply of a refusal."""
 
     def __init__(self) -> None:
         self._early_codes = {_BAD_SEQUENCE}
 
     def in_reset(self, one: Transaction, reply: RawReply, *, learns: bool = True) -> bool:
-        """Whether RSET was refused because it came early; then so are the commands behind it.
+        """Return whether RSET was refused because it came early. Then the commands behind it are refused too.
 
-        ``learns``: the reply is certainly one to RSET, and shows which code this relay gives to early commands.
+        ``learns``: the reply certainly belongs to RSET, so it shows which code this relay uses for early commands.
         """
         if one.is_ahead and learns and reply.code in _ANY_REFUSAL:
             self._early_codes.add(reply.code)
         return one.is_ahead and (reply.code in self._early_codes or names_sequence_error(reply))
 
     def in_mail(self, one: Transaction, reply: RawReply, *, ahead_accepted: bool) -> bool:
-        """Whether MAIL was. ``ahead_accepted``: the relay has accepted a MAIL that was sent ahead."""
+        """Return whether MAIL was refused as out of sequence.
+
+        ``ahead_accepted``: the relay has accepted a MAIL that was sent ahead.
+        """
         if one.is_ahead and reply.code in (_OUT_OF_SEQUENCE if ahead_accepted else _ANY_REFUSAL):
             return True
         return names_sequence_error(reply)
 
     def in_rcpt(self, reply: RawReply) -> bool:
-        """Whether RCPT was."""
+        """Return whether RCPT was refused as out of sequence."""
         return reply.code in _NEVER_OF_RECIPIENT or names_sequence_error(reply)
 
     def in_content(self, reply: RawReply) -> bool:
-        """Whether DATA or BDAT was."""
+        """Return whether DATA or BDAT was refused as out of sequence."""
         return reply.code in _OUT_OF_SEQUENCE or names_sequence_error(reply)
 
 
 class NoSequenceErrors(SequenceErrors):
-    """For a mode in which each command waits for its turn: a refusal always speaks of the mail."""
+    """For the mode in which each command waits for the previous reply: a refusal is always a verdict on the mail."""
 
     def in_mail(self, _one: Transaction, _reply: RawReply, *, ahead_accepted: bool) -> bool:  # noqa: ARG002, D102
         return False

@@ -23,11 +23,11 @@ class Transaction:
     start: int
     """The offset of its first byte."""
     is_ahead: bool = False
-    """Whether its commands were sent before the mail before it was answered."""
+    """Whether its commands were sent before the previous mail was answered."""
     expected: int = 0
-    """Replies to the commands that are queued; the end of the body counts as one."""
+    """How many replies the queued commands get; the end of the body counts as a command."""
     received: int = 0
-    """Replies that came."""
+    """How many replies came."""
     earliest_reply: int = 0
     """The next reply can come only when the bytes up to this offset were sent."""
     end: int | None = None
