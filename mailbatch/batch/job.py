@@ -1,4 +1,4 @@
-"""A job: a batch that runs one at a time, with a pause, a lock, a row, a heartbeat, a status and an end.
+"""A job: a batch of which one run is in progress at a time. It can be paused and stopped, and each run has a row.
 
 ``send-all`` and ``purge`` are jobs, and so is a user's own batch: one task that calls one ``Job``, and one schedule
 entry (docs/how-to/own-batch.md).
@@ -113,7 +113,7 @@ class Job:
     # --- before the run ---
 
     def _is_paused(self, trigger: Trigger) -> bool:
-        """Return whether a pause holds this call back. ``Pause.TICKS`` holds back ticks only, even if queued earlier.
+        """Return whether a pause holds this call back. ``Pause.TICKS`` holds back ticks only, also those queued before.
 
         Raises ``JobExecError`` if the database is unavailable, or if its tables do not fit this version.
         """
@@ -168,7 +168,7 @@ class Job:
     # --- beside the work ---
 
     def _start_periodic_tasks(self, run: RunInProgress, on_progress: Callable[[Counts], None]) -> None:
-        """Start the periodic tasks: renew the lock, beat, look for a pause and a stop request, show the progress."""
+        """Start the periodic tasks: renew the lock, beat, check for a pause and a stop request, show the progress."""
 
         def show_progress() -> None:
             if self.status is not None:
@@ -188,7 +188,7 @@ class Job:
             run.stop.request_stop(RunOutcome.PAUSED)
 
     def _own_stops(self, began: float) -> Iterator[Callable[[], RunOutcome | None]]:
-        """Yield what can stop this run besides its caller. Each is asked before each item."""
+        """Yield the other sources of a stop besides the caller. Each is called before each item."""
         lock, clock, timeout = self.lock, self.clock, self.timeout
         if lock is not None:
             yield lambda: None if lock.held() else RunOutcome.LOCK_LOST

@@ -38,8 +38,8 @@ def send_lane(
 ) -> dict[str, Any]:
     """Help with a run until its backlog is empty or it must stop. Return what this lane has sent, as JSON values.
 
-    ``interrupted`` returns why this lane alone must stop, for example because its worker shuts down. Then it gives back
-    what it holds, and the others go on.
+    ``interrupted`` returns why this lane alone must stop, for example because its worker shuts down, or None. A lane
+    that stops gives back the mails that it has claimed, and the other lanes go on.
     """
     with structlog.contextvars.bound_contextvars(job=SEND_LANE, run_id=str(run_id), lane=lane):
         if not parts.stores.lanes.join(run_id, lane):

@@ -83,7 +83,7 @@ def _trigger(name: str) -> Trigger:
 
 
 def _show(app: Celery, request: Any, counts: Counts) -> None:
-    """Show the progress in Flower, as the result of a STARTED event; Flower takes a custom state for an end.
+    """Show the progress in Flower, as the result of a STARTED event. Flower would take a custom state for an end.
 
     Works from any thread; Celery's own ``Task.send_event`` finds the task's id only in the thread that runs the task.
     An event that could not be sent is not retried, because the next one follows within a second.

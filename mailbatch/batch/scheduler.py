@@ -1,4 +1,4 @@
-"""A beat scheduler on the database: several beats together give one tick, and a pause survives restarts.
+"""A beat scheduler on the database: several beats together send each tick once, and a pause survives restarts.
 
 Beat's own clock only measures how long to sleep, at most a few seconds at a time; the database's clock decides what is
 due. So a clock that jumps on a beat's host neither stalls nor doubles ticks.
@@ -136,7 +136,7 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         return next_look
 
     def _attend(self, entry: ScheduleEntry, state: EntryState | None, now: datetime) -> datetime | None:
-        """Plan or send the tick of one entry. Returns when to look at it again, or None: at some later time."""
+        """Plan or send the tick of one entry. Return when to look at it again; None if the entry is paused."""
         planned = self._start_ticks.first(entry, state, now)
         if state is None:
             self._states.add(entry.name, planned or next_after(entry.schedule, now))
@@ -153,7 +153,7 @@ class DatabaseScheduler(Scheduler):  # type: ignore[misc]
         return self._send(entry, state, now)
 
     def _send(self, entry: ScheduleEntry, state: EntryState, now: datetime) -> datetime:
-        """Take the tick and queue its task. Returns when the next one is due."""
+        """Take the tick and queue its task. Return when to look at the entry again."""
         producer = self.producer  # Waits for the broker before the tick is taken: another beat may reach it.
         assert state.next_tick_at is not None  # noqa: S101
         next_tick = after_tick(entry.schedule, state.next_tick_at, now)

@@ -56,9 +56,9 @@ class Circuit:
     """A relay's circuit, as the store returned it.
 
     ``failures``: how often in a row it was opened. ``seconds_left``: until a probe may go, by the clock of the store;
-    ``open_until``: the same as a point in time. ``concern``: what the refusal that opened it speaks of, None after
+    ``open_until``: the same as a point in time. ``concern``: what the refusal that opened it is about, None after
     faults. ``suspects``: mails that were refused for the relay's reasons, each with how often it was the probe. They
-    stay when the circuit closes: a mail that is refused again while others go may be the only one that is meant.
+    stay when the circuit closes: if one is refused again while others are accepted, it may be the only one meant.
     """
 
     relay: str
@@ -74,8 +74,8 @@ class Circuit:
     def step(self, *, by_hand: bool) -> Step:
         """Return how a run may begin. A run by hand probes at once; a tick waits until the time is over.
 
-        Half open counts as open whose time is over: the run that probed may have died, and a second probe costs one
-        mail more.
+        A half-open circuit counts like an open one whose time is over. The run that probed may have died, and a second
+        probe costs only one mail more.
         """
         if self.state is CircuitState.CLOSED:
             return Step.GO
@@ -87,9 +87,9 @@ class Circuit:
         return f"the relay {self.relay} is left alone until {until}: {self.reason or 'it failed'}"
 
     def suspected(self, mails: Collection[UUID], paid: Collection[UUID] = (), *, probed: bool) -> dict[UUID, int]:
-        """Return the suspects after ``mails`` were refused again for the relay's reasons.
+        """Return the suspects after ``mails`` were refused for the relay's reasons.
 
-        ``probed``: each of them was the probe. Mails that ``paid`` with an attempt are no suspects any more.
+        ``probed``: each of ``mails`` was the probe. ``paid``: mails that lost an attempt; they are no longer suspects.
         """
         kept = probed or self.state is not CircuitState.CLOSED
         known = {mail: probes for mail, probes in self.suspects.items() if mail not in paid} if kept else {}
@@ -102,8 +102,8 @@ class Circuit:
 class Outage:
     """Why nothing more is sent to a relay for now.
 
-    ``concern``: what its refusal speaks of, None after faults. ``asked``: for how many seconds the relay wants no mail.
-    ``least``: for how many seconds it gets none at least.
+    ``concern``: what its refusal is about, None after faults. ``asked``: for how many seconds the relay wants no mail.
+    ``least``: for how many seconds it gets no mail at least.
     """
 
     relay: str
@@ -114,7 +114,7 @@ class Outage:
 
     @classmethod
     def of_reply(cls, relay: str, reply: Reply, *, why: str | None = None) -> Self:
-        """Return the outage that a refusal shows which holds for every mail. ``why``: in place of the usual words."""
+        """Return the outage for a refusal that holds for every mail. ``why`` replaces the usual text of its concern."""
         kind = kind_of(reply)
         concern = kind.concern if kind.concern in _WORDS else Concern.ACCOUNT
         return cls(

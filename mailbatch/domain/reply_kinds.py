@@ -1,4 +1,4 @@
-"""The kinds of 4xx and 5xx replies: whom each speaks of, and for how long it asks to be left alone.
+"""The kinds of 4xx and 5xx replies: what each is about, and how long to wait after it.
 
 This module is above 300 lines because it is one table: 300 lines of it are patterns, in the order in which they are
 tried. The same table reads replies to AUTH, to EHLO and at the greeting. RFC 3463's codes decide where they are precise
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Concern(StrEnum):
-    """Whom a refusal speaks of."""
+    """What a refusal is about."""
 
     RECIPIENT = "recipient"
     """One recipient's mailbox or address. Other recipients may go through."""
@@ -30,7 +30,7 @@ class Concern(StrEnum):
     RATE = "rate"
     """How fast we send. The same mail goes through a little later."""
     QUOTA = "quota"
-    """How much we may send in an hour, a day or a month. Nothing goes through until it is over."""
+    """How much we may send in an hour, a day or a month. Nothing goes through until that time is over."""
     ACCOUNT = "account"
     """We may not send at all: the account is suspended, blocked or not logged in. A person must act."""
     SYSTEM = "system"
@@ -38,7 +38,7 @@ class Concern(StrEnum):
 
 
 OF_THE_RELAY = frozenset({Concern.RATE, Concern.QUOTA, Concern.ACCOUNT, Concern.SYSTEM})
-"""A reply of these concerns holds for every mail."""
+"""A reply with one of these concerns holds for every mail."""
 _REFUSED = frozenset({Kind.DEFERRED, Kind.REJECTED})
 _HOLDING = OF_THE_RELAY - {Concern.RATE}
 
@@ -407,7 +407,7 @@ _OWN_TO_ONE_MAIL = re.compile(r"<[^>]*>|\S*[@\d]\S*|https?://\S+")
 _QUOTED = re.compile(
     r"\s*(?:<[^>]*@[^>]*>|(?:\"[^\"]*\")?[^\s\"]*@\S*|(?i:https?)://\S+|(?<![\w.-])(?:[a-z0-9-]+\.)+[a-z]{2,}(?![\w.-]))"
 )
-"""Addresses, links and domains. Who chooses them must not choose what a reply means: ``daily-limit@example.com``."""
+"""Addresses, links and domains in a reply. They are left out: ``daily-limit@example.com`` names no daily limit."""
 
 
 def kind_of(reply: Reply) -> ReplyKind:
@@ -425,7 +425,7 @@ def kind_of(reply: Reply) -> ReplyKind:
 
 
 def concern_of(reply: Reply) -> Concern:
-    """Return whom ``reply`` speaks of."""
+    """Return what ``reply`` is about."""
     return kind_of(reply).concern
 
 
@@ -440,7 +440,7 @@ def repeats(reply: Reply, reason: str) -> bool:
 
 
 def of_the_relay(answered: Replied) -> tuple[Reply, ReplyKind] | None:
-    """Return the reply by which the relay speaks of itself, with its kind, or None if there is none.
+    """Return the reply that is about the relay, with its kind, or None if there is none.
 
     There is none if any recipient accepted the mail. Of several replies, one of a kind that ``holds`` counts first.
     """

@@ -15,11 +15,11 @@ SHORTEST_HINT = 1.0
 BELIEVED = 2
 """Attempts after which a relay that keeps saying "soon" is not believed. Then the plain back-off counts again."""
 LATER_BY = 0.1
-"""Mails that heard the same time are spread behind it by this share."""
+"""The relay names the same time for many mails. They are spread over this share of it, behind it."""
 
 
 ALONE_AFTER = 2
-"""So many senders in a row died while they held a mail: from now on it goes alone, because it may be the cause."""
+"""If so many senders in a row died while they held a mail, it is sent alone, because it may be the cause."""
 
 
 @dataclass(frozen=True, slots=True)

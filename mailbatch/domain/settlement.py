@@ -94,7 +94,7 @@ def settle(
     on_doubt: OnDoubt,
     jitter: float,
 ) -> Settlement:
-    """Return what ``outcome`` makes of a mail that had used ``attempts`` before.
+    """Return the settlement for ``outcome``. Its mail had used ``attempts`` attempts before.
 
     ``earlier`` holds the verdicts of recipients that accepted it in an earlier attempt. ``jitter`` is in [0, 1).
     """
@@ -118,17 +118,20 @@ def settle(
 
 
 def put_back(claim: Claim, relay: str, reply: Reply) -> Settlement:
-    """Return a mail to pending with the relay's ``reply``, which was not meant for this mail: it costs no attempt."""
+    """Return the settlement that makes a mail pending again because of ``reply``, and costs it no attempt.
+
+    The relay's ``reply`` was not meant for this mail.
+    """
     return Settlement(claim=claim, event=Event.PUT_BACK, relay=relay, errors=(str(reply),))
 
 
 def released(claim: Claim) -> Settlement:
-    """Return a mail to pending untouched: nothing of it was on the wire."""
+    """Return the settlement that makes a mail pending again as if it was not claimed: no byte of it was sent."""
     return Settlement(claim=claim, event=Event.RELEASED)
 
 
 def uncomposable(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
-    """Fail a mail that cannot be composed, with every reason found.
+    """Return the settlement of a mail that cannot be composed: it fails, with every reason found.
 
     The verdicts of recipients that accepted it ``earlier`` are kept: a requeue must not send it to them again.
     """
@@ -144,9 +147,10 @@ def unavailable(
     retry: RetryPolicy,
     jitter: float,
 ) -> Settlement:
-    """Defer a mail because a content of it cannot be stored or read. It had used ``attempts`` before.
+    """Return the settlement of a mail whose message or file cannot be stored or read now: it is deferred.
 
-    The verdicts of recipients that accepted it ``earlier`` are kept.
+    It had used ``attempts`` attempts before. If this was the last one, it fails. The verdicts of recipients that
+    accepted it ``earlier`` are kept.
     """
     event = Event.EXHAUSTED if retry.exhausted(attempts + 1) else Event.DEFERRED
     if event is Event.EXHAUSTED:
@@ -161,7 +165,9 @@ def unavailable(
 
 
 def put_off(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
-    """Return a mail to pending because something that all mails share is away: it costs no attempt.
+    """Return the settlement that makes a mail pending again because something that mails share is away.
+
+    It costs no attempt.
 
     It is due again after ``AWAY_FOR``. The verdicts of recipients that accepted it ``earlier`` are kept.
     """

@@ -26,7 +26,7 @@ _ENDED = "-ended"
 
 
 def reason_for(task_id: str) -> RunOutcome | None:
-    """Return ``REVOKED``, ``SHUTDOWN`` or None, as the board says; two system calls."""
+    """Return ``REVOKED`` or ``SHUTDOWN`` if the board says so, else None. This takes two system calls."""
     if _is_posted(_revoked(task_id)):
         return RunOutcome.REVOKED
     return RunOutcome.SHUTDOWN if is_shutting_down() else None
@@ -85,7 +85,7 @@ class BoardFolder:
         (self._path / _revoked(task_id)).unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder. Pool children inherit this duty; in them it does nothing."""
+        """Remove the folder. Pool children inherit the exit handler that calls this; in them it does nothing."""
         if os.getpid() == self._owner:
             shutil.rmtree(self._path, ignore_errors=True)
 

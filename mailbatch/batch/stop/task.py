@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LOOK_EVERY = 0.01
-"""Seconds between two looks of a task at its board: with a relay of some distance, a look before every mail."""
+"""Seconds between two looks of a task at the board. With a distant relay a mail takes longer: a look before each."""
 
 _REASON_WAIT = 0.6
 """Seconds after a SIGTERM in which the board may still say "revoked"; after them the reason is a shutdown."""

@@ -1,7 +1,8 @@
 """Files that mails share, each stored once: the adapter of the port ``Files``, and what an ``Intake`` does with them.
 
-A file must not be purged while a reservation that names it is not yet committed. So who names a file locks its row in
-a mode that only a deletion contradicts, and ``purge`` looks for names once more when it has locked what it will delete.
+A file must not be purged while a reservation that names it is not yet committed. So a transaction that names a file
+locks the file's row, in a mode that conflicts only with a deletion. ``purge`` locks the rows that it will delete, and
+then checks once more that no reservation names them.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 
 _f, _r = mail_files.c, mail_reservations.c
 FRESH = 3600.0
-"""Seconds for which a file that was touched is not touched again: a file of many mails would be written for each."""
+"""Seconds for which a touched file is not touched again. Otherwise each of many mails would write the file's row."""
 KEPT = 86_400.0 + FRESH
 """Seconds for which a file that nobody names is kept after it was touched."""
 _PAGE = 5_000
 _TRIES = 10
-"""How often a file that is in the way may vanish before it can be locked."""
+"""How often to try again if the row with the same content vanishes before it can be locked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class SqlFiles:
             return {file.id: file for file in all_of(StoredFile, connection, statement)}
 
     def content(self, file: StoredFile) -> Content:
-        """Return its bytes, which are read in pieces; see the port."""
+        """Return the content of a file, which is read in pieces; see the port."""
         return StoredContent(self.engine, _f.content, _f.id == file.id, file.size, f"attachments: file {file.id}")
 
     def purge(self) -> int:
@@ -86,7 +87,7 @@ def store(connection: Connection, content: bytes, filename: str | None, content_
     """Store a file, or touch the one with the same content, in the transaction of ``connection``; return its id."""
     own = sha256(content).hexdigest()
     values = {"id": own, "content": content, "filename": filename, "content_type": content_type}
-    # The row that was in the way may be purged, or rolled back, before it is locked: then there is room for this one.
+    # The row that prevented the INSERT may be purged or rolled back before it is locked. Then this row can be inserted.
     for _ in range(_TRIES):
         if touch(connection, [own]):
             return own
@@ -97,14 +98,14 @@ def store(connection: Connection, content: bytes, filename: str | None, content_
 
 
 def touch(connection: Connection, ids: Collection[str]) -> dict[str, int]:
-    """Keep files from being purged, by the transaction of ``connection`` and after it.
+    """Keep files from being purged until the transaction of ``connection`` ends, and for a day after that.
 
-    Return the sizes of those that exist, by their ids.
+    Return the sizes in bytes of those that exist, by their ids.
     """
     stale = sa.select(_f.id).where(_f.id.in_(ids), _f.touched_at < now(-FRESH))
     # SKIP LOCKED: a row that another transaction touches now is left to it, so that two never wait for each other.
     stale = stale.with_for_update(key_share=True, skip_locked=True)
-    # First, because on SQLite it begins the transaction of an application that has only read so far.
+    # This UPDATE comes first: on SQLite it starts the write transaction of an application that has only read so far.
     connection.execute(sa.update(mail_files).where(_f.id.in_(stale)).values(touched_at=now()))
     held = sa.select(_f.id, _f.size).where(_f.id.in_(ids)).with_for_update(read=True, key_share=True)
     return {row.id: row.size for row in connection.execute(held)}
@@ -115,7 +116,7 @@ def _untouched() -> sa.ColumnElement[bool]:
 
 
 def _unnamed(connection: Connection) -> sa.ColumnElement[bool]:
-    """The condition that no reservation names the file."""
+    """Return the condition that no reservation names the file."""
     named = (_named_on_postgresql if connection.dialect.name == "postgresql" else _named_on_sqlite)().subquery()
     return sa.not_(sa.exists().where(named.c.id == _f.id))
 

@@ -38,7 +38,7 @@ _RESERVE: Mapping[str, tuple[str, ...]] = {
     # SELECT, because RETURNING reads the id, and because the row of a key that is used again is read.
     "mail_reservations": ("INSERT", "SELECT (id, idempotency_key)"),
     "mail_traces": ("INSERT",),
-    # A file that is there already is locked, so that it is not purged, and not written again.
+    # A file that is there already is locked and touched, so that it is not purged; it is not written again.
     "mail_files": ("INSERT", "SELECT (id, size, touched_at)", "UPDATE (touched_at)"),
 }
 _SEND: Mapping[str, tuple[str, ...]] = {
@@ -88,7 +88,7 @@ def statements(engine: Engine, duty: Duty, role: str) -> list[str]:
 def missing(engine: Engine, duty: Duty) -> list[str]:
     """Return the privileges that the role of ``engine`` lacks for ``duty``, such as "UPDATE on batch_runs".
 
-    Privileges on single columns are not checked. A role that only reserves learns from the statement that fails.
+    Privileges on single columns are not checked. Only reserving needs them, and a statement that lacks one fails.
     Raises ``StoreError``.
     """
     if engine.dialect.name != "postgresql":

@@ -24,8 +24,8 @@ SELECT d.datname, d.oid,
   has_function_privilege(to_regprocedure('pg_catalog.pg_control_system()'), 'EXECUTE')
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()
 """)
-# Every role may execute this function unless that was revoked. Then any statement that names it fails, even if the call
-# stands in a CASE that is not taken: so it has a statement of its own.
+# Every role may execute this function unless that was revoked. If it was, any statement that names the function fails,
+# even if the call stands in a branch of a CASE that is not taken. So the call has a statement of its own.
 _SYSTEM = sa.text("SELECT system_identifier FROM pg_catalog.pg_control_system()")
 
 

@@ -81,7 +81,10 @@ def take_over(connection: Connection, older: str) -> str | None:
 
 
 def hand_back(connection: Connection, revision: str) -> str | None:
-    """Store ``revision`` in ``alembic_version``, for an earlier version. If others use the table, return that."""
+    """Store ``revision`` in ``alembic_version``, where an earlier mailbatch looks for it.
+
+    If others use the table, leave it, and return a sentence that says so.
+    """
     older = next((name for name, now in REVISIONS.items() if now == revision), None)
     if older is None:
         return None

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 FIRST, LEAST, MOST = 50, 5, 500
-"""Rows of the first portion, and of any."""
+"""Rows of the first portion, and the fewest and the most of any portion."""
 SHORT, LONG = 0.010, 0.025
 """Seconds: after a shorter portion the next has twice as many rows, after a longer one half as many.
 
-A lane that finds SQLite locked asks again after 1, 2, 5, 10, 15, 20 and 25 ms. So it waits up to 33 ms for 25.
+A lane that finds SQLite locked asks again after 1, 2, 5, 10, 15, 20 and 25 ms. So a portion of 25 ms makes it wait for
+up to 33 ms.
 """
 REST = 4.0
-"""How many times as long as a portion took a run has the database to itself: so it keeps four fifths of its rate."""
+"""The rest after a portion, as a multiple of its time. A run then has the database, and keeps 4/5 of its rate."""
 LONGEST_REST = 1.0
 """Seconds."""
 _UNDER_WAY = sa.select(sa.exists().where(SENDING, mail_reservations.c.lease_until >= now()))
@@ -39,7 +40,10 @@ _UNDER_WAY = sa.select(sa.exists().where(SENDING, mail_reservations.c.lease_unti
 
 @dataclass(slots=True)
 class Portions:
-    """Opens them, and sizes each by the one before. ``clock`` returns seconds, ``pause`` waits for some."""
+    """Opens portions, and sizes each by how long the previous one took.
+
+    ``clock`` returns seconds; ``pause`` waits for a number of seconds.
+    """
 
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
@@ -50,7 +54,7 @@ class Portions:
     def open(self, engine: Engine, rows: int) -> Iterator[Connection]:
         """Open the transaction of a portion of ``rows`` rows. Rest after it if a run sends. Raises ``StoreError``."""
         with writing(engine) as connection:
-            # The time until SQLite's lock is free is not this portion's.
+            # The wait for SQLite's lock is over here, and does not count as time of this portion.
             began = self.clock()
             yield connection
             sending = connection.scalar(_UNDER_WAY)

@@ -1,7 +1,7 @@
 """Reads the value of a column, even an unexpected one: one function for each kind of column.
 
 Any program may write a row, and SQLite stores any value in any column. A value that cannot be read is replaced by one
-that can, because one row must not prevent that others are sent or shown. No function here raises.
+that can, because one bad row must not keep other rows from being sent or shown. No function here raises.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def text(value: Any) -> str | None:
 
 
 def octets(value: Any) -> bytes | None:
-    """A column of bytes: a text of SQLite is read as its UTF-8, a number as its digits."""
+    """Read a column of bytes. SQLite may return a text, which is encoded as UTF-8, or a number: its digits are."""
     if type(value) is bytes or value is None:
         return value
     if isinstance(value, memoryview | bytearray):
@@ -110,7 +110,7 @@ def verdicts(value: Any) -> dict[str, dict[str, Any]] | None:
 
 
 def lines(value: Any) -> list[str]:
-    """Read a list of texts. An element that is not a text becomes its JSON; a value that is not a list becomes one."""
+    """Read a list of texts. An element that is not a text becomes its JSON; a single value becomes a list of one."""
     return [_told(one) for one in value] if isinstance(value, list) else [_told(value)]
 
 

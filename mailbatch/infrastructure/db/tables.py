@@ -1,4 +1,4 @@
-"""The tables, for statements. ``migrations/`` creates them in a database; a test shows that both are the same.
+"""Declares the tables for SQL statements. ``migrations/`` creates them in a database; a test shows that both agree.
 
 Above 300 lines because it is one list: a line for each column.
 """
@@ -126,7 +126,7 @@ afterwards(
     # EXTERNAL: not compressed, so that a part can be read without the rest.
     "ALTER TABLE %(fullname)s ALTER COLUMN message SET STORAGE EXTERNAL",
 )
-# An empty key would make one mail of two. SQLite rebuilds the table to add a CHECK, so triggers check it there.
+# Two mails with an empty key would become one. SQLite rebuilds the table to add a CHECK, so triggers check it there.
 afterwards(
     mail_reservations,
     "sqlite",
@@ -264,7 +264,7 @@ relay_circuits = sa.Table(
     Column("opened_at", Timestamp),
     Column("open_until", Timestamp),
     Column("changed_at", Timestamp, nullable=False, server_default=server_now()),
-    # Whom the refusal concerns. Which mails got it, each with the number of probes that it was.
+    # concern: what the refusal is about. suspects: the mails that got it, each with how often it was the probe.
     Column("concern", Text),
     Column("suspects", JSON),
     CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),
@@ -336,10 +336,10 @@ mail_traces = sa.Table(
 
 
 def is_ours(table: sa.Table | None) -> bool:
-    """Return whether ``table`` is one of these: reflected from a database, or declared by an application.
+    """Return whether ``table``, reflected from a database or declared by an application, is one of mailbatch's tables.
 
-    It has the name of one of them. Its columns are a part of ours, because a model of an application may declare only
-    some, or ours and others, because columns may have been added to a database.
+    It is if it has the name of one and its columns fit. They fit if all are ours, because an application's model may
+    declare only some. They also fit if all of ours are among them, because somebody may have added columns.
     """
     if table is None or table.name not in {*metadata.tables, VERSION_TABLE}:
         return False

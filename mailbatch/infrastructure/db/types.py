@@ -30,7 +30,7 @@ class Text(sa.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
-        """Bind what can be stored: a text that was read from one row may be a parameter of another statement."""
+        """Bind the text without what databases refuse: a text that SQLite returned may hold lone surrogates."""
         return value if value is None else storable(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], str | None] | None:  # noqa: ARG002 - as above
@@ -108,7 +108,7 @@ class Guid(sa.TypeDecorator[UUID]):
         return dialect.type_descriptor(sa.Uuid() if dialect.name == "postgresql" else sa.String(36))
 
     def process_bind_param(self, value: UUID | str | None, dialect: Dialect) -> Any:
-        """Bind a UUID, or its text. A text that is not a UUID is no id on PostgreSQL, but SQLite may store it."""
+        """Bind a UUID, or its text. Another text becomes NULL on PostgreSQL; on SQLite it may be the id of a row."""
         uuid = value if isinstance(value, UUID) else stored.guid(value)
         if dialect.name == "postgresql":
             return uuid if isinstance(uuid, UUID) else None
