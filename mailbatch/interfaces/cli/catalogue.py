@@ -35,7 +35,7 @@ GROUPS: dict[str, dict[str, CommandEntry]] = {
         "show": CommandEntry("listing", "Show one reservation with all its attempts.", "show ID"),
         "explain": CommandEntry(
             "explain",
-            "Explain why one was not sent yet, or how it ended.",
+            "Explain why a reservation was not sent yet, or how it ended.",
             "explain --to ann@example.com",
         ),
         "plan": CommandEntry("plan", "Render what the next run would send, and send nothing.", "plan --limit 100"),

@@ -49,13 +49,13 @@ PATIENCE = 60.0
 
 
 @click.command
-@click.option("--keep-running", is_flag=True, help="Leave it all running for playing with, until Ctrl-C.")
+@click.option("--keep-running", is_flag=True, help="Leave everything running to try it out, until Ctrl-C.")
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("var/demo"),
     show_default=True,
-    help="Where everything is put; what an earlier demo left there is wiped.",
+    help="The folder for everything; what an earlier demo left there is deleted.",
 )
 def demo(*, keep_running: bool, folder: Path) -> None:
     """Send 1,000 example mails to a local inbox, and compare the results with what is expected.

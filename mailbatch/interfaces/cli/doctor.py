@@ -1,6 +1,6 @@
 """``mailbatch doctor``: tries each part, and says what is wrong and what to do.
 
-More than 300 lines, because the checks of all parts stand side by side, each with its words.
+More than 300 lines, because the checks of all parts stand side by side, each with its own texts.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _bounded(name: str, check: Callable[[], CheckResult]) -> CheckResult:
     def run() -> None:
         try:
             found.append(check())
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong here is what the doctor was asked for
+        except Exception as error:  # noqa: BLE001 - every error here is a finding
             # An error that names the command to run needs no more advice.
             advice = "" if isinstance(error, NotMigrated) else _ADVICE[name]
             found.append(CheckResult(name, ok=False, found=_in_a_line(error), advice=advice))
@@ -139,7 +139,7 @@ def _settings(settings: Settings) -> CheckResult:
 
 
 def _folders(settings: Settings) -> CheckResult:
-    """Try the folders of this host that mails need: each that is away lets mails wait."""
+    """Try the folders of this host that mails need: while one cannot be used, mails wait for it."""
     from mailbatch.domain.errors import ResourceAway
     from mailbatch.infrastructure.shared_folder import cannot_be_opened, is_empty
     from mailbatch.infrastructure.spool import Spool

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("reservation_id", metavar="[ID]", required=False, type=click.UUID)
-@click.option("--to", metavar="TEXT", help="In place of an ID: the newest whose recipients contain this.")
-@click.option("--limit", type=click.IntRange(1, 100), default=3, show_default=True, help="With --to: how many of them.")
+@click.option("--to", metavar="TEXT", help="Instead of an ID: the newest reservations whose recipients contain this.")
+@click.option("--limit", type=click.IntRange(1, 100), default=3, show_default=True, help="With --to: how many.")
 @as_json
 def explain(*, reservation_id: UUID | None, to: str | None, limit: int, as_json: bool) -> None:
     """Explain why a reservation was not sent yet, or how it ended.

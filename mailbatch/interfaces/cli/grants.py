@@ -12,7 +12,7 @@ _DUTIES = ("reserve", "send", "operate", "read")
 
 @click.command
 @click.argument("duties", type=click.Choice(_DUTIES), nargs=-1)
-@click.option("--to", "role", metavar="ROLE", help="Whom to grant it to (default: mailbatch_DUTY).")
+@click.option("--to", "role", metavar="ROLE", help="The role that gets the privileges (default: mailbatch_DUTY).")
 @as_json
 def grants(*, duties: tuple[str, ...], role: str | None, as_json: bool) -> None:
     """Print the GRANTs that a role of PostgreSQL needs for each of DUTIES (default: all); change nothing.
@@ -27,7 +27,9 @@ def grants(*, duties: tuple[str, ...], role: str | None, as_json: bool) -> None:
         raise click.UsageError("--to needs one duty: reserve, send, operate or read")
     with opened() as parts:
         if parts.engine.dialect.name != "postgresql":
-            raise click.ClickException("SQLite has no roles: whoever may write the file, and its folder, may do all")
+            raise click.ClickException(
+                "SQLite has no roles: an account that may write the file and its folder may do all"
+            )
         found = {duty: statements(parts.engine, duty, role or f"mailbatch_{duty}") for duty in chosen}
     if as_json:
         print_json({duty.value: lines for duty, lines in found.items()})

@@ -23,9 +23,10 @@ _KNOWN = "name it .csv or .jsonl, or .mbox if it has messages; mailbatch reserve
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An open source. ``total``: how much is to be read; ``position`` returns how much has been. ``below``: a folder.
+    """An open source.
 
-    Paths of attachments begin there.
+    ``total``: how much is to be read, in bytes, or in files of a folder. ``position`` returns how much was read so far.
+    ``below``: the folder where paths of attachments begin.
     """
 
     records: Iterator[Record | BadLine]
@@ -42,10 +43,14 @@ def opened_source(
     of_messages: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> Iterator[Source]:
-    """Open ``path`` for the time of the block.
+    """Open ``path`` until the block ends.
 
-    ``message_records`` makes what reads messages. ``variables``: columns that are variables. ``of_messages``: options
-    of finished messages. ``say`` prints a line.
+    ``message_records`` makes the reader of finished messages. ``variables``: the columns that are template variables.
+    ``of_messages``: the options for finished messages. ``say`` prints a line.
+
+    Raises:
+        click.UsageError: an option does not fit the kind of ``path``, or its kind is not known.
+        click.ClickException: the folder cannot be read, or has no message.
     """
     _refuse_options(path, variables, of_messages)
     if path.is_dir():
@@ -65,7 +70,7 @@ def _refuse_options(path: Path, variables: tuple[str, ...], of_messages: Mapping
         if path.is_dir() and "--mbox-format" in given:
             raise click.UsageError("--mbox-format: a folder has no mbox")
     elif given:
-        raise click.UsageError(f"{', '.join(given)}: each line of a table says so itself, in a column")
+        raise click.UsageError(f"{', '.join(given)}: only for finished messages; a table has a column for it")
 
 
 def has_messages(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""``mailbatch cancel``, ``requeue``, ``restore``, ``resolve`` and ``delete``: by id, or all that a filter means."""
+"""``mailbatch cancel``, ``requeue``, ``restore``, ``resolve`` and ``delete``: by id, or all that a filter selects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.selection import Scope
 
 _UNASKED = {(Act.CANCEL, "tag"), (Act.REQUEUE, "run"), (Act.REQUEUE, "status")}
-"""Filters of one option with which an act is still done, with a warning, if there is no terminal."""
+"""Acts by a single filter option that are still done, with a warning, if there is no terminal to ask on."""
 _ids = click.argument("ids", metavar="[ID]...", nargs=-1, type=click.UUID)
 
 
@@ -103,7 +103,7 @@ def delete(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
 
 
 def _act(act: Act, ids: Sequence[UUID], given: dict[str, Any], *, yes: bool, as_json: bool) -> None:
-    """Act on ``ids``, or after a question on all that the filter means."""
+    """Act on ``ids``, or, after a question, on all reservations that the filter selects."""
     named = [name for name, value in given.items() if value is not None]
     if bool(ids) == bool(named):
         raise click.UsageError("say which: either IDs or a filter, such as --tag")

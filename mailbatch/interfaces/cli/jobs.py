@@ -23,7 +23,7 @@ class JobName(click.ParamType[str]):
     name = "name"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Read it."""
+        """Return the name, if it can be the name of a job."""
         if not is_job_name(str(value)):
             self.fail(f"{clean(str(value))!r}: a job's name is {MUST_BE}", param, ctx)
         return str(value)

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 @click.command
-@click.option("--to", "target", metavar="REVISION", help="Stop there; down, to install an earlier version.")
+@click.option(
+    "--to",
+    "target",
+    metavar="REVISION",
+    help="Migrate up or down to this revision. Go down to install an earlier version.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before going down.")
 @as_json
 def migrate(*, target: str | None, yes: bool, as_json: bool) -> None:
-    """Create the tables, or update them. A second call changes nothing."""
+    """Create the tables, or update them. If they are up to date, nothing changes."""
     from mailbatch.infrastructure.db import location, migrate
     from mailbatch.infrastructure.db.revision import head
 

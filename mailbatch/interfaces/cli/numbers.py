@@ -20,14 +20,14 @@ class Count(click.IntRange):
         super().__init__(min=1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read it."""
+        """Return the count."""
         return min(int(super().convert(value, param, ctx)), _MOST)
 
 
 def hint_if_more(found: Sequence[Any], limit: int) -> None:
-    """Say on stderr if there are more rows than ``limit``: ``found`` was read with a limit of one more.
+    """Print a hint if there are more than ``limit`` rows. ``found`` must have been read with a limit of one more.
 
-    It is not on stdout, because programs count lines there, or read JSON.
+    The hint goes to stderr, because programs count the lines of stdout, or read JSON there.
     """
     if len(found) > limit:
         click.echo(f"the newest {limit:,}, and there are more; --limit shows more", err=True)
@@ -37,7 +37,7 @@ class Amount(click.FloatRange):
     """A finite number in a range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
+        """Return the number."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{value} is no amount", param, ctx)

@@ -83,10 +83,11 @@ def width() -> int:
 
 
 def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], nothing: str) -> None:
-    """Print a table. Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit.
+    """Print a table, or the line ``nothing`` if it has no rows.
 
-    The last may be "whole": on a line of its own if it would be cut. Or "below": on a line of its own on a terminal
-    only, and cut to that line.
+    Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit. The last column may be
+    "whole": if it does not fit, it gets a line of its own, uncut. Or it may be "below": on a narrow terminal it gets a
+    line of its own, and is cut to that line.
     """
     from rich.cells import cell_len
 
@@ -129,7 +130,7 @@ def print_fields(fields: Iterable[tuple[str, str]]) -> None:
 
 
 def _fitted(needed: list[int], elastic: list[bool]) -> list[int]:
-    """Divide the width that the fixed columns leave among the others; narrow ones first."""
+    """Return the widths of the columns: fixed ones get theirs first, then the others, from the narrowest on."""
     widths = list(needed)
     left = width() - _GAP * (len(needed) - 1) - sum(n for n, e in zip(needed, elastic, strict=True) if not e)
     modest_first = sorted((i for i, e in enumerate(elastic) if e), key=lambda i: needed[i])

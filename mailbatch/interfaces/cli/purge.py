@@ -25,7 +25,7 @@ _DAY = 86_400.0
     "--older-than",
     metavar="DAYS",
     type=Amount(min=0),
-    help="Days since their end, in place of MAILBATCH_RETENTION_DAYS.",
+    help="Days since a reservation ended, in place of MAILBATCH_RETENTION_DAYS.",
 )
 @yes
 @as_json
@@ -52,7 +52,7 @@ def purge(*, older_than: float | None, yes: bool, as_json: bool) -> None:
 
 
 def _count(act: ActOnReservations, days: float) -> Counted:
-    """Count those that are so old, state by state."""
+    """Count the finished reservations that ended at least so many days ago, state by state."""
     from mailbatch.domain.act import Act
     from mailbatch.domain.limits import EARLIEST
     from mailbatch.domain.reservation import FINISHED

@@ -40,7 +40,7 @@ class Moment(click.ParamType[datetime]):
     name = "ISO 8601"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read it; a time without a zone is refused."""
+        """Return the time; a time without a zone is refused."""
         from mailbatch.application.acting.draft_values import read_time
 
         try:
@@ -95,16 +95,16 @@ _OF_A_MAIL = (
     *("subject", "text", "html", "template", "context", "locale", "attach", "inline"),
     *("cc", "bcc", "sender", "reply_to", "headers"),
 )
-"""Options that a finished message has no use for: all of this stands in it."""
+"""Options that are refused with a finished message, because it contains all of this."""
 
 
 @click.command
 @click.option("--to", multiple=True, help="An address, or a list of them; may be repeated.")
-@click.option("--subject", help="The subject; may be a Jinja2 source, as the bodies.")
+@click.option("--subject", help="The subject; may be a Jinja2 source, like the bodies.")
 @click.option("--text", type=Text(), help="The body as plain text.")
 @click.option("--html", type=Text(), help="The body as HTML.")
 @click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies.")
-@click.option("--context", type=JsonObject(), help="What the template is filled with.")
+@click.option("--context", type=JsonObject(), help="The variables of the template.")
 @click.option("--locale", help="The language of the template: a tag of BCP 47, such as pt-BR.")
 @click.option("--attach", type=_FILE, multiple=True, help="A file to attach; may be repeated.")
 @click.option(
@@ -128,8 +128,8 @@ _OF_A_MAIL = (
 @click.option("--at", type=Moment(), help="When it is due (default: now): 2026-12-24T09:00:00+09:00")
 @click.option("--expires", type=Moment(), help="After this it is not sent any more.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Higher goes first.")
-@click.option("--key", help="An idempotency key: asking again with it stores nothing more.")
-@click.option("--tag", help="A name for a group of mails, to list or cancel them by.")
+@click.option("--key", help="An idempotency key: another call with the same key reserves nothing.")
+@click.option("--tag", help="A name for a group of mails, by which you can list or cancel them.")
 @as_json
 def reserve(*, as_json: bool, **given: Any) -> None:
     """Reserve one mail and print its id.

@@ -46,7 +46,7 @@ def _print(rows: Sequence[RunRow], zone: str) -> None:
 
 @click.command
 @click.argument("run_id", metavar="ID", type=click.UUID)
-@click.option("--csv", "as_csv", is_flag=True, help="Only its errors, for a spreadsheet, which runs nothing of them.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print only its errors, as CSV that is safe in a spreadsheet.")
 @as_json
 def run(*, run_id: UUID, as_csv: bool, as_json: bool) -> None:
     """Show one run and the errors of its items, in full: they contain addresses."""

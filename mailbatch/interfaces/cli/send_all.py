@@ -36,7 +36,7 @@ _PATIENCE = 30.0
 _LOOK_EVERY = 5.0
 """Seconds between two checks whether the run is still alive."""
 _GRACE = 10.0
-"""Seconds between the end of a run and its result at most."""
+"""Seconds that the result of a run may come after the run has ended."""
 _DELIVERY_WAIT = 5.0
 """Seconds that the command waits at its end for the delivery of its report."""
 _GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
@@ -44,7 +44,7 @@ _GOOD = frozenset({RunOutcome.COMPLETED.value, RunOutcome.SKIPPED.value})
 
 @click.command
 @click.option("--here", is_flag=True, help="Send in this process instead of a worker.")
-@click.option("--no-lock", is_flag=True, help="With --here: without Redis, whoever else is sending.")
+@click.option("--no-lock", is_flag=True, help="With --here: do not use Redis, and send even if another run is sending.")
 @as_json
 def send_all(*, here: bool, no_lock: bool, as_json: bool) -> None:
     """Send what is due, now, and print the report.
@@ -100,7 +100,11 @@ def _through_worker(parts: Parts, show: Callable[[Mapping[str, Any]], None]) -> 
 def _wait(
     result: AsyncResult, board: StatusBoard, show: Callable[[Mapping[str, Any]], None], observer: RunObserver
 ) -> None:
-    """Wait for the result, however long the run takes, also while Redis is away for a while."""
+    """Wait for the result, however long the run takes. Redis may be away for ``_PATIENCE`` seconds meanwhile.
+
+    Raises:
+        click.ClickException: Redis is away for longer, or the run has died.
+    """
     last_seen = time.monotonic()
     while True:
         try:
@@ -199,7 +203,10 @@ def _here(parts: Parts, show: Callable[[Mapping[str, Any]], None], *, lock: bool
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[Callable[[], RunOutcome | None]]:
-    """The first SIGINT or SIGTERM requests a stop between two mails; the second ends the process at once."""
+    """Let the first SIGINT or SIGTERM request a stop between two mails; the second ends the process at once.
+
+    Yield a function that returns why to stop, or None.
+    """
     requested: list[RunOutcome] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:

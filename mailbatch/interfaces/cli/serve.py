@@ -17,11 +17,9 @@ log = logging.getLogger(__name__)
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Where to listen; elsewhere than on this machine only with a token.",
+    help="The address to listen on. An address that other machines can reach needs a token.",
 )
-@click.option(
-    "--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes any that is free."
-)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 takes any free port.")
 def serve(*, host: str, port: int) -> None:
     """Serve the HTTP API and the console, until Ctrl-C or SIGTERM.
 

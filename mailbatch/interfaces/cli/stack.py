@@ -53,7 +53,7 @@ class LocalStack:
         self.folder = folder.absolute()
         self.settings = {name: str(value) for name, value in settings.items()}
         self.children: dict[str, subprocess.Popen[bytes]] = {}
-        """The children, by the name for people."""
+        """The child processes, by the name that messages use."""
         self._ends = ExitStack()
 
     def __enter__(self) -> Self:
@@ -129,7 +129,7 @@ class LocalStack:
         )
 
     def dead(self) -> str | None:
-        """Return the name of a child that has ended although nobody ended it."""
+        """Return the name of a child process that has ended unexpectedly, or None."""
         return next((name for name, child in self.children.items() if child.poll() is not None), None)
 
     def _make_environment(self, redis_url: str, smtp_port: int) -> dict[str, str]:
@@ -143,7 +143,7 @@ class LocalStack:
         }
         environment = {config.PREFIX + name: value for name, value in settings.items()}
         if os.geteuid() == 0:
-            # Celery warns about root because of servers that take tasks from others.
+            # Celery's warning about root is meant for workers that take tasks from other people.
             given = os.environ.get("PYTHONWARNINGS")
             environment["PYTHONWARNINGS"] = f"{given},{_NO_ROOT_WARNING}" if given else _NO_ROOT_WARNING
         return environment

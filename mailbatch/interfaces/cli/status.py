@@ -107,7 +107,7 @@ def next_run(standing: JobStatus, zone: str) -> str:
 
 
 def _watched(standing: JobStatus) -> list[tuple[str, str]]:
-    """Print the warnings. A relay that is away has a line of its own."""
+    """Return the warnings as fields, without that of a relay that is away: the field ``relay`` shows it."""
     found = [(f.level.value, f"{f.what}\n{f.advice}") for f in standing.warnings if f.name != RELAY_AWAY]
     return found if standing.warnings else [("watch", ALL_IS_WELL)]
 

@@ -47,7 +47,7 @@ def _content(command: Any) -> Any:
 @click.option("--only", type=click.Choice(_PARTS), help="Print only this part, as it is.")
 @as_json
 def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **given: Any) -> None:
-    """Render a reservation, or a template with a context, and show its subject, text and HTML. Nothing is sent.
+    """Show the subject, text and HTML of a reservation, or of a template with a context. Nothing is sent.
 
     Exit code 1 if a part cannot be rendered; the error names each part with its line.
     """
