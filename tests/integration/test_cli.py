@@ -120,7 +120,8 @@ def test_reserve_prints_the_id_and_show_tells_what_was_reserved(shell, tmp_path)
     assert (row["body_html"], row["context"]) == ("<p>Grüße {{ name }}</p>", {"name": "Zoë"})
     assert (row["scheduled_at"], row["expires_at"]) == ("2029-12-31T15:00:00Z", "2030-01-02T00:00:00Z")
     assert (row["priority"], row["idempotency_key"], row["tag"]) == (5, "k", "t")
-    assert set(row) == {column.name for column in mail_reservations.c} | {"files", "returns_to", "mail_attempts"}
+    beside = {"files", "served_in", "returns_to", "mail_attempts"}
+    assert set(row) == {column.name for column in mail_reservations.c} | beside
     assert "Grüße" in shell("show", reservation_id)
 
 
@@ -510,11 +511,11 @@ def test_help_imports_nothing_heavy():
         ("DATABASE_URL", "oracle://u:geheim@h/x", "MAILBATCH_DATABASE_URL=oracle://u:***@h/x: must be"),
         ("SCHEDULE", "never", "MAILBATCH_SCHEDULE=never: must be seconds"),
         ("DATABASE_URL", "postgresql://u:ge@heim@h/x", "MAILBATCH_DATABASE_URL=postgresql://u:***@h/x: has more than"),
-        ("DATABASE_URL", "postgresql://u:geheim@h:99999/x", "u:***@h:99999/x: has a port that is no number"),
+        ("DATABASE_URL", "postgresql://u:geheim@h:99999/x", "u:***@h:***: has a port that is no number"),
         ("SMTP_URL", "smtps://u:geheim@h?ca_file=/no/ca.pem", "ca_file: must be an existing PEM file"),
-        ("DATABASE_URL", "postgresql://u:geheim@[::1/x", "u:***@[::1/x: has a host that cannot be read"),
-        ("DATABASE_URL", "postgresql://u:geheim@h:port/x", "u:***@h:port/x: has a port that is no number"),
-        ("REDIS_URL", "redis://:geheim@h/cache", "redis://:***@h/cache: must end with the number of a database"),
+        ("DATABASE_URL", "postgresql://u:geheim@[::1/x", "u:***@***: has a host that cannot be read"),
+        ("DATABASE_URL", "postgresql://u:geheim@h:port/x", "u:***@h:***: has a port that is no number"),
+        ("REDIS_URL", "redis://:geheim@h/cache", "redis://:***@h/***: must end with the number of a database"),
         ("SMTP_URL", "smtp://u:ge heim@h", "MAILBATCH_SMTP_URL=smtp://u:***@h: url: has a blank"),
         ("SMTP_URL", "smtp://house/u:geheim@h:587", "MAILBATCH_SMTP_URL=smtp://house/u:***@h:587: path: nothing but"),
         ("SMTP_URL", "smtp://u@b.example:ge heim@h", "MAILBATCH_SMTP_URL=smtp://u@b.example:***@h: "),
@@ -600,9 +601,8 @@ def test_doctor_finds_nothing_wrong_where_nothing_is(shell, redis_url, smtp_sink
     shell.set("MAILBATCH_REDIS_URL", redis_url)
     shell.set("MAILBATCH_SMTP_URL", smtp_sink.url)
     found = shell.json("doctor")
-    assert [(f["check"], f["ok"]) for f in found] == [
-        (check, True) for check in ("settings", "database", "redis", "celery", "smtp", "workers", "runs", "mails")
-    ]
+    checks = ("settings", "folders", "database", "redis", "celery", "smtp", "workers", "runs", "mails")
+    assert [(f["check"], f["ok"]) for f in found] == [(check, True) for check in checks]
 
 
 def test_status_and_doctor_tell_of_a_relay_that_is_left_alone_and_of_a_run_that_died(shell, engine, redis_url):
@@ -652,6 +652,8 @@ def test_doctor_says_all_that_is_wrong_and_what_to_do(shell, tmp_path):
         shell.set("MAILBATCH_DATABASE_URL", f"sqlite:///{tmp_path / 'none.db'}")
         shell.set("MAILBATCH_SENDR", "x")
         lines = shell("doctor", code=1).splitlines()
+    folders = lines.pop(1)
+    assert folders.split()[:2] == ["ok", "folders"]
     assert [line.split()[:2] for line in lines] == [
         ["wrong", check] for check in ("settings", "database", "redis", "celery", "smtp", "workers")
     ]
