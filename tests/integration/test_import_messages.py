@@ -184,7 +184,7 @@ def test_an_mbox_is_imported_and_goes_on_where_it_was_broken_off(imported, sqlit
             "a.csv",
             ("--tag", "x", "--at", "2030-01-01T00:00:00Z"),
             2,
-            "--at, --tag: only for finished messages; a table has a column for it",
+            "--at, --tag: only for finished messages; a table says this in its columns",
         ),
         ("a.mbox", ("--context-column", "x"), 2, "--context-column: finished messages have no columns"),
         (".", ("--mbox-format", "mboxo"), 2, "--mbox-format: a folder has no mbox"),

@@ -66,7 +66,7 @@ def _make_schema(connection: Connection, schema: str) -> None:
     try:
         connection.execute(statement)
     except exc.ProgrammingError as error:
-        advice = f"let somebody who may run: {statement.compile(connection)} AUTHORIZATION {_role(connection)}"
+        advice = f"run this as a role that may: {statement.compile(connection)} AUTHORIZATION {_role(connection)}"
         raise NotMigrated(
             f"there is no such schema at {place(connection.engine)}, and this role may not make it; {advice}"
         ) from error

@@ -109,7 +109,9 @@ class RelayCapabilities:
         slower = DialogueMode(mode - 1)
         self._suspicions = 0
         self._learn(dialogue=slower.name, swallows=False, reason=reason)
-        logger.warning("%s: offers %s but chokes on it, %s from now on: %s", relay, mode.name, slower.name, reason)
+        logger.warning(
+            "%s: offers %s but cannot handle it; %s is used from now on: %s", relay, mode.name, slower.name, reason
+        )
 
     def forbid_ahead(self, relay: str, reason: str) -> None:
         """From now on send a mail's commands only after the previous mail was answered."""

@@ -76,7 +76,7 @@ class Handshake(DeadlineSmtp):
         return sock
 
     def quit_and_close(self) -> None:
-        """Send QUIT, wait up to ``_QUIT_TIMEOUT`` seconds for the reply, and close. Raises no ``RelayError``."""
+        """Send QUIT, wait up to ``_QUIT_TIMEOUT`` seconds for the reply, and close. An error is logged, not raised."""
         try:
             self._begin("QUIT", min(_QUIT_TIMEOUT, self.relay.timeout))
             self.docmd("QUIT")

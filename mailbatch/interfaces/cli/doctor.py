@@ -129,7 +129,7 @@ def _settings(settings: Settings) -> CheckResult:
         return CheckResult("settings", ok=False, found=" ".join(unknown), advice="rename or remove it")
     to_know = short_tokens(settings)
     if settings.redirect_all_to:
-        to_know.append(f"every mail goes to {settings.redirect_all_to}, as is set")
+        to_know.append(f"every mail goes to {settings.redirect_all_to}, because MAILBATCH_REDIRECT_ALL_TO is set")
     elif not settings.sender:
         to_know.append("MAILBATCH_SENDER is not set: mails without a sender of their own fail")
     if to_know:
@@ -265,7 +265,7 @@ def _workers(app: Celery) -> CheckResult:
         return CheckResult("workers", ok=False, found=found, advice=_ADVICE["redis"])
     if answered.consumers and answered.silent:
         name = answered.consumers[0]
-        found = f"{name} lives and answers nobody (worker_enable_remote_control is off): no revoke ends a run"
+        found = f"{name} is alive but answers no call (worker_enable_remote_control is off), so no revoke ends a run"
         return CheckResult("workers", ok=None, found=found, advice="end a run by `mailbatch pause --all`")
     if answered.consumers:
         return CheckResult("workers", ok=True, found=f"{answered.consumers[0]} answers")

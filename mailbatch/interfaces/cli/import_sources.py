@@ -70,7 +70,7 @@ def _refuse_options(path: Path, variables: tuple[str, ...], of_messages: Mapping
         if path.is_dir() and "--mbox-format" in given:
             raise click.UsageError("--mbox-format: a folder has no mbox")
     elif given:
-        raise click.UsageError(f"{', '.join(given)}: only for finished messages; a table has a column for it")
+        raise click.UsageError(f"{', '.join(given)}: only for finished messages; a table says this in its columns")
 
 
 def has_messages(path: Path) -> bool:

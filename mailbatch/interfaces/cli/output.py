@@ -86,8 +86,8 @@ def print_table(columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]
     """Print a table, or the line ``nothing`` if it has no rows.
 
     Columns are ``(title, kind)``: "fixed" and "number" are never cut, "text" is cut to fit. The last column may be
-    "whole": if it does not fit, it gets a line of its own, uncut. Or it may be "below": on a narrow terminal it gets a
-    line of its own, and is cut to that line.
+    "whole" or "below". If the table is too wide, "whole" gets a line of its own and is never cut. On a terminal below
+    ``_PIPED_WIDTH`` "below" gets a line of its own too, and is cut to that line.
     """
     from rich.cells import cell_len
 

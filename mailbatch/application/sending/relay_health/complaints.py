@@ -51,9 +51,10 @@ class Complaints:
         self._own = own
 
     def take(self, replied: Replied, mail: InFlightMail, reply: Reply) -> None:
-        """Hold back a mail. Stop the lane if its mail is the probe, the reply is permanent, or enough replies failed.
+        """Hold back a mail. Stop the lane if this mail is the probe, or if the relay failed often enough in a row.
 
-        A mail that was the probe often enough is settled at once instead, as its own fault; the lane stops then too.
+        A permanent reply stops the lane too, unless the mail is a suspect. A mail that was the probe often enough is
+        not held back but settled as its own fault; then the lane stops.
         """
         claim, health = replied.claim, self._health
         as_its_own = self._own.defer(replied, mail)

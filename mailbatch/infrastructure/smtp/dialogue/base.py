@@ -501,4 +501,4 @@ def refused_by(doing: str, reply: RawReply) -> Verdict:
         case 5:
             return Verdict(Kind.REJECTED, reply.decoded())
         case _:
-            raise ProtocolViolation(f"the answer to {doing} means nothing: {reply.decoded()}")
+            raise ProtocolViolation(f"the answer to {doing} neither accepts nor refuses: {reply.decoded()}")
