@@ -118,7 +118,7 @@ KINDS = (
     ReplyKind(
         name="greylisted",
         concern=Concern.RECIPIENT,
-        rule="RFC 6647 §2: who comes back after some minutes is let in; waiting longer each time gains nothing",
+        rule="RFC 6647 §2: the relay accepts the mail after some minutes; longer and longer waits gain nothing",
         text=r"gr[ae]y[ -]?list|postgrey",
         only=4,
         least=10.0,
@@ -136,7 +136,7 @@ KINDS = (
     ReplyKind(
         name="recipient's rate",
         concern=Concern.RECIPIENT,
-        rule="RFC 3463 §3.3 (X.2.1): the mailbox takes no more for now, from anybody",
+        rule="RFC 3463 §3.3 (X.2.1): for now the mailbox takes no more mails, whoever sends them",
         enhanced=r"5\.2\.12[0-9]",
         text=rf"(?:{_OF_A_RECIPIENT}).{{0,100}}(?:rate|too (?:quickly|fast|many|much)|per (?:hour|minute|day)|"
         rf"hourly|daily|"
@@ -147,7 +147,7 @@ KINDS = (
     ReplyKind(
         name="mailbox full",
         concern=Concern.RECIPIENT,
-        rule="RFC 3463 §3.3 (X.2.2): it is emptied by a person, not by our asking",
+        rule="RFC 3463 §3.3 (X.2.2): a person must empty it, so a retry soon is useless",
         text=r"(?:mailbox|inbox|mail ?box|mail ?drop)\b.{0,40}(?:full|exceed|over(?: its| the)? quota|"
         r"out of (?:storage|space))|"
         r"(?:user|account|mailbox|recipient|inbox)\b.{0,60}(?:over|out of|exceed\w*)\b.{0,20}(?:quota|storage space|"
@@ -161,14 +161,14 @@ KINDS = (
     ReplyKind(
         name="mails on one connection",
         concern=Concern.CONNECTION,
-        rule="RFC 5321 §4.2.3 (421); draft-ietf-emailcore-limits (MAILMAX): a connection carries so many mails",
+        rule="RFC 5321 §4.2.3 (421); draft-ietf-emailcore-limits (MAILMAX): a limit of mails per connection",
         text=rf"{_MAILS_OF_ONE}|\bRP-002\b|\b(?:MI:DMC|RP:DRC)\b",
         unless=rf"{_DAY}|{_HOUR}",
     ),
     ReplyKind(
         name="connections",
         concern=Concern.CONNECTION,
-        rule="RFC 5321 §4.2.3 (421); RFC 4954 §6 (432 was taken for it): so many connections may be open",
+        rule="RFC 5321 §4.2.3 (421); RFC 4954 §6 (some relays use 432): a limit of open connections",
         text=rf"(?:too many|too much|max(?:imum)?|limit|exceed\w*|reached|"
         rf"concurren\w*)\b.{{0,60}}(?:{_OF_CONNECTIONS})|"
         rf"(?:{_OF_CONNECTIONS}).{{0,60}}\b(?:limit|exceed\w*|reached|too many|maximum)|"
@@ -178,7 +178,7 @@ KINDS = (
     ReplyKind(
         name="connection given up",
         concern=Concern.CONNECTION,
-        rule="RFC 5321 §4.5.3.2.7, §7.8: idle for too long, or too many errors on it",
+        rule="RFC 5321 §4.5.3.2.7, §7.8: the connection was idle for too long, or had too many errors",
         text=r"timeout exceeded|command time-?out|idle (?:time|too long|connection)|"
         r"time-?out waiting for (?:data|command|client)|"
         r"connection timed out|too many (?:smtp )?(?:errors|unrecogni[sz]ed commands|bad commands|invalid commands)|"
@@ -188,7 +188,7 @@ KINDS = (
     ReplyKind(
         name="day's quota",
         concern=Concern.QUOTA,
-        rule="RFC 3463 §3.5, §3.8: many codes are in use for it (4.5.3, 5.4.5, 5.7.1 …); the words decide",
+        rule="RFC 3463 §3.5, §3.8: relays use many codes for it (4.5.3, 5.4.5, 5.7.1 …), so the text decides",
         enhanced=r"5\.4\.5",
         text=rf"{_DAY}.{{0,100}}(?:{_LIMIT}|{_OVER})\b|(?:{_LIMIT}|{_OVER})\b.{{0,100}}{_DAY}|"
         r"submission ?quota|relay quota|\b(?:MI:STC|RP:TRC|RP:ORQ|HL:ITC)\b",
@@ -198,7 +198,7 @@ KINDS = (
     ReplyKind(
         name="hour's quota",
         concern=Concern.QUOTA,
-        rule="RFC 3463 §3.5, §3.8: many codes are in use for it; the words decide",
+        rule="RFC 3463 §3.5, §3.8: relays use many codes for it, so the text decides",
         text=rf"{_HOUR}.{{0,100}}(?:{_LIMIT}|{_OVER})\b|(?:{_LIMIT}|{_OVER})\b.{{0,100}}{_HOUR}|\bMI:SFQ\b",
         unless=rf"{_OF_THIS_MAIL}|{_OF_A_RECIPIENT}|try again|retry|few hours",
         period=HOUR,
@@ -206,7 +206,7 @@ KINDS = (
     ReplyKind(
         name="plan's quota",
         concern=Concern.QUOTA,
-        rule="RFC 3463 §3.8 (X.7.x): what was paid for is used up",
+        rule="RFC 3463 §3.8 (X.7.x): the credit of the account is used up",
         text=rf"{_MONTH}.{{0,60}}{_LIMIT}?.{{0,60}}\b{_OVER}|\b{_OVER}\b.{{0,60}}{_MONTH}|"
         r"(?:e-?mail|sending|message)s? limit is reached|upgrade your (?:plan|account)|(?:no|insufficient|"
         r"out of) credits?",
@@ -216,7 +216,7 @@ KINDS = (
     ReplyKind(
         name="too many recipients",
         concern=Concern.MAIL,
-        rule="RFC 5321 §4.5.3.1.10, RFC 3463 §3.6 (X.5.3): the rest is to be sent in another transaction, soon",
+        rule="RFC 5321 §4.5.3.1.10, RFC 3463 §3.6 (X.5.3): the other recipients need another transaction, soon",
         enhanced=r"[45]\.5\.3",
         text=r"too (?:many|much) recipients|recipients? (?:limit|per (?:message|mail|transaction))|\bRP:RCL\b",
         unless=r"\brate\b|short (?:time|period)|limit exceeded for|message limit",
@@ -244,7 +244,7 @@ KINDS = (
     ReplyKind(
         name="quota",
         concern=Concern.QUOTA,
-        rule="RFC 3463 §3.5, §3.8: many codes are in use for it; the words decide, and it names no time",
+        rule="RFC 3463 §3.5, §3.8: relays use many codes for it, so the text decides; it names no period",
         text=rf"{_ABOUT_SENDING}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_ABOUT_SENDING}|"
         rf"{_LIMIT}\b.{{0,30}}{_ABOUT_SENDING}.{{0,30}}\b{_OVER}\b|over your \w* ?quota|"
         r"^[45]\.[3457]\.\d+ (?:.{0,80} )?quota\b.{0,10}\bexceed|policy rejection\W+quota|send\w* quota|"
@@ -255,7 +255,7 @@ KINDS = (
     ReplyKind(
         name="mailbox full",
         concern=Concern.RECIPIENT,
-        rule="RFC 3463 §3.3 (X.2.2): it is emptied by a person, not by our asking",
+        rule="RFC 3463 §3.3 (X.2.2): a person must empty it, so a retry soon is useless",
         enhanced=r"[45]\.2\.2",
         text=r"(?:over|exceed\w*).{0,20}quota|quota.{0,20}exceed",
         least=60.0,
@@ -263,7 +263,7 @@ KINDS = (
     ReplyKind(
         name="no such mailbox",
         concern=Concern.RECIPIENT,
-        rule="RFC 5321 §4.2.3 (550, 553), RFC 3463 §3.2 (X.1.1), in words where the code does not say it",
+        rule="RFC 5321 §4.2.3 (550, 553), RFC 3463 §3.2 (X.1.1); the text decides where the code does not show it",
         text=r"(?:user|recipient|mailbox|address|account)\b.{0,30}\b(?:unknown|not found|do(?:es)?(?: not|n't) "
         r"(?:exist|have)|invalid|not known|no longer)|(?:unknown|no such|invalid|non-?existent|bad) "
         r"(?:local |destination )?(?:user|recipient|mailbox|address|account|person|domain)|"
@@ -291,7 +291,7 @@ KINDS = (
     ReplyKind(
         name="account suspended",
         concern=Concern.ACCOUNT,
-        rule="RFC 3463 §3.8 (X.7.1): the account may not send; the words decide",
+        rule="RFC 3463 §3.8 (X.7.1): the account may not send; the text decides",
         enhanced=r"5\.7\.(?:5(?:0[1-3]|11)|70[0-9]|75[0-9]|23[2-9])|5\.1\.8(?!\d)",
         text=r"(?:sending|\byour? (?:\w+ ){0,2}(?:account|domain|subscription|organi[sz]ation|service)|(?:smtp |"
         r"this |the |user )?account|"
@@ -316,7 +316,7 @@ KINDS = (
     ReplyKind(
         name="host blocked",
         concern=Concern.ACCOUNT,
-        rule="RFC 5782 §2; RFC 3463 §3.8 (X.7.1): the relay lets in nothing from this address",
+        rule="RFC 5782 §2; RFC 3463 §3.8 (X.7.1): the relay accepts nothing from our IP address",
         enhanced=r"5\.7\.6(?:0[6-9]|[1-4][0-9])",
         text=r"client host\b.{0,60}\b(?:rejected|blocked|refused)|(?:your|ip|sending|source) (?:ip )?(?:address|ip|"
         r"server|host|network)\b.{0,60}"
@@ -332,7 +332,7 @@ KINDS = (
     ReplyKind(
         name="may not relay",
         concern=Concern.ACCOUNT,
-        rule="RFC 3463 §3.8 (X.7.1): not this way for now; for good (5xx) it depends on whose address it is",
+        rule="RFC 3463 §3.8 (X.7.1): we may not relay for now; a 5xx may concern only the recipient's domain",
         text=r"relay(?:ing)?\b.{0,30}\b(?:denied|not (?:allowed|permitted)|prohibited|disallowed|refused)|"
         r"unable to relay|"
         r"not (?:allowed|permitted|authori[sz]ed) to relay|access denied",
@@ -368,16 +368,18 @@ KINDS = (
     ReplyKind(
         name="network",
         concern=Concern.MAIL,
-        rule="RFC 3463 §3.5 (X.4.x): the way beyond the relay, which may differ from mail to mail",
+        rule="RFC 3463 §3.5 (X.4.x): the route behind the relay, which may differ from mail to mail",
         enhanced=r"[45]\.4\.\d+",
     ),
     ReplyKind(
         name="policy",
         concern=Concern.MAIL,
-        rule="RFC 3463 §3.8 (X.7.x): what the relay allows whom, which may differ from mail to mail",
+        rule="RFC 3463 §3.8 (X.7.x): a policy of the relay, whose effect may differ from mail to mail",
         enhanced=r"[45]\.7\.\d+",
     ),
-    ReplyKind(name="other", concern=Concern.MAIL, rule="RFC 5321 §4.2.1: a refusal, not told of what"),
+    ReplyKind(
+        name="other", concern=Concern.MAIL, rule="RFC 5321 §4.2.1: a refusal that does not show what it is about"
+    ),
 )
 """In the order in which they are tried. The last matches every reply."""
 
