@@ -207,6 +207,7 @@ def _before(stack: Stack, camera: Camera, secretary: Secretary) -> None:
     camera.take("8-plan", "/schedule/plan")
     secretary.ask(9, "mailbatch duplicates")
     camera.take("9-twice", "/duplicates")
+    camera.take("templates", "/templates/invoice", height=760)
     camera.take("runs", "/runs")
     camera.take("run", f"/runs/{busy}")
     camera.look(
