@@ -1,4 +1,4 @@
-"""The connections that have said QUIT, while the others go on: nobody waits for the reply until all have ended."""
+"""Connections that have sent QUIT. The pool goes on meanwhile, and waits for their replies only at its own end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class ClosingConnections:
-    """They are closed by what the relay does next, or at their ``closes_at``."""
+    """Closes each connection when its relay replies or hangs up, at the latest at its ``closes_at``."""
 
     def __init__(self, poll: select.poll) -> None:
         self._poll = poll
         self._by_fd: dict[int, Connection] = {}
 
     def add(self, connection: Connection) -> None:
-        """Take a connection that is CLOSING, whose descriptor is not polled."""
+        """Add a connection that is CLOSING. Its descriptor must not be polled yet."""
         self._by_fd[connection.fd] = connection
         self._poll.register(connection.fd, select.POLLIN)
 

@@ -31,7 +31,7 @@ class Waker:
             self._hammer.send(b"!")
 
     def clear(self) -> None:
-        """Take the calls that came."""
+        """Discard the wake-ups that came."""
         with contextlib.suppress(BlockingIOError):
             self.ear.recv(64)
 
@@ -42,9 +42,9 @@ class Waker:
 
 
 class ConnectAttempt:
-    """The thread that opens a connection. It calls ``waker`` when it is ``done``; it must be joined.
+    """The thread that opens a connection. When it is ``done``, it calls ``waker.wake``; then it must be joined.
 
-    ``error`` says why the connection was not opened. Without it ``handshake`` is open, and holds a slot.
+    ``error`` says why the connection was not opened. If it is None, ``handshake`` is open, and holds a slot.
     ``tries_chunk``: find out whether the relay may be spoken to in BDAT, see ADR 11.
     """
 
@@ -65,11 +65,11 @@ class ConnectAttempt:
         return self
 
     def abort(self) -> None:
-        """Give it up: it is done soon."""
+        """Abort the attempt. ``done`` becomes true soon after."""
         self.handshake.abort()
 
     def join(self, seconds: float) -> bool:
-        """Wait for the thread's end; return whether it came."""
+        """Wait up to ``seconds`` for the thread to end; return whether it has ended."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
 

@@ -13,7 +13,7 @@ class State(Enum):
     OPEN = "open"
     """It carries mails, or waits for some."""
     CLOSING = "closing"
-    """We said QUIT, and the relay has a second to answer; or the thread that opens it was told to end."""
+    """We sent QUIT, and the relay has a second to answer; or the thread that opens the connection must end."""
     CLOSED = "closed"
 
 
@@ -37,4 +37,4 @@ class CloseReason(StrEnum):
 
 
 POLITE = {CloseReason.NO_MORE_MAILS, CloseReason.IDLE_TOO_LONG, CloseReason.CARRIED_ENOUGH}
-"""The reasons for which a relay is told by QUIT, if no mail is in flight."""
+"""The reasons for which QUIT is sent before the connection is closed, if no mail is in flight."""

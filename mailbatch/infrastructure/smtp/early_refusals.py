@@ -1,4 +1,4 @@
-"""Mails whose commands were refused when they came early. They are sent again alone; does the relay say the same?"""
+"""Mails whose commands were refused when they came early. They are sent again, alone, and the replies are compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EarlyRefusals:
         return bool(self._replies)
 
     def add(self, refused: Sequence[tuple[Message, Reply]]) -> None:
-        """Note mails, each with the reply to its early commands."""
+        """Add mails, each with the reply to its early commands."""
         self._replies |= {message.claim: reply for message, reply in refused}
 
     def compare(self, message: Message, outcome: Outcome) -> None:

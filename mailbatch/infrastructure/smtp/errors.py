@@ -39,7 +39,7 @@ class NoSlot(RelayError):
 
 
 class ProtocolViolation(RelayError):
-    """The relay did what it must not do in an extension that it offers: it does not master it."""
+    """The relay broke the rules of SMTP, or of an extension that it offers."""
 
 
 class ChunkReadAsCommands(ProtocolViolation):
@@ -49,7 +49,7 @@ class ChunkReadAsCommands(ProtocolViolation):
 class BodyUnreadable(RelayError):
     """Our own bytes of a mail cannot be read to their end. It is not the relay's fault, but the connection must end.
 
-    Otherwise the relay waits for the rest, or takes what comes next for it.
+    If the connection did not end, the relay would wait for the rest, or take the next bytes for it.
     """
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 _AWAY = 0.05
-"""Seconds of other work of the caller from which they do not count against a relay."""
+"""If the caller was busy for longer than this, in seconds, that time does not count against the relay."""
 
 
 class SendLoop:
@@ -58,7 +58,7 @@ class SendLoop:
                 yield None
                 self._yielded_at = time.monotonic()
             elif pool.ask_for_intent():
-                # Only when the caller knows all outcomes: mails that it has not settled are in doubt as well.
+                # This is asked only when the caller has all outcomes: mails without a settlement are in doubt too.
                 continue
             elif not more or (wanted := self._wanted()) <= len(mails.ready):
                 self._wait()
@@ -91,7 +91,7 @@ class SendLoop:
                 return
 
     def _wanted(self) -> int:
-        """Return how many mails are worth having ready."""
+        """Return how many mails should be ready now; 0 during a nap, or if the mails have too many bytes."""
         if self._mails.unsettled and self._pool.is_heavy():
             return 0
         if self._pauses_until:

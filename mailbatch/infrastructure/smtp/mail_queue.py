@@ -1,4 +1,4 @@
-"""The mails that a transport has pulled: those that are ready to be sent, and the outcomes of the others."""
+"""The mails that a transport has pulled: those that are ready to be sent, and the outcomes not collected yet."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class MailQueue:
         self.unsettled = 0
         """Mails without an outcome: ready, or in flight."""
         self.bytes = 0
-        """How many bytes these have in memory."""
+        """How many bytes of the unsettled mails are in memory."""
         self.bytes_elsewhere = 0
-        """How many more bytes these have. They are read when they are sent."""
+        """How many bytes of the unsettled mails are read only when they are sent."""
         self.outcomes: list[Outcome] = []
 
     def add(self, message: Message) -> None:

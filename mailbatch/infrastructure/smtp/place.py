@@ -35,7 +35,7 @@ class Backoff:
         return pause
 
     def reset(self) -> None:
-        """Begin anew: it works."""
+        """Begin again with the first pause, because it works now."""
         self._next = self._first
 
 
@@ -51,12 +51,12 @@ C = TypeVar("C", bound=Occupant)
 
 
 class Place(Generic[C]):
-    """Has at most one ``connection`` at a time. One that only waits for the reply to QUIT has left it."""
+    """Has at most one ``connection``. A connection that only waits for the reply to QUIT needs no place any more."""
 
     def __init__(self) -> None:
         self.connection: C | None = None
         self.rests_until = 0.0
-        """Nothing is opened before; on the monotonic clock."""
+        """The time before which no connection is opened here, on the monotonic clock."""
         self._after_fault = Backoff()
         self._after_limit = Backoff(1.0, 30.0)
 
@@ -74,9 +74,9 @@ class Place(Generic[C]):
             self._rest(self._after_fault.pause())
 
     def rest_after_loss(self, dialogue: Dialogue, outcomes: Sequence[Outcome]) -> None:
-        """Open nothing for a while, if the connection broke through a limit of connections or a fault of the relay.
+        """Open nothing for a while, if a limit on connections or a fault of the relay ended the connection.
 
-        A connection that carried all the mails that it may is followed by the next one at once.
+        If the connection had only carried as many mails as it may, the next one may be opened at once.
         """
         limit = dialogue.limit
         if limit is not None and (limit.name == "connections" or not dialogue.mails_answered):
@@ -89,12 +89,12 @@ class Place(Generic[C]):
 
 
 class Places(Generic[C]):
-    """As many places as the relay may have connections."""
+    """The places of one relay: one for each connection that it may have."""
 
     def __init__(self, count: int) -> None:
         self._places: list[Place[C]] = [Place() for _ in range(count)]
         self.has_connected = False
-        """Whether the relay let us in once. Until then one place is used: a refused password is tried once."""
+        """Whether a connection was opened once. Until then one place is used, so a refused password is tried once."""
 
     def free(self) -> list[Place[C]]:
         """Return the places in which a connection may be opened now."""
@@ -112,6 +112,6 @@ class Places(Generic[C]):
         return [place.rests_until for place in self._places if place.rests_until > now]
 
     def end_rests(self) -> None:
-        """Let no place rest any longer."""
+        """End all rests: connections may be opened in all places."""
         for place in self._places:
             place.rests_until = 0.0

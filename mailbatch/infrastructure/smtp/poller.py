@@ -26,7 +26,7 @@ class Poller:
         self.tick_at = min(self.tick_at, at)
 
     def waker(self) -> Waker:
-        """Return what wakes ``wait`` from any thread: then ``waker_fd`` is ready until ``clear_waker``."""
+        """Return the waker, by which any thread ends a ``wait``: ``waker_fd`` is then ready until ``clear_waker``."""
         if self._waker is None:
             self._waker = Waker()
             self.waker_fd = self._waker.ear.fileno()
@@ -34,7 +34,7 @@ class Poller:
         return self._waker
 
     def clear_waker(self) -> None:
-        """Forget that it was called."""
+        """Forget that the waker was called."""
         if self._waker is not None:
             self._waker.clear()
 
