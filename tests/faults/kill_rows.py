@@ -145,6 +145,7 @@ KILLS = [
         signalled(target, SIGKILL),
         # An orphan that has not heard of its worker's death yet goes on with what it has claimed.
         doubled=ONE_CRASH if target == "worker" else step.doubled,
+        doubtful=None if target == "worker" and step.latch == SETTLE else step.doubtful,
         short=target == ["child", "group", "worker"][i % 3],
     )
     for i, step in enumerate(STEPS)
