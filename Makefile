@@ -33,7 +33,7 @@ dev: $(VENV)/ready-to-run ## the same, but keep it and the console running until
 ##@ Check it
 
 .PHONY: test
-test: check ## check, then all tests on real servers (twelve minutes on 2 cores)
+test: check ## check, then all tests on real servers (ten minutes on 2 cores)
 	@# Each process has its own Redis and PostgreSQL. Tests wait more than half of the time: six processes keep two cores busy.
 	$(PYTEST) --numprocesses 6 --dist loadgroup \
 		tests/faults tests/e2e tests/smoke tests/clients/test_python.py tests/integration tests/contract
