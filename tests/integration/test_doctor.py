@@ -144,11 +144,12 @@ def test_a_role_without_the_grants_is_told_which(doctor, postgres_url):
     assert "mailbatch grants send" in told(found)
 
 
-def test_a_table_that_takes_no_new_row_is_not_ok(doctor, sqlite_url):
+@pytest.mark.parametrize("table", ["mail_reservations", "mail_attempts", "batch_runs", "run_errors"])
+def test_a_table_that_takes_no_new_row_is_not_ok(doctor, sqlite_url, table):
     engine = connect(sqlite_url)
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "CREATE TRIGGER closed BEFORE INSERT ON mail_reservations BEGIN SELECT RAISE(ABORT, 'closed today'); END"
+            f"CREATE TRIGGER closed BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'closed today'); END"
         )
     engine.dispose()
     found = doctor(DATABASE_URL=sqlite_url)["database"]
