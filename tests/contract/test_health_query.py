@@ -59,7 +59,10 @@ def test_a_run_that_died_is_named_until_another_begins(world):
 
 def test_what_mails_wait_for_is_named_until_a_run_found_it_again(world):
     error = "mails wait: attachments: the folder /srv/files is empty"
-    world.put(run_row(world.ago(700), outcome="failed", error=error, finished_at=world.ago(600)))
+    world.put(
+        reservation_row(world.ago(900)),
+        run_row(world.ago(700), outcome="failed", error=error, finished_at=world.ago(600)),
+    )
     assert (health(world).fault, health(world).fault_age) == (error, about(600))
     world.put(run_row(world.ago(200), outcome="paused", finished_at=world.ago(200)))
     world.put(run_row(world.ago(100)))
@@ -71,18 +74,30 @@ def test_what_mails_wait_for_is_named_until_a_run_found_it_again(world):
 def test_what_mails_wait_for_is_named_while_they_are_not_due_again(world):
     """A run each minute has nothing to do meanwhile, and completes."""
     error = "mails wait: templates: the folder /srv/templates is empty"
-    world.put(run_row(world.ago(150), outcome="failed", error=error, finished_at=world.ago(140)))
+    world.put(
+        reservation_row(world.ago(900)),
+        run_row(world.ago(150), outcome="failed", error=error, finished_at=world.ago(140)),
+    )
     world.put(run_row(world.ago(90), outcome="completed", finished_at=world.ago(90)))
     assert (health(world).fault, health(world).fault_age) == (error, about(140))
 
 
 def test_what_the_mails_of_a_helper_wait_for_is_named_too(world):
     run = run_row(world.ago(20), outcome="completed", finished_at=world.ago(10))
-    world.put(run, lane_row(world.ago(20), run_id=run.run_id, lane=1, error="the relay is away: relay:25: silent"))
+    world.put(reservation_row(world.ago(900)), run)
+    world.put(lane_row(world.ago(20), run_id=run.run_id, lane=1, error="the relay is away: relay:25: silent"))
     assert health(world).fault is None
     error = "mails wait: a temporary file in /spool cannot be used: No space left on device"
     world.put(lane_row(world.ago(20), run_id=run.run_id, lane=2, error=error))
     assert health(world).fault == error
+
+
+def test_nothing_is_said_to_wait_once_nothing_is_pending(world):
+    """The mails were sent within the minute in which the folder came back, or were cancelled."""
+    error = "mails wait: attachments: the folder /srv/files is empty"
+    world.put(run_row(world.ago(20), outcome="failed", error=error, finished_at=world.ago(10)))
+    world.put(reservation_row(world.ago(900), status=Status.SENT, finished_at=world.ago(5)))
+    assert (health(world).fault, health(world).fault_age) == (None, None)
 
 
 def test_ticks_are_those_of_the_job(world):

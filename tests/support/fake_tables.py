@@ -183,6 +183,8 @@ class FakeHealthQuery:
         )
 
     def _fault(self, runs: list[RunRow]) -> tuple[str, datetime | None] | None:
+        if not self.tables.in_state(Status.PENDING):
+            return None
         went = [r for r in runs[:5] if r.outcome in {RunOutcome.COMPLETED, RunOutcome.FAILED}]
         recent = [r for r in went if (self.tables.since(r.finished_at) or 0) < AWAY_FOR + 60]
         for run in dict.fromkeys([*went[:1], *recent]):

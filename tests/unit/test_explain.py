@@ -142,6 +142,15 @@ def test_what_was_put_off_says_why_and_when_it_is_tried_again(world):
     assert found.facts["last_try"] == "deferred at 2026-11-28 11:59:00 UTC: 450 4.2.0 Greylisted"
 
 
+@pytest.mark.parametrize(
+    ("reply", "end"),
+    [("mounted?", "mounted?"), ("421 Bye.", "421 Bye."), ("450 later", "450 later."), ("wait...", "wait...")],
+)
+def test_a_sentence_that_quotes_another_has_one_end(world, reply, end):
+    found = world.explain(world.mail(attempts=1, retry_at=world.ago(-600), last_error=reply))
+    assert found.sentence.endswith(f"after 1 that failed: {end}")
+
+
 def test_what_is_too_late_is_only_marked_by_the_next_run(world):
     found = world.explain(world.mail(expires_at=world.ago(1)))
     assert said(found)[:2] == (

@@ -176,6 +176,7 @@ def test_of_a_job_that_sends_no_mail_neither_backlog_nor_relay_is_judged(world):
 
 def test_a_folder_that_is_away_is_an_error_with_the_runs_words(world):
     error = "mails wait: attachments: the folder /srv/files cannot be opened: No such file or directory"
+    world.mail(due=-200)
     run = world.run(beat=60)
     world.tables.runs[run] = replace(
         world.tables.runs[run], outcome=RunOutcome.FAILED, error=error, finished_at=world.ago(50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Composer
     from mailbatch.application.ports.stores import Reservations
     from mailbatch.domain.rows import ReservationRow
+
+_ENDED_TWICE = re.compile(r"([.!?])\.(?= |$)")
+"""A sentence that quotes one: the reply of a relay often ends with a full stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,7 @@ class Explain:
             reservation_id=reservation_id,
             status=row.status,
             reason=cause.reason,
-            sentence=cause.sentence,
+            sentence=_ENDED_TWICE.sub(r"\1", cause.sentence),
             advice=cause.advice,
             facts={name: value for name, value in facts.items() if value not in (None, "", [])},
         )

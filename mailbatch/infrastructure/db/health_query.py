@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from mailbatch.domain.health import HealthSnapshot
 from mailbatch.domain.run import ITEMS_WAIT, RunOutcome
 from mailbatch.domain.settlement import AWAY_FOR
-from mailbatch.infrastructure.db.conditions import CLOCKS_DIFFER, OPEN_RUN, SENDING, SENT
+from mailbatch.infrastructure.db.conditions import CLOCKS_DIFFER, OPEN_RUN, PENDING, SENDING, SENT
 from mailbatch.infrastructure.db.counting import count_up_to
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.oldest import oldest_due
@@ -91,8 +91,9 @@ def _fault(lately: sa.CTE) -> sa.CTE:
     """The newest error of a run, or of its helpers, that says what mails wait for.
 
     Of runs that ended earlier than the last one only those count whose mails may still wait: the runs after them had
-    nothing to do.
+    nothing to do. If nothing is pending, no mail waits any more.
     """
+    waits = sa.exists().select_from(mail_reservations).where(PENDING)
     went = lately.c.outcome.in_([RunOutcome.COMPLETED.value, RunOutcome.FAILED.value])
     last = sa.select(sa.func.max(lately.c.started_at)).where(went).scalar_subquery()
     lane = batch_lanes.c
@@ -101,7 +102,7 @@ def _fault(lately: sa.CTE) -> sa.CTE:
     )
     own = sa.case((lately.c.error.startswith(ITEMS_WAIT), lately.c.error), else_=of_lane.scalar_subquery())
     recent = sa.select(lately.c.started_at, lately.c.finished_at, own.label("error")).where(
-        went, sa.or_(lately.c.started_at == last, lately.c.finished_at > now(-AWAY_FOR - _A_RUN))
+        went, waits, sa.or_(lately.c.started_at == last, lately.c.finished_at > now(-AWAY_FOR - _A_RUN))
     )
     found = recent.subquery()
     return sa.select(found).where(found.c.error.is_not(None)).order_by(found.c.started_at.desc()).limit(1).cte("fault")
