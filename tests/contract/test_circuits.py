@@ -29,7 +29,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[tuple[Circuits, Callable[[
     """The store, and what makes the time of an open circuit pass."""
     if request.param == "fake":
         fake = FakeCircuits()
-        yield fake, lambda: fake.until.update({R: fake.clock.now - 1})
+        yield fake, lambda: fake.tables.clock.sleep(3600)
         return
     url = request.getfixturevalue({"sqlite": "sqlite_url", "postgresql": "postgres_url"}[request.param])
     engine = connect(url)

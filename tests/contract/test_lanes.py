@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeLanes, FakeRuns
+from support.fake_tables import FakeTables
 from support.table_worlds import empty
 
 from mailbatch.domain.run import Counts, RunOutcome, RunReport, Trigger
@@ -24,17 +27,19 @@ SILENT = 10.0
 
 class Fake:
     def __init__(self) -> None:
-        self.runs = FakeRuns()
-        self.lanes = FakeLanes(self.runs)
+        self.tables = FakeTables()
+        self.runs, self.lanes = FakeRuns(self.tables), FakeLanes(self.tables)
 
     def silence_lane(self, run_id: UUID, lane: int) -> None:
-        self.lanes.rows[run_id, lane].beat -= SILENT + 1
+        lanes, earlier = self.tables.lanes, self.tables.now - timedelta(seconds=SILENT + 1)
+        lanes[run_id, lane] = replace(lanes[run_id, lane], heartbeat_at=earlier)
 
     def silence_run(self, run_id: UUID) -> None:
-        self.runs.rows[run_id]["beat"] -= SILENT + 1
+        runs, earlier = self.tables.runs, self.tables.now - timedelta(seconds=SILENT + 1)
+        runs[run_id] = replace(runs[run_id], heartbeat_at=earlier)
 
     def settled(self, run_id: UUID, lane: int, counts: Counts) -> None:
-        self.lanes.rows[run_id, lane].counts = counts
+        self.tables.settled[run_id, lane] = counts
 
 
 class Sql:

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 import sqlalchemy as sa
 from support.fake_notifying import FakeIncidents, FakeOutbox
+from support.fake_tables import FakeTables
 from support.rows import run_row
 from support.table_worlds import SqlWorld, empty
 
@@ -26,19 +27,19 @@ CHANNELS = ["mail", "webhook"]
 
 class Fake:
     def __init__(self) -> None:
-        self.outbox = FakeOutbox()
-        self.incidents = FakeIncidents()
+        self.tables = FakeTables()
+        self.outbox = FakeOutbox(self.tables)
+        self.incidents = FakeIncidents(self.tables)
 
     def put(self, report: DueReport) -> None:
         self.outbox.add(report)
 
     def pass_time(self, seconds: float) -> None:
-        self.outbox.now += timedelta(seconds=seconds)
-        self.incidents.now += timedelta(seconds=seconds)
+        self.tables.clock.now += seconds
 
     @property
     def now(self) -> datetime:
-        return self.incidents.now
+        return self.tables.now
 
 
 class Sql:

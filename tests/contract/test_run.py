@@ -46,7 +46,7 @@ class _Real:
 
     def errors(self) -> list[ItemError]:
         self.run.errors.write()
-        return self.runs.noted[RUN]
+        return self.runs.tables.errors[RUN]
 
     def let_time_pass(self) -> None:
         """Real threads call the callbacks."""
@@ -68,7 +68,7 @@ class Lane0(_Real):
 class Helper(_Real):
     def __init__(self) -> None:
         runs = FakeRuns()
-        super().__init__(LaneRun(RUN, 1, runs, FakeLanes(runs), lambda: None), runs)
+        super().__init__(LaneRun(RUN, 1, runs, FakeLanes(runs.tables), lambda: None), runs)
 
     def counts(self) -> Counts:
         return self.run.counts

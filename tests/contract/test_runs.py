@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
 from support.fake_stores import FakeRuns
+from support.fake_tables import FakeTables
 from support.operating import act_on_all
 
 from mailbatch.domain.act import Act
@@ -20,25 +23,35 @@ from mailbatch.domain.settlement import settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.lanes import SqlLanes
-from mailbatch.infrastructure.db.runs import SqlRuns
+from mailbatch.infrastructure.db.reports import SqlReports
+from mailbatch.infrastructure.db.runs import DIED, SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mailbatch.domain.rows import RunRow
+
 _SENDING = mail_reservations.c.status == "sending"
 
 
 class Fake:
     def __init__(self) -> None:
-        self.runs = FakeRuns()
+        self.tables = FakeTables()
+        self.runs = FakeRuns(self.tables)
 
     def fall_silent(self, run_id: UUID) -> None:
-        self.runs.rows[run_id]["beat"] -= 11
+        self._change(run_id, heartbeat_at=self.tables.now - timedelta(seconds=11))
 
-    def row(self, run_id: UUID) -> dict[str, Any]:
-        return self.runs.rows[run_id]
+    def write_stop(self, run_id: UUID, stop: str) -> None:
+        self._change(run_id, stop=stop)
+
+    def row(self, run_id: UUID) -> RunRow:
+        return self.tables.runs[run_id]
+
+    def _change(self, run_id: UUID, **columns: Any) -> None:
+        self.tables.runs[run_id] = replace(self.tables.runs[run_id], **columns)
 
 
 class Sql:
@@ -47,13 +60,17 @@ class Sql:
         self.runs = SqlRuns(self.engine)
 
     def fall_silent(self, run_id: UUID) -> None:
-        with self.engine.begin() as connection:
-            late = sa.update(batch_runs).where(batch_runs.c.run_id == run_id)
-            connection.execute(late.values(heartbeat_at=now(-11)))
+        self._change(run_id, heartbeat_at=now(-11))
 
-    def row(self, run_id: UUID) -> Any:
+    def write_stop(self, run_id: UUID, stop: str) -> None:
+        self._change(run_id, stop=stop)
+
+    def row(self, run_id: UUID) -> RunRow | None:
+        return SqlReports(self.engine).run(run_id)
+
+    def _change(self, run_id: UUID, **columns: Any) -> None:
         with self.engine.begin() as connection:
-            return connection.execute(sa.select(batch_runs).where(batch_runs.c.run_id == run_id)).mappings().one()
+            connection.execute(sa.update(batch_runs).where(batch_runs.c.run_id == run_id).values(columns))
 
 
 @pytest.fixture(params=["fake", "sqlite", "postgresql"])
@@ -72,8 +89,24 @@ def test_a_run_that_died_is_closed_with_what_it_left(world):
         world.runs.open(run_id, "send-all", Trigger.BEAT, 8)
     world.fall_silent(dead)
     assert world.runs.close_dead("send-all", 10, lambda: 7) == [dead]
-    assert (world.row(dead)["outcome"], world.row(dead)["remaining"]) == ("failed", 7)
-    assert world.row(alive)["outcome"] is None
+    row = world.row(dead)
+    assert (row.outcome, row.error, row.remaining) == (RunOutcome.FAILED, DIED, 7)
+    assert row.finished_at is not None
+    assert world.row(alive).outcome is None
+
+
+def test_the_newest_run_that_goes_on_is_open_and_shows_its_silence(world):
+    assert world.runs.open_run("send-all") is None
+    run_id, ended = uuid4(), uuid4()
+    for opened in (run_id, ended):
+        world.runs.open(opened, "send-all", Trigger.BEAT, 8)
+    report = RunReport(run_id=ended, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, counts=Counts(sent=3))
+    world.runs.close("send-all", report, None)
+    world.fall_silent(run_id)
+    found = world.runs.open_run("send-all")
+    assert (found.run_id, found.silent) == (run_id, pytest.approx(11, abs=1))
+    assert world.runs.open_run("purge") is None
+    assert (world.row(ended).outcome, world.row(ended).sent) == (RunOutcome.COMPLETED, 3)
 
 
 def test_a_run_that_goes_on_can_be_told_to_stop_once_and_no_other(world):
@@ -102,12 +135,11 @@ def engine(database_url: str) -> Iterator[sa.Engine]:
     ("stop", "told"),
     [("paused", "paused"), ("revoked", "revoked"), ("completed", None), ("failed", None), ("junk", "revoked")],
 )
-def test_what_lane_0_writes_for_the_others_stops_no_run_and_what_anybody_writes_does(engine, stop, told):
-    runs, run_id = SqlRuns(engine), uuid4()
-    runs.open(run_id, "send-all", Trigger.BEAT, 8)
-    with engine.begin() as connection:
-        connection.execute(sa.update(batch_runs).values(stop=stop))
-    assert runs.stop_request(run_id) == told
+def test_what_lane_0_writes_for_the_others_stops_no_run_and_what_anybody_writes_does(world, stop, told):
+    run_id = uuid4()
+    world.runs.open(run_id, "send-all", Trigger.BEAT, 8)
+    world.write_stop(run_id, stop)
+    assert world.runs.stop_request(run_id) == told
 
 
 def test_nobody_joins_a_sealed_run_and_none_is_sealed_while_a_helper_lives(engine):

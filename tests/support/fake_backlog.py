@@ -5,6 +5,7 @@ The contract tests hold it to what the databases do.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from mailbatch.domain.lifecycle import EXPIRED, NO_VERDICT, TABLE, Event, late_r
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import ALONE_AFTER, RetryPolicy
+from mailbatch.domain.run import Counts
 from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.settling import accepted_in, stored_verdicts
 
@@ -132,7 +134,9 @@ class FakeBacklog:
 
     def settle(self, run_id: UUID, lane: int, settlements: Sequence[Settlement]) -> set[Claim]:
         self._check("settle")
-        return {s.claim for s in settlements if self._settle(s, run_id, lane) or self._was_settled(s)}
+        written = [s for s in settlements if self._settle(s, run_id, lane)]
+        self._count(run_id, lane, [s.tally for s in written])
+        return {s.claim for s in written} | {s.claim for s in settlements if self._was_settled(s)}
 
     def commit_intent(self, run_id: UUID, claims: Sequence[Claim]) -> set[Claim]:
         self._check("commit_intent")
@@ -282,6 +286,11 @@ class FakeBacklog:
                 verdicts=stored_verdicts(s.verdicts),
             )
             self.tables.attempts.append(attempt)
+
+    def _count(self, run_id: UUID, lane: int, tallies: Sequence[Tally]) -> None:
+        if (run_id, lane) in self.tables.lanes:
+            added = Counter(tally.value for tally in tallies if tally is not Tally.RELEASED)
+            self.tables.settled[run_id, lane] = self.tables.settled.get((run_id, lane), Counts()) + Counts(**added)
 
     def _was_settled(self, s: Settlement) -> bool:
         """Whether the same was written before, but the caller got no reply."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from support.fake_tables import FakeTables
 
 from mailbatch.domain.incident import Incident
 from mailbatch.infrastructure.db.incidents import FIRM, SAME
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from mailbatch.domain.errors import NotDelivered
@@ -21,7 +24,9 @@ _LEASE = timedelta(seconds=60)
 
 
 @dataclass
-class _Delivery:
+class OutboxRow:
+    """A report on its way by one channel."""
+
     report: DueReport
     next_at: datetime | None
     error: str | None = None
@@ -29,13 +34,20 @@ class _Delivery:
 
 @dataclass
 class FakeOutbox:
-    """The port ``Outbox``."""
+    """The port ``Outbox`` over ``tables``."""
 
-    now: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
-    rows: dict[tuple[UUID, str], _Delivery] = field(default_factory=dict)
+    tables: FakeTables = field(default_factory=FakeTables)
+
+    @property
+    def now(self) -> datetime:
+        return self.tables.now
+
+    @property
+    def rows(self) -> dict[tuple[UUID, str], OutboxRow]:
+        return self.tables.run_reports
 
     def add(self, report: DueReport) -> None:
-        self.rows[report.run_id, report.channel] = _Delivery(report, self.now)
+        self.rows[report.run_id, report.channel] = OutboxRow(report, self.now)
 
     def take(self, limit: int) -> Sequence[DueReport]:
         due = [row for row in self.rows.values() if row.next_at is not None and row.next_at <= self.now]
@@ -57,12 +69,14 @@ class FakeOutbox:
         waits = [row.next_at for row in self.rows.values() if row.next_at is not None]
         return max(0.0, (min(waits) - self.now).total_seconds()) if waits else None
 
-    def _of(self, one: DueReport) -> _Delivery:
+    def _of(self, one: DueReport) -> OutboxRow:
         return self.rows[one.run_id, one.channel]
 
 
 @dataclass
-class _Known:
+class IncidentRow:
+    """An incident of one channel."""
+
     incident: Incident
     next_at: datetime | None
     told: bool = False
@@ -71,10 +85,17 @@ class _Known:
 
 @dataclass
 class FakeIncidents:
-    """The port ``Incidents``."""
+    """The port ``Incidents`` over ``tables``."""
 
-    now: datetime = datetime(2026, 11, 28, 12, tzinfo=UTC)
-    rows: dict[tuple[str, str], _Known] = field(default_factory=dict)
+    tables: FakeTables = field(default_factory=FakeTables)
+
+    @property
+    def now(self) -> datetime:
+        return self.tables.now
+
+    @property
+    def rows(self) -> dict[tuple[str, str], IncidentRow]:
+        return self.tables.incidents
 
     def note(self, found: Sequence[Finding], channels: Collection[str]) -> None:
         kinds = {finding.name for finding in found}
@@ -109,7 +130,7 @@ class FakeIncidents:
             known.ended_at = None
             return
         incident = Incident(kind=finding.name, channel=channel, since=since, what=finding.what, advice=finding.advice)
-        self.rows[finding.name, channel] = _Known(incident, since + timedelta(seconds=FIRM))
+        self.rows[finding.name, channel] = IncidentRow(incident, since + timedelta(seconds=FIRM))
 
 
 @dataclass

@@ -1,100 +1,127 @@
-"""The other stores of a run in memory, and a run in progress."""
+"""The ports to the stores of a run in memory, over the rows of ``FakeTables``; and a run in progress.
+
+The contract tests hold them to what the databases do.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import asdict, dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from support.fake_clock import FakeClock
+from support.fake_tables import FakeTables
+from support.rows import lane_row, run_row
 
 from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Envelope, Message
-from mailbatch.domain.run import Counts, Pause, RunOutcome, Trigger
+from mailbatch.domain.run import STOPPED, Counts, OpenRun, Pause, RunOutcome, Trigger
+from mailbatch.infrastructure.db.runs import DIED
+from mailbatch.infrastructure.db.schedule import EntryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.reply_kinds import Concern
-    from mailbatch.domain.run import ItemError, OpenRun, RunReport
+    from mailbatch.domain.rows import RunRow
+    from mailbatch.domain.run import ItemError, RunReport
 
 
 @dataclass
 class FakeRuns:
-    """The port ``Runs``. ``away``: how many more writes of a run's end fail."""
+    """The port ``Runs`` over ``tables``. ``away``: how many more writes of a run's end fail."""
 
-    clock: FakeClock = field(default_factory=FakeClock)
+    tables: FakeTables = field(default_factory=FakeTables)
     away: int = 0
-    rows: dict[UUID, dict[str, Any]] = field(default_factory=dict)
-    noted: dict[UUID, list[ItemError]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> dict[UUID, RunRow]:
+        return self.tables.runs
 
     def open(self, run_id: UUID, job: str, trigger: Trigger, bound: int) -> None:
-        self.rows[run_id] = {"job": job, "trigger": trigger, "bound": bound, "outcome": None, "beat": self.clock.now}
+        self.rows[run_id] = run_row(self.tables.now, run_id=run_id, job=job, trigger=trigger, bound=bound)
 
     def beat(self, run_id: UUID, counts: Counts) -> None:
-        self.rows[run_id] |= {"beat": self.clock.now, "counts": counts}
+        if self.rows[run_id].outcome is None:
+            self._change(run_id, heartbeat_at=self.tables.now, **asdict(counts))
 
     def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
         self._check()
-        known = {e.index for e in self.noted.setdefault(run_id, [])}
-        self.noted[run_id] += [e for e in errors if e.index not in known]
+        noted = self.tables.errors.setdefault(run_id, [])
+        known = {e.index for e in noted}
+        noted += [e for e in errors if e.index not in known]
 
     def close(self, job: str, report: RunReport, error: str | None) -> None:
         self._check()
         assert report.run_id is not None
-        self.rows[report.run_id] |= {"outcome": report.outcome, "counts": report.counts, "error": error}
+        assert self.rows[report.run_id].job == job
+        self._end(
+            report.run_id,
+            outcome=report.outcome,
+            duration=report.duration,
+            remaining=report.remaining,
+            error=error,
+            heartbeat_at=self.tables.now,
+            **asdict(report.counts),
+        )
+
+    def open_run(self, job: str) -> OpenRun | None:
+        row = next((row for row in self.tables.runs_of(job) if row.outcome is None), None)
+        return row and OpenRun(row.run_id, row.started_at, row.silent or 0.0)
+
+    def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
+        going_on = [row for row in self.tables.runs_of(job) if row.outcome is None]
+        dead = [row.run_id for row in going_on if (row.silent or 0.0) > silent]
+        left = remaining() if dead else 0
+        for run_id in dead:
+            self._end(run_id, outcome=RunOutcome.FAILED, error=DIED, remaining=left)
+        return dead
+
+    def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
+        return sorted(self.tables.errors.get(run_id, []), key=lambda error: error.index)[:limit]
+
+    def outcome_of(self, run_id: UUID) -> RunOutcome | None:
+        row = self.rows.get(run_id)
+        return row and row.outcome
+
+    def request_stop(self, run_id: UUID) -> bool:
+        row = self.rows.get(run_id)
+        if row is None or row.outcome is not None or row.stop is not None:
+            return False
+        self._change(run_id, stop=RunOutcome.REVOKED)
+        return True
+
+    def stop_request(self, run_id: UUID) -> RunOutcome | None:
+        stop = self.rows[run_id].stop
+        if stop is None or stop in set(RunOutcome) - STOPPED:
+            return None
+        return RunOutcome(stop) if stop in STOPPED else RunOutcome.REVOKED
 
     def _check(self) -> None:
         if self.away > 0:
             self.away -= 1
             raise StoreError("away", transient=True)
 
-    def open_run(self, job: str) -> OpenRun | None:
-        raise NotImplementedError
+    def _end(self, run_id: UUID, **columns: Any) -> None:
+        self._change(run_id, finished_at=self.tables.now, **columns)
 
-    def close_dead(self, job: str, silent: float, remaining: Callable[[], int] = lambda: 0) -> list[UUID]:
-        dead = [
-            run_id
-            for run_id, row in self.rows.items()
-            if row["job"] == job and row["outcome"] is None and row["beat"] < self.clock.now - silent
-        ]
-        for run_id in dead:
-            self.rows[run_id] |= {"outcome": "failed", "remaining": remaining()}
-        return dead
-
-    def first_errors(self, run_id: UUID, limit: int) -> list[ItemError]:
-        return sorted(self.noted.get(run_id, []), key=lambda error: error.index)[:limit]
-
-    def outcome_of(self, run_id: UUID) -> RunOutcome | None:
-        return self.rows[run_id]["outcome"]
-
-    def request_stop(self, run_id: UUID) -> bool:
-        row = self.rows.get(run_id)
-        if row is None or row["outcome"] is not None or row.get("stop") is not None:
-            return False
-        row["stop"] = RunOutcome.REVOKED
-        return True
-
-    def stop_request(self, run_id: UUID) -> RunOutcome | None:
-        return self.rows[run_id].get("stop")
+    def _change(self, run_id: UUID, **columns: Any) -> None:
+        self.rows[run_id] = replace(self.rows[run_id], **columns)
 
 
 @dataclass
 class FakeCircuits:
-    """The port ``Circuits``."""
+    """The port ``Circuits`` over ``tables``. ``failing`` is raised by every method."""
 
-    clock: FakeClock = field(default_factory=FakeClock)
-    rows: dict[str, Circuit] = field(default_factory=dict)
-    until: dict[str, float] = field(default_factory=dict)
+    tables: FakeTables = field(default_factory=FakeTables)
     failing: StoreError | None = None
 
     def look(self, relay: str) -> Circuit:
         self._check()
-        left = max(0.0, self.until.get(relay, 0.0) - self.clock.now)
-        return replace(self.rows.get(relay, Circuit(relay=relay)), seconds_left=left)
+        row = self.tables.circuits.get(relay, Circuit(relay=relay))
+        return replace(row, seconds_left=max(0.0, -(self.tables.since(row.open_until) or 0.0)))
 
     def open(
         self,
@@ -106,29 +133,24 @@ class FakeCircuits:
     ) -> Circuit:
         was = self.look(relay)
         if was.state is not CircuitState.OPEN or was.seconds_left <= 0:
-            self.until[relay] = self.clock.now + seconds
-            at = datetime.fromtimestamp(self.clock.now, UTC)
-            self.rows[relay] = Circuit(
+            self.tables.circuits[relay] = Circuit(
                 relay=relay,
                 state=CircuitState.OPEN,
                 failures=was.failures + 1,
                 reason=reason,
-                opened_at=at,
-                open_until=at + timedelta(seconds=seconds),
+                opened_at=self.tables.now,
+                open_until=self.tables.now + timedelta(seconds=seconds),
                 concern=concern,
                 suspects=dict(suspects or {}),
             )
         return self.look(relay)
 
     def half_open(self, relay: str) -> None:
-        self._check()
-        if relay in self.rows:
-            self.rows[relay] = replace(self.rows[relay], state=CircuitState.HALF_OPEN)
+        if relay in self.tables.circuits:
+            self.tables.circuits[relay] = replace(self.look(relay), state=CircuitState.HALF_OPEN)
 
     def close(self, relay: str) -> None:
-        self._check()
-        self.rows[relay] = Circuit(relay=relay, suspects=self.rows.get(relay, Circuit(relay=relay)).suspects)
-        self.until.pop(relay, None)
+        self.tables.circuits[relay] = Circuit(relay=relay, suspects=self.look(relay).suspects)
 
     def _check(self) -> None:
         if self.failing is not None:
@@ -136,39 +158,27 @@ class FakeCircuits:
 
 
 @dataclass
-class FakeLane:
-    """A helper of a run. ``beat`` and ``left`` are times of the runs' clock."""
-
-    beat: float
-    left: float | None = None
-    error: str | None = None
-    counts: Counts = field(default_factory=Counts)
-
-
-@dataclass
 class FakeLanes:
-    """The port ``Lanes``, beside the rows of ``runs``."""
+    """The port ``Lanes`` over ``tables``."""
 
-    runs: FakeRuns = field(default_factory=FakeRuns)
-    rows: dict[tuple[UUID, int], FakeLane] = field(default_factory=dict)
+    tables: FakeTables = field(default_factory=FakeTables)
 
     def join(self, run_id: UUID, lane: int) -> bool:
-        run = self.runs.rows.get(run_id)
-        if run is None or run["outcome"] is not None or run.get("stop") is not None or (run_id, lane) in self.rows:
+        run = self.tables.runs.get(run_id)
+        if run is None or run.outcome is not None or run.stop is not None or (run_id, lane) in self.tables.lanes:
             return False
-        self.rows[run_id, lane] = FakeLane(self.runs.clock.now)
+        self.tables.lanes[run_id, lane] = lane_row(self.tables.now, run_id=run_id, lane=lane)
         return True
 
     def beat(self, run_id: UUID, lane: int) -> None:
-        self.rows[run_id, lane].beat = self.runs.clock.now
+        self._change(run_id, lane, heartbeat_at=self.tables.now)
 
     def leave(self, run_id: UUID, lane: int, error: str | None) -> None:
-        mine = self.rows[run_id, lane]
-        mine.left, mine.error = self.runs.clock.now, error
+        self._change(run_id, lane, left_at=self.tables.now, error=error)
 
     def living(self, run_id: UUID, silent: float) -> int:
-        since = self.runs.clock.now - silent
-        return sum(lane.left is None and lane.beat > since for (of, _), lane in self.rows.items() if of == run_id)
+        ours = [row for row in self.tables.lanes.values() if row.run_id == run_id and row.left_at is None]
+        return sum((self.tables.since(row.heartbeat_at) or 0.0) < silent for row in ours)
 
     def seal(self, run_id: UUID, silent: float) -> bool:
         if self.living(run_id, silent):
@@ -177,31 +187,37 @@ class FakeLanes:
         return True
 
     def counts(self, run_id: UUID) -> Counts:
-        return sum((lane.counts for (of, _), lane in self.rows.items() if of == run_id), Counts())
+        return sum((counts for (of, _), counts in self.tables.settled.items() if of == run_id), Counts())
 
     def request_stop(self, run_id: UUID, reason: RunOutcome) -> None:
-        run = self.runs.rows[run_id]
-        run["stop"] = run.get("stop") or reason
+        run = self.tables.runs[run_id]
+        self.tables.runs[run_id] = replace(run, stop=run.stop or reason)
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
-        run = self.runs.rows.get(run_id)
-        if run is not None and run.get("stop") is not None:
-            return RunOutcome(run["stop"])
-        goes_on = run is not None and run["outcome"] is None and run["beat"] > self.runs.clock.now - silent
-        return None if goes_on else RunOutcome.LOCK_LOST
+        run = self.tables.runs.get(run_id)
+        if run is not None and run.stop is not None:
+            return RunOutcome(run.stop) if run.stop in set(RunOutcome) else RunOutcome.REVOKED
+        led = run is not None and run.outcome is None and (self.tables.since(run.heartbeat_at) or 0.0) < silent
+        return None if led else RunOutcome.LOCK_LOST
+
+    def _change(self, run_id: UUID, lane: int, **columns: Any) -> None:
+        self.tables.lanes[run_id, lane] = replace(self.tables.lanes[run_id, lane], **columns)
 
 
 @dataclass
 class FakePauseStore:
-    """The port ``PauseStore``."""
+    """The port ``PauseStore`` over ``tables``."""
 
-    pauses: dict[str, Pause] = field(default_factory=dict)
+    tables: FakeTables = field(default_factory=FakeTables)
 
     def paused(self, job: str) -> Pause:
-        return self.pauses.get(job, Pause.NONE)
+        return self._entry(job).paused
 
     def set(self, job: str, pause: Pause) -> None:
-        self.pauses[job] = pause
+        self.tables.slots[job] = replace(self._entry(job), paused=pause)
+
+    def _entry(self, job: str) -> EntryState:
+        return self.tables.slots.get(job, EntryState(job))
 
 
 @dataclass

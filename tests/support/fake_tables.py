@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from support.fake_files import KeptFile
+    from support.fake_notifying import IncidentRow, OutboxRow
 
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
-    from mailbatch.domain.run import ItemError
+    from mailbatch.domain.run import Counts, ItemError
 
 _BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC) - timedelta(seconds=FakeClock.now)
 SOON = timedelta(seconds=60)
@@ -39,7 +40,10 @@ SOON = timedelta(seconds=60)
 
 @dataclass
 class FakeTables:
-    """The rows, and the clock by which they are written and read. It stands still until a test moves it."""
+    """The rows, and the clock by which they are written and read. It stands still until a test moves it.
+
+    ``settled``: what each helper of a run has settled, by run and lane.
+    """
 
     clock: FakeClock = field(default_factory=FakeClock)
     reservations: dict[UUID, ReservationRow] = field(default_factory=dict)
@@ -47,9 +51,12 @@ class FakeTables:
     attempts: list[AttemptRow] = field(default_factory=list)
     runs: dict[UUID, RunRow] = field(default_factory=dict)
     lanes: dict[tuple[UUID, int], LaneRow] = field(default_factory=dict)
+    settled: dict[tuple[UUID, int], Counts] = field(default_factory=dict)
     errors: dict[UUID, list[ItemError]] = field(default_factory=dict)
     slots: dict[str, EntryState] = field(default_factory=dict)
-    circuits: list[Circuit] = field(default_factory=list)
+    circuits: dict[str, Circuit] = field(default_factory=dict)
+    run_reports: dict[tuple[UUID, str], OutboxRow] = field(default_factory=dict)
+    incidents: dict[tuple[str, str], IncidentRow] = field(default_factory=dict)
 
     @property
     def now(self) -> datetime:
@@ -275,7 +282,7 @@ class FakeMeasures:
             refusals=Counter((a.outcome, f"{a.reply_code // 100}xx" if a.reply_code else "none") for a in refused),
             lags=_histogram(((r.finished_at or t.now) - r.due_at for r in sent), LAGS),
             in_doubt_oldest=t.since(min(doubts, default=None)),
-            circuits=[CircuitFigures(c.relay, c.state.value, c.failures) for c in t.circuits],
+            circuits=[CircuitFigures(c.relay, c.state.value, c.failures) for c in t.circuits.values()],
         )
 
     def _job(self, name: str, since: datetime) -> JobFigures:

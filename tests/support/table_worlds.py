@@ -82,7 +82,7 @@ class FakeWorld:
                 case EntryState():
                     t.slots[row.name] = row
                 case Circuit():
-                    t.circuits.append(row)
+                    t.circuits[row.relay] = row
 
     def age_files(self, seconds: float) -> None:
         """Let every file have been touched so much earlier."""

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.fake_clock import FakeClock
 from support.fake_stores import FakeCircuits
 
 from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
@@ -58,7 +57,7 @@ def test_what_is_told_names_the_relay_the_time_and_the_reason():
 
 @pytest.fixture
 def circuits():
-    return FakeCircuits(FakeClock())
+    return FakeCircuits()
 
 
 def outage(reason):
@@ -75,7 +74,7 @@ def test_the_way_of_a_circuit_from_well_to_well(circuits):
     g.open(outage("connection refused"))
     with pytest.raises(RunFailed, match=r"the relay r:25 is left alone until .*: connection refused"):
         g.circuit_to_probe(by_hand=False)
-    circuits.clock.now += 10
+    circuits.tables.clock.now += 10
     assert g.circuit_to_probe(by_hand=False) is not None
     assert g.look().state is not CircuitState.CLOSED
     g.open(outage("connection refused"))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
-from support.fake_clock import FakeClock
 from support.fake_reservations import FakeReservations
 from support.fake_stores import FakeCircuits, FakePauseStore, FakeRuns
 from support.fake_tables import FakeHealthQuery, FakeReports, FakeTables, FakeUpcoming
@@ -58,10 +57,12 @@ class World:
     """Everything that an explanation reads; ``trouble`` is raised by the composer."""
 
     tables: FakeTables = field(default_factory=FakeTables)
-    pause: FakePauseStore = field(default_factory=FakePauseStore)
-    circuits: FakeCircuits = field(default_factory=FakeCircuits)
     observer: Observer = field(default_factory=Observer)
     trouble: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.pause = FakePauseStore(self.tables)
+        self.circuits = FakeCircuits(self.tables)
 
     def ago(self, seconds: float) -> datetime:
         return self.tables.now - timedelta(seconds=seconds)
@@ -86,7 +87,7 @@ class World:
     def explain(self, row: ReservationRow) -> Explanation:
         watch = Watch(
             health_query=FakeHealthQuery(self.tables),
-            runs=FakeRuns(),
+            runs=FakeRuns(self.tables),
             pause_store=self.pause,
             lock_observer=self.observer,
             circuits=self.circuits,
@@ -269,7 +270,7 @@ def test_a_mail_that_only_waits_for_the_next_run(world, next_tick, when):
 
 def test_a_relay_that_is_probed_next_shows_in_the_facts(world):
     world.circuits.open(RELAY, "connection refused", 600)
-    world.circuits.clock = FakeClock(world.circuits.clock.now + 601)
+    world.tables.clock.now += 601
     found = world.explain(world.mail())
     assert (found.reason, found.facts["relay_reason"]) == ("waits_for_run", "connection refused")
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from support.fake_backlog import FakeBacklog
 from support.fake_reservations import FakeReservations
-from support.fake_stores import FakeRun, plain_message
-from support.fake_tables import FakeReports, FakeTables, FakeUpcoming
+from support.fake_stores import FakeCircuits, FakeLanes, FakeRun, FakeRuns, plain_message
+from support.fake_tables import FakeMeasures, FakeReports, FakeTables, FakeUpcoming
 from support.fakes import FakeTransport, accepted, answered
 from uuid_utils.compat import uuid7
 
@@ -16,6 +16,7 @@ from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind
 from mailbatch.domain.reservation import Mail, Reservation, Status
 from mailbatch.domain.rows import ReservationSummary
+from mailbatch.domain.run import RunOutcome, RunReport
 from mailbatch.domain.selection import Selection
 
 
@@ -62,3 +63,22 @@ def test_what_was_reserved_is_sent_and_shown():
         ("failed", 550, 1)
     ]
     assert (reports.census().due, FakeUpcoming(tables).count(later)) == (0, (1, True))
+
+
+def test_what_a_helper_settles_counts_for_its_run_which_the_screens_show():
+    tables = FakeTables()
+    runs, lanes, backlog = FakeRuns(tables), FakeLanes(tables), FakeBacklog(tables)
+    run = FakeRun()
+    runs.open(run.id, "send-all", run.trigger, 8)
+    assert lanes.join(run.id, 1)
+    for to in ("ann@example.org", "bob@example.org"):
+        backlog.reserve(recipients=to)
+    lane(backlog)(run, 1)
+    counts = lanes.counts(run.id)
+    runs.close(
+        "send-all", RunReport(run_id=run.id, trigger=run.trigger, outcome=RunOutcome.COMPLETED, counts=counts), None
+    )
+    FakeCircuits(tables).open("relay.example:25", "refused", 60)
+    shown, figures = FakeReports(tables).run(run.id), FakeMeasures(tables).figures()
+    assert (shown.outcome, shown.sent, shown.failed) == (RunOutcome.COMPLETED, 1, 1)
+    assert [(circuit.relay, circuit.state) for circuit in figures.circuits] == [("relay.example:25", "open")]

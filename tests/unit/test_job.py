@@ -7,8 +7,8 @@ import threading
 from uuid import uuid4
 
 import pytest
-from support.fake_clock import FakeClock
 from support.fake_stores import FakePauseStore, FakeRuns
+from support.fake_tables import FakeTables
 from support.fakes import FakeLock, FakeRedisServer, FakeStatusBoard
 from support.waiting import wait_until
 
@@ -22,10 +22,11 @@ from mailbatch.domain.run import DEAD_AFTER, Counts, ItemError, Pause, RunOutcom
 
 class World:
     def __init__(self) -> None:
-        self.clock = FakeClock()
+        self.tables = FakeTables()
+        self.clock = self.tables.clock
         self.redis = FakeRedisServer()
-        self.runs = FakeRuns(self.clock)
-        self.pause_store = FakePauseStore()
+        self.runs = FakeRuns(self.tables)
+        self.pause_store = FakePauseStore(self.tables)
         self.status = FakeStatusBoard(self.redis)
 
     def job(self, work=lambda run: None, **kwargs) -> Job:
@@ -40,7 +41,7 @@ class World:
 
     @property
     def row(self):
-        return next(iter(self.runs.rows.values()))
+        return next(iter(self.tables.runs.values()))
 
 
 @pytest.fixture
@@ -68,14 +69,14 @@ def test_a_run_is_a_row_and_a_report(world):
         "bound": 256,
         "errors": [],
     }
-    assert world.row["outcome"] is RunOutcome.COMPLETED
+    assert world.row.outcome is RunOutcome.COMPLETED
 
 
 def test_the_loser_of_the_lock_is_skipped_with_a_line_and_without_a_row(world, caplog):
     caplog.set_level(logging.INFO)
     assert FakeLock(world.redis, "nightly", 30).acquire()
     report = world.job(lambda run: pytest.fail("it ran"))()
-    assert (report.outcome, report.run_id, world.runs.rows) == (RunOutcome.SKIPPED, None, {})
+    assert (report.outcome, report.run_id, world.tables.runs) == (RunOutcome.SKIPPED, None, {})
     assert "job is already running" in caplog.text
 
 
@@ -85,7 +86,7 @@ def test_a_run_on_tables_that_were_migrated_meanwhile_does_not_begin(world):
 
     with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] the database is at revision mailbatch_9999"):
         world.job(lambda run: pytest.fail("it ran"), ensure_migrated=migrated)()
-    assert world.runs.rows == {}
+    assert world.tables.runs == {}
 
 
 def test_the_end_is_logged_with_name_and_duration_also_after_an_error(world, caplog):
@@ -106,9 +107,9 @@ def test_a_panic_is_recorded_keeps_the_errors_before_it_and_frees_the_lock(world
 
     with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] ZeroDivisionError: division by zero$"):
         world.job(work)()
-    assert world.row["outcome"] is RunOutcome.FAILED
-    assert world.row["error"] == "[JOB EXEC ERROR] ZeroDivisionError: division by zero"
-    assert [e.index for e in next(iter(world.runs.noted.values()))] == [1]
+    assert world.row.outcome is RunOutcome.FAILED
+    assert world.row.error == "[JOB EXEC ERROR] ZeroDivisionError: division by zero"
+    assert [e.index for e in next(iter(world.tables.errors.values()))] == [1]
     assert FakeLock(world.redis, "nightly", 30).acquire()
 
 
@@ -122,8 +123,8 @@ def test_the_error_of_a_run_shows_no_address_in_its_row_or_to_celery(world, erro
     except JobExecError as broken:
         said = str(broken)
     assert "***@example.com" in said
-    assert "***@example.com" in world.row["error"]
-    assert "ann@" not in world.row["error"] + said
+    assert "***@example.com" in world.row.error
+    assert "ann@" not in world.row.error + said
 
 
 def test_a_run_that_cannot_go_on_reports_its_error_first_and_raises_nothing(world):
@@ -193,7 +194,7 @@ def test_only_the_run_that_is_requested_to_stop_ends_as_revoked(world, monkeypat
         wait_until(lambda: run.stop.reason() is not None, 5, "the run learns of it")
 
     assert world.job(work)().outcome is RunOutcome.REVOKED
-    assert not world.runs.request_stop(next(iter(world.runs.rows)))
+    assert not world.runs.request_stop(next(iter(world.tables.runs)))
     assert world.job()().outcome is RunOutcome.COMPLETED
 
 
@@ -210,7 +211,7 @@ def test_only_the_run_that_is_requested_to_stop_ends_as_revoked(world, monkeypat
 def test_a_pause_holds_back_ticks_or_everything(world, pause, trigger, outcome):
     world.pause_store.set("nightly", pause)
     assert world.job()(trigger).outcome is outcome
-    assert world.row["outcome"] is outcome
+    assert world.row.outcome is outcome
 
 
 def test_a_paused_call_reports_what_remains(world):
@@ -223,7 +224,7 @@ def test_a_run_that_died_is_closed_by_the_next_one(world, caplog):
     world.runs.open(dead, "nightly", Trigger.BEAT, 0)
     world.clock.now += DEAD_AFTER + 1
     world.job()()
-    assert world.runs.rows[dead]["outcome"] == "failed"
+    assert world.tables.runs[dead].outcome is RunOutcome.FAILED
     assert f"run {dead} died without an end" in caplog.text
 
 
@@ -231,8 +232,8 @@ def test_without_redis_a_run_fails_with_one_line_and_a_row(world):
     world.redis.away = True
     with pytest.raises(JobExecError, match=r"^\[JOB EXEC ERROR\] Redis cannot be asked"):
         world.job()()
-    assert world.row["outcome"] is RunOutcome.FAILED
-    assert world.row["error"].startswith("[JOB EXEC ERROR] Redis cannot be asked")
+    assert world.row.outcome is RunOutcome.FAILED
+    assert world.row.error.startswith("[JOB EXEC ERROR] Redis cannot be asked")
 
 
 def test_without_a_lock_no_redis_is_needed(world):
@@ -254,7 +255,7 @@ def test_every_item_error_is_written_though_the_report_shows_the_first_100(world
 
     report = world.job(work)()
     assert len(report.errors) == 100
-    assert len(world.runs.noted[report.run_id]) == 1200
+    assert len(world.tables.errors[report.run_id]) == 1200
 
 
 def test_the_end_of_a_run_is_written_though_the_database_is_away_for_a_moment(world):
@@ -264,9 +265,9 @@ def test_the_end_of_a_run_is_written_though_the_database_is_away_for_a_moment(wo
         world.runs.away = 4
 
     report = world.job(work)()
-    assert world.row["outcome"] is RunOutcome.COMPLETED
-    assert world.row["counts"] == Counts(failed=1)
-    assert [e.index for e in world.runs.noted[report.run_id]] == [1]
+    assert world.row.outcome is RunOutcome.COMPLETED
+    assert world.row.failed == 1
+    assert [e.index for e in world.tables.errors[report.run_id]] == [1]
 
 
 def test_a_database_that_stays_away_does_not_keep_a_run_from_ending(world, caplog):
@@ -287,7 +288,7 @@ def test_a_helpers_item_errors_are_written_with_its_next_heartbeat(world, monkey
     run.item_error(ItemError(7, uuid4(), ("550 no",)))
     for callback in callbacks:
         callback()
-    assert [e.index for e in world.runs.noted[run_id]] == [7]
+    assert [e.index for e in world.tables.errors[run_id]] == [7]
 
 
 class Signs:

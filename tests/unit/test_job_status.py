@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.fake_clock import FakeClock
 from support.fake_stores import FakeCircuits, FakePauseStore, FakeRuns
 from support.fake_tables import FakeHealthQuery, FakeReports, FakeTables
 from support.fakes import FakeStatusBoard
@@ -52,10 +51,10 @@ def test_a_redis_that_did_not_answer_is_not_asked_again_for_the_progress_of_a_ru
     tables.runs[run.run_id] = run
     watch = Watch(
         health_query=FakeHealthQuery(tables),
-        runs=FakeRuns(FakeClock()),
-        pause_store=FakePauseStore(),
+        runs=FakeRuns(tables),
+        pause_store=FakePauseStore(tables),
         lock_observer=Lock(away=away),
-        circuits=FakeCircuits(),
+        circuits=FakeCircuits(tables),
         relay="relay.example:25",
         patience=lambda: Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, unanswered=25, stuck=300),
     )

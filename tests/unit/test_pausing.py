@@ -14,7 +14,8 @@ from mailbatch.domain.run import Pause
 
 @pytest.mark.parametrize("pause", Pause)
 def test_a_pause_is_recorded_with_what_it_stops_and_its_end_as_a_resume(pause):
-    pauses, log = FakePauseStore({"send-all": Pause.TICKS}), FakeAuditLog()
+    pauses, log = FakePauseStore(), FakeAuditLog()
+    pauses.set("send-all", Pause.TICKS)
     PauseJob(pauses, Audit(log, FakeClock()))("cli:ann", "send-all", pause)
     assert pauses.paused("send-all") is pause
     [entry] = log.entries

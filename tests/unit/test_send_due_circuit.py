@@ -25,7 +25,7 @@ class World:
 
     def __init__(self, mails: int) -> None:
         self.backlog = FakeBacklog()
-        self.circuits = FakeCircuits(self.backlog.clock)
+        self.circuits = FakeCircuits(self.backlog.tables)
         self.transport = FakeTransport()
         for _ in range(mails):
             self.backlog.reserve()

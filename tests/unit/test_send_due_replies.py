@@ -36,7 +36,7 @@ class World:
 
     def __init__(self) -> None:
         self.backlog = FakeBacklog()
-        self.circuits = FakeCircuits(self.backlog.clock)
+        self.circuits = FakeCircuits(self.backlog.tables)
         self.sent = []
 
     def reserve(self, count: int, **mail):

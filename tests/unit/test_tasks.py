@@ -12,8 +12,8 @@ import pytest
 from celery.app.task import Context
 from celery.worker import state
 from kombu.exceptions import OperationalError
-from support.fake_clock import FakeClock
 from support.fake_stores import FakePauseStore, FakeRuns
+from support.fake_tables import FakeTables
 from support.waiting import wait_until
 
 from mailbatch.batch import tasks
@@ -57,18 +57,18 @@ class FakeTask:
 
 def job_of(work):
     """Return a function that makes a job without lock and Redis, as the composition root does."""
-    clock = FakeClock()
+    tables = FakeTables()
 
     def make(_parts) -> Job:
         return Job(
             name="nightly",
             work=work,
-            runs=FakeRuns(clock),
-            pause_store=FakePauseStore(),
+            runs=FakeRuns(tables),
+            pause_store=FakePauseStore(tables),
             lock=None,
             lock_ttl=30,
             status=None,
-            clock=clock,
+            clock=tables.clock,
             new_id=uuid4,
         )
 

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from support.fake_clock import FakeClock
 from support.fake_stores import FakeCircuits, FakePauseStore, FakeRuns
 from support.fake_tables import FakeHealthQuery, FakeTables
 from support.rows import reservation_row, run_row
@@ -21,7 +20,7 @@ from mailbatch.domain.finding import Level
 from mailbatch.domain.health import Patience
 from mailbatch.domain.lock import Holder
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import Pause, RunOutcome, Trigger
+from mailbatch.domain.run import Pause, RunOutcome
 from mailbatch.infrastructure.db.schedule import EntryState
 
 if TYPE_CHECKING:
@@ -69,9 +68,9 @@ class World:
     def __init__(self) -> None:
         self.steps: list[str] = []
         self.tables = FakeTables()
-        self.runs = FakeRuns(FakeClock())
-        self.pauses = FakePauseStore()
-        self.circuits = FakeCircuits()
+        self.runs = FakeRuns(self.tables)
+        self.pauses = FakePauseStore(self.tables)
+        self.circuits = FakeCircuits(self.tables)
         self.observer: Observer | None = Observer(self.steps)
         self.sends = True
 
@@ -100,8 +99,6 @@ class World:
         """A run that began and beat ``beat`` seconds ago."""
         row = run_row(self.ago(beat), **given)
         self.tables.runs[row.run_id] = row
-        self.runs.open(row.run_id, JOB, Trigger.BEAT, 8)
-        self.runs.rows[row.run_id]["beat"] -= beat
         return row.run_id
 
     def names(self, **given: bool) -> list[str]:
@@ -149,7 +146,7 @@ def test_a_run_that_died_is_closed_once_its_lock_is_gone_as_well(world, silent, 
     run = world.run(beat=silent)
     assert world.names(close=True) == ["run_died"]
     row = world.runs.rows[run]
-    assert (row["outcome"], row.get("remaining")) == (("failed", 7) if closed else (None, None))
+    assert (row.outcome, row.remaining) == ((RunOutcome.FAILED, 7) if closed else (None, 0))
 
 
 def test_a_look_that_is_not_told_to_close_changes_nothing(world):
