@@ -111,7 +111,7 @@ mutants: $(VENV)/ready-to-mutate ## COUNT small changes of the code, drawn by SE
 
 ##@ Measure it
 
-.PHONY: bench bench-quick bench-cpu bench-pages bench-large bench-fat
+.PHONY: bench bench-quick bench-cpu bench-shares bench-pages bench-large bench-fat
 bench: $(VENV)/ready-to-test $(PEERS)/ready ## mailbatch against its peers: docs/benchmarks.md (half an hour; do nothing else on the machine)
 	$(BIN)/python -m bench
 bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same with fewer mails; only prints (less than three minutes)
@@ -120,6 +120,8 @@ bench-quick: $(VENV)/ready-to-test $(PEERS)/ready ## the same with fewer mails; 
 BASE = HEAD~1
 bench-cpu: $(VENV)/ready-to-test ## CPU a mail against the commit BASE, alternating; fails above +3 % (ten minutes)
 	$(BIN)/python -m bench.paired $(BASE)
+bench-shares: $(VENV)/ready-to-test ## CPU of a mail by parts: docs/performance.md (two minutes)
+	PYTHONPATH=tests $(BIN)/python -m bench.shares
 bench-pages: $(VENV)/ready-to-test ## times of console and API with a million mails: docs/on-call.md (ten minutes)
 	PYTHONPATH=tests $(BIN)/python -m bench.pages
 	PYTHONPATH=tests $(BIN)/python -m bench.pages --worker
