@@ -153,6 +153,7 @@ class ReservationRow(Mail, _OfReservation):
     relay: str | None
     verdicts: Mapping[str, Mapping[str, Any]] | None
     created_at: datetime
+    waits_for: str | None
 
     @property
     def mail(self) -> Mail:
@@ -262,6 +263,7 @@ class RunRow(Row):
     error: str | None
     host: str | None
     pid: int | None
+    held_back: int
     silent: float | None
 
 

@@ -29,6 +29,8 @@ class Trigger(StrEnum):
     BEAT = "beat"
     MANUAL = "manual"
     API = "api"
+    URGENT = "urgent"
+    """A mail was reserved that does not wait for the next tick."""
 
 
 class RunOutcome(StrEnum):

@@ -10,6 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -200,6 +201,30 @@ def test_files_and_finished_messages_come_and_go_with_their_revision(place, engi
     with pytest.raises(StoreError, match=r"mails that wait \(2\) have attachments or a finished message"):
         place.downgrade("mailbatch_0007")
     ensure_migrated(engine)
+
+
+def test_held_back_mails_and_urgent_runs_lose_only_what_the_version_before_does_not_know(place, engine):
+    place.upgrade()
+    fill(engine)
+    runs, pending = metadata.tables["batch_runs"], _mails.c.status == "pending"
+    with engine.begin() as connection:
+        connection.execute(sa.update(runs).where(runs.c.sent == 1).values(trigger="urgent", held_back=3))
+        never = {"retry_at": datetime(9999, 12, 30, tzinfo=UTC), "waits_for": "the tag t is blocked"}
+        connection.execute(sa.update(_mails).where(pending).values(**never))
+    before = contents(engine)
+    place.downgrade("mailbatch_0008")
+    down = contents(engine)
+    assert down.keys() ^ before.keys() == {"mail_blocks", "relay_quotas"}
+    assert [table for table in down if len(down[table]) != len(before[table])] == []
+    assert "urgent" not in {run["trigger"] for run in down["batch_runs"]}
+    assert {mail["retry_at"] for mail in down["mail_reservations"] if mail["status"] == "pending"} == {None}
+    with pytest.raises(exc.IntegrityError), engine.begin() as connection:
+        connection.execute(sa.update(runs).values(trigger="urgent"))
+    place.upgrade()
+    with engine.begin() as connection:
+        assert connection.execute(sa.update(runs).values(trigger="urgent")).rowcount == len(down["batch_runs"])
+    with pytest.raises(exc.IntegrityError), engine.begin() as connection:
+        connection.execute(sa.update(runs).values(trigger="nobody"))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ Contents = dict[str, list[dict[str, Any]]]
 
 OLDER = {"0001": "mailbatch_0001", "0002": "mailbatch_0002"}
 SINCE_0002 = ("relay_circuits", "operator_actions", "api_answers", "run_reports", "mail_traces")
+_OF_OLD = (Trigger.BEAT, Trigger.MANUAL, Trigger.API)
+"""The triggers that each revision knows."""
 _NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
@@ -112,6 +114,8 @@ def _rows() -> dict[str, list[dict[str, Any]]]:
         "incidents": [
             {"kind": "no_run", "channel": channel, "what": "w", "advice": "a"} for channel in ("mail", "webhook")
         ],
+        "mail_blocks": [{"tag": "news", "by": "cli:ann"}, {"tag": "old", "by": "cli:ann", "lifted_at": _NOW}],
+        "relay_quotas": [{"relay": "ses", "day": f"2026-11-{day}", "used": day} for day in (26, 27)],
         "mail_files": [{"id": "ab" * 32, "content": b"a picture", "filename": "logo.png", "content_type": "image/png"}],
         "api_answers": [{"key": "k", "request": "r", "status": 201, "answer": "{}"}],
     }
@@ -140,7 +144,7 @@ def _mail(number: int, status: Status) -> dict[str, Any]:
 
 
 def _run(number: int, outcome: RunOutcome | None) -> dict[str, Any]:
-    trigger = list(Trigger)[number % len(Trigger)]
+    trigger = _OF_OLD[number % len(_OF_OLD)]
     return {
         "run_id": UUID(int=number),
         "job": "send-all",

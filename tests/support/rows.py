@@ -40,7 +40,7 @@ def attempt_row(reservation: ReservationRow, now: datetime | None = None, **give
 def run_row(now: datetime | None = None, **given: Any) -> RunRow:
     """A run of send-all that began at ``now`` and goes on."""
     at = now or datetime.now(UTC)
-    counts = ("sent", "failed", "deferred", "in_doubt", "expired", "remaining", "bound", "claimed")
+    counts = ("sent", "failed", "deferred", "in_doubt", "expired", "held_back", "remaining", "bound", "claimed")
     known = {"run_id": uuid4(), "job": "send-all", "trigger": Trigger.BEAT, "started_at": at, "heartbeat_at": at}
     return RunRow.from_row(dict.fromkeys(names_of(RunRow)) | dict.fromkeys(counts, 0) | known | given)
 

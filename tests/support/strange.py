@@ -167,6 +167,8 @@ def others(table: str, reservation_id: str, run_id: str, n: int) -> dict[str, st
         "api_answers": {"key": own, "request": "'x'"},
         "run_reports": {"run_id": of_run, "channel": own, "report": "'{}'"},
         "incidents": {"kind": own, "channel": own, "what": "'x'", "advice": "'x'"},
+        "mail_blocks": {"tag": own, "by": "'a'"},
+        "relay_quotas": {"relay": own, "day": "'2020-01-01'"},
         "mail_files": {"id": quoted(sha256(own.encode()).hexdigest()), "content": "'x'"},
         "mail_traces": {"reservation_id": quoted(reservation_id), "traceparent": "'x'"},
         "batch_lanes": {"run_id": of_run, "lane": str(n)},

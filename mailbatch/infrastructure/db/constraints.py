@@ -16,7 +16,12 @@ UUID_FORM = "-".join("[0-9a-f]" * digits for digits in (8, 4, 4, 4, 12))
 
 def one_of(column: str, values: type[StrEnum]) -> CheckConstraint:
     """Return the CHECK that ``column`` has one of ``values``."""
-    return CheckConstraint(f"{column} IN ({', '.join(repr(v.value) for v in values)})", name=column)
+    return CheckConstraint(is_one_of(column, values), name=column)
+
+
+def is_one_of(column: str, values: type[StrEnum]) -> str:
+    """Return the condition of ``one_of``."""
+    return f"{column} IN ({', '.join(repr(v.value) for v in values)})"
 
 
 def sane_time(column: str) -> list[CheckConstraint]:
@@ -48,8 +53,8 @@ def is_json_on_sqlite(column: str, kind: str) -> CheckConstraint:
 
 
 def not_valid(name: str, condition: str) -> str:
-    """Return the DDL of a CHECK of ``mail_reservations`` as a revision adds it: PostgreSQL does not read the table."""
-    return f"ALTER TABLE %(fullname)s ADD CONSTRAINT ck_mail_reservations_{name} CHECK ({condition}) NOT VALID"
+    """Return the DDL of a CHECK as a revision adds it: PostgreSQL does not read the table."""
+    return f"ALTER TABLE %(fullname)s ADD CONSTRAINT ck_%(table)s_{name} CHECK ({condition}) NOT VALID"
 
 
 def afterwards(table: sa.Table, dialect: str, *statements: str) -> None:

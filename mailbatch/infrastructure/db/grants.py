@@ -55,6 +55,7 @@ _OPERATE: Mapping[str, tuple[str, ...]] = {
     "api_answers": _ALL,
     "batch_schedule": ("SELECT", "INSERT", "UPDATE"),
     "incidents": ("SELECT", "INSERT", "UPDATE"),
+    "mail_blocks": ("SELECT", "INSERT", "UPDATE"),
     # `stop` writes one column.
     "batch_runs": ("SELECT", "UPDATE", "DELETE"),
 }

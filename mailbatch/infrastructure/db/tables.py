@@ -18,6 +18,7 @@ from mailbatch.infrastructure.db.constraints import (
     afterwards,
     is_json,
     is_json_on_sqlite,
+    is_one_of,
     not_valid,
     one_of,
     sane_time,
@@ -99,6 +100,8 @@ mail_reservations = sa.Table(
     Column("message", Bytes),
     Column("envelope_sender", Text),
     Column("locale", Text),
+    # Written by mailbatch: what a mail that is put back waits for.
+    Column("waits_for", Text),
     # On PostgreSQL the types ensure these two. On SQLite one row in another form would prevent every run from reading.
     CheckConstraint(f"typeof(id) = 'text' AND id GLOB '{UUID_FORM}'", name="id_form").ddl_if(dialect="sqlite"),
     CheckConstraint("typeof(priority) = 'integer'", name="priority_form").ddl_if(dialect="sqlite"),
@@ -208,9 +211,12 @@ batch_runs = sa.Table(
     Column("error", Text),
     Column("host", Text),
     Column("pid", Integer),
-    one_of("trigger", Trigger),
+    Column("held_back", Integer, nullable=False, server_default="0"),
+    one_of("trigger", Trigger).ddl_if(dialect="sqlite"),
     one_of("outcome", RunOutcome),
 )
+# A revision made it anew there, without reading the table.
+afterwards(batch_runs, "postgresql", not_valid("trigger", is_one_of("trigger", Trigger)))
 Index("ix_batch_runs_job", batch_runs.c.job, batch_runs.c.started_at)
 Index("ix_batch_runs_open", batch_runs.c.job, batch_runs.c.heartbeat_at, **where("outcome IS NULL"))
 
@@ -231,6 +237,7 @@ batch_lanes = sa.Table(
     Column("error", Text),
     Column("host", Text),
     Column("pid", Integer),
+    Column("held_back", Integer, nullable=False, server_default="0"),
 )
 
 run_errors = sa.Table(
@@ -268,6 +275,26 @@ relay_circuits = sa.Table(
     Column("concern", Text),
     Column("suspects", JSON),
     CheckConstraint("state IN ('closed', 'open', 'half_open')", name="state"),
+)
+
+# Tags whose mails are held back until somebody lifts the block. lifted_at: it was, and its mails become due again.
+mail_blocks = sa.Table(
+    "mail_blocks",
+    metadata,
+    Column("tag", Text, primary_key=True),
+    Column("since", Timestamp, nullable=False, server_default=server_now()),
+    Column("by", Text, nullable=False),
+    Column("note", Text),
+    Column("lifted_at", Timestamp),
+)
+
+# What a relay took on a day (YYYY-MM-DD in the time zone of the relay), for quotas of a day.
+relay_quotas = sa.Table(
+    "relay_quotas",
+    metadata,
+    Column("relay", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("used", Integer, nullable=False, server_default="0"),
 )
 
 # Actions of operators: who, what, through which interface. With ids and filters, without contents of mails.

@@ -21,7 +21,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _KB = 1024
 _FEW = 10
 """Below this number seconds have a decimal."""
-_TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API"}
+_TRIGGERS = {"beat": "by schedule", "manual": "by hand", "api": "by console or API", "urgent": "by an urgent mail"}
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC\b", re.ASCII)
 _COMMAND = re.compile(r"`([^`]+)`")
 _BAD = frozenset({RunOutcome.FAILED, RunOutcome.LOCK_LOST, SILENT})

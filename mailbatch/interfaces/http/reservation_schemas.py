@@ -235,6 +235,7 @@ class Full(Reservation):
     lease_until: datetime | None
     wire_at: datetime | None
     verdicts: Any
+    waits_for: str | None = Field(description="Why it is held back although it is due; null if it is not.")
     attachments: Any
     message: FinishedMessage | None
     files: list[File] = Field(description="The files of `attachments`; entries that are no file are left out.")
