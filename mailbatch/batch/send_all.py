@@ -133,8 +133,8 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
         clock=parts.clock,
         helpers=helpers,
         call_helper=call_helper,
-        due=lambda: parts.sending.due_up_to((helpers + 1) * s.group_size),
-        group_size=s.group_size,
+        due=lambda: parts.sending.due_up_to((helpers + 1) * parts.sending.group_size),
+        group_size=parts.sending.group_size,
     )
     return make_job(
         parts,
@@ -143,5 +143,5 @@ def send_all(parts: Parts, *, lock: bool = True, call_helper: Callable[[UUID, in
         lock=lock,
         remaining=parts.sending.backlog.remaining,
         timeout=s.run_timeout,
-        bound=crash_bound(helpers + 1, s.connections, s.window, strict=s.strict),
+        bound=crash_bound(helpers + 1, parts.sending.connections, s.window, strict=s.strict),
     )

@@ -9,20 +9,21 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.enclosing import new_enclose
-from mailbatch.bootstrap.transports import Terms, read_relay, transports_to
+from mailbatch.bootstrap.relay_parts import RelayParts
+from mailbatch.bootstrap.settings import read_relays
+from mailbatch.bootstrap.transports import read_named_relay, read_relay
 from mailbatch.domain.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports.sending import RelayMemory, Renderer, Transport
+    from mailbatch.application.ports.sending import Renderer, Transport
     from mailbatch.application.ports.stores import Files
     from mailbatch.application.sending.compose import Compose
-    from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.transports import Relay
-    from mailbatch.config import Settings
+    from mailbatch.config import RelaysFile, Settings
     from mailbatch.domain.return_path import ReturnPath
     from mailbatch.infrastructure.db.backlog import SqlBacklog
     from mailbatch.infrastructure.redis.slots import RedisSlots
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
-FIRST_REST = 10.0
-"""Seconds for which a relay is left alone when it failed for the first time."""
-LONGEST_REST = 1800.0
-"""Seconds after which a relay is probed again at the latest, where ticks are far apart."""
 WAIT_FOR_SLOT = 60.0
 """Seconds for which a mail outside of a run waits for one of the connections that the relay may have."""
 
@@ -46,11 +43,6 @@ class Sending:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
         self._settings = connections.settings
-
-    @cached_property
-    def relay(self) -> Relay:
-        """The relay that takes the mails."""
-        return read_relay(self._settings.smtp_url, self._settings.ehlo_name)
 
     @cached_property
     def retry(self) -> RetryPolicy:
@@ -101,62 +93,57 @@ class Sending:
 
         return Spool(self._settings.spool_dir)
 
-    # --- the relay ---
+    # --- the relays ---
+
+    @cached_property
+    def relays_file(self) -> RelaysFile:
+        """What the relays' file says. Raises ``SettingsError`` if it cannot be read."""
+        return read_relays(self._settings)
+
+    @cached_property
+    def relays(self) -> tuple[RelayParts, ...]:
+        """Every relay: those of the relays' file, or else that of SMTP_URL."""
+        s, tables = self._settings, self.relays_file.relays
+        if not tables:
+            return (RelayParts(self._connections, read_relay(s.smtp_url, s.ehlo_name)),)
+        return tuple(
+            RelayParts(self._connections, read_named_relay(name, table, s.ehlo_name), table)
+            for name, table in tables.items()
+        )
+
+    @property
+    def _first(self) -> RelayParts:
+        return self.relays[0]
+
+    @property
+    def relay(self) -> Relay:
+        """The relay that takes the mails."""
+        return self._first.relay
+
+    @property
+    def connections(self) -> int:
+        """How many connections a lane may have."""
+        return self._first.connections
+
+    @property
+    def group_size(self) -> int:
+        """How many mails a lane claims at once: as many as its connections can hold in flight, at most a page."""
+        return min(self.connections * self._settings.window, self._settings.page_size)
 
     @property
     def transport(self) -> Transport:
         """A way to the relay, for one lane."""
-        return self._new_transport()
+        return self._first.new_transport()
 
-    @cached_property
-    def _new_transport(self) -> Callable[[], Transport]:
-        from mailbatch.application.sending.in_flight import SETTLE_EVERY
-
-        s = self._settings
-        terms = Terms(
-            connections=s.connections,
-            window=s.window,
-            settle_every=SETTLE_EVERY,
-            slots=self.slots,
-            memory=lambda: self._relay_memory,
-        )
-        return transports_to(self.relay, terms)
-
-    @cached_property
-    def _relay_memory(self) -> RelayMemory:
-        from mailbatch.infrastructure.redis.relay_memory import RedisRelayMemory
-
-        return RedisRelayMemory(self._connections.redis, self._connections.keys.relay_profile(self.relay.name))
-
-    @cached_property
+    @property
     def slots(self) -> RedisSlots | None:
         """Counts the connections to the relay of all lanes and hosts; None where they have no limit."""
-        s = self._settings
-        if not s.relay_connections:
-            return None
-        from mailbatch.infrastructure.redis.slots import RedisSlots
-
-        key = self._connections.keys.connections(self.relay.name)
-        return RedisSlots(self._connections.redis, key, s.relay_connections, s.lock_ttl)
+        return self._first.slots
 
     def relay_connections(self) -> dict[str, int]:
         """Return the number of connections of all lanes and hosts, by relay; nothing where they are not counted."""
-        count = self.slots.count() if self.slots is not None else None
-        return {} if count is None else {self.relay.name: count}
-
-    @property
-    def circuit_breaker(self) -> CircuitBreaker:
-        """Leaves the relay alone after it failed."""
-        from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
-        from mailbatch.domain.circuit import CircuitPolicy
-        from mailbatch.infrastructure.cron import shortest_gap
-
-        s = self._settings
-        # Below the interval, so that each tick is a probe at least.
-        longest = min(shortest_gap(s.when, datetime.now(UTC)) * 0.9, LONGEST_REST)
-        policy = CircuitPolicy(min(FIRST_REST, longest), longest, s.retry_backoff_max)
-        circuits = self._connections.stores.circuits
-        return CircuitBreaker(circuits=circuits, relay=self.relay.name, policy=policy, jitter=random.random)
+        counts = {one.name: one.slots.count() for one in self.relays if one.slots is not None}
+        return {name: count for name, count in counts.items() if count is not None}
 
     # --- the work of a lane ---
 
@@ -179,12 +166,12 @@ class Sending:
             jitter=random.random,
             retry=self.retry,
             on_doubt=s.on_doubt,
-            group_size=s.group_size,
+            group_size=self.group_size,
             page_size=s.page_size,
             lease=s.lease,
             strict=s.strict,
-            relay_faults=s.connections * RELAY_FAULTS_OF_A_CONNECTION,
-            circuit_breaker=self.circuit_breaker,
+            relay_faults=self.connections * RELAY_FAULTS_OF_A_CONNECTION,
+            circuit_breaker=self._first.circuit_breaker,
             slots=self.slots,
             watchdog=watchdog,
         )

@@ -22,7 +22,22 @@ def read_settings() -> config.Settings:
     settings = config.load(_readers())
     if wrong := _incomplete(settings):
         raise SettingsError("\n".join(wrong))
+    read_relays(settings)
     return settings
+
+
+def read_relays(settings: config.Settings) -> config.RelaysFile:
+    """Read the relays' file. Without one nothing is in it.
+
+    Raises:
+        SettingsError: with one line for each thing that is wrong in it.
+    """
+    if settings.relays is None:
+        return config.RelaysFile()
+    from mailbatch.bootstrap.transports import read_named_relay
+    from mailbatch.config.relays_reading import read_relays_file
+
+    return read_relays_file(settings.relays, read_named_relay)
 
 
 def _readers() -> dict[str, Callable[[str], object]]:

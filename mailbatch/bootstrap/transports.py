@@ -1,8 +1,11 @@
-"""Which transport carries mails to a relay. Another transport adds a case to each of the three functions here."""
+"""Which transport carries mails to a relay. Another transport adds a case to each of the functions here."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from mailbatch.infrastructure.smtp.ehlo_name import host_name
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mailbatch.application.ports.sending import RelayMemory, Slots, Transport
+    from mailbatch.config.relay_tables import RelayTable
+    from mailbatch.infrastructure.smtp.access_token import AccessToken
 
 Relay: TypeAlias = SmtpRelay
 """Where mails are handed over: a value with a ``name``."""
@@ -39,6 +44,51 @@ def read_relay(url: str, ehlo_name: str | None = None) -> Relay:
     Raises ``ValueError`` in one line that never holds the password.
     """
     return replace(read_smtp_url(url), local_hostname=ehlo_name or host_name())
+
+
+def read_named_relay(name: str, table: RelayTable, ehlo_name: str | None = None) -> Relay:
+    """Read a relay of the relays' file.
+
+    Raises ``ValueError`` in one line, which begins with the key or with the part of the URL that is wrong, and never
+    holds a secret.
+    """
+    has_secret = table.auth is not None or table.password_env is not None or table.password_file is not None
+    relay = read_smtp_url(table.url, has_secret=has_secret)
+    return replace(
+        relay,
+        label=name,
+        local_hostname=ehlo_name or host_name(),
+        password=_password(table) if has_secret and table.auth is None else relay.password,
+        access_token=_access_token(table) if table.auth is not None else None,
+    )
+
+
+def _password(table: RelayTable) -> str:
+    if table.password_env is not None:
+        if not (password := os.environ.get(table.password_env)):
+            raise ValueError(f"password_env: the environment has no variable {table.password_env}, or an empty one")
+        return password
+    path = Path(table.password_file or "")
+    try:
+        password = path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeError) as error:
+        raise ValueError(
+            f"password_file: {path} cannot be read: {getattr(error, 'strerror', 'is not UTF-8')}"
+        ) from None
+    if not password or not password.isprintable():
+        raise ValueError(f"password_file: {path} must hold the password in one line, and nothing else")
+    return password
+
+
+def _access_token(table: RelayTable) -> AccessToken:
+    from mailbatch.infrastructure.smtp.access_token import AccessToken, token_from_command, token_from_file
+
+    if table.token_command is not None:
+        return AccessToken(partial(token_from_command, table.token_command))
+    path = Path(table.token_file or "")
+    if not path.is_file():
+        raise ValueError(f"token_file: must be an existing file; there is none at {path.resolve()}")
+    return AccessToken(partial(token_from_file, path))
 
 
 def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:

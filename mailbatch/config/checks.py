@@ -50,6 +50,13 @@ def folder(path: Path) -> Path:
     return path.resolve()
 
 
+def existing_file(path: Path) -> Path:
+    """Check that ``path`` is a file; return it resolved."""
+    if not path.is_file():
+        raise ValueError(f"must be an existing file; there is none at {path.resolve()}")
+    return path.resolve()
+
+
 def file_in_folder(path: Path) -> Path:
     """Check that ``path`` lies in a folder that exists; return it resolved."""
     if not path.parent.is_dir():

@@ -32,6 +32,7 @@ AtLeastOneSecond = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 SchemaName = Annotated[str, AfterValidator(checks.schema_name)]
 Namespace = Annotated[str, AfterValidator(checks.namespace)]
 Folder = Annotated[Path, AfterValidator(checks.folder)]
+ExistingFile = Annotated[Path, AfterValidator(checks.existing_file)]
 FileInFolder = Annotated[Path, AfterValidator(checks.file_in_folder)]
 HookUrl = Annotated[str, AfterValidator(checks.hook_url)]
 HookSecret = Annotated[SecretStr, AfterValidator(checks.hook_secret)]
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     broker_url: str | None = Field(default=None, repr=False)
     result_backend: str | None = Field(default=None, repr=False)
     smtp_url: str = Field(default="smtp://localhost:1025", repr=False)
+    relays: ExistingFile | None = None
     ehlo_name: str | None = None
     sender: str | None = None
     schedule: ScheduleText = "300"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import sys
 import time
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from support.smtpfault import OFFERS, FaultServer, drop, listen_in_silence, raw,
 
 from mailbatch.domain.body import Body
 from mailbatch.domain.outcome import Kind, RelayFault
+from mailbatch.infrastructure.smtp.access_token import KEPT, AccessToken, token_from_command, token_from_file
 from mailbatch.infrastructure.smtp.check import check
 from mailbatch.infrastructure.smtp.errors import RelayError
 from mailbatch.infrastructure.smtp.relay import Security, SmtpRelay
@@ -228,6 +230,102 @@ def test_no_way_to_log_in_is_hopeless(mechanisms, tls, ca_file):
         outcome = send_one(server, ca_file=ca_file, login=LOGIN)
     assert isinstance(outcome, RelayFault)
     assert outcome.hopeless
+
+
+def by_token(server, ca_file, *tokens, clock=lambda: 0.0):
+    """Return a relay at which we log in by the first of ``tokens``, and by the next each time that one is read."""
+    return SmtpRelay(
+        host="127.0.0.1",
+        port=server.port,
+        security=Security.STARTTLS_REQUIRED,
+        ca_file=ca_file,
+        username=LOGIN[0],
+        access_token=AccessToken(iter(tokens).__next__, clock),
+        timeout=5,
+        data_timeout=5,
+    )
+
+
+def test_we_log_in_by_a_token_that_is_read_once(tls, ca_file):
+    with serve(tls, login=(LOGIN[0], "token-1"), mechanisms="PLAIN XOAUTH2") as server:
+        relay = by_token(server, ca_file, "token-1")
+        for _ in range(2):
+            (outcome,) = SmtpTransport(relay).send([message()], always)
+            assert kinds(outcome) == {"ann@example.org": Kind.ACCEPTED}
+    assert server.verbs.count("AUTH") == 2
+
+
+def test_a_token_that_was_refused_is_read_anew_on_the_same_connection(tls, ca_file):
+    with serve(tls, login=(LOGIN[0], "token-1"), mechanisms="XOAUTH2") as server:
+        relay = by_token(server, ca_file, "token-1", "token-2")
+        check(relay)
+        server.login = (LOGIN[0], "token-2")
+        (outcome,) = SmtpTransport(relay).send([message()], always)
+    assert kinds(outcome) == {"ann@example.org": Kind.ACCEPTED}
+    assert server.verbs.count("AUTH") == 3
+
+
+def test_a_token_is_read_anew_before_it_ends(tls, ca_file):
+    times = iter([0.0, 10.0, KEPT + 1.0, KEPT + 1.0])
+    with serve(tls, login=(LOGIN[0], "token-1"), mechanisms="XOAUTH2") as server:
+        relay = by_token(server, ca_file, "token-1", "token-2", clock=times.__next__)
+        check(relay)
+        check(relay)
+        server.login = (LOGIN[0], "token-2")
+        check(relay)
+    assert server.verbs.count("AUTH") == 3
+
+
+def test_a_new_token_that_is_refused_is_hopeless_and_not_shown(tls, ca_file, caplog):
+    caplog.set_level("DEBUG")
+    with serve(tls, login=(LOGIN[0], "another"), mechanisms="XOAUTH2") as server:
+        (outcome,) = SmtpTransport(by_token(server, ca_file, "canary-token")).send([message()], always)
+    assert isinstance(outcome, RelayFault)
+    assert outcome.hopeless
+    assert "535 5.7.8" in outcome.reason
+    assert server.verbs.count("AUTH") == 1
+    assert "canary" not in outcome.reason + caplog.text
+
+
+def test_a_relay_without_xoauth2_gets_no_token(tls, ca_file):
+    with (
+        serve(tls, login=LOGIN, mechanisms="PLAIN") as server,
+        pytest.raises(RelayError, match="offers PLAIN") as error,
+    ):
+        check(by_token(server, ca_file))
+    assert error.value.hopeless
+
+
+def test_a_command_or_a_file_gives_the_token(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("ya29.a0-b_c~/+==\n")
+    command = [sys.executable, "-c", "print('ya29.x')"]
+    assert next(AccessToken(lambda: token_from_file(file)).tries()) == "ya29.a0-b_c~/+=="
+    assert next(AccessToken(lambda: token_from_command(command)).tries()) == "ya29.x"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import sys; print('canary'); sys.exit(3)", "failed with the exit status 3"),
+        ("import time; print('canary', flush=True); time.sleep(60)", "took longer than 0.5 s"),
+        ("print()", "the token is empty"),
+        ("print('canary canary')", "holds characters that no token has"),
+    ],
+)
+def test_a_command_that_gives_no_token_is_a_fault_that_does_not_show_its_output(code, said):
+    token = AccessToken(lambda: token_from_command([sys.executable, "-c", code], timeout=0.5))
+    with pytest.raises(RelayError, match=said) as error:
+        next(token.tries())
+    assert "canary" not in str(error.value)
+    assert not error.value.hopeless
+
+
+def test_a_command_or_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(RelayError, match="token_command /no/such cannot be started: No such file"):
+        token_from_command(["/no/such"])
+    with pytest.raises(RelayError, match="gone cannot be read: No such file"):
+        token_from_file(tmp_path / "gone")
 
 
 def test_a_wrong_password_is_not_tried_on_every_connection(tls, ca_file):

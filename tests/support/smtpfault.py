@@ -378,6 +378,11 @@ class Session:
             _, user, password = base64.b64decode(initial).decode().split("\0")
         elif mechanism == "LOGIN":
             user, password = (self.challenge(prompt) for prompt in ("Username:", "Password:"))
+        elif mechanism == "XOAUTH2":
+            fields = dict(part.split("=", 1) for part in base64.b64decode(initial).decode().strip("\1").split("\1"))
+            user, password = fields["user"], fields["auth"].removeprefix("Bearer ")
+            if (user, password) != self.server.login:
+                self.challenge('{"status":"401"}')
         else:
             self.say("504 5.5.4 not this one")
             return

@@ -13,7 +13,7 @@ from typing import Any
 
 from mailbatch.infrastructure.smtp.deadline_smtp import DeadlineSmtp
 from mailbatch.infrastructure.smtp.errors import HandshakeTimeout, RelayError, system_words
-from mailbatch.infrastructure.smtp.login import log_in
+from mailbatch.infrastructure.smtp.login import log_in, log_in_by_token
 from mailbatch.infrastructure.smtp.relay import Security
 from mailbatch.infrastructure.smtp.replies import GREETING, OK, RawReply, ReplyReader
 
@@ -40,7 +40,7 @@ class Handshake(DeadlineSmtp):
             if self.relay.security in (Security.STARTTLS_REQUIRED, Security.STARTTLS_TRY):
                 self._start_tls()
             if self.relay.username is not None:
-                self._log_in(self.relay.username, self.relay.password or "")
+                self._log_in(self.relay.username)
         except BaseException:
             self.close()
             raise
@@ -196,11 +196,15 @@ class Handshake(DeadlineSmtp):
         except (OSError, ValueError) as error:
             raise self._broken(error) from error
 
-    def _log_in(self, username: str, password: str) -> None:
+    def _log_in(self, username: str) -> None:
         if self.tls_version is None and self.relay.security is not Security.OFF:
             reason = "the relay does not offer STARTTLS, and the password does not go out in clear"
             raise RelayError(reason, hopeless=True)
-        log_in(self.ask, self.esmtp_features.get("auth", ""), username, password)
+        offered = self.esmtp_features.get("auth", "")
+        if (token := self.relay.access_token) is not None:
+            log_in_by_token(self.ask, offered, username, token)
+        else:
+            log_in(self.ask, offered, username, self.relay.password or "")
 
 
 def has_unread(sock: socket.socket) -> bool:

@@ -6,7 +6,11 @@ import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
+
+if TYPE_CHECKING:
+    from mailbatch.infrastructure.smtp.access_token import AccessToken
 
 
 class Security(StrEnum):
@@ -29,7 +33,8 @@ class SmtpRelay:
     ``timeout`` and ``data_timeout`` are seconds, each for the *whole* of one phase. ``timeout``: connecting (with TLS),
     or one command with its reply. ``data_timeout``: writing the body, or waiting for the reply to its end. ``ca_file``
     replaces the system's authorities. ``local_hostname`` is sent by EHLO; without it, EHLO sends the address of our end
-    (RFC 5321 §4.1.3), never the result of a DNS query.
+    (RFC 5321 §4.1.3), never the result of a DNS query. ``label``: its name, if that is not ``host:port``.
+    ``access_token``: log in by it (XOAUTH2), without a password.
     """
 
     host: str
@@ -41,10 +46,14 @@ class SmtpRelay:
     timeout: float = 30.0
     data_timeout: float = 300.0
     local_hostname: str | None = None
+    label: str | None = None
+    access_token: AccessToken | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
-        """``host:port``, as logs and outcomes show it."""
+        """Its ``label``, else ``host:port``. Logs and outcomes show it, and what is known of a relay is kept by it."""
+        if self.label is not None:
+            return self.label
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -61,19 +70,21 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ESCAPE = "percent-encode : / ? # @ and blanks in user and password"
 
 
-def parse_smtp_url(url: str) -> SmtpRelay:
+def parse_smtp_url(url: str, *, has_secret: bool = False) -> SmtpRelay:
     """Read ``smtp[s]://[user:password@]host[:port][?starttls=&ca_file=&timeout=&data_timeout=]``.
+
+    ``has_secret``: password or token are elsewhere, so the URL has only a user.
 
     Raises:
         ValueError: in one line, which begins with the name of the part that is wrong and never holds the password.
     """
     parts = _split(url)
-    username, password = _credentials(parts)
+    username, password = _user(parts) if has_secret else _credentials(parts)
     parameters = _parameters(parts.query)
     return SmtpRelay(
         host=_host(parts),
         port=_port(parts),
-        security=_security(parts.scheme, parameters.get("starttls"), has_password=password is not None),
+        security=_security(parts.scheme, parameters.get("starttls"), has_password=username is not None),
         username=username,
         password=password,
         ca_file=parameters.get("ca_file"),
@@ -82,9 +93,9 @@ def parse_smtp_url(url: str) -> SmtpRelay:
     )
 
 
-def read_smtp_url(url: str) -> SmtpRelay:
+def read_smtp_url(url: str, *, has_secret: bool = False) -> SmtpRelay:
     """Read ``url`` as ``parse_smtp_url`` does, and check that its ``ca_file`` exists. Raises ``ValueError``."""
-    relay = parse_smtp_url(url)
+    relay = parse_smtp_url(url, has_secret=has_secret)
     if relay.ca_file and not Path(relay.ca_file).is_file():
         place = Path(relay.ca_file).resolve()
         raise ValueError(f"ca_file: must be an existing PEM file; there is none at {place}")
@@ -130,6 +141,14 @@ def _credentials(parts: SplitResult) -> tuple[str | None, str | None]:
     if not parts.password:
         raise ValueError("password: is missing after the user")
     return _decoded("user", parts.username), _decoded("password", parts.password)
+
+
+def _user(parts: SplitResult) -> tuple[str, None]:
+    if parts.password:
+        raise ValueError("password: must not be in the URL, because it comes from elsewhere")
+    if not parts.username:
+        raise ValueError("user: is missing; the URL must name who logs in: smtp://user@host")
+    return _decoded("user", parts.username), None
 
 
 def _decoded(part: str, text: str) -> str:
