@@ -94,7 +94,7 @@ MATRIX = [
         f"{MACHINE}; not on NFS, where SQLite's own manual advises against it",
     ),
     Known("E1", "a backlog of millions", (), ("test_with_300000_due_the_sender_does_not_grow",)),
-    Known("E2", "no vacuum while draining", (), (), "measured by hand: docs/performance.md"),
+    Known("E2", "no vacuum while draining", (), (), "measured by hand once, without a record"),
     Known("E3", "counting for a gauge", (), ("test_counts_say_whether_they_are_exact",)),
     Known("E4", "cancels racing with the sending", (), ("test_what_was_answered_cancelled_is_never_sent",)),
     Known("E5", "cancel of what is being sent or in doubt", (), ("test_cancel_tells_each_apart",)),
@@ -156,7 +156,7 @@ MATRIX = [
         (),
         ("test_addresses_beyond_ascii_are_refused_where_it", "test_an_international_domain_needs_no_smtputf8"),
     ),
-    Known("S23", "long ways to the relay", (), ("test_latency_does_not_add_up",), "rates: docs/performance.md"),
+    Known("S23", "long ways to the relay", (), ("test_latency_does_not_add_up",), "rates: docs/benchmarks.md"),
     Known(
         "P1", "templates with faults, missing templates", ("7a",), ("test_the_error_of_a_missing_template_says_where",)
     ),
