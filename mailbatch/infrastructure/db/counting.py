@@ -19,7 +19,7 @@ def count_up_to(
 ) -> sa.ScalarSelect[int]:
     """Return an expression that counts up to ``most`` reservations which meet ``where``.
 
-    ``order_by``: the order of an index, where PostgreSQL would read the table to its end instead.
+    ``order_by``: the order of an index, so that PostgreSQL uses it and does not read the whole table.
     """
     found: sa.Select[Any] = sa.select(sa.literal_column("1")).select_from(mail_reservations).where(*where)
     some = found.order_by(*order_by).limit(most).subquery()

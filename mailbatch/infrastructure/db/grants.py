@@ -32,6 +32,7 @@ FOR: dict[Duty, str] = {
     Duty.OPERATE: "`serve` with API_TOKEN, and the commands that act",
     Duty.READ: "`serve` with API_READ_TOKEN, and the commands that look",
 }
+"""Which programs need the role of a duty."""
 _LOOK = ("SELECT",)
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _RESERVE: Mapping[str, tuple[str, ...]] = {

@@ -67,18 +67,18 @@ class SqlLanes:
         return True
 
     def counts(self, run_id: UUID) -> Counts:
-        """Sum up what the helpers have settled."""
+        """Add up what the helpers have settled."""
         sums = [sa.func.coalesce(sa.func.sum(_l[name]), 0) for name in ("sent", "failed", "deferred", "in_doubt")]
         with reading(self.engine) as connection:
             return Counts(*(int(n) for n in connection.execute(sa.select(*sums).where(_l.run_id == run_id)).one()))
 
     def request_stop(self, run_id: UUID, reason: RunOutcome) -> None:
-        """Write the reason where every lane looks."""
+        """Write the reason where every lane reads it."""
         with writing(self.engine) as connection:
             connection.execute(_request_stop(run_id, reason))
 
     def must_stop(self, run_id: UUID, silent: float) -> RunOutcome | None:
-        """Look whether the run still wants this lane."""
+        """Return why this lane must stop; see the port."""
         statement = sa.select(_b.stop, _b.outcome, (_b.heartbeat_at > now(-silent)).label("led")).where(
             _b.run_id == run_id
         )
@@ -87,7 +87,7 @@ class SqlLanes:
         if row is not None and row.stop is not None:
             # Any other text there is a request to stop, too.
             return RunOutcome(row.stop) if row.stop in set(RunOutcome) else RunOutcome.REVOKED
-        # A run without lane 0 has lost its lock, or soon will: whoever starts the next one takes over.
+        # A run without lane 0 has lost its lock, or soon will: then the next run takes over.
         return None if row is not None and row.outcome is None and row.led else RunOutcome.LOCK_LOST
 
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 SAMPLE = 10_000
-"""Rows of one kind that are looked at for what is recent."""
+"""Rows of one kind that are read at most, the newest first."""
 _LONGEST = 1e9
-"""Seconds: a run or a lag that took longer is none."""
+"""Seconds. A duration that is longer cannot be right, and is not counted."""
 _b, _r, _a = batch_runs.c, mail_reservations.c, mail_attempts.c
 
 
@@ -68,7 +68,7 @@ class SqlMeasures:
             )
 
     def _refusals(self, connection: Connection) -> dict[tuple[str, str], int]:
-        """Newest first and within one outcome: so the index is read from its end, and no further than it must."""
+        """Count the newest attempts of each outcome by reply. One outcome at a time, so that an index gives them."""
         found: Counter[tuple[str, str]] = Counter()
         for outcome in ("failed", "deferred", "in_doubt"):
             newest = (
@@ -106,13 +106,13 @@ class SqlMeasures:
 
 def _circuits(connection: Connection) -> list[CircuitFigures]:
     rows = connection.execute(sa.select(relay_circuits).order_by(relay_circuits.c.relay))
-    # One for each name: a label may stand there once.
+    # One for each name: Prometheus refuses a label that appears twice.
     found = {(name := storable(row.relay)): CircuitFigures(name, row.state, row.failures) for row in rows}
     return list(found.values())
 
 
 def _living(connection: Connection, names: Sequence[str]) -> dict[str, datetime]:
-    """The jobs that run now, and since when."""
+    """Return the jobs that are running, each with the start of its run."""
     open_runs = (
         sa.select(_b.job, sa.func.min(_b.started_at, type_=Timestamp()))
         .where(_b.job.in_(names), OPEN_RUN, _b.heartbeat_at >= now(-DEAD_AFTER))
@@ -122,7 +122,7 @@ def _living(connection: Connection, names: Sequence[str]) -> dict[str, datetime]
 
 
 def _since(connection: Connection, starts: Iterable[datetime]) -> datetime:
-    """From when sums are taken: see ``Figures``. A sum over all rows would fall when old runs are purged."""
+    """Return the time from which sums count; see ``Figures``. A sum over all rows would fall when a purge deletes runs."""
     today: datetime = connection.execute(sa.select(now())).scalar_one()
     return min([today, *starts]).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -171,7 +171,7 @@ def _job(
 
 
 def _classes(value: Any, ends: Sequence[float]) -> list[sa.Label[Any]]:
-    """Columns that count ``value`` at or below each end, all of them, and their sum."""
+    """Return columns: for each end how many values are at most that, how many there are, and their sum."""
     below = [sa.func.sum(sa.case((value <= end, 1), else_=0)).label(f"le_{i}") for i, end in enumerate(ends)]
     return [*below, sa.func.count(value).label("le_all"), sa.func.sum(value).label("total")]
 

@@ -15,10 +15,10 @@ _r = mail_reservations.c
 
 
 def oldest_due(*, expired: bool = False) -> Any:
-    """When the mail that has been due for longest was due: one look at the index for each priority.
+    """Return the expression for the earliest time at which a mail became due that is due now.
 
-    A mail whose time has passed is due no more, though it is pending until the next run marks it; with ``expired`` it
-    counts as well.
+    It reads one entry of an index for each priority. A mail whose ``expires_at`` has passed is not due, although it is
+    pending until the next run marks it; with ``expired`` it counts too.
     """
     level = levels("waiting_level" if expired else "due_level")
     meant = has_come(now()) if expired else is_due(now())

@@ -96,7 +96,7 @@ class SqlReservations:
         return Found(self._with_subjects(rows), None)
 
     def _with_subjects(self, rows: list[R]) -> list[R]:
-        """Return ``rows``; those of a list that are finished messages with their Subject, which one statement reads."""
+        """Return ``rows``. Summaries of finished messages get their Subject; one statement reads all of these."""
         own = [row.id for row in rows if isinstance(row, ReservationSummary) and row.has_message]
         if not own:
             return rows

@@ -27,9 +27,9 @@ _LEASE = 60.0
 def announce(
     connection: Connection, job: str, run_id: UUID, report: Mapping[str, Any], channels: Sequence[str]
 ) -> None:
-    """Put the report of a run that is worth telling into the outbox, for each of ``channels``.
+    """Put the report of a run into the outbox, for each of ``channels``, if it is worth reading.
 
-    A run that was taken for dead and lived after all has another end to tell.
+    A run that was closed as dead may be alive after all: then the report of its own end replaces the earlier one.
     """
     if not channels or not worth_telling(report):
         return
@@ -63,8 +63,8 @@ def report_of_dead(row: Any) -> dict[str, Any]:
 
 
 def _quiet_runs(connection: Connection, job: str, run_id: UUID) -> int:
-    """Runs since the last one that was told of, and that were not worth it; before there was anybody, none was told."""
-    # From the end of the index: the last that was told of is never far.
+    """Count the runs since the last one with a report that had nothing to report; all of them if none has a report."""
+    # From the end of the index: the last run with a report is never far.
     last = (
         sa.select(_b.started_at)
         .where(_b.job == job, _b.run_id != run_id, sa.exists().where(_p.run_id == _b.run_id))
@@ -85,7 +85,7 @@ class SqlOutbox:
     engine: Engine
 
     def take(self, limit: int) -> list[DueReport]:
-        """Take reports whose time has come; who takes them and dies leaves them to the next after a minute."""
+        """Return reports that are due. If their taker dies, a call after a minute returns them again."""
         some = (
             sa.select(_p.run_id, _p.channel)
             .where(_p.next_at <= now())

@@ -1,4 +1,4 @@
-"""The rows that tell of runs, and the pause of a job."""
+"""The rows of runs and of their errors, and the pause of a job."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SqlRuns:
             )
 
     def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
-        """Append item errors; one that stands there already (a commit whose answer was lost) is left as it is."""
+        """Append item errors. One that was written before stays: the caller repeats a call whose reply was lost."""
         if not errors:
             return
         rows = [
@@ -77,7 +77,7 @@ class SqlRuns:
             connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
 
     def close(self, job: str, report: RunReport, error: str | None) -> None:
-        """Write how the run ended. A caller that got no answer repeats this: the time, and the report, stay."""
+        """Write how the run ended. A caller that got no reply repeats the call: then the time and the report stay."""
         again = sa.and_(_b.outcome == report.outcome.value, _b.error.is_not_distinct_from(error))
         with writing(self.engine) as connection:
             row = connection.execute(
@@ -94,7 +94,7 @@ class SqlRuns:
                 )
                 .returning(batch_runs)
             ).one_or_none()
-            # A run that failed may have done what it had no answer to; a helper that died took its last words along.
+            # A run that failed may have settled mails without a reply; a helper that died has not written all errors.
             if row is not None and (report.outcome is RunOutcome.FAILED or connection.scalar(_lost_helpers(row))):
                 reconcile(connection, row)
             if report.run_id is not None:
@@ -153,7 +153,7 @@ class SqlRuns:
         return RunOutcome(outcome) if outcome else None
 
     def request_stop(self, run_id: UUID) -> bool:
-        """Write the reason where every lane looks."""
+        """Write the request where every lane reads it; see the port."""
         statement = sa.update(batch_runs).where(_b.run_id == run_id, OPEN_RUN, _b.stop.is_(None))
         with writing(self.engine) as connection:
             return connection.execute(statement.values(stop=RunOutcome.REVOKED.value)).rowcount == 1
@@ -185,7 +185,7 @@ class SqlPauseStore:
         return Pause(paused or Pause.NONE)
 
     def set(self, job: str, pause: Pause) -> None:
-        """Suspend, or go on. A tick whose time came in a pause is due from its end on, and not late since then."""
+        """Suspend, or continue. A tick that became due in a pause counts as due from the end of the pause."""
         s = batch_schedule.c
         waited = sa.and_(s.paused != Pause.NONE.value, s.next_tick_at < now())
         resumed = {"next_tick_at": sa.case((waited, now()), else_=s.next_tick_at)} if pause is Pause.NONE else {}

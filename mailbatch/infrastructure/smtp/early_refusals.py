@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EarlyRefusals:
-    """True while such mails have no outcome: then no commands are sent ahead. See ADR 11."""
+    """The mails of this kind that have no outcome yet. While there are any, no commands are sent ahead. See ADR 11."""
 
     def __init__(self, config: TransportConfig) -> None:
         self._config = config
