@@ -33,7 +33,7 @@ class Carried:
     ``files``: those of the column ``attachments``; ``problems``: a line for each entry of it that is no file.
     ``locale``: the language that it asks for; ``served_in``: those of the template's files from which it is made.
     ``returns_to``: the envelope sender with which the mail goes out; ``<>`` for none, None if it cannot be known.
-    ``returns_elsewhere``: this is not just its author.
+    ``returns_elsewhere``: that address is not simply its author's.
     """
 
     files: Sequence[AttachedFile]
@@ -55,7 +55,7 @@ class Carried:
 
     @property
     def beside_text(self) -> list[str]:
-        """All of it in words: a line for each file, one for the language, one for the address if it is no author's."""
+        """All of it in words: a line for each file, the language, and the envelope sender if it is not the author."""
         language = [f"language {self.language}"] if self.language else []
         returned = [f"returned to {self.returns_to}"] if self.returns_elsewhere and self.returns_to else []
         return [*self.lines, *language, *returned]
@@ -74,7 +74,7 @@ def file_text(file: AttachedFile) -> str:
 class ShowCarried:
     """Show it for one mail. ``sender`` is the From of mails that name none.
 
-    ``author_of`` returns who sends a finished message, of which it gets the beginning; it raises ``ValueError``.
+    ``author_of`` gets the beginning of a finished message and returns its author; it raises ``ValueError``.
     ``served_in`` returns the languages of the files that serve a mail.
     """
 
@@ -101,7 +101,7 @@ class ShowCarried:
         )
 
     def facts(self, row: ReservationRow) -> Mapping[str, Any]:
-        """Return, for an explanation, what is there beside the text; the envelope sender if it is not just the author.
+        """Return what an explanation shows of it: the envelope sender only if it is not simply the author.
 
         Raises ``StoreError``.
         """
@@ -118,7 +118,7 @@ class ShowCarried:
             address = returns_to(mail.envelope_sender, own, self.return_path, self.read_addresses)
             if address is None:
                 address = self._author(mail)
-        except (CannotCompose, ValueError):  # its error is told with the mail's others
+        except (CannotCompose, ValueError):  # the check of the whole mail reports it
             return None
         return NOBODY if address == "" else address
 

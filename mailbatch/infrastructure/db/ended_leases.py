@@ -73,9 +73,9 @@ def resolve(
 
 
 def _ended(run_id: UUID, limit: int) -> sa.Select[Any]:
-    """Lock claims whose lease has ended.
+    """Lock claims whose lease has ended, except those of the lane that calls.
 
-    The lane that asks is alive: if its own lease has ended, the database's clock was set forward or the lane slept.
+    That lane is alive: if its own lease has ended, the database's clock was set forward or the lane slept.
     """
     anothers = sa.or_(_r.run_id.is_distinct_from(run_id), _r.lane.is_distinct_from(RESOLVING_LANE))
     return (

@@ -24,7 +24,7 @@ _i = incidents.c
 FIRM = 60.0
 """Seconds that something must have been wrong before people are notified: a server may be restarting."""
 SAME = 600.0
-"""Seconds after its end within which what comes back is the same incident."""
+"""Seconds. What comes back sooner after its end is the same incident."""
 _LEASE = 60.0
 """Seconds after which a delivery is tried again; one attempt takes less."""
 _LONGEST_REST = 1800.0
@@ -38,7 +38,7 @@ class SqlIncidents:
     engine: Engine
 
     def note(self, found: Sequence[Finding], channels: Collection[str]) -> None:
-        """Begin and end incidents; see the port. Where nothing has changed it is one look at a few rows."""
+        """Begin and end incidents; see the port. If nothing has changed, it reads a few rows and writes nothing."""
         by_kind = {finding.name: finding for finding in found}
         wanted = {(kind, channel) for kind in by_kind for channel in channels}
         with reading(self.engine) as connection:

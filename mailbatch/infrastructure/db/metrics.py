@@ -122,7 +122,7 @@ def _living(connection: Connection, names: Sequence[str]) -> dict[str, datetime]
 
 
 def _since(connection: Connection, starts: Iterable[datetime]) -> datetime:
-    """Return the time from which sums count; see ``Figures``. A sum over all rows would fall when a purge deletes runs."""
+    """Return the time from which sums count (``Figures``). A sum over all rows would fall when a purge deletes runs."""
     today: datetime = connection.execute(sa.select(now())).scalar_one()
     return min([today, *starts]).replace(hour=0, minute=0, second=0, microsecond=0)
 

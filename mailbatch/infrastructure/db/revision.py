@@ -1,4 +1,4 @@
-"""The revision at which a database is, read without Alembic: every process asks, and most find what they need."""
+"""Reads the revision of a database, without Alembic: every process reads it, and few have anything to migrate."""
 
 from __future__ import annotations
 
