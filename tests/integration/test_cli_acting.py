@@ -94,6 +94,16 @@ def test_nothing_is_done_to_many_where_nobody_can_be_asked(say, engine, sqlite_u
     assert (code, out) == (1, "")
     assert err == "mailbatch: delete affects 3 reservations, and there is nobody to ask; add --yes to do it\n"
     assert states(sqlite_url) == {"failed": 3}
+    refused(engine, sqlite_url, [550] * 2, tag="spring", status="cancelled")
+    for command in (
+        ("restore", "--tag", "spring"),
+        ("requeue", "--status", "failed", "--reply", "5xx"),
+        ("requeue", "--status", "cancelled", "--tag", "spring"),
+    ):
+        code, out, err = say(*command)
+        assert (code, out) == (1, ""), command
+        assert err.endswith(", and there is nobody to ask; add --yes to do it\n")
+    assert states(sqlite_url) == {"failed": 3, "cancelled": 2}
     assert noted(say) == []
 
 

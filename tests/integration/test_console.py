@@ -613,7 +613,12 @@ def test_whatever_a_browser_is_refused_is_a_page(api, monkeypatch):
         assert {"Overview", "Reservations"} <= set(page.links), address
         assert answer.headers["X-Request-ID"] in page, address
         assert "canary" not in page, address
-    assert "POST" in api.client.get("/schedule/pause", headers=HTML).headers["Allow"]
+    form = api.client.get("/schedule/pause", headers=HTML)
+    assert "There is no page at this address; a button of another page uses it" in Page(form)
+    assert "POST" in form.headers["Allow"]
+    odd = api.client.get("/runs?cursor=junk", headers=HTML)
+    assert odd.status_code == 422
+    assert "Not understood" in Page(odd)
     strange = api.client.get("/", headers={**HTML, "Host": "evil.example"})
     assert (strange.status_code, strange.headers["Content-Type"]) == (421, "text/html; charset=utf-8")
     elsewhere = api.client.post("/schedule/pause", headers={**HTML, "Origin": "https://evil.example"})

@@ -373,6 +373,31 @@ def test_a_filter_that_means_nothing_is_refused_in_a_line(api, query):
     assert next(iter(query)) in problem["detail"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "line"),
+    [
+        ("GET", "/api/reservations?sttaus=failed", "sttaus: is no parameter of this request; did you mean status?"),
+        ("GET", "/api/runs?limt=1&jbo=x", "limt: is no parameter of this request; did you mean limit?; jbo: is no"),
+        ("GET", "/api/status?name=purge", "name: is no parameter of this request; it takes job"),
+        ("POST", "/api/pause?jbo=purge", "jbo: is no parameter of this request; did you mean job?"),
+        ("POST", "/api/bulk/cancel?tag=x", "tag: is no parameter of this request; it takes none"),
+        ("POST", "/api/reservations?tag=x", "a query goes only with message/rfc822; write the columns into the JSON"),
+    ],
+)
+def test_a_misspelt_parameter_widens_no_list_and_no_act(api, method, path, line):
+    body = {"filter": {"status": "pending"}} if "bulk" in path else MAIL if "reservations" in path else None
+    answer = api.client.request(method, path, json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(line)
+    assert api.get("/api/status")["pause"] == "none"
+
+
+def test_a_misspelt_key_of_a_request_is_named(api):
+    assert api.post("/api/pause", {"al": True}, 422)["detail"] == "al: is no key of this request; see /docs"
+    tga = {"filter": {"tga": "x"}}
+    assert api.post("/api/bulk/cancel", tga, 422)["detail"] == "filter.tga: is no key of this request; see /docs"
+
+
 def cursor(*values):
     """A cursor as somebody may forge it."""
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")

@@ -98,7 +98,7 @@ def test_while_it_is_paused_there_is_no_next_run(pause: Pause, say: Any, api: Ap
     assert json.loads(say("status", "--json")[1])["next_run_at"] is None
     assert api.get("/api/status")["next_run_at"] is None
     assert re.search("next run +none while it is paused", say("status")[1])
-    assert "no run now; the next is none while it is paused" in say("top", "--once")[1]
+    assert "no run now; none begins by itself while it is paused" in say("top", "--once")[1]
     assert "Paused, so the next tick starts none" in Browser(api.client).open("/")
 
 

@@ -394,6 +394,18 @@ def test_a_pause_holds_back_what_a_start_would_make_up_for_until_the_resume(beat
     assert only.sent == [JOB]
 
 
+def test_a_pause_holds_back_the_rest_of_a_run_that_was_cut_off_until_the_resume(beat, engine):
+    plan(engine, last=-1, planned=None)
+    pause(engine, Pause.TICKS)
+    add_run(engine, started=-60, heartbeat=-30)
+    only = of_cron(beat)
+    settle(only)
+    assert only.sent == []
+    pause(engine, Pause.NONE)
+    settle(only)
+    assert only.sent == [JOB]
+
+
 def test_a_users_own_crontab_makes_up_for_missed_ticks_too(beat, engine):
     with engine.begin() as connection:
         given = {"last_tick_at": now(-400), "next_tick_at": now(-100)}

@@ -174,6 +174,9 @@ def test_a_folder_that_was_removed_is_named(browser, folder):
     browser.open("/templates")
     folder.rename(folder.with_name("elsewhere"))
     assert f"The template directory {folder}: " in browser.open("/templates", 404)
+    assert f"Template hi: the folder {folder} cannot be opened" in browser.open("/templates/hi", 404)
+    folder.mkdir()
+    assert f"Template hi: the folder {folder} is empty; is its file system" in browser.open("/templates/hi", 404)
 
 
 # --- the test mail ---

@@ -13,6 +13,7 @@ from mailbatch.domain.errors import CannotCompose, NotFound
 from mailbatch.domain.redaction.lines import shown
 from mailbatch.domain.reservation import Mail
 from mailbatch.domain.template_check import CheckedTemplate
+from mailbatch.infrastructure.shared_folder import why_away
 from mailbatch.infrastructure.templates.budget import Budget
 from mailbatch.infrastructure.templates.failures import unreadable
 from mailbatch.infrastructure.templates.images import not_embedded
@@ -68,11 +69,13 @@ class Preflight:
     def locales(self, name: str) -> tuple[str, ...]:
         """Return the languages of the template ``name``, the default one first.
 
-        Raises ``NotFound`` if there is no such template.
+        Raises ``NotFound`` if there is no such template, or if the whole directory is away.
         """
         with self._reading():
             if locales := self._locales_in(name) if is_template_name(name) else []:
                 return tuple(locales)
+        if away := why_away(self._loader.directory):
+            raise NotFound(f"template {shown(name, 80)}: {away}")
         raise NotFound(f"no template {shown(name, 80)} in {self._loader.directory}")
 
     def has_sample(self, name: str, locale: str) -> bool:

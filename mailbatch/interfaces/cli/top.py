@@ -102,8 +102,7 @@ class _Watch:
     def _running(self, standing: JobStatus) -> list[str]:
         if standing.progress is None:
             self._seen = None
-            verb = "at" if standing.next_run.planned and not standing.next_run.due_now else "is"
-            return [f"no run now; the next {verb} {next_run(standing, self.zone)}", ""]
+            return [f"no run now; {_next(standing, self.zone)}", ""]
         progress = self._lately(standing.progress)
         filled = round(_BAR * progress.done / progress.whole) if progress.whole else 0
         bar = "█" * filled + "░" * (_BAR - filled)
@@ -129,6 +128,13 @@ class _Watch:
 
         found = self.runs.first_errors(last.run_id, _ERRORS)
         return ["", f"first errors of {last.run_id}", *(_cut(clean(public(e.text()))) for e in found)]
+
+
+def _next(standing: JobStatus, zone: str) -> str:
+    if standing.pause is not Pause.NONE:
+        return "none begins by itself while it is paused"
+    verb = "at" if standing.next_run.planned and not standing.next_run.due_now else "is"
+    return f"the next {verb} {next_run(standing, zone)}"
 
 
 def _paused(pause: Pause) -> str:

@@ -40,6 +40,8 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 _NOTICE = "mailbatch_notice"
 _NOTICE_SECONDS = 60
+_TITLES = {HTTPStatus.UNPROCESSABLE_ENTITY: "Not understood", HTTPStatus.CONFLICT: "Not possible now"}
+"""Titles for people in place of the phrases of HTTP."""
 
 
 class Page(APIRoute):
@@ -154,11 +156,12 @@ def error_page(request: Request, error: HTTPException) -> Response:
     if error.status_code == HTTPStatus.UNAUTHORIZED:
         return RedirectResponse(login_address(request), HTTPStatus.SEE_OTHER)
     members = error.members if isinstance(error, Problem) else {}
+    status = HTTPStatus(error.status_code)
     html = render(
         request,
         None,
         "error.html",
-        title=HTTPStatus(error.status_code).phrase,
+        title=_TITLES.get(status, status.phrase),
         said=error.detail,
         problems=members.get("problems", []),
         request_id=request.scope.get("state", {}).get("request_id"),

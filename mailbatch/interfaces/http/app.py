@@ -7,7 +7,7 @@ from http import HTTPStatus
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.responses import RedirectResponse, Response
 
 from mailbatch.interfaces.console import site
@@ -29,6 +29,7 @@ from mailbatch.interfaces.http import (
 )
 from mailbatch.interfaces.http.auth import Gate, LoginNeeded, login_address
 from mailbatch.interfaces.http.guard import Guard
+from mailbatch.interfaces.http.known_parameters import known_parameters
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -66,14 +67,16 @@ def create_app(parts: Parts) -> FastAPI:
     problems.handle(app)
     app.add_exception_handler(LoginNeeded, _to_login)
     app.add_middleware(Guard, gate=gate, body_limit=max(BODY_LIMIT, 2 * settings.max_message_bytes))
-    for router in _routers():
+    for router in _api():
+        app.include_router(router, dependencies=[Depends(known_parameters)])
+    for router in (probes.router, metrics.router, login.router, *site.ROUTERS):
         app.include_router(router)
     app.openapi = reference.document_of(app)  # type: ignore[method-assign] # FastAPI's way of doing it
     return app
 
 
-def _routers() -> list[APIRouter]:
-    """Return the routers in the order in which FastAPI matches them."""
+def _api() -> list[APIRouter]:
+    """Return the routers below ``/api``, in the order in which FastAPI matches them."""
     return [
         reservations.router,
         contents.router,
@@ -83,10 +86,6 @@ def _routers() -> list[APIRouter]:
         operating.router,
         plan.router,
         preview.router,
-        probes.router,
-        metrics.router,
-        login.router,
-        *site.ROUTERS,
     ]
 
 

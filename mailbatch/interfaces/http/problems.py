@@ -25,6 +25,7 @@ from mailbatch.domain.errors import (
     StateConflict,
     StoreError,
 )
+from mailbatch.domain.redaction.lines import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,6 +47,8 @@ _STATUS: dict[type[MailbatchError], HTTPStatus] = {
     StateConflict: HTTPStatus.CONFLICT,
 }
 _SOON = {"Retry-After": "2"}
+_LONGEST_NAME = 80
+"""Characters of a name that a refusal repeats."""
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -170,6 +173,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     detail = error.detail
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and detail == HTTPStatus.METHOD_NOT_ALLOWED.phrase:
         detail = f"{request.method} is not for this address; see the header Allow, or /docs"
+        if request.method == "GET" and wants_page(request):
+            detail = "there is no page at this address; a button of another page uses it"
     if error.status_code == HTTPStatus.NOT_FOUND and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = "there is nothing at this address; see /docs"
     headers = dict(error.headers or {})
@@ -207,4 +212,6 @@ def _line(error: Mapping[str, Any]) -> str:
     """Return which part of the request is wrong, and what is allowed there. The value itself is left out."""
     where: Sequence[Any] = error["loc"]
     name = ".".join(str(part) for part in where[1:]) or str(where[0])
+    if error["type"] == "extra_forbidden":
+        return f"{shown(name, _LONGEST_NAME)}: is no key of this request; see /docs"
     return f"{name}: {error['msg'].removeprefix('Value error, ').replace('Input should be', 'must be')}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mailbatch.application.acting.reserve import Draft
 
 MESSAGE = "message/rfc822"
+_NO_QUERY = f"a query goes only with {MESSAGE}; write the columns into the JSON"
 _WHAT = f"send JSON, with Content-Type: application/json; or a finished message, with {MESSAGE}"
 
 
@@ -31,6 +32,8 @@ async def reservation_body(request: Request) -> Any:
         return {**{name: v if len(v) > 1 else v[0] for name, v in given.items()}, "message": await request.body()}
     if not is_json(kind):
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, _WHAT)
+    if request.query_params:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, _NO_QUERY)
     return await json_body(request)
 
 
