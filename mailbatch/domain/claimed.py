@@ -100,7 +100,11 @@ class DoubtsResolved:
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """Groups of mails that are not to be claimed: those with one of ``tags``; without a tag, one of ``templates``."""
+    """Mails that are not to be claimed: those with one of ``tags``; without a tag, one of ``templates``.
+
+    Nor those that this run has claimed before, and that are due again for ``returned_within`` seconds or less.
+    """
 
     tags: frozenset[str] = frozenset()
     templates: frozenset[str] = frozenset()
+    returned_within: float = 0.0

@@ -44,13 +44,16 @@ class Event(StrEnum):
 
     # The attempt ended with an outcome.
     ACCEPTED = "accepted", "250 for every recipient"
-    DEFERRED = "deferred", "4xx to this mail, or its own bytes cannot be read"
-    EXHAUSTED = "exhausted", "4xx, or bytes that cannot be read, at its last attempt"
+    DEFERRED = "deferred", "4xx to this mail, or a file of its own cannot be read"
+    EXHAUSTED = "exhausted", "4xx, or a file that cannot be read, at its last attempt"
     REJECTED = "rejected", "5xx to this mail"
     UNCOMPOSABLE = "uncomposable", "it cannot be composed"
     NO_VERDICT_RESEND = "no_verdict_resend", "no verdict, policy resend"
     NO_VERDICT_HOLD = "no_verdict_hold", "no verdict, policy hold or its last attempt"
-    PUT_BACK = "put_back", "the relay's fault, rate or quota, a folder away, or only some recipients deferred"
+    PUT_BACK = (
+        "put_back",
+        "the relay's fault, rate or quota, a folder or disk away, or only some recipients deferred",
+    )
     RELEASED = "released", "the run was stopped before its turn"
 
     # The lease ended: the sender died, or the database was away for too long.

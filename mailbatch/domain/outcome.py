@@ -89,7 +89,7 @@ class RelayFault:
 class ContentFault:
     """Our own bytes of this mail could not be read to their end, so the relay cannot have taken it.
 
-    This speaks neither of the relay nor of any other mail.
+    They are in the temporary file, which all mails share. So this speaks neither of the relay nor of this mail.
     """
 
     claim: Claim

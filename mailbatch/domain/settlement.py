@@ -112,7 +112,7 @@ def settle(
         case RelayFault(claim, relay, reason):
             return Settlement(claim=claim, event=Event.PUT_BACK, relay=relay, errors=(reason,))
         case ContentFault(claim, _, reason):
-            return unavailable(claim, [reason], earlier, attempts=attempts, retry=retry, jitter=jitter)
+            return put_off(claim, [reason], earlier)
         case NotSent(claim):
             return released(claim)
 
@@ -167,9 +167,8 @@ def unavailable(
 def put_off(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
     """Return the settlement that makes a mail pending again because something that mails share is away.
 
-    It costs no attempt.
-
-    It is due again after ``AWAY_FOR``. The verdicts of recipients that accepted it ``earlier`` are kept.
+    It costs no attempt. It is due again after ``AWAY_FOR``. The verdicts of recipients that accepted it ``earlier`` are
+    kept.
     """
     return Settlement(
         claim=claim, event=Event.PUT_BACK, retry_in=AWAY_FOR, errors=tuple(errors), verdicts=earlier or None

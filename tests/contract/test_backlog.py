@@ -23,7 +23,7 @@ from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.settlement import Settlement, Tally, put_back, released, settle, uncomposable
+from mailbatch.domain.settlement import Settlement, Tally, put_back, put_off, released, settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
@@ -360,6 +360,24 @@ def test_groups_that_are_put_back_are_passed_over_and_the_others_are_claimed(wor
     assert [c.mail.tag for c in page.claimed] == ["reset", None]
     page = world.backlog.claim(run, 0, None, 9)
     assert {c.claim.reservation_id for c in page.claimed} == set(letters)
+
+
+def test_what_this_run_claimed_before_and_is_due_again_since_a_moment_ago_is_passed_over(world):
+    def claim(run_id: UUID) -> Claim:
+        mail = world.reserve()
+        [claimed] = world.backlog.claim(run_id, 0, None, 9).claimed
+        assert claimed.claim.reservation_id == mail
+        return claimed.claim
+
+    run = world.run()
+    waits = [(claim(run), 90.0), (claim(run), 30.0), (claim(world.run()), 30.0)]
+    world.backlog.settle(run, 0, [replace(put_off(one, ["no folder"], {}), retry_in=-since) for one, since in waits])
+    (long_ago, _), (lately, _), (elsewhere, _) = waits
+    new = world.reserve()
+    page = world.backlog.claim(run, 0, None, 9, Without(returned_within=60.0))
+    assert [c.claim.reservation_id for c in page.claimed] == [long_ago.reservation_id, elsewhere.reservation_id, new]
+    (left,) = world.backlog.claim(run, 0, None, 9).claimed
+    assert left.claim.reservation_id == lately.reservation_id
 
 
 def test_claims_whose_answer_was_lost_are_given_back_and_what_is_held_or_anothers_is_not(world):

@@ -19,7 +19,7 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.settlement import released, settle, uncomposable
+from mailbatch.domain.settlement import released, settle, unavailable, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -171,6 +171,16 @@ def _faulty(kind: type[RelayFault | ContentFault], reason: str) -> Callable[[Any
     return happen
 
 
+def _unavailable(reason: str) -> Callable[[Any, UUID], None]:
+    def happen(world: Any, own: UUID) -> None:
+        given = unavailable(
+            Claim(own, CLAIM_NO), [reason], {}, attempts=world.see(own).attempts, retry=RETRY, jitter=0.5
+        )
+        world.backlog.settle(SENDER, 0, [given])
+
+    return happen
+
+
 def _lease_ends(on_doubt: OnDoubt) -> Callable[[Any, UUID], None]:
     return lambda world, _own: world.backlog.resolve_doubts(world.run(), on_doubt, 10)
 
@@ -209,13 +219,13 @@ WAYS = [
     Way(Event.ACCEPTED, "the relay", _answered(_verdict(Kind.ACCEPTED, 250)), Stand()),
     Way(Event.ACCEPTED, "the relay, after a requeue", _answered(_verdict(Kind.ACCEPTED, 250)), Stand(attempts=0)),
     Way(Event.DEFERRED, "the relay", _answered(_verdict(Kind.DEFERRED, 451)), Stand(), "451 the relay's words"),
-    Way(Event.DEFERRED, "our own bytes", _faulty(ContentFault, "no room"), Stand(), "no room"),
+    Way(Event.DEFERRED, "a file of its own", _unavailable("a.pdf: bad sector"), Stand(), "a.pdf: bad sector"),
     Way(
         Event.EXHAUSTED,
-        "our own bytes",
-        _faulty(ContentFault, "no room"),
+        "a file of its own",
+        _unavailable("a.pdf: bad sector"),
         Stand(attempts=2),
-        "no room; all 3 attempts are used up",
+        "a.pdf: bad sector; all 3 attempts are used up",
     ),
     Way(
         Event.EXHAUSTED,
@@ -263,6 +273,7 @@ WAYS = [
         _QUIET,
     ),
     Way(Event.PUT_BACK, "a fault", _faulty(RelayFault, "the relay's words"), Stand(), "the relay's words"),
+    Way(Event.PUT_BACK, "our own bytes", _faulty(ContentFault, "the spool is lost"), Stand(), "the spool is lost"),
     Way(
         Event.PUT_BACK,
         "some recipients",

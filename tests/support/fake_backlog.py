@@ -101,12 +101,18 @@ class FakeBacklog:
         key = None if after is None else (-after.priority, after.due_at, after.reservation_id)
         ahead = [row for row in self.tables.pending() if key is None or _order(row) > key]
         died = self._died()
-        fit = [row for row in ahead if _deaths(row, died) < ALONE_AFTER and not _is_of(row, without or Without())]
+        skipped = [] if without is None else [row for row in ahead if self._is_skipped(row, run_id, without)]
+        fit = [row for row in ahead if _deaths(row, died) < ALONE_AFTER and row not in skipped]
         last = fit[limit - 1] if len(fit) >= limit else None
         cursor = Cursor(last.priority, last.due_at, last.id) if last else None
         return Page(
             self._take(fit[:limit], run_id, lane, strict=self.strict), cursor, has_isolated=bool(ahead) and not fit
         )
+
+    def _is_skipped(self, row: ReservationRow, run_id: UUID, without: Without) -> bool:
+        is_of_group = row.tag in without.tags or (not row.tag and row.template in without.templates)
+        is_old = row.retry_at is None or row.retry_at < self._in(-without.returned_within)
+        return is_of_group or (row.run_id == run_id and not is_old)
 
     def claim_isolated(self, run_id: UUID, lane: int) -> Page:
         self._check("claim")
@@ -333,10 +339,6 @@ def _claim_of(row: ReservationRow) -> Claim:
 def _order(row: ReservationRow) -> tuple[int, datetime, UUID]:
     """Return its place in the order in which reservations are claimed."""
     return -row.priority, row.due_at, row.id
-
-
-def _is_of(row: ReservationRow, groups: Without) -> bool:
-    return row.tag in groups.tags or (not row.tag and row.template in groups.templates)
 
 
 def _deaths(row: ReservationRow, died: Collection[tuple[UUID, int]]) -> int:

@@ -154,12 +154,33 @@ def test_a_folder_that_is_away_costs_no_mail_an_attempt_and_is_the_runs_fault(ba
     assert set(states(backlog)) == {Status.SENT}
 
 
-def test_our_own_unreadable_bytes_say_nothing_of_the_relay(backlog):
+def test_a_mail_that_waits_for_a_folder_is_claimed_once_in_a_run_however_long_it_takes(backlog):
+    waiting = [backlog.reserve() for _ in range(3)]
+    composed = []
+
+    def compose(claimed):
+        composed.append(claimed.claim.reservation_id)
+        assert len(composed) < 9
+        if len(composed) == 3:
+            late.append(backlog.reserve())
+        if claimed.claim.reservation_id in waiting:
+            backlog.clock.now += AWAY_FOR
+            raise ResourceAway(["attachments: the folder /srv/files cannot be opened: No such file or directory"])
+        return plain_message(claimed)
+
+    late = []
+    lane(backlog, compose=compose, group_size=1)(FakeRun())
+    assert composed == [*sorted(waiting), *late]
+    assert backlog.rows[late[0]].status is Status.SENT, "a new mail is claimed"
+
+
+def test_our_own_unreadable_bytes_are_the_runs_fault_and_say_nothing_of_the_relay(backlog):
     for _ in range(100):
         backlog.reserve()
     run = FakeRun()
     lane(backlog, FakeTransport(lambda m: ContentFault(m.claim, "relay:25", "Input/output error")))(run)
-    assert run.counts == Counts(deferred=100)
+    assert (run.counts, run.errors, run.fault) == (Counts(), [], "Input/output error")
+    assert {(row.status, row.attempts) for row in backlog.rows.values()} == {(Status.PENDING, 0)}
 
 
 def test_a_deferred_mail_is_not_tried_again_in_the_same_run(backlog):

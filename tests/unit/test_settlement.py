@@ -11,7 +11,7 @@ from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import ContentFault, Kind, NotSent, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.settlement import Settlement, Tally, settle
+from mailbatch.domain.settlement import AWAY_FOR, Settlement, Tally, settle, unavailable
 
 CLAIM = Claim(uuid4(), 1)
 YES = Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))
@@ -141,16 +141,25 @@ def test_the_wait_is_spread_over_half_to_all_of_it_and_has_a_ceiling():
     assert policy.delay(1000, 0.999999) <= 100
 
 
-def test_a_content_that_cannot_be_read_is_tried_again_and_no_recipient_gets_a_mail_twice():
+def test_a_spool_that_cannot_be_read_costs_no_attempt_and_no_recipient_gets_a_mail_twice():
+    earlier = {"to0@example.org": YES}
+    fault = ContentFault(CLAIM, "relay:25", "the spool cannot be read")
+    retry = RetryPolicy(max_attempts=2)
+    s = settle(fault, attempts=1, earlier=earlier, retry=retry, on_doubt=OnDoubt.RESEND, jitter=1.0)
+    assert (s.status, s.attempted, s.retry_in, s.verdicts) == (Status.PENDING, False, AWAY_FOR, earlier)
+    assert s.errors == ("the spool cannot be read",)
+
+
+def test_a_file_that_cannot_be_read_now_is_tried_again_and_no_recipient_gets_a_mail_twice():
     earlier = {"to0@example.org": YES}
     retry = RetryPolicy(max_attempts=2, backoff=60, backoff_max=3600)
 
     def unread(attempts: int) -> Settlement:
-        fault = ContentFault(CLAIM, "relay:25", "the spool cannot be read")
-        return settle(fault, attempts=attempts, earlier=earlier, retry=retry, on_doubt=OnDoubt.RESEND, jitter=1.0)
+        why = ["a.pdf: cannot be read"]
+        return unavailable(CLAIM, why, earlier, attempts=attempts, retry=retry, jitter=1.0)
 
     again, last = unread(0), unread(1)
     assert (again.status, again.attempted, again.retry_in, again.verdicts) == (Status.PENDING, True, 60, earlier)
-    assert again.errors == ("the spool cannot be read",)
+    assert again.errors == ("a.pdf: cannot be read",)
     assert (last.status, last.retry_in, last.verdicts) == (Status.FAILED, None, earlier)
-    assert last.errors == ("the spool cannot be read", "all 2 attempts are used up")
+    assert last.errors == ("a.pdf: cannot be read", "all 2 attempts are used up")

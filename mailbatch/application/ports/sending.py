@@ -30,7 +30,7 @@ class Backlog(Protocol):
     """The reservations that are due, for one lane of a run. Every method may raise ``StoreError``."""
 
     def claim(self, run_id: UUID, lane: int, after: Cursor | None, limit: int, without: Without | None = None) -> Page:
-        """Claim up to ``limit`` due reservations behind ``after``, except those of the groups ``without``.
+        """Claim up to ``limit`` due reservations behind ``after``, except those that ``without`` names.
 
         The claim is committed before any byte of these mails goes on the wire.
         """

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.claimed import Page
+from mailbatch.domain.claimed import Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.settlement import released
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_lease import LaneLease
     from mailbatch.application.sending.lane_stop import LaneStop
+    from mailbatch.application.sending.put_off_mails import PutOffMails
     from mailbatch.application.sending.relay_health.health import RelayHealth
     from mailbatch.application.sending.relay_health.judge import Judge
     from mailbatch.application.sending.relay_health.throttling import Throttling
-    from mailbatch.domain.claimed import Cursor, Without
+    from mailbatch.domain.claimed import Cursor
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class ClaimLoop:
     health: RelayHealth
     throttling: Throttling
     judge: Judge
+    put_off: PutOffMails
     has_isolated: bool = field(default=False, init=False)
     has_overslept: bool = field(default=False, init=False)
 
@@ -160,13 +162,20 @@ class ClaimLoop:
         A mail whose reply waits counts toward ``most``. So a crash leaves no more mails in doubt than the bound.
         """
         limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
-        without = () if self.judge.refusals.without is None else (self.judge.refusals.without,)
+        without = self._without()
         return self._hold(
             lambda: (
                 self._settle_and_claim(cursor, limit, *without)
                 or self.backlog.claim(self.run_id, self.lane, cursor, limit, *without)
             )
         )
+
+    def _without(self) -> tuple[Without, ...]:
+        """Return what must not be claimed: groups that the relay refuses, and mails that this lane has put off."""
+        groups, again = self.judge.refusals.without, self.put_off.due_again_for
+        if again:
+            return (replace(groups or Without(), returned_within=again),)
+        return () if groups is None else (groups,)
 
     def _settle_and_claim(self, cursor: Cursor | None, limit: int, *without: Without) -> Page | None:
         """Settle and claim in one transaction. Return None if nothing is to be settled, or this fails.

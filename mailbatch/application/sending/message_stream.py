@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.errors import CannotCompose, ContentUnavailable, ResourceAway, RunFailed, StoreError
 from mailbatch.domain.redaction.lines import one_line
-from mailbatch.domain.settlement import put_off, released, uncomposable
+from mailbatch.domain.settlement import released, uncomposable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mailbatch.application.ports.sending import Backlog, Composer
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
+    from mailbatch.application.sending.put_off_mails import PutOffMails
     from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
     from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
     from mailbatch.application.sending.relay_health.throttling import Throttling
@@ -30,7 +31,7 @@ BYTE_BUDGET = 4 * 1024 * 1024
 class MessageStream:
     """Loads and composes the mails of one lane, each only when the transport asks for it.
 
-    ``note_fault`` notes a fault of the run that does not end it. ``has_ended``: no message follows in this pass.
+    ``has_ended``: no message follows in this pass.
     """
 
     backlog: Backlog
@@ -40,7 +41,7 @@ class MessageStream:
     throttling: Throttling
     refusals: PermanentRefusals
     own: OwnVerdict
-    note_fault: Callable[[str], None]
+    put_off: PutOffMails
     has_ended: bool = field(default=False, init=False)
 
     def messages(self, groups: Iterable[Page | Nap], *, late_intent: bool) -> Iterator[Message | Nap]:
@@ -101,8 +102,7 @@ class MessageStream:
         try:
             message = self.compose(mail)
         except ResourceAway as error:
-            self.note_fault(error.errors[0])
-            self.in_flight.decide(put_off(mail.claim, error.errors, mail.earlier))
+            self.in_flight.decide(self.put_off.settle(mail.claim, error.errors, mail.earlier))
             return None
         except ContentUnavailable as error:
             self.in_flight.decide(self.own.defer_unavailable(mail.claim, error.errors, held))

@@ -20,6 +20,7 @@ from mailbatch.application.sending.in_flight import InFlight
 from mailbatch.application.sending.lane_lease import LaneLease
 from mailbatch.application.sending.lane_stop import LaneStop
 from mailbatch.application.sending.message_stream import MessageStream
+from mailbatch.application.sending.put_off_mails import PutOffMails
 from mailbatch.application.sending.relay_health.complaints import Complaints
 from mailbatch.application.sending.relay_health.faults import Faults
 from mailbatch.application.sending.relay_health.health import RelayHealth
@@ -115,6 +116,7 @@ class Lane:
         self.health = RelayHealth(self.stop, use.relay_failures(), use.circuit_breaker, probed)
         own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
         throttling = Throttling(use.clock, self.stop, self.health, own)
+        put_off = PutOffMails(clock=use.clock, note_fault=run.note_fault)
         self.refusals = PermanentRefusals(use.clock, run, self.in_flight, self.health, own)
         self.judge = Judge(
             clock=use.clock,
@@ -125,6 +127,7 @@ class Lane:
             complaints=Complaints(self.stop, self.in_flight, self.health, own),
             refusals=self.refusals,
             faults=Faults(self.health),
+            put_off=put_off,
         )
         self.housekeeping = Housekeeping(
             backlog=use.backlog,
@@ -148,6 +151,7 @@ class Lane:
             health=self.health,
             throttling=throttling,
             judge=self.judge,
+            put_off=put_off,
         )
         self.stream = MessageStream(
             backlog=use.backlog,
@@ -157,7 +161,7 @@ class Lane:
             throttling=throttling,
             refusals=self.refusals,
             own=own,
-            note_fault=run.note_fault,
+            put_off=put_off,
         )
 
     # --- the four steps ------------------------------------------------------------------------------------------

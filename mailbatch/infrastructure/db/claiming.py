@@ -18,6 +18,7 @@ from mailbatch.domain.errors import StoreError
 from mailbatch.domain.lifecycle import Event, transition
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import MAIL_FIELDS, Mail
+from mailbatch.infrastructure.db import skipping
 from mailbatch.infrastructure.db.conditions import PENDING, SENDING, read_once
 from mailbatch.infrastructure.db.contents import StoredContent
 from mailbatch.infrastructure.db.ended_leases import must_be_isolated
@@ -25,7 +26,7 @@ from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.settling import accepted_in
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.transitions import changeable, columns_after
-from mailbatch.infrastructure.db.types import MOST, Guid, Text, now, octets, raised
+from mailbatch.infrastructure.db.types import MOST, Guid, now, octets, raised
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -81,13 +82,13 @@ def claim(
 ) -> Page:
     """Claim up to ``limit`` due reservations behind ``after``.
 
-    ``alone``: only reservations that other claims skip, because their last sending processes died. ``without``: groups
+    ``alone``: only reservations that other claims skip, because their last sending processes died. ``without``: mails
     to skip. ``given``: ``lease`` (seconds), ``id_domain`` (the domain of new Message-IDs), ``early`` (whether the mails
     count as on the wire from now on).
     """
     bound = {"by_run": run_id, "by_lane": lane, "inline": INLINE_BYTES // limit, **given}
     if without is not None:
-        bound |= {"without_tags": list(without.tags), "without_templates": list(without.templates)}
+        bound |= skipping.parameters(without)
     rows: list[Any] = []
     if after is not None:
         bound |= {"after_due": after.due_at, "after_id": after.reservation_id}
@@ -169,7 +170,7 @@ def release_orphans(connection: Connection, run_id: UUID, lane: int, held: Colle
 
 
 def _group(connection: Connection, bound: Mapping[str, Any], *, behind: bool, alone: bool = False) -> list[Any]:
-    statement = claim_statement(behind=behind, alone=alone, without="without_tags" in bound)
+    statement = claim_statement(behind=behind, alone=alone, without=skipping.is_in(bound))
     # RETURNING returns rows in no particular order.
     rows = connection.execute(statement, bound).all()
     # Many mails are due at once, and to compare two UUIDs takes two calls of Python.
@@ -210,13 +211,13 @@ def _due_priorities(*, whole: bool) -> sa.Executable:
 def claim_statement(*, behind: bool, alone: bool = False, without: bool = False) -> sa.Executable:
     """Return the statement that claims due reservations of one priority, from the first one, or ``behind`` a key.
 
-    ``alone``: claim only those that must be claimed alone; otherwise only the others. ``without``: skip some groups.
+    ``alone``: claim only those that must be claimed alone; otherwise only the others. ``without``: skip some mails.
     """
     in_priority = _r.priority == sa.bindparam("of_priority", type_=sa.Integer)
     due = sa.select(_r.id).where(changeable(Event.CLAIM), in_priority, _r.due_at <= now())
     due = due.where(must_be_isolated() if alone else sa.not_(must_be_isolated()))
     if without:
-        due = due.where(_of_no_group())
+        due = due.where(skipping.is_left(run="by_run"))
     if behind:
         key = sa.tuple_(sa.bindparam("after_due", type_=_AS_STORED), sa.bindparam("after_id", type_=Guid))
         due = due.where(sa.tuple_(_r.due_at, _r.id) > key)
@@ -250,14 +251,6 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
             *(sa.case((small, _r[name])).label(name) if name in _FAT else _r[name] for name in _OF_A_MAIL),
         )
     )
-
-
-def _of_no_group() -> sa.ColumnElement[bool]:
-    """Return the condition that a mail is of no skipped group: its group is its tag or, without a tag, its template."""
-    tag, template = sa.func.coalesce(_r.tag, ""), sa.func.coalesce(_r.template, "")
-    tags: sa.BindParameter[Any] = sa.bindparam("without_tags", expanding=True, type_=Text)
-    templates: sa.BindParameter[Any] = sa.bindparam("without_templates", expanding=True, type_=Text)
-    return sa.and_(tag.not_in(tags), sa.or_(tag != "", template.not_in(templates)))
 
 
 def _next_number() -> sa.ColumnElement[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from mailbatch.application.sending.in_flight import log_fields
 from mailbatch.application.sending.relay_health.faults import deferred, outage_of
 from mailbatch.domain.circuit import Outage
-from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.reply_kinds import Concern, kind_of, of_the_relay
@@ -22,6 +22,7 @@ from mailbatch.domain.settlement import Tally
 if TYPE_CHECKING:
     from mailbatch.application.ports.system import Clock
     from mailbatch.application.sending.in_flight import InFlight, InFlightMail
+    from mailbatch.application.sending.put_off_mails import PutOffMails
     from mailbatch.application.sending.relay_health.complaints import Complaints
     from mailbatch.application.sending.relay_health.faults import Faults
     from mailbatch.application.sending.relay_health.health import RelayHealth
@@ -51,6 +52,7 @@ class Judge:
     complaints: Complaints
     refusals: PermanentRefusals
     faults: Faults
+    put_off: PutOffMails
     has_returned: bool = field(default=False, init=False)
     has_reply: bool = field(default=False, init=False)
 
@@ -74,6 +76,8 @@ class Judge:
                 self._take_reply(outcome, mail)
             case RelayFault():
                 self._take_fault(outcome, mail)
+            case ContentFault(claim, _, reason):
+                self.in_flight.decide(self.put_off.settle(claim, [reason], mail.earlier or {}))
             case _:
                 self.in_flight.decide(self.own.settle(outcome, mail))
         self.refusals.settle_overdue()
