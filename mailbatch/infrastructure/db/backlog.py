@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from mailbatch.domain.lifecycle import EXPIRED, Event, late_reason
 from mailbatch.infrastructure.db import claiming, ended_leases, settling
-from mailbatch.infrastructure.db.conditions import PENDING, SENDING, read_once
+from mailbatch.infrastructure.db.conditions import PENDING, SENDING, likely, read_once
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -135,7 +135,7 @@ class SqlBacklog:
         level = levels("level")
         in_level = sa.select(sa.func.count()).where(PENDING, _r.priority == level.c.priority, _r.due_at <= now())
         due = sa.select(sa.func.coalesce(sa.func.sum(in_level.scalar_subquery()), 0)).select_from(level)
-        overdue = sa.select(sa.func.count()).where(PENDING, _r.expires_at <= now(), _r.due_at <= now())
+        overdue = sa.select(sa.func.count()).where(likely(PENDING), _r.expires_at <= now(), _r.due_at <= now())
         claimed = sa.select(sa.func.count()).where(SENDING)
         counts = sa.select(*(some.scalar_subquery() for some in (due, overdue, claimed)))
         with reading(self.engine) as connection:
@@ -155,7 +155,7 @@ class SqlBacklog:
         return claiming.claim(connection, run_id, lane, after, limit, given, without=without)
 
     def _expire(self, connection: Connection, passed: sa.ColumnElement[bool], limit: int, reason: str) -> int:
-        expirable = sa.select(_r.id).where(changeable(Event.EXPIRE), passed)
+        expirable = sa.select(_r.id).where(likely(changeable(Event.EXPIRE)), passed)
         ids = read_once(expirable.limit(limit).with_for_update(skip_locked=True))
         statement = sa.update(mail_reservations).where(_r.id.in_(ids)).values(columns_after(Event.EXPIRE, reason))
         # SQLite's driver counts no rows of a statement that begins with WITH.

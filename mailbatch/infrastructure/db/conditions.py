@@ -8,13 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from mailbatch.domain.reservation import Status
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
 from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from uuid import UUID
+
+    from sqlalchemy.sql.compiler import SQLCompiler
 
 _r, _b = mail_reservations.c, batch_runs.c
 
@@ -66,11 +71,42 @@ def time_of(run_id: UUID) -> tuple[sa.ScalarSelect[Any], sa.ScalarSelect[Any]]:
     return began.scalar_subquery(), ended.scalar_subquery()
 
 
+class likely(FunctionElement[Any]):  # noqa: N801 - reads as the SQL that it becomes
+    """A condition that SQLite expects to hold for nearly every row; so it prefers an index on another column.
+
+    Without it SQLite reads every pending row through the index of the states to find their highest priority (11 s with
+    a million rows), or those that have expired. With it SQLite reads a part of the partial index that fits.
+    """
+
+    # SQLAlchemy would write a boolean as "= 1" on SQLite, and then no index fits.
+    type = sa.types.NullType()
+    inherit_cache = True
+
+
+@compiles(likely)
+def _plain(element: likely, compiler: SQLCompiler, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)
+
+
+@compiles(likely, "sqlite")
+def _hint(element: likely, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"likely({compiler.process(element.clauses, **kw)})"
+
+
+def among(ids: Collection[UUID], *conditions: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """Whether a reservation is one of ``ids`` and meets all ``conditions``.
+
+    No index fits the CASE, so the rows are found by their ids. Otherwise SQLite reads all mails of a state instead of a
+    few by their ids: 0.6 s with a million rows, while no run can write.
+    """
+    return sa.and_(_r.id.in_(ids), sa.case((sa.and_(*conditions), sa.true()), else_=sa.false()))
+
+
 def read_once(rows: sa.Select[Any]) -> sa.Select[Any]:
-    """Return the ids that ``rows``, a page that locks its rows, selects; the database reads the page once.
+    """Return what ``rows``, a page of a table, selects; the database reads the page once.
 
     A planner that makes a plain subquery part of a nested loop runs it again for each row of the table. Each time it
     locks and returns other rows, so that a statement changes more rows than LIMIT says.
     """
     page = rows.cte("page").prefix_with("MATERIALIZED", dialect="postgresql")
-    return sa.select(page.c.id)
+    return sa.select(page)

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 
 from mailbatch.domain.act import EVENTS, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
-from mailbatch.domain.lifecycle import REQUEUABLE, Event, blocked_by_expiry
-from mailbatch.domain.reservation import FINISHED, Status
-from mailbatch.infrastructure.db.conditions import has_expired, is_in, read_once
+from mailbatch.domain.lifecycle import REQUEUABLE, Event, blocked_by_expiry, sources
+from mailbatch.domain.reservation import Status
+from mailbatch.infrastructure.db.conditions import among, has_expired, is_in, read_once
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.portions import Portions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
@@ -34,7 +34,8 @@ _CHUNK = 500
 """Ids of one statement: SQLite and PostgreSQL bound the number of parameters."""
 _RUNS_READ = 1_000
 """Old runs that are read at once."""
-_OLD: list[tuple[Status, Any]] = [(s, moment) for moment in (_r.finished_at, _r.created_at) for s in sorted(FINISHED)]
+_DELETABLE = sorted(sources(Event.DELETE))
+_OLD: list[tuple[Status, Any]] = [(s, moment) for moment in (_r.finished_at, _r.created_at) for s in _DELETABLE]
 """What is purged, each a range of one index: each state by the time of its end, then what has no such time."""
 _REQUEUE: dict[str, Any] = {
     # Due now, so that MAX_LATENESS does not expire it; but one cancelled before its time keeps its time.
@@ -90,15 +91,15 @@ class SqlInterventions:
         # They are looked for without a lock: to find none may take half a second in a large table.
         with reading(self.engine) as connection:
             page = connection.execute(sa.select(moment, _r.id).where(*old).order_by(moment, _r.id).limit(limit)).all()
-        deleted = self._delete_old([row.id for row in page], old[:2]) if page else 0
+        deleted = self._delete_old([row.id for row in page], *old[:2]) if page else 0
         if len(page) == limit:
             return Purged(deleted, (number, *page[-1]))
         return Purged(deleted, (number + 1,) if number + 1 < len(_OLD) else None)
 
-    def _delete_old(self, ids: Sequence[UUID], old: Sequence[sa.ColumnElement[bool]]) -> int:
+    def _delete_old(self, ids: Sequence[UUID], *old: sa.ColumnElement[bool]) -> int:
         """Delete those of ``ids`` that are still ``old``; return how many. A row that is being requeued is skipped."""
-        fits = sa.select(_r.id).where(_r.id.in_(ids), *old).order_by(_r.id).with_for_update(skip_locked=True)
-        deletion = sa.delete(mail_reservations).where(_r.id.in_(read_once(fits)), changeable(Event.DELETE))
+        fits = sa.select(_r.id).where(among(ids, *old)).order_by(_r.id).with_for_update(skip_locked=True)
+        deletion = sa.delete(mail_reservations).where(_r.id.in_(read_once(fits)))
         with self.portions.open(self.engine, len(ids)) as connection:
             return len(connection.execute(deletion.returning(_r.id)).all())
 
@@ -130,12 +131,10 @@ class SqlInterventions:
     def _delete_errors(self, runs: Sequence[UUID]) -> bool:
         """Delete a portion of the errors of ``runs``; return whether there may be more."""
         limit, key = self.portion, (run_errors.c.run_id, run_errors.c.item_index)
-        some = sa.select(*key).where(run_errors.c.run_id.in_(runs)).limit(limit)
+        page = sa.select(*key).where(run_errors.c.run_id.in_(runs)).limit(limit)
+        deletion = sa.delete(run_errors).where(sa.tuple_(*key).in_(read_once(page)))
         with self.portions.open(self.engine, limit) as connection:
-            rows = connection.execute(some).all()
-            if rows:
-                connection.execute(sa.delete(run_errors).where(sa.tuple_(*key).in_(map(tuple, rows))))
-        return len(rows) == limit
+            return len(connection.execute(deletion.returning(key[0])).all()) == limit
 
 
 def apply(
@@ -153,7 +152,7 @@ def apply(
 
 def _statement(event: Event, ids: Collection[UUID], states: Collection[Status]) -> sa.Update | sa.Delete:
     """Lock the rows by id, as late verdicts do: so the two never wait for each other."""
-    fits = sa.select(_r.id).where(_r.id.in_(ids), changeable(event, states))
+    fits = sa.select(_r.id).where(among(ids, changeable(event, states)))
     in_order = fits.order_by(_r.id).with_for_update()
     if event is Event.DELETE:
         return sa.delete(mail_reservations).where(_r.id.in_(in_order)).returning(_r.id, _r.status)

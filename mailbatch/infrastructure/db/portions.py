@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from mailbatch.infrastructure.db.conditions import SENDING
+from mailbatch.infrastructure.db.conditions import SENDING, likely
 from mailbatch.infrastructure.db.engine import writing
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.types import now
@@ -35,7 +35,7 @@ REST = 4.0
 """The rest after a portion, as a multiple of its time. A run then has the database, and keeps 4/5 of its rate."""
 LONGEST_REST = 1.0
 """Seconds."""
-_UNDER_WAY = sa.select(sa.exists().where(SENDING, mail_reservations.c.lease_until >= now()))
+_UNDER_WAY = sa.select(sa.exists().where(likely(SENDING), mail_reservations.c.lease_until >= now()))
 
 
 @dataclass(slots=True)

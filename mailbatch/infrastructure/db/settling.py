@@ -14,6 +14,7 @@ from mailbatch.domain.lifecycle import TABLE, Attempts, Event, sources
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.settlement import Tally
+from mailbatch.infrastructure.db.conditions import SENT, among
 from mailbatch.infrastructure.db.tables import batch_lanes, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.transitions import attempts_after, in_states
 from mailbatch.infrastructure.db.types import JSON, Guid, now, raised, storable, upsert
@@ -65,12 +66,14 @@ def settle(connection: Connection, run_id: UUID, lane: int, settlements: Sequenc
 def _written_before(connection: Connection, settlements: Sequence[Settlement]) -> set[Claim]:
     """Return the claims whose settlement is stored with the same text."""
     pairs = [_pair(s) for s in settlements]
+    # SQLite finds no row by a pair. Without the ids alone it would read all attempts, and all that was sent.
+    ids = [own for own, _ in pairs]
     sent = sa.select(_r.id, _r.claim_no, _r.status, _r.reply_text).where(
-        sa.tuple_(_r.id, _r.claim_no).in_(pairs), _r.status == _literal("sent")
+        among(ids, SENT), sa.tuple_(_r.id, _r.claim_no).in_(pairs)
     )
     a = mail_attempts.c
     tried = sa.select(a.reservation_id, a.claim_no, a.outcome, a.reply_text).where(
-        sa.tuple_(a.reservation_id, a.claim_no).in_(pairs)
+        a.reservation_id.in_(ids), sa.tuple_(a.reservation_id, a.claim_no).in_(pairs)
     )
     found = {tuple(row) for statement in (sent, tried) for row in connection.execute(statement)}
     return {s.claim for s in settlements if (*_pair(s), s.tally.value, _told(s)) in found}
