@@ -82,7 +82,7 @@ class Pipeline(kombu_redis.PrefixedRedisPipeline):
             return super().execute(raise_on_error)
 
 
-class Channel(kombu_redis.Channel):
+class TolerantChannel(kombu_redis.Channel):
     """As kombu's; survives messages that are not JSON, and keys of another type."""
 
     def _get_client(self) -> Any:
@@ -128,10 +128,10 @@ def _read(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
         raise Empty from error
 
 
-class Transport(kombu_redis.Transport):
+class TolerantTransport(kombu_redis.Transport):
     """As kombu's; drops a message that would end the worker."""
 
-    Channel = Channel
+    Channel = TolerantChannel
 
     def _deliver(self, message: Any, queue: str) -> None:
         if (problem := problem_of(message)) is not None:
@@ -164,19 +164,19 @@ class Transport(kombu_redis.Transport):
             state.task_ready(request)
 
 
-class Connection(kombu.connection.Connection):
+class TolerantConnection(kombu.connection.Connection):
     """As kombu's, with the transport above if its URL names Redis."""
 
     def get_transport_cls(self) -> type:
         """Return the class of the transport."""
         found: type = super().get_transport_cls()  # type: ignore[no-untyped-call]
-        return Transport if found is kombu_redis.Transport else found
+        return TolerantTransport if found is kombu_redis.Transport else found
 
 
 class AMQP(amqp.AMQP):  # type: ignore[misc]
     """As Celery's, with the connections above."""
 
-    Connection = Connection
+    Connection = TolerantConnection
 
 
 def _shown(message: Any) -> str:

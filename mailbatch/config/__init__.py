@@ -5,14 +5,14 @@ from __future__ import annotations
 from mailbatch.config.reading import load, unknown_variables
 from mailbatch.config.relays_file import RelaysFile
 from mailbatch.config.settings import PREFIX, LogFormat, Settings, short_tokens
-from mailbatch.config.showing import Shown, masked, shown
+from mailbatch.config.showing import ShownSetting, masked, shown
 
 __all__ = [
     "PREFIX",
     "LogFormat",
     "RelaysFile",
     "Settings",
-    "Shown",
+    "ShownSetting",
     "load",
     "masked",
     "short_tokens",

@@ -16,7 +16,7 @@ _SECRETS = frozenset(name for name, field in Settings.model_fields.items() if "S
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ShownSetting:
     """A setting as anybody may see it: secrets are masked. ``source``: environment or default."""
 
     name: str
@@ -24,10 +24,10 @@ class Shown:
     source: str
 
 
-def shown(settings: Settings) -> list[Shown]:
+def shown(settings: Settings) -> list[ShownSetting]:
     """Return every setting, in the order in which the reference describes them."""
     return [
-        Shown(
+        ShownSetting(
             name=f"{PREFIX}{name.upper()}",
             value=masked(name, getattr(settings, name)),
             source="environment" if name in settings.model_fields_set else "default",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.carried import Carried
     from mailbatch.application.looking.inquire import JobStatus, Progress
     from mailbatch.application.looking.plan import Plan, Planned
-    from mailbatch.application.looking.preview import Shown
+    from mailbatch.application.looking.preview import MailPreview
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.rows import AttemptRow, ReservationRow, RunRow
@@ -81,7 +81,7 @@ def of_planned(one: Planned, carried: Carried) -> dict[str, Any]:
     }
 
 
-def of_preview(shown: Shown) -> dict[str, Any]:
+def of_preview(shown: MailPreview) -> dict[str, Any]:
     """Return the document of a mail as it would be now."""
     rendered = shown.rendered
     parts = {"subject": rendered.subject, "text": rendered.text, "html": rendered.html}

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class MailPreview:
     """A mail as it would be now.
 
     ``message``: what it is if it is a finished message, of which ``rendered`` has what a mail client shows.
@@ -76,20 +76,20 @@ class Preview:
             said = one_line(f"{type(error).__name__}: {error}")[:300]
             raise CannotCompose([f"cannot be rendered: {said}"]) from error
 
-    def shown(self, mail: Mail) -> Shown:
+    def shown(self, mail: Mail) -> MailPreview:
         """Return ``mail`` as it would be now. Raises ``CannotCompose``."""
         if mail.message:
             return self._finished(mail, mail.message)
-        return Shown(rendered=self(mail), locale=mail.locale, served_in=self.served_in(mail))
+        return MailPreview(rendered=self(mail), locale=mail.locale, served_in=self.served_in(mail))
 
-    def stored(self, reservation_id: UUID) -> Shown:
+    def stored(self, reservation_id: UUID) -> MailPreview:
         """Return a reservation as it would be now. Raises ``NotFound`` and ``CannotCompose``."""
         row = self.reservations.get(reservation_id)
         if row is None:
             raise NotFound(f"no reservation {reservation_id}")
         return self.shown(row.mail)
 
-    def _finished(self, mail: Mail, message: bytes | Content) -> Shown:
+    def _finished(self, mail: Mail, message: bytes | Content) -> MailPreview:
         if problems := list(problems_beside_message(mail)):
             raise CannotCompose(problems)
         try:
@@ -97,7 +97,7 @@ class Preview:
         except ValueError as error:
             raise CannotCompose([f"message: {error}"]) from error
         rendered = Rendered(subject=seen.fields.get("Subject", ""), text=seen.text, html=seen.html)
-        return Shown(rendered=rendered, message=seen)
+        return MailPreview(rendered=rendered, message=seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ class Moment(click.ParamType[datetime]):
             self.fail(error.problems[0].removeprefix("time: "), param, ctx)
 
 
-class Text(click.ParamType[Any]):
+class TextType(click.ParamType[Any]):
     """A text; ``-`` reads it from stdin, ``@file`` from a file in UTF-8, ``@@…`` is a text that begins with ``@``.
 
     A byte order mark at the beginning of a file is not part of the text.
@@ -73,7 +73,7 @@ class Text(click.ParamType[Any]):
             self.fail(f"{place} is not UTF-8 (at byte {error.start + 1})", param, ctx)
 
 
-class JsonObject(Text):
+class JsonObject(TextType):
     """A JSON object: as an argument, from stdin or from a file."""
 
     name = "JSON|-|@file"
@@ -101,8 +101,8 @@ _OF_A_MAIL = (
 @click.command
 @click.option("--to", multiple=True, help="An address, or a list of them; may be repeated.")
 @click.option("--subject", help="The subject; may be a Jinja2 source, like the bodies.")
-@click.option("--text", type=Text(), help="The body as plain text.")
-@click.option("--html", type=Text(), help="The body as HTML.")
+@click.option("--text", type=TextType(), help="The body as plain text.")
+@click.option("--html", type=TextType(), help="The body as HTML.")
 @click.option("--template", help="A folder in TEMPLATE_DIR, in place of subject and bodies.")
 @click.option("--context", type=JsonObject(), help="The variables of the template.")
 @click.option("--locale", help="The language of the template: a tag of BCP 47, such as pt-BR.")

@@ -10,14 +10,14 @@ import click
 
 from mailbatch.interfaces.cli.caller import actor
 from mailbatch.interfaces.cli.output import as_json, clean, print_json
-from mailbatch.interfaces.cli.reserve import OPTIONS, JsonObject, Text
+from mailbatch.interfaces.cli.reserve import OPTIONS, JsonObject, TextType
 from mailbatch.interfaces.cli.session import opened
 from mailbatch.interfaces.documents import of_preview
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from mailbatch.application.looking.preview import Shown, Tried
+    from mailbatch.application.looking.preview import MailPreview, Tried
     from mailbatch.domain.reservation import Mail
 
 _PARTS = ("subject", "text", "html")
@@ -33,8 +33,8 @@ def _content(command: Any) -> Any:
             click.option("--locale", help="The language: a tag of BCP 47, such as pt-BR."),
             click.option("--context", type=JsonObject(), help="The variables of the template."),
             click.option("--subject", help="The subject; may be a Jinja2 source, like the bodies."),
-            click.option("--text", type=Text(), help="The body as plain text."),
-            click.option("--html", type=Text(), help="The body as HTML."),
+            click.option("--text", type=TextType(), help="The body as plain text."),
+            click.option("--html", type=TextType(), help="The body as HTML."),
         ]
     ):
         command = option(command)
@@ -117,7 +117,7 @@ def _mail(to: str, given: dict[str, Any]) -> Mail:
     )
 
 
-def _print_shown(found: Shown) -> None:
+def _print_shown(found: MailPreview) -> None:
     click.echo(f"subject: {clean(found.rendered.subject)}")
     if found.language:
         click.echo(f"language: {clean(found.language)}")

@@ -13,14 +13,14 @@ from mailbatch.domain.act import Act
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
 from mailbatch.interfaces.console.formatting import plural
 from mailbatch.interfaces.console.overview import snapshots_of
-from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.console.screen import PageRoute, done, paused, show
 from mailbatch.interfaces.documents import VERBS
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader, gate_of
 from mailbatch.interfaces.http.bulk import confirmed, token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of
 
-router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=Page)
+router = APIRouter(prefix="/bulk", include_in_schema=False, route_class=PageRoute)
 
 _Act = Annotated[Act, Path()]
 

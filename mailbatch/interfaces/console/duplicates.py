@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from mailbatch.application.looking.filters import read_moment
-from mailbatch.interfaces.console.screen import Page, paused, show
+from mailbatch.interfaces.console.screen import PageRoute, paused, show
 from mailbatch.interfaces.http.auth import PageReader
 from mailbatch.interfaces.http.request_params import parts_of
 
-router = APIRouter(include_in_schema=False, route_class=Page)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 SINCE = "1d"
 MOST = 200

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from mailbatch.domain.errors import MailbatchError
-from mailbatch.interfaces.console.screen import Html, Page, render, show, template_of
+from mailbatch.interfaces.console.screen import Html, PageRoute, render, show, template_of
 from mailbatch.interfaces.console.snapshot import Snapshots
 from mailbatch.interfaces.http.auth import PageReader
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-router = APIRouter(include_in_schema=False, route_class=Page)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
 @router.get("/")

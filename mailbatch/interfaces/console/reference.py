@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from mailbatch.interfaces.console.screen import Page, show
+from mailbatch.interfaces.console.screen import PageRoute, show
 from mailbatch.interfaces.http.auth import PageVisitor
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fastapi import FastAPI
 
-router = APIRouter(prefix="/docs", include_in_schema=False, route_class=Page)
+router = APIRouter(prefix="/docs", include_in_schema=False, route_class=PageRoute)
 
 _REFUSALS = "application/problem+json"
 """The schema of every refusal: it is shown once, not with each route."""

@@ -20,7 +20,7 @@ from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.console.filter_query import Filtered, from_form
 from mailbatch.interfaces.console.formatting import number
 from mailbatch.interfaces.console.overview import snapshots_of
-from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
+from mailbatch.interfaces.console.screen import Html, PageRoute, done, paused, show
 from mailbatch.interfaces.console.snapshot import CAP
 from mailbatch.interfaces.console.subjects import SECONDS, subjects_of
 from mailbatch.interfaces.documents import result_text
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.rows import ReservationPlace, ReservationRow, ReservationSummary
     from mailbatch.domain.seen_message import Image, SeenMessage
 
-router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=Page)
+router = APIRouter(prefix="/reservations", include_in_schema=False, route_class=PageRoute)
 
 PAGE = 50
 _MOST_COUNTED = 10_000

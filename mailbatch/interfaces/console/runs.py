@@ -14,7 +14,7 @@ from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.rows import ReservationSummary, RunPlace
 from mailbatch.domain.run import REPORTED
 from mailbatch.interfaces.console.overview import snapshots_of
-from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.console.screen import PageRoute, done, paused, show
 from mailbatch.interfaces.http.auth import PageOperator, PageReader
 from mailbatch.interfaces.http.request_params import JobName, page_of, parts_of
 from mailbatch.interfaces.http.runs import export_errors
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.rows import RunRow
 
-router = APIRouter(prefix="/runs", include_in_schema=False, route_class=Page)
+router = APIRouter(prefix="/runs", include_in_schema=False, route_class=PageRoute)
 
 PAGE = 50
 ITEMS = 100

@@ -17,7 +17,7 @@ from mailbatch.domain.rows import ReservationSummary
 from mailbatch.domain.run import COUNTED, Pause, RunOutcome, Trigger
 from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.overview import snapshots_of
-from mailbatch.interfaces.console.screen import Page, done, paused, show
+from mailbatch.interfaces.console.screen import PageRoute, done, paused, show
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import JobName, parts_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.rows import ActionRow
 
-router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=Page)
+router = APIRouter(prefix="/schedule", include_in_schema=False, route_class=PageRoute)
 
 _ACTIONS = 15
 _PLANNED = 25

@@ -44,7 +44,7 @@ _TITLES = {HTTPStatus.UNPROCESSABLE_ENTITY: "Not understood", HTTPStatus.CONFLIC
 """Titles for people in place of the phrases of HTTP."""
 
 
-class Page(APIRoute):
+class PageRoute(APIRoute):
     """A route whose errors are pages. Unexpected errors go to the guard, which logs them."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

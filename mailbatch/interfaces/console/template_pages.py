@@ -12,7 +12,7 @@ from starlette.responses import Response
 from mailbatch.domain.errors import CannotCompose, InvalidReservation, NotFound
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.reservation import Mail
-from mailbatch.interfaces.console.screen import Html, Page, done, paused, show
+from mailbatch.interfaces.console.screen import Html, PageRoute, done, paused, show
 from mailbatch.interfaces.framed import MAIL_POLICY, NO_LOOKUPS, in_scheme, with_images, without_hints
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.request_params import parts_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.template_check import CheckedTemplate
     from mailbatch.infrastructure.templates.template_folder import TemplateFolder
 
-router = APIRouter(prefix="/templates", include_in_schema=False, route_class=Page)
+router = APIRouter(prefix="/templates", include_in_schema=False, route_class=PageRoute)
 
 _MOST = 500
 """Templates of the list."""

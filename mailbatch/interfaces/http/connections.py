@@ -25,7 +25,7 @@ _SAY_AGAIN = 60.0
 """Seconds between two log lines about closed connections."""
 
 
-class Connection(H11Protocol):
+class TimedConnection(H11Protocol):
     """One connection. It waits for its client until a request is complete, and again after the response."""
 
     _said_at: ClassVar[float] = -math.inf
@@ -93,13 +93,13 @@ class Connection(H11Protocol):
 
     def _make_room(self) -> None:
         all_of_them = self.server_state.connections
-        waiting = [c for c in all_of_them if isinstance(c, Connection) and c.waits_since is not None]
+        waiting = [c for c in all_of_them if isinstance(c, TimedConnection) and c.waits_since is not None]
         if len(waiting) > MOST_WAITING:
             min(waiting, key=lambda c: c.waits_since or 0.0).end()
             self._say_so()
 
     def _say_so(self) -> None:
         now = self.loop.time()
-        if now - Connection._said_at > _SAY_AGAIN:
-            Connection._said_at = now
+        if now - TimedConnection._said_at > _SAY_AGAIN:
+            TimedConnection._said_at = now
             log.warning("more than %d connections wait for their clients; the oldest of them are closed", MOST_WAITING)

@@ -18,7 +18,7 @@ from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.interfaces.console import overview
 from mailbatch.interfaces.http.app import create_app
-from mailbatch.interfaces.http.connections import BACKLOG, Connection
+from mailbatch.interfaces.http.connections import BACKLOG, TimedConnection
 from mailbatch.interfaces.http.guard import is_loopback
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def config_of(app: FastAPI, **more: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
-        http=Connection,
+        http=TimedConnection,
         ws="none",
         backlog=BACKLOG,
         **more,
