@@ -1,6 +1,6 @@
-"""Makes the use cases with which people look and act: watch, explanations, previews, figures, new reservations.
+"""Makes the use cases with which people look: watch, explanations, previews, figures; and those that try a mail.
 
-Above 300 lines because it is one list: a few lines for each use case.
+It is one list of about 300 lines: a few lines for each use case.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mailbatch.bootstrap.enclosing import file_rules, new_mail_files
+from mailbatch.bootstrap.enclosing import new_mail_files
 from mailbatch.bootstrap.sending import (
     make_compose,
     message_id_domain,
@@ -22,17 +22,11 @@ from mailbatch.config import PREFIX
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.run import DEAD_AFTER
-from mailbatch.domain.template_check import missing_image
 from mailbatch.infrastructure.system.clock import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from mailbatch.application.acting.importing import Import
-    from mailbatch.application.acting.message_records import MessageRecords
-    from mailbatch.application.acting.reserve import CheckDraft, Reserve, ReserveMany
-    from mailbatch.application.acting.store_file import StoreFile
     from mailbatch.application.looking.carried import ShowCarried
     from mailbatch.application.looking.explain import Explain
     from mailbatch.application.looking.inquire import JobStatus, ListReservations, ShowReservation, ShowRun
@@ -45,14 +39,12 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.waiting import RenderWaiting
     from mailbatch.application.looking.watch import Watch
     from mailbatch.application.ports.sending import Renderer
-    from mailbatch.application.ports.stores import Intake
     from mailbatch.application.sending.compose import Compose
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.sending import Sending
     from mailbatch.domain.health import Patience
     from mailbatch.domain.reservation import Mail
     from mailbatch.infrastructure.templates.preflight import Preflight
-    from mailbatch.infrastructure.templates.renderer import TemplateRenderer
     from mailbatch.infrastructure.templates.subprocess_renderer import SubprocessRenderer
     from mailbatch.infrastructure.templates.template_folder import TemplateFolder
 
@@ -63,7 +55,7 @@ UNANSWERED = 25.0
 
 
 class Operating:
-    """Makes the use cases of operators, for one process.
+    """Makes the use cases of people who look, for one process.
 
     ``…_apart`` renders in a process that can be killed: for servers, and for templates that others wrote. Commands may
     render in their own process.
@@ -73,8 +65,6 @@ class Operating:
         self._connections = connections
         self._settings = connections.settings
         self._sending = sending
-
-    # --- runs ---
 
     def watch(self, job: str, *, lock: bool = True) -> Watch:
         """Return what looks at ``job`` from outside of its runs; without ``lock`` it does not ask Redis."""
@@ -133,8 +123,6 @@ class Operating:
 
         stores, watch = self._connections.stores, self.watch(SEND_ALL, lock=False)
         return Measure(stores.reports, stores.measures, lambda: watch.unanswered(SEND_ALL))
-
-    # --- mails ---
 
     @cached_property
     def subprocess_renderer(self) -> SubprocessRenderer:
@@ -307,103 +295,6 @@ class Operating:
             new_id=new_id,
             message_id=lambda own: f"<{own}@{domain}>",
         )
-
-    # --- new reservations ---
-
-    @cached_property
-    def check_draft(self) -> CheckDraft:
-        """Makes reservations of drafts. Compiles templates in this process: for commands."""
-        return self._check_draft(self._source_problems)
-
-    @cached_property
-    def check_draft_apart(self) -> CheckDraft:
-        """Makes reservations of drafts. Compiles templates in a process that can be killed: for servers."""
-        return self._check_draft(self.subprocess_renderer.problems)
-
-    def import_mails(self, below: Path) -> Import:
-        """Return what reserves the mails of a file, whose paths are those of files ``below`` a folder: for commands."""
-        from mailbatch.application.acting.imported_files import ImportedFiles
-        from mailbatch.application.acting.importing import Import
-        from mailbatch.infrastructure.files.folder import FilesBelow
-
-        return Import(
-            check=self.check_draft,
-            reservations=self._connections.stores.reservations,
-            files=ImportedFiles(folder=FilesBelow(below), max_bytes=self._settings.max_message_bytes),
-        )
-
-    def message_records(self, **given: Any) -> MessageRecords:
-        """Return what reads finished messages; ``given``: the fields of all their reservations."""
-        from mailbatch.application.acting.message_records import MessageRecords
-        from mailbatch.infrastructure.mime.message_envelope import message_envelope
-
-        return MessageRecords(read_envelope=message_envelope, largest=self._settings.max_message_bytes, **given)
-
-    def reserve_in(self, intake: Intake) -> Reserve:
-        """Return what reserves one mail in the transaction of ``intake``: for servers."""
-        from mailbatch.application.acting.reserve import Reserve
-
-        return Reserve(check=self.check_draft_apart, intake=intake)
-
-    @property
-    def reserve_many(self) -> ReserveMany:
-        """Reserves the mails of one request: for servers."""
-        from mailbatch.application.acting.reserve import ReserveMany
-
-        return ReserveMany(check=self.check_draft_apart, reservations=self._connections.stores.reservations)
-
-    @property
-    def store_file(self) -> StoreFile:
-        """Stores a file that mails may name."""
-        from mailbatch.application.acting.store_file import StoreFile
-
-        stores = self._connections.stores
-        return StoreFile(reservations=stores.reservations, files=stores.files, rules=file_rules(self._settings))
-
-    def _check_draft(self, source_problems: Callable[[Mail], list[str]]) -> CheckDraft:
-        from mailbatch.application.acting.reserve import CheckDraft
-        from mailbatch.infrastructure.mime.addresses import read_addresses
-        from mailbatch.infrastructure.mime.fields import unwritable
-        from mailbatch.infrastructure.mime.finished import message_problem
-
-        return CheckDraft(
-            new_id=new_id,
-            read_addresses=read_addresses,
-            unwritable_headers=unwritable,
-            check_message=message_problem,
-            file_rules=file_rules(self._settings),
-            max_message_bytes=self._settings.max_message_bytes,
-            source_problems=source_problems,
-        )
-
-    def _source_problems(self, mail: Mail) -> list[str]:
-        # Most mails need no template engine, and it takes a while to import.
-        if mail.template is None and not any(s and "{" in s for s in (mail.subject, mail.body_text, mail.body_html)):
-            return []
-        return self._sending.templates.problems(mail)
-
-    def template_warning(self, mail: Mail) -> str | None:
-        """Return a warning about the template of ``mail``, else None: for commands.
-
-        The template is not checked here, or its HTML shows images that neither it nor the mail has.
-        """
-        return self._template_warning(mail, lambda: self._sending.templates)
-
-    def template_warning_apart(self, mail: Mail) -> str | None:
-        """Return as ``template_warning``, but look at templates in a process that can be killed: for servers."""
-        return self._template_warning(mail, lambda: self.subprocess_renderer)
-
-    def _template_warning(
-        self, mail: Mail, templates: Callable[[], TemplateRenderer | SubprocessRenderer]
-    ) -> str | None:
-        if not mail.template:
-            return None
-        if self._settings.template_dir is None:
-            return (
-                f"template {mail.template}: is not checked, because {PREFIX}TEMPLATE_DIR is not set here; "
-                "the worker must have it"
-            )
-        return missing_image(templates().missing_images(mail), mail.attachments)
 
     def close(self) -> None:
         """End the processes that render."""

@@ -9,6 +9,7 @@ from mailbatch.bootstrap.acting import Acting
 from mailbatch.bootstrap.connections import Connections
 from mailbatch.bootstrap.notifying import Notifying
 from mailbatch.bootstrap.operating import Operating
+from mailbatch.bootstrap.reserving import Reserving
 from mailbatch.bootstrap.sending import Sending
 from mailbatch.bootstrap.settings import read_settings
 
@@ -36,8 +37,13 @@ class Parts(Connections):
 
     @cached_property
     def operating(self) -> Operating:
-        """The use cases with which people look and act."""
+        """The use cases with which people look."""
         return Operating(self, self.sending)
+
+    @cached_property
+    def reserving(self) -> Reserving:
+        """The use cases that store new reservations."""
+        return Reserving(self, self.sending, lambda: self.operating.subprocess_renderer)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -169,7 +169,7 @@ def test_an_import_stores_nothing_for_an_empty_text(sqlite_url, smtp_sink, templ
         found = list(read_jsonl(io.BytesIO(line.encode())))
     with opened(sqlite_url, smtp_sink, templates) as parts, parts.stores.reservations.intake() as intake:
         for record in found:
-            intake.add(parts.operating.check_draft(record.draft))
+            intake.add(parts.reserving.check_draft(record.draft))
     assert stored(sqlite_url) == dict.fromkeys(NOTHING)
 
 

@@ -39,7 +39,7 @@ def run(
     parts: Parts, file: IO[bytes] | str, *, strict: bool = False, batch: int = 500
 ) -> tuple[Imported, list[BadLine]]:
     bad: list[BadLine] = []
-    importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations, batch=batch)
+    importing = Import(check=parts.reserving.check_draft, reservations=parts.stores.reservations, batch=batch)
     stream = io.BytesIO(file.encode()) if isinstance(file, str) else file
     return importing(read_csv(stream), strict=strict, on_bad=bad.append, on_progress=lambda _: None), bad
 
@@ -108,7 +108,7 @@ def test_a_database_that_goes_away_keeps_the_portions_before(private_postgres):
 
     rows = "".join(f"u{i}@example.com,Hi,Hello\n" for i in range(100))
     records = read_csv(io.BytesIO(f"recipients,subject,body_text\n{rows}".encode()))
-    importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations, batch=10)
+    importing = Import(check=parts.reserving.check_draft, reservations=parts.stores.reservations, batch=10)
     with pytest.raises(StoreError) as caught:
         importing(records, strict=False, on_bad=lambda _: None, on_progress=on_progress)
     assert caught.value.transient
@@ -119,7 +119,7 @@ def test_a_database_that_goes_away_keeps_the_portions_before(private_postgres):
 
 def test_the_examples_are_good_but_for_the_lines_that_are_meant_to_be_bad(sqlite_url):
     parts = Parts(Settings(database_url=sqlite_url))
-    importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations)
+    importing = Import(check=parts.reserving.check_draft, reservations=parts.stores.reservations)
     bad: list[BadLine] = []
     done = Imported()
     for name, read in (("reservations.csv", read_csv), ("reservations.jsonl", read_jsonl)):
@@ -160,7 +160,7 @@ def test_many_lines_need_no_more_memory_than_a_few(sqlite_url, lines):
             gc.collect()
             sizes.append(process.memory_info().rss)
 
-    importing = Import(check=parts.operating.check_draft, reservations=parts.stores.reservations)
+    importing = Import(check=parts.reserving.check_draft, reservations=parts.stores.reservations)
     done = importing(
         read_csv(io.BufferedReader(Rows(lines))), strict=False, on_bad=lambda _: None, on_progress=on_progress
     )

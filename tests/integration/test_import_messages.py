@@ -235,8 +235,8 @@ def test_many_messages_need_no_more_memory_than_a_few(sqlite_url, tmp_path, coun
             gc.collect()
             sizes.append(process.memory_info().rss)
 
-    records = parts.operating.message_records().of_mbox(io.BufferedReader(Box(count)), Mbox.QUOTED)
-    reserve = parts.operating.import_mails(tmp_path)
+    records = parts.reserving.message_records().of_mbox(io.BufferedReader(Box(count)), Mbox.QUOTED)
+    reserve = parts.reserving.import_mails(tmp_path)
     done = reserve(records, strict=False, on_bad=lambda _: None, on_progress=on_progress)
     parts.close()
     assert done == Imported(new=count)

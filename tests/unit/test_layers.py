@@ -1,4 +1,4 @@
-"""Imports go downwards only, domain and application import no framework, and a large module says why it is large."""
+"""Imports go downwards only, only ``bootstrap`` builds use cases, and a large module says why it is large."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "mailbatch"
 
 
 def test_imports_go_downwards_only():
@@ -24,6 +29,35 @@ def test_a_module_above_300_lines_says_why_in_its_first_lines():
         if (text := path.read_text("utf-8")).count("\n") > 300
     ]
     assert [name for name, docstring in large if "300 lines" not in docstring] == []
+
+
+def test_no_way_in_builds_a_use_case():
+    names = {
+        name for path in (PACKAGE / "application").rglob("*.py") for name in use_cases(ast.parse(path.read_text()))
+    }
+    assert len(names) > 30
+    built = [
+        f"{path.relative_to(PACKAGE)}: {called.func.id}"
+        for path in ways_in()
+        for called in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(called, ast.Call) and isinstance(called.func, ast.Name) and called.func.id in names
+    ]
+    assert built == []
+
+
+def use_cases(tree: ast.Module) -> Iterator[str]:
+    """Yield the classes that are called to do their work."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            methods = {method.name for method in node.body if isinstance(method, ast.FunctionDef)}
+            if "__call__" in methods:
+                yield node.name
+
+
+def ways_in() -> Iterator[Path]:
+    yield from (PACKAGE / "interfaces").rglob("*.py")
+    yield from (PACKAGE / "batch").rglob("*.py")
+    yield PACKAGE / "celery.py"
 
 
 def test_the_domain_uses_only_the_standard_library():

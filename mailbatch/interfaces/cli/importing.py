@@ -74,12 +74,12 @@ def import_command(*, source: Path, strict: bool, variables: tuple[str, ...], as
 
     with (
         opened() as parts,
-        opened_source(parts.operating.message_records, source, variables, given, say) as it,
+        opened_source(parts.reserving.message_records, source, variables, given, say) as it,
         _progress(source, it.total, shown=not as_json) as show,
     ):
-        operating = parts.operating
-        records = _warned(operating.template_warning, it.records, say)
-        done = _run(operating.import_mails(it.below), source, it, records, strict, note, show)
+        reserving = parts.reserving
+        records = _warned(reserving.template_warning, it.records, say)
+        done = _run(reserving.import_mails(it.below), source, it, records, strict, note, show)
     if as_json:
         print_json({"imported": done.new, "known": done.known, "bad": done.bad, "errors": list(map(_as_dict, bad))})
     else:

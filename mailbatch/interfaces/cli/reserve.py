@@ -136,13 +136,13 @@ def reserve(*, as_json: bool, **given: Any) -> None:
 
     Bodies, --context and --headers may be - to read stdin, or @file.
     """
-    from mailbatch.application.acting.reserve import Reserve, with_names
+    from mailbatch.application.acting.reserve import with_names
 
     with opened() as parts, with_names(OPTIONS), parts.stores.reservations.intake() as intake:
         files = _files(given)
         draft = _draft(given, _finished(given) if given["message"] else _mail(given, files))
-        stored = Reserve(check=parts.operating.check_draft, intake=intake)(draft, files)
-    if warning := parts.operating.template_warning(draft.mail):
+        stored = parts.reserving.reserve_in(intake)(draft, files)
+    if warning := parts.reserving.template_warning(draft.mail):
         click.echo(f"mailbatch: {clean(warning)}", err=True)
     if as_json:
         print_json({"id": stored.reservation_id, "new": stored.new})

@@ -79,7 +79,7 @@ async def store_file(
     names is deleted 25 hours after the last request that stored or named it.
     """
     parts = parts_of(request)
-    store, labels = parts.operating.store_file, _labels(request, filename)
+    store, labels = parts.reserving.store_file, _labels(request, filename)
     store.check(labels)
     settings = parts.settings
     with Upload(largest_file(settings.max_message_bytes), settings.spool_dir) as upload:

@@ -29,7 +29,7 @@ from mailbatch.interfaces.http.responses import json_response
 
 if TYPE_CHECKING:
     from mailbatch.application.ports.stores import Intake, Reservations
-    from mailbatch.bootstrap.operating import Operating
+    from mailbatch.bootstrap.reserving import Reserving
 
 router = APIRouter(prefix="/api/reservations", tags=["reservations"])
 
@@ -100,8 +100,8 @@ def reserve(request: Request, _caller: Operator, once: OnceOnly, body: Reservati
     def store() -> tuple[int, Any]:
         with reserving_for(request.headers) as trace:
             if isinstance(body, list):
-                return _reserve_many(parts.operating, body, once, trace)
-            return _reserve_one(parts.operating, parts.stores.reservations, body, once, trace)
+                return _reserve_many(parts.reserving, body, once, trace)
+            return _reserve_one(parts.reserving, parts.stores.reservations, body, once, trace)
 
     return once(store)
 
@@ -111,26 +111,26 @@ _Trace = Mapping[str, str] | None
 
 
 def _reserve_one(
-    operating: Operating, reservations: Reservations, body: Any, once: OnceOnly, trace: _Trace
+    reserving: Reserving, reservations: Reservations, body: Any, once: OnceOnly, trace: _Trace
 ) -> tuple[int, Any]:
     draft = read_reservation(body)
     with reservations.intake() as intake:
-        stored = operating.reserve_in(intake)(draft)
+        stored = reserving.reserve_apart(intake)(draft)
         _keep_trace(intake, [stored], trace)
         status = HTTPStatus.CREATED if stored.new else HTTPStatus.OK
-        result = _result(stored, operating.template_warning_apart(draft.mail))
+        result = _result(stored, reserving.template_warning_apart(draft.mail))
         once.seal(intake, status, result)
     return status, result
 
 
-def _reserve_many(operating: Operating, body: list[Any], once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
+def _reserve_many(reserving: Reserving, body: list[Any], once: OnceOnly, trace: _Trace) -> tuple[int, Any]:
     def seal(intake: Intake, results: Sequence[Stored | MailbatchError]) -> None:
         _keep_trace(intake, results, trace)
         once.seal(intake, HTTPStatus.OK, _results(results, warnings))
 
     drafts = [_read(item) for item in body]
-    warnings = [operating.template_warning_apart(draft.mail) if isinstance(draft, Draft) else None for draft in drafts]
-    results = operating.reserve_many(drafts, seal)
+    warnings = [reserving.template_warning_apart(draft.mail) if isinstance(draft, Draft) else None for draft in drafts]
+    results = reserving.reserve_many(drafts, seal)
     return HTTPStatus.OK, _results(results, warnings)
 
 
