@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailbatch.domain.content import lines_of
+from mailbatch.domain.content import PIECE, lines_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.written_message import Additions
 from mailbatch.infrastructure.mime.finished import FinishedWriter
@@ -127,6 +127,24 @@ def test_whatever_it_is_made_of_the_standard_library_reads_the_same_parts(entity
     assert not isinstance(large, bytes)
     assert b"".join(large.pieces()) == data
     assert large.lines == lines_of(data)
+
+
+@pytest.mark.parametrize("body", [b"a line\n", b"gr\xc3\xbc\xc3\x9fe\n", b"a line\r\n"])
+def test_a_large_message_is_kept_once_and_in_pieces_whatever_must_change(body):
+    kept = []
+
+    def keep(pieces: Iterable[bytes]) -> InPieces:
+        kept.append(put(pieces))
+        return kept[-1]
+
+    message = FROM + b"Content-Transfer-Encoding: 8bit\n\n" + body * 90_000
+    data = FinishedWriter(keep)(InPieces(message, PIECE), NOTHING).data
+    assert not isinstance(data, bytes)
+    for _ in range(2):
+        pieces = list(data.pieces())
+        assert b"".join(pieces) == written(message)
+        assert max(map(len, pieces)) <= PIECE
+    assert (len(kept), len(data)) == (1, len(written(message)))
 
 
 def test_binary_data_keeps_its_line_ends():

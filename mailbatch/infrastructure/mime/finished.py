@@ -16,7 +16,7 @@ from mailbatch.infrastructure.mime.headers import address_field
 from mailbatch.infrastructure.mime.message_envelope import HIDDEN, author_of
 from mailbatch.infrastructure.mime.message_header import LONGEST_HEADER, Field, header_end, read_header, written
 from mailbatch.infrastructure.mime.region import has_long_line
-from mailbatch.infrastructure.mime.rewriting import rewritten
+from mailbatch.infrastructure.mime.rewriting import Rewritten, rewritten
 from mailbatch.infrastructure.mime.structure import read_structure
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ class FinishedWriter:
         return _result(kept, structure, header, data, additions)
 
     def _written(self, message: Content, additions: Additions) -> WrittenMessage:
-        """Write a large message: it is read once, and kept once more only if its body must change."""
+        """Write a large message: it is read once, and kept once, also if its body must change."""
         block, rest = _split(message.pieces())
         fields, body = read_header(block), self._put(rest)
         structure = read_structure(fields, body.pieces())
         kept = _kept(structure, additions)
         header = written(kept)
         if structure.edits or not body.lines.are_whole:
-            body = self._put(rewritten(body.pieces(), structure.edits))
+            body = Rewritten(body, structure.edits)
         return _result(kept, structure, header, Body.of(header + b"\r\n", body), additions)
 
 

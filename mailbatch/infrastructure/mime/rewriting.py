@@ -5,13 +5,14 @@ from __future__ import annotations
 from binascii import a2b_qp
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.content import has_crlf_only
+from mailbatch.domain.content import PIECE, LineScan, has_crlf_only
 from mailbatch.infrastructure.mime.bodies import ROW, base64_rows, quoted_printable
 from mailbatch.infrastructure.mime.message_header import BREAK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from mailbatch.domain.content import Content
     from mailbatch.infrastructure.mime.region import Edit
 
 _WIDTH = 76
@@ -19,6 +20,27 @@ _WIDTH = 76
 _DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _NO_DIGITS = bytes(sorted(set(range(256)) - set(_DIGITS)))
 _LONGEST_LINE = 65_536
+
+
+class Rewritten:
+    """A kept body with its edits: the port ``LineContent``. It is written anew whenever it is read.
+
+    So it takes no second place, and what cannot be written is known when this is made.
+    """
+
+    def __init__(self, body: Content, edits: Sequence[Edit]) -> None:
+        self._body, self._edits = body, edits
+        self.size, scan = 0, LineScan()
+        for piece in self.pieces():
+            self.size += len(piece)
+            scan.add(piece)
+        self.lines = scan.lines()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes in order. Raises what reading ``body`` raises."""
+        for piece in rewritten(self._body.pieces(), self._edits):
+            for start in range(0, len(piece), PIECE):
+                yield piece[start : start + PIECE]
 
 
 def rewritten(body: Iterable[bytes], edits: Sequence[Edit]) -> Iterator[bytes]:
