@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from uuid import uuid4
@@ -41,13 +42,15 @@ def test_what_holds_the_interpreter_ends_with_exit_code_1_and_a_line_that_names_
     assert line.startswith(f"mailbatch: mail {mail}, claim          7 held its process for more than")
 
 
-def test_another_database_on_this_host_knows_nothing_of_it():
+def test_a_run_with_another_database_on_this_host_knows_nothing_of_it_and_leaves_the_note(dog):
     mail = uuid4()
     watched(mail, HANGS).communicate(timeout=60)
     other = ProcessWatchdog("sqlite:///other.db")
     other.begin()
     assert other.condemned(Claim(mail, 8)) is None
     other.end()
+    dog.begin()
+    assert dog.condemned(Claim(mail, 8)) is not None
 
 
 @pytest.mark.parametrize("what", [WORKS, WAITS])
@@ -74,6 +77,49 @@ def test_a_process_that_is_killed_while_it_composes_accuses_no_mail(dog, tmp_pat
     assert dog.condemned(Claim(mail, 8)) is None
     dog.end()
     assert not [note for folder in tmp_path.iterdir() for note in folder.iterdir()]
+
+
+def test_the_folder_of_another_database_goes_when_its_processes_are_gone(dog, tmp_path):
+    process = watched(uuid4(), WAITS)
+    other = ProcessWatchdog("sqlite:///other.db")
+    other.begin()
+    assert len(list(tmp_path.iterdir())) == 2, "its process lives"
+    other.end()
+    process.kill()
+    process.communicate(timeout=60)
+    [left] = tmp_path.glob("*/[0-9]*")
+    (left.parent / f".{left.name}1").touch()  # it was killed before it had locked its note
+    other.begin()
+    assert [folder for folder in tmp_path.iterdir() if folder != other._folder] == []
+    other.end()
+
+
+def test_what_only_looks_like_such_a_folder_stays(dog, tmp_path):
+    mine = tmp_path / f"mailbatch-composing-{os.getuid()}-0123456789ab"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (elsewhere / "1-2-3").touch()
+    mine.symlink_to(elsewhere)
+    shared, full, named = (mine.with_name(mine.name[:-2] + end) for end in ("aa", "bb", "cc-mine"))
+    for folder in (shared, full, named):
+        folder.mkdir(mode=0o700)
+    shared.chmod(0o755)
+    (full / "letter.txt").touch()
+    dog.begin()
+    assert all(path.exists() for path in (mine, elsewhere / "1-2-3", shared, full / "letter.txt", named))
+
+
+def test_a_folder_that_is_removed_while_its_note_is_made_is_made_again(dog, monkeypatch):
+    real, folder = os.open, dog._folder
+
+    def remove_it_first(path, *rest):
+        monkeypatch.setattr(os, "open", real)
+        folder.rmdir()
+        return real(path, *rest)
+
+    monkeypatch.setattr(os, "open", remove_it_first)
+    dog.begin()
+    assert dog._timers is not None
 
 
 def test_the_note_of_a_process_that_lives_is_left_alone(dog):

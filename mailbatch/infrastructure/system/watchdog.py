@@ -5,7 +5,8 @@ the run renews timers of the kernel every second, which it can only do while the
 C library marks the note, writes one line and exits with code 1 (``native_timers.py``).
 
 The note is a page of memory in a file, so that writing it needs no system call. The file is in a folder for this user,
-host and database, ``mailbatch-composing-*``, in the folder for temporary files. docs/adr/0014 says why.
+host and database, ``mailbatch-composing-*``, in the folder for temporary files. A run also removes such folders of
+other databases, if the processes that used them are gone. docs/adr/0014 says why.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ _LINE = (
     b"the next run on this host fails this mail alone\0" % int(SECONDS)
 )
 _NOTED = re.compile(rb"mail ([0-9a-f-]{36}), claim +(\d+)")
+_FOLDER = "mailbatch-composing-{user}-{database}"
+_NOTE = re.compile(r"\.?\d+-\d+-\d+")
 _KEPT = 86_400.0
 """Seconds for which a note is kept if no run claims its mail again."""
 
@@ -62,7 +65,7 @@ class ProcessWatchdog:
 
     def __init__(self, database_url: str, seconds: float = SECONDS) -> None:
         whose = sha256(database_url.encode()).hexdigest()[:12]
-        self._folder = Path(tempfile.gettempdir()) / f"mailbatch-composing-{os.getuid()}-{whose}"
+        self._folder = Path(tempfile.gettempdir()) / _FOLDER.format(user=os.getuid(), database=whose)
         self._seconds = seconds
         self._page: mmap.mmap | None = None
         self._file = -1
@@ -80,7 +83,8 @@ class ProcessWatchdog:
             if not in_native_thread():
                 return
             self._open_the_note()
-            self._condemned = dict(self._read())
+            self._condemned = dict(self._read(self._folder))
+            self._remove_folders()
             page = self._page
             assert page is not None  # noqa: S101 - tells mypy what was just done
             address = ctypes.addressof(ctypes.c_char.from_buffer(page))
@@ -107,7 +111,7 @@ class ProcessWatchdog:
                 return
             self._timers.start()
             self._page[_MARK : _MARK + 4] = bytes(4)
-        self._condemned = dict(self._read())
+        self._condemned = dict(self._read(self._folder))
 
     def end(self) -> None:
         """Stop watching."""
@@ -142,23 +146,34 @@ class ProcessWatchdog:
         )
 
     def _open_the_note(self) -> None:
+        # A run with another database may remove the folder as long as it is empty.
+        with suppress(FileNotFoundError):
+            self._try_to_open_the_note()
+            return
+        self._try_to_open_the_note()
+
+    def _try_to_open_the_note(self) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        found = self._folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        if not _is_of_this_user_alone(self._folder):
             raise OSError(f"{self._folder} is not a folder of this user alone; remove it")
         name = f"{os.getpid()}-{threading.get_native_id()}-{time.monotonic_ns()}"
-        fresh, self._path = self._folder / f".{name}", self._folder / name
-        self._file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        # It is locked before other processes see it: an unlocked note belongs to a process that has ended.
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        fresh.rename(self._path)
-        os.ftruncate(self._file, _SIZE)
-        self._page = mmap.mmap(self._file, _SIZE)
+        fresh, path = self._folder / f".{name}", self._folder / name
+        file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            # It is locked before other processes see it: an unlocked note belongs to a process that has ended.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fresh.rename(path)
+        except OSError:
+            os.close(file)
+            raise
+        self._file, self._path = file, path
+        os.ftruncate(file, _SIZE)
+        self._page = mmap.mmap(file, _SIZE)
         self._page[: len(_LINE)] = _LINE
 
-    def _read(self) -> Iterator[tuple[Claim, Path]]:
+    def _read(self, folder: Path) -> Iterator[tuple[Claim, Path]]:
         """Yield the claims that must not be composed; remove notes that tell nothing."""
-        for path in self._folder.glob("[0-9]*"):
+        for path in [path for path in folder.iterdir() if _NOTE.fullmatch(path.name)]:
             with suppress(OSError), path.open("rb") as file:
                 if path == self._path:
                     continue
@@ -171,3 +186,16 @@ class ProcessWatchdog:
                 else:
                     # Only the next claim: before a later one, somebody requeued the mail or another host tried it.
                     yield Claim(UUID(noted[1].decode()), int(noted[2]) + 1), path
+
+    def _remove_folders(self) -> None:
+        """Remove the folders of other databases that no process uses, and that have no note for a next run."""
+        named = re.compile(_FOLDER.format(user=os.getuid(), database="[0-9a-f]{12}"))
+        for folder in [path for path in self._folder.parent.iterdir() if named.fullmatch(path.name)]:
+            with suppress(OSError):
+                if folder != self._folder and _is_of_this_user_alone(folder) and not list(self._read(folder)):
+                    folder.rmdir()
+
+
+def _is_of_this_user_alone(folder: Path) -> bool:
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
