@@ -1,4 +1,4 @@
-"""What people are told of a file of a mail, before anything of its content is read."""
+"""What screens show of a file of a mail, without reading its content."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def stored_ids(references: Sequence[Reference]) -> set[str]:
 def attached_file(reference: Reference, stored: Mapping[str, StoredFile], rules: FileRules) -> AttachedFile:
     """Return what is known of the file of ``reference``. ``stored``: rows of ``mail_files`` by their ids.
 
-    Only the content of a file that the mail itself holds is looked at. Of a path no size is known.
+    It reads only contents that the mail itself holds. The size of a file at a path is not known.
     """
     source, named, size, problems = _origin(reference, stored)
     if row := stored.get(named or "") if source == "file" else None:

@@ -444,7 +444,7 @@ def repeats(reply: Reply, reason: str) -> bool:
 def of_the_relay(answered: Replied) -> tuple[Reply, ReplyKind] | None:
     """Return the reply that is about the relay, with its kind, or None if there is none.
 
-    There is none if any recipient accepted the mail. Of several replies, one of a kind that ``holds`` counts first.
+    There is none if any recipient accepted the mail. If there are several, one whose kind ``holds`` comes first.
     """
     verdicts = answered.verdicts.values()
     if any(verdict.kind not in _REFUSED for verdict in verdicts):

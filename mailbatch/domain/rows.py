@@ -105,9 +105,9 @@ class ReservationSummary(_OfReservation):
 
     @property
     def shown_subject(self) -> str:
-        """The subject as it is stored; of a template its name, because its subject is not known before it is rendered.
+        """The subject as it is stored, or the name of the template, whose subject is not known before it is rendered.
 
-        Of a finished message it is its Subject, as ``with_subject_of`` has found it.
+        For a finished message it is the Subject that ``with_subject_of`` has found in it.
         """
         instead = f"template {self.template}" if self.template else "finished message" if self.has_message else ""
         return self.subject or instead

@@ -88,10 +88,10 @@ class SqlHealthQuery:
 
 
 def _fault(lately: sa.CTE) -> sa.CTE:
-    """The newest error of a run, or of its helpers, that says what mails wait for.
+    """Select the newest error of a run, or of its helpers, that says what mails wait for.
 
-    Of runs that ended earlier than the last one only those count whose mails may still wait: the runs after them had
-    nothing to do. If nothing is pending, no mail waits any more.
+    The last run counts. An earlier one counts only while its mails may still wait, because the runs after it did not
+    claim them. If nothing is pending, no mail waits any more.
     """
     waits = sa.exists().select_from(mail_reservations).where(PENDING)
     went = lately.c.outcome.in_([RunOutcome.COMPLETED.value, RunOutcome.FAILED.value])
@@ -109,9 +109,10 @@ def _fault(lately: sa.CTE) -> sa.CTE:
 
 
 def _answers() -> sa.Subquery:
-    """When the last answers were written, by their kind: the end of the range that an index has for each.
+    """Select the time of the newest reply of each kind, which an index has at the end of a range.
 
-    What was cancelled, expired or left without a verdict is no answer. A time that lies ahead was not written by us.
+    Mails that were cancelled, expired or left without a verdict have no reply. A time in the future is not from us, and
+    does not count.
     """
     sent = sa.select(sa.func.max(_r.finished_at).label("at")).where(
         SENT, _r.finished_at.is_not(None), _r.finished_at <= now(CLOCKS_DIFFER)

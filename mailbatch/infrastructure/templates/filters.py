@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
     from jinja2.nodes import EvalContext
 
-# Filters that spell out their arguments, and what a character costs. A filter that is in none of these lists does not
-# exist: of Jinja2's own these are pprint, urlize (quadratic on hostile text) and what a later version may add.
+# Filters that read the whole text of their arguments, and what a character costs. A filter that is in none of these
+# lists does not exist: pprint, urlize (quadratic on hostile text) and those that a later Jinja2 may add.
 _TEXT = dict.fromkeys(
     """capitalize center e escape filesizeformat float forceescape format int lower replace safe string tojson trim
     truncate upper xmlattr""".split(),  # noqa: SIM905 - read as prose, not as a column of quotes
     NANOSECONDS_OF_A_CHARACTER,
 ) | {"indent": 150, "striptags": 250, "nl2br": 200, "title": 500, "urlencode": 300, "wordcount": 250, "wordwrap": 600}
-# Of these all others write their value as a text.
+# The filters of ``_TEXT`` that do not turn their value into a text; all others of them do.
 _NOT_AS_TEXT = frozenset({"filesizeformat", "float", "int", "tojson", "urlencode", "xmlattr"})
-# Of their arguments Python makes the text.
+# Python, not Jinja2, turns the arguments of these into a text.
 _BY_PYTHON = frozenset({"format", "urlencode", "xmlattr"})
 # Filters that compare values with each other. Each time a character costs little, a value in a list more (``measure``).
 _SORTING = {"dictsort": 5, "groupby": 10, "max": 20, "min": 20, "sort": 5, "unique": 20}

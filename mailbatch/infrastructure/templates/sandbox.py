@@ -1,6 +1,6 @@
 """Jinja2 in a sandbox: no way to the interpreter, no amplifier of memory, and a count of steps that ends every loop.
 
-Jinja2's own sandbox keeps templates from Python's internals, but bounds only ``range``. Beside that, this one does:
+Jinja2's own sandbox keeps templates from Python's internals, but bounds only ``range``. This one does more:
 
 - An operation that can make a long value of a short one is checked before it runs (``*``, ``**``, ``%``, ``+``, ``~``,
   padding filters and methods, ``join``, ``replace``, set blocks, macros). Filters and methods not named here do not

@@ -159,7 +159,7 @@ def needed(tree: nodes.Template) -> Iterator[str]:
     """Yield the names of the templates without which ``tree`` is never rendered, as far as they are constants."""
     parents = [node for node in tree.body if isinstance(node, nodes.Extends)]
     others = (node for node in tree.body if isinstance(node, nodes.Include | nodes.Import | nodes.FromImport))
-    # Of a template that extends another only the blocks are rendered.
+    # If a template extends another, only its blocks are rendered.
     for node in parents or others:
         if isinstance(node.template, nodes.Const) and not getattr(node, "ignore_missing", False):
             yield str(node.template.value)
