@@ -32,6 +32,8 @@ _DEADLINE = 600.0
 class Nowhere:
     """A transport that accepts everything at once."""
 
+    capacity = 0
+
     def send(
         self,
         messages: Iterable[Message],

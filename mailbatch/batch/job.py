@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -222,8 +222,8 @@ class Job:
             errors=([ending.error] if ending.error else []) + self._first_errors(run),
         )
         close = partial(self.runs.close, self.name, report, ending.error)
-        final.write_with_deadline(close, None, "the end of the run could not be written")
-        return report
+        bound = final.write_with_deadline(close, None, "the end of the run could not be written")
+        return report if bound is None else replace(report, bound=bound)
 
     def _first_errors(self, run: RunInProgress) -> list[str]:
         """Return the first item errors of all lanes from the database; if it fails, those of this process."""

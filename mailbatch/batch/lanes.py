@@ -82,6 +82,7 @@ class LaneRun:
         self.stop = CombinedStopToken(interrupted)
         self._lane = lane
         self._lanes = lanes
+        self._runs = runs
         self.errors = ItemErrors(runs, run_id)
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
@@ -102,6 +103,10 @@ class LaneRun:
     def note_fault(self, why: str) -> None:
         """Keep the first fault; the lane ends with it."""
         self.fault = self.fault or why
+
+    def raise_bound(self, mails: int) -> None:
+        """Add to the bound in the row of the run that it helps. Raises ``StoreError``."""
+        self._runs.raise_bound(self.id, mails)
 
     def keep_up(self) -> None:
         """Start the heartbeat, and listen whether lane 0 stops."""

@@ -64,6 +64,10 @@ class RunInProgress:
         """Keep the first fault; the run ends with it."""
         self.fault = self.fault or why
 
+    def raise_bound(self, mails: int) -> None:
+        """Add to the bound in the run's row. Raises ``StoreError``."""
+        self._runs.raise_bound(self.id, mails)
+
     # --- what the job reads and calls ---
 
     @property

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.transports import Terms, transports_to
+from mailbatch.domain.connection_number import FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +42,28 @@ class RelayParts:
 
     @property
     def connections(self) -> int:
-        """How many connections a lane may have to it."""
-        number = self._table.connections if self._table is not None else None
-        return number if isinstance(number, int) else self._settings.connections
+        """How many connections a lane begins with."""
+        number = self._number
+        return number if isinstance(number, int) else min(FIRST, self._max_connections)
+
+    @property
+    def most_connections(self) -> int:
+        """How many connections a lane may ever have. It does not grow beyond its share of ``total_connections``."""
+        if isinstance(self._number, int):
+            return self._number
+        total = self.total_connections
+        share = total // self._settings.lanes if total else self._max_connections
+        return max(self.connections, min(self._max_connections, share))
+
+    @property
+    def _number(self) -> int | str:
+        table = self._table
+        return self._settings.connections if table is None or table.connections is None else table.connections
+
+    @property
+    def _max_connections(self) -> int:
+        table = self._table
+        return self._settings.max_connections if table is None or not table.max_connections else table.max_connections
 
     @property
     def total_connections(self) -> int:
@@ -58,6 +78,7 @@ class RelayParts:
 
         terms = Terms(
             connections=self.connections,
+            most_connections=self.most_connections,
             window=self._settings.window,
             settle_every=SETTLE_EVERY,
             slots=self.slots,

@@ -13,6 +13,7 @@ from mailbatch.bootstrap.relay_parts import RelayParts
 from mailbatch.bootstrap.settings import read_relays
 from mailbatch.bootstrap.transports import read_named_relay, read_relay
 from mailbatch.domain.retry import RetryPolicy
+from mailbatch.domain.run import crash_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +123,7 @@ class Sending:
 
     @property
     def connections(self) -> int:
-        """How many connections a lane may have."""
+        """How many connections a lane begins with."""
         return self._first.connections
 
     @property
@@ -155,7 +156,7 @@ class Sending:
         from mailbatch.infrastructure.system.watchdog import ProcessWatchdog
 
         s = self._settings
-        watchdog = ProcessWatchdog(s.database_url)
+        watchdog, first = ProcessWatchdog(s.database_url), self.connections
         # Its own, so that the files which it has encoded go with it.
         compose = make_compose(s, self.templates, self._connections.stores.files, self.spool)
         send_due = SendDue(
@@ -170,7 +171,8 @@ class Sending:
             page_size=s.page_size,
             lease=s.lease,
             strict=s.strict,
-            relay_faults=self.connections * RELAY_FAULTS_OF_A_CONNECTION,
+            relay_faults=max(first * RELAY_FAULTS_OF_A_CONNECTION, 2 * self._first.most_connections),
+            bound=crash_bound(1, first, s.window, strict=s.strict),
             circuit_breaker=self._first.circuit_breaker,
             slots=self.slots,
             watchdog=watchdog,

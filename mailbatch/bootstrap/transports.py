@@ -26,12 +26,14 @@ Relay: TypeAlias = SmtpRelay
 class Terms:
     """How a lane may use a relay.
 
-    ``connections`` and ``window``: how many connections it may have, and mails in flight on each. ``settle_every``:
-    seconds after which the transport gives way to the caller, outcome or not. ``slots`` counts the connections of all
-    lanes and hosts, if they have a limit. ``memory`` keeps what was learned about the relay.
+    ``connections`` and ``window``: how many connections it has at first, and mails in flight on each.
+    ``most_connections``: how many it may have; if these are more, their number is found while mails are sent.
+    ``settle_every``: seconds after which the transport gives way to the caller, outcome or not. ``slots`` counts the
+    connections of all lanes and hosts, if they have a limit. ``memory`` keeps what was learned about the relay.
     """
 
     connections: int
+    most_connections: int
     window: int
     settle_every: float
     slots: Slots | None
@@ -96,10 +98,12 @@ def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
     match relay:
         case SmtpRelay():
             from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
+            from mailbatch.infrastructure.smtp.climb import Climb
             from mailbatch.infrastructure.smtp.transport import SmtpTransport
 
             # One for the process: what a lane learns about the relay serves the next.
             capabilities = RelayCapabilities(memory=terms.memory)
+            climbs = terms.most_connections > terms.connections
             return lambda: SmtpTransport(
                 relay,
                 connections=terms.connections,
@@ -107,6 +111,7 @@ def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
                 yield_every=terms.settle_every,
                 capabilities=capabilities,
                 slots=terms.slots,
+                climb=Climb(terms.connections, terms.most_connections) if climbs else None,
             )
 
 

@@ -21,6 +21,8 @@ _LONGEST_NAMESPACE = 64
 # No character with a meaning for Redis (patterns, hash tags, ACLs) or for a shell, and none that separates parts of a
 # key's name.
 _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}}}")
+AUTO = "auto"
+_MOST_CONNECTIONS = 100
 _SHORTEST_SECRET = 16
 # RFC 9110 §5.6.2.
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -41,6 +43,16 @@ def namespace(name: str) -> str:
             "and begin with a letter or a digit"
         )
     return name
+
+
+def connections(value: object) -> int | str:
+    """Check the number of connections: a number, or that it is to be found."""
+    text = str(value).strip().lower()
+    if text == AUTO:
+        return AUTO
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:4]) <= _MOST_CONNECTIONS):
+        raise ValueError(f"must be {AUTO}, or a number from 1 to {_MOST_CONNECTIONS}")
+    return int(text)
 
 
 def folder(path: Path) -> Path:

@@ -102,9 +102,6 @@ def _not_yet(file: File) -> Iterator[tuple[Key, str]]:
     for name, relay in file.relays.items():
         if relay.rate:
             yield ("relays", name, "rate"), "rates of relays are not supported yet"
-        if relay.connections == "auto" or relay.max_connections:
-            key = "max_connections" if relay.max_connections else "connections"
-            yield ("relays", name, key), "a number that changes is not supported yet; set connections to a number"
     if len(file.relays) > 1:
         yield ("relays", list(file.relays)[1]), "more than one relay is not supported yet"
 

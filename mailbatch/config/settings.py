@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,6 +42,7 @@ LanguageTag = Annotated[str, AfterValidator(checks.language_tag)]
 TimeZone = Annotated[str, AfterValidator(checks.time_zone)]
 ScheduleText = Annotated[str, AfterValidator(checks.schedule)]
 Patterns = Annotated[str, AfterValidator(checks.patterns)]
+Connections = Annotated[int | Literal["auto"], BeforeValidator(checks.connections)]
 ReturnPathSecret = Annotated[SecretStr, AfterValidator(checks.return_path_secret)]
 
 
@@ -67,7 +68,8 @@ class Settings(BaseSettings):
     run_at_start: RunAtStart = RunAtStart.AUTO
     start_jitter: Seconds = 0
     page_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    connections: Annotated[int, Field(ge=1, le=100)] = 4
+    connections: Connections = "auto"
+    max_connections: Annotated[int, Field(ge=1, le=100)] = 20
     window: Annotated[int, Field(ge=1, le=1000)] = 32
     lanes: Annotated[int, Field(ge=1, le=64)] = 1
     relay_connections: Annotated[int, Field(ge=0)] = 0
@@ -139,11 +141,6 @@ class Settings(BaseSettings):
     def refused_patterns(self) -> tuple[str, ...]:
         """The patterns of ``refused_files``."""
         return checks.split_patterns(self.refused_files or "")
-
-    @property
-    def group_size(self) -> int:
-        """How many mails a lane claims at once: as many as its connections can hold in flight, at most a page."""
-        return min(self.connections * self.window, self.page_size)
 
     @property
     def strict(self) -> bool:

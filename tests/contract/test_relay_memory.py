@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 from support.fakes import FakeRelayMemory
@@ -13,7 +14,9 @@ from mailbatch.infrastructure.redis.keys import Keys
 from mailbatch.infrastructure.redis.relay_memory import KEPT, RedisRelayMemory
 
 KEY = Keys().relay_profile("relay.example:25")
-LEARNED = RelayProfile(dialogue="PIPELINING", takes_ahead=False, swallows=True, mails=3, reason="503 too early")
+LEARNED = RelayProfile(
+    dialogue="PIPELINING", takes_ahead=False, swallows=True, mails=3, idle=9.5, connections=14, reason="503 too early"
+)
 
 
 @pytest.fixture
@@ -43,6 +46,13 @@ def test_the_last_that_was_learned_is_known(memory):
 def test_redis_forgets_after_a_day(client):
     RedisRelayMemory(client, KEY).note(LEARNED)
     assert 0 < client.ttl(KEY) <= KEPT == 86_400
+
+
+@pytest.mark.parametrize("wrong", [{}, {"idle": -1, "connections": "many"}, {"idle": None, "connections": 1e99}])
+def test_what_an_earlier_version_wrote_without_these_fields_is_known(client, wrong):
+    before = {name: value for name, value in asdict(LEARNED).items() if name not in {"idle", "connections"}}
+    client.set(KEY, json.dumps(before | wrong))
+    assert RedisRelayMemory(client, KEY).recall() == replace(LEARNED, idle=0, connections=0)
 
 
 @pytest.mark.parametrize(

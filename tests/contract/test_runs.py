@@ -109,6 +109,18 @@ def test_the_newest_run_that_goes_on_is_open_and_shows_its_silence(world):
     assert (world.row(ended).outcome, world.row(ended).sent) == (RunOutcome.COMPLETED, 3)
 
 
+def test_the_bound_of_a_run_that_goes_on_is_raised_by_each_lane_and_its_end_says_it(world):
+    run_id = uuid4()
+    world.runs.open(run_id, "send-all", Trigger.BEAT, 8)
+    world.runs.raise_bound(run_id, 4)
+    world.runs.raise_bound(run_id, 16)
+    assert world.row(run_id).bound == 28
+    report = RunReport(run_id=run_id, trigger=Trigger.BEAT, outcome=RunOutcome.COMPLETED, bound=8)
+    assert world.runs.close("send-all", report, None) == 28
+    world.runs.raise_bound(run_id, 1)
+    assert world.row(run_id).bound == 28
+
+
 def test_a_run_that_goes_on_can_be_told_to_stop_once_and_no_other(world):
     runs, ours, other, over = world.runs, *(uuid4() for _ in range(3))
     for run_id in (ours, other, over):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 
 import pytest
 from support import smtpfault
@@ -11,10 +12,14 @@ from support.fakes import FakeRelayMemory
 from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, raw, say
 
+from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
+from mailbatch.domain.reply_kinds import Concern, concern_of
 from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION, RelayCapabilities
+from mailbatch.infrastructure.smtp.climb import Climb
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
+from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 MODES = list(smtpfault.OFFERS)
 TOO_MANY_MAILS = [
@@ -187,3 +192,160 @@ def test_the_limit_has_a_name_that_the_domain_gives():
 
     for text in TOO_MANY_MAILS:
         assert kind_of(Reply(int(text[:3]), text[4:])).name == MAILS_ON_ONE_CONNECTION
+
+
+# --- a number of connections that is found ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Measurements take a twentieth of a second."""
+    monkeypatch.setattr("mailbatch.infrastructure.smtp.climb._LEAST_SECONDS", 0.05)
+    monkeypatch.setattr("mailbatch.infrastructure.smtp.climb.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("mailbatch.infrastructure.smtp.pool.LOOK_EVERY", 0.02)
+
+
+def slow_dot(session):
+    """Take a mail like a relay that is 20 ms away."""
+    session.server.stopping.wait(0.02)
+    session.ordinary()
+
+
+class Source:
+    """Mails until ``enough`` says so; then the stream ends."""
+
+    def __init__(self, enough, most=5000):
+        self.enough, self.most, self.messages = enough, most, []
+
+    def __iter__(self):
+        while not self.enough() and len(self.messages) < self.most:
+            self.messages.append(message())
+            yield self.messages[-1]
+
+
+@pytest.mark.parametrize("mode", ["DATA", "PIPELINING"])
+def test_it_has_more_connections_while_that_raises_the_rate_and_the_next_run_begins_with_them(mode, quick):
+    memory, climb = FakeRelayMemory(), Climb(2, 6)
+    mails = Source(lambda: climb.number == 6)
+    with FaultServer({"dot": slow_dot}, extensions=smtpfault.OFFERS[mode]) as server:
+        capabilities = RelayCapabilities(memory=lambda: memory)
+        outcomes = by_claim(transport_to(server, climb=climb, capabilities=capabilities).send(mails, always))
+        all_accepted(outcomes, mails.messages, server)
+        assert memory.profile.connections in {4, 5}, "the last step may still fail"
+        next_climb = Climb(2, 6)
+        later = transport_to(server, climb=next_climb, capabilities=RelayCapabilities(memory=lambda: memory))
+        by_claim(later.send([message()], always))
+    assert next_climb.number == memory.profile.connections
+
+
+def test_it_asks_for_no_more_than_it_may_have_and_gives_up_what_does_not_pay(quick):
+    lock, climb, used = threading.Lock(), Climb(2, 6), set()
+
+    def one_at_a_time(session):
+        with lock:
+            slow_dot(session)
+
+    def enough():
+        used.add(climb.number)
+        return len(used) > 1 and climb.number == 2
+
+    mails = Source(enough)
+    with FaultServer({"dot": one_at_a_time}, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
+        outcomes = by_claim(transport_to(server, climb=climb).send(mails, always))
+        all_accepted(outcomes, mails.messages, server)
+    assert used == {2, 3}
+    assert server.verbs.count("QUIT") == len(server.sessions)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("step", "reply"),
+    [
+        ("connect", "421 4.7.0 Error: too many connections from 192.0.2.1"),
+        ("mail", "421 Too many concurrent SMTP connections; please try again later"),
+        ("dot", "432 4.3.2 Concurrent connections limit exceeded"),
+    ],
+)
+def test_it_has_as_many_connections_as_the_relay_lets_in(mode, step, reply):
+    climb = Climb(6, 20)
+    mails = Source(lambda: climb.number == 3)
+    door = Door(3, part(reply))
+    with FaultServer({step: door, "rcpt": slow_dot}, extensions=smtpfault.OFFERS[mode]) as server:
+        outcomes = by_claim(transport_to(server, climb=climb).send(mails, always))
+    all_accepted(outcomes, mails.messages, server)
+    assert climb.number == 3
+
+
+def test_a_relay_that_goes_away_does_not_lower_the_number():
+    climb = Climb(4, 20)
+    with FaultServer({"dot": slow_dot}, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
+        stream = transport_to(server, climb=climb).send((message() for _ in range(200)), always)
+        next(stream)
+        server.wait_for(lambda: server.open_sessions == 4)
+        server.__exit__(None, None, None)
+        for outcome in stream:
+            if isinstance(outcome, RelayFault):
+                break
+        stream.close()
+    assert climb.number == 4
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_relay_that_announces_its_limits_is_never_sent_more(mode):
+    offers = (*smtpfault.OFFERS[mode], "LIMITS MAILMAX=3 RCPTMAX=2")
+    messages = [message() for _ in range(20)]
+    many = message("a@x.org", "b@x.org", "c@x.org")
+    with FaultServer({}, extensions=offers) as server:
+        outcomes = by_claim(transport_to(server, connections=2).send([*messages, many], always))
+    verdicts = outcomes.pop(many.claim).verdicts
+    assert [verdicts[to].kind for to in many.envelope.recipients] == [Kind.ACCEPTED, Kind.ACCEPTED, Kind.DEFERRED]
+    assert concern_of(verdicts["c@x.org"].reply) is Concern.MAIL
+    assert {kind for o in outcomes.values() for kind in kinds(o).values()} == {Kind.ACCEPTED}
+    assert server.verbs.count("MAIL") == len(server.journal) == 21
+    assert max(Counter(mail.connection for mail in server.journal).values()) == 3
+    assert max(len(mail.recipients) for mail in server.journal) == 2
+
+
+@pytest.mark.parametrize("limits", ["", "MAILMAX=0", "MAILMAX=many", "MAILMAX", "XMAILMAX=1", "MAILMAX=1234567"])
+def test_limits_that_cannot_be_read_are_none(limits):
+    messages = [message() for _ in range(9)]
+    with FaultServer({}, extensions=(*smtpfault.OFFERS["PIPELINING"], f"LIMITS {limits}")) as server:
+        all_accepted(by_claim(transport_to(server, connections=1).send(messages, always)), messages, server)
+        assert len(server.sessions) == 1
+
+
+def test_a_relay_that_closes_idle_connections_is_left_before_it_does():
+    capabilities = RelayCapabilities()
+    config = TransportConfig(SmtpRelay(host="127.0.0.1", port=25), capabilities=capabilities)
+    capabilities.note_idle_end(10.2)
+    assert config.idle_limit == 60, "once may be chance"
+    capabilities.note_idle_end(3.0)
+    capabilities.note_idle_end(10.4)
+    assert config.idle_limit == 60
+    capabilities.note_idle_end(10.0)
+    assert config.idle_limit == pytest.approx(8.0)
+    capabilities.note_idle_end(0.1)
+    capabilities.note_idle_end(0.1)
+    assert config.idle_limit == pytest.approx(8.0), "so short a time is no limit"
+
+
+def test_the_time_for_which_a_connection_was_idle_is_learned_when_the_relay_closes_it(monkeypatch):
+    monkeypatch.setattr("mailbatch.infrastructure.smtp.capabilities._LEAST_IDLE_LIMIT", 0.05)
+    capabilities = RelayCapabilities()
+
+    def mails(server):
+        for n in range(1, 4):
+            yield message()
+            server.wait_for(lambda n=n: len(server.journal) == n)
+            yield Nap(0.02)
+            closing = server.sessions[-1]
+            server.stopping.wait(0.2)
+            closing.stop()
+            yield Nap(0.02)
+
+    with FaultServer({}, extensions=smtpfault.OFFERS["DATA"]) as server:
+        transport = transport_to(server, connections=1, capabilities=capabilities)
+        outcomes = by_claim(transport.send(mails(server), always))
+    assert {kind for o in outcomes.values() for kind in kinds(o).values()} == {Kind.ACCEPTED}
+    assert len(outcomes) == 3
+    assert 0.15 < capabilities.idle_seconds < 1

@@ -94,6 +94,7 @@ class ShakyRelay:
         self._window = window
         self.taken: Counter[tuple[UUID, str]] = Counter()
         self.ended: set[Claim] = set()
+        self.capacity = 0
 
     def send(
         self,

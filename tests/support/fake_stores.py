@@ -53,7 +53,11 @@ class FakeRuns:
         known = {e.index for e in noted}
         noted += [e for e in errors if e.index not in known]
 
-    def close(self, job: str, report: RunReport, error: str | None) -> None:
+    def raise_bound(self, run_id: UUID, mails: int) -> None:
+        if self.rows[run_id].outcome is None:
+            self._change(run_id, bound=self.rows[run_id].bound + mails)
+
+    def close(self, job: str, report: RunReport, error: str | None) -> int | None:
         self._check()
         assert report.run_id is not None
         assert self.rows[report.run_id].job == job
@@ -66,6 +70,7 @@ class FakeRuns:
             heartbeat_at=self.tables.now,
             **asdict(report.counts),
         )
+        return self.rows[report.run_id].bound
 
     def open_run(self, job: str) -> OpenRun | None:
         row = next((row for row in self.tables.runs_of(job) if row.outcome is None), None)
@@ -245,6 +250,8 @@ class FakeRun:
     upkeep: list[Callable[[], None]] = field(default_factory=list)
     others: Counts = field(default_factory=Counts)
     fault: str | None = None
+    bound: int = 0
+    """How many mails were added to the bound of the run."""
 
     def every(self, seconds: float, callback: Callable[[], None]) -> None:
         self.upkeep.append(callback)
@@ -260,6 +267,9 @@ class FakeRun:
 
     def note_fault(self, why: str) -> None:
         self.fault = self.fault or why
+
+    def raise_bound(self, mails: int) -> None:
+        self.bound += mails
 
 
 def plain_message(claimed: ClaimedMail) -> Message:

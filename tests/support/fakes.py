@@ -195,6 +195,7 @@ class FakeTransport:
         self._sleep = sleep
         self.messages: list[Message] = []
         self.closed = False
+        self.capacity = 0
 
     def send(
         self,

@@ -65,3 +65,31 @@ def test_a_forked_process_gets_parts_of_its_own(monkeypatch):
     assert process_parts() is ours
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert process_parts() is not ours
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "most"),
+    [
+        ({}, 4, 20),
+        ({"connections": 7}, 7, 7),
+        ({"connections": "AUTO", "max_connections": 9}, 4, 9),
+        ({"max_connections": 2}, 2, 2),
+        ({"relay_connections": 10}, 4, 10),
+        ({"relay_connections": 10, "lanes": 2}, 4, 5),
+        ({"relay_connections": 3, "lanes": 2}, 4, 4),
+        ({"relay_connections": 1, "lanes": 8}, 4, 4),
+    ],
+)
+def test_a_lane_begins_with_so_many_connections_and_may_have_so_many(given, first, most):
+    with contextlib.closing(Parts(Settings(**given))) as made:
+        [relay] = made.sending.relays
+        assert (relay.connections, relay.most_connections) == (first, most)
+        assert (made.sending.transport.climb is not None) == (first < most)
+
+
+def test_the_relays_file_says_it_for_its_relay(tmp_path):
+    file = tmp_path / "relays.toml"
+    file.write_text('[relays.own]\nurl = "smtp://localhost:25"\nconnections = "auto"\nmax_connections = 6\n')
+    with contextlib.closing(Parts(Settings(relays=file, connections=30))) as made:
+        [relay] = made.sending.relays
+        assert (relay.connections, relay.most_connections) == (4, 6)

@@ -58,6 +58,12 @@ class Run(Protocol):
         The others go on; then the run ends as failed, and its report says the first fault.
         """
 
+    def raise_bound(self, mails: int) -> None:
+        """Add ``mails`` to how many a crash could leave in doubt. When this returns, it is written.
+
+        Raises ``StoreError``.
+        """
+
 
 class Runs(Protocol):
     """The rows of runs and of their errors: ``batch_runs`` and ``run_errors``. Each method may raise ``StoreError``."""
@@ -71,8 +77,14 @@ class Runs(Protocol):
     def errors(self, run_id: UUID, errors: Sequence[ItemError]) -> None:
         """Append item errors, in full."""
 
-    def close(self, job: str, report: RunReport, error: str | None) -> None:
-        """Write how the run ended. ``error``: what was wrong with the run itself, beside the errors of its items."""
+    def raise_bound(self, run_id: UUID, mails: int) -> None:
+        """Add ``mails`` to the bound of a run that goes on."""
+
+    def close(self, job: str, report: RunReport, error: str | None) -> int | None:
+        """Write how the run ended. ``error``: what was wrong with the run itself, beside the errors of its items.
+
+        Return the bound that the row has, whatever ``report`` says; None if there is no row.
+        """
 
     def open_run(self, job: str) -> OpenRun | None:
         """Return the newest run of ``job`` that has not ended; None if there is none."""

@@ -194,6 +194,10 @@ class Transport(Protocol):
     So the intent is committed in the middle of the transmission: ``SendDue`` owns that step, the transport calls it.
     """
 
+    @property
+    def capacity(self) -> int:
+        """How many mails can be in flight now, if this changes while it sends; else 0."""
+
     def send(
         self,
         messages: Iterable[Message | Nap],

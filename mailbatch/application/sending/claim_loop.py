@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mailbatch.application.ports.sending import Backlog, Nap
     from mailbatch.application.ports.system import Clock
+    from mailbatch.application.sending.crash_bound import CrashBound
     from mailbatch.application.sending.housekeeping import Housekeeping
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_lease import LaneLease
@@ -49,7 +50,10 @@ class Mode(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class ClaimLoop:
-    """Claims for one lane. ``group_size``: how many mails a claim takes at most.
+    """Claims for one lane. ``group_size``: how many mails a claim takes at most, unless the transport can take more.
+
+    ``capacity`` returns how many mails the transport can have in flight, if that changes. A claim then takes as many,
+    up to ``page_size``, after ``bound`` covers them. No ``bound``: a claim alone leaves no mail in doubt.
 
     A claim behind the cursor also writes the settlements that are decided by then, in the same transaction: one commit
     for each group. A claim at the head of the backlog writes them in a transaction of their own before it. An isolated
@@ -64,6 +68,9 @@ class ClaimLoop:
     run_id: UUID
     lane: int
     group_size: int
+    page_size: int
+    capacity: Callable[[], int]
+    bound: CrashBound | None
     stop: LaneStop
     in_flight: InFlight
     lease: LaneLease
@@ -106,7 +113,7 @@ class ClaimLoop:
                 at_head = clock.monotonic()
                 self.in_flight.flush()
                 self.housekeeping.before_the_head()
-            page = self._claim(cursor, self.group_size)
+            page = self._claim(cursor, self._group())
             if page.claimed:
                 yield page
             elif from_head:
@@ -162,6 +169,8 @@ class ClaimLoop:
         A mail whose reply waits counts toward ``most``. So a crash leaves no more mails in doubt than the bound.
         """
         limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
+        if most > self.group_size:
+            self._cover(limit, 2 * most)
         without = self._without()
         return self._hold(
             lambda: (
@@ -176,6 +185,16 @@ class ClaimLoop:
         if again:
             return (replace(groups or Without(), returned_within=again),)
         return () if groups is None else (groups,)
+
+    def _group(self) -> int:
+        """Return how many mails to claim at most."""
+        return max(self.group_size, min(self.capacity(), self.page_size))
+
+    def _cover(self, limit: int, spare: int) -> None:
+        """Let the run's bound cover ``limit`` more mails than those whose settlement is not decided."""
+        if self.bound is not None:
+            undecided = len(self.in_flight.mails) - len(self.in_flight.decided)
+            self.bound.cover(undecided + limit, spare)
 
     def _settle_and_claim(self, cursor: Cursor | None, limit: int, *without: Without) -> Page | None:
         """Settle and claim in one transaction. Return None if nothing is to be settled, or this fails.

@@ -61,6 +61,11 @@ class InFlight:
         self._run = run
         self._lane = lane
 
+    @property
+    def on_wire(self) -> int:
+        """How many mails a relay may have taken or may take, as far as their outcomes are not known."""
+        return sum(mail.on_wire for mail in self.mails.values())
+
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Hold mails that were claimed."""
         self.mails |= {c.claim: InFlightMail(c.index) for c in claimed}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.application.sending.claim_loop import ClaimLoop, Mode
+from mailbatch.application.sending.crash_bound import CrashBound
 from mailbatch.application.sending.housekeeping import Housekeeping
 from mailbatch.application.sending.in_flight import InFlight
 from mailbatch.application.sending.lane_lease import LaneLease
@@ -55,6 +56,7 @@ class SendDue:
     ``jitter`` returns a number in [0, 1). ``lease`` and ``relay_patience`` in seconds, ``group_size`` and ``page_size``
     in mails. ``strict``: the intent to send is committed just before the last bytes of each mail, not with the claim.
     ``relay_faults``: so many faults in a row end the run; so do fewer, if they go on for ``relay_patience``.
+    ``bound``: for how many mails in doubt after a crash of this lane the run's row allows when it begins.
     """
 
     backlog: Backlog
@@ -67,6 +69,7 @@ class SendDue:
     group_size: int
     page_size: int
     lease: float
+    bound: int = 0
     strict: bool = False
     relay_faults: int = 16
     relay_patience: float = 5.0
@@ -138,12 +141,16 @@ class Lane:
             on_doubt=use.on_doubt,
             page_size=use.page_size,
         )
+        self.bound = CrashBound(run, use.bound)
         self.claims = ClaimLoop(
             backlog=use.backlog,
             clock=use.clock,
             run_id=run.id,
             lane=number,
             group_size=use.group_size,
+            page_size=use.page_size,
+            capacity=lambda: use.transport.capacity,
+            bound=None if use.strict else self.bound,
             stop=self.stop,
             in_flight=self.in_flight,
             lease=self.lease,
@@ -227,6 +234,8 @@ class Lane:
         """
         try:
             self.in_flight.flush()  # a mail whose verdict is not written would be in doubt beside these
+            if self.use.strict and (capacity := self.use.transport.capacity):
+                self.bound.cover(self.in_flight.on_wire + len(claims), capacity)
             granted = self.use.backlog.commit_intent(self.run.id, claims) if self._may_send() else set()
         except RunFailed as error:
             self.stop.database_failed(error)

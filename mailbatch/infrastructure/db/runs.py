@@ -76,7 +76,14 @@ class SqlRuns:
         with writing(self.engine) as connection:
             connection.execute(upsert(connection, run_errors).on_conflict_do_nothing(), rows)
 
-    def close(self, job: str, report: RunReport, error: str | None) -> None:
+    def raise_bound(self, run_id: UUID, mails: int) -> None:
+        """Add to the bound. Several lanes may do so at the same time."""
+        with writing(self.engine) as connection:
+            connection.execute(
+                sa.update(batch_runs).where(_b.run_id == run_id, OPEN_RUN).values(bound=_b.bound + mails)
+            )
+
+    def close(self, job: str, report: RunReport, error: str | None) -> int | None:
         """Write how the run ended. A caller that got no reply repeats the call: then the time and the report stay."""
         again = sa.and_(_b.outcome == report.outcome.value, _b.error.is_not_distinct_from(error))
         with writing(self.engine) as connection:
@@ -97,8 +104,10 @@ class SqlRuns:
             # A run that failed may have settled mails without a reply; a helper that died has not written all errors.
             if row is not None and (report.outcome is RunOutcome.FAILED or connection.scalar(_lost_helpers(row))):
                 reconcile(connection, row)
+            bound = report.bound if row is None else int(row.bound)
             if report.run_id is not None:
-                announce(connection, job, report.run_id, report.as_dict(), self.channels)
+                announce(connection, job, report.run_id, {**report.as_dict(), "bound": bound}, self.channels)
+        return None if row is None else bound
 
     def open_run(self, job: str) -> OpenRun | None:
         """Return the newest run of ``job`` that has not ended, and for how long it has been silent."""

@@ -62,7 +62,18 @@ def _read(text: str | bytes) -> RelayProfile:
             "reason": str() | None as reason,
         }:
             return RelayProfile(
-                dialogue=dialogue, takes_ahead=takes_ahead, swallows=swallows, mails=max(0, mails), reason=reason
+                dialogue=dialogue,
+                takes_ahead=takes_ahead,
+                swallows=swallows,
+                mails=max(0, mails),
+                idle=_number(found.get("idle")),
+                connections=int(_number(found.get("connections"))),
+                reason=reason,
             )
         case _:
             return RelayProfile()
+
+
+def _number(found: object) -> float:
+    """Return a number that an earlier version has not written; 0 if it is none."""
+    return found if isinstance(found, int | float) and 0 < found < KEPT else 0

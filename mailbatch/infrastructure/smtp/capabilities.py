@@ -23,6 +23,8 @@ _LOSSES_BEFORE_SLOWER = 2
 _EVERYTHING = ("pipelining", "chunking")
 _ENDS_AT_A_LIMIT = 3
 """Connections that end in a row after the same number of mails, before this number counts as a limit."""
+_LEAST_IDLE_LIMIT, _SAME_IDLE = 1.0, 0.2
+"""Seconds of an idle limit at least, and by which share two of them may differ."""
 MAILS_ON_ONE_CONNECTION = "mails on one connection"
 """The name of this limit in ``domain/reply_kinds.py``."""
 
@@ -49,6 +51,7 @@ class RelayCapabilities:
         self._proven: set[DialogueMode | str] = set()
         self._suspicions = 0
         self._ends = self._ended_after = 0
+        self._idled_before = 0.0
 
     # --- what follows from it -----------------------------------------------------------------------------------------
 
@@ -70,6 +73,16 @@ class RelayCapabilities:
     def mails_per_connection(self) -> int:
         """The number of mails that the relay takes on one connection; 0: no limit."""
         return self._profile.mails
+
+    @property
+    def connections(self) -> int:
+        """How many connections a lane had at the end of its run; 0: nothing was tried yet."""
+        return self._profile.connections
+
+    @property
+    def idle_seconds(self) -> float:
+        """The seconds without a mail after which the relay closes a connection; 0: that was not seen."""
+        return self._profile.idle
 
     def _fastest(self, features: Container[str]) -> DialogueMode:
         mastered = DialogueMode.__members__.get(self._profile.dialogue or "", self._best)
@@ -142,6 +155,22 @@ class RelayCapabilities:
         if mails and self._ends >= _ENDS_AT_A_LIMIT and mails != self._profile.mails:
             self._learn(mails=mails, reason=reason)
             logger.info("a connection carries %d mails from now on: %s", mails, reason)
+
+    def note_connections(self, count: int) -> None:
+        """Note how many connections a lane has at the end of its run."""
+        self._learn(connections=count)
+
+    def note_idle_end(self, seconds: float) -> None:
+        """Note that the relay closed a connection after so many seconds without a mail.
+
+        Two in a row after about the same time are no chance: the relay has a limit.
+        """
+        before, self._idled_before = self._idled_before, seconds
+        if seconds >= _LEAST_IDLE_LIMIT and abs(seconds - before) <= _SAME_IDLE * seconds:
+            shortest = min(before, seconds)
+            if not 0 < self._profile.idle <= shortest:
+                self._learn(idle=shortest)
+                logger.info("a connection without a mail is closed before %.1f s from now on", shortest)
 
     def learn_from_loss(self, dialogue: Dialogue, error: RelayError, relay: str) -> None:
         """Learn from a lost connection how many mails one may carry, and whether the relay handles the mode."""

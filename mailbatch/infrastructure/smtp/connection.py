@@ -64,6 +64,8 @@ class Connection:
         self.closes_at = math.inf
         """When the owner closes it even if the relay has not answered QUIT; on the monotonic clock."""
         self.place = place
+        self.is_retired = False
+        """Whether it begins no further mail, because fewer connections are used."""
         self._config = config
         self._waits_for_intent = waits_for_intent
         self._attempt = ConnectAttempt(config, waker, tries_chunk=not waits_for_intent).start()
@@ -111,7 +113,7 @@ class Connection:
         self.dialogue = self._new_dialogue(handshake.esmtp_features)
         self.fd = self._sock.fileno()
         self.since = time.monotonic()
-        self.max_mails = self._config.max_mails
+        self.limit_mails()
         self._is_encrypted = tls_version is not None
         self._size = _TLS_RECORD if self._is_encrypted else _CHUNK
         self._progress = self.dialogue.progress
@@ -134,6 +136,15 @@ class Connection:
             waits_for_intent=self._waits_for_intent,
             may_send_ahead=config.capabilities.may_send_ahead,
         )
+
+    def limit_mails(self) -> None:
+        """Set ``max_mails`` by what is known now. A connection that was retired stays retired."""
+        if not self.is_retired:
+            self.max_mails = min(filter(None, (self._config.max_mails, self.dialogue.max_mails)), default=0)
+
+    def retire(self) -> None:
+        """Begin no further mail. There must be mails in flight."""
+        self.is_retired, self.max_mails = True, max(1, self.dialogue.mails_begun)
 
     # --- open ----------------------------------------------------------------------------------------------------
 

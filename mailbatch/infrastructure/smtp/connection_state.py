@@ -31,10 +31,16 @@ class CloseReason(StrEnum):
     NO_MORE_MAILS = "there are no more mails"
     IDLE_TOO_LONG = "it was idle for too long"
     CARRIED_ENOUGH = "it carried as many mails as it may"
+    NOT_NEEDED = "fewer connections are used from now on"
     NOT_PERMITTED = "its mail may not be sent"
     QUIT_SENT = "the relay was told by QUIT"
     BROKEN = "it broke"
 
 
-POLITE = {CloseReason.NO_MORE_MAILS, CloseReason.IDLE_TOO_LONG, CloseReason.CARRIED_ENOUGH}
+POLITE = {
+    CloseReason.NO_MORE_MAILS,
+    CloseReason.IDLE_TOO_LONG,
+    CloseReason.CARRIED_ENOUGH,
+    CloseReason.NOT_NEEDED,
+}
 """The reasons for which QUIT is sent before the connection is closed, if no mail is in flight."""

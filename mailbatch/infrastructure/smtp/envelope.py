@@ -10,7 +10,7 @@ from mailbatch.domain.content import has_crlf_only
 from mailbatch.domain.outcome import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mailbatch.domain.body import Body
     from mailbatch.domain.message import Message
@@ -20,30 +20,47 @@ _QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
 # The text between < and > must not be able to end the address. The last check behind those at the entry.
 _MAILBOX = re.compile(rf'(?:{_ATOM}+|{_QUOTED})@[^\s<>"@\x00-\x1f\x7f]+')
 _SIZE = re.compile(r"[0-9]{1,20}")
+_LIMIT = re.compile(r"(?<!\S)([A-Z0-9-]+)=([1-9][0-9]{0,5})(?!\S)")
+"""One limit (RFC 9422 §4): at most 6 digits, and not 0. What does not fit is no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extensions:
-    """The extensions of a relay that concern mails. ``max_size``: bytes of a message (RFC 1870); 0: no limit."""
+    """The extensions of a relay that concern mails.
+
+    ``max_size``: bytes of a message (RFC 1870). ``max_mails``: mails of one connection, and ``max_recipients``:
+    recipients of one mail (RFC 9422). 0: no limit.
+    """
 
     has_size: bool = False
     max_size: int = 0
     eight_bit: bool = False
     smtputf8: bool = False
+    max_mails: int = 0
+    max_recipients: int = 0
 
     @classmethod
     def of(cls, features: Mapping[str, str]) -> Extensions:
         """Read them from the reply to EHLO: names in lower case, with their parameters."""
         size = features.get("size", "")
+        limits = dict(_LIMIT.findall(features.get("limits", "").upper()))
         return cls(
             has_size="size" in features,
             max_size=int(size) if _SIZE.fullmatch(size) else 0,
             eight_bit=bool(features.keys() & {"8bitmime", "smtputf8"}),
             smtputf8="smtputf8" in features,
+            max_mails=int(limits.get("MAILMAX", 0)),
+            max_recipients=int(limits.get("RCPTMAX", 0)),
         )
 
 
-def commands(message: Message, extensions: Extensions) -> list[bytes]:
+def recipients_taken(message: Message, extensions: Extensions) -> Sequence[str]:
+    """Return the recipients that the relay takes in one mail: all, or the first ones."""
+    recipients, most = message.envelope.recipients, extensions.max_recipients
+    return recipients[:most] if 0 < most < len(recipients) else recipients
+
+
+def commands(message: Message, extensions: Extensions, recipients: Iterable[str]) -> list[bytes]:
     """Return MAIL and a RCPT for each recipient, with the options that the message needs and the relay offers."""
     envelope = message.envelope
     options = f" SIZE={len(message.data)}" if extensions.has_size else ""
@@ -53,7 +70,7 @@ def commands(message: Message, extensions: Extensions) -> list[bytes]:
         options += " SMTPUTF8"
     return [
         f"MAIL FROM:<{envelope.sender}>{options}\r\n".encode(),
-        *[f"RCPT TO:<{recipient}>\r\n".encode() for recipient in envelope.recipients],
+        *[f"RCPT TO:<{recipient}>\r\n".encode() for recipient in recipients],
     ]
 
 

@@ -39,17 +39,18 @@ class SendLoop:
         self._mails = MailQueue()
         self._poller = Poller()
         self._pool = ConnectionPool(config, self._mails, self._poller, permit, commit_intent)
+        self._has_more = True
         self._pauses_until = 0.0
+        self._waited = 0.0
         self._polled_at = self._yielded_at = time.monotonic()
 
     def run(self, messages: Iterable[Message | Nap]) -> Iterator[Outcome | None]:
         """Pull, send, yield outcomes; see ``SmtpTransport.send``."""
-        self._config.capabilities.recall()
+        self._pool.begin()
         mails, pool = self._mails, self._pool
         source = iter(messages)
-        more = True
         failure: Exception | None = None
-        while more or mails.unsettled or mails.outcomes:
+        while (more := self._has_more) or mails.unsettled or mails.outcomes:
             pool.begin_ready()
             if mails.outcomes:
                 yield from mails.collect()
@@ -66,9 +67,9 @@ class SendLoop:
                 try:
                     self._pull(source, wanted - len(mails.ready))
                 except StopIteration:
-                    more = False
+                    self._has_more = False
                 except Exception as error:  # noqa: BLE001 (raised below, when the outcomes are out)
-                    failure, more = error, False
+                    failure, self._has_more = error, False
         if failure is not None:
             raise failure
 
@@ -76,7 +77,6 @@ class SendLoop:
         """Close all connections: idle ones by QUIT, the others at once."""
         self._pool.close()
         self._poller.close()
-        self._config.capabilities.note()
 
     def _pull(self, source: Iterator[Message | Nap], count: int) -> None:
         """Take up to ``count`` messages, as many as memory allows; stop at a ``Nap``."""
@@ -85,6 +85,7 @@ class SendLoop:
             if isinstance(message, Nap):
                 self._pauses_until = time.monotonic() + message.seconds
                 self._poller.tick_by(self._pauses_until)
+                self._pool.restart_measurement()
                 return
             self._mails.add(message)
             if self._pool.is_heavy():
@@ -108,7 +109,9 @@ class SendLoop:
         now = time.monotonic()
         if (away := now - self._polled_at) > _AWAY:
             self._pool.excuse(away)
-        for fd, _ in self._poller.wait(now):
+        ready = self._poller.wait(now)
+        self._waited += time.monotonic() - now
+        for fd, _ in ready:
             if fd == self._poller.waker_fd:
                 self._poller.clear_waker()
                 self._pool.take_over()
@@ -125,3 +128,5 @@ class SendLoop:
         if self._pauses_until > now:
             self._poller.tick_by(self._pauses_until)
         self._pool.tick(now)
+        if self._has_more and not self._pauses_until:
+            self._pool.measure(now, self._waited)

@@ -89,10 +89,11 @@ class Place(Generic[C]):
 
 
 class Places(Generic[C]):
-    """The places of one relay: one for each connection that it may have."""
+    """The places of one relay: one for each connection that it may have. ``allow`` changes their number."""
 
     def __init__(self, count: int) -> None:
         self._places: list[Place[C]] = [Place() for _ in range(count)]
+        self._allowed = count
         self.has_connected = False
         """Whether a connection was opened once. Until then one place is used, so a refused password is tried once."""
 
@@ -100,7 +101,14 @@ class Places(Generic[C]):
         """Return the places in which a connection may be opened now."""
         now = time.monotonic()
         places = self._places if self.has_connected else self._places[:1]
-        return [place for place in places if place.connection is None and place.rests_until <= now]
+        free = [place for place in places if place.connection is None and place.rests_until <= now]
+        # Above the allowed number a place that rests holds back another one that could be used for it.
+        return free[: max(0, self._allowed - len(places) + len(free))] if self._allowed < len(places) else free
+
+    def allow(self, count: int) -> None:
+        """Open no more than ``count`` connections from now on. If there are more, they stay."""
+        self._places += [Place() for _ in range(count - len(self._places))]
+        self._allowed = count
 
     def connecting(self) -> list[C]:
         """Return the connections that are being opened, or are open and not yet taken over."""

@@ -15,6 +15,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import ContentFault, NotSent, RelayFault
+from mailbatch.domain.reply_kinds import Concern, concern_of
+from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION
+from mailbatch.infrastructure.smtp.climb import LOOK_EVERY
 from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
 from mailbatch.infrastructure.smtp.connection import Connection
 from mailbatch.infrastructure.smtp.connection_state import CloseReason, State
@@ -61,12 +64,23 @@ class ConnectionPool:
         self._poller = poller
         self._permit = permit
         self._commit_intent = commit_intent
-        self._places: Places[Connection] = Places(config.connections)
+        self._climb = config.climb
+        self._places: Places[Connection] = Places(self._climb.number if self._climb else config.connections)
         self._open: dict[int, Connection] = {}
         self._closing = ClosingConnections(poller.poll)
         self._early = EarlyRefusals(config)
         self._returns: Counter[Claim] = Counter()
         self._has_logged_limit = False
+        self._answered = 0
+        """Mails answered on connections that were closed."""
+
+    def begin(self) -> None:
+        """Recall what is known of the relay."""
+        capabilities = self._config.capabilities
+        capabilities.recall()
+        if self._climb is not None:
+            self._climb.recall(capabilities)
+            self._places.allow(self._climb.number)
 
     # --- which mail, on which connection -------------------------------------------------------------------------
 
@@ -125,7 +139,7 @@ class ConnectionPool:
         return best
 
     def _has_idled(self, connection: Connection) -> bool:
-        limit, dialogue = self._config.idle_seconds, connection.dialogue
+        limit, dialogue = self._config.idle_limit, connection.dialogue
         return dialogue.idle and dialogue.mails_begun > 0 and 0 < limit < time.monotonic() - connection.since
 
     def _begin_mails(self, connection: Connection) -> None:
@@ -165,6 +179,9 @@ class ConnectionPool:
                 connection.place.connection = None
                 connection.place.rest_unopened(error)
                 self._poller.tick_by(connection.place.rests_until)
+                if not isinstance(error, NoSlot):
+                    too_many = error.reply is not None and concern_of(error.reply) is Concern.CONNECTION
+                    self._note_trouble(too_many=too_many)
                 self._blame(error)
             else:
                 self._use(connection)
@@ -179,6 +196,9 @@ class ConnectionPool:
             connection.dialogue.allow_ahead(allowed=False)
         self._open[connection.fd] = connection
         self._poller.poll.register(connection.fd, select.POLLIN)
+        if self._climb is not None:
+            self._climb.opened(connection.dialogue.mode, self._config.window)
+            self._fit(self._climb.number)
 
     def _blame(self, error: RelayError) -> None:
         """Make the fault the outcome of one mail, unless another connection will carry the mails."""
@@ -284,6 +304,7 @@ class ConnectionPool:
         """Close an open connection, without waiting for the reply to QUIT, and free its place."""
         self._poller.poll.unregister(connection.fd)
         del self._open[connection.fd]
+        self._answered += connection.dialogue.mails_answered
         connection.place.connection = None
         connection.close(reason)
         if connection.state is State.CLOSING:
@@ -298,6 +319,7 @@ class ConnectionPool:
         error = dialogue.closing or error
         if not isinstance(error, BodyUnreadable):
             self._learn_from_loss(dialogue, error)
+            self._note_end(connection)
             if self._touches_a_mail(dialogue) and untouched:
                 dialogue.blame(untouched.pop(0), error)
         done = dialogue.collect_outcomes()
@@ -320,7 +342,7 @@ class ConnectionPool:
         capabilities.learn_from_loss(dialogue, error, name)
         capabilities.note()
         for other in self._open.values():
-            other.max_mails = self._config.max_mails
+            other.limit_mails()
         logger.debug("%s: a connection was lost: %s", name, masked(str(error)))
 
     def _touches_a_mail(self, dialogue: Dialogue) -> bool:
@@ -362,6 +384,55 @@ class ConnectionPool:
                 connection.close(CloseReason.NO_MORE_MAILS)
             else:
                 logger.warning("%s: a connection's thread does not end; left behind", self._config.relay.name)
+        if self._climb is not None:
+            self._climb.note(self._config.capabilities)
+        self._config.capabilities.note()
+
+    # --- how many there are --------------------------------------------------------------------------------------
+
+    def measure(self, now: float, waited: float) -> None:
+        """Try more connections, or end a trial. ``waited``: the seconds in which the loop had to wait, in all."""
+        if (climb := self._climb) is None:
+            return
+        answered = self._answered + sum(one.dialogue.mails_answered for one in self._open.values())
+        if climb.look(now, is_open=len(self._open), answered=answered, waited=waited):
+            self._fit(climb.number)
+        self._poller.tick_by(now + LOOK_EVERY)
+
+    def restart_measurement(self) -> None:
+        """Begin it anew, because the lane paused."""
+        if self._climb is not None:
+            self._climb.restart()
+
+    def _note_end(self, connection: Connection) -> None:
+        """Learn from the end of a connection for how long one may be idle, or how many there may be."""
+        dialogue = connection.dialogue
+        if dialogue.idle_at_loss:
+            if dialogue.mails_answered:
+                self._config.capabilities.note_idle_end(time.monotonic() - connection.since)
+        elif dialogue.limit is not None:
+            if dialogue.limit.name != MAILS_ON_ONE_CONNECTION:
+                self._note_trouble(too_many=True)
+        elif dialogue.mode_failure is None and dialogue.sequence_error is None:
+            self._note_trouble(too_many=False)
+
+    def _note_trouble(self, *, too_many: bool) -> None:
+        """Use fewer connections after one was refused or broke, if others work: if none does, the relay is away."""
+        if (climb := self._climb) is None or not self._open:
+            return
+        working, now = len(self._open) + len(self._places.connecting()), time.monotonic()
+        if climb.refused(working, now) if too_many else climb.lost(now):
+            self._fit(climb.number)
+
+    def _fit(self, number: int) -> None:
+        """Use ``number`` connections from now on. Of those above it close the idle ones, and retire the others."""
+        self._places.allow(number)
+        used = [one for one in self._open.values() if not one.is_retired]
+        for connection in used[number:]:
+            if connection.dialogue.idle:
+                self._close(connection, CloseReason.NOT_NEEDED)
+            else:
+                connection.retire()
 
     # --- time ----------------------------------------------------------------------------------------------------
 

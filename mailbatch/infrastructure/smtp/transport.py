@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 class SmtpTransport(TransportConfig):
     """The port ``Transport`` over SMTP."""
 
+    @property
+    def capacity(self) -> int:
+        """How many mails can be in flight; it changes with the number of connections. 0 if this number is fixed."""
+        return self.climb.capacity if self.climb is not None else 0
+
     def send(
         self,
         messages: Iterable[Message | Nap],

@@ -9,7 +9,11 @@ from mailbatch.infrastructure.smtp.capabilities import RelayCapabilities
 
 if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Slots
+    from mailbatch.infrastructure.smtp.climb import Climb
     from mailbatch.infrastructure.smtp.relay import SmtpRelay
+
+_BEFORE_THE_RELAY = 0.8
+"""The share of the relay's own idle limit after which we close a connection, so that no mail meets the limit."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class TransportConfig:
     ``yield_every``: seconds without an outcome after which None is yielded, so that the caller can settle what came
     before; 0: never.
     ``slots`` counts the connections of all lanes and hosts, if they have a limit.
+    ``climb`` changes the number of connections while mails are sent; without it there are always ``connections``.
     """
 
     relay: SmtpRelay
@@ -40,6 +45,13 @@ class TransportConfig:
     yield_every: float = 0.0
     capabilities: RelayCapabilities = field(default_factory=RelayCapabilities)
     slots: Slots | None = None
+    climb: Climb | None = None
+
+    @property
+    def idle_limit(self) -> float:
+        """The seconds without a mail after which a connection is closed, before the relay does so; 0: never."""
+        learned = self.capabilities.idle_seconds * _BEFORE_THE_RELAY
+        return min(self.idle_seconds, learned) if learned and self.idle_seconds else learned or self.idle_seconds
 
     @property
     def max_mails(self) -> int:

@@ -183,6 +183,11 @@ class _TracedTransport:
         self._inner = inner
         self._mails = mails
 
+    @property
+    def capacity(self) -> int:
+        """See the port."""
+        return self._inner.capacity
+
     def send(
         self,
         messages: Iterable[Message | Nap],

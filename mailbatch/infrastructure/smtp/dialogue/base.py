@@ -18,12 +18,12 @@ from mailbatch.domain.reply_kinds import Concern, kind_of
 from mailbatch.infrastructure.smtp.dialogue.outgoing import Outgoing
 from mailbatch.infrastructure.smtp.dialogue.sequence import SequenceErrors
 from mailbatch.infrastructure.smtp.dialogue.transaction import END, Transaction
-from mailbatch.infrastructure.smtp.envelope import Extensions, commands, permanent_refusal
+from mailbatch.infrastructure.smtp.envelope import Extensions, commands, permanent_refusal, recipients_taken
 from mailbatch.infrastructure.smtp.errors import BodyUnreadable, HungUp, ProtocolViolation, RelayError
 from mailbatch.infrastructure.smtp.replies import CLOSING, OK, MalformedReply, RawReply, ReplyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from mailbatch.domain.message import Message
     from mailbatch.domain.reply_kinds import ReplyKind
@@ -160,13 +160,16 @@ class Dialogue(ABC):
             return
         if not self._transactions:
             self.progress += 1
-        lines = commands(message, self._extensions)
+        recipients = recipients_taken(message, self._extensions)
+        lines = commands(message, self._extensions, recipients)
         if has_reset := self._needs_reset or (self._resets_behind_others and bool(self._transactions)):
             lines.insert(0, b"RSET\r\n")
         self._needs_reset = False
         if len(message.data) >= _LARGE:
             self._has_large, self._may_begin = True, False
-        one = Transaction(message, lines, has_reset, self.out.queued, is_ahead=bool(self._transactions))
+        one = Transaction(message, lines, has_reset, self.out.queued, recipients, is_ahead=bool(self._transactions))
+        if len(recipients) < len(message.envelope.recipients):
+            one.refused = put_off_beyond(message, recipients)
         self.mails_begun += 1
         self._transactions.append(one)
         self._queue_mail(one)
@@ -198,6 +201,11 @@ class Dialogue(ABC):
     def _end_if_unreadable(self) -> None:
         if self._unreadable is not None and self._transactions and self._transactions[0] is self._unreadable[0]:
             raise self._unreadable[1]
+
+    @property
+    def max_mails(self) -> int:
+        """How many mails the relay has announced to take on this connection (RFC 9422); 0: it has not."""
+        return self._extensions.max_mails
 
     @property
     def awaiting_intent(self) -> Message | None:
@@ -308,8 +316,8 @@ class Dialogue(ABC):
             self._reset_answered(one, reply)
         elif position == 0:
             self._mail_answered(one, reply)
-        elif position <= len(one.message.envelope.recipients):
-            self._rcpt_answered(one, one.message.envelope.recipients[position - 1], reply)
+        elif position <= len(one.recipients):
+            self._rcpt_answered(one, one.recipients[position - 1], reply)
         else:
             self._content_answered(one, reply)
 
@@ -487,6 +495,12 @@ class Dialogue(ABC):
     def _hears_out(self) -> bool:
         """Whether replies to other mails may come after the relay said that it is closing."""
         return False
+
+
+def put_off_beyond(message: Message, taken: Sequence[str]) -> dict[str, Verdict]:
+    """Return the verdicts of the recipients of ``message`` that are not ``taken``: they go in another mail, soon."""
+    said = f"4.5.3 the relay takes {len(taken)} recipients in one mail (RFC 9422); these are for the next one"
+    return dict.fromkeys(message.envelope.recipients[len(taken) :], Verdict(Kind.DEFERRED, Reply(452, said)))
 
 
 def refused_by(doing: str, reply: RawReply) -> Verdict:

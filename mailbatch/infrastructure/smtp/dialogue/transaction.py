@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mailbatch.domain.message import Message
     from mailbatch.domain.outcome import Verdict
 
@@ -22,6 +24,8 @@ class Transaction:
     has_reset: bool
     start: int
     """The offset of its first byte."""
+    recipients: Sequence[str]
+    """Those of the message that it goes to now: the relay may take fewer in one mail."""
     is_ahead: bool = False
     """Whether its commands were sent before the previous mail was answered."""
     expected: int = 0
