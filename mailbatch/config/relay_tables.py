@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from mailbatch.config.checks import time_zone
 from mailbatch.domain.rate import Rate
 from mailbatch.domain.sending_hours import DAYS, Hours, read_days
-from mailbatch.domain.sending_limit import Counted, Per
+from mailbatch.domain.sending_limit import LimitUnit, Per
 from mailbatch.domain.traits import Match, Names, PriorityIs
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class RelayTable(Table):
     max_connections: Annotated[int, Field(ge=1, le=_MOST_CONNECTIONS)] | None = None
     total_connections: Count | None = None
     rate: Rates | None = None
-    count: Annotated[Counted, Field(strict=False)] = Counted.MAILS
+    count: Annotated[LimitUnit, Field(strict=False)] = LimitUnit.MAILS
     timezone: Zone = _UTC
 
 
@@ -172,7 +172,7 @@ class LimitTable(Table):
     match: MatchTable = MatchTable()
     rate: Rates
     per: Annotated[Per, Field(strict=False)] = Per.ALL
-    count: Annotated[Counted, Field(strict=False)] = Counted.MAILS
+    count: Annotated[LimitUnit, Field(strict=False)] = LimitUnit.MAILS
 
 
 class WindowTable(Table):

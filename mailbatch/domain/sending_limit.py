@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from mailbatch.domain.rate import Rate
 
 
-class Counted(StrEnum):
-    """What counts under a limit."""
+class LimitUnit(StrEnum):
+    """What a limit counts."""
 
     MAILS = "mails"
     RECIPIENTS = "recipients"
@@ -34,4 +34,4 @@ class SendingLimit:
     rates: tuple[Rate, ...]
     match: Match = EVERY_MAIL
     per: Per = Per.ALL
-    count: Counted = Counted.MAILS
+    count: LimitUnit = LimitUnit.MAILS

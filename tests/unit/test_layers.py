@@ -1,10 +1,11 @@
-"""Imports go downwards only, only ``bootstrap`` builds use cases, and a large module says why it is large."""
+"""The shape of the package: imports go downwards, ``bootstrap`` builds the use cases, names are used once."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,3 +70,19 @@ def test_the_domain_uses_only_the_standard_library():
     )
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_class_has_a_name_of_its_own():
+    classes = [
+        (node.name, path.relative_to(PACKAGE).as_posix())
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not is_schema(node)
+    ]
+    times = Counter(name for name, _ in classes)
+    assert [found for found in classes if times[found[0]] > 1] == []
+
+
+def is_schema(node: ast.ClassDef) -> bool:
+    """Return whether it describes JSON or TOML: then it may be called as the value that is made of that."""
+    return any(getattr(base, "id", "") in {"BaseModel", "Table"} for base in node.bases)

@@ -16,7 +16,7 @@ from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.rate import Rate
 from mailbatch.domain.routes import Route, first_choices, route_of
 from mailbatch.domain.sending_hours import Hours, Window
-from mailbatch.domain.sending_limit import Counted, Per, SendingLimit
+from mailbatch.domain.sending_limit import LimitUnit, Per, SendingLimit
 from mailbatch.domain.traits import Match, Names, PriorityIs, Traits
 
 WHOLE = """\
@@ -84,7 +84,7 @@ def test_the_whole_file_becomes_one_value(path):
     assert list(found.relays) == ["ses", "own"]
     ses = found.relays["ses"]
     assert (ses.connections, ses.max_connections, ses.total_connections) == ("auto", 10, 0)
-    assert (ses.rate, ses.count) == ([Rate(14, 1), Rate(50_000, 86_400)], Counted.RECIPIENTS)
+    assert (ses.rate, ses.count) == ([Rate(14, 1), Rate(50_000, 86_400)], LimitUnit.RECIPIENTS)
     news = Names(("newsletter-*",))
     senders = Names(("xn--bcher-kva.example", "*.shop.example"))
     assert found.routes == (
