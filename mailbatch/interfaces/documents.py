@@ -12,7 +12,7 @@ from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message_subject import own_subject
 from mailbatch.domain.redaction.addresses import public
 from mailbatch.domain.rows import as_dict
-from mailbatch.domain.run import DEAD_AFTER, REPORTED, Pause
+from mailbatch.domain.run import DEAD_AFTER, REPORTED, Pause, RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -109,6 +109,17 @@ def of_run(row: RunRow) -> dict[str, Any]:
 def outcome_of(row: RunRow) -> str:
     """Return the outcome of a run; ``running``, or ``silent`` if it has not ended but gives no sign of life."""
     return row.outcome or (SILENT if (row.silent or 0.0) > DEAD_AFTER else RUNNING)
+
+
+def nothing_counted(outcome: str | None) -> str:
+    """Return what to say of a run that has counted no item; ``outcome``: None if it has not ended."""
+    match outcome:
+        case None:
+            return "nothing yet"
+        case RunOutcome.COMPLETED.value:
+            return "nothing was due"
+        case _:
+            return "nothing was done"
 
 
 def of_status(standing: JobStatus) -> dict[str, Any]:

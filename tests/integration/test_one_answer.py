@@ -92,6 +92,26 @@ def set_tick(url: str, seconds: float, pause: Pause = Pause.NONE) -> None:
         connection.execute(sa.insert(batch_schedule).values(**row))
 
 
+@pytest.mark.parametrize(
+    ("outcome", "error", "status", "page"),
+    [
+        ("completed", None, "completed: nothing was due", "nothing was due"),
+        ("paused", None, "paused: nothing was done", "nothing was done"),
+        ("failed", "Redis is away", "failed: Redis is away", "nothing was done"),
+    ],
+)
+def test_only_a_run_that_was_completed_says_that_nothing_was_due(
+    outcome: str, error: str | None, status: str, page: str, say: Any, api: Api, sqlite_url: str
+) -> None:
+    with database(sqlite_url) as connection:
+        row = {"job": JOB, "trigger": "manual", "outcome": outcome, "error": error, "finished_at": now(-1)}
+        times = {"started_at": now(-2), "heartbeat_at": now(-1)}
+        connection.execute(sa.insert(batch_runs).values(run_id=uuid4(), **row, **times))
+    assert f" {status}\n" in say("status")[1]
+    assert page in Browser(api.client).open("/")
+    assert page in Browser(api.client).open("/runs?every=1")
+
+
 @pytest.mark.parametrize("pause", [Pause.TICKS, Pause.ALL])
 def test_while_it_is_paused_there_is_no_next_run(pause: Pause, say: Any, api: Api, sqlite_url: str) -> None:
     set_tick(sqlite_url, 100, pause)

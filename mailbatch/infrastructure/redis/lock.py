@@ -199,7 +199,7 @@ class RedisLock:
     def _explained(self, error: RedisError) -> str:
         if "WRONGTYPE" in str(error):
             return f"the key {self.key} in Redis at {place_of(self._client)} holds no lock but another type; delete it"
-        return f"Redis at {place_of(self._client)} cannot be asked for {self.key}: {error}"
+        return f"Redis at {place_of(self._client)} cannot be asked for {self.key}: {str(error).rstrip('.')}"
 
 
 def _read(value: str) -> tuple[str, DatabaseIdentity | None]:

@@ -15,12 +15,13 @@ from mailbatch.domain.run import REPORTED, Pause
 from mailbatch.interfaces.cli.jobs import hint_if_unknown, job_option, of_job
 from mailbatch.interfaces.cli.output import as_json, moment, print_fields, print_json, span
 from mailbatch.interfaces.cli.session import opened
-from mailbatch.interfaces.documents import of_status
+from mailbatch.interfaces.documents import nothing_counted, of_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mailbatch.application.looking.inquire import JobStatus, Progress
+    from mailbatch.domain.rows import RunRow
 
 _PAUSED = {
     Pause.NONE: "",
@@ -49,11 +50,7 @@ def status(*, job: str, as_json: bool) -> None:
 
 def _as_lines(standing: JobStatus, zone: str) -> list[tuple[str, str]]:
     last = standing.last_run
-    ended = (
-        f"{moment(last.finished_at, zone)} {last.outcome}: {_counted(as_dict(last)) or 'nothing was due'}"
-        if last
-        else "none yet"
-    )
+    ended = f"{moment(last.finished_at, zone)} {last.outcome}: {_came_to(last)}" if last else "none yet"
     return [
         ("paused", _PAUSED[standing.pause].format(of_job(standing.job))),
         ("running", running(standing)),
@@ -104,6 +101,10 @@ def pace(progress: Progress, silence: float | None) -> Iterator[str]:
 def next_run(standing: JobStatus, zone: str) -> str:
     """Return when the next run begins, if that is known."""
     return standing.next_run.told(lambda when: moment(when, zone))
+
+
+def _came_to(run: RunRow) -> str:
+    return _counted(as_dict(run)) or public(run.error or nothing_counted(run.outcome))
 
 
 def _watched(standing: JobStatus) -> list[tuple[str, str]]:

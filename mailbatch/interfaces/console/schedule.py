@@ -18,6 +18,7 @@ from mailbatch.domain.run import COUNTED, Pause, RunOutcome, Trigger
 from mailbatch.interfaces.console import formatting
 from mailbatch.interfaces.console.overview import snapshots_of
 from mailbatch.interfaces.console.screen import PageRoute, done, paused, show
+from mailbatch.interfaces.documents import nothing_counted
 from mailbatch.interfaces.http.auth import FormFields, PageOperator, PageReader
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import JobName, parts_of
@@ -140,7 +141,10 @@ def _came_to(result: AsyncResult) -> tuple[str, bool]:
     if report["outcome"] == RunOutcome.PAUSED and not any(report[name] for name in COUNTED):
         return "Nothing was sent: it is paused. “Resume” ends that.", False
     counted = ", ".join(f"{report[name]:,} {formatting.state(name)}" for name in COUNTED if report[name])
-    return f"The run is over, {formatting.state(report['outcome'])}: {counted or 'nothing was due'}.", True
+    return (
+        f"The run is over, {formatting.state(report['outcome'])}: {counted or nothing_counted(report['outcome'])}.",
+        True,
+    )
 
 
 def _back(request: Request, text: str, *, good: bool = True) -> Response:

@@ -23,7 +23,7 @@ from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.run import Pause
 from mailbatch.interfaces.console import formatting
-from mailbatch.interfaces.documents import outcome_of
+from mailbatch.interfaces.documents import nothing_counted, outcome_of
 from mailbatch.interfaces.http.auth import LoginNeeded, Role, csrf_token, gate_of, login_address
 from mailbatch.interfaces.http.problems import Problem, problem_of
 from mailbatch.interfaces.http.request_params import parts_of
@@ -194,6 +194,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         plural=formatting.plural,
+        nothing_counted=nothing_counted,
         outcome_of=outcome_of,
         tone=formatting.tone,
         by=formatting.trigger,
