@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
@@ -20,11 +20,13 @@ from uuid_utils.compat import uuid7
 
 from mailbatch.application.acting.attaching import attached
 from mailbatch.application.acting.reserve import CheckDraft, Draft, Reserve, with_names
+from mailbatch.application.acting.store_file import FileLabels, check_labels
 from mailbatch.domain.act import FROM, Act
 from mailbatch.domain.address_list import address_list
 from mailbatch.domain.attachment import Attachment
 from mailbatch.domain.checks import schema_name_problem
 from mailbatch.domain.errors import InvalidReservation
+from mailbatch.domain.file_rules import NO_RULES
 from mailbatch.domain.reservation import Mail, Status
 from mailbatch.domain.return_path import ReturnPath
 from mailbatch.infrastructure.db.driver_errors import on_their_connection
@@ -33,6 +35,7 @@ from mailbatch.infrastructure.db.interventions import apply
 from mailbatch.infrastructure.db.location import in_schema
 from mailbatch.infrastructure.db.tables import is_ours
 from mailbatch.infrastructure.db.traces import keep as keep_trace
+from mailbatch.infrastructure.files.given_file import read_given
 from mailbatch.infrastructure.mime.addresses import read_addresses
 from mailbatch.infrastructure.mime.fields import unwritable
 from mailbatch.infrastructure.mime.finished import message_problem
@@ -119,7 +122,7 @@ def reserve(
     ``context`` is stored as JSON: ``Decimal``, dates, times and UUIDs as text, enums as their value
     (docs/reference/templates.md).
     """
-    files = attached(attachments, Path.read_bytes)
+    files = attached(attachments, partial(read_given, most=max_message_bytes))
     mail = Mail(
         recipients=_listed("to", to) or "",
         subject=subject,
@@ -186,11 +189,13 @@ def store_file(
     purged a day after the last call that stored or named it.
 
     Raises:
-        InvalidReservation: the path cannot be read.
+        InvalidReservation: the path cannot be read, or is no regular file; or no mail could have a file of this name
+            or type.
     """
+    check_labels(FileLabels(filename=filename, content_type=content_type), NO_RULES)
     by_value = isinstance(content, bytes | bytearray | memoryview)
     given: Given = (filename or "", bytes(content)) if by_value else content  # type: ignore[arg-type, assignment]
-    [file] = attached([given], Path.read_bytes)
+    [file] = attached([given], read_given)
     if file.content is None:
         raise InvalidReservation(["content: is the id of a file; give its path, or its bytes"])
     name = filename or file.entry.get("filename") or None

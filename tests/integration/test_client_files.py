@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from email.message import EmailMessage
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -112,7 +113,13 @@ def test_the_same_key_and_files_are_the_same_reservation(engine):
         ([b"bytes"], r"attachments: bytes is no file; give a path, \(name, bytes\)"),
         ([("a.pdf", "text")], "attachments: tuple is no file"),
         ([5], "attachments: int is no file"),
-        (["a\x00b"], r"attachments: a\\x00b: cannot be read"),
+        (["a\x00b"], r"attachments: a\\x00b: embedded null byte"),
+        (["/dev/zero"], "attachments: /dev/zero: is no regular file"),
+        (["/proc"], "attachments: /proc: is no regular file"),
+        (["/proc/self/environ"], "attachments: /proc/self/environ: was changed while it was read"),
+        ([Attachment(filename="a", content="text")], "attachments: a: content is str, not bytes"),
+        ([Attachment(filename=5, content=b"")], "attachments: filename of an Attachment is int, not text"),
+        ([Attachment(filename="a", content=b"", content_id=5)], "attachments: a: content_id is int, not text"),
     ],
 )
 def test_what_is_no_file_is_refused_in_one_line(engine, attachments, expected):
@@ -120,6 +127,42 @@ def test_what_is_no_file_is_refused_in_one_line(engine, attachments, expected):
         reserve(connection, **LETTER, attachments=[("a.pdf", PDF), *attachments])
     assert len(refused.value.problems) == 1
     assert rows(engine) == rows(engine, mail_files) == []
+
+
+@pytest.mark.parametrize("call", ["reserve", "store_file"])
+@pytest.mark.parametrize(("kind", "why"), [("fifo", "is no regular file"), ("large", "at most"), ("link", "at most")])
+def test_a_path_that_would_block_or_has_no_end_is_refused(engine, tmp_path, kind, why, call):
+    path = tmp_path / kind
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "large":
+            path.touch()
+            os.truncate(path, 10**12)
+        case _:
+            (tmp_path / "end").touch()
+            os.truncate(tmp_path / "end", 10**12)
+            path.symlink_to(tmp_path / "end")
+    with engine.begin() as connection, pytest.raises(InvalidReservation, match=f"{kind}: .*{why}"):
+        store_file(connection, path) if call == "store_file" else reserve(connection, **LETTER, attachments=path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ({"filename": "a\nb"}, r"filename: a\\nb: has a line break"),
+        ({"filename": "x" * 300}, "filename: x+: is no file name"),
+        ({"filename": "\ud800"}, r"filename: \\ud800: has a lone surrogate"),
+        ({"filename": 5}, "filename: is int, not text"),
+        ({"content_type": "pdf"}, "content_type: 'pdf' is no content type"),
+        ({"content_type": b"a/b"}, "content_type: is bytes, not text"),
+    ],
+)
+def test_a_file_that_no_mail_could_have_is_not_stored(engine, labels, why):
+    with engine.begin() as connection, pytest.raises(InvalidReservation, match=why) as refused:
+        store_file(connection, b"x", **labels)
+    assert len(refused.value.problems) == 1
+    assert rows(engine, mail_files) == []
 
 
 @pytest.mark.parametrize("attachments", [5, b"bytes", 0.5])
@@ -192,7 +235,7 @@ def test_a_path_is_stored_under_its_name(engine, tmp_path: Path):
     with engine.begin() as connection:
         own = store_file(connection, tmp_path / "logo.png")
         assert store_file(connection, str(tmp_path / "logo.png"), filename="other.png") == own
-        with pytest.raises(InvalidReservation, match="cannot be read"):
+        with pytest.raises(InvalidReservation, match="is no regular file"):
             store_file(connection, tmp_path)
     [file] = rows(engine, mail_files)
     assert (file.id, file.filename, file.content_type) == (own, "logo.png", None)

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from mailbatch.domain.attachment import Attachment
+from mailbatch.domain.attachment import shown as attachment_shown
 from mailbatch.domain.attachment_list import read_attachments
 from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.file_rules import sizes_problem
@@ -39,7 +40,8 @@ def attached(given: Iterable[Given] | None, read: Callable[[Path], bytes]) -> li
     """Return the files that are ``given``: paths, ``(name, bytes)``, attachments, ids of stored files, and objects.
 
     A text of 64 hexadecimal digits is an id, any other text is a path on this host. An object is one of the column
-    ``attachments``. A single one needs no list. ``read`` returns the content of a path, or raises ``OSError``.
+    ``attachments``. A single one needs no list. ``read`` returns the content of a path, or raises ``OSError`` or
+    ``ValueError``.
 
     Raises:
         InvalidReservation: with one line for each that is none of these, or that cannot be read.
@@ -112,8 +114,7 @@ def _each(given: object) -> Iterable[object]:
 def _attached(one: object, read: Callable[[Path], bytes]) -> Attached:
     match one:
         case Attachment():
-            kind = None if one.content_type == _UNKNOWN else one.content_type
-            return _by_value(one.content, one.basename, kind, one.content_id)
+            return _by_attachment(one)
         case Mapping():
             return Attached(dict(one))
         case str() if _FILE_ID.fullmatch(one):
@@ -127,13 +128,23 @@ def _attached(one: object, read: Callable[[Path], bytes]) -> Attached:
     )
 
 
+def _by_attachment(one: Attachment) -> Attached:
+    name, content = cast("object", one.filename), cast("object", one.content)
+    if not isinstance(name, str):
+        raise InvalidReservation([f"attachments: filename of an Attachment is {type(name).__name__}, not text"])
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise InvalidReservation([f"{attachment_shown(name)}: content is {type(content).__name__}, not bytes"])
+    kind = None if one.content_type == _UNKNOWN else one.content_type
+    return _by_value(bytes(content), one.basename, kind, one.content_id)
+
+
 def _by_path(path: Path, read: Callable[[Path], bytes]) -> Attached:
     try:
         return _by_value(read(path), path.name)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else str(error)
+        why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         end = shown(str(path)[-_LONGEST_SHOWN:], _LONGEST_SHOWN)
-        raise InvalidReservation([f"attachments: {end}: cannot be read ({why})"]) from None
+        raise InvalidReservation([f"attachments: {end}: {why}"]) from None
 
 
 def _by_value(

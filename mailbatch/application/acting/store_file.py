@@ -25,6 +25,24 @@ class FileLabels:
     content_type: str | None = None
 
 
+def check_labels(labels: FileLabels, rules: FileRules) -> None:
+    """Raise ``InvalidReservation`` with one line for each thing for which no mail could have such a file."""
+    given = {"filename": labels.filename, "content_type": labels.content_type}
+    problems = [f"{name}: is {type(text).__name__}, not text" for name, text in given.items() if not _is_text(text)]
+    if not problems:
+        named = Reference(source=InStore(""), filename=labels.filename or "file")
+        problems = [one.replace("attachments:", "filename:", 1) for one in rules.problems(named)]
+        if labels.content_type:
+            wrong = file_problems("file", labels.content_type, None)
+            problems += [one.replace("attachments: file:", "content_type:", 1) for one in wrong]
+    if problems:
+        raise InvalidReservation(problems)
+
+
+def _is_text(given: object) -> bool:
+    return given is None or isinstance(given, str)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFile:
     """Stores a file, unless the same content is stored already."""
@@ -35,13 +53,7 @@ class StoreFile:
 
     def check(self, labels: FileLabels) -> None:
         """Raise ``InvalidReservation`` with one line for each thing for which no mail could have such a file."""
-        named = Reference(source=InStore(""), filename=labels.filename or "file")
-        problems = [one.replace("attachments:", "filename:", 1) for one in self.rules.problems(named)]
-        if labels.content_type:
-            wrong = file_problems("file", labels.content_type, None)
-            problems += [one.replace("attachments: file:", "content_type:", 1) for one in wrong]
-        if problems:
-            raise InvalidReservation(problems)
+        check_labels(labels, self.rules)
 
     def __call__(self, file_id: str, read: Callable[[], bytes], labels: FileLabels) -> tuple[StoredFile, bool]:
         """Store what ``read`` returns. Return the file as it is stored, and whether it is new.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +141,7 @@ def reserve(*, as_json: bool, **given: Any) -> None:
     from mailbatch.application.acting.reserve import with_names
 
     with opened() as parts, with_names(OPTIONS), parts.stores.reservations.intake() as intake:
-        files = _files(given)
+        files = _files(given, parts.settings.max_message_bytes)
         draft = _draft(given, _finished(given) if given["message"] else _mail(given, files))
         stored = parts.reserving.reserve_in(intake)(draft, files)
     if warning := parts.reserving.template_warning(draft.mail):
@@ -152,18 +154,21 @@ def reserve(*, as_json: bool, **given: Any) -> None:
         click.echo("(it was reserved before, under this key)", err=True)
 
 
-def _files(given: dict[str, Any]) -> list[Attached]:
-    """Return the files of --attach and --inline. Raises ``InvalidReservation``."""
+def _files(given: dict[str, Any], max_bytes: int) -> list[Attached]:
+    """Return the files of --attach and --inline, each of ``max_bytes`` at most. Raises ``InvalidReservation``."""
     from mailbatch.application.acting.attaching import attached
-    from mailbatch.domain.attachment import Attachment
+    from mailbatch.domain.attachment import file_problems
+    from mailbatch.domain.content_types import UNKNOWN
+    from mailbatch.infrastructure.files.given_file import read_given
 
-    inline = [
-        Attachment(filename=path.name, content=path.read_bytes(), content_id=path.name) for path in given["inline"]
-    ]
-    if problems := [problem for image in inline for problem in image.problems()]:
+    ids = [path.name for path in given["inline"]]
+    if problems := [problem for name in ids for problem in file_problems(name, UNKNOWN, content_id=name)]:
         named = [problem.replace("attachments:", "--inline:", 1) for problem in problems]
         raise InvalidReservation([f"{problem}; rename the file" for problem in named])
-    return attached([*given["attach"], *inline], Path.read_bytes)
+    read = partial(read_given, most=max_bytes)
+    inline = attached(given["inline"], read)
+    shown = [replace(one, entry={**one.entry, "content_id": name}) for one, name in zip(inline, ids, strict=True)]
+    return [*attached(given["attach"], read), *shown]
 
 
 def _mail(given: dict[str, Any], files: list[Attached]) -> Mail:
