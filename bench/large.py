@@ -46,7 +46,7 @@ from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.migrate import upgrade
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations
+from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations
 from mailbatch.infrastructure.redis import embedded
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ WAIT, STEP, SHARE = 1.0, 0.1, 0.8
 GROUP = 128
 _SHOWN = 5
 """How many of the slowest steps are shown: one of them may be the machine's fault."""
+_FILES, _OF_A_FILE = 10_000, 10_000
+"""Stored files, and the bytes of each."""
 _RETRY = RetryPolicy()
 _YES = {"ann@example.org": Verdict(Kind.ACCEPTED, Reply(250, "2.0.0 ok"))}
 _DAY = 86_400.0
@@ -101,6 +103,7 @@ def _on_sqlite() -> list[str]:
         upgrade(url)
         with database(url) as connection:
             _timed("filled", lambda: connection.exec_driver_sql(SQLITE.read_text(encoding="utf-8")))
+        _add_files(url)
         return _ask(url) + _act(url)
 
 
@@ -115,11 +118,24 @@ def _fill_postgresql(url: str, millions: int) -> None:
             connection.exec_driver_sql(statement.replace("%", "%%"))
         for index in mail_reservations.indexes:
             index.create(connection)
+    _add_files(url)
     engine = connect(url)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
     engine.dispose()
     say(states(url))
+
+
+def _add_files(url: str) -> None:
+    """Store files that were not touched for long, half of which mails name."""
+    r, mails, ids = mail_reservations.c, sa.bindparam("mail"), [f"{n:064x}" for n in range(_FILES)]
+    rows = [{"id": own, "content": bytes(_OF_A_FILE), "touched_at": datetime(2026, 1, 1, tzinfo=UTC)} for own in ids]
+    with database(url) as connection:
+        connection.execute(sa.insert(mail_files), rows)
+        named = connection.scalars(sa.select(r.id).where(r.status == "pending").limit(_FILES // 2))
+        naming = sa.update(mail_reservations).where(r.id == mails)
+        given = [{"mail": mail, "attachments": [{"file": own}]} for mail, own in zip(named, ids, strict=False)]
+        connection.execute(naming, given)
 
 
 # --- requests of people ---
@@ -230,7 +246,11 @@ def _purge(engine: Engine) -> object:
     return Purge(interventions=SqlInterventions(engine), files=SqlFiles(engine))(90 * _DAY)
 
 
-_ACTS = {"cancel": _cancel, "requeue": _requeue, "purge": _purge}
+def _purge_files(engine: Engine) -> object:
+    return SqlFiles(engine).purge()
+
+
+_ACTS = {"cancel": _cancel, "requeue": _requeue, "purge": _purge, "purge of files": _purge_files}
 
 
 def _in_other_process(url: str, name: str) -> None:

@@ -28,7 +28,7 @@ from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
+from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations, run_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,6 +99,15 @@ def test_a_purge_reads_the_rows_of_its_portion(engine, sqlite_url, wide):
             reserve(sqlite_url, MANY, status=status, created_at=OLD, **times)
     purge = Purge(interventions=SqlInterventions(engine, steady(MANY)), files=SqlFiles(engine))
     assert purge(86_400) == 8 * MANY
+    assert wide == []
+
+
+def test_a_purge_of_files_reads_no_reservation_while_nobody_can_write_but_those_added_since(engine, sqlite_url, wide):
+    reserve(sqlite_url, 2, status="sent")
+    with engine.begin() as connection:
+        rows = [{"id": f"{n:064}", "content": b"x", "touched_at": OLD} for n in range(MANY)]
+        connection.execute(sa.insert(mail_files), rows)
+    assert SqlFiles(engine, steady(MANY)).purge() == MANY
     assert wide == []
 
 

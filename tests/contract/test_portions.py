@@ -17,12 +17,12 @@ from mailbatch.domain.act import Act
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
-from mailbatch.infrastructure.db import portions
+from mailbatch.infrastructure.db import portions, unneeded_files
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.portions import Portions
-from mailbatch.infrastructure.db.tables import batch_runs, mail_reservations, run_errors
+from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations, run_errors
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -230,3 +230,20 @@ def test_the_errors_of_an_old_run_are_purged_a_portion_at_a_time(engine, databas
     assert largest == [3, 3, 2, 1]
     with engine.begin() as connection:
         assert connection.scalar(sa.select(sa.func.count()).select_from(run_errors)) == 0
+
+
+@pytest.mark.parametrize("most_bytes", [100, 2])
+def test_on_sqlite_files_are_purged_a_portion_at_a_time(engine, largest, monkeypatch, most_bytes):
+    monkeypatch.setattr(unneeded_files, "PAGE", 5)
+    monkeypatch.setattr(unneeded_files, "MOST_BYTES", most_bytes)
+    names = sorted(f"{n:064}" for n in range(8))
+    with engine.begin() as connection:
+        rows = [{"id": name, "content": b"x", "touched_at": OLD} for name in names]
+        connection.execute(sa.insert(mail_files), rows)
+        mail = {"recipients": "ann@example.org", "subject": "s", "body_text": "t"}
+        connection.execute(sa.insert(mail_reservations).values(attachments=[{"file": names[3]}], **mail))
+    largest.clear()
+    assert SqlFiles(engine, steady(3)).purge() == 7
+    portions = [3, 2, 2] if most_bytes == 100 else [2, 2, 1, 2]
+    assert largest == (portions if engine.dialect.name == "sqlite" else [5, 2])
+    assert list(SqlFiles(engine).some(names)) == [names[3]]

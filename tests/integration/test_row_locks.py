@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 from support.operating import act_on, act_on_all
 from support.waiting import wait_until
 
@@ -25,17 +26,16 @@ from mailbatch.domain.selection import Selection
 from mailbatch.domain.settlement import settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect, reading, writing
-from mailbatch.infrastructure.db.files import KEPT, SqlFiles
+from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.runs import SqlRuns
 from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations
 from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.unneeded_files import KEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy.engine import Connection, Engine
 
 _r = mail_reservations.c
@@ -174,25 +174,32 @@ def test_a_file_is_kept_by_each_that_names_it_though_the_one_that_touched_it_giv
     engine.dispose()
 
 
-def test_what_is_named_after_a_purge_has_looked_is_seen_by_its_second_look(postgres_url, monkeypatch):
-    engine = connect(postgres_url)
-    files, intake = SqlFiles(engine), SqlReservations(engine).intake
+@pytest.mark.parametrize("touched", [True, False])
+def test_what_is_named_after_a_purge_has_looked_is_kept(engine, database_url, touched):
+    neighbour = connect(database_url)
+    intake = SqlReservations(neighbour).intake
     with intake() as first:
-        own = first.store_file(b"old", None, None)
-    with writing(engine) as connection:
+        own, unnamed = first.store_file(b"old", None, None), first.store_file(b"unnamed", None, None)
+    with writing(neighbour) as connection:
         connection.execute(sa.update(mail_files).values(touched_at=now(-KEPT - 1)))
+    mail = {"recipients": "a@x.org", "subject": "s", "body_text": "t", "attachments": [{"file": own}]}
+    looked: list[str] = []
 
-    @contextmanager
-    def after_somebody_reserved(place: Engine) -> Iterator[Connection]:
-        mail = {"recipients": "a@x.org", "subject": "s", "body_text": "t", "attachments": [{"file": own}]}
-        with place.begin() as connection:
-            connection.execute(sa.insert(mail_reservations).values(mail))
-        with writing(place) as connection:
-            yield connection
+    @event.listens_for(engine, "after_cursor_execute")
+    def _reserve(_connection: Connection, _cursor: object, text: str, *_more: object) -> None:
+        if "json" not in text or looked:
+            return
+        looked.append(text)
+        if touched:
+            with intake() as second:
+                second.touch_files([own])
+        with writing(neighbour) as other:
+            other.execute(sa.insert(mail_reservations).values(mail))
 
-    monkeypatch.setattr("mailbatch.infrastructure.db.files.writing", after_somebody_reserved)
-    assert files.purge() == 0
-    engine.dispose()
+    files = SqlFiles(engine)
+    assert files.purge() == 1
+    assert (files.find(own) is None, files.find(unnamed) is None) == (False, True)
+    neighbour.dispose()
 
 
 def test_a_file_that_is_being_deleted_is_stored_anew(postgres_url):

@@ -1,26 +1,27 @@
 """Files that mails share, each stored once: the adapter of the port ``Files``, and what an ``Intake`` does with them.
 
 A file must not be purged while a reservation that names it is not yet committed. So a transaction that names a file
-locks the file's row, in a mode that conflicts only with a deletion. ``purge`` locks the rows that it will delete, and
-then checks once more that no reservation names them.
+locks the file's row, in a mode that conflicts only with a deletion (``unneeded_files``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB
 
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.rows import StoredFile
+from mailbatch.infrastructure.db import unneeded_files
 from mailbatch.infrastructure.db.contents import StoredContent
-from mailbatch.infrastructure.db.engine import reading, writing
+from mailbatch.infrastructure.db.engine import reading
+from mailbatch.infrastructure.db.portions import Portions
 from mailbatch.infrastructure.db.rows import all_of, columns_of, first_of
-from mailbatch.infrastructure.db.tables import mail_files, mail_reservations
+from mailbatch.infrastructure.db.tables import mail_files
 from mailbatch.infrastructure.db.types import now, upsert
+from mailbatch.infrastructure.db.unneeded_files import FRESH
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -29,12 +30,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.content import Content
 
-_f, _r = mail_files.c, mail_reservations.c
-FRESH = 3600.0
-"""Seconds for which a touched file is not touched again. Otherwise each of many mails would write the file's row."""
-KEPT = 86_400.0 + FRESH
-"""Seconds for which a file that nobody names is kept after it was touched."""
-_PAGE = 5_000
+_f = mail_files.c
 _TRIES = 10
 """How often to try again if the row with the same content vanishes before it can be locked."""
 
@@ -44,6 +40,7 @@ class SqlFiles:
     """The port ``Files`` on PostgreSQL and SQLite."""
 
     engine: Engine
+    portions: Portions = field(default_factory=Portions)
 
     def find(self, file_id: str) -> StoredFile | None:
         """Read what is known of a file; see the port."""
@@ -65,22 +62,7 @@ class SqlFiles:
 
     def purge(self) -> int:
         """Delete what nobody needs; see the port."""
-        deleted = 0
-        while (page := self._purge_page()) == _PAGE:
-            deleted += page
-        return deleted + page
-
-    def _purge_page(self) -> int:
-        with reading(self.engine) as connection:
-            if not connection.scalar(sa.select(sa.exists().where(_untouched()))):
-                return 0  # the reservations are read only if there is a file that may go
-            ids = connection.scalars(sa.select(_f.id).where(_untouched(), _unnamed(connection)).limit(_PAGE)).all()
-        with writing(self.engine) as connection:
-            locked = sa.select(_f.id).where(_f.id.in_(ids), _untouched()).order_by(_f.id)
-            held = connection.scalars(locked.with_for_update(skip_locked=True)).all()
-            # A statement of its own, so that it sees what was committed before the locks were taken.
-            gone = sa.delete(mail_files).where(_f.id.in_(held), _unnamed(connection)).returning(_f.id)
-            return len(connection.execute(gone).all()) if held else 0
+        return unneeded_files.purge(self.engine, self.portions)
 
 
 def store(connection: Connection, content: bytes, filename: str | None, content_type: str | None) -> str:
@@ -109,30 +91,3 @@ def touch(connection: Connection, ids: Collection[str]) -> dict[str, int]:
     connection.execute(sa.update(mail_files).where(_f.id.in_(stale)).values(touched_at=now()))
     held = sa.select(_f.id, _f.size).where(_f.id.in_(ids)).with_for_update(read=True, key_share=True)
     return {row.id: row.size for row in connection.execute(held)}
-
-
-def _untouched() -> sa.ColumnElement[bool]:
-    return _f.touched_at < now(-KEPT)
-
-
-def _unnamed(connection: Connection) -> sa.ColumnElement[bool]:
-    """Return the condition that no reservation names the file."""
-    named = (_named_on_postgresql if connection.dialect.name == "postgresql" else _named_on_sqlite)().subquery()
-    return sa.not_(sa.exists().where(named.c.id == _f.id))
-
-
-def _named_on_postgresql() -> sa.Select[Any]:
-    nothing = sa.cast(sa.literal("[]", sa.Text), JSONB)
-    entries = sa.case((sa.func.jsonb_typeof(_r.attachments) == "array", _r.attachments), else_=nothing)
-    each = sa.func.jsonb_array_elements(entries).table_valued(sa.column("value", JSONB), name="each")
-    named = sa.select(each.c.value.op("->>")("file").label("id"))
-    return named.select_from(mail_reservations.join(each, sa.true())).where(_r.attachments.is_not(None))
-
-
-def _named_on_sqlite() -> sa.Select[Any]:
-    stored = sa.type_coerce(_r.attachments, sa.Text)
-    is_array = sa.and_(sa.func.json_valid(stored), sa.func.json_type(stored) == "array")
-    each = sa.func.json_each(sa.case((is_array, stored), else_="[]")).table_valued("value", "type", name="each")
-    entry = sa.case((each.c.type == "object", each.c.value))
-    named = sa.select(sa.func.json_extract(entry, "$.file").label("id"))
-    return named.select_from(mail_reservations.join(each, sa.true())).where(_r.attachments.is_not(None))
