@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 from support.fake_idempotency import FakeIdempotencyKeys
+from support.fake_reservations import FakeReservations
+from support.fake_tables import FakeTables
 from support.table_worlds import empty
 
+from mailbatch.domain.errors import StateConflict
 from mailbatch.domain.idempotency import RequestState, StoredResponse
 from mailbatch.infrastructure.db.idempotency import KEPT, LEFT, SqlIdempotencyKeys
+from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.tables import api_answers
 
 if TYPE_CHECKING:
@@ -20,17 +25,18 @@ if TYPE_CHECKING:
 
 class Fake:
     def __init__(self) -> None:
-        self.keys = FakeIdempotencyKeys()
+        self.tables = FakeTables()
+        self.keys, self.reservations = FakeIdempotencyKeys(self.tables), FakeReservations(self.tables)
 
     def pass_time(self, seconds: float) -> None:
-        self.keys.now += seconds
+        self.tables.clock.sleep(seconds)
 
 
 class Sql:
     def __init__(self, engine: Engine) -> None:
         empty(engine)
         self.engine = engine
-        self.keys = SqlIdempotencyKeys(engine)
+        self.keys, self.reservations = SqlIdempotencyKeys(engine), SqlReservations(engine)
 
     def pass_time(self, seconds: float) -> None:
         with self.engine.begin() as connection:
@@ -88,6 +94,19 @@ def test_an_answer_is_kept_for_a_day(side):
     assert side.keys.begin("k", "second", "digest") == StoredResponse(200, "{}")
     side.pass_time(KEPT + 60)
     assert side.keys.begin("k", "second", "digest") is RequestState.NEW
+
+
+def test_an_answer_is_stored_with_the_mails_of_its_request_or_lost_with_them(side):
+    side.keys.begin("k", "first", "digest")
+    with suppress(ZeroDivisionError), side.reservations.intake() as intake:
+        intake.remember("k", "first", 201, "{}")
+        raise ZeroDivisionError
+    assert side.keys.begin("k", "second", "digest") is RequestState.IN_PROGRESS
+    with side.reservations.intake() as intake:
+        intake.remember("k", "first", 201, "{}")
+    assert side.keys.begin("k", "second", "digest") == StoredResponse(201, "{}")
+    with pytest.raises(StateConflict, match="ask again"), side.reservations.intake() as intake:
+        intake.remember("k", "another", 201, "{}")
 
 
 @pytest.mark.parametrize("status", [99, 2000])

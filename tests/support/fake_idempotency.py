@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from support.fake_tables import FakeTables
 
 from mailbatch.domain.idempotency import RequestState, StoredResponse
 from mailbatch.infrastructure.db.idempotency import KEPT, LEFT
 
 
-@dataclass
-class _Request:
+@dataclass(frozen=True)
+class RequestRow:
+    """A request with an idempotency key. ``began``: by the clock of the tables."""
+
     request: str
     owner: str
     began: float
@@ -18,15 +22,18 @@ class _Request:
 
 @dataclass
 class FakeIdempotencyKeys:
-    """The port ``IdempotencyKeys``."""
+    """The port ``IdempotencyKeys`` over ``tables``."""
 
-    now: float = 0.0
-    rows: dict[str, _Request] = field(default_factory=dict)
+    tables: FakeTables = field(default_factory=FakeTables)
+
+    @property
+    def rows(self) -> dict[str, RequestRow]:
+        return self.tables.requests
 
     def begin(self, key: str, owner: str, request: str) -> RequestState | StoredResponse:
-        known = self.rows.get(key)
-        if known is None or self.now - known.began > (LEFT if known.response is None else KEPT):
-            self.rows[key] = _Request(request, owner, self.now)
+        known, now = self.rows.get(key), self.tables.clock.now
+        if known is None or now - known.began > (LEFT if known.response is None else KEPT):
+            self.rows[key] = RequestRow(request, owner, now)
             return RequestState.NEW
         if known.request != request:
             return RequestState.OTHER
@@ -36,7 +43,7 @@ class FakeIdempotencyKeys:
 
     def finish(self, key: str, owner: str, status: int, body: str) -> None:
         if self.is_owned(key, owner):
-            self.rows[key].response = StoredResponse(status, body)
+            self.rows[key] = replace(self.rows[key], response=StoredResponse(status, body))
 
     def abandon(self, key: str, owner: str) -> None:
         if self.is_owned(key, owner):

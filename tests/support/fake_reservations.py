@@ -51,13 +51,14 @@ class FakeReservations:
 
     @contextmanager
     def intake(self) -> Iterator[FakeIntake]:
-        before = dict(self.tables.reservations), dict(self.tables.files)
+        t = self.tables
+        before = dict(t.reservations), dict(t.files), dict(t.requests)
         try:
-            yield FakeIntake(self.tables, refused=self.refused)
+            yield FakeIntake(t, refused=self.refused)
         except BaseException:
-            self.tables.reservations, self.tables.files = before
+            t.reservations, t.files, t.requests = before
             raise
-        self.committed.append(len(self.tables.reservations) - len(before[0]))
+        self.committed.append(len(t.reservations) - len(before[0]))
 
     def get(self, reservation_id: UUID) -> ReservationRow | None:
         row = self.tables.reservations.get(reservation_id)
@@ -130,7 +131,6 @@ class FakeIntake:
     """The port ``Intake``: what is added stays if the block ends well."""
 
     tables: FakeTables
-    keys: FakeIdempotencyKeys = field(default_factory=FakeIdempotencyKeys)
     traces: dict[UUID, Mapping[str, str]] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
 
@@ -155,9 +155,10 @@ class FakeIntake:
         return [self._tried(reservation) for reservation in reservations]
 
     def remember(self, key: str, owner: str, status: int, body: str) -> None:
-        if not self.keys.is_owned(key, owner):
+        keys = FakeIdempotencyKeys(self.tables)
+        if not keys.is_owned(key, owner):
             raise StateConflict("this request took so long that it was begun anew under its key; ask again")
-        self.keys.finish(key, owner, status, body)
+        keys.finish(key, owner, status, body)
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
         self.traces |= dict.fromkeys(ids, headers)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from support.fake_files import KeptFile
+    from support.fake_idempotency import RequestRow
     from support.fake_notifying import IncidentRow, OutboxRow
 
     from mailbatch.domain.circuit import Circuit
@@ -57,6 +58,7 @@ class FakeTables:
     circuits: dict[str, Circuit] = field(default_factory=dict)
     run_reports: dict[tuple[UUID, str], OutboxRow] = field(default_factory=dict)
     incidents: dict[tuple[str, str], IncidentRow] = field(default_factory=dict)
+    requests: dict[str, RequestRow] = field(default_factory=dict)
 
     @property
     def now(self) -> datetime:
