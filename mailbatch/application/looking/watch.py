@@ -26,7 +26,7 @@ class Watch:
     """Look at a job, and find what is wrong with it. The caller is not the job's run, and may outlive it.
 
     ``lock_observer``: None if nobody takes a lock. ``remaining`` counts the mails that a run which died has not sent.
-    ``sends``: the job sends mail; of another job the backlog and the relay say nothing.
+    ``sends``: the job sends mail. For another job the backlog and the relay do not matter.
     """
 
     health_query: HealthQuery
@@ -44,7 +44,7 @@ class Watch:
         return self.look(job, close=close).findings
 
     def unanswered(self, job: str) -> float | None:
-        """Return the seconds for which the relay has answered to no mail of ``job``. Raises ``StoreError``."""
+        """Return the seconds for which the relay has answered no mail of ``job``. Raises ``StoreError``."""
         return unanswered(self.health_query.health(job, 0.0), self.patience())
 
     def look(self, job: str, *, close: bool = False, lock: bool = True) -> JobSnapshot:

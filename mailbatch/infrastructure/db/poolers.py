@@ -19,16 +19,19 @@ _FORGOTTEN = (psycopg.errors.DuplicatePreparedStatement, psycopg.errors.InvalidS
 
 @dataclass(frozen=True, slots=True)
 class Pooler:
-    """``shares``: two connections met in one session (pool_mode = transaction). ``forgets``: what one has prepared."""
+    """A pooler. ``shares``: two of our connections use the same session (pool_mode = transaction).
+
+    ``forgets``: a statement that a connection has prepared is missing in another session.
+    """
 
     shares: bool
     forgets: bool
 
 
 def find(engine: Engine) -> Pooler | None:
-    """The pooler before the database of ``engine``; None if there is none. Raises ``StoreError``.
+    """Return the pooler between us and the database of ``engine``; None if there is none. Raises ``StoreError``.
 
-    It takes two connections at once; where the pool may not have two, it does not look.
+    It opens two connections at once. If the pool of ``engine`` may have only one, it returns None without a test.
     """
     pool: Any = engine.pool
     if 0 < pool.size() < _TOGETHER and -1 < pool._max_overflow < _TOGETHER - pool.size():  # noqa: SLF001 - no other way
@@ -48,7 +51,7 @@ def find(engine: Engine) -> Pooler | None:
 
 
 def _session(raw: psycopg.Connection[Any], *, prepare: bool = False) -> int:
-    """The process that serves this transaction; a pooler names another when a client connects."""
+    """Return the id of the server process of this transaction; a pooler told the client another one."""
     with raw.transaction():
         row = raw.execute("SELECT pg_backend_pid()", prepare=prepare).fetchone()
     return int(row[0]) if row else 0

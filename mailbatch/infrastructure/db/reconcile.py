@@ -47,7 +47,7 @@ def reconcile(connection: Connection, run: Any) -> Any:
 
 
 def _name(connection: Connection, run: Any, indexes: Mapping[UUID, int]) -> None:
-    """Write on each mail its index in the report. Rows that another transaction has locked are skipped."""
+    """Write the index in the report into the row of each mail. Rows that another transaction has locked are skipped."""
     mine = sa.select(_r.id).where(_r.id.in_(sorted(indexes, key=str)), _r.run_id == run.run_id)
     free = connection.scalars(mine.with_for_update(skip_locked=True)).all()
     if free:
@@ -69,7 +69,7 @@ def _counted(run: Any) -> sa.CompoundSelect[Any]:
 
 
 def _missing(run: Any) -> sa.Select[Any]:
-    """Select the attempts that the report lacks. Its errors of a mail belong to the mail's first attempts."""
+    """Select the attempts that the report lacks: if it has *n* errors of a mail, all after the first *n* attempts."""
     said = (
         sa.select(_e.reservation_id, sa.func.count().label("times"))
         .where(_e.run_id == run.run_id)

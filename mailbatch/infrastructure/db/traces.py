@@ -1,4 +1,4 @@
-"""The traces in which mails were reserved; only where there was one."""
+"""The traces in which mails were reserved. A mail that was reserved outside of a trace has no row."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def keep(connection: Connection, ids: Sequence[UUID], headers: Mapping[str, str]
 
 
 def headers_of(engine: Engine, ids: Sequence[UUID]) -> dict[UUID, dict[str, str]]:
-    """The W3C headers of those among ``ids`` that were reserved in a trace. Raises ``StoreError``."""
+    """Return the W3C headers of those among ``ids`` that were reserved in a trace. Raises ``StoreError``."""
     with reading(engine) as connection:
         rows = connection.execute(sa.select(mail_traces).where(_t.reservation_id.in_(ids))).all()
     return {
