@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.claimed import ClaimedMail
-    from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
+    from mailbatch.domain.rows import ActionRow, AttemptRow, LaneRow, ReservationRow, RunPlace, RunRow
     from mailbatch.domain.run import Counts, ItemError
 
 _BEGAN = datetime(2026, 11, 28, 12, tzinfo=UTC) - timedelta(seconds=FakeClock.now)
@@ -59,6 +59,7 @@ class FakeTables:
     run_reports: dict[tuple[UUID, str], OutboxRow] = field(default_factory=dict)
     incidents: dict[tuple[str, str], IncidentRow] = field(default_factory=dict)
     requests: dict[str, RequestRow] = field(default_factory=dict)
+    actions: list[ActionRow] = field(default_factory=list)
 
     @property
     def now(self) -> datetime:
