@@ -244,6 +244,10 @@ class Doors:
             return strict(answer.text) if is_json else answer.text
         return None
 
+    def post(self, path: str, body: object) -> Any:
+        """Send a POST with ``body`` as JSON and return the response."""
+        return self._client.post(path, content=json.dumps(body), headers={"Content-Type": "application/json"})
+
     def listed(self, path: str) -> list[str]:
         """Go through a list of the API to its end, and return the ids."""
         found: list[str] = []

@@ -82,4 +82,6 @@ class ImportedFiles:
 def _named(entry: Mapping[str, Any], path: str, own: str) -> dict[str, Any]:
     """Return ``entry`` with the id of a stored file in place of its path."""
     kept = {name: value for name, value in entry.items() if name != "path"}
-    return {"file": own, **kept, "filename": kept.get("filename") or basename(path)}
+    # Only null and an empty text mean that there is none. Anything else is judged with the mail.
+    given = kept.get("filename")
+    return {"file": own, **kept, "filename": basename(path) if given in (None, "") else given}
