@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench import machine, report
 from bench.bed import ROOT, Bed
 from bench.results import Results, Row, Skipped, load
-from bench.sections import chain, composing, drain, latency, noops, statements, wire
+from bench.sections import chain, composing, connections, drain, latency, noops, statements, wire
 from bench.sizes import FULL, QUICK, TINY
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ SECTIONS: dict[str, Callable[[Bed, Sizes], Iterator[Row | Skipped]]] = {
     "composer": composing.measure,
     "transport": wire.measure,
     "chain": chain.measure,
+    "connections": connections.measure,
     "statements": statements.measure,
     "latency": latency.measure,
     "no-ops": noops.measure,

@@ -32,6 +32,7 @@ class Ratio:
 
 TWO, ONE = "chain/mailbatch, 2 lanes", "chain/mailbatch, 1 lane"
 PO10, PO20 = "chain/django-post_office, 2 × 10 threads", "chain/django-post_office, 2 × 20 threads"
+AUTO = "connections/auto"
 SOURCE = "smtp-source, 4 sessions"
 
 
@@ -52,6 +53,18 @@ def ratios(results: Results) -> Iterator[Ratio]:
     )
     yield _far(results, f"{TWO}/50", f"{TWO}/0")
     yield _one_a_round_trip(results, f"{TWO}, no CHUNKING/50")
+    yield of.rates(
+        "1 lane, 50 ms, PIPELINING only, connections that find their number against 4",
+        f"{AUTO}, no CHUNKING/50",
+        "connections/4, no CHUNKING/50",
+        4,
+    )
+    yield of.rates(
+        "1 lane, 50 ms, BDAT, such connections, as a share of their 0 ms speed", f"{AUTO}/50", f"{AUTO}/0", 0.85
+    )
+    yield of.rates(
+        "strict mode, 10 ms, such connections against 4", f"{AUTO}, strict/10", "connections/4, strict/10", 3
+    )
     yield of.inverse_cpu(
         "composer against EmailMessage (MIME alone)",
         "composer/mailbatch, MIME alone",
