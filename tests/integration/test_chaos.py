@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +88,15 @@ class World:
             run.stop = FakeStop(RunOutcome.SHUTDOWN, after=self.dice.randrange(60))
         self.process.mortal, self.process.dead = mortal, False
         self.runs.close_dead("send-all", 10)
-        self.runs.open(run.id, "send-all", Trigger.BEAT, 8)
+        lane = self.lane()
+        self.runs.open(run.id, "send-all", Trigger.BEAT, lane.bound)
+        run.raise_bound = partial(self.runs.raise_bound, run.id)  # type: ignore[method-assign]
         try:
-            self.lane()(run)
+            lane(run)
         except RunFailed:
             outcome = RunOutcome.FAILED
         except Killed:
+            self.check_bound(run.id)
             # The run had written these errors with its last heartbeat.
             self.runs.errors(run.id, run.errors[: self.dice.randrange(len(run.errors) + 1)])
             return
@@ -100,7 +104,14 @@ class World:
         report = RunReport(run_id=run.id, trigger=Trigger.BEAT, outcome=outcome, counts=run.counts)
         self.runs.close("send-all", report, None)
 
+    def check_bound(self, run_id: UUID) -> None:
+        """Check that the run's row, as its death left it, allows for the mails that are in doubt."""
+        [bound] = self.select(sa.select(batch_runs.c.bound).where(batch_runs.c.run_id == run_id))
+        on_wire = sa.and_(_r.run_id == run_id, _r.status == "sending", _r.wire_at.is_not(None))
+        assert len(self.select(sa.select(_r.id).where(on_wire))) <= bound
+
     def lane(self) -> SendDue:
+        group_size = self.dice.choice([1, 3, 8])
         return SendDue(
             backlog=self.backlog,
             compose=self.compose,
@@ -109,7 +120,8 @@ class World:
             jitter=self.dice.random,
             retry=_RETRY,
             on_doubt=self.on_doubt,
-            group_size=self.dice.choice([1, 3, 8]),
+            group_size=group_size,
+            bound=0 if self.strict else 2 * group_size,
             page_size=10,
             lease=60,
             strict=self.strict,

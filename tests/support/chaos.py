@@ -85,6 +85,7 @@ class ShakyBacklog:
 class ShakyRelay:
     """The port ``Transport``: several mails are on the wire, and replies come in any order and of any kind.
 
+    It begins with one mail on the wire, and finds out that it can have more, up to ``window``.
     ``taken`` counts for whom it took which mail; ``ended`` are claims whose last bytes went out.
     """
 
@@ -92,9 +93,9 @@ class ShakyRelay:
         self._process = process
         self._dice = process.dice
         self._window = window
+        self.capacity = 1
         self.taken: Counter[tuple[UUID, str]] = Counter()
         self.ended: set[Claim] = set()
-        self.capacity = 0
 
     def send(
         self,
@@ -106,7 +107,8 @@ class ShakyRelay:
         source = iter(messages)
         wire: list[Message] = []
         while True:
-            while len(wire) < self._window and (message := next(source, None)) is not None:
+            self.capacity = min(self._window, self.capacity + self._dice.randrange(2))
+            while len(wire) < self.capacity and (message := next(source, None)) is not None:
                 if permit():
                     wire.append(message)
                 else:
