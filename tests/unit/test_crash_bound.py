@@ -7,6 +7,7 @@ from support.fake_backlog import FakeBacklog
 from support.fake_stores import FakeRun, plain_message
 from support.fakes import FakeTransport
 
+from mailbatch.application.sending.crash_bound import CrashBound
 from mailbatch.application.sending.send_due import SendDue
 from mailbatch.domain.errors import RunFailed, StoreError
 from mailbatch.domain.lifecycle import OnDoubt
@@ -119,3 +120,13 @@ def test_in_strict_mode_it_is_raised_before_more_ends_of_mails_go_out():
     assert run.counts == Counts(sent=30)
     assert run.bound == 12
     assert max(backlog.pages) == 12
+
+
+def test_it_is_raised_by_what_is_missing():
+    run = FakeRun()
+    bound = CrashBound(run, FIRST)
+    raised = []
+    for mails, spare in ((8, 20), (9, 20), (20, 30), (21, 0), (40, 60), (1, 1)):
+        bound.cover(mails, spare)
+        raised.append(FIRST + run.bound)
+    assert raised == [8, 20, 20, 21, 60, 60]
