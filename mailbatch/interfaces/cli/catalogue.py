@@ -20,7 +20,9 @@ GROUPS: dict[str, dict[str, CommandEntry]] = {
             "Reserve one mail.",
             'reserve --to ann@example.com --subject Hello --text "Dear Ann, …" --tag spring',
         ),
-        "import": CommandEntry("importing", "Reserve mails from a CSV or JSON Lines file.", "import spring.csv"),
+        "import": CommandEntry(
+            "importing", "Reserve mails from a file: CSV, JSON Lines, mbox or .eml.", "import spring.csv"
+        ),
         "preview": CommandEntry(
             "trial", "Render a mail, and send nothing.", "preview --template order-confirmation --context @ann.json"
         ),

@@ -15,7 +15,7 @@ _DUTIES = ("reserve", "send", "operate", "read")
 @click.option("--to", "role", metavar="ROLE", help="The role that gets the privileges (default: mailbatch_DUTY).")
 @as_json
 def grants(*, duties: tuple[str, ...], role: str | None, as_json: bool) -> None:
-    """Print the GRANTs that a role of PostgreSQL needs for each of DUTIES (default: all); change nothing.
+    """Print the GRANTs that a role of PostgreSQL needs for each duty that you name (default: all). Nothing is changed.
 
     reserve: an application that only reserves. send: worker and beat. operate: `serve`, and the commands that act.
     read: the commands that look. Pipe it into psql as the owner of the tables. The roles must exist.

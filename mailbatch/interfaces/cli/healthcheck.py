@@ -15,7 +15,14 @@ VARIABLE = "MAILBATCH_HEARTBEAT_FILE"
 
 
 @click.command
-@click.option("--within", type=Amount(min=0, min_open=True), default=60.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--within",
+    type=Amount(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest time without a sign of life.",
+)
 def healthcheck(*, within: float) -> None:
     """Exit 0 if the worker (or beat) of this container lives, 1 if not.
 

@@ -47,7 +47,7 @@ def cancel(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> 
 @yes
 @as_json
 def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Send failed, in_doubt or cancelled reservations again: back to pending, with all their attempts before them.
+    """Send failed, in_doubt or cancelled reservations again: they become pending, and their attempts count from 0.
 
     Recipients that accepted the mail do not get it again. A mail in doubt may become a duplicate. --run alone means the
     mails that failed in that run. With a filter the command first shows how many reservations it affects, and asks.
@@ -61,7 +61,7 @@ def requeue(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) ->
 @yes
 @as_json
 def restore(*, ids: tuple[UUID, ...], yes: bool, as_json: bool, **given: Any) -> None:
-    """Undo a cancellation: from cancelled to pending. A time in the future is kept.
+    """Undo a cancellation: from cancelled to pending. A mail that is not due yet keeps its time.
 
     With a filter the command first shows how many reservations it affects, and asks.
     """

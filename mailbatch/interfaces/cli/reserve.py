@@ -121,10 +121,10 @@ _OF_A_MAIL = (
     help="A finished message (.eml, or - for stdin) in place of subject and bodies. Without --to it goes to its To, Cc "
     "and Bcc.",
 )
-@click.option("--cc", multiple=True)
-@click.option("--bcc", multiple=True)
+@click.option("--cc", multiple=True, help="Further recipients, whom all see; may be repeated.")
+@click.option("--bcc", multiple=True, help="Further recipients, whom nobody sees; may be repeated.")
 @click.option("--sender", help="The From address, in place of MAILBATCH_SENDER.")
-@click.option("--reply-to", multiple=True)
+@click.option("--reply-to", multiple=True, help="Where replies go; may be repeated.")
 @click.option("--envelope-sender", help="Where bounces go, in place of MAILBATCH_RETURN_PATH; <> for no bounces.")
 @click.option("--headers", type=JsonObject(), help='More header fields: {"X-Campaign": "spring"}')
 @click.option("--at", type=Moment(), help="When it is due (default: now): 2026-12-24T09:00:00+09:00")

@@ -32,7 +32,7 @@ def show(*, as_json: bool) -> None:
 
 @config.command(epilog="\b\nExample:\n  mailbatch config check && systemctl restart mailbatch")
 def check() -> None:
-    """Check the settings, without connecting to anything: `mailbatch doctor` does that."""
+    """Check the settings, without connecting to anything. `mailbatch doctor` also connects."""
     from mailbatch.bootstrap import read_settings
     from mailbatch.config import shown, unknown_variables
 

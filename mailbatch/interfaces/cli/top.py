@@ -38,7 +38,9 @@ _LATE = 600
 
 
 @click.command
-@click.option("--interval", type=Amount(min=0.2, max=3600), default=1.0, show_default=True, help="Seconds.")
+@click.option(
+    "--interval", type=Amount(min=0.2, max=3600), default=1.0, show_default=True, help="Seconds between two frames."
+)
 @click.option("--once", is_flag=True, help="Show one frame and end. This is always so without a terminal.")
 def top(*, interval: float, once: bool) -> None:
     """Show runs, rate, backlog and states, live. Press q or Ctrl-C to leave."""

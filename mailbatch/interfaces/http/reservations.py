@@ -205,7 +205,7 @@ def cancel(request: Request, caller: Operator, reservation_id: UUID) -> Response
 
 @router.post("/{reservation_id}/requeue", summary="Send it again", **tells(schemas.Changed, *_ONE))
 def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """From failed, in doubt or cancelled to pending, with all its attempts before it.
+    """From failed, in doubt or cancelled to pending; its attempts count from 0.
 
     Recipients that accepted it do not get it again.
     """
@@ -214,7 +214,7 @@ def requeue(request: Request, caller: Operator, reservation_id: UUID) -> Respons
 
 @router.post("/{reservation_id}/restore", summary="Undo a cancellation", **tells(schemas.Changed, *_ONE))
 def restore(request: Request, caller: Operator, reservation_id: UUID) -> Response:
-    """From cancelled to pending. A time in the future is kept."""
+    """From cancelled to pending. A mail that is not due yet keeps its time."""
     return _act(request, caller, Act.RESTORE, reservation_id)
 
 
