@@ -130,10 +130,10 @@ def _under_way(world: World) -> UUID:
     return world.claimed(run)
 
 
-def _begins(world: World) -> UUID:
+def _begins(world: World, *, after_a_kill: bool = False) -> UUID:
     world.tick()
-    world.run(beat=200, outcome="completed", finished_at=now(-200))
-    world.board(uuid4(), sent=70, state="finished")
+    ended = world.run(beat=200, outcome="failed" if after_a_kill else "completed", finished_at=now(-200))
+    world.board(ended, sent=70, state="running" if after_a_kill else "finished")
     world.lock()
     return world.mail()
 
@@ -227,6 +227,9 @@ SITUATIONS: dict[str, Situation] = {
     ),
     "a mail is under way": Situation(_under_way, "being_sent", running=True, progress=(0, 1)),
     "a run begins": Situation(_begins, "run_in_progress", running=True, progress=(0, 1)),
+    "a run begins after one that was killed": Situation(
+        lambda w: _begins(w, after_a_kill=True), "run_in_progress", running=True, progress=(0, 1)
+    ),
     "the run was killed": Situation(_killed, "sender_died", findings=("run_died",)),
     "the run was killed and closed": Situation(_killed_and_closed, "sender_died", findings=("run_died",)),
     "the lease of a killed run is over": Situation(

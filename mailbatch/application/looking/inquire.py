@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID
 
 from mailbatch.domain.errors import NotFound
 from mailbatch.domain.rows import AttemptRow, ReservationPlace, ReservationRow, ReservationSummary, RunRow, as_dict
@@ -12,6 +11,7 @@ from mailbatch.domain.run import COUNTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from uuid import UUID
 
     from mailbatch.application.looking.job_snapshot import JobSnapshot
     from mailbatch.application.looking.next_run import NextRun
@@ -109,19 +109,19 @@ class Progress:
 def progress_of(snapshot: JobSnapshot, run: RunRow | None, shown: Mapping[str, Any] | None, unsent: int) -> Progress:
     """Return the progress of ``run``, which goes on; None if it has only just begun and has no row yet.
 
-    Its row, written every five seconds, knows it; what the board shows of the same run is newer.
+    Its row, written every five seconds, knows it; what the board shows of the same run is newer. A run writes its row
+    before it shows anything on the board: without a row the board shows an earlier run, which may have been killed.
     """
     source: Mapping[str, Any]
-    if shown is not None and _is_of(shown, run):
+    if shown is not None and run is not None and str(shown.get("run_id")) == str(run.run_id):
         source, elapsed = shown, float(shown.get("elapsed") or 0.0)
     else:
         source, elapsed = as_dict(run) if run is not None else {}, snapshot.health.run_age or 0.0
     counts = {name: int(source.get(name) or 0) for name in COUNTED}
     done = sum(counts.values())
     rate = done / elapsed if done and elapsed > 0 and snapshot.silence is None else None
-    begun = source.get("run_id")
     return Progress(
-        run_id=snapshot.run_id or (UUID(str(begun)) if begun else None),
+        run_id=snapshot.run_id,
         trigger=run.trigger if run is not None else None,
         counts=counts,
         elapsed=max(0.0, elapsed),
@@ -129,11 +129,6 @@ def progress_of(snapshot: JobSnapshot, run: RunRow | None, shown: Mapping[str, A
         rate=rate,
         seconds_left=unsent / rate if rate else None,
     )
-
-
-def _is_of(shown: Mapping[str, Any], run: RunRow | None) -> bool:
-    """Return whether the board shows ``run``, and not one before it."""
-    return shown.get("state") != "finished" if run is None else str(shown.get("run_id")) == str(run.run_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,5 +192,5 @@ class ShowJobStatus:
     def _progress(self, job: str, snapshot: JobSnapshot, unsent: int) -> Progress:
         run = self.reports.run(snapshot.run_id) if snapshot.run_id is not None else None
         # A Redis that does not answer takes seconds each time it is asked.
-        shown = self.board.get(job) if not snapshot.down else None
+        shown = self.board.get(job) if run is not None and not snapshot.down else None
         return progress_of(snapshot, run, shown, unsent)
