@@ -187,6 +187,7 @@ MATRIX = [
             "test_a_folder_that_cannot_be_used_is_one_clear_line",
             "test_a_mail_whose_content_is_not_available_now_is_deferred",
             "test_a_content_that_cannot_be_read_costs_its_own_mail",
+            "test_a_full_spool_lets_only_those_mails_wait_that_do_not_fit",
         ),
     ),
     Known(
@@ -195,6 +196,22 @@ MATRIX = [
         ("9a", "9b", "9c", "9d"),
     ),
     Known("P11", "a stored file that is damaged or gone", ("9e", "9f")),
+    Known(
+        "P12",
+        "an application that is killed while it stores a file; applications that store it at once; a purge meanwhile",
+        (),
+        (
+            "test_what_a_killed_application_leaves_is_purged_a_day_later",
+            "test_applications_that_store_the_same_files_at_once",
+            "test_a_purge_leaves_an_old_file_that_an_open_transaction",
+        ),
+    ),
+    Known(
+        "P13",
+        "odd values and hostile paths of attachments",
+        (),
+        ("test_stored_by_an_insert_it_is_that_mails_error", "test_what_is_no_file_below_the_folder"),
+    ),
     Known(
         "H1", "line breaks and header names in every field", ("8a",), ("test_a_header_cannot_be_injected_by_headers",)
     ),
