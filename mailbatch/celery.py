@@ -35,6 +35,7 @@ def _configured() -> BatchApp:
             "mailbatch.batch.stop.worker:StopBoard",
             "mailbatch.batch.heartbeat:WorkerHeartbeat",
             "mailbatch.batch.monitor:MonitorStep",
+            "mailbatch.batch.urgent:UrgentStep",
         }
     )
     return celery

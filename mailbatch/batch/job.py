@@ -113,7 +113,7 @@ class Job:
     # --- before the run ---
 
     def _is_paused(self, trigger: Trigger) -> bool:
-        """Return whether a pause holds this call back. ``Pause.TICKS`` holds back ticks only, also those queued before.
+        """Return whether a pause holds this call back. ``Pause.TICKS`` lets calls by hand through, and no others.
 
         Raises ``JobExecError`` if the database is unavailable, or if its tables do not fit this version.
         """
@@ -122,7 +122,7 @@ class Job:
             pause = self.pause_store.paused(self.name)
         except (StoreError, NotMigrated) as error:
             raise JobExecError(one_line(str(error))) from error
-        if pause is Pause.NONE or (pause is Pause.TICKS and trigger is not Trigger.BEAT):
+        if pause is Pause.NONE or (pause is Pause.TICKS and trigger.by_hand):
             return False
         log.info("job is paused (%s): %s is not started", pause, self.name)
         return True

@@ -26,6 +26,6 @@ def celery_app(identify: Callable[[], DatabaseIdentity | None]) -> Celery:
     return app
 
 
-def call_send_all(app: Celery, trigger: Trigger) -> AsyncResult:
-    """Queue a run of ``send-all``."""
-    return app.send_task(SEND_ALL, kwargs={"trigger": trigger.value})
+def call_send_all(app: Celery, trigger: Trigger, expires: float | None = None) -> AsyncResult:
+    """Queue a run of ``send-all``. ``expires``: seconds after which a call that no worker took is dropped."""
+    return app.send_task(SEND_ALL, kwargs={"trigger": trigger.value}, expires=expires)

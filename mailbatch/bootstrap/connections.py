@@ -108,6 +108,11 @@ class Connections:
         """Raise ``LockUnavailable`` unless Redis answers."""
         self.lock(SEND_ALL).peek()
 
+    def let_fork(self) -> None:
+        """Close what must not be open in a fork: an SQLite database. A connection to PostgreSQL stays open."""
+        if self.engine.dialect.name == "sqlite":
+            self.engine.dispose()
+
     def close(self) -> None:
         """Close the connections that were made."""
         if "engine" in self.__dict__:

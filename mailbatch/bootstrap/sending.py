@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Renderer, Transport
     from mailbatch.application.ports.stores import Files
     from mailbatch.application.sending.compose import Compose
+    from mailbatch.application.sending.in_flight_limit import Urgency
     from mailbatch.application.sending.send_due import SendDue
+    from mailbatch.application.sending.urgent_mail import UrgentMail
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.transports import Relay
     from mailbatch.config import RelaysFile, Settings
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
 """How many relay faults in a row, for each connection of a lane, end the run."""
+IN_FLIGHT_OF_A_CONNECTION = 4
+"""Mails for each connection of a lane that keep it busy: two of them wait for the next claim at most."""
 WAIT_FOR_SLOT = 60.0
 """Seconds for which a mail outside of a run waits for one of the connections that the relay may have."""
 
@@ -64,6 +68,22 @@ class Sending:
             message_id_domain=message_id_domain(s.sender),
             max_lateness=s.max_lateness,
             strict=s.strict,
+        )
+
+    @property
+    def urgent_mail(self) -> UrgentMail:
+        """Decides whether urgent mail starts a run. Make it only if mail of some priority is urgent."""
+        from mailbatch.application.sending.urgent_mail import UrgentMail
+
+        stores, priority = self._connections.stores, self._settings.urgent_from
+        assert priority is not None  # noqa: S101 - for mypy: the caller has checked it
+        return UrgentMail(
+            backlog=self.backlog,
+            pause_store=stores.pauses,
+            runs=stores.runs,
+            circuits=stores.circuits,
+            relays=tuple(one.name for one in self.relays),
+            priority=priority,
         )
 
     def due_up_to(self, most: int) -> int:
@@ -176,8 +196,16 @@ class Sending:
             circuit_breaker=self._first.circuit_breaker,
             slots=self.slots,
             watchdog=watchdog,
+            urgent=self._urgency,
         )
         return self._traced(send_due)
+
+    @property
+    def _urgency(self) -> Urgency | None:
+        from mailbatch.application.sending.in_flight_limit import Urgency
+
+        priority = self._settings.urgent_from
+        return None if priority is None else Urgency(priority, self.connections * IN_FLIGHT_OF_A_CONNECTION)
 
     def _traced(self, send_due: SendDue) -> SendDue:
         """Return ``send_due`` with spans around its ports if this process traces."""

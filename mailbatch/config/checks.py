@@ -24,6 +24,8 @@ _NAMESPACE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{_LONGEST_NAMESPACE - 1}
 AUTO = "auto"
 _MOST_CONNECTIONS = 100
 _SHORTEST_SECRET = 16
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,10}")
+_LARGEST_PRIORITY = 2**31 - 1
 # RFC 9110 §5.6.2.
 _FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -149,6 +151,14 @@ def time_zone(name: str) -> str:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError("must be a time zone's name, such as UTC or Europe/Berlin") from error
+    return name
+
+
+def urgent_priority(text: str) -> str:
+    """Check that ``text`` is a priority, ``none`` or ``auto``; return it in lower case."""
+    name = text.strip().lower()
+    if name not in {"auto", "none"} and not (_WHOLE_NUMBER.fullmatch(name) and abs(int(name)) <= _LARGEST_PRIORITY):
+        raise ValueError(f"must be a whole number up to {_LARGEST_PRIORITY}, none or auto")
     return name
 
 

@@ -15,6 +15,8 @@ from mailbatch.domain.redaction.addresses import AddressDisplay
 from mailbatch.domain.schedule import Every, RunAtStart, Schedule, read_schedule
 
 PREFIX = "MAILBATCH_"
+URGENT_FROM = 10
+"""The priority from which on mail starts a run at once, unless the settings say another."""
 SHORTEST_TOKEN = 16
 """Characters of a token of the HTTP API. A shorter one can be guessed in time, although guesses are slowed down."""
 
@@ -40,6 +42,7 @@ FieldName = Annotated[str, AfterValidator(checks.field_name)]
 LogLevel = Annotated[str, BeforeValidator(checks.log_level)]
 LanguageTag = Annotated[str, AfterValidator(checks.language_tag)]
 TimeZone = Annotated[str, AfterValidator(checks.time_zone)]
+UrgentPriority = Annotated[str, AfterValidator(checks.urgent_priority)]
 ScheduleText = Annotated[str, AfterValidator(checks.schedule)]
 Patterns = Annotated[str, AfterValidator(checks.patterns)]
 Connections = Annotated[int | Literal["auto"], BeforeValidator(checks.connections)]
@@ -67,6 +70,7 @@ class Settings(BaseSettings):
     schedule: ScheduleText = "300"
     run_at_start: RunAtStart = RunAtStart.AUTO
     start_jitter: Seconds = 0
+    urgent_priority: UrgentPriority = "auto"
     page_size: Annotated[int, Field(ge=1, le=100_000)] = 1000
     connections: Connections = "auto"
     max_connections: Annotated[int, Field(ge=1, le=100)] = 20
@@ -136,6 +140,17 @@ class Settings(BaseSettings):
         if self.run_at_start is RunAtStart.AUTO:
             return isinstance(self.when, Every)
         return self.run_at_start is RunAtStart.YES
+
+    @property
+    def urgent_from(self) -> int | None:
+        """The priority from which on mail starts a run at once; None if none does."""
+        match self.urgent_priority:
+            case "auto":
+                return URGENT_FROM if isinstance(self.when, Every) else None
+            case "none":
+                return None
+            case number:
+                return int(number)
 
     @property
     def refused_patterns(self) -> tuple[str, ...]:

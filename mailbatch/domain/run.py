@@ -30,7 +30,16 @@ class Trigger(StrEnum):
     MANUAL = "manual"
     API = "api"
     URGENT = "urgent"
-    """A mail was reserved that does not wait for the next tick."""
+    """A worker found urgent mail."""
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person or a program asked for this run. Nobody asked for the others: any pause holds them back."""
+        match self:
+            case Trigger.MANUAL | Trigger.API:
+                return True
+            case Trigger.BEAT | Trigger.URGENT:
+                return False
 
 
 class RunOutcome(StrEnum):
@@ -63,7 +72,7 @@ class Pause(StrEnum):
 
     NONE = "none"
     TICKS = "ticks"
-    """Ticks start no run. A run in progress finishes, and a call by hand still runs."""
+    """Ticks and urgent mail start no run. A run in progress finishes, and a call by hand still runs."""
     ALL = "all"
     """The run in progress also stops before its next mail, and calls return ``paused``."""
 
@@ -137,6 +146,20 @@ class RunReport:
 def crash_bound(lanes: int, connections: int, window: int, *, strict: bool = False) -> int:
     """Return how many mails a crash can leave in doubt at most: for each lane a group on the wire and the next one."""
     return lanes * connections if strict else lanes * 2 * connections * window
+
+
+@dataclass(frozen=True, slots=True)
+class NewestRun:
+    """The run of a job that began last. ``outcome`` is None while it goes on, or if it died.
+
+    ``silent``: seconds since its end, or since its last heartbeat. ``claimed``: how many items it took.
+    """
+
+    run_id: UUID
+    trigger: Trigger
+    outcome: RunOutcome | None
+    silent: float
+    claimed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -30,6 +31,7 @@ from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.tables import batch_runs, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.urgent import urgent_statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -695,6 +697,84 @@ def test_reservations_for_next_week_are_not_read_by_a_claim(fresh_postgres_url, 
     assert "due_at <= (statement_timestamp()" in plan[index:], plan
     assert "Seq Scan on mail_reservations" not in plan
     assert ("ROW(due_at, id) >" in plan) == behind
+
+
+def test_urgent_mail_is_found_from_its_priority_on(world):
+    assert not world.backlog.has_urgent(10)
+    world.reserve(priority=9)
+    assert not world.backlog.has_urgent(10)
+    assert world.backlog.has_urgent(9)
+    world.reserve(priority=12)
+    assert world.backlog.has_urgent(10)
+    assert world.backlog.has_urgent(12)
+    assert not world.backlog.has_urgent(13)
+
+
+def test_urgent_mail_that_is_due_later_or_has_expired_is_not_found(world):
+    world.reserve(priority=10, due=60)
+    world.reserve(priority=10, due=-60, expires=-30)
+    assert not world.backlog.has_urgent(10)
+    world.reserve(priority=10, due=-60, expires=30)
+    assert world.backlog.has_urgent(10)
+
+
+@pytest.mark.parametrize("again", [0.0, 600.0])
+def test_urgent_mail_that_was_claimed_before_is_not_found_whether_it_waits_or_not(world, again):
+    world.reserve(priority=10)
+    run, claim = claim_one(world)
+    assert not world.backlog.has_urgent(10)
+    world.backlog.settle(run, 0, [replace(outcome(claim, LATER), retry_in=again)])
+    assert not world.backlog.has_urgent(10)
+    world.reserve(priority=10)
+    assert world.backlog.has_urgent(10)
+
+
+def test_a_new_urgent_mail_is_found_behind_many_that_came_back(world):
+    run = world.run()
+    for _ in range(50):
+        world.reserve(priority=11, due=-60)
+    claims = [one.claim for one in world.backlog.claim(run, 0, None, 50).claimed]
+    world.backlog.settle(run, 0, [released(claim) for claim in claims])
+    assert not world.backlog.has_urgent(10)
+    world.reserve(priority=11)
+    assert world.backlog.has_urgent(10)
+
+
+_MANY = """
+INSERT INTO mail_reservations (id, recipients, subject, body_text, priority, scheduled_at)
+SELECT {id}, 'a@example.org', 's', 't', i % 12, {at} FROM {numbers}
+"""
+
+
+def test_the_question_for_urgent_mail_reads_a_few_index_entries_of_100_000_rows_on_postgresql(fresh_postgres_url):
+    engine = connect(fresh_postgres_url)
+    statement = urgent_statement().compile(engine)
+    with engine.begin() as connection:
+        at = "now() + CASE WHEN i % 12 >= 10 THEN interval '1 day' ELSE interval '-1 hour' END"
+        connection.exec_driver_sql(
+            _MANY.format(id="gen_random_uuid()", at=at, numbers="generate_series(1, 100000) AS i").replace("%", "%%")
+        )
+        connection.exec_driver_sql("ANALYZE mail_reservations")
+        given = statement.params | {"least": 10}
+        lines = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS) {statement}", given).scalars().all()
+    engine.dispose()
+    plan = "\n".join(lines)
+    assert "ix_mail_reservations_due" in plan, plan
+    assert "Seq Scan on mail_reservations" not in plan, plan
+    pages = re.search(r"Buffers: shared (.*)", plan)
+    assert sum(map(int, re.findall(r"=(\d+)", pages[1]))) < 50, plan
+
+
+def test_the_question_for_urgent_mail_reads_a_few_index_entries_on_sqlite(sqlite_url):
+    engine = connect(sqlite_url)
+    statement = urgent_statement().compile(engine)
+    params = tuple({**statement.params, "least": 10}[name] for name in statement.positiontup)
+    with engine.begin() as connection:
+        plan = "\n".join(row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", params))
+    engine.dispose()
+    reads = [line for line in plan.splitlines() if "mail_reservations" in line]
+    assert len(reads) == 3, plan
+    assert all("SEARCH" in line and "ix_mail_reservations_due (priority" in line for line in reads), plan
 
 
 def test_a_tally_that_is_released_is_in_no_column():

@@ -17,7 +17,7 @@ from mailbatch.domain.act import Act
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.run import Counts, ItemError, RunOutcome, RunReport, Trigger
+from mailbatch.domain.run import Counts, ItemError, NewestRun, RunOutcome, RunReport, Trigger
 from mailbatch.domain.selection import ErrorsOf
 from mailbatch.domain.settlement import settle, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
@@ -41,6 +41,9 @@ class Fake:
         self.tables = FakeTables()
         self.runs = FakeRuns(self.tables)
 
+    def pass_time(self) -> None:
+        self.tables.clock.sleep(0.01)
+
     def fall_silent(self, run_id: UUID) -> None:
         self._change(run_id, heartbeat_at=self.tables.now - timedelta(seconds=11))
 
@@ -58,6 +61,9 @@ class Sql:
     def __init__(self, url: str) -> None:
         self.engine = connect(url)
         self.runs = SqlRuns(self.engine)
+
+    def pass_time(self) -> None:
+        """Time passes by itself."""
 
     def fall_silent(self, run_id: UUID) -> None:
         self._change(run_id, heartbeat_at=now(-11))
@@ -253,3 +259,19 @@ def test_what_a_helper_that_died_did_not_tell_is_told_when_the_run_ends(engine):
     runs.close("send-all", report, None)
     assert counts == Counts(failed=1)
     assert [e.errors for e in runs.first_errors(run_id, 9)] == [("template: there is none",)]
+
+
+def test_the_newest_run_is_known_while_it_goes_on_and_when_it_has_ended(world):
+    assert world.runs.newest("send-all") is None
+    first, second = uuid4(), uuid4()
+    world.runs.open(first, "send-all", Trigger.BEAT, 8)
+    assert world.runs.newest("send-all") == NewestRun(first, Trigger.BEAT, None, pytest.approx(0, abs=1))
+    world.fall_silent(first)
+    assert world.runs.newest("send-all") == NewestRun(first, Trigger.BEAT, None, pytest.approx(11, abs=1))
+    world.runs.close("send-all", RunReport(run_id=first, trigger=Trigger.BEAT, outcome=RunOutcome.FAILED), "away")
+    assert world.runs.newest("send-all") == NewestRun(first, Trigger.BEAT, RunOutcome.FAILED, pytest.approx(0, abs=1))
+    assert world.runs.newest("purge") is None
+    world.pass_time()
+    world.runs.open(second, "send-all", Trigger.URGENT, 8)
+    assert world.runs.newest("send-all").run_id == second
+    assert world.row(second).trigger is Trigger.URGENT

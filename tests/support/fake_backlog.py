@@ -183,6 +183,10 @@ class FakeBacklog:
         events = {row.id: self._end_lease(row, run_id, on_doubt) for row in ended}
         return DoubtsResolved.of(events, lambda count: self._reserve_indexes(run_id, count))
 
+    def has_urgent(self, priority: int) -> bool:
+        self._check("has_urgent")
+        return any(row.priority >= priority and row.claim_no == 0 for row in self.tables.pending())
+
     def remaining(self) -> int:
         self._check("remaining")
         return len(self.tables.pending()) + len(self.tables.in_state(Status.SENDING))

@@ -16,7 +16,7 @@ from support.rows import lane_row, run_row
 from mailbatch.domain.circuit import Circuit, CircuitState
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.message import Envelope, Message
-from mailbatch.domain.run import STOPPED, Counts, OpenRun, Pause, RunOutcome, Trigger
+from mailbatch.domain.run import STOPPED, Counts, NewestRun, OpenRun, Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db.runs import DIED
 from mailbatch.infrastructure.db.schedule import EntryState
 
@@ -90,6 +90,13 @@ class FakeRuns:
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         row = self.rows.get(run_id)
         return row and row.outcome
+
+    def newest(self, job: str) -> NewestRun | None:
+        row = next(iter(self.tables.runs_of(job)), None)
+        if row is None:
+            return None
+        silent = self.tables.since(row.finished_at or row.heartbeat_at) or 0.0
+        return NewestRun(row.run_id, row.trigger, row.outcome, silent, row.claimed)
 
     def request_stop(self, run_id: UUID) -> bool:
         row = self.rows.get(run_id)

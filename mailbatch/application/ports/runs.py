@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.domain.lock import Holder
-    from mailbatch.domain.run import Counts, ItemError, OpenRun, Pause, RunOutcome, RunReport, Trigger
+    from mailbatch.domain.run import Counts, ItemError, NewestRun, OpenRun, Pause, RunOutcome, RunReport, Trigger
 
 
 class StopToken(Protocol):
@@ -100,6 +100,9 @@ class Runs(Protocol):
 
     def outcome_of(self, run_id: UUID) -> RunOutcome | None:
         """Return how a run ended; None if it goes on, or if there is none."""
+
+    def newest(self, job: str) -> NewestRun | None:
+        """Return the run of ``job`` that began last, whether it has ended or not; None if there is none."""
 
     def request_stop(self, run_id: UUID) -> bool:
         """Request that all lanes of a run stop between two items. It then ends as ``revoked``.

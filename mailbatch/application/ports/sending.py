@@ -83,6 +83,12 @@ class Backlog(Protocol):
         Lane 0 of a run calls this. Its own claims are left out, whatever the clocks say: it settles them itself.
         """
 
+    def has_urgent(self, priority: int) -> bool:
+        """Return whether a reservation of at least ``priority`` is due that was never claimed, and has not expired.
+
+        It is cheap enough to be called every second. Of each priority the mails that became due last are looked at.
+        """
+
     def remaining(self) -> int:
         """Return how many reservations are due and unsent."""
 

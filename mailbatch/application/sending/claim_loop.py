@@ -7,19 +7,21 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from mailbatch.application.ports.sending import Nap
 from mailbatch.domain.claimed import Page, Without
 from mailbatch.domain.errors import StoreError
 from mailbatch.domain.settlement import released
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from uuid import UUID
 
-    from mailbatch.application.ports.sending import Backlog, Nap
+    from mailbatch.application.ports.sending import Backlog
     from mailbatch.application.ports.system import Clock
     from mailbatch.application.sending.crash_bound import CrashBound
     from mailbatch.application.sending.housekeeping import Housekeeping
     from mailbatch.application.sending.in_flight import InFlight
+    from mailbatch.application.sending.in_flight_limit import InFlightLimit, Urgency
     from mailbatch.application.sending.lane_lease import LaneLease
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.put_off_mails import PutOffMails
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEAD_EVERY = 5.0
-"""Seconds after which the cursor returns to the head of the backlog, where urgent mail may have come in."""
+"""Seconds after which the cursor returns to the head of the backlog, where mail may have come in."""
+URGENT_EVERY = 0.5
+"""Seconds after which the lane asks whether urgent mail is due; if so, the cursor returns to the head at once."""
+LOOK_AGAIN = 0.02
+"""Seconds after which a lane that holds enough mails looks whether it may claim more."""
 MAX_PROBE_CANDIDATES = 16
 """At most this many mails are claimed at once, to find one that was not the probe before."""
 
@@ -61,6 +67,9 @@ class ClaimLoop:
 
     ``has_isolated``: mails may be due that only ``Mode.ISOLATED`` claims. ``has_overslept``: the pass ended because the
     lease had ended; the next pass begins with a new lease.
+
+    ``urgent``: which mail goes before all that is claimed later; None if none does. ``limit``: how many mails the lane
+    holds then.
     """
 
     backlog: Backlog
@@ -79,8 +88,12 @@ class ClaimLoop:
     throttling: Throttling
     judge: Judge
     put_off: PutOffMails
+    urgent: Urgency | None = None
+    limit: InFlightLimit | None = None
     has_isolated: bool = field(default=False, init=False)
     has_overslept: bool = field(default=False, init=False)
+    _asked_at: float = field(default=0.0, init=False)
+    _claimed: int = field(default=0, init=False)
 
     def groups(self, mode: Mode) -> Iterator[Page | Nap]:
         """Yield claimed groups until the pass is over, and naps to keep the rate that the relay accepts.
@@ -106,6 +119,11 @@ class ClaimLoop:
         while not self.stop.is_set() and not self._oversleeps():
             if pace.limited:
                 yield from self.throttling.naps()
+            if (most := self._most()) == 0:
+                yield Nap(LOOK_AGAIN)
+                continue
+            if cursor is not None and self._is_urgent_due(cursor):
+                cursor = None
             if clock.monotonic() - at_head > HEAD_EVERY or cuts != pace.cuts:
                 cursor = None
             cuts = pace.cuts
@@ -113,13 +131,22 @@ class ClaimLoop:
                 at_head = clock.monotonic()
                 self.in_flight.flush()
                 self.housekeeping.before_the_head()
-            page = self._claim(cursor, self._group())
+            page = self._claim(cursor, most)
             if page.claimed:
                 yield page
             elif from_head:
                 self.has_isolated = page.has_isolated
-                return
+                if not (yield from self._finds_urgent_meanwhile()):
+                    return
             cursor = page.cursor
+
+    def _finds_urgent_meanwhile(self) -> Generator[Nap, None, bool]:
+        """Nap until the mails that the lane holds have their outcomes. Return True as soon as urgent mail is due."""
+        while self.limit is not None and self._held() and not self.stop.is_set() and not self.lease.has_ended():
+            yield Nap(LOOK_AGAIN)
+            if self._is_urgent_due():
+                return True
+        return False
 
     def _probe(self) -> Iterator[Page]:
         """Claim one mail at a time, until one of them could be composed and went to the transport."""
@@ -161,6 +188,30 @@ class ClaimLoop:
         self.has_overslept = bool(self.in_flight.mails)
         return self.has_overslept
 
+    # --- urgent mail ---------------------------------------------------------------------------------------------
+
+    def _is_urgent_due(self, cursor: Cursor | None = None) -> bool:
+        """Return whether urgent mail is due that goes before what is behind ``cursor``. It asks every half second."""
+        now = self.clock.monotonic()
+        if self.urgent is None or now - self._asked_at < URGENT_EVERY:
+            return False
+        self._asked_at = now
+        least = self.urgent.priority
+        return self.backlog.has_urgent(least if cursor is None else max(least, cursor.priority + 1))
+
+    def _most(self) -> int:
+        """Return how many mails to claim now; 0 while the lane holds more than half of its limit."""
+        group = self._group()
+        if self.limit is None:
+            return group
+        held = self._held()
+        most = self.limit.update(self._claimed - held, held, group, self.clock.monotonic())
+        return 0 if 2 * held > most else min(group, most - held)
+
+    def _held(self) -> int:
+        """Return how many mails are claimed and have no outcome."""
+        return len(self.in_flight.mails) - len(self.in_flight.decided) - self.judge.waiting
+
     # --- one claim -----------------------------------------------------------------------------------------------
 
     def _claim(self, cursor: Cursor | None, most: int) -> Page:
@@ -169,8 +220,8 @@ class ClaimLoop:
         A mail whose reply waits counts toward ``most``. So a crash leaves no more mails in doubt than the bound.
         """
         limit = self.throttling.pace.share(max(1, most - self.judge.waiting))
-        if most > self.group_size:
-            self._cover(limit, 2 * most)
+        if (group := self._group()) > self.group_size:
+            self._cover(limit, 2 * group)
         without = self._without()
         return self._hold(
             lambda: (
@@ -224,4 +275,5 @@ class ClaimLoop:
             raise
         self.lease.begin(requested_at, holds_more=bool(self.in_flight.mails))
         self.in_flight.add(page.claimed)
+        self._claimed += len(page.claimed)
         return page

@@ -31,7 +31,6 @@ from mailbatch.application.sending.relay_health.permanent_refusals import Perman
 from mailbatch.application.sending.relay_health.relay_failures import ConsecutiveFailures
 from mailbatch.application.sending.relay_health.throttling import Throttling
 from mailbatch.domain.errors import RunFailed, StoreError
-from mailbatch.domain.run import Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.runs import Run
     from mailbatch.application.ports.sending import Backlog, Composer, Slots, Transport, Watchdog
     from mailbatch.application.ports.system import Clock
+    from mailbatch.application.sending.in_flight_limit import Urgency
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.lifecycle import OnDoubt
@@ -57,6 +57,7 @@ class SendDue:
     in mails. ``strict``: the intent to send is committed just before the last bytes of each mail, not with the claim.
     ``relay_faults``: so many faults in a row end the run; so do fewer, if they go on for ``relay_patience``.
     ``bound``: for how many mails in doubt after a crash of this lane the run's row allows when it begins.
+    ``urgent``: which mail is urgent; None if none is.
     """
 
     backlog: Backlog
@@ -76,6 +77,7 @@ class SendDue:
     circuit_breaker: CircuitBreaker | None = None
     slots: Slots | None = None
     watchdog: Watchdog | None = None
+    urgent: Urgency | None = None
 
     def __call__(self, run: Run, lane: int = 0) -> None:
         """Send until nothing is due or the run must stop.
@@ -92,7 +94,7 @@ class SendDue:
             RunFailed: it is too early for a test, or the relay failed again.
         """
         breaker = self.circuit_breaker
-        if breaker is None or (circuit := breaker.circuit_to_probe(by_hand=run.trigger is not Trigger.BEAT)) is None:
+        if breaker is None or (circuit := breaker.circuit_to_probe(by_hand=run.trigger.by_hand)) is None:
             return
         lane = Lane(self, run, 0, circuit)
         lane.send_probe()
@@ -159,6 +161,8 @@ class Lane:
             throttling=throttling,
             judge=self.judge,
             put_off=put_off,
+            urgent=use.urgent,
+            limit=None if use.urgent is None else use.urgent.limit(use.group_size, use.clock.monotonic()),
         )
         self.stream = MessageStream(
             backlog=use.backlog,

@@ -20,6 +20,7 @@ from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
 from mailbatch.infrastructure.db.transitions import changeable, columns_after
 from mailbatch.infrastructure.db.types import now
+from mailbatch.infrastructure.db.urgent import has_urgent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -125,6 +126,11 @@ class SqlBacklog:
         with writing(self.engine) as connection:
             reserve = partial(claiming.reserve_indexes, connection, run_id)
             return ended_leases.resolve(connection, run_id, on_doubt, limit, self.retry, reserve)
+
+    def has_urgent(self, priority: int) -> bool:
+        """Return whether urgent mail is due that was never claimed; see the port."""
+        with reading(self.engine) as connection:
+            return has_urgent(connection, priority)
 
     def remaining(self) -> int:
         """Count what is due and unsent.

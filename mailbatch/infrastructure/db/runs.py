@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from mailbatch.domain.run import STOPPED, ItemError, OpenRun, Pause, RunOutcome
+from mailbatch.domain.run import STOPPED, ItemError, NewestRun, OpenRun, Pause, RunOutcome, Trigger
 from mailbatch.infrastructure.db.conditions import OPEN_RUN
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.reconcile import reconcile
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Engine
 
-    from mailbatch.domain.run import Counts, RunReport, Trigger
+    from mailbatch.domain.run import Counts, RunReport
 
 _b = batch_runs.c
 DIED = "[JOB EXEC ERROR] the run's process died: no heartbeat, no end"
@@ -160,6 +160,27 @@ class SqlRuns:
         with reading(self.engine) as connection:
             outcome = connection.scalar(sa.select(_b.outcome).where(_b.run_id == run_id))
         return RunOutcome(outcome) if outcome else None
+
+    def newest(self, job: str) -> NewestRun | None:
+        """The run that began last; see the port."""
+        statement = (
+            sa.select(
+                _b.run_id,
+                _b.trigger,
+                _b.outcome,
+                _b.claimed,
+                seconds_since(sa.func.coalesce(_b.finished_at, _b.heartbeat_at)).label("silent"),
+            )
+            .where(_b.job == job)
+            .order_by(_b.started_at.desc())
+            .limit(1)
+        )
+        with reading(self.engine) as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None:
+            return None
+        outcome = RunOutcome(row.outcome) if row.outcome else None
+        return NewestRun(row.run_id, Trigger(row.trigger), outcome, row.silent or 0.0, row.claimed)
 
     def request_stop(self, run_id: UUID) -> bool:
         """Write the request where every lane reads it; see the port."""

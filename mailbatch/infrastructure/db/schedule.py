@@ -92,7 +92,10 @@ class SqlSchedule:
             return bool(connection.execute(statement).scalar_one())
 
     def was_cut_off(self, job: str) -> bool:
-        """Return whether a tick began the newest run of ``job``, and its worker stopped or died during that run."""
+        """Return whether the newest run of ``job`` was cut off because its worker stopped or died.
+
+        A run by hand does not count.
+        """
         run = batch_runs.c
         newest = (
             sa.select(run.trigger, run.outcome, run.error)
@@ -102,7 +105,7 @@ class SqlSchedule:
         )
         with reading(self.engine) as connection:
             row = connection.execute(newest).one_or_none()
-        if row is None or row.trigger != Trigger.BEAT:
+        if row is None or Trigger(row.trigger).by_hand:
             return False
         return row.outcome in {None, RunOutcome.SHUTDOWN, RunOutcome.LOCK_LOST} or row.error == DIED
 
