@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from mailbatch.client import reserve, store_file
+from mailbatch.infrastructure.db import unneeded_files
 from mailbatch.infrastructure.db.engine import connect, writing
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.tables import mail_files, mail_reservations
@@ -90,6 +91,30 @@ def test_a_purge_leaves_an_old_file_that_an_open_transaction_has_stored_again(en
         assert purged.result(30) == 0
     let_days_pass(engine)
     assert SqlFiles(engine).purge() == 0, "a reservation names it"
+
+
+@pytest.mark.parametrize("newest_is_deleted", [False, True])
+def test_a_purge_leaves_a_file_that_a_reservation_names_since_it_looked(
+    engine, application, monkeypatch, newest_is_deleted
+):
+    """SQLite gives the row number of the newest reservation again if that one is deleted."""
+    with application.begin() as connection:
+        store_file(connection, TERMS)
+        newest = reserve(connection, **LETTER)
+    let_days_pass(engine)
+    find = unneeded_files._find
+
+    def find_and_be_late(*given: Any) -> Any:
+        found = find(*given)
+        with application.begin() as connection:
+            if newest_is_deleted:
+                connection.execute(sa.delete(mail_reservations).where(mail_reservations.c.id == newest))
+            row = {"recipients": "a@example.org", "subject": "s", "body_text": "t", "attachments": [{"file": ID}]}
+            connection.execute(sa.insert(mail_reservations), row)
+        return found
+
+    monkeypatch.setattr(unneeded_files, "_find", find_and_be_late)
+    assert SqlFiles(engine).purge() == 0
 
 
 def test_a_purge_finds_an_old_file_whose_new_reservation_was_rolled_back(engine, application):

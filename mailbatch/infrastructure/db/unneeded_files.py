@@ -40,10 +40,10 @@ _ROWID = sa.literal_column("mail_reservations.rowid", sa.Integer)
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Files that nobody needs, in the order of their ids. ``last_row``: the last reservation that was read (SQLite)."""
+    """Files that nobody needs, in the order of their ids. ``last``: row and id of the last reservation (SQLite)."""
 
     files: Sequence[Any]
-    last_row: int
+    last: Any = None
 
 
 def purge(engine: Engine, portions: Portions) -> int:
@@ -65,15 +65,24 @@ def _find(engine: Engine, behind: str) -> _Page:
     untouched = [_f.id > behind, _untouched()]
     with reading(engine) as connection:
         if not connection.scalar(sa.select(sa.exists().where(*untouched))):
-            return _Page([], 0)  # the reservations are read only if there is a file that may go
+            return _Page([])  # the reservations are read only if there is a file that may go
         unneeded = sa.select(_f.id, _f.size).where(*untouched, _unnamed(connection)).order_by(_f.id).limit(PAGE)
         files = connection.execute(unneeded).all()
-        return _Page(files, _last_row(connection) if connection.dialect.name == "sqlite" else 0)
+        if connection.dialect.name != "sqlite":
+            return _Page(files)
+        last = sa.select(_ROWID.label("row"), _r.id).select_from(mail_reservations).order_by(_ROWID.desc()).limit(1)
+        return _Page(files, connection.execute(last).one_or_none())
 
 
-def _last_row(connection: Connection) -> int:
-    last: int | None = connection.scalar(sa.select(sa.func.max(_ROWID)).select_from(mail_reservations))
-    return last or 0
+def _added_since(connection: Connection, last: Any) -> list[sa.ColumnElement[bool]]:
+    """Return the condition that a reservation was added behind ``last``; no condition if that is not known.
+
+    SQLite gives the row number of the last reservation again if that one was deleted.
+    """
+    if last is None:
+        return []
+    is_there = sa.exists().where(last.row == _ROWID, _r.id == last.id)
+    return [last.row < _ROWID] if connection.scalar(sa.select(is_there)) else []
 
 
 def _delete(engine: Engine, portions: Portions, page: _Page) -> int:
@@ -97,7 +106,7 @@ def _delete_in_portions(engine: Engine, portions: Portions, page: _Page) -> int:
         count = _fitting(rest, portions.size)
         ids, rest = [file.id for file in rest[:count]], rest[count:]
         with portions.open(engine, count) as connection:
-            unnamed = _unnamed(connection, page.last_row < _ROWID)
+            unnamed = _unnamed(connection, *_added_since(connection, page.last))
             deletion = sa.delete(mail_files).where(_f.id.in_(ids), _untouched(), unnamed).returning(_f.id)
             deleted += len(connection.execute(deletion).all())
     return deleted
