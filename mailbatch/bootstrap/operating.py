@@ -179,6 +179,7 @@ class Operating:
             watch=self.watch(SEND_ALL),
             compose=self.compose_apart,
             carried=self.show_carried.facts,
+            urgent_from=self._settings.urgent_from,
         )
 
     @property

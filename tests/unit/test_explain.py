@@ -20,7 +20,7 @@ from mailbatch.domain.errors import Busy, CannotCompose, LockUnavailable, NotFou
 from mailbatch.domain.health import Patience
 from mailbatch.domain.lock import Holder
 from mailbatch.domain.reservation import Status
-from mailbatch.domain.run import Pause
+from mailbatch.domain.run import Pause, RunOutcome
 from mailbatch.infrastructure.db.schedule import EntryState
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class World:
             watch=watch,
             compose=self.compose,
             carried=lambda row: {"language": row.locale},
+            urgent_from=10,
         )(row.id)
 
 
@@ -266,6 +267,51 @@ def test_a_mail_that_only_waits_for_the_next_run(world, next_tick, when):
     found = world.explain(world.mail())
     assert said(found)[:2] == ("waits_for_run", f"It is due and waits for {when}; no mail goes before it.")
     assert found.facts["last_run"] == "failed at 2026-11-28 11:58:30 UTC: the relay is away"
+
+
+def test_in_a_run_the_likely_time_follows_from_its_rate(world):
+    world.run(100, heartbeat_at=world.ago(1), sent=500)
+    world.mail(status=Status.SENT, finished_at=world.ago(1))
+    row = world.mail()
+    for _ in range(10):
+        world.mail(due=100)
+    found = world.explain(row)
+    assert found.sentence.endswith(
+        "; 10 mails go before it. At the rate of this run it goes at about 2026-11-28 12:00:02 UTC."
+    )
+    assert found.facts["likely_at"] == world.ago(-2)
+
+
+def test_without_a_run_the_likely_time_follows_from_the_next_run_and_the_rate_of_the_last(world):
+    ended = {"outcome": RunOutcome.COMPLETED, "duration": 10.0, "finished_at": world.ago(290)}
+    world.run(300, sent=100, **ended)
+    world.run(299, sent=49, **ended)  # it had too little to do
+    world.tables.slots["send-all"] = EntryState("send-all", next_tick_at=world.ago(-60))
+    row = world.mail()
+    for _ in range(20):
+        world.mail(due=100)
+    found = world.explain(row)
+    assert found.sentence.endswith(" At the rate of the last runs it goes at about 2026-11-28 12:01:02 UTC.")
+    assert found.facts["likely_at"] == world.ago(-62)
+
+
+def test_very_many_mails_before_it_give_the_earliest_time_only(world, monkeypatch):
+    monkeypatch.setattr(FakeUpcoming, "ahead", lambda *_: MOST_AHEAD)
+    world.run(100, heartbeat_at=world.ago(1), sent=500)
+    world.mail(status=Status.SENT, finished_at=world.ago(1))
+    assert " it goes not before about 2026-11-28 12:33:20 UTC." in world.explain(world.mail()).sentence
+
+
+def test_urgent_mail_starts_a_run_unless_a_run_has_claimed_it_before(world):
+    world.tables.slots["send-all"] = EntryState("send-all", next_tick_at=world.ago(-60))
+    found = world.explain(world.mail(priority=10))
+    assert said(found)[:2] == (
+        "waits_for_run",
+        "It is due and urgent: a worker starts a run for it at once; no mail goes before it.",
+    )
+    assert "likely_at" not in found.facts
+    assert "waits for the next run" in world.explain(world.mail(priority=9)).sentence
+    assert "waits for the next run" in world.explain(world.mail(priority=10, claim_no=1)).sentence
 
 
 def test_a_relay_that_is_probed_next_shows_in_the_facts(world):

@@ -33,7 +33,8 @@ _ENDED_TWICE = re.compile(r"([.!?])\.(?= |$)")
 class Explain:
     """Explain reservations of ``job``. The watch says what the job does, as on every other screen.
 
-    ``carried`` returns facts of what a mail has beside its text.
+    ``carried`` returns facts of what a mail has beside its text. ``urgent_from``: the priority from which on a mail
+    starts a run; None if none does.
     """
 
     reservations: Reservations
@@ -43,6 +44,7 @@ class Explain:
     compose: Composer
     carried: Callable[[ReservationRow], Mapping[str, Any]]
     job: str = SEND_ALL
+    urgent_from: int | None = None
 
     def __call__(self, reservation_id: UUID) -> Explanation:
         """Return the explanation of one reservation. Raises ``NotFound`` and ``StoreError``."""
@@ -66,7 +68,7 @@ class Explain:
     def _cause(self, case: Case) -> Cause:
         match case.row.status:
             case Status.PENDING:
-                return ExplainPending(self.reports, self.upcoming, self.compose, self.job)(case)
+                return ExplainPending(self.reports, self.upcoming, self.compose, self.job, self.urgent_from)(case)
             case Status.SENDING:
                 return ExplainSending(self.reports)(case)
             case _:

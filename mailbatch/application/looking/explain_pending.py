@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.looking.explanation import ASK_RELAY, Cause, Reason, at, at_if_known, no_answer_for
+from mailbatch.application.looking.outlook import likely_end
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import Busy, CannotCompose, ResourceAway
 from mailbatch.domain.finding import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
@@ -22,6 +23,7 @@ MOST_AHEAD = 10_000
 """Mails that are counted at most to say how many are sent before this one."""
 _OBSTACLES = {REDIS_AWAY: Reason.REDIS_AWAY, FOREIGN_LOCK: Reason.LOCKED, IDLE_LOCK: Reason.LOCKED}
 """The findings that keep every run from beginning, and the reason that each is."""
+_GOES_IN_TURN = frozenset({Reason.RUN_IN_PROGRESS, Reason.WAITS_FOR_RUN})
 _WHAT_PAUSED = {Pause.ALL: "all sending", Pause.TICKS: "the ticks"}
 _RESUME = "`mailbatch resume` ends that"
 _SEND_NOW = "`mailbatch send-all` sends now"
@@ -30,12 +32,13 @@ _STATUS = "`mailbatch status` shows how far it is"
 
 @dataclass(frozen=True, slots=True)
 class ExplainPending:
-    """Explain a reservation that is pending."""
+    """Explain a reservation that is pending. ``urgent_from``: the priority from which on mail starts a run."""
 
     reports: Reports
     upcoming: Upcoming
     compose: Composer
     job: str
+    urgent_from: int | None = None
 
     def __call__(self, case: Case) -> Cause:
         """Return why it has not been sent."""
@@ -81,8 +84,22 @@ class ExplainPending:
             facts["last_run"] = self._last_run()
             if snapshot.circuit.state is not CircuitState.CLOSED:
                 facts |= relay
-            cause = _without_a_run(snapshot, _mails_ahead(ahead))
-        return replace(cause, facts=facts | dict(cause.facts))
+            cause = _without_a_run(snapshot, _mails_ahead(ahead), urgent=self._is_urgent(case.row))
+        return self._with_its_turn(replace(cause, facts=facts | dict(cause.facts)), snapshot, ahead)
+
+    def _is_urgent(self, row: ReservationRow) -> bool:
+        return self.urgent_from is not None and row.priority >= self.urgent_from and not row.claim_no
+
+    def _with_its_turn(self, cause: Cause, snapshot: JobSnapshot, ahead: int) -> Cause:
+        """Add when its turn is likely to come, if nothing else holds it back and the rate is known."""
+        if cause.reason not in _GOES_IN_TURN or "goes_at_once" in cause.facts:
+            return cause
+        if (turn := likely_end(self.reports, self.job, snapshot, ahead)) is None:
+            return cause
+        about = "not before about" if ahead >= MOST_AHEAD else "at about"
+        whose = "of this run" if snapshot.running else "of the last runs"
+        sentence = f"{cause.sentence} At the rate {whose} it goes {about} {at(turn)}."
+        return replace(cause, sentence=sentence, facts=dict(cause.facts) | {"likely_at": turn})
 
     def _last_run(self) -> str | None:
         last = next((run for run in self.reports.runs(self.job, 2) if run.outcome is not None), None)
@@ -128,7 +145,7 @@ def _in_a_run(snapshot: JobSnapshot, before: str) -> Cause:
     return Cause(Reason.RUN_IN_PROGRESS, sentence, _STATUS, facts)
 
 
-def _without_a_run(snapshot: JobSnapshot, before: str) -> Cause:
+def _without_a_run(snapshot: JobSnapshot, before: str, *, urgent: bool) -> Cause:
     """Return why a mail waits while no run goes on. ``before``: how many mails go first."""
     for name, reason in _OBSTACLES.items():
         if (found := snapshot.finding(name)) is not None:
@@ -139,6 +156,10 @@ def _without_a_run(snapshot: JobSnapshot, before: str) -> Cause:
         sentence = f"It is due, but no run has {since}: beat or worker is not there."
         advice = "start one with `celery -A mailbatch worker -B`; `mailbatch doctor` looks at all"
         return Cause(Reason.NO_RUN, sentence, advice)
+    if urgent:
+        sentence = f"It is due and urgent: a worker starts a run for it at once; {before} before it."
+        advice = "if it still waits after some seconds, is a worker running?"
+        return Cause(Reason.WAITS_FOR_RUN, sentence, advice, {"goes_at_once": True})
     if (late := snapshot.finding(NO_TICK)) is not None:
         sentence = f"It is due, but {late.what}; it was to be{at_if_known(next_run.at)}."
         return Cause(Reason.NO_TICK, sentence, f"{late.advice}; {_SEND_NOW}")

@@ -8,11 +8,11 @@ from email.parser import BytesHeaderParser
 from email.policy import default
 from typing import TYPE_CHECKING
 
+from mailbatch.application.looking.outlook import rate_of_last_runs
 from mailbatch.domain.content import beginning_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.message_subject import own_subject
-from mailbatch.domain.run import RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.reservation import Mail
-
-_RUNS_TO_JUDGE_BY = 20
-_ENOUGH_TO_JUDGE = 50
-"""Mails that a run must have sent before its rate counts."""
-
 
 _LONGEST_HEAD = 65_536
 """Bytes of a message's head from which its subject is read back."""
@@ -111,11 +106,5 @@ class PlanRun:
         return self.show_carried(one.mail.mail, one.mail.claim.reservation_id)
 
     def rate(self, job: str) -> float | None:
-        """Return the mails a second of the last runs of ``job`` that had enough to do; None without such a run."""
-        runs = [
-            run
-            for run in self.reports.runs(job, _RUNS_TO_JUDGE_BY)
-            if run.outcome is RunOutcome.COMPLETED and run.sent >= _ENOUGH_TO_JUDGE and run.duration
-        ]
-        seconds = sum(run.duration or 0.0 for run in runs)
-        return sum(run.sent for run in runs) / seconds if seconds else None
+        """Return the mails a second of the last runs of ``job``; see ``rate_of_last_runs``."""
+        return rate_of_last_runs(self.reports, job)
