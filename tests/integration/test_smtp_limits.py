@@ -245,14 +245,16 @@ def test_it_asks_for_no_more_than_it_may_have_and_gives_up_what_does_not_pay(qui
         with lock:
             slow_dot(session)
 
-    def enough():
-        used.add(climb.number)
-        return len(used) > 1 and climb.number == 2
-
-    mails = Source(enough)
     with FaultServer({"dot": one_at_a_time}, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
+
+        def enough():
+            used.add(climb.number)
+            return len(used) > 1 and climb.number == server.open_sessions == 2
+
+        mails = Source(enough, 500)
         outcomes = by_claim(transport_to(server, climb=climb).send(mails, always))
         all_accepted(outcomes, mails.messages, server)
+    assert len(mails.messages) < mails.most, "the third connection is closed while mails go on"
     assert used == {2, 3}
     assert server.verbs.count("QUIT") == len(server.sessions)
 
@@ -274,6 +276,15 @@ def test_it_has_as_many_connections_as_the_relay_lets_in(mode, step, reply):
         outcomes = by_claim(transport_to(server, climb=climb).send(mails, always))
     all_accepted(outcomes, mails.messages, server)
     assert climb.number == 3
+
+
+def test_a_relay_that_lets_nobody_in_says_nothing_of_the_number():
+    climb, refuse = Climb(4, 20), part("421 4.7.0 Error: too many connections from 192.0.2.1")
+    with FaultServer({"connect": refuse}) as server:
+        stream = transport_to(server, climb=climb).send([message()], always)
+        assert isinstance(next(stream), RelayFault)
+        stream.close()
+    assert climb.number == 4
 
 
 def test_a_relay_that_goes_away_does_not_lower_the_number():
