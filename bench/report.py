@@ -24,10 +24,12 @@ _HOW_TO_READ = """\
 - A sink with a round trip delays each reply by this time, in order, without delaying the replies behind it. The sink is
   written in Python and shares the cores with the sender: at high rates its CPU is part of the limit.
 - mailbatch has {connections} connections in total, with any number of lanes, and {window} mails in flight on each.
+  Only the section on connections that find their number has others.
 - Slow senders get fewer mails: compare rates, not seconds.
 """
 _TITLES = {
     "chain": "Whole chain: PostgreSQL → HTML and text from a template → SMTP sink → every mail marked",
+    "connections": "Connections that find their number, after their climb, against four",
     "transport": "Transport alone",
     "composer": "Composer alone",
     "statements": "Database statements alone",
