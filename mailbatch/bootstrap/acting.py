@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mailbatch.application.acting.act import ActOnReservations
     from mailbatch.application.acting.audit import Audit
+    from mailbatch.application.acting.block import BlockTag
     from mailbatch.application.acting.pause import PauseJob
     from mailbatch.application.acting.purge import Purge
     from mailbatch.application.acting.stop_run import StopRun
@@ -45,6 +46,13 @@ class Acting:
         from mailbatch.application.acting.pause import PauseJob
 
         return PauseJob(self._connections.stores.pauses, self.audit)
+
+    @property
+    def block_tag(self) -> BlockTag:
+        """Blocks tags, and lifts blocks."""
+        from mailbatch.application.acting.block import BlockTag
+
+        return BlockTag(self._connections.stores.blocks, self.audit, self._connections.clock)
 
     @property
     def stop_run(self) -> StopRun:

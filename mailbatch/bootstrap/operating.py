@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.enclosing import new_mail_files
+from mailbatch.bootstrap.gates import make_gate_list
 from mailbatch.bootstrap.sending import (
     make_compose,
     message_id_domain,
@@ -113,7 +114,10 @@ class Operating:
         from mailbatch.application.looking.inquire import ShowJobStatus
 
         connections = self._connections
-        show = ShowJobStatus(reports=connections.stores.reports, board=connections.status_board, watch=self.watch(job))
+        stores = connections.stores
+        show = ShowJobStatus(
+            reports=stores.reports, board=connections.status_board, watch=self.watch(job), blocks=stores.blocks
+        )
         return show(job)
 
     @cached_property
@@ -180,6 +184,7 @@ class Operating:
             compose=self.compose_apart,
             carried=self.show_carried.facts,
             urgent_from=self._settings.urgent_from,
+            gates=make_gate_list(self._connections),
         )
 
     @property
@@ -258,6 +263,8 @@ class Operating:
             compose=self.compose_apart,
             reports=stores.reports,
             show_carried=self.show_carried,
+            now=lambda: datetime.now(UTC),
+            gates=make_gate_list(self._connections),
         )
 
     @property

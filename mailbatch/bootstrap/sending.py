@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.enclosing import new_enclose
+from mailbatch.bootstrap.gates import make_gates
 from mailbatch.bootstrap.relay_parts import RelayParts
 from mailbatch.bootstrap.settings import read_relays
 from mailbatch.bootstrap.transports import read_named_relay, read_relay
@@ -190,6 +191,7 @@ class Sending:
             group_size=self.group_size,
             page_size=s.page_size,
             lease=s.lease,
+            gates=make_gates(self._connections),
             strict=s.strict,
             relay_faults=max(first * RELAY_FAULTS_OF_A_CONNECTION, 2 * self._first.most_connections),
             bound=crash_bound(1, first, s.window, strict=s.strict),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.db.audit_log import SqlAuditLog
+from mailbatch.infrastructure.db.blocks import SqlBlocks
 from mailbatch.infrastructure.db.circuits import SqlCircuits
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
 from mailbatch.infrastructure.db.files import SqlFiles
@@ -32,6 +33,7 @@ class Stores:
 
     def __init__(self, engine: Engine, channels: tuple[str, ...] = ()) -> None:
         self.audit_log = SqlAuditLog(engine)
+        self.blocks = SqlBlocks(engine)
         self.circuits = SqlCircuits(engine)
         self.duplicates = SqlDuplicates(engine)
         self.files = SqlFiles(engine)

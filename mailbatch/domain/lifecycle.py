@@ -55,6 +55,8 @@ class Event(StrEnum):
         "the relay's fault, rate or quota, a folder or disk away, or only some recipients deferred",
     )
     RELEASED = "released", "the run was stopped before its turn"
+    HELD_BACK = "held_back", "a gate lets it go only after the next tick"
+    PACED = "paced", "a gate lets it go later in the run"
 
     # The lease ended: the sender died, or the database was away for too long.
     CRASHED = "crashed", "its sending process died before the last bytes were sent"
@@ -123,6 +125,8 @@ TABLE: Mapping[Event, Mapping[Status, Transition]] = {
     Event.NO_VERDICT_HOLD: {Status.SENDING: Transition(status=Status.IN_DOUBT, attempts=Attempts.USE, sets_error=True)},
     Event.PUT_BACK: {Status.SENDING: Transition(status=Status.PENDING, sets_error=True)},
     Event.RELEASED: {Status.SENDING: _TO_PENDING},
+    Event.HELD_BACK: {Status.SENDING: _TO_PENDING},
+    Event.PACED: {Status.SENDING: _TO_PENDING},
     Event.CRASHED: {Status.SENDING: _TO_PENDING},
     Event.CRASHED_ALONE: {Status.SENDING: Transition(status=Status.PENDING, attempts=Attempts.USE)},
     Event.QUARANTINED: {Status.SENDING: _TO_FAILED},

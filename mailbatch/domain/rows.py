@@ -286,6 +286,17 @@ class LaneRow(Row):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockRow(Row):
+    """A blocked tag: since when, by whom, and why. ``waiting``: how many mails it holds back, up to a bound."""
+
+    tag: str
+    since: datetime
+    by: str
+    note: str | None
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActionPlace(Row):
     """The place of an action in the audit log."""
 

@@ -86,6 +86,7 @@ class Counts:
     deferred: int = 0
     in_doubt: int = 0
     expired: int = 0
+    held_back: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

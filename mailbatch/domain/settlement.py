@@ -12,7 +12,9 @@ from mailbatch.domain.reservation import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
+    from mailbatch.domain.gate import NotBefore
     from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.message import Claim
     from mailbatch.domain.outcome import Outcome, Reply, Verdict
@@ -33,6 +35,7 @@ class Tally(StrEnum):
     FAILED = "failed"
     DEFERRED = "deferred"
     IN_DOUBT = "in_doubt"
+    HELD_BACK = "held_back"
     RELEASED = "released"
     """In no column: the mail was given back, and is part of ``remaining``."""
 
@@ -47,6 +50,8 @@ _TALLIES = {
     Event.NO_VERDICT_HOLD: Tally.IN_DOUBT,
     Event.PUT_BACK: Tally.RELEASED,
     Event.RELEASED: Tally.RELEASED,
+    Event.HELD_BACK: Tally.HELD_BACK,
+    Event.PACED: Tally.RELEASED,
 }
 _STATUSES = {event: TABLE[event][Status.SENDING].status for event in _TALLIES}
 _ATTEMPTED = {event for event in _TALLIES if TABLE[event][Status.SENDING].attempts is Attempts.USE}
@@ -56,13 +61,15 @@ _ATTEMPTED = {event for event in _TALLIES if TABLE[event][Status.SENDING].attemp
 class Settlement:
     """What is written for one claim.
 
-    ``retry_in``: seconds from now until the mail is due again. ``verdicts``: by recipient, kept only where they differ;
+    ``retry_in``: seconds from now until the mail is due again. ``waits_for``: why a gate holds the mail back; without
+    ``retry_in`` it stays so until the gate opens. ``verdicts``: by recipient, kept only where they differ;
     None keeps the stored ones unless an attempt was used. ``index``: the item index of its error in the run's report.
     """
 
     claim: Claim
     event: Event
     retry_in: float | None = None
+    waits_for: str | None = None
     reply: Reply | None = None
     relay: str | None = None
     errors: tuple[str, ...] = ()
@@ -128,6 +135,16 @@ def put_back(claim: Claim, relay: str, reply: Reply) -> Settlement:
 def released(claim: Claim) -> Settlement:
     """Return the settlement that makes a mail pending again as if it was not claimed: no byte of it was sent."""
     return Settlement(claim=claim, event=Event.RELEASED)
+
+
+def held_back(claim: Claim, answer: NotBefore, now: datetime, *, soon: bool = False) -> Settlement:
+    """Return the settlement that makes a mail pending until a gate lets it go. It costs no attempt.
+
+    ``soon``: the same run sends it, so it is not counted as held back.
+    """
+    seconds = None if answer.at is None else max(0.0, (answer.at - now).total_seconds())
+    event = Event.PACED if soon else Event.HELD_BACK
+    return Settlement(claim=claim, event=event, retry_in=seconds, waits_for=answer.reason)
 
 
 def uncomposable(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:

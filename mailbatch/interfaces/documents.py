@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.preview import MailPreview
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
-    from mailbatch.domain.rows import AttemptRow, ReservationRow, RunRow
+    from mailbatch.domain.rows import AttemptRow, BlockRow, ReservationRow, RunRow
 
 RUNNING, SILENT = "running", "silent"
 """The counts of a run, in the order of every screen."""
@@ -76,6 +76,7 @@ def of_planned(one: Planned, carried: Carried) -> dict[str, Any]:
         "subject": one.subject,
         "size": one.size,
         "errors": list(one.errors),
+        "waits_for": one.waits_for,
         "locale": carried.locale,
         **of_carried(carried),
     }
@@ -138,9 +139,15 @@ def of_status(standing: JobStatus) -> dict[str, Any]:
         "under_way": census.under_way,
         "unanswered_seconds": standing.snapshot.unanswered,
         "relay": of_relay(standing.relay),
+        "blocks": [of_block(row) for row in standing.blocks],
         "warnings": [asdict(finding) for finding in standing.warnings],
         "down": standing.snapshot.down,
     }
+
+
+def of_block(row: BlockRow) -> dict[str, Any]:
+    """Return the document of a blocked tag."""
+    return as_dict(row)
 
 
 def of_progress(progress: Progress) -> dict[str, Any]:

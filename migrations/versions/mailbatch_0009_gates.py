@@ -43,6 +43,18 @@ _mails = sa.Table(
     Column("status", sa.Text),
     Column("waits_for", sa.Text),
     Column("retry_at", Timestamp),
+    Column("scheduled_at", Timestamp),
+    Column("due_at", Timestamp),
+    Column("tag", sa.Text),
+)
+_HELD_BACK = sa.text("status = 'pending' AND waits_for IS NOT NULL")
+_waits = sa.Index(
+    "ix_mail_reservations_waits",
+    _mails.c.scheduled_at,
+    _mails.c.tag,
+    _mails.c.due_at,
+    postgresql_where=_HELD_BACK,
+    sqlite_where=_HELD_BACK,
 )
 _COUNTED = (_RUNS, "batch_lanes")
 _BEFORE = "trigger IN ('beat', 'manual', 'api')"
@@ -50,8 +62,12 @@ _AFTER = "trigger IN ('beat', 'manual', 'api', 'urgent')"
 
 
 def upgrade() -> None:
-    """Add the columns and the tables. No mail is read or written; on SQLite the table of runs is made anew."""
+    """Add the columns, the tables and an index that is empty. No mail is written.
+
+    For the index PostgreSQL reads the mails once. On SQLite the table of runs is made anew.
+    """
     op.add_column("mail_reservations", Column("waits_for", sa.Text))
+    _waits.create(op.get_bind(), checkfirst=False)
     for table in _COUNTED:
         op.add_column(table, Column("held_back", sa.Integer, nullable=False, server_default="0"))
     metadata.create_all(op.get_bind(), checkfirst=False)
@@ -70,6 +86,7 @@ def downgrade() -> None:
     metadata.drop_all(op.get_bind(), checkfirst=False)
     for table in reversed(_COUNTED):
         op.drop_column(table, "held_back")
+    _waits.drop(op.get_bind())
     op.drop_column("mail_reservations", "waits_for")
 
 

@@ -18,13 +18,23 @@ from support.rows import run_row
 from mailbatch.domain.act import Act
 from mailbatch.domain.claimed import DoubtsResolved, Page, Without
 from mailbatch.domain.errors import CannotCompose, StoreError
+from mailbatch.domain.gate import NotBefore
 from mailbatch.domain.lifecycle import OnDoubt
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import Kind, Replied, Reply, Verdict
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import RunOutcome
-from mailbatch.domain.settlement import Settlement, Tally, put_back, put_off, released, settle, uncomposable
+from mailbatch.domain.settlement import (
+    Settlement,
+    Tally,
+    held_back,
+    put_back,
+    put_off,
+    released,
+    settle,
+    uncomposable,
+)
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.claiming import INLINE_BYTES, claim_statement
 from mailbatch.infrastructure.db.engine import connect
@@ -56,6 +66,9 @@ class Fake:
 
     def end_lease(self, reservation_id: UUID) -> None:
         self.backlog.change(reservation_id, lease_until=self.backlog.tables.now - timedelta(seconds=1))
+
+    def let_expire(self, reservation_id: UUID) -> None:
+        self.backlog.change(reservation_id, expires_at=self.backlog.tables.now - timedelta(seconds=1))
 
     def forget_wire(self, reservation_id: UUID) -> None:
         self.backlog.change(reservation_id, wire_at=None)
@@ -89,6 +102,9 @@ class Sql:
 
     def end_lease(self, reservation_id: UUID) -> None:
         self._set(reservation_id, lease_until=now(-1))
+
+    def let_expire(self, reservation_id: UUID) -> None:
+        self._set(reservation_id, expires_at=now(-1))
 
     def forget_wire(self, reservation_id: UUID) -> None:
         self._set(reservation_id, wire_at=None)
@@ -618,6 +634,61 @@ def test_too_late_is_measured_by_max_lateness(sql):
     assert strict.backlog.expire(10) == 1
     assert (sql.row(old).status, sql.row(fresh).status) == ("expired", "pending")
     assert "MAX_LATENESS" in sql.row(old).last_error
+
+
+def hold_back(world, seconds: float | None) -> tuple[UUID, Settlement]:
+    """Claim a mail and let a gate hold it back."""
+    run, claim = claim_one(world)
+    at = datetime.now(UTC)
+    settlement = held_back(
+        claim, NotBefore(at + timedelta(seconds=seconds) if seconds is not None else None, "a gate"), at
+    )
+    assert world.backlog.settle(run, 0, [settlement]) == {claim}
+    return claim.reservation_id, settlement
+
+
+def test_a_mail_that_is_held_back_is_not_due_and_still_remains(world):
+    for seconds in (3600, None):
+        world.reserve()
+        held, settlement = hold_back(world, seconds)
+        row = world.row(held)
+        assert (settlement.tally, row.status, row.attempts, row.waits_for) == ("held_back", "pending", 0, "a gate")
+        assert row.retry_at is not None
+    assert world.backlog.claim(world.run(), 0, None, 10).claimed == []
+    assert world.backlog.remaining() == 2
+
+
+def test_the_next_claim_forgets_what_a_mail_waited_for(world):
+    held = world.reserve()
+    hold_back(world, 0)
+    assert world.row(held).waits_for == "a gate"
+    page = world.backlog.claim(world.run(), 0, None, 10).claimed
+    assert [one.claim.reservation_id for one in page] == [held]
+    assert world.row(held).waits_for is None
+
+
+def test_what_is_held_back_expires_at_its_own_time_and_remains_no_more(world):
+    held = world.reserve(expires=3600)
+    hold_back(world, None)
+    assert (world.backlog.expire(10), world.backlog.remaining()) == (0, 1)
+    world.let_expire(held)
+    assert (world.backlog.remaining(), world.backlog.expire(10)) == (0, 1)
+    assert (world.row(held).status, world.row(held).waits_for) == ("expired", None)
+    assert world.backlog.remaining() == 0
+
+
+def test_a_gate_does_not_prolong_max_lateness_but_a_retry_keeps_its_own_time(world):
+    late, retried = world.reserve(due=-101), world.reserve(due=-101)
+    for attempts in (0, 1):
+        run, claim = claim_one(world)
+        if attempts:
+            world.backlog.settle(run, 0, [replace(outcome(claim, LATER), retry_in=0.0)])
+            run, claim = claim_one(world)
+        at = datetime.now(UTC)
+        world.backlog.settle(run, 0, [held_back(claim, NotBefore(at + timedelta(hours=1), "a gate"), at)])
+    limited = type(world)(replace(world.backlog, max_lateness=100))
+    assert limited.backlog.expire(10) == 1
+    assert {world.row(own).status for own in (late, retried)} == {"expired", "pending"}
 
 
 def test_every_try_but_the_accepted_one_has_a_row_of_its_own(sql):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -14,12 +14,13 @@ from support.fake_reservations import FakeInterventions
 from support.fake_tables import FakeTables
 
 from mailbatch.domain.act import EVENTS, Act
+from mailbatch.domain.gate import NotBefore
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event, OnDoubt, blocked_by_expiry
 from mailbatch.domain.message import Claim
 from mailbatch.domain.outcome import ContentFault, Kind, RelayFault, Replied, Reply, Verdict
 from mailbatch.domain.reservation import FINISHED, Status
 from mailbatch.domain.retry import RetryPolicy
-from mailbatch.domain.settlement import released, settle, unavailable, uncomposable
+from mailbatch.domain.settlement import held_back, released, settle, unavailable, uncomposable
 from mailbatch.infrastructure.db.backlog import SqlBacklog
 from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.interventions import SqlInterventions
@@ -28,6 +29,8 @@ from mailbatch.infrastructure.db.types import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from mailbatch.domain.settlement import Settlement
 
 RETRY = RetryPolicy(max_attempts=3)
 CLAIM_NO = 7
@@ -181,6 +184,11 @@ def _unavailable(reason: str) -> Callable[[Any, UUID], None]:
     return happen
 
 
+def _held(own: UUID, soon: bool) -> Settlement:  # noqa: FBT001
+    at = datetime.now(UTC)
+    return held_back(Claim(own, CLAIM_NO), NotBefore(at + timedelta(hours=1), "the hours"), at, soon=soon)
+
+
 def _lease_ends(on_doubt: OnDoubt) -> Callable[[Any, UUID], None]:
     return lambda world, _own: world.backlog.resolve_doubts(world.run(), on_doubt, 10)
 
@@ -292,6 +300,10 @@ WAYS = [
         "an orphan",
         lambda world, _own: world.backlog.release_orphans(SENDER, 0, set()),
         Stand(),
+    ),
+    *(
+        Way(event, "a gate", lambda world, own, soon=soon: world.backlog.settle(SENDER, 0, [_held(own, soon)]), Stand())
+        for event, soon in ((Event.HELD_BACK, False), (Event.PACED, True))
     ),
     Way(Event.CRASHED, "the first crash", _lease_ends(OnDoubt.HOLD), _DIED),
     Way(Event.CRASHED, "the second crash", _lease_ends(OnDoubt.HOLD), replace(_DIED, deaths=1)),

@@ -340,7 +340,7 @@ def test_runs_and_run_have_their_shape(shell, engine):
     [row] = shell.json("runs")
     assert list(row) == [
         *("run_id", "trigger", "outcome", "started_at", "finished_at", "duration"),
-        *("sent", "failed", "deferred", "in_doubt", "expired", "remaining", "running"),
+        *("sent", "failed", "deferred", "in_doubt", "expired", "held_back", "remaining", "running"),
     ]
     assert (row["run_id"], row["trigger"], row["outcome"], row["duration"]) == (run_id, "beat", "completed", 1.5)
     assert "7" in shell("runs")
@@ -396,8 +396,8 @@ def test_status_has_its_shape(shell, engine, redis_url):
     found = shell.json("status")
     assert list(found) == [
         *("paused", "pause", "running", "progress", "next_run_at", "last_run"),
-        *("reservations", "exact", "due", "oldest_due_seconds", "under_way", "unanswered_seconds", "relay", "warnings"),
-        "down",
+        *("reservations", "exact", "due", "oldest_due_seconds", "under_way", "unanswered_seconds", "relay", "blocks"),
+        *("warnings", "down"),
     ]
     assert (found["under_way"], found["unanswered_seconds"]) == (0, None)
     assert found["relay"] == {"name": "localhost:1025", "state": "closed", "until": None, "reason": None}

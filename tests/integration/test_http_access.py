@@ -17,7 +17,7 @@ from support.waiting import PATIENCE, wait_until
 from mailbatch.config import Settings
 from mailbatch.domain.errors import SettingsError
 from mailbatch.interfaces.http import connections, guard
-from mailbatch.interfaces.http.auth import COOKIE, FAILURES, FailureLimit, Gate, Role
+from mailbatch.interfaces.http.auth import COOKIE, FAILURES, AccessGate, FailureLimit, Role
 from mailbatch.interfaces.http.connections import MOST_WAITING
 from mailbatch.interfaces.http.guard import is_loopback
 from mailbatch.interfaces.http.serving import ensure_safe
@@ -290,7 +290,7 @@ def test_sessions_end_when_the_tokens_change(settings, locked):
 
 
 def test_whoever_could_operate_may_not_once_the_token_only_reads():
-    was, now = Gate(OPERATE, None), Gate(None, OPERATE)
+    was, now = AccessGate(OPERATE, None), AccessGate(None, OPERATE)
     assert was.role_of_session(was.session(Role.OPERATE)) is Role.OPERATE
     assert now.role_of_session(was.session(Role.OPERATE)) is None
 

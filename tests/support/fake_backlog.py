@@ -14,6 +14,7 @@ from support.fake_tables import FakeTables, after_event
 from support.rows import attempt_row, reservation_row
 
 from mailbatch.domain.claimed import Claimed, ClaimedMail, Cursor, DoubtsResolved, Page, Without
+from mailbatch.domain.gate import NEVER
 from mailbatch.domain.lifecycle import EXPIRED, NO_VERDICT, TABLE, Event, late_reason, lease_ended, lease_error, sources
 from mailbatch.domain.message import Claim
 from mailbatch.domain.reservation import Status
@@ -189,7 +190,8 @@ class FakeBacklog:
 
     def remaining(self) -> int:
         self._check("remaining")
-        return len(self.tables.pending()) + len(self.tables.in_state(Status.SENDING))
+        waits = self.tables.held_back()
+        return len(self.tables.pending()) + len(waits) + len(self.tables.in_state(Status.SENDING))
 
     # --- its parts ----------------------------------------------------------------------------------------------
 
@@ -214,7 +216,8 @@ class FakeBacklog:
         return row.expires_at is not None and row.expires_at <= self.tables.now
 
     def _is_too_late(self, row: ReservationRow) -> bool:
-        late = bool(self.max_lateness) and row.due_at <= self._in(-self.max_lateness)
+        since = row.scheduled_at if row.waits_for is not None and not row.attempts else row.due_at
+        late = bool(self.max_lateness) and since <= self._in(-self.max_lateness)
         return late or self._is_expired(row)
 
     def _happen(self, row: ReservationRow, event: Event, error: str | None = None, **columns: Any) -> None:
@@ -255,6 +258,8 @@ class FakeBacklog:
         if row is None or row.claim_no != s.claim.claim_no or row.status not in TABLE[s.event]:
             return False
         retry_at = row.retry_at if s.retry_in is None else self._in(s.retry_in)
+        if s.waits_for is not None and s.retry_in is None:
+            retry_at = NEVER
         error = "; ".join(s.errors) or None
         tried = {"reply_code": None, "reply_text": None, "verdicts": None, "last_error": error} if s.attempted else {}
         if s.reply is not None and s.attempted:
@@ -267,6 +272,7 @@ class FakeBacklog:
             error,
             retry_at=retry_at,
             due_at=retry_at or row.scheduled_at,
+            waits_for=s.waits_for,
             relay=s.relay or row.relay,
             item_index=s.index,
             sent_at=self.tables.now if s.status is Status.SENT else None,

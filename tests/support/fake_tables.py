@@ -76,6 +76,11 @@ class FakeTables:
         due = [r for r in come if expired or r.expires_at is None or r.expires_at > end]
         return sorted(due, key=lambda r: (-r.priority, r.due_at, r.id))
 
+    def held_back(self) -> list[ReservationRow]:
+        """What would be due if no gate held it back."""
+        waiting = (r for r in self.reservations.values() if r.status is Status.PENDING and r.waits_for is not None)
+        return [r for r in waiting if r.due_at > self.now and (r.expires_at is None or r.expires_at > self.now)]
+
     def in_state(self, status: Status) -> list[ReservationRow]:
         return [r for r in self.reservations.values() if r.status is status]
 
@@ -102,6 +107,7 @@ def after_event(row: ReservationRow, event: Event, now: datetime, error: str | N
         attempts=_ATTEMPTS[change.attempts](row.attempts),
         finished_at=now if change.finished else None,
         last_error=error if change.sets_error else row.last_error,
+        waits_for=None,
         lease_until=row.lease_until if change.status is Status.SENDING else None,
     )
 

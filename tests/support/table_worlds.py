@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from support.fake_blocks import FakeBlocks
 from support.fake_files import FakeFiles
 from support.fake_reservations import FakeInterventions, FakeReservations
 from support.fake_tables import FakeDuplicates, FakeHealthQuery, FakeMeasures, FakeReports, FakeTables, FakeUpcoming
@@ -15,6 +16,7 @@ from support.operating import steady
 
 from mailbatch.domain.circuit import Circuit
 from mailbatch.domain.rows import AttemptRow, LaneRow, ReservationRow, Row, RunRow, as_dict
+from mailbatch.infrastructure.db.blocks import SqlBlocks
 from mailbatch.infrastructure.db.duplicates import SqlDuplicates
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.health_query import SqlHealthQuery
@@ -60,6 +62,7 @@ class FakeWorld:
         self.duplicates = FakeDuplicates(self.tables)
         self.measures = FakeMeasures(self.tables)
         self.files = FakeFiles(self.tables)
+        self.blocks = FakeBlocks(self.tables)
 
     def ago(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)
@@ -107,6 +110,7 @@ class SqlWorld:
         self.duplicates = SqlDuplicates(engine)
         self.measures = SqlMeasures(engine)
         self.files = SqlFiles(engine)
+        self.blocks = SqlBlocks(engine)
 
     def ago(self, seconds: float) -> datetime:
         return self.now - timedelta(seconds=seconds)

@@ -16,7 +16,7 @@ from mailbatch.domain.errors import InvalidReservation
 from mailbatch.domain.reservation import Status
 from mailbatch.domain.selection import Selection
 from mailbatch.interfaces.cli.listing import list_command
-from mailbatch.interfaces.http.auth import Gate
+from mailbatch.interfaces.http.auth import AccessGate
 from mailbatch.interfaces.http.bulk import CONFIRM_WITHIN, FilterIn, confirmed, token
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import selection
@@ -54,7 +54,7 @@ def test_all_that_is_wrong_is_said_at_once():
 
 
 def test_a_confirmation_knows_when_its_preview_was_and_grows_old():
-    gate, which = Gate("token", None), {"status": "failed", "since": "1h"}
+    gate, which = AccessGate("token", None), {"status": "failed", "since": "1h"}
     with time_machine.travel(NOW, tick=False):
         confirm = token(gate, Act.REQUEUE, which)
     with time_machine.travel(NOW + timedelta(seconds=CONFIRM_WITHIN), tick=False):
@@ -65,7 +65,7 @@ def test_a_confirmation_knows_when_its_preview_was_and_grows_old():
     ):
         confirmed(gate, confirm, Act.REQUEUE, which)
     with time_machine.travel(NOW, tick=False), pytest.raises(Problem, match="take it from the preview"):
-        confirmed(Gate("another", None), confirm, Act.REQUEUE, which)
+        confirmed(AccessGate("another", None), confirm, Act.REQUEUE, which)
 
 
 def test_every_condition_of_a_selection_is_a_field_of_the_filter():

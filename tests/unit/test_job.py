@@ -64,6 +64,7 @@ def test_a_run_is_a_row_and_a_report(world):
         "deferred": 0,
         "in_doubt": 0,
         "expired": 0,
+        "held_back": 0,
         "remaining": 7,
         "duration": 1.5,
         "bound": 256,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from support.fake_blocks import FakeBlocks
 from support.fake_stores import FakeCircuits, FakePauseStore, FakeRuns
 from support.fake_tables import FakeHealthQuery, FakeReports, FakeTables
 from support.fakes import FakeStatusBoard
@@ -58,7 +59,7 @@ def test_a_redis_that_did_not_answer_is_not_asked_again_for_the_progress_of_a_ru
         relay="relay.example:25",
         patience=lambda: Patience(quiet=600, dead_after=10, lock_ttl=30, lease=60, unanswered=25, stuck=300),
     )
-    status = ShowJobStatus(reports=FakeReports(tables), board=board, watch=watch)(JOB)
+    status = ShowJobStatus(reports=FakeReports(tables), board=board, watch=watch, blocks=FakeBlocks(tables))(JOB)
     assert status.snapshot.running
     assert status.progress is not None
     assert board.asked is not away

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from support.fake_blocks import FakeBlocks
 from support.fake_reservations import FakeReservations
 from support.fake_tables import FakeReports, FakeTables, FakeUpcoming
 from support.rows import reservation_row, run_row
@@ -13,6 +14,7 @@ from support.rows import reservation_row, run_row
 from mailbatch.application.looking.carried import Carried
 from mailbatch.application.looking.plan import PlanRun
 from mailbatch.application.looking.waiting import Looked, RenderWaiting
+from mailbatch.application.sending.gates.blocked_tags import BlockedTags
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message import Envelope, Message
 from mailbatch.domain.reservation import Status
@@ -34,7 +36,12 @@ def tables() -> FakeTables:
 @pytest.fixture
 def plan(tables: FakeTables) -> PlanRun:
     return PlanRun(
-        upcoming=FakeUpcoming(tables), compose=compose, reports=FakeReports(tables), show_carried=lambda *_: NOTHING
+        upcoming=FakeUpcoming(tables),
+        compose=compose,
+        reports=FakeReports(tables),
+        show_carried=lambda *_: NOTHING,
+        now=lambda: tables.now,
+        gates=[BlockedTags(FakeBlocks(tables), tables.clock)],
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 from mailbatch.domain.run import RunOutcome
 from mailbatch.domain.run_notification import QUIET, told, worth_telling
 
-NOTHING = {"sent": 0, "failed": 0, "deferred": 0, "in_doubt": 0, "expired": 0}
+NOTHING = {"sent": 0, "failed": 0, "deferred": 0, "in_doubt": 0, "expired": 0, "held_back": 0}
 
 
 def report(outcome="completed", **counts):

@@ -53,8 +53,8 @@ def test_a_report_carries_the_first_100_errors():
     assert len(report["errors"]) == 100
     assert report["errors"][99] == "e99 ***@example.org"
     assert list(report) == [
-        "run_id", "trigger", "outcome", "sent", "failed", "deferred", "in_doubt", "expired", "remaining", "duration",
-        "bound", "errors",
+        "run_id", "trigger", "outcome", "sent", "failed", "deferred", "in_doubt", "expired", "held_back",
+        "remaining", "duration", "bound", "errors",
     ]  # fmt: skip
 
 

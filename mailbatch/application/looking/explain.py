@@ -15,11 +15,12 @@ from mailbatch.domain.job_name import SEND_ALL
 from mailbatch.domain.reservation import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from mailbatch.application.looking.explanation import Cause
     from mailbatch.application.looking.watch import Watch
+    from mailbatch.application.ports.gating import Gate
     from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.application.ports.stores import Reservations
@@ -43,6 +44,7 @@ class Explain:
     watch: Watch
     compose: Composer
     carried: Callable[[ReservationRow], Mapping[str, Any]]
+    gates: Sequence[Gate] = ()
     job: str = SEND_ALL
     urgent_from: int | None = None
 
@@ -68,7 +70,10 @@ class Explain:
     def _cause(self, case: Case) -> Cause:
         match case.row.status:
             case Status.PENDING:
-                return ExplainPending(self.reports, self.upcoming, self.compose, self.job, self.urgent_from)(case)
+                explain = ExplainPending(
+                    self.reports, self.upcoming, self.compose, self.gates, self.job, self.urgent_from
+                )
+                return explain(case)
             case Status.SENDING:
                 return ExplainSending(self.reports)(case)
             case _:

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from mailbatch.application.looking.explanation import ASK_RELAY, Cause, Reason, at, at_if_known, no_answer_for
 from mailbatch.application.looking.outlook import likely_end
+from mailbatch.application.sending.gates.gates import first_that_holds
 from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import Busy, CannotCompose, ResourceAway
 from mailbatch.domain.finding import FOREIGN_LOCK, IDLE_LOCK, NO_RUN, NO_TICK, REDIS_AWAY
+from mailbatch.domain.gate import NEVER
 from mailbatch.domain.run import Pause
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mailbatch.application.looking.explanation import Case
     from mailbatch.application.looking.job_snapshot import JobSnapshot
+    from mailbatch.application.ports.gating import Gate
     from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.rows import ReservationRow
@@ -37,6 +42,7 @@ class ExplainPending:
     reports: Reports
     upcoming: Upcoming
     compose: Composer
+    gates: Sequence[Gate]
     job: str
     urgent_from: int | None = None
 
@@ -55,6 +61,8 @@ class ExplainPending:
         if case.has_expired:
             sentence = f"Its time passed{at_if_known(row.expires_at)}: the next run marks it as expired."
             return Cause(Reason.EXPIRES, sentence)
+        if (held_back := self._held_back(case)) is not None:
+            return held_back
         if row.due_at > case.now:
             return _not_due(case)
         due: dict[str, Any] = {
@@ -64,6 +72,26 @@ class ExplainPending:
         cause = self._due(case)
         will_fail = f" As it stands it will fail then: {problems[0]}." if problems else ""
         return replace(cause, sentence=cause.sentence + will_fail, facts=due | dict(cause.facts))
+
+    def _held_back(self, case: Case) -> Cause | None:
+        """Return why a gate keeps a mail whose own time has come; None if none does."""
+        row = case.row
+        if row.due_at > case.now and row.waits_for is None:
+            return None
+        answer = first_that_holds(self.gates, row.as_claimed(0, {}), case.now)
+        if answer is None and row.due_at <= case.now:
+            return None
+        if answer is None and row.due_at >= NEVER:
+            sentence = f"It was held back because {row.waits_for}, which is over: the next run sends it."
+            return Cause(Reason.WAITS_FOR_RUN, sentence, _SEND_NOW)
+        until = answer.at if answer is not None else row.due_at
+        why = answer.reason if answer is not None else row.waits_for
+        if until is None:
+            sentence = f"It is held back: {why}."
+            advice = f"`mailbatch unblock {row.tag}` lets it go"
+            return Cause(Reason.HELD_BACK, sentence, advice, {"waits_for": why})
+        sentence = f"It is held back until {at(until)}: {why}."
+        return Cause(Reason.HELD_BACK, sentence, "wait, it goes by itself", {"waits_for": why})
 
     def _due(self, case: Case) -> Cause:
         """Return why a mail that is due has not been sent, the strongest reason first."""

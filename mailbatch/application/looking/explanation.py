@@ -21,6 +21,7 @@ class Reason(StrEnum):
 
     EXPIRES = "expires"
     NOT_DUE = "not_due"
+    HELD_BACK = "held_back"
     WAITS_FOR_RETRY = "waits_for_retry"
     PAUSED = "paused"
     RELAY_AWAY = "relay_away"

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.job_snapshot import JobSnapshot
     from mailbatch.application.looking.next_run import NextRun
     from mailbatch.application.looking.watch import Watch
+    from mailbatch.application.ports.gating import Blocks
     from mailbatch.application.ports.reports import Reports
     from mailbatch.application.ports.runs import StatusBoard
     from mailbatch.application.ports.stores import Reservations
     from mailbatch.domain.census import Census
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.finding import Finding
+    from mailbatch.domain.rows import BlockRow
     from mailbatch.domain.run import ItemError, Pause
     from mailbatch.domain.selection import Selection
 
@@ -140,6 +142,7 @@ class JobStatus:
     progress: Progress | None
     last_run: RunRow | None
     census: Census
+    blocks: Sequence[BlockRow] = ()
 
     @property
     def pause(self) -> Pause:
@@ -174,6 +177,7 @@ class ShowJobStatus:
     reports: Reports
     board: StatusBoard
     watch: Watch
+    blocks: Blocks
 
     def __call__(self, job: str) -> JobStatus:
         """Return the status of ``job``. Raises ``StoreError``."""
@@ -187,6 +191,7 @@ class ShowJobStatus:
             else None,
             last_run=next((run for run in self.reports.runs(job, 5) if run.outcome is not None), None),
             census=census,
+            blocks=self.blocks.all(),
         )
 
     def _progress(self, job: str, snapshot: JobSnapshot, unsent: int) -> Progress:

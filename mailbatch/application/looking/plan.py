@@ -9,6 +9,7 @@ from email.policy import default
 from typing import TYPE_CHECKING
 
 from mailbatch.application.looking.outlook import rate_of_last_runs
+from mailbatch.application.sending.gates.gates import first_that_holds
 from mailbatch.domain.content import beginning_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.job_name import SEND_ALL
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from mailbatch.application.looking.carried import Carried
+    from mailbatch.application.ports.gating import Gate
     from mailbatch.application.ports.reports import Reports, Upcoming
     from mailbatch.application.ports.sending import Composer
     from mailbatch.domain.claimed import ClaimedMail
@@ -31,12 +33,16 @@ _LONGEST_HEAD = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One mail as it would be sent. ``errors`` say why it cannot be composed; ``size`` of the message in bytes."""
+    """One mail as it would be sent. ``errors`` say why it cannot be composed; ``size`` of the message in bytes.
+
+    ``waits_for``: why a gate will hold it back.
+    """
 
     mail: ClaimedMail
     errors: tuple[str, ...] = ()
     size: int = 0
     head: bytes = b""
+    waits_for: str | None = None
 
     @property
     def subject(self) -> str:
@@ -73,13 +79,15 @@ class Plan:
 class PlanRun:
     """Say what the next run would send, and which mails it could not compose.
 
-    ``show_carried`` returns what a mail carries beside its text.
+    ``show_carried`` returns what a mail carries beside its text. ``gates`` hold mails back.
     """
 
     upcoming: Upcoming
     compose: Composer
     reports: Reports
     show_carried: Callable[[Mail, UUID], Carried]
+    now: Callable[[], datetime]
+    gates: Sequence[Gate] = ()
 
     def __call__(self, by: datetime | None, limit: int) -> Iterator[Planned]:
         """Compose the first ``limit`` mails that are due by ``by`` (None: now), one after the other."""
@@ -87,9 +95,10 @@ class PlanRun:
             try:
                 message = self.compose(mail)
             except CannotCompose as error:
-                yield Planned(mail, tuple(error.errors))
+                yield Planned(mail, tuple(error.errors), waits_for=self._waits_for(mail, by))
             else:
-                yield Planned(mail, size=len(message.data), head=message.head)
+                waits_for = self._waits_for(mail, by)
+                yield Planned(mail, size=len(message.data), head=message.head, waits_for=waits_for)
 
     def first(self, by: datetime | None, limit: int, enough: Callable[[], bool]) -> Plan:
         """Return the plan with its first ``limit`` mails, or those that are composed until ``enough`` returns True."""
@@ -100,6 +109,10 @@ class PlanRun:
             if enough():
                 break
         return Plan(by=by, due=due, exact=exact, rate=rate, first=found)
+
+    def _waits_for(self, mail: ClaimedMail, by: datetime | None) -> str | None:
+        answer = first_that_holds(self.gates, mail, by or self.now())
+        return answer.reason if answer is not None else None
 
     def carried(self, one: Planned) -> Carried:
         """Return what ``one`` carries beside its text. Reads no content of a file."""

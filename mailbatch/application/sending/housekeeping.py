@@ -1,4 +1,4 @@
-"""What a lane puts in order before it claims: orphans, expired mails, leases that have ended."""
+"""What a lane puts in order before it claims: orphans, opened gates, expired mails, leases that have ended."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mailbatch.domain.run import Counts, ItemError
 if TYPE_CHECKING:
     from mailbatch.application.ports.runs import Run
     from mailbatch.application.ports.sending import Backlog
+    from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.domain.claimed import DoubtsResolved
     from mailbatch.domain.lifecycle import OnDoubt
@@ -35,6 +36,7 @@ class Housekeeping:
     retry: RetryPolicy
     on_doubt: OnDoubt
     page_size: int
+    gates: Gates | None
     may_have_orphans: bool = field(default=False, init=False)
 
     def before_the_head(self) -> None:
@@ -44,6 +46,7 @@ class Housekeeping:
         """
         self.release_orphans()
         if not self.lane:
+            self._reopen()
             self._expire()
             self._resolve_ended_leases()
 
@@ -62,6 +65,11 @@ class Housekeeping:
             return
         if count:
             log.warning("%d orphaned claims are released: they were committed, but no answer came", count)
+
+    def _reopen(self) -> None:
+        """Make mails due again whose gate was opened. Who opened it may not have come to the end."""
+        while self.gates is not None and self.gates.reopen(self.page_size) >= self.page_size:
+            pass
 
     def _expire(self) -> None:
         while expired := self.backlog.expire(self.page_size):

@@ -124,6 +124,8 @@ class InFlight:
                 sent += 1
             elif s.tally is not Tally.RELEASED:
                 counts[s.tally.value] += 1
+                if s.tally is Tally.HELD_BACK:  # no error: the mail waits for its time
+                    continue
                 self._run.item_error(ItemError(mail.index, s.claim.reservation_id, s.errors))
         self._run.count(Counts(sent=sent, **counts))
 

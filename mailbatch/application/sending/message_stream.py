@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mailbatch.application.ports.sending import Backlog, Composer
+    from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.put_off_mails import PutOffMails
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
     from mailbatch.application.sending.relay_health.throttling import Throttling
     from mailbatch.domain.claimed import Claimed, ClaimedMail, Page
-    from mailbatch.domain.message import Message
+    from mailbatch.domain.message import Claim, Message
 
 BYTE_BUDGET = 4 * 1024 * 1024
 """Bytes of bodies that are loaded at once; a larger mail is loaded alone."""
@@ -40,6 +41,7 @@ class MessageStream:
     in_flight: InFlight
     throttling: Throttling
     refusals: PermanentRefusals
+    gates: Gates | None
     own: OwnVerdict
     put_off: PutOffMails
     has_ended: bool = field(default=False, init=False)
@@ -90,9 +92,23 @@ class MessageStream:
             large = [c for c in part if c.mail is None]
             loaded = {mail.claim: mail for mail in self.backlog.load(large)} if large else {}
             self.in_flight.discard(c.claim for c in large if c.claim not in loaded)
-            for c in part:
-                if c.mail is not None or c.claim in loaded:
-                    yield c.mail or loaded.pop(c.claim)  # no name holds a large one while it is on the wire
+            there = [c for c in part if c.mail is not None or c.claim in loaded]
+            for c in there if self.gates is None else self._let_through(self.gates, there, loaded):
+                yield c.mail or loaded.pop(c.claim)  # no name holds a large one while it is on the wire
+
+    def _let_through(
+        self, gates: Gates, part: Sequence[Claimed], loaded: dict[Claim, ClaimedMail]
+    ) -> Iterator[Claimed]:
+        """Yield those of ``part`` that may go. What a gate holds back is put back with its reason."""
+        held = gates.ask([c.mail or loaded[c.claim] for c in part])
+        for position, c in enumerate(part):
+            if gates.ask_again():  # the mail before has waited for the relay
+                held = gates.ask([one.mail or loaded[one.claim] for one in part[position:]])
+            if c.claim in held:
+                self.in_flight.decide(held[c.claim])
+                loaded.pop(c.claim, None)
+            else:
+                yield c
 
     def _composed(self, mail: ClaimedMail, *, on_wire: bool) -> Message | None:
         """Compose a mail. One that cannot be composed has failed or waits, and the next one follows."""

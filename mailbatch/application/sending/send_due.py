@@ -5,6 +5,8 @@ begin to send it. Then composing pulls a mail, and claiming claims the next grou
 left. So the next group is claimed and composed while the current one is on the wire. The claim of the next group also
 writes the settlements that are decided by then. So at most two groups are claimed and not yet settled: one on the wire,
 and one ahead.
+
+Above 300 lines because it puts the parts of a lane together.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.runs import Run
     from mailbatch.application.ports.sending import Backlog, Composer, Slots, Transport, Watchdog
     from mailbatch.application.ports.system import Clock
+    from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.application.sending.in_flight_limit import Urgency
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.domain.circuit import Circuit
@@ -55,8 +58,8 @@ class SendDue:
 
     ``jitter`` returns a number in [0, 1). ``lease`` and ``relay_patience`` in seconds, ``group_size`` and ``page_size``
     in mails. ``strict``: the intent to send is committed just before the last bytes of each mail, not with the claim.
-    ``relay_faults``: so many faults in a row end the run; so do fewer, if they go on for ``relay_patience``.
-    ``bound``: for how many mails in doubt after a crash of this lane the run's row allows when it begins.
+    ``gates`` hold back mails whose time has come. ``relay_faults``: so many faults in a row end the run; so do fewer,
+    if they go on for ``relay_patience``. ``bound``: the mails in doubt that the run's row first allows for this lane.
     ``urgent``: which mail is urgent; None if none is.
     """
 
@@ -74,6 +77,7 @@ class SendDue:
     strict: bool = False
     relay_faults: int = 16
     relay_patience: float = 5.0
+    gates: Gates | None = None
     circuit_breaker: CircuitBreaker | None = None
     slots: Slots | None = None
     watchdog: Watchdog | None = None
@@ -142,6 +146,7 @@ class Lane:
             retry=use.retry,
             on_doubt=use.on_doubt,
             page_size=use.page_size,
+            gates=use.gates,
         )
         self.bound = CrashBound(run, use.bound)
         self.claims = ClaimLoop(
@@ -171,6 +176,7 @@ class Lane:
             in_flight=self.in_flight,
             throttling=throttling,
             refusals=self.refusals,
+            gates=use.gates,
             own=own,
             put_off=put_off,
         )
@@ -178,13 +184,19 @@ class Lane:
     # --- the four steps ------------------------------------------------------------------------------------------
 
     def send_due(self) -> None:
-        """Send all due mails. Mails whose sending processes died are sent last, one at a time, by lane 0 only."""
+        """Send all due mails, and those that gates put back for a moment."""
         with self._working():
-            while not self.stop.is_set() and self._pass(Mode.NORMAL):
-                pass
-            while self.claims.has_isolated and not self.number and not self.stop.is_set():
-                if self._pass(Mode.ISOLATED):
-                    return
+            self._send_what_is_due()
+            while self.use.gates is not None and self.use.gates.wait(self.stop.is_set):
+                self._send_what_is_due()
+
+    def _send_what_is_due(self) -> None:
+        """Send all due mails. Mails whose sending processes died are sent last, one at a time, by lane 0 only."""
+        while not self.stop.is_set() and self._pass(Mode.NORMAL):
+            pass
+        while self.claims.has_isolated and not self.number and not self.stop.is_set():
+            if self._pass(Mode.ISOLATED):
+                return
 
     def send_probe(self) -> None:
         """Send one mail: the probe."""
@@ -200,14 +212,12 @@ class Lane:
         late_intent = self.use.strict or mode is Mode.ISOLATED
         self.judge.begin_pass()
         commit_intent = self._commit_intent if late_intent else None
-
         groups = self.claims.groups(mode)  # 1. claim
         messages = self.stream.messages(groups, late_intent=late_intent)  # 2. compose
         outcomes = self.use.transport.send(messages, self._may_send, commit_intent)  # 3. transmit
         with closing(outcomes):
             for outcome in outcomes:
                 self._settle(outcome)  # 4. settle
-
         self.judge.end_pass()
         self.in_flight.flush()
         return self.judge.has_returned or self.claims.has_overslept

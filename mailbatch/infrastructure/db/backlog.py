@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from mailbatch.domain.lifecycle import EXPIRED, Event, late_reason
 from mailbatch.infrastructure.db import claiming, ended_leases, settling
-from mailbatch.infrastructure.db.conditions import PENDING, SENDING, likely, read_once
+from mailbatch.infrastructure.db.conditions import HELD_BACK, PENDING, SENDING, likely, read_once
 from mailbatch.infrastructure.db.engine import reading, writing
 from mailbatch.infrastructure.db.priorities import levels
 from mailbatch.infrastructure.db.tables import mail_reservations
@@ -119,6 +119,9 @@ class SqlBacklog:
                 for priority in claiming.due_priorities(connection):
                     late = sa.and_(_r.priority == priority, _r.due_at <= now(-self.max_lateness))
                     count += self._expire(connection, late, limit - count, late_reason(self.max_lateness))
+                count += self._expire(
+                    connection, self._held_back_too_long(), limit - count, late_reason(self.max_lateness)
+                )
         return count
 
     def resolve_doubts(self, run_id: UUID, on_doubt: OnDoubt, limit: int) -> DoubtsResolved:
@@ -133,7 +136,7 @@ class SqlBacklog:
             return has_urgent(connection, priority)
 
     def remaining(self) -> int:
-        """Count what is due and unsent.
+        """Count what is due and unsent, with what gates hold back.
 
         What is due is a range of one index for each priority. That index does not know expiries: with them the count
         would read each row (1.7 s for 225,000), so those whose time has passed are counted apart.
@@ -141,12 +144,14 @@ class SqlBacklog:
         level = levels("level")
         in_level = sa.select(sa.func.count()).where(PENDING, _r.priority == level.c.priority, _r.due_at <= now())
         due = sa.select(sa.func.coalesce(sa.func.sum(in_level.scalar_subquery()), 0)).select_from(level)
-        overdue = sa.select(sa.func.count()).where(likely(PENDING), _r.expires_at <= now(), _r.due_at <= now())
+        come = sa.or_(_r.due_at <= now(), _r.waits_for.is_not(None))
+        overdue = sa.select(sa.func.count()).where(likely(PENDING), _r.expires_at <= now(), come)
+        held_back = sa.select(sa.func.count()).where(HELD_BACK, _r.due_at > now())
         claimed = sa.select(sa.func.count()).where(SENDING)
-        counts = sa.select(*(some.scalar_subquery() for some in (due, overdue, claimed)))
+        counts = sa.select(*(some.scalar_subquery() for some in (due, held_back, overdue, claimed)))
         with reading(self.engine) as connection:
             found = connection.execute(counts).one()
-        return max(0, int(found[0]) - int(found[1])) + int(found[2])
+        return max(0, int(found[0]) + int(found[1]) - int(found[2])) + int(found[3])
 
     def _claim(
         self,
@@ -159,6 +164,10 @@ class SqlBacklog:
     ) -> Page:
         given = {"lease": self.lease, "id_domain": self.message_id_domain, "early": not self.strict}
         return claiming.claim(connection, run_id, lane, after, limit, given, without=without)
+
+    def _held_back_too_long(self) -> sa.ColumnElement[bool]:
+        """A gate moves ``due_at``, so the time that the caller asked for counts. A retry keeps its own time."""
+        return sa.and_(HELD_BACK, _r.attempts == 0, _r.scheduled_at <= now(-self.max_lateness))
 
     def _expire(self, connection: Connection, passed: sa.ColumnElement[bool], limit: int, reason: str) -> int:
         expirable = sa.select(_r.id).where(likely(changeable(Event.EXPIRE)), passed)

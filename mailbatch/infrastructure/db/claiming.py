@@ -241,6 +241,7 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
             lease_until=now(sa.bindparam("lease", type_=sa.Float)),
             wire_at=sa.case((sa.bindparam("early", type_=sa.Boolean), now()), else_=None),
             message_id=sa.func.coalesce(_r.message_id, own_id),
+            waits_for=None,
         )
         .returning(
             _r.id,

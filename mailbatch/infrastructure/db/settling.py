@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from mailbatch.domain.gate import NEVER
 from mailbatch.domain.lifecycle import TABLE, Attempts, Event, sources
 from mailbatch.domain.outcome import Kind, Reply, Verdict
 from mailbatch.domain.reservation import FINISHED, Status
@@ -17,7 +18,7 @@ from mailbatch.domain.settlement import Tally
 from mailbatch.infrastructure.db.conditions import SENT, among
 from mailbatch.infrastructure.db.tables import batch_lanes, mail_attempts, mail_reservations
 from mailbatch.infrastructure.db.transitions import attempts_after, in_states
-from mailbatch.infrastructure.db.types import JSON, Guid, now, raised, storable, upsert
+from mailbatch.infrastructure.db.types import JSON, Guid, Timestamp, now, raised, storable, upsert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,6 +134,7 @@ _ROW: dict[str, TypeEngine[Any]] = {
     "status": sa.Text(),
     "attempted": sa.Integer(),
     "retry_in": sa.Float(),
+    "waits_for": sa.Text(),
     "error": sa.Text(),
     "reply_code": sa.Integer(),
     "reply_text": sa.Text(),
@@ -154,7 +156,8 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
         .values(
             status=v.c.status,
             attempts=attempts_after(Attempts.COUNTED) if late else raised(_r.attempts, v.c.attempted),
-            retry_at=sa.case((v.c.retry_in.is_not(None), now(v.c.retry_in)), else_=_r.retry_at),
+            retry_at=_retry_at(v),
+            waits_for=v.c.waits_for,
             last_error=sa.case((attempted, v.c.error), else_=sa.func.coalesce(v.c.error, _r.last_error)),
             reply_code=sa.case((attempted, v.c.reply_code), else_=_r.reply_code),
             reply_text=sa.case((attempted, v.c.reply_text), else_=_r.reply_text),
@@ -168,6 +171,14 @@ def _settle(dialect: str, *, late: bool) -> sa.Executable:
         )
         # As the document has them: nearly always the number of rows is enough, and to make a UUID of each costs more.
         .returning(sa.cast(_r.id, sa.Text), sa.type_coerce(_r.claim_no, sa.Integer))
+    )
+
+
+def _retry_at(v: Any) -> sa.ColumnElement[Any]:
+    """A mail that waits for a gate without a time waits until somebody opens the gate."""
+    never = sa.literal(NEVER, Timestamp())
+    return sa.case(
+        (v.c.retry_in.is_not(None), now(v.c.retry_in)), (v.c.waits_for.is_not(None), never), else_=_r.retry_at
     )
 
 
@@ -222,6 +233,8 @@ def _row_of(s: Settlement) -> dict[str, Any]:
         row |= {"error": storable("; ".join(s.errors)), "relay": s.relay}
     if s.retry_in is not None:
         row["retry_in"] = s.retry_in
+    if s.waits_for is not None:
+        row["waits_for"] = storable(s.waits_for)
     if s.verdicts is not None:
         row["verdicts"] = stored_verdicts(s.verdicts)
     if s.index is not None:

@@ -149,6 +149,14 @@ Index("ix_mail_reservations_expiry", _r.expires_at, **where("status = 'pending' 
 # Lists, counts and purge.
 Index("ix_mail_reservations_status", _r.status, _r.created_at, _r.id)
 Index("ix_mail_reservations_tag", _r.tag, _r.created_at, **where("tag IS NOT NULL"))
+# What gates hold back, by the time that the caller asked for. It is empty where there are no gates.
+Index(
+    "ix_mail_reservations_waits",
+    _r.scheduled_at,
+    _r.tag,
+    _r.due_at,
+    **where("status = 'pending' AND waits_for IS NOT NULL"),
+)
 # By state: the mails finished in the last hour, and those of a run, which are found by the time of the run.
 Index("ix_mail_reservations_finished", _r.status, _r.finished_at, _r.id, **where("finished_at IS NOT NULL"))
 

@@ -39,6 +39,7 @@ def columns_after(event: Event, error: str | None = None) -> dict[str, Any]:
         "status": change.status.value,
         "finished_at": now() if change.finished else None,
         "lease_until": None,
+        "waits_for": None,
     }
     if change.attempts is not Attempts.KEEP:
         columns["attempts"] = attempts_after(change.attempts)

@@ -67,6 +67,8 @@ GROUPS: dict[str, dict[str, CommandEntry]] = {
         "pause": CommandEntry("pause", "Pause the sending.", "pause --all"),
         "resume": CommandEntry("pause", "Resume the sending.", "resume"),
         "stop": CommandEntry("pause", "Stop one run.", "stop RUN_ID"),
+        "block": CommandEntry("block", "Hold back the mails of a tag, or list the blocked tags.", "block newsletter"),
+        "unblock": CommandEntry("block", "Let the mails of a tag go again.", "unblock newsletter"),
     },
     "Set up": {
         "demo": CommandEntry("demo", "Try everything, without any setup.", "demo --keep-running"),

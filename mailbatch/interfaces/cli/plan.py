@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -59,12 +60,15 @@ class _Found:
         self.rendered = self.bytes = 0
         self.first: list[tuple[Planned, Carried]] = []
         self.broken: list[tuple[str, tuple[str, ...]]] = []
+        self.held_back: Counter[str] = Counter()
 
     def add(self, one: Planned) -> None:
         self.rendered += 1
         self.bytes += one.size
         if one.errors:
             self.broken.append((str(one.mail.claim.reservation_id), one.errors))
+        if one.waits_for is not None:
+            self.held_back[one.waits_for] += 1
 
     def reasons(self) -> Iterable[tuple[str, list[str]]]:
         """Return each reason with its ids, the most frequent first."""
@@ -84,6 +88,7 @@ class _Found:
             "mails_per_second": round(rate, 1) if rate else None,
             "seconds": round(due / rate, 1) if rate else None,
             "broken": [{"id": reservation_id, "errors": list(errors)} for reservation_id, errors in self.broken],
+            "held_back": dict(self.held_back),
             "first": [of_planned(one, carried) for one, carried in self.first],
         }
 
@@ -102,6 +107,8 @@ def _print(found: _Found, due: int, exact: bool, by: datetime | None, rate: floa
     for reason, ids in found.reasons():
         more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
         click.echo(f"  {len(ids):,} × {clean(reason)}\n      {', '.join(ids[:_NAMED])}{more}")
+    for why, count in found.held_back.most_common():
+        click.echo(f"  {count:,} held back: {clean(why)}")
     click.echo()
     columns = [("FIRST", "fixed"), ("TO", "text"), ("SUBJECT", "text"), ("", "fixed")]
     carries = any(carried.beside_text for _, carried in found.first)
@@ -115,7 +122,7 @@ def _cells(one: Planned) -> list[str]:
         str(one.mail.claim.reservation_id),
         str(mail.recipients or ""),
         one.subject,
-        "cannot" if one.errors else "",
+        "cannot" if one.errors else "held back" if one.waits_for else "",
     ]
 
 

@@ -64,6 +64,7 @@ def schedule(request: Request, caller: PageReader) -> Response:
         now=snapshot,
         every=formatting.schedule(parts.settings.when),
         actions=actions,
+        blocks=parts.stores.blocks.all(),
         mails={str(own): row for own, row in parts.stores.reservations.some(_ids(actions), ReservationSummary).items()},
         jobs=[job for job in parts.stores.reports.jobs() if job.name != SEND_ALL],
     )
@@ -107,6 +108,22 @@ def resume(request: Request, caller: PageOperator, job: JobName = SEND_ALL) -> R
     """Resume a job."""
     parts_of(request).acting.pause_job(caller.actor, job, Pause.NONE)
     return _back(request, "Resumed: the next tick starts a run.")
+
+
+@router.post("/block")
+def block(request: Request, caller: PageOperator, fields: FormFields) -> Response:
+    """Block a tag."""
+    [tag], [note] = fields.get("tag", [""]), fields.get("note", [""])
+    parts_of(request).acting.block_tag.block(caller.actor, tag, note)
+    return _back(request, f"Blocked: the mails of the tag {tag} wait until you unblock it.")
+
+
+@router.post("/unblock")
+def unblock(request: Request, caller: PageOperator, fields: FormFields) -> Response:
+    """Lift the block of a tag."""
+    [tag] = fields.get("tag", [""])
+    parts_of(request).acting.block_tag.lift(caller.actor, tag)
+    return _back(request, f"Unblocked: the mails of the tag {tag} go again.")
 
 
 @router.post("/run-now")

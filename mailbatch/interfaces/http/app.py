@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from mailbatch.interfaces.console import site
 from mailbatch.interfaces.console.screen import error_page
 from mailbatch.interfaces.http import (
+    blocks,
     bulk,
     contents,
     files,
@@ -27,7 +28,7 @@ from mailbatch.interfaces.http import (
     reservations,
     runs,
 )
-from mailbatch.interfaces.http.auth import Gate, LoginNeeded, login_address
+from mailbatch.interfaces.http.auth import AccessGate, LoginNeeded, login_address
 from mailbatch.interfaces.http.guard import Guard
 from mailbatch.interfaces.http.known_parameters import known_parameters
 
@@ -58,7 +59,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.state.parts = parts
     app.state.stopping = lambda: False
     app.state.storing = Semaphore(files.AT_ONCE)
-    app.state.gate = gate = Gate(
+    app.state.gate = gate = AccessGate(
         settings.api_token.get_secret_value() if settings.api_token else None,
         settings.api_read_token.get_secret_value() if settings.api_read_token else None,
         settings.user_header,
@@ -84,6 +85,7 @@ def _api() -> list[APIRouter]:
         bulk.router,
         runs.router,
         operating.router,
+        blocks.router,
         plan.router,
         preview.router,
     ]

@@ -101,7 +101,7 @@ def _household(client: str) -> str:
     return str(address.ipv4_mapped or ipaddress.ip_network((int(address), 64), strict=False))
 
 
-class Gate:
+class AccessGate:
     """Knows the tokens. Without tokens everybody is an operator; then ``serve`` listens on this machine only.
 
     ``user_header`` is the header field in which a proxy names its user. It does not authenticate.
@@ -152,9 +152,9 @@ class Gate:
         return hmac.new(self._key.encode(), f"csrf {caller.session}".encode(), sha256).hexdigest()
 
 
-def gate_of(request: Request) -> Gate:
+def gate_of(request: Request) -> AccessGate:
     """Return the gate of this application."""
-    gate: Gate = request.app.state.gate
+    gate: AccessGate = request.app.state.gate
     return gate
 
 

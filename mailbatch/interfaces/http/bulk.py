@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from mailbatch.application.looking.filters import FIELDS, read_filter
 from mailbatch.domain.act import Act
-from mailbatch.interfaces.http.auth import Gate, Operator, gate_of
+from mailbatch.interfaces.http.auth import AccessGate, Operator, gate_of
 from mailbatch.interfaces.http.openapi import ACTING, tells
 from mailbatch.interfaces.http.problems import Problem
 from mailbatch.interfaces.http.request_params import parts_of
@@ -96,13 +96,13 @@ def bulk(request: Request, caller: Operator, act: Act, body: BulkIn) -> Response
     return json_response({"changed": done.changed, "left": {status.value: n for status, n in done.left.items()}})
 
 
-def token(gate: Gate, act: Act, given: Mapping[str, str]) -> str:
+def token(gate: AccessGate, act: Act, given: Mapping[str, str]) -> str:
     """Return the token that confirms only ``act`` on the filter ``given``, for ``CONFIRM_WITHIN`` seconds."""
     signed = gate.signer("bulk").dumps([act.value, dict(sorted(given.items()))])
     return signed if isinstance(signed, str) else signed.decode()
 
 
-def confirmed(gate: Gate, confirm: str, act: Act, given: Mapping[str, str]) -> datetime:
+def confirmed(gate: AccessGate, confirm: str, act: Act, given: Mapping[str, str]) -> datetime:
     """Return the time of the preview that gave the token ``confirm``. Raises ``Problem`` for any other token."""
     try:
         signed, when = gate.signer("bulk").loads(confirm, max_age=CONFIRM_WITHIN, return_timestamp=True)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from mailbatch.interfaces.http.auth import Gate
+    from mailbatch.interfaces.http.auth import AccessGate
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Guard:
     """The ASGI middleware around the application. ``gate`` knows the tokens; ``body_limit`` is in bytes."""
 
     app: ASGIApp
-    gate: Gate
+    gate: AccessGate
     body_limit: int
     _under_way: int = field(default=0, init=False)
 

@@ -37,6 +37,7 @@ class Planned(BaseModel):
             "subject": "Your order 4711",
             "size": 1204,
             "errors": [],
+            "waits_for": "the tag newsletter is blocked",
             "locale": "pt-BR",
             "files": [],
             "served_in": ["pt"],
@@ -48,6 +49,7 @@ class Planned(BaseModel):
     subject: str = Field(description="As the reader will see it.")
     size: int = Field(description="Bytes of the message; 0 if it cannot be composed.")
     errors: list[str] = Field(description="Why it cannot be composed.")
+    waits_for: str | None = Field(description="Why a gate will hold it back; null if none will.")
     locale: str | None
     files: list[File] = Field(description="The files of `attachments`; entries that are no file are left out.")
     served_in: list[str] = Field(description=SERVED_IN)

@@ -27,6 +27,7 @@ class Run(BaseModel):
             "deferred": 2,
             "in_doubt": 0,
             "expired": 0,
+            "held_back": 0,
             "remaining": 0,
             "running": False,
         }
@@ -44,6 +45,7 @@ class Run(BaseModel):
     deferred: int
     in_doubt: int
     expired: int
+    held_back: int = Field(description="Mails that a gate lets go only later: they are part of `remaining`.")
     remaining: int
     running: bool = Field(description="It has not ended, and its heartbeat is recent.")
 
@@ -120,6 +122,7 @@ class Report(BaseModel):
     deferred: int
     in_doubt: int
     expired: int
+    held_back: int = Field(description="Mails that a gate lets go only later: they are part of `remaining`.")
     remaining: int
     duration: float
     bound: int

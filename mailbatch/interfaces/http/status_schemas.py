@@ -50,6 +50,7 @@ class Progress(BaseModel):
     deferred: int
     in_doubt: int
     expired: int
+    held_back: int
     state: Literal["running"]
     elapsed: float = Field(description="Seconds since it began.")
     done: int = Field(description="Mails that are done.")
@@ -81,8 +82,35 @@ class Standing(BaseModel):
         description="Seconds that a run has had mails under way without a reply; null if there is no such run."
     )
     relay: Relay | None
+    blocks: list[Block] = Field(description="The blocked tags.")
     warnings: list[Warned]
     down: list[str] = Field(description="What is not available: `redis`.")
+
+
+class Block(BaseModel):
+    """A blocked tag."""
+
+    model_config = shape()
+    tag: str
+    since: datetime
+    by: str = Field(description="Who blocked it: the interface and the person.")
+    note: str | None
+    waiting: int = Field(description="How many mails it holds back, up to 100,000.")
+
+
+class BlockList(BaseModel):
+    """Blocked tags."""
+
+    model_config = shape()
+    items: list[Block]
+
+
+class Unblocked(BaseModel):
+    """Whether a block was lifted."""
+
+    model_config = shape({"tag": "newsletter", "unblocked": True})
+    tag: str
+    unblocked: bool
 
 
 class PauseIn(BaseModel):
