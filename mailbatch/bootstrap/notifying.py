@@ -36,7 +36,7 @@ class Notifying:
             from mailbatch.infrastructure.notify.mail import ReportByMail
 
             sending = self._sending
-            found["mail"] = ReportByMail(s.report_to, sending.compose, lambda: sending.transport, permit_for_a_while)
+            found["mail"] = ReportByMail(s.report_to, sending.compose, sending.single_transport, permit_for_a_while)
         return found
 
     @property

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.metrics import Measure
     from mailbatch.application.looking.plan import PlanRun
     from mailbatch.application.looking.preview import Preview, TrySending
+    from mailbatch.application.looking.relays import ShowRelays
     from mailbatch.application.looking.shown_images import ShownImages
     from mailbatch.application.looking.try_template import TryTemplate
     from mailbatch.application.looking.waiting import RenderWaiting
@@ -72,13 +73,15 @@ class Operating:
         from mailbatch.application.looking.watch import Watch
 
         stores = self._connections.stores
+        first, *others = (relay.name for relay in self._sending.relays)
         return Watch(
             health_query=stores.health,
             runs=stores.runs,
             pause_store=stores.pauses,
             lock_observer=self._connections.lock(job) if lock else None,
             circuits=stores.circuits,
-            relay=self._sending.relay.name,
+            relay=first,
+            other_relays=others,
             patience=self._patience,
             remaining=self._remaining,
             sends=job == SEND_ALL,
@@ -119,6 +122,17 @@ class Operating:
             reports=stores.reports, board=connections.status_board, watch=self.watch(job), blocks=stores.blocks
         )
         return show(job)
+
+    @property
+    def show_relays(self) -> ShowRelays:
+        """Shows how each relay stands."""
+        from mailbatch.application.looking.relays import ShowRelays
+
+        return ShowRelays(
+            circuits=self._connections.stores.circuits,
+            totals={relay.name: relay.total_connections for relay in self._sending.relays},
+            count=self._sending.relay_connections,
+        )
 
     @cached_property
     def measure(self) -> Measure:
@@ -270,7 +284,11 @@ class Operating:
     @property
     def try_sending(self) -> TrySending:
         """Sends one mail past the backlog."""
-        return self._try_sending(self.subprocess_renderer)
+        return self.try_sending_by(None)
+
+    def try_sending_by(self, relay: str | None) -> TrySending:
+        """Return what sends one mail past the backlog, by the relay of this name. Raises ``SettingsError``."""
+        return self._try_sending(self.subprocess_renderer, relay)
 
     @property
     def try_template(self) -> TryTemplate:
@@ -292,13 +310,13 @@ class Operating:
 
         return ShownImages(FilesBelow(self._settings.template_dir, "image of a template"))
 
-    def _try_sending(self, render: Renderer) -> TrySending:
+    def _try_sending(self, render: Renderer, relay: str | None = None) -> TrySending:
         from mailbatch.application.looking.preview import TrySending
 
         domain = message_id_domain(self._settings.sender)
         return TrySending(
             compose=self._compose_apart(render),
-            transport=self._sending.transport,
+            transport=self._sending.single_transport(relay),
             permit=permit_for_a_while(),
             new_id=new_id,
             message_id=lambda own: f"<{own}@{domain}>",

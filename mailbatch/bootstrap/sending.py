@@ -4,51 +4,41 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mailbatch.bootstrap.enclosing import new_enclose
 from mailbatch.bootstrap.gates import make_gates
-from mailbatch.bootstrap.relay_parts import RelayParts
-from mailbatch.bootstrap.settings import read_relays
-from mailbatch.bootstrap.transports import read_named_relay, read_relay
+from mailbatch.bootstrap.relays import Relays, faults_of
 from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.run import crash_bound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mailbatch.application.ports.sending import Renderer, Transport
+    from mailbatch.application.ports.sending import Renderer
     from mailbatch.application.ports.stores import Files
     from mailbatch.application.sending.compose import Compose
     from mailbatch.application.sending.in_flight_limit import Urgency
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.application.sending.urgent_mail import UrgentMail
-    from mailbatch.bootstrap.connections import Connections
-    from mailbatch.bootstrap.transports import Relay
-    from mailbatch.config import RelaysFile, Settings
+    from mailbatch.config import Settings
     from mailbatch.domain.return_path import ReturnPath
     from mailbatch.infrastructure.db.backlog import SqlBacklog
-    from mailbatch.infrastructure.redis.slots import RedisSlots
     from mailbatch.infrastructure.spool import Spool
     from mailbatch.infrastructure.templates.options import Options
     from mailbatch.infrastructure.templates.renderer import TemplateRenderer
 
-RELAY_FAULTS_OF_A_CONNECTION = 4
-"""How many relay faults in a row, for each connection of a lane, end the run."""
 IN_FLIGHT_OF_A_CONNECTION = 4
 """Mails for each connection of a lane that keep it busy: two of them wait for the next claim at most."""
 WAIT_FOR_SLOT = 60.0
 """Seconds for which a mail outside of a run waits for one of the connections that the relay may have."""
 
 
-class Sending:
+class Sending(Relays):
     """Makes what sends mails, for one process. ``transport`` and ``send_due`` are made anew each time: one a lane."""
-
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
-        self._settings = connections.settings
 
     @cached_property
     def retry(self) -> RetryPolicy:
@@ -115,58 +105,6 @@ class Sending:
 
         return Spool(self._settings.spool_dir)
 
-    # --- the relays ---
-
-    @cached_property
-    def relays_file(self) -> RelaysFile:
-        """What the relays' file says. Raises ``SettingsError`` if it cannot be read."""
-        return read_relays(self._settings)
-
-    @cached_property
-    def relays(self) -> tuple[RelayParts, ...]:
-        """Every relay: those of the relays' file, or else that of SMTP_URL."""
-        s, tables = self._settings, self.relays_file.relays
-        if not tables:
-            return (RelayParts(self._connections, read_relay(s.smtp_url, s.ehlo_name)),)
-        return tuple(
-            RelayParts(self._connections, read_named_relay(name, table, s.ehlo_name), table)
-            for name, table in tables.items()
-        )
-
-    @property
-    def _first(self) -> RelayParts:
-        return self.relays[0]
-
-    @property
-    def relay(self) -> Relay:
-        """The relay that takes the mails."""
-        return self._first.relay
-
-    @property
-    def connections(self) -> int:
-        """How many connections a lane begins with."""
-        return self._first.connections
-
-    @property
-    def group_size(self) -> int:
-        """How many mails a lane claims at once: as many as its connections can hold in flight, at most a page."""
-        return min(self.connections * self._settings.window, self._settings.page_size)
-
-    @property
-    def transport(self) -> Transport:
-        """A way to the relay, for one lane."""
-        return self._first.new_transport()
-
-    @property
-    def slots(self) -> RedisSlots | None:
-        """Counts the connections to the relay of all lanes and hosts; None where they have no limit."""
-        return self._first.slots
-
-    def relay_connections(self) -> dict[str, int]:
-        """Return the number of connections of all lanes and hosts, by relay; nothing where they are not counted."""
-        counts = {one.name: one.slots.count() for one in self.relays if one.slots is not None}
-        return {name: count for name, count in counts.items() if count is not None}
-
     # --- the work of a lane ---
 
     @property
@@ -193,13 +131,15 @@ class Sending:
             lease=s.lease,
             gates=make_gates(self._connections),
             strict=s.strict,
-            relay_faults=max(first * RELAY_FAULTS_OF_A_CONNECTION, 2 * self._first.most_connections),
+            relay_faults=faults_of(self._first),
             bound=crash_bound(1, first, s.window, strict=s.strict),
             circuit_breaker=self._first.circuit_breaker,
             slots=self.slots,
             watchdog=watchdog,
             urgent=self._urgency,
         )
+        if len(self.relays) > 1:
+            send_due = replace(send_due, circuit_breaker=None, slots=None, several=self._several)
         return self._traced(send_due)
 
     @property

@@ -12,9 +12,9 @@ from mailbatch.infrastructure.smtp.ehlo_name import host_name
 from mailbatch.infrastructure.smtp.relay import SmtpRelay, read_smtp_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from mailbatch.application.ports.sending import RelayMemory, Slots, Transport
+    from mailbatch.application.ports.sending import RelayMemory, Slots, Transport, Transports
     from mailbatch.config.relay_tables import RelayTable
     from mailbatch.infrastructure.smtp.access_token import AccessToken
 
@@ -113,6 +113,13 @@ def transports_to(relay: Relay, terms: Terms) -> Callable[[], Transport]:
                 slots=terms.slots,
                 climb=Climb(terms.connections, terms.most_connections) if climbs else None,
             )
+
+
+def transports_to_all(ways: Sequence[Callable[[], Transport]]) -> Transports:
+    """Return new transports to several relays, which one lane uses together. ``ways`` makes that of each."""
+    from mailbatch.infrastructure.smtp.transport import SmtpTransport, SmtpTransports
+
+    return SmtpTransports([one for way in ways if isinstance(one := way(), SmtpTransport)])
 
 
 def check_relay(relay: Relay, timeout: float) -> str:

@@ -102,8 +102,6 @@ def _not_yet(file: File) -> Iterator[tuple[Key, str]]:
     for name, relay in file.relays.items():
         if relay.rate:
             yield ("relays", name, "rate"), "rates of relays are not supported yet"
-    if len(file.relays) > 1:
-        yield ("relays", list(file.relays)[1]), "more than one relay is not supported yet"
 
 
 # --- what is wrong, by its key -------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class ClaimedMail:
     attempts: int
     earlier: Mapping[str, Verdict]
     tag: str | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)

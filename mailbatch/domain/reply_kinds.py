@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from mailbatch.domain.outcome import Kind
+from mailbatch.domain.outcome import Kind, RelayFault, Replied
 
 if TYPE_CHECKING:
-    from mailbatch.domain.outcome import Replied, Reply
+    from mailbatch.domain.outcome import Outcome, Reply
 
 
 class Concern(StrEnum):
@@ -452,6 +452,17 @@ def of_the_relay(answered: Replied) -> tuple[Reply, ReplyKind] | None:
     said = [(verdict.reply, kind_of(verdict.reply)) for verdict in verdicts]
     found = [one for one in said if one[1].concern in OF_THE_RELAY]
     return next((one for one in found if one[1].holds), found[0] if found else None)
+
+
+def is_of_the_relay(outcome: Outcome) -> bool:
+    """Return whether the relay took the mail for nobody, for a reason that is not the mail's."""
+    match outcome:
+        case RelayFault():
+            return True
+        case Replied():
+            return of_the_relay(outcome) is not None
+        case _:
+            return False
 
 
 def _words(text: str) -> str:

@@ -147,6 +147,13 @@ def held_back(claim: Claim, answer: NotBefore, now: datetime, *, soon: bool = Fa
     return Settlement(claim=claim, event=event, retry_in=seconds, waits_for=answer.reason)
 
 
+def in_line(claim: Claim, relay: str, seconds: float) -> Settlement:
+    """Return the settlement of a mail whose ``relay`` cannot take it now. It is due again after so many ``seconds``."""
+    return Settlement(
+        claim=claim, event=Event.PACED, retry_in=seconds, waits_for=f"the relay {relay} takes no more now"
+    )
+
+
 def uncomposable(claim: Claim, errors: Sequence[str], earlier: Mapping[str, Verdict]) -> Settlement:
     """Return the settlement of a mail that cannot be composed: it fails, with every reason found.
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from mailbatch.domain.message import Envelope
+
 _COMPARISONS: dict[str, Callable[[int, int], bool]] = {
     ">=": int.__ge__,
     "<=": int.__le__,
@@ -31,6 +33,14 @@ class Traits:
     priority: int = 0
     sender_domain: str = ""
     recipient_domains: frozenset[str] = frozenset()
+
+
+def envelope_traits(envelope: Envelope) -> Traits:
+    """Return what the envelope says of a mail that is no reservation: its domains."""
+    return Traits(
+        sender_domain=envelope.sender.rpartition("@")[2].lower(),
+        recipient_domains=frozenset(to.rpartition("@")[2].lower() for to in envelope.recipients),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mailbatch.domain.act import Act, is_done
+from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.content import beginning_of, size_of
 from mailbatch.domain.errors import CannotCompose
 from mailbatch.domain.message_subject import own_subject
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.inquire import JobStatus, Progress
     from mailbatch.application.looking.plan import Plan, Planned
     from mailbatch.application.looking.preview import MailPreview
+    from mailbatch.application.looking.relays import RelayStanding
     from mailbatch.domain.change import ChangeResult
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.rows import AttemptRow, BlockRow, ReservationRow, RunRow
@@ -173,6 +175,21 @@ def of_pause(pause: Pause) -> dict[str, Any]:
 def of_stopping(stopping: Stopping) -> dict[str, Any]:
     """Return the document of a run that was told to stop."""
     return {"run_id": stopping.run_id, "job": stopping.job, "stopping": True, "alive": stopping.alive}
+
+
+def of_relay_standing(one: RelayStanding) -> dict[str, Any]:
+    """Return the document of a relay: its circuit, and its connections."""
+    about = of_relay(one.circuit)
+    is_closed = one.circuit.state is CircuitState.CLOSED
+    return {
+        "name": about["name"],
+        "state": about["state"],
+        "since": None if is_closed else one.circuit.opened_at,
+        "until": about["until"],
+        "reason": about["reason"],
+        "connections": one.connections,
+        "total_connections": one.total,
+    }
 
 
 def of_relay(circuit: Circuit) -> dict[str, Any]:

@@ -360,7 +360,7 @@ def _deaths(row: ReservationRow, died: Collection[tuple[UUID, int]]) -> int:
 
 
 def _as_mail(row: ReservationRow, index: int) -> ClaimedMail:
-    return replace(row.as_claimed(index, accepted_in(row.verdicts)), tag=row.tag)
+    return replace(row.as_claimed(index, accepted_in(row.verdicts)), tag=row.tag, priority=row.priority)
 
 
 def _told(s: Settlement) -> str:

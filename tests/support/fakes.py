@@ -20,6 +20,7 @@ from mailbatch.domain.relay_profile import RelayProfile
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from mailbatch.application.ports.sending import RelayStream
     from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
@@ -217,24 +218,72 @@ class FakeTransport:
             self.closed = True
 
 
+class FakeTransports:
+    """The port ``Transports`` in memory: one mail of each stream in turn. ``script`` makes an outcome for a relay.
+
+    ``sent`` has the name of the relay and the message of each whose bytes "went out". A relay ``holds`` so many mails
+    before it answers the first, and is slow then: it answers one for each turn of the streams. ``sleep`` is what a turn
+    does in which all streams pause.
+    """
+
+    def __init__(
+        self,
+        script: Callable[[str, Message], Outcome] | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        holds: Mapping[str, int] | None = None,
+    ) -> None:
+        self._script = script or (lambda relay, message: accepted(message, relay))
+        self._sleep = sleep
+        self._holds = holds or {}
+        self.sent: list[tuple[str, Message]] = []
+
+    def send(
+        self, streams: Sequence[RelayStream], commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None
+    ) -> Iterator[Outcome]:
+        pulled = {stream.relay: iter(stream.messages) for stream in streams}
+        held: dict[str, list[Message]] = {stream.relay: [] for stream in streams}
+        while pulled or any(held.values()):
+            naps = []
+            for stream in streams:
+                waiting = held[stream.relay]
+                message = None
+                if stream.relay in pulled and len(waiting) <= self._holds.get(stream.relay, 0):
+                    message = next(pulled[stream.relay], None)
+                    if message is None:
+                        del pulled[stream.relay]
+                if isinstance(message, Nap):
+                    naps.append(message.seconds)
+                elif message is not None and not (
+                    stream.permit() and (commit_intent is None or commit_intent([message.claim]))
+                ):
+                    yield NotSent(message.claim)
+                elif message is not None:
+                    self.sent.append((stream.relay, message))
+                    waiting.append(message)
+                if len(waiting) > self._holds.get(stream.relay, 0) or (waiting and message is None):
+                    yield self._script(stream.relay, waiting.pop(0))
+            if naps and len(naps) >= len(pulled):
+                self._sleep(min(naps))
+
+
 def as_it_is(mail: Mail) -> Rendered:
     """The port ``Renderer`` for mails without a template: their parts are rendered already."""
     return Rendered(subject=mail.subject or "", text=mail.body_text, html=mail.body_html)
 
 
-def accepted(message: Message) -> Replied:
+def accepted(message: Message, relay: str = "fake:25") -> Replied:
     """Return an outcome: the relay accepted the mail for all recipients."""
-    return answered(message, Kind.ACCEPTED, 250, "2.0.0 queued")
+    return answered(message, Kind.ACCEPTED, 250, "2.0.0 queued", relay)
 
 
-def answered(message: Message, kind: Kind, code: int, text: str) -> Replied:
+def answered(message: Message, kind: Kind, code: int, text: str, relay: str = "fake:25") -> Replied:
     """Return an outcome: the relay replied the same for each recipient."""
     verdict = Verdict(kind, Reply(code, text))
-    return Replied(message.claim, "fake:25", dict.fromkeys(message.envelope.recipients, verdict))
+    return Replied(message.claim, relay, dict.fromkeys(message.envelope.recipients, verdict))
 
 
 def relay_fault(
-    message: Message, reason: str = "the relay closed the connection", *, hopeless: bool = False
+    message: Message, reason: str = "the relay closed the connection", relay: str = "fake:25", *, hopeless: bool = False
 ) -> RelayFault:
     """Return an outcome: the relay was unavailable, or refused the connection."""
-    return RelayFault(message.claim, "fake:25", reason, hopeless=hopeless)
+    return RelayFault(message.claim, relay, reason, hopeless=hopeless)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from mailbatch.application.looking.job_snapshot import JobSnapshot
+    from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.health import HealthSnapshot
 
 _TO_DO = {
@@ -47,7 +48,7 @@ def find(snapshot: JobSnapshot) -> list[Finding]:
     """Return what is wrong, the errors first."""
     found = [*_runs(snapshot), *_redis(snapshot), *_lock(snapshot), *_beat(snapshot)]
     if snapshot.sends:
-        found += [*_answers(snapshot), *_leases(snapshot), *_shared(snapshot), *_relay(snapshot)]
+        found += [*_answers(snapshot), *_leases(snapshot), *_shared(snapshot), *_relays(snapshot)]
     return sorted(found, key=lambda finding: finding.level is not Level.ERROR)
 
 
@@ -166,31 +167,33 @@ def _shared(snapshot: JobSnapshot) -> Iterator[Finding]:
         )
 
 
-def _relay(snapshot: JobSnapshot) -> Iterator[Finding]:
-    circuit = snapshot.circuit
-    if circuit.state is CircuitState.CLOSED:
-        return
+def _relays(snapshot: JobSnapshot) -> Iterator[Finding]:
+    for circuit in (snapshot.circuit, *snapshot.other_circuits):
+        if circuit.state is not CircuitState.CLOSED:
+            yield _relay(snapshot, circuit)
+
+
+def _relay(snapshot: JobSnapshot, circuit: Circuit) -> Finding:
     reason = public(circuit.reason or "")
     if circuit.concern in _TO_DO:
         until = (
             f"until {circuit.open_until:%Y-%m-%d %H:%M:%S} UTC" if circuit.seconds_left > 0 else "until the next run"
         )
-        yield Finding(
+        return Finding(
             name=RELAY_REFUSES,
             level=Level.ERROR,
             what=f"the relay {circuit.relay} takes no mail and is left alone {until}: {reason}",
             since=circuit.opened_at,
             advice=f"{_TO_DO[circuit.concern]}; no mail loses an attempt; {_start(snapshot)} tries it at once",
         )
-    else:
-        ahead = "is left alone" if circuit.seconds_left > 0 else "is asked by one mail at the next run"
-        yield Finding(
-            name=RELAY_AWAY,
-            level=Level.WARNING,
-            what=f"the relay {circuit.relay} failed and {ahead}: {reason}",
-            since=circuit.opened_at,
-            advice=f"`mailbatch doctor` asks it; {_start(snapshot)} tries it at once",
-        )
+    ahead = "is left alone" if circuit.seconds_left > 0 else "is asked by one mail at the next run"
+    return Finding(
+        name=RELAY_AWAY,
+        level=Level.WARNING,
+        what=f"the relay {circuit.relay} failed and {ahead}: {reason}",
+        since=circuit.opened_at,
+        advice=f"`mailbatch doctor` asks it; {_start(snapshot)} tries it at once",
+    )
 
 
 def _start(snapshot: JobSnapshot) -> str:

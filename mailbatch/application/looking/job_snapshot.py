@@ -28,7 +28,8 @@ BEGINNING = 5.0
 class JobSnapshot:
     """The state of ``job``, as the watch has read it.
 
-    ``findings``: what is wrong, the worst first. ``holder``: who holds the lock; None if it is free, or if Redis was
+    ``circuit``: that of the relay; of several relays that of one that is away, if any is. ``findings``: what is wrong,
+    the worst first. ``holder``: who holds the lock; None if it is free, or if Redis was
     not asked. ``redis_error``: why Redis did not answer; None if it did, or was not asked. ``lock_key``: the Redis key
     of the lock. ``sends``: the job sends mail; of another job the backlog and the relay say nothing.
     """
@@ -38,6 +39,7 @@ class JobSnapshot:
     patience: Patience
     pause: Pause
     circuit: Circuit
+    other_circuits: Sequence[Circuit] = ()
     findings: Sequence[Finding] = ()
     holder: Holder | None = None
     redis_error: str | None = None

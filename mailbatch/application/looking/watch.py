@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mailbatch.application.looking.findings import find
 from mailbatch.application.looking.job_snapshot import JobSnapshot
+from mailbatch.domain.circuit import CircuitState
 from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.health import unanswered
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.reports import HealthQuery
     from mailbatch.application.ports.runs import LockObserver, PauseStore, Runs
     from mailbatch.application.ports.sending import Circuits
+    from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.finding import Finding
     from mailbatch.domain.health import Patience
     from mailbatch.domain.lock import Holder
@@ -38,6 +40,7 @@ class Watch:
     patience: Callable[[], Patience]
     remaining: Callable[[], int] = lambda: 0
     sends: bool = True
+    other_relays: Sequence[str] = ()
 
     def __call__(self, job: str, *, close: bool = False) -> Sequence[Finding]:
         """Return what is wrong with ``job``, the worst first; see ``look``."""
@@ -64,18 +67,25 @@ class Watch:
         if close and health.silent is not None and health.silent > dead_for_sure:
             # Not earlier: the database may have been away. After this time the lock of the run is gone as well.
             self.runs.close_dead(job, dead_for_sure, self.remaining)
+        circuit, *others = self._circuits()
         snapshot = JobSnapshot(
             job=job,
             health=health,
             patience=patience,
             pause=self.pause_store.paused(job),
-            circuit=self.circuits.look(self.relay),
+            circuit=circuit,
+            other_circuits=others,
             holder=holder,
             redis_error=redis_error,
             lock_key=self.lock_observer.key if self.lock_observer is not None else "",
             sends=self.sends,
         )
         return replace(snapshot, findings=find(snapshot))
+
+    def _circuits(self) -> list[Circuit]:
+        """Return the circuits of all relays; those that are not closed first."""
+        found = [self.circuits.look(name) for name in (self.relay, *self.other_relays)]
+        return sorted(found, key=lambda circuit: circuit.state is CircuitState.CLOSED)
 
     def _holder(self) -> tuple[Holder | None, str | None]:
         """Return who holds the lock; or why Redis did not answer."""

@@ -213,6 +213,27 @@ class Transport(Protocol):
         """Send ``messages``. End when they have ended and the last outcome is out. Closing closes all connections."""
 
 
+@dataclass(frozen=True, slots=True)
+class RelayStream:
+    """The messages for one of several relays. ``permit`` is asked before the first byte of each."""
+
+    relay: str
+    messages: Iterable[Message | Nap]
+    permit: Callable[[], bool]
+
+
+class Transports(Protocol):
+    """Sends several streams, each to its own relay, and returns one stream of all outcomes.
+
+    Each stream is treated as ``Transport`` treats its one stream. None waits for another.
+    """
+
+    def send(
+        self, streams: Sequence[RelayStream], commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None
+    ) -> Generator[Outcome | None, None, None]:
+        """Send them. End when all have ended and the last outcome is out. Closing closes all connections."""
+
+
 class Slots(Protocol):
     """Limits how many connections to the relay are open at once, over all lanes and hosts. One slot for each.
 

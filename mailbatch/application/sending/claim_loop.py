@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.relay_health.health import RelayHealth
     from mailbatch.application.sending.relay_health.judge import Judge
     from mailbatch.application.sending.relay_health.throttling import Throttling
+    from mailbatch.application.sending.routing.judges import Judges
     from mailbatch.domain.claimed import Cursor
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class ClaimLoop:
     housekeeping: Housekeeping
     health: RelayHealth
     throttling: Throttling
-    judge: Judge
+    judge: Judge | Judges
     put_off: PutOffMails
     urgent: Urgency | None = None
     limit: InFlightLimit | None = None
@@ -232,7 +233,7 @@ class ClaimLoop:
 
     def _without(self) -> tuple[Without, ...]:
         """Return what must not be claimed: groups that the relay refuses, and mails that this lane has put off."""
-        groups, again = self.judge.refusals.without, self.put_off.due_again_for
+        groups, again = self.judge.without, self.put_off.due_again_for
         if again:
             return (replace(groups or Without(), returned_within=again),)
         return () if groups is None else (groups,)

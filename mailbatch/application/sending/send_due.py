@@ -16,22 +16,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mailbatch.application.sending.at_relay import AtRelay
 from mailbatch.application.sending.claim_loop import ClaimLoop, Mode
 from mailbatch.application.sending.crash_bound import CrashBound
 from mailbatch.application.sending.housekeeping import Housekeeping
 from mailbatch.application.sending.in_flight import InFlight
 from mailbatch.application.sending.lane_lease import LaneLease
 from mailbatch.application.sending.lane_stop import LaneStop
-from mailbatch.application.sending.message_stream import MessageStream
 from mailbatch.application.sending.put_off_mails import PutOffMails
-from mailbatch.application.sending.relay_health.complaints import Complaints
-from mailbatch.application.sending.relay_health.faults import Faults
-from mailbatch.application.sending.relay_health.health import RelayHealth
-from mailbatch.application.sending.relay_health.judge import Judge
-from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
-from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
 from mailbatch.application.sending.relay_health.relay_failures import ConsecutiveFailures
-from mailbatch.application.sending.relay_health.throttling import Throttling
 from mailbatch.domain.errors import RunFailed, StoreError
 
 if TYPE_CHECKING:
@@ -43,6 +36,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.application.sending.in_flight_limit import Urgency
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
+    from mailbatch.application.sending.routing.routed_lane import SeveralRelays
     from mailbatch.domain.circuit import Circuit
     from mailbatch.domain.lifecycle import OnDoubt
     from mailbatch.domain.message import Claim
@@ -58,6 +52,7 @@ class SendDue:
 
     ``jitter`` returns a number in [0, 1). ``lease`` and ``relay_patience`` in seconds, ``group_size`` and ``page_size``
     in mails. ``strict``: the intent to send is committed just before the last bytes of each mail, not with the claim.
+    ``several``: the relays, if there are more than one, in place of ``transport``, ``circuit_breaker`` and ``slots``.
     ``gates`` hold back mails whose time has come. ``relay_faults``: so many faults in a row end the run; so do fewer,
     if they go on for ``relay_patience``. ``bound``: the mails in doubt that the run's row first allows for this lane.
     ``urgent``: which mail is urgent; None if none is.
@@ -82,6 +77,7 @@ class SendDue:
     slots: Slots | None = None
     watchdog: Watchdog | None = None
     urgent: Urgency | None = None
+    several: SeveralRelays | None = None
 
     def __call__(self, run: Run, lane: int = 0) -> None:
         """Send until nothing is due or the run must stop.
@@ -89,7 +85,7 @@ class SendDue:
         Raises:
             RunFailed: the database or the relay fails. The lane has tried to write the verdicts that it has.
         """
-        Lane(self, run, lane).send_due()
+        self._lane(run, lane).send_due()
 
     def probe(self, run: Run) -> None:
         """If the relay's circuit is open, send one mail to test the relay before any other mail is claimed.
@@ -97,6 +93,9 @@ class SendDue:
         Raises:
             RunFailed: it is too early for a test, or the relay failed again.
         """
+        if self.several is not None:
+            self._lane(run, 0).send_probe()
+            return
         breaker = self.circuit_breaker
         if breaker is None or (circuit := breaker.circuit_to_probe(by_hand=run.trigger.by_hand)) is None:
             return
@@ -105,11 +104,16 @@ class SendDue:
         if lane.health.lets_mail_in:
             breaker.close()
 
-    def relay_failures(self) -> ConsecutiveFailures:
-        """Return a new counter of the relay's failures in a row."""
-        return ConsecutiveFailures(
-            self.clock, most=self.relay_faults, patience=self.relay_patience, most_doubts=2 * self.group_size
-        )
+    def _lane(self, run: Run, number: int) -> Lane:
+        if self.several is None:
+            return Lane(self, run, number)
+        from mailbatch.application.sending.routing.routed_lane import RoutedLane
+
+        return RoutedLane(self, self.several, run, number)
+
+    def relay_failures(self, most: int) -> ConsecutiveFailures:
+        """Return a new counter of a relay's failures in a row, of which ``most`` make it away."""
+        return ConsecutiveFailures(self.clock, most=most, patience=self.relay_patience, most_doubts=2 * self.group_size)
 
 
 class Lane:
@@ -122,22 +126,19 @@ class Lane:
         self.stop = LaneStop(run.stop)
         self.lease = LaneLease(use.backlog, use.clock, use.lease, run.id, number)
         self.in_flight = InFlight(use.backlog, use.clock, use.lease, run, number)
-        self.health = RelayHealth(self.stop, use.relay_failures(), use.circuit_breaker, probed)
-        own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
-        throttling = Throttling(use.clock, self.stop, self.health, own)
-        put_off = PutOffMails(clock=use.clock, note_fault=run.note_fault)
-        self.refusals = PermanentRefusals(use.clock, run, self.in_flight, self.health, own)
-        self.judge = Judge(
-            clock=use.clock,
-            in_flight=self.in_flight,
-            health=self.health,
-            own=own,
-            throttling=throttling,
-            complaints=Complaints(self.stop, self.in_flight, self.health, own),
-            refusals=self.refusals,
-            faults=Faults(self.health),
-            put_off=put_off,
+        self.put_off = PutOffMails(clock=use.clock, note_fault=run.note_fault)
+        self.at_relay = AtRelay(
+            use,
+            run,
+            self.in_flight,
+            self.stop,
+            self.put_off,
+            circuit_breaker=use.circuit_breaker,
+            faults=use.relay_faults,
+            probed=probed,
         )
+        self.health, self.judge = self.at_relay.health, self.at_relay.judge
+        self.stream, self.refusals = self.at_relay.stream, self.at_relay.refusals
         self.housekeeping = Housekeeping(
             backlog=use.backlog,
             run=run,
@@ -163,22 +164,11 @@ class Lane:
             lease=self.lease,
             housekeeping=self.housekeeping,
             health=self.health,
-            throttling=throttling,
+            throttling=self.at_relay.throttling,
             judge=self.judge,
-            put_off=put_off,
+            put_off=self.put_off,
             urgent=use.urgent,
             limit=None if use.urgent is None else use.urgent.limit(use.group_size, use.clock.monotonic()),
-        )
-        self.stream = MessageStream(
-            backlog=use.backlog,
-            compose=use.compose,
-            stop=self.stop,
-            in_flight=self.in_flight,
-            throttling=throttling,
-            refusals=self.refusals,
-            gates=use.gates,
-            own=own,
-            put_off=put_off,
         )
 
     # --- the four steps ------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ _FAT = ("recipients", "body_text", "body_html", "context", "attachments", "messa
 """Columns of a mail that may be large."""
 _WHOLE = 256 * 1024
 """Bytes of a finished message that is read at once; a larger one is read in pieces when it is composed."""
-_OF_A_MAIL = ("message_id", "attempts", "verdicts", "tag", *MAIL_FIELDS)
+_OF_A_MAIL = ("priority", "message_id", "attempts", "verdicts", "tag", *MAIL_FIELDS)
 _SURELY_SMALL = 2000
 """A JSON value that takes fewer bytes than this where it is stored counts with that size."""
 _AS_STORED = sa.types.NullType()
@@ -184,7 +184,7 @@ def _claimed(row: Any, index: int) -> Claimed:
 
 def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
     """Make a mail of a row that ends with ``_OF_A_MAIL``, read by position: by name costs more than all the rest."""
-    message_id, attempts, verdicts, tag, *mail = row[-len(_OF_A_MAIL) :]
+    priority, message_id, attempts, verdicts, tag, *mail = row[-len(_OF_A_MAIL) :]
     return ClaimedMail(
         claim=claim,
         index=index,
@@ -193,6 +193,7 @@ def _mail(claim: Claim, index: int, row: Any) -> ClaimedMail:
         attempts=attempts,
         earlier=accepted_in(verdicts),
         tag=tag,
+        priority=priority,
     )
 
 
@@ -246,7 +247,6 @@ def claim_statement(*, behind: bool, alone: bool = False, without: bool = False)
         .returning(
             _r.id,
             _r.claim_no,
-            _r.priority,
             sa.type_coerce(_r.due_at, _AS_STORED).label("due"),
             size.label("size"),
             *(sa.case((small, _r[name])).label(name) if name in _FAT else _r[name] for name in _OF_A_MAIL),

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mailbatch.infrastructure.smtp.loop import SendLoop
+from mailbatch.infrastructure.smtp.loops import SendLoops
 from mailbatch.infrastructure.smtp.transport_config import TransportConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
 
-    from mailbatch.application.ports.sending import Nap
+    from mailbatch.application.ports.sending import Nap, RelayStream
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
 
@@ -43,3 +44,22 @@ class SmtpTransport(TransportConfig):
             yield from loop.run(messages)
         finally:
             loop.close()
+
+
+@dataclass(frozen=True)
+class SmtpTransports:
+    """The port ``Transports`` over SMTP: several relays in one event loop."""
+
+    relays: Sequence[TransportConfig]
+
+    def send(
+        self,
+        streams: Sequence[RelayStream],
+        commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
+    ) -> Generator[Outcome | None, None, None]:
+        """Send the messages of each stream to its relay. All else is as in ``SmtpTransport.send``."""
+        loops = SendLoops(self.relays, streams, commit_intent)
+        try:
+            yield from loops.run()
+        finally:
+            loops.close()

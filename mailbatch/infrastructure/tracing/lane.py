@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from mailbatch.application.ports.runs import Run
-    from mailbatch.application.ports.sending import Backlog, Composer, Transport
+    from mailbatch.application.ports.sending import Backlog, Composer, RelayStream, Transport, Transports
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.claimed import ClaimedMail, Cursor, Page, Without
     from mailbatch.domain.message import Claim, Message
@@ -40,12 +40,13 @@ log = logging.getLogger(__name__)
 
 def traced(send_due: SendDue, tracer: Tracer, read: Callable[[Sequence[UUID]], Mapping[UUID, Any]]) -> SendDue:
     """Return ``send_due`` with spans. ``read`` returns the W3C headers of the traces in which mails were reserved."""
-    mails = _Mails(tracer, read)
+    mails, several = _Mails(tracer, read), send_due.several
     inner = replace(
         send_due,
         backlog=cast("Backlog", _TracedBacklog(send_due.backlog, mails)),
         compose=_TracedComposer(send_due.compose, mails),
         transport=_TracedTransport(send_due.transport, mails),
+        several=several and replace(several, transports=_TracedTransports(several.transports, mails)),
     )
     return cast("SendDue", _TracedSendDue(inner, tracer))
 
@@ -195,25 +196,48 @@ class _TracedTransport:
         commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None,
     ) -> Generator[Outcome | None, None, None]:
         on_wire: dict[Claim, Span] = {}
+        pulled = _pulled(messages, self._mails, on_wire)
+        yield from _ended(self._inner.send(pulled, permit, commit_intent), on_wire)
 
-        def traced_messages() -> Iterator[Message | Nap]:
-            for message in messages:
-                if not isinstance(message, Nap) and message.claim in self._mails.origins:
-                    on_wire[message.claim] = self._mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
-                yield message
 
-        outcomes = self._inner.send(traced_messages(), permit, commit_intent)
-        try:
-            for outcome in outcomes:
-                if outcome is not None and (span := on_wire.pop(outcome.claim, None)) is not None:
-                    _describe(span, outcome)
-                    span.end()
-                yield outcome
-        finally:
-            outcomes.close()
-            for span in on_wire.values():
-                span.set_status(StatusCode.ERROR, "no verdict")
+class _TracedTransports:
+    """The port ``Transports`` with a span for each mail, from its pull until its outcome."""
+
+    def __init__(self, inner: Transports, mails: _Mails) -> None:
+        self._inner = inner
+        self._mails = mails
+
+    def send(
+        self, streams: Sequence[RelayStream], commit_intent: Callable[[Sequence[Claim]], set[Claim]] | None = None
+    ) -> Generator[Outcome | None, None, None]:
+        on_wire: dict[Claim, Span] = {}
+        pulled = [replace(one, messages=_pulled(one.messages, self._mails, on_wire)) for one in streams]
+        yield from _ended(self._inner.send(pulled, commit_intent), on_wire)
+
+
+def _pulled(messages: Iterable[Message | Nap], mails: _Mails, on_wire: dict[Claim, Span]) -> Iterator[Message | Nap]:
+    """Begin the span of each message that is pulled."""
+    for message in messages:
+        if not isinstance(message, Nap) and message.claim in mails.origins:
+            on_wire[message.claim] = mails.begin(message.claim, "mailbatch.smtp", kind=SpanKind.CLIENT)
+        yield message
+
+
+def _ended(
+    outcomes: Generator[Outcome | None, None, None], on_wire: dict[Claim, Span]
+) -> Generator[Outcome | None, None, None]:
+    """End the span of each mail with its outcome."""
+    try:
+        for outcome in outcomes:
+            if outcome is not None and (span := on_wire.pop(outcome.claim, None)) is not None:
+                _describe(span, outcome)
                 span.end()
+            yield outcome
+    finally:
+        outcomes.close()
+        for span in on_wire.values():
+            span.set_status(StatusCode.ERROR, "no verdict")
+            span.end()
 
 
 class _TracedSendDue:

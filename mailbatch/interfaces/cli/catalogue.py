@@ -41,6 +41,7 @@ GROUPS: dict[str, dict[str, CommandEntry]] = {
             "explain --to ann@example.com",
         ),
         "plan": CommandEntry("plan", "Render what the next run would send, and send nothing.", "plan --limit 100"),
+        "relays": CommandEntry("relays", "Show which relays get mails.", "relays"),
         "duplicates": CommandEntry("duplicates", "List who may have got a mail twice.", "duplicates --since 1w"),
         "runs": CommandEntry("runs", "List the last runs.", "runs --limit 5"),
         "run": CommandEntry(

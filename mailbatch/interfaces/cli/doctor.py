@@ -8,8 +8,9 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -90,7 +91,7 @@ def _checks(parts: Parts) -> dict[str, Callable[[], CheckResult]]:
         "database": lambda: _database(parts.engine),
         "redis": lambda: _redis(parts.redis, parts.keys, parts.lock(SEND_ALL)),
         "celery": lambda: _celery(celery_app(parts.identity)),
-        "smtp": lambda: _smtp(parts.sending.relay),
+        **{name: partial(_smtp, name, relay) for name, relay in _relays(parts).items()},
         "workers": lambda: _workers(celery_app(parts.identity)),
     }
 
@@ -111,15 +112,20 @@ def _bounded(name: str, check: Callable[[], CheckResult]) -> CheckResult:
             found.append(check())
         except Exception as error:  # noqa: BLE001 - every error here is a finding
             # An error that names the command to run needs no more advice.
-            advice = "" if isinstance(error, NotMigrated) else _ADVICE[name]
+            advice = "" if isinstance(error, NotMigrated) else _advice(name)
             found.append(CheckResult(name, ok=False, found=_in_a_line(error), advice=advice))
 
     # A daemon thread: it must not delay the end of the process.
     thread = threading.Thread(target=run, name=f"doctor-{name}", daemon=True)
     thread.start()
     thread.join(LONGEST)
-    late = CheckResult(name, ok=False, found=f"no answer within {LONGEST:g} s", advice=_ADVICE[name])
+    late = CheckResult(name, ok=False, found=f"no answer within {LONGEST:g} s", advice=_advice(name))
     return found[0] if found else late
+
+
+def _advice(name: str) -> str:
+    """Return the advice of a check. Those of several relays have one name with that of the relay behind it."""
+    return _ADVICE[name.partition(" ")[0]]
 
 
 def _settings(settings: Settings) -> CheckResult:
@@ -244,13 +250,19 @@ def _celery(app: Celery) -> CheckResult:
     return CheckResult("celery", ok=True, found="broker and result backend carry calls, broadcasts and results")
 
 
-def _smtp(relay: Relay) -> CheckResult:
+def _relays(parts: Parts) -> dict[str, Relay]:
+    """Return the relays by the names of their checks."""
+    relays = [one.relay for one in parts.sending.relays]
+    return {"smtp": relays[0]} if len(relays) == 1 else {f"smtp {relay.name}": relay for relay in relays}
+
+
+def _smtp(name: str, relay: Relay) -> CheckResult:
     from mailbatch.bootstrap.transports import check_relay
 
     try:
-        return CheckResult("smtp", ok=True, found=check_relay(relay, _SMTP_TIMEOUT))
+        return CheckResult(name, ok=True, found=check_relay(relay, _SMTP_TIMEOUT))
     except MailbatchError as error:
-        return CheckResult("smtp", ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
+        return CheckResult(name, ok=False, found=f"{relay.name}: {_in_a_line(error)}", advice=_ADVICE["smtp"])
 
 
 def _workers(app: Celery) -> CheckResult:
@@ -303,13 +315,13 @@ def _in_a_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-_ADVICE: dict[str, Any] = {
+_ADVICE: dict[str, str] = {
     "settings": "see docs/reference/settings.md",
     "folders": "mount the folder, or give the worker access to it; mails that need it wait and lose no attempt",
     "database": "check MAILBATCH_DATABASE_URL and that the server runs",
     "redis": "check MAILBATCH_REDIS_URL and that the server runs",
     "celery": "check MAILBATCH_BROKER_URL, MAILBATCH_RESULT_BACKEND and celeryconfig.py",
-    "smtp": "check MAILBATCH_SMTP_URL and that the relay takes mail from this host",
+    "smtp": "check MAILBATCH_SMTP_URL (or the file MAILBATCH_RELAYS) and that the relay takes mail from this host",
     "runs": "see `mailbatch status`",
     "mails": "`mailbatch preview ID` shows one; docs/reference/templates.md says what a template can write",
     "workers": "start one with `celery -A mailbatch worker -B`",

@@ -73,9 +73,10 @@ def preview(*, reservation_id: UUID | None, only: str | None, as_json: bool, **g
 @click.command
 @click.option("--to", required=True, metavar="ADDRESS", help="An address of your own.")
 @click.option("--sender", help="The From address, in place of MAILBATCH_SENDER.")
+@click.option("--relay", metavar="NAME", help="A relay of the relays' file. Without it the routes decide.")
 @_content
 @as_json
-def send_test(*, to: str, as_json: bool, **given: Any) -> None:
+def send_test(*, to: str, relay: str | None, as_json: bool, **given: Any) -> None:
     """Send one mail to the relay at once, and print the relay's reply.
 
     Nothing is stored, and it is not tried again. MAILBATCH_REDIRECT_ALL_TO applies. Exit code 1 if it was not accepted.
@@ -87,10 +88,11 @@ def send_test(*, to: str, as_json: bool, **given: Any) -> None:
     # The command prints the error. A log line would repeat it and name a reservation that does not exist.
     logging.getLogger("mailbatch.infrastructure.smtp").setLevel(logging.CRITICAL)
     with opened() as parts:
+        try_sending = parts.operating.try_sending_by(relay)
         target = {"template": given["template"]} if given["template"] else {}
         with parts.acting.audit.around(actor(), "test-send", target) as entry:
             with with_names(OPTIONS):
-                tried = parts.operating.try_sending(_mail(to, given))
+                tried = try_sending(_mail(to, given))
             entry.affected, entry.outcome = 1, tried.outcome
         elsewhere = parts.settings.redirect_all_to
     if as_json:

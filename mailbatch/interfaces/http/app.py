@@ -25,6 +25,7 @@ from mailbatch.interfaces.http import (
     probes,
     problems,
     reference,
+    relays,
     reservations,
     runs,
 )
@@ -86,6 +87,7 @@ def _api() -> list[APIRouter]:
         runs.router,
         operating.router,
         blocks.router,
+        relays.router,
         plan.router,
         preview.router,
     ]

@@ -21,10 +21,14 @@ FAULTS_OF_ONE_MAIL = 3
 
 
 class Faults:
-    """Counts the faults of a lane."""
+    """Counts the faults of a relay in a lane.
 
-    def __init__(self, health: RelayHealth) -> None:
+    ``has_next``: other relays take its mails while it is away. So one connection that cannot be opened is enough.
+    """
+
+    def __init__(self, health: RelayHealth, *, has_next: bool = False) -> None:
         self._health = health
+        self._has_next = has_next
         self._in_dialogue_of: Counter[UUID] = Counter()
         self._last: RelayFault | None = None
         self._all_in_dialogues = True
@@ -37,7 +41,8 @@ class Faults:
         """Count a fault. Return the outcome for its mail: a deferral if the mail itself looks like the cause."""
         mail = fault.claim.reservation_id
         self._last, self._all_in_dialogues = fault, self._all_in_dialogues and fault.in_dialogue
-        if self._health.failures.fault(mail if fault.in_dialogue else None) or fault.hopeless:
+        is_away = self._health.failures.fault(mail if fault.in_dialogue else None)
+        if is_away or fault.hopeless or (self._has_next and not fault.in_dialogue):
             self._health.failed(outage_of(fault))
         self._in_dialogue_of[mail] += fault.in_dialogue
         if fault.in_dialogue and self._in_dialogue_of[mail] >= FAULTS_OF_ONE_MAIL:

@@ -54,6 +54,15 @@ class RelayHealth:
         """Mails that may be the reason why the relay fails, with how often each was the probe."""
         return self.probed.suspects if self.probed is not None else _NO_SUSPECTS
 
+    def begin(self, probed: Circuit | None) -> None:
+        """Begin anew, because the relay gets mails again, or ``probed`` with one mail."""
+        self.probed = probed
+        self.lets_mail_in = False
+        self.failures.reset()
+        self.refused.clear()
+        self.charged.clear()
+        self._known = None
+
     def answered(self) -> None:
         """Note that the relay answered a mail: failures in a row have ended."""
         self.lets_mail_in = True

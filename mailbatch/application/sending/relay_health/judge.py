@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
     from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
     from mailbatch.application.sending.relay_health.throttling import Throttling
+    from mailbatch.domain.claimed import Without
     from mailbatch.domain.outcome import Outcome, Reply
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,11 @@ class Judge:
     def waiting(self) -> int:
         """How many mails wait until it is known what their replies are about."""
         return len(self.complaints.waiting) + self.refusals.waiting
+
+    @property
+    def without(self) -> Without | None:
+        """The groups whose mails are put back in this run; None if there are none."""
+        return self.refusals.without
 
     def begin_pass(self) -> None:
         """A pass through the backlog begins."""

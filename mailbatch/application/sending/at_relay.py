@@ -1,0 +1,71 @@
+"""What a lane has for its relay: what it knows of it, who judges the outcomes, and the stream of messages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mailbatch.application.sending.message_stream import MessageStream
+from mailbatch.application.sending.relay_health.complaints import Complaints
+from mailbatch.application.sending.relay_health.faults import Faults
+from mailbatch.application.sending.relay_health.health import RelayHealth
+from mailbatch.application.sending.relay_health.judge import Judge
+from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
+from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
+from mailbatch.application.sending.relay_health.throttling import Throttling
+
+if TYPE_CHECKING:
+    from mailbatch.application.ports.runs import Run
+    from mailbatch.application.sending.in_flight import InFlight
+    from mailbatch.application.sending.lane_stop import LaneStop
+    from mailbatch.application.sending.put_off_mails import PutOffMails
+    from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
+    from mailbatch.application.sending.send_due import SendDue
+    from mailbatch.domain.circuit import Circuit
+
+
+class AtRelay:
+    """``probed``: the relay's circuit, if only a probe is sent. ``faults``: so many in a row make the relay away.
+
+    ``has_next``: other relays take its mails meanwhile.
+    """
+
+    def __init__(
+        self,
+        use: SendDue,
+        run: Run,
+        in_flight: InFlight,
+        stop: LaneStop,
+        put_off: PutOffMails,
+        *,
+        circuit_breaker: CircuitBreaker | None,
+        faults: int,
+        probed: Circuit | None = None,
+        has_next: bool = False,
+    ) -> None:
+        self.stop = stop
+        self.health = RelayHealth(stop, use.relay_failures(faults), circuit_breaker, probed)
+        own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
+        self.throttling = Throttling(use.clock, stop, self.health, own)
+        self.refusals = PermanentRefusals(use.clock, run, in_flight, self.health, own)
+        self.judge = Judge(
+            clock=use.clock,
+            in_flight=in_flight,
+            health=self.health,
+            own=own,
+            throttling=self.throttling,
+            complaints=Complaints(stop, in_flight, self.health, own),
+            refusals=self.refusals,
+            faults=Faults(self.health, has_next=has_next),
+            put_off=put_off,
+        )
+        self.stream = MessageStream(
+            backlog=use.backlog,
+            compose=use.compose,
+            stop=stop,
+            in_flight=in_flight,
+            throttling=self.throttling,
+            refusals=self.refusals,
+            gates=use.gates,
+            own=own,
+            put_off=put_off,
+        )
