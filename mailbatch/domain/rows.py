@@ -180,6 +180,7 @@ class ReservationRow(Mail, _OfReservation):
             message_id=self.message_id or f"<{self.id}@mailbatch.invalid>",
             attempts=self.attempts,
             earlier=earlier,
+            tag=self.tag,
         )
 
 

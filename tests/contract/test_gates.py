@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -47,7 +46,7 @@ def gate(request: pytest.FixtureRequest, world: World) -> Gate:
 
 
 def mail(tag: str | None) -> ClaimedMail:
-    return replace(reservation_row(tag=tag).as_claimed(1, {}), tag=tag)
+    return reservation_row(tag=tag).as_claimed(1, {})
 
 
 def test_a_gate_holds_back_what_it_is_for_and_says_why(gate):

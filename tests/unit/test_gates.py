@@ -119,7 +119,7 @@ def test_mails_of_a_blocked_tag_wait_until_the_block_is_lifted(backlog):
     assert send(backlog, gate).counts == Counts(sent=15)
 
 
-def test_the_blocks_are_read_once_a_second_however_many_groups_are_claimed(backlog):
+def test_the_blocks_are_read_twice_a_second_at_most_however_many_groups_are_claimed(backlog):
     blocks = FakeBlocks(backlog.tables)
     for _ in range(40):
         backlog.reserve()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.message import Claim
 
-READ_EVERY = 1.0
+READ_EVERY = 0.5
 """Seconds after which the blocks are read again."""
 
 
@@ -24,7 +24,7 @@ READ_EVERY = 1.0
 class BlockedTags:
     """The port ``Gate``: holds back mails of blocked tags until the block is lifted.
 
-    It reads the blocks once a second at most.
+    It reads the blocks twice a second at most.
     """
 
     blocks: Blocks

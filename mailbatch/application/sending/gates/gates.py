@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.message import Claim
     from mailbatch.domain.settlement import Settlement
 
-VALID_FOR = 1.0
+VALID_FOR = 0.5
 """Seconds after which the gates are asked again for what is left of a group."""
 
 
