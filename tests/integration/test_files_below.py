@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import socket
+import stat
 import threading
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,23 @@ def test_what_is_no_file_below_the_folder_is_that_mails_error(root, path, why, m
     assert open_descriptors() == before
 
 
+def test_a_device_is_no_file_even_without_a_link_to_it(root):
+    try:
+        os.mknod(root / "zero", stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+    with pytest.raises(CannotCompose, match="zero: is no regular file"):
+        read(root, "zero")
+
+
+@pytest.mark.parametrize("kind", ["file", "fifo"])
+def test_a_folder_that_is_none_is_the_runs_fault_and_blocks_nobody(tmp_path, kind):
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(ResourceAway, match=f"the folder {tmp_path / kind} cannot be opened: Not a directory"):
+        read(tmp_path / kind, "a.pdf")
+
+
 def test_an_unreadable_file_is_that_mails_error(root):
     (root / "secret.pdf").write_bytes(b"x")
     (root / "secret.pdf").chmod(0)
@@ -173,7 +191,7 @@ def _content_or_error(root: Path) -> bytes:
         return b""
 
 
-@pytest.mark.parametrize("change", ["longer", "shorter", "rewritten", "removed"])
+@pytest.mark.parametrize("change", ["longer", "shorter", "rewritten", "removed", "renamed", "replaced"])
 def test_a_file_that_changes_while_it_is_read_is_that_mails_error(root, change):
     path = root / "2026" / "invoice.pdf"
     with FilesBelow(root).open("2026/invoice.pdf") as file:
@@ -187,6 +205,11 @@ def test_a_file_that_changes_while_it_is_read_is_that_mails_error(root, change):
                 os.truncate(path, 100_000)
             case "removed":
                 path.unlink()
+            case "renamed":
+                path.rename(root / "moved.pdf")
+            case "replaced":
+                (root / "new").write_bytes(path.read_bytes())
+                (root / "new").rename(path)
             case _:
                 with path.open("r+b") as again:
                     again.write(b"HTML")
