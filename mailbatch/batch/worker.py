@@ -16,6 +16,7 @@ from celery.worker import state
 from mailbatch import config
 from mailbatch.batch.start import announce, check_database, watch_until_reachable
 from mailbatch.batch.stop.board import has_ended
+from mailbatch.batch.unknown_tasks import suggest_task
 
 log = logging.getLogger(__name__)
 
@@ -121,3 +122,4 @@ def _end_with_the_worker(**_: Any) -> None:
 
 
 signals.beat_embedded_init.connect(_end_with_the_worker)
+signals.task_unknown.connect(suggest_task)
