@@ -55,8 +55,6 @@ def is_due(at: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
 
 PENDING = is_in(Status.PENDING)
 SENDING = is_in(Status.SENDING)
-HELD_BACK = sa.and_(PENDING, _r.waits_for.is_not(None))
-"""Whether a gate holds a reservation back, or held it until it came due again: the partial index of these."""
 SENT = is_in(Status.SENT)
 UNEXPIRED = has_not_expired(now())
 OPEN_RUN = _b.outcome.is_(None)
@@ -112,3 +110,7 @@ def read_once(rows: sa.Select[Any]) -> sa.Select[Any]:
     """
     page = rows.cte("page").prefix_with("MATERIALIZED", dialect="postgresql")
     return sa.select(page)
+
+
+HELD_BACK = sa.and_(likely(PENDING), _r.waits_for.is_not(None))
+"""Whether a gate holds a reservation back, or held it until it came due again: the partial index of these."""
