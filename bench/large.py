@@ -210,6 +210,7 @@ def _act(url: str) -> list[str]:
     engine = connect(url)
     _reserve(engine, "run", 60_000)
     alone, first, steps = _run(engine, lambda: False)
+    _clear(engine)
     say(f"a run alone: {alone:,.0f} mails/s; {_slowest(first, steps)}")
     slow = []
     for name in _ACTS:

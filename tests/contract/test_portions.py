@@ -19,12 +19,15 @@ from mailbatch.domain.retry import RetryPolicy
 from mailbatch.domain.selection import ErrorsOf, Selection, Tagged
 from mailbatch.infrastructure.db import portions, unneeded_files
 from mailbatch.infrastructure.db.backlog import SqlBacklog
+from mailbatch.infrastructure.db.engine import connect
 from mailbatch.infrastructure.db.files import SqlFiles
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.portions import Portions
 from mailbatch.infrastructure.db.tables import batch_runs, mail_files, mail_reservations, run_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sqlalchemy.engine import Connection, Engine
 
 OLD = datetime.now(UTC) - timedelta(days=9)
@@ -88,6 +91,26 @@ def test_a_campaign_is_cancelled_a_portion_at_a_time(engine, database_url, large
     done = act_on_all(engine, Act.CANCEL, Tagged("spring"))
     assert (done.changed, done.left) == (8, {Status.SENT: 2})
     assert (sum(largest), max(largest)) == (8, 3)
+
+
+def test_after_a_cancel_no_claim_passes_over_the_mails_that_were_cancelled(postgres_url):
+    engine = connect(postgres_url)
+    reserve(postgres_url, 600, tag="spring")
+    act_on_all(engine, Act.CANCEL, Tagged("spring"), steady(200))
+    with engine.begin() as connection:
+        for way in ("seqscan", "bitmapscan"):
+            connection.exec_driver_sql(f"SET LOCAL enable_{way} = off")
+        highest = "SELECT max(priority) FROM mail_reservations WHERE status = 'pending'"
+        plan = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {highest}").scalar_one()
+    engine.dispose()
+    read = [node["Heap Fetches"] for node in nodes(plan[0]["Plan"]) if "Heap Fetches" in node]
+    assert read == [0]
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
 
 
 def test_all_that_failed_go_again_a_portion_at_a_time(engine, database_url, largest):

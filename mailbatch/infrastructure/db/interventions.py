@@ -16,6 +16,7 @@ from mailbatch.domain.act import EVENTS, TO, Act
 from mailbatch.domain.change import ChangeResult, Purged
 from mailbatch.domain.lifecycle import REQUEUABLE, Event, blocked_by_expiry, sources
 from mailbatch.domain.reservation import Status
+from mailbatch.infrastructure.db.claiming import due_priorities
 from mailbatch.infrastructure.db.conditions import among, has_expired, is_in, read_once
 from mailbatch.infrastructure.db.engine import reading
 from mailbatch.infrastructure.db.portions import Portions
@@ -72,7 +73,17 @@ class SqlInterventions:
         with self.portions.open(self.engine, len(ids)) as connection:
             for chunk in _chunks(ids):
                 results |= apply(connection, act, chunk, states)
+        if Status.PENDING in sources(EVENTS[act]):
+            self._pass_over_the_dead()
         return [results[own] for own in ids]
+
+    def _pass_over_the_dead(self) -> None:
+        """Read the index of what is due as a claim does, so that PostgreSQL marks entries of mails that left it.
+
+        Otherwise the next run does so: its first claim takes 0.2 s after 150,000 mails were cancelled.
+        """
+        with reading(self.engine) as connection:
+            due_priorities(connection)
 
     def purge(self, older_than: float, after: Purged | None = None) -> Purged:
         """Delete a portion of what is finished and old; see the port.
