@@ -100,9 +100,10 @@ class MessageStream:
         self, gates: Gates, part: Sequence[Claimed], loaded: dict[Claim, ClaimedMail]
     ) -> Iterator[Claimed]:
         """Yield those of ``part`` that may go. What a gate holds back is put back with its reason."""
-        held = gates.ask([c.mail or loaded[c.claim] for c in part])
+        asked_at, held = gates.clock.monotonic(), gates.ask([c.mail or loaded[c.claim] for c in part])
         for position, c in enumerate(part):
-            if gates.ask_again():  # the mail before has waited for the relay
+            if gates.is_old(asked_at):  # the mail before has waited for the relay
+                asked_at = gates.clock.monotonic()
                 held = gates.ask([one.mail or loaded[one.claim] for one in part[position:]])
             if c.claim in held:
                 self.in_flight.decide(held[c.claim])

@@ -39,7 +39,6 @@ class Gates:
     clock: Clock
     now: Callable[[], datetime]
     next_tick: Callable[[datetime], datetime]
-    _asked_at: float = field(default=0.0, init=False)
     _wakes: set[int] = field(default_factory=set, init=False)
     """Seconds since 1970 at which mails that were put back come due. Full seconds, so that there are few."""
 
@@ -49,12 +48,11 @@ class Gates:
         now = self.now()
         for gate in self.gates:
             held |= gate.ask([mail for mail in mails if mail.claim not in held] if held else mails, now)
-        self._asked_at = self.clock.monotonic()
         return self._put_back(held, now) if held else {}
 
-    def ask_again(self) -> bool:
-        """Return whether the last answer is too old."""
-        return self.clock.monotonic() - self._asked_at > VALID_FOR
+    def is_old(self, asked_at: float) -> bool:
+        """Return whether an answer of ``asked_at``, by the clock, is too old. Each relay of a lane has its own."""
+        return self.clock.monotonic() - asked_at > VALID_FOR
 
     def reopen(self, limit: int) -> int:
         """Make up to ``limit`` mails of each opened gate due again. Return the largest number of one gate."""
