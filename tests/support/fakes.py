@@ -260,7 +260,9 @@ class FakeTransports:
                 elif message is not None:
                     self.sent.append((stream.relay, message))
                     waiting.append(message)
-                if len(waiting) > self._holds.get(stream.relay, 0) or (waiting and message is None):
+                if len(waiting) > self._holds.get(stream.relay, 0) or (
+                    waiting and (message is None or isinstance(message, Nap))
+                ):
                     yield self._script(stream.relay, waiting.pop(0))
             if naps and len(naps) >= len(pulled):
                 self._sleep(min(naps))

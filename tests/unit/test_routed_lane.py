@@ -333,6 +333,24 @@ def test_urgent_mail_goes_before_what_waits_for_its_relay():
     assert order.index(urgent[0]) < 8
 
 
+def test_a_lane_that_was_frozen_for_longer_than_its_lease_gives_back_what_waits_and_claims_it_anew():
+    world = World(BY_TAG)
+    for _ in range(40):
+        world.backlog.reserve(tag="news-1")
+        world.backlog.reserve()
+    frozen = []
+
+    def script(relay, message):
+        if len(frozen) < 2:
+            frozen.append(relay)
+            world.backlog.clock.sleep(world.backlog.lease)
+        return accepted(message, relay)
+
+    world.run(script, holds={"two": 2})
+    assert world.states() == {Status.SENT: 80}
+    assert len(world.transports.sent) <= 80 + 2 * 4
+
+
 def test_a_helper_sends_no_probe_but_uses_a_relay_again_that_is_back():
     world = World(mails=10)
     world.run(only("one", down))

@@ -19,6 +19,7 @@ from mailbatch.application.sending.send_due import Lane
 from mailbatch.domain.errors import RunFailed
 from mailbatch.domain.outcome import NotSent
 from mailbatch.domain.reply_kinds import is_of_the_relay
+from mailbatch.domain.settlement import released
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,20 +153,31 @@ class RoutedLane(Lane):
         return lambda: not relay.stop.is_set() and not self.lease.has_ended()
 
     def _end_pass(self) -> None:
-        """Write the outages of this pass, deal out again what waits for those relays, and write what is decided."""
+        """Write the outages of this pass, deal out again what waits for those relays, and write what is decided.
+
+        If the lease has ended, nothing that was claimed may be sent any more: release what waits.
+        """
         for relay in self.relays.values():
             relay.record()
             self._take_back(relay)
         for relay in self.relays.values():
-            if relay.is_away:
+            if self.claims.has_overslept:
+                self._release(relay)
+            elif relay.is_away:
                 self.dealer.deal_anew(relay)
         self.in_flight.flush()
+
+    def _release(self, relay: RoutedRelay) -> None:
+        for mail in relay.queue:
+            self.in_flight.decide(released(mail.claim))
+        relay.queue.clear()
 
     def _take_back(self, relay: RoutedRelay) -> None:
         """Take a mail back into the queue that was in hand when the relay became away, and was not handed over."""
         mail, relay.in_hand = relay.in_hand, None
         if mail is None or relay.health.handed_to == mail.index or mail.claim not in self.in_flight.mails:
             return
+        relay.forget(mail.claim)
         if all(settlement.claim != mail.claim for settlement in self.in_flight.decided):
             relay.queue.appendleft(mail)
 
@@ -180,6 +192,8 @@ class RoutedLane(Lane):
             return
         if isinstance(outcome, NotSent):
             self._any.judge.take(outcome)
+            for relay in self.relays.values():
+                relay.forget(outcome.claim)
         else:
             self._settle_at(self.relays[outcome.relay], outcome)
         self.in_flight.flush_if_due(nothing_follows=self.dealer.has_ended)

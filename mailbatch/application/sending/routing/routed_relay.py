@@ -92,16 +92,21 @@ class RoutedRelay(AtRelay):
 
     def next_mail(self) -> Claimed:
         """Take the next mail out of the queue, in hand."""
+        if not self._handed:
+            self._heard_at = self._clock.monotonic()
         self.in_hand = self.queue.popleft()
+        self._handed.add(self.in_hand.claim)
         return self.in_hand
 
     def has_handed(self) -> None:
-        """Note that the stream asks for the next mail. The one in hand went to the transport, unless it has failed."""
-        if self.in_hand is not None and self.health.handed_to == self.in_hand.index:
-            if not self._handed:
-                self._heard_at = self._clock.monotonic()
-            self._handed.add(self.in_hand.claim)
+        """Note that the stream asks for the next mail. The one in hand went to the transport, or has failed before."""
+        if self.in_hand is not None and self.health.handed_to != self.in_hand.index:
+            self.forget(self.in_hand.claim)
         self.in_hand = None
+
+    def forget(self, claim: Claim) -> None:
+        """Note that a mail was not sent, so no answer to it will come."""
+        self._handed.discard(claim)
 
     def heard(self, claim: Claim) -> None:
         """Note the outcome of a mail."""
