@@ -102,7 +102,7 @@ def _guard(worker: Any) -> None:
     from celery.beat import EmbeddedService
 
     dead = worker.beat
-    log.critical("the embedded beat died (exit code %s); starting it anew", dead.exitcode)
+    log.critical("the embedded beat died (exit code %s); starting another", dead.exitcode)
     worker.beat = EmbeddedService(
         worker.app, schedule_filename=worker.schedule_filename, scheduler_cls=worker.scheduler
     )

@@ -105,7 +105,7 @@ def test_an_answer_is_stored_with_the_mails_of_its_request_or_lost_with_them(sid
     with side.reservations.intake() as intake:
         intake.remember("k", "first", 201, "{}")
     assert side.keys.begin("k", "second", "digest") == StoredResponse(201, "{}")
-    with pytest.raises(StateConflict, match="ask again"), side.reservations.intake() as intake:
+    with pytest.raises(StateConflict, match="send it again"), side.reservations.intake() as intake:
         intake.remember("k", "another", 201, "{}")
 
 

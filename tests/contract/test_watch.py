@@ -250,9 +250,9 @@ def test_a_run_that_nobody_answers_is_seen_until_somebody_does(waiting):
 @pytest.mark.parametrize(
     ("concern", "advice"),
     [
-        (Concern.QUOTA, "wait until it counts anew"),
+        (Concern.QUOTA, "wait until the quota begins again"),
         (Concern.ACCOUNT, "provider and look why"),
-        (Concern.SYSTEM, "runs"),
+        (Concern.SYSTEM, "operator of the relay"),
     ],
 )
 def test_a_relay_that_takes_no_mail_is_an_error_that_says_why_and_until_when_and_what_to_do(world, concern, advice):

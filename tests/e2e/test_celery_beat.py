@@ -87,7 +87,7 @@ def test_a_beat_that_was_killed_ticks_again_in_two_seconds(quick):
     wait_until(lambda: ticks(worker), 10, "a tick")
     mark = worker.mark()
     beat.kill()
-    worker.wait_for_log("the embedded beat died .* starting it anew", 2 * 3, since=mark)
+    worker.wait_for_log("the embedded beat died .* starting another", 2 * 3, since=mark)
     wait_until(lambda: ticks(worker, since={worker.pid: mark}), 10, "a tick of the new one")
     worker.signal(signal.SIGTERM)
     assert worker.wait_exit() == 0

@@ -230,7 +230,7 @@ def test_who_was_slow_and_taken_for_left_reserves_nothing_beside_its_twin(api, m
     key_6 = {"Idempotency-Key": "k-6"}
     monkeypatch.setattr(api.parts.stores, "idempotency_keys", Slow(api.parts.engine))
     problem = api.post("/api/reservations", [MAIL, MAIL], 409, **key_6)
-    assert "begun anew" in problem["detail"]
+    assert "another with its key" in problem["detail"]
     assert len(api.get("/api/reservations")["items"]) == 2
     assert api.post("/api/reservations", [MAIL, MAIL], 200, **key_6) == twins[0], "nor did it touch the twin's answer"
 

@@ -109,7 +109,7 @@ def test_a_list_is_read_in_its_order(text, expected):
         ("Foo\\Bar <a@x.org>", 'needs quotes: "Foo\\\\Bar" <a@x.org>'),
         ("a@x.org b@x.org", "put a comma between two addresses"),
         ("Ann <a@x.org> Bob <b@x.org>", "put a comma between two addresses"),
-        ("Ann a@x.org", 'stands in angle brackets: "Ann" <a@x.org>'),
+        ("Ann a@x.org", 'needs angle brackets: "Ann" <a@x.org>'),
         ("ACME [UK] <a@x.org>", 'a name with [ in it needs quotes: "ACME [UK]" <a@x.org>'),
         ("alice@a.org <bob@b.org>", 'a name with @ in it needs quotes: "alice@a.org" <bob@b.org>'),
         ("Bob (at work <b@x.org>", "a parenthesis that is not closed"),

@@ -503,7 +503,7 @@ def test_what_is_advised_of_a_mail_can_be_done(
     seen = screens(Situation(lambda w: _ended(w, status, **late), status))
     advice = seen.explained()["advice"]
     commands = re.findall(r"`mailbatch ([^`]+)`", advice)
-    assert ("reserve it anew" in advice) is overdue
+    assert ("reserve it again" in advice) is overdue
     assert (status == "cancelled" and not overdue) is any(command.startswith("restore") for command in commands)
     for command in commands:
         with database(seen.world.url) as connection:

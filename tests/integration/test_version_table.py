@@ -264,7 +264,7 @@ def test_an_index_of_others_with_a_name_of_ours_costs_a_line(engine, run):
     assert done.exit_code == 1
     [line] = done.output.splitlines()
     assert "ix_batch_runs_job" in line
-    assert "bears this name: rename it, or keep mailbatch's tables apart" in line
+    assert "has this name: rename it, or keep mailbatch's tables apart" in line
     assert tables_of(engine) == {"orders"}
 
 

@@ -157,7 +157,7 @@ class FakeIntake:
     def remember(self, key: str, owner: str, status: int, body: str) -> None:
         keys = FakeIdempotencyKeys(self.tables)
         if not keys.is_owned(key, owner):
-            raise StateConflict("this request took so long that it was begun anew under its key; ask again")
+            raise StateConflict("this request took too long, and another with its key has begun; send it again")
         keys.finish(key, owner, status, body)
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:

@@ -453,7 +453,7 @@ def test_what_failed_without_a_reason_says_that_none_was_noted(world):
 def test_what_expired_says_so_and_is_to_be_reserved_anew(world):
     found = world.explain(world.mail(status=Status.EXPIRED, finished_at=world.ago(5), expires_at=world.ago(9)))
     sentence = "It expired at 2026-11-28 11:59:55 UTC and was not sent: its time had passed."
-    assert said(found) == ("expired", sentence, "reserve it anew if it still matters")
+    assert said(found) == ("expired", sentence, "reserve it again if it is still needed")
 
 
 def test_a_doubt_without_a_time_on_the_wire_is_as_old_as_its_last_attempt(world):

@@ -117,7 +117,7 @@ def test_a_file_in_another_unicode_is_refused_at_once(encoding):
             "did you mean recipients where it says 'E-Mail'.*'Subject' is no column; did you mean subject",
         ),
         ("Recipient E-Mail,name", "did you mean recipients where it says 'Recipient E-Mail'"),
-        ('recipients,"open', "line 1: a quoted cell that begins here ends nowhere"),
+        ('recipients,"open', "line 1: a quoted cell that begins here has no end"),
         ('"Name";"City"', 'names no column recipients, but \'"Name";"City"\''),
         ("recipients,a b,a-b,x", "the columns 'a b' and 'a-b' are all the variable a_b; rename them"),
         ("recipients,subject,subject", "names the column 'subject' twice"),
@@ -259,7 +259,7 @@ def test_a_stray_quote_among_the_names_costs_no_row():
 def test_a_quote_that_is_never_closed_costs_the_rest_and_says_so():
     found = of_csv('recipients,body_text\na@x.org,ok\nb@x.org,"open\nc@x.org,gone\n')
     assert isinstance(found[0], Record)
-    assert "a quoted cell that begins here ends nowhere; lines 3 to 4" in reasons(found)[3][0]
+    assert "a quoted cell that begins here has no end; lines 3 to 4" in reasons(found)[3][0]
 
 
 def test_a_stray_quote_costs_its_line_alone():
@@ -342,7 +342,7 @@ def test_from_a_pipe_a_key_that_is_nearly_a_columns_costs_its_line():
 
     lines = b'{"recipients": "a@x.org"}\n{"recipients": "a@x.org", "send_at": "x"}\n'
     assert reasons(list(read_jsonl(Pipe(lines)))) == {
-        2: ("'send_at': is no column; did you mean scheduled_at? What a template needs stands in context",)
+        2: ("'send_at': is no column; did you mean scheduled_at? What a template needs belongs into context",)
     }
 
 

@@ -311,7 +311,7 @@ def test_what_is_no_pair_and_no_address_is_refused(asked, said):
         ({"List-Unsubscribe": f"<https://x.example/{'a' * 1000}>"}, "a line holds 998"),
         ({"List-Id": "Bücher"}, "is no list id; write Name <news.example.org>"),
         ({"List-Id": "Bücher <bücher.example>"}, "is no list id"),
-        ({"list-id": ["a <a.example>", "b <b.example>"]}, "headers: list-id: stands once"),
+        ({"list-id": ["a <a.example>", "b <b.example>"]}, "headers: list-id: may occur once"),
         ({"References": "<bestellung-ü@example.org>"}, '"<bestellung-ü@example.org>" is no message id'),
         ({"In-Reply-To": "your letter of May"}, '"your" is no message id'),
         ({"Errors-To": "Zoë"}, '"Zoë" is no address'),

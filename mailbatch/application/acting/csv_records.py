@@ -198,9 +198,7 @@ def _row(line: int, table: _Table, cells: list[str]) -> Record | BadLine:
 
 def _torn(error: csv.Error, first: int, last: int) -> str:
     if "unexpected end of data" in str(error):
-        return (
-            f'a quoted cell that begins here ends nowhere; lines {first} to {last} were not read (look for a stray ")'
-        )
+        return f'a quoted cell that begins here has no end; lines {first} to {last} were not read (look for a stray ")'
     if "field larger" in str(error):
         return f'a cell has more than {LONGEST_LINE // 2**20} MB (look for a stray ")'
     return f"is no CSV ({error}); a quote inside of a quoted cell is written twice"

@@ -102,8 +102,8 @@ def not_a_column(name: str) -> str:
     if name in OWN:
         return f"{name}: is mailbatch's own and cannot be imported"
     if column := meant(name):
-        return f"{shown(name)}: is no column; did you mean {column}? What a template needs stands in context"
-    return f"{shown(name)}: is no column; what a template needs stands in context"
+        return f"{shown(name)}: is no column; did you mean {column}? What a template needs belongs into context"
+    return f"{shown(name)}: is no column; what a template needs belongs into context"
 
 
 def refuse_constant(name: str) -> NoReturn:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mailbatch.application.looking.explanation import Case
     from mailbatch.domain.rows import ReservationRow
 
-_ANEW = "reserve it anew if it still matters"
+_AGAIN = "reserve it again if it is still needed"
 
 
 def explain_finished(case: Case) -> Cause:
@@ -51,7 +51,7 @@ def _expired(case: Case) -> Cause:
     row = case.row
     why = row.last_error or "its time had passed"
     sentence = f"It expired{at_if_known(row.finished_at)} and was not sent: {why}."
-    return Cause(Reason.EXPIRED, sentence, _ANEW, {"expires_at": row.expires_at})
+    return Cause(Reason.EXPIRED, sentence, _AGAIN, {"expires_at": row.expires_at})
 
 
 def _in_doubt(case: Case) -> Cause:
@@ -72,7 +72,7 @@ def _in_a_log(row: ReservationRow) -> str:
 
 
 def _too_late(case: Case) -> str:
-    return f"it cannot go again, because its time passed{at_if_known(case.row.expires_at)}: {_ANEW}"
+    return f"it cannot go again, because its time passed{at_if_known(case.row.expires_at)}: {_AGAIN}"
 
 
 _BY_STATUS: Mapping[Status, Callable[[Case], Cause]] = {

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from mailbatch.domain.health import HealthSnapshot
 
 _TO_DO = {
-    Concern.QUOTA: "wait until it counts anew, or ask the relay's provider for more",
+    Concern.QUOTA: "wait until the quota begins again, or ask the relay's provider for more",
     Concern.ACCOUNT: "log in at the relay's provider and look why, and check user and password in MAILBATCH_SMTP_URL",
-    Concern.SYSTEM: "tell whoever runs the relay",
+    Concern.SYSTEM: "tell the operator of the relay",
 }
 """What helps where a relay takes no mail until somebody acts or some time has passed, by the subject of its refusal."""
 

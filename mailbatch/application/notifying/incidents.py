@@ -41,9 +41,9 @@ class NotifyOfIncidents:
             self.channels[one.channel](one.id, one.as_dict())
         except NotDelivered as error:
             again = "it is given up" if error.final else "it is tried again while it lasts"
-            log.warning("the incident %s was not told by %s: %s; %s", one.kind, one.channel, error, again)
+            log.warning("the incident %s could not be reported by %s: %s; %s", one.kind, one.channel, error, again)
             if error.final:
                 self.incidents.give_up(one)
         else:
             self.incidents.delivered(one)
-            log.info("the incident %s was told by %s", one.kind, one.channel)
+            log.info("the incident %s was reported by %s", one.kind, one.channel)

@@ -51,7 +51,7 @@ UNPREPARED = (
 _MIGRATE = "run `mailbatch migrate`"
 _READ_ONLY_SERVER = "it takes no writes: MAILBATCH_DATABASE_URL must lead to the primary, not to a standby"
 _TAKEN = (
-    "something that is not mailbatch's bears this name: rename it, or keep mailbatch's tables apart "
+    "something that is not mailbatch's has this name: rename it, or keep mailbatch's tables apart "
     "(MAILBATCH_DATABASE_SCHEMA, or a database of their own)"
 )
 _ADVICE_BY_STATE = {

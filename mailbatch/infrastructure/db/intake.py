@@ -86,7 +86,7 @@ class SqlIntake:
     def remember(self, key: str, owner: str, status: int, body: str) -> None:
         """Store the response to a request in the same transaction as its effects; see the port."""
         if not finish(self.connection, key, owner, status, body):
-            raise StateConflict("this request took so long that it was begun anew under its key; ask again")
+            raise StateConflict("this request took too long, and another with its key has begun; send it again")
 
     def trace(self, ids: Sequence[UUID], headers: Mapping[str, str]) -> None:
         """Store the trace in which the reservations ``ids`` were made; see the port."""

@@ -268,7 +268,7 @@ def _not_together(pieces: Sequence[Piece]) -> str:
         return "put a comma between two addresses"
     if addresses == words[-1:] and "@" not in "".join(words[:-1]):
         example = _example(" ".join(words[:-1]), words[-1])
-        return f"an address behind a name stands in angle brackets{example}"
+        return f"an address after a name needs angle brackets{example}"
     return "write the address plainly, as local@domain"
 
 

@@ -139,7 +139,7 @@ def _message_ids(name: str, values: Sequence[str]) -> list[str]:
 def _list_id(name: str, values: Sequence[str]) -> list[str]:
     """A phrase, and an id in angle brackets (RFC 2919 §3); missing brackets are added."""
     if len(values) > 1:
-        raise ValueError("stands once in a mail; give one text")
+        raise ValueError("may occur once in a mail; give one text")
     try:
         before, angle, after = split_entry(values[0])
         words, inner = (phrase(before), angle.strip()) if angle is not None else ("", values[0].strip())

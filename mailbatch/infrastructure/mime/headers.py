@@ -53,7 +53,7 @@ def ascii_field(name: str, value: str) -> str:
     value = value.replace("\t", " ").strip()
     for character in value:
         if not (character.isascii() and character.isprintable()):
-            raise ValueError(f"has the character U+{ord(character):04X}; only printable ASCII may stand there")
+            raise ValueError(f"has the character U+{ord(character):04X}; only printable ASCII is allowed there")
     return f"{_folded(_start(name, value.partition(' ')[0]), value)}\r\n"
 
 

@@ -88,7 +88,7 @@ def _folder(message_records: MakeRecords, path: Path, of_messages: Mapping[str, 
         raise click.ClickException(f"{path}: cannot be read: {error.strerror}") from error
     if not names:
         raise click.ClickException(
-            f"{path}: has no message; messages are files that end with .eml, or stand in cur and new of a Maildir"
+            f"{path}: has no message; messages are files that end with .eml, or are in cur and new of a Maildir"
         )
     done = 0
 

@@ -66,7 +66,7 @@ def of_relay(circuit: Circuit, zone: str, found: Sequence[Finding]) -> Check:
         "Relay",
         "error",
         f"{circuit.relay} {ahead}: {public(circuit.reason or 'it failed')}",
-        "it is the relay, not we: ask whoever runs it; “Send now” tries it at once",
+        "the fault is the relay's: ask its operator. “Send now” tries it at once",
     )
 
 

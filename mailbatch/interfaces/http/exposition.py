@@ -146,7 +146,7 @@ def _of_runs(jobs: Sequence[JobFigures], since: datetime) -> Iterator[Metric]:
 def _states_of_jobs(jobs: Sequence[JobFigures]) -> Iterator[Metric]:
     told: list[tuple[str, str, Callable[[JobFigures], float | None]]] = [
         ("paused", "Whether ticks start no runs.", lambda job: job.paused),
-        ("running", "Whether a run goes on.", lambda job: job.running),
+        ("running", "Whether a run is in progress.", lambda job: job.running),
         ("last_tick_timestamp_seconds", "When beat ticked last.", lambda job: _unix(job.last_tick_at)),
         ("next_tick_timestamp_seconds", "When beat means to tick next.", lambda job: _unix(job.next_tick_at)),
         ("last_run_start_timestamp_seconds", "When the last run began.", lambda job: _unix(job.started_at)),

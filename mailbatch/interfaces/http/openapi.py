@@ -18,7 +18,7 @@ _WHY = {
     HTTPStatus.NOT_FOUND: "It does not exist.",
     HTTPStatus.CONFLICT: "The current state does not allow it; `detail` says why.",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large.",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The Content-Type is none that is read here.",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "This Content-Type is not accepted here.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "Something in the request is wrong; `problems` has a line for each error.",
     HTTPStatus.TOO_MANY_REQUESTS: "Too many wrong tokens; see Retry-After.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The database, Redis or the workers are not available; see Retry-After.",

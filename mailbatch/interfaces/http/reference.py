@@ -25,7 +25,7 @@ that has no tokens serves its own machine alone.
 _TAGS = {
     "reservations": "Mails that are to be sent, and what became of them.",
     "runs": "What each run of the batch did.",
-    "operating": "How things stand; pause and resume; who did what.",
+    "operating": "The status; pause and resume; who did what.",
     "trying": "See a mail rendered, or send one to yourself.",
 }
 _UNNAMED = (ReservationIn, BulkDone, BulkPreview, ReservedMany, ProblemDocument)

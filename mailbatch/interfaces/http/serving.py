@@ -122,7 +122,7 @@ def ensure_safe(settings: Settings, host: str) -> None:
             "(`openssl rand -hex 32` makes one), or listen on 127.0.0.1"
         )
     if reads is not None and reads.get_secret_value() in {_EXAMPLE, operates.get_secret_value()}:
-        raise SettingsError("serve: MAILBATCH_API_READ_TOKEN must be a secret of its own, for whoever may only look")
+        raise SettingsError("serve: MAILBATCH_API_READ_TOKEN must be a secret of its own, for people who may only read")
 
 
 def _listening(host: str, port: int) -> socket.socket:
