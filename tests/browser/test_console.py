@@ -234,8 +234,9 @@ def circuit(url):
 
 
 def refresh(page):
-    """What happens every two seconds, now."""
-    page.evaluate("htmx.ajax('GET', '/live', {source: '#live', target: '#live', swap: 'morph:outerHTML'})")
+    """What happens every two seconds, now, in the way that the page itself says."""
+    own = "document.querySelector('#live').getAttribute('hx-swap')"
+    page.evaluate(f"htmx.ajax('GET', '/live', {{source: '#live', target: '#live', swap: {own}}})")
 
 
 def warned(page):
