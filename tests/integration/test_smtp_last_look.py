@@ -51,6 +51,23 @@ def test_at_the_last_look_the_relay_has_the_body_and_not_its_end(connections):
     assert sorted(a.data for a in server.journal) == sorted(m.data for m in messages)
 
 
+def test_while_one_commit_goes_on_other_connections_become_ready_and_share_the_next():
+    commits = []
+
+    def commit_intent(claims):
+        commits.append(len(claims))
+        if max(commits) < 3:
+            server.stopping.wait(0.02)  # a commit
+        return set(claims)
+
+    messages = [message() for _ in range(40)]
+    with FaultServer(extensions=smtpfault.OFFERS["PIPELINING"]) as server:
+        outcomes = send(server, messages, commit_intent, connections=6)
+    assert {kind for one in outcomes.values() for kind in kinds(one).values()} == {Kind.ACCEPTED}
+    assert sum(commits) == 40
+    assert max(commits) >= 3
+
+
 def test_what_it_does_not_answer_is_withdrawn():
     messages = [message(body=BODY) for _ in range(6)]
     wanted = {m.claim for m in messages[::2]}

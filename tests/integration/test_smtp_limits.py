@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
+from functools import partial
 
 import pytest
 from support import smtpfault
@@ -13,10 +14,12 @@ from support.mails import always, by_claim, kinds, message
 from support.smtpfault import FaultServer, drop, listen_in_silence, raw, say
 
 from mailbatch.application.ports.sending import Nap
+from mailbatch.domain.connection_number import ConnectionNumber
 from mailbatch.domain.outcome import Kind, RelayFault, Replied
 from mailbatch.domain.reply_kinds import Concern, concern_of
 from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION, RelayCapabilities
 from mailbatch.infrastructure.smtp.climb import Climb
+from mailbatch.infrastructure.smtp.place import CONNECTIONS
 from mailbatch.infrastructure.smtp.relay import SmtpRelay
 from mailbatch.infrastructure.smtp.transport import SmtpTransport
 from mailbatch.infrastructure.smtp.transport_config import TransportConfig
@@ -186,12 +189,13 @@ def test_mails_behind_a_relay_that_is_closing_are_known_not_to_be_taken(mode):
     all_accepted(outcomes, messages, server)
 
 
-def test_the_limit_has_a_name_that_the_domain_gives():
+def test_the_limits_have_names_that_the_domain_gives():
     from mailbatch.domain.outcome import Reply
     from mailbatch.domain.reply_kinds import kind_of
 
     for text in TOO_MANY_MAILS:
         assert kind_of(Reply(int(text[:3]), text[4:])).name == MAILS_ON_ONE_CONNECTION
+    assert kind_of(Reply(432, "4.3.2 Concurrent connections limit exceeded")).name == CONNECTIONS
 
 
 # --- a number of connections that is found ---------------------------------------------------------------------------
@@ -199,7 +203,10 @@ def test_the_limit_has_a_name_that_the_domain_gives():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Measurements take a twentieth of a second."""
+    """Measurements take a twentieth of a second, and a trial that failed, perhaps by chance, is soon repeated."""
+    patient = partial(ConnectionNumber, pause=0.05)
+    monkeypatch.setattr("mailbatch.infrastructure.smtp.climb.ConnectionNumber", patient)
+    monkeypatch.setattr("mailbatch.domain.connection_number._FIRST_PAUSE", 0.05)
     monkeypatch.setattr("mailbatch.infrastructure.smtp.climb._LEAST_SECONDS", 0.05)
     monkeypatch.setattr("mailbatch.infrastructure.smtp.climb.LOOK_EVERY", 0.02)
     monkeypatch.setattr("mailbatch.infrastructure.smtp.pool.LOOK_EVERY", 0.02)
@@ -239,13 +246,13 @@ def test_it_has_more_connections_while_that_raises_the_rate_and_the_next_run_beg
 
 
 def test_it_asks_for_no_more_than_it_may_have_and_gives_up_what_does_not_pay(quick):
-    lock, climb, used = threading.Lock(), Climb(2, 6), set()
+    climb, used = Climb(2, 6), set()
 
-    def one_at_a_time(session):
-        with lock:
-            slow_dot(session)
+    def slower_for_three(session):
+        session.server.stopping.wait(0.02 if session.server.open_sessions < 3 else 0.1)
+        session.ordinary()
 
-    with FaultServer({"dot": one_at_a_time}, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
+    with FaultServer({"dot": slower_for_three}, extensions=smtpfault.OFFERS["PIPELINING"]) as server:
 
         def enough():
             used.add(climb.number)
@@ -276,6 +283,28 @@ def test_it_has_as_many_connections_as_the_relay_lets_in(mode, step, reply):
         outcomes = by_claim(transport_to(server, climb=climb).send(mails, always))
     all_accepted(outcomes, mails.messages, server)
     assert climb.number == 3
+
+
+@pytest.mark.parametrize("mode", ["PIPELINING"])
+@pytest.mark.parametrize(
+    "reply", ["421 4.7.0 Error: too many errors", "421 4.4.2 Error: timeout exceeded", TOO_MANY_MAILS[0]]
+)
+def test_a_relay_that_has_enough_of_one_connection_says_nothing_of_their_number(mode, reply):
+    climb = Climb(4, 4)
+    messages = [message(f"{'bad' if n in {9, 19} else 'ann'}{n}@x.org") for n in range(30)]
+    said = set()
+
+    def rcpt(session):
+        if "bad" not in session.command or session.command in said:
+            slow_dot(session)
+        else:
+            said.add(session.command)
+            part(reply)(session)
+
+    with FaultServer({"rcpt": rcpt}, extensions=smtpfault.OFFERS[mode]) as server:
+        outcomes = by_claim(transport_to(server, climb=climb, window=4).send(messages, always))
+    all_accepted(outcomes, messages, server)
+    assert climb.number == 4
 
 
 def test_a_relay_that_lets_nobody_in_says_nothing_of_the_number():

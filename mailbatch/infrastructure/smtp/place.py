@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.errors import RelayError
 
+CONNECTIONS = "connections"
+"""The name of the limit on their number in ``domain/reply_kinds.py``."""
 NO_SLOT_PAUSE = 0.5
 """Seconds before another connection is tried, when the connection limit of the relay is reached."""
 
@@ -79,7 +81,7 @@ class Place(Generic[C]):
         If the connection had only carried as many mails as it may, the next one may be opened at once.
         """
         limit = dialogue.limit
-        if limit is not None and (limit.name == "connections" or not dialogue.mails_answered):
+        if limit is not None and (limit.name == CONNECTIONS or not dialogue.mails_answered):
             self._rest(self._after_limit.pause())
         elif any(isinstance(one, RelayFault) for one in outcomes) or (outcomes and not dialogue.mails_answered):
             self._rest(self._after_fault.pause())

@@ -15,21 +15,21 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from mailbatch.domain.outcome import ContentFault, NotSent, RelayFault
-from mailbatch.domain.reply_kinds import Concern, concern_of
-from mailbatch.infrastructure.smtp.capabilities import MAILS_ON_ONE_CONNECTION
+from mailbatch.domain.reply_kinds import Concern, kind_of
 from mailbatch.infrastructure.smtp.climb import LOOK_EVERY
 from mailbatch.infrastructure.smtp.closing_connections import ClosingConnections
 from mailbatch.infrastructure.smtp.connection import Connection
 from mailbatch.infrastructure.smtp.connection_state import CloseReason, State
 from mailbatch.infrastructure.smtp.early_refusals import EarlyRefusals
 from mailbatch.infrastructure.smtp.errors import BodyUnreadable, NoSlot, ProtocolViolation, RelayError, masked
-from mailbatch.infrastructure.smtp.place import Places
+from mailbatch.infrastructure.smtp.place import CONNECTIONS, Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.reply_kinds import ReplyKind
     from mailbatch.infrastructure.smtp.dialogue.base import Dialogue
     from mailbatch.infrastructure.smtp.mail_queue import MailQueue
     from mailbatch.infrastructure.smtp.poller import Poller
@@ -180,8 +180,7 @@ class ConnectionPool:
                 connection.place.rest_unopened(error)
                 self._poller.tick_by(connection.place.rests_until)
                 if not isinstance(error, NoSlot):
-                    too_many = error.reply is not None and concern_of(error.reply) is Concern.CONNECTION
-                    self._note_trouble(too_many=too_many)
+                    self._note_trouble(kind_of(error.reply) if error.reply is not None else None)
                 self._blame(error)
             else:
                 self._use(connection)
@@ -206,7 +205,9 @@ class ConnectionPool:
             return
         if self._open or not self._mails.ready:
             # A further connection is tried again and again while others work, so this is a warning only once.
-            level = logging.DEBUG if self._has_logged_limit else logging.WARNING
+            # Where the number of connections is found, it is no fault.
+            known = logging.WARNING if self._climb is None else logging.INFO
+            level = logging.DEBUG if self._has_logged_limit else known
             self._has_logged_limit = True
             logger.log(level, "%s: no further connection: %s", self._config.relay.name, masked(str(error)))
             return
@@ -410,18 +411,24 @@ class ConnectionPool:
         if dialogue.idle_at_loss:
             if dialogue.mails_answered:
                 self._config.capabilities.note_idle_end(time.monotonic() - connection.since)
-        elif dialogue.limit is not None:
-            if dialogue.limit.name != MAILS_ON_ONE_CONNECTION:
-                self._note_trouble(too_many=True)
         elif dialogue.mode_failure is None and dialogue.sequence_error is None:
-            self._note_trouble(too_many=False)
+            self._note_trouble(dialogue.limit)
 
-    def _note_trouble(self, *, too_many: bool) -> None:
-        """Use fewer connections after one was refused or broke, if others work: if none does, the relay is away."""
+    def _note_trouble(self, kind: ReplyKind | None) -> None:
+        """Use fewer connections after one was refused or broke, if others work: if none does, the relay is away.
+
+        ``kind``: of the relay's reply, if it said why.
+        """
         if (climb := self._climb) is None or not self._open:
             return
         working, now = len(self._open) + len(self._places.connecting()), time.monotonic()
-        if climb.refused(working, now) if too_many else climb.lost(now):
+        if kind is not None and kind.name == CONNECTIONS:
+            has_changed = climb.refused(working, now)
+        elif kind is not None and kind.concern is Concern.CONNECTION:
+            return  # it speaks of that connection: it carried enough, was idle for too long, or had too many errors
+        else:
+            has_changed = climb.lost(now)
+        if has_changed:
             self._fit(climb.number)
 
     def _fit(self, number: int) -> None:
