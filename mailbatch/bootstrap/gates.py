@@ -11,23 +11,28 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.gating import Gate
     from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.bootstrap.connections import Connections
+    from mailbatch.bootstrap.relays import Relays
 
 
-def make_gate_list(connections: Connections) -> Sequence[Gate]:
+def make_gate_list(connections: Connections, relays: Relays) -> Sequence[Gate]:
     """Return all gates, the cheapest first. A mail waits for the first that holds it back."""
     from mailbatch.application.sending.gates.blocked_tags import BlockedTags
+    from mailbatch.application.sending.gates.hours import SendingHours
 
-    return [BlockedTags(connections.stores.blocks, connections.clock)]
+    gates: list[Gate] = [BlockedTags(connections.stores.blocks, connections.clock)]
+    if windows := relays.relays_file.windows:
+        gates.append(SendingHours(windows, relays.read_traits))
+    return gates
 
 
-def make_gates(connections: Connections) -> Gates:
+def make_gates(connections: Connections, relays: Relays) -> Gates:
     """Return the gates of one lane."""
     from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.infrastructure.cron import following
 
     when = connections.settings.when
     return Gates(
-        gates=make_gate_list(connections),
+        gates=make_gate_list(connections, relays),
         clock=connections.clock,
         now=lambda: datetime.now(UTC),
         next_tick=lambda now: following(when, now),

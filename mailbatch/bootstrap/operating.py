@@ -198,7 +198,7 @@ class Operating:
             compose=self.compose_apart,
             carried=self.show_carried.facts,
             urgent_from=self._settings.urgent_from,
-            gates=make_gate_list(self._connections),
+            gates=make_gate_list(self._connections, self._sending),
         )
 
     @property
@@ -278,7 +278,7 @@ class Operating:
             reports=stores.reports,
             show_carried=self.show_carried,
             now=lambda: datetime.now(UTC),
-            gates=make_gate_list(self._connections),
+            gates=make_gate_list(self._connections, self._sending),
         )
 
     @property

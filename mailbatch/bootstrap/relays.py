@@ -132,13 +132,14 @@ class Relays:
         from mailbatch.infrastructure.mime.addresses import read_addresses
         from mailbatch.infrastructure.mime.message_envelope import message_author
 
-        s, rules = self._settings, self.relays_file.routes
+        s, file = self._settings, self.relays_file
+        rules = [*(route.match for route in file.routes), *(window.match for window in file.windows)]
         return ReadTraits(
             read_addresses=read_addresses,
             author_of=message_author,
             sender=s.sender,
             redirect_all_to=s.redirect_all_to,
-            domains=any(rule.match.sender_domain or rule.match.recipient_domain for rule in rules),
+            domains=any(match.sender_domain or match.recipient_domain for match in rules),
         )
 
 

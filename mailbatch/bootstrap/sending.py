@@ -129,7 +129,7 @@ class Sending(Relays):
             group_size=self.group_size,
             page_size=s.page_size,
             lease=s.lease,
-            gates=make_gates(self._connections),
+            gates=make_gates(self._connections, self),
             strict=s.strict,
             relay_faults=faults_of(self._first),
             bound=crash_bound(1, first, s.window, strict=s.strict),

@@ -95,8 +95,6 @@ def _value(file: File) -> RelaysFile:
 
 def _not_yet(file: File) -> Iterator[tuple[Key, str]]:
     """Refuse what this version reads and does not keep to: a limit that is not kept is worse than none."""
-    if file.windows:
-        yield ("windows", 0), "sending hours are not supported yet"
     if file.limits:
         yield ("limits", 0), "limits are not supported yet"
     for name, relay in file.relays.items():

@@ -181,6 +181,7 @@ class ReservationRow(Mail, _OfReservation):
             attempts=self.attempts,
             earlier=earlier,
             tag=self.tag,
+            priority=self.priority,
         )
 
 

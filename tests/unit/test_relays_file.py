@@ -214,7 +214,6 @@ def test_a_file_that_is_not_text_is_refused_and_so_is_a_huge_one(path):
     [
         (f'{RELAY}rate = "14/s"\n', "line 3: relays.a.rate: rates of relays are not supported yet"),
         ('[[limits]]\nname = "g"\nrate = "1/s"\n', "line 1: limits[1]: limits are not supported yet"),
-        ('[[windows]]\nhours = "08:00-18:00"\n', "line 1: windows[1]: sending hours are not supported yet"),
     ],
 )
 def test_what_no_part_uses_yet_is_refused(path, text, said):
