@@ -26,13 +26,13 @@ def make_gate_list(connections: Connections, relays: Relays) -> Sequence[Gate]:
 
 
 def make_gates(connections: Connections, relays: Relays) -> Gates:
-    """Return the gates of one lane."""
+    """Return the gates of one lane: all of them, and the limits, which nobody else may ask because they count."""
     from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.infrastructure.cron import following
 
     when = connections.settings.when
     return Gates(
-        gates=make_gate_list(connections, relays),
+        gates=[*make_gate_list(connections, relays), *relays.limits],
         clock=connections.clock,
         now=lambda: datetime.now(UTC),
         next_tick=lambda now: following(when, now),

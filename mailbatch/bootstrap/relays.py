@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,18 +11,22 @@ from mailbatch.bootstrap.settings import read_relays
 from mailbatch.bootstrap.transports import read_named_relay, read_relay, transports_to_all
 from mailbatch.domain.errors import SettingsError
 from mailbatch.domain.routes import route_of
+from mailbatch.domain.sending_limit import LimitUnit, Per
 from mailbatch.domain.traits import envelope_traits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from mailbatch.application.ports.sending import Transport
+    from mailbatch.application.sending.gates.sending_limits import SendingLimits
+    from mailbatch.application.sending.relay_health.allowance import NewAllowance
     from mailbatch.application.sending.routing.read_traits import ReadTraits
     from mailbatch.application.sending.routing.routed_lane import SeveralRelays
     from mailbatch.bootstrap.connections import Connections
     from mailbatch.bootstrap.transports import Relay
     from mailbatch.config import RelaysFile
     from mailbatch.domain.message import Message
+    from mailbatch.infrastructure.redis.rate_limits import RedisRateLimits
     from mailbatch.infrastructure.redis.slots import RedisSlots
 
 RELAY_FAULTS_OF_A_CONNECTION = 4
@@ -117,6 +122,7 @@ class Relays:
                     slots=one.slots,
                     faults=faults_of(one),
                     most=min(one.connections * self._settings.window, self._settings.page_size),
+                    allowance=self.allowance_of(one),
                 )
                 for one in self.relays
             ],
@@ -133,13 +139,55 @@ class Relays:
         from mailbatch.infrastructure.mime.message_envelope import message_author
 
         s, file = self._settings, self.relays_file
-        rules = [*(route.match for route in file.routes), *(window.match for window in file.windows)]
+        matches = [rule.match for rules in (file.routes, file.limits, file.windows) for rule in rules]
         return ReadTraits(
             read_addresses=read_addresses,
             author_of=message_author,
             sender=s.sender,
             redirect_all_to=s.redirect_all_to,
-            domains=any(match.sender_domain or match.recipient_domain for match in rules),
+            domains=any(match.sender_domain or match.recipient_domain for match in matches)
+            or any(limit.per is Per.DOMAIN or limit.count is LimitUnit.RECIPIENTS for limit in file.limits)
+            or any(table.count is LimitUnit.RECIPIENTS for table in file.relays.values()),
+        )
+
+    # --- what they may send --------------------------------------------------------------------------------------
+
+    @cached_property
+    def rate_limits(self) -> RedisRateLimits:
+        """Grants what all lanes and hosts may send."""
+        from mailbatch.infrastructure.redis.rate_limits import RedisRateLimits
+
+        return RedisRateLimits(self._connections.redis, self._connections.keys)
+
+    @property
+    def limits(self) -> Sequence[SendingLimits]:
+        """The gate of the limits of one lane; nothing where there are none."""
+        from mailbatch.application.sending.gates.sending_limits import SendingLimits
+
+        limits = self.relays_file.limits
+        return [SendingLimits(limits, self.rate_limits, self.read_traits)] if limits else []
+
+    def allowance_of(self, relay: RelayParts) -> NewAllowance | None:
+        """Return what makes for each lane what keeps it to the rate of ``relay``; None if it has none."""
+        table = self.relays_file.relays.get(relay.name)
+        if table is None or not table.rate:
+            return None
+        from mailbatch.application.sending.relay_health.allowance import Allowance, Allowed
+
+        by_recipients = table.count is LimitUnit.RECIPIENTS
+        allowed = Allowed.of(
+            relay.name,
+            table.rate,
+            table.timezone,
+            (lambda mail: max(1, sum(self.read_traits(mail).recipients.values()))) if by_recipients else (lambda _: 1),
+        )
+        return lambda stop, health: Allowance(
+            allowed=allowed,
+            rate_limits=self.rate_limits,
+            quotas=self._connections.stores.quotas,
+            now=lambda: datetime.now(UTC),
+            stop=stop,
+            health=health,
         )
 
 

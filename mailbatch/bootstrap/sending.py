@@ -137,6 +137,7 @@ class Sending(Relays):
             slots=self.slots,
             watchdog=watchdog,
             urgent=self._urgency,
+            allowance=self.allowance_of(self._first),
         )
         if len(self.relays) > 1:
             send_due = replace(send_due, circuit_breaker=None, slots=None, several=self._several)

@@ -15,6 +15,7 @@ from mailbatch.infrastructure.db.incidents import SqlIncidents
 from mailbatch.infrastructure.db.interventions import SqlInterventions
 from mailbatch.infrastructure.db.lanes import SqlLanes
 from mailbatch.infrastructure.db.metrics import SqlMeasures
+from mailbatch.infrastructure.db.quotas import SqlQuotas
 from mailbatch.infrastructure.db.reports import SqlReports
 from mailbatch.infrastructure.db.reservations import SqlReservations
 from mailbatch.infrastructure.db.run_reports import SqlOutbox
@@ -45,6 +46,7 @@ class Stores:
         self.measures = SqlMeasures(engine)
         self.outbox = SqlOutbox(engine)
         self.pauses = SqlPauseStore(engine)
+        self.quotas = SqlQuotas(engine)
         self.reports = SqlReports(engine)
         self.reservations = SqlReservations(engine)
         self.runs = SqlRuns(engine, channels)

@@ -13,6 +13,7 @@ from mailbatch.config.relays_file import RelaysFile
 from mailbatch.config.settings import PREFIX
 from mailbatch.config.toml_lines import line_of
 from mailbatch.domain.errors import SettingsError
+from mailbatch.domain.rate import DAY
 from mailbatch.domain.redaction.lines import one_line
 from mailbatch.domain.routes import Route
 from mailbatch.domain.sending_hours import Window
@@ -57,7 +58,7 @@ def read_relays_file(path: Path, read_relay: Callable[[str, RelayTable], object]
         wrong = [(_path(e), _what(e)) for e in error.errors()]
         # `from None`: the original carries the values, and with them passwords.
         raise SettingsError("\n".join(_placed(path, text, wrong))) from None
-    if wrong := [*_not_yet(file), *_wrong_relays(file, read_relay), *_wrong_routes(file), *_wrong_limits(file)]:
+    if wrong := [*_wrong_relays(file, read_relay), *_wrong_routes(file), *_wrong_limits(file)]:
         raise SettingsError("\n".join(_placed(path, text, wrong)))
     return _value(file)
 
@@ -91,15 +92,6 @@ def _value(file: File) -> RelaysFile:
             Window(days=one.days, hours=one.hours, timezone=one.timezone, match=one.match.value) for one in file.windows
         ),
     )
-
-
-def _not_yet(file: File) -> Iterator[tuple[Key, str]]:
-    """Refuse what this version reads and does not keep to: a limit that is not kept is worse than none."""
-    if file.limits:
-        yield ("limits", 0), "limits are not supported yet"
-    for name, relay in file.relays.items():
-        if relay.rate:
-            yield ("relays", name, "rate"), "rates of relays are not supported yet"
 
 
 # --- what is wrong, by its key -------------------------------------------------------------------------------------
@@ -152,9 +144,11 @@ def _wrong_routes(file: File) -> Iterator[tuple[Key, str]]:
 
 def _wrong_limits(file: File) -> Iterator[tuple[Key, str]]:
     names = [limit.name for limit in file.limits]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield ("limits", index, "name"), f"{name!r} is the name of another limit too"
+    for index, limit in enumerate(file.limits):
+        if limit.name in names[:index]:
+            yield ("limits", index, "name"), f"{limit.name!r} is the name of another limit too"
+        if any(rate.period >= DAY for rate in limit.rate):
+            yield ("limits", index, "rate"), "must be of seconds, minutes or hours; only a relay has a rate of a day"
 
 
 # --- how it is said ------------------------------------------------------------------------------------------------

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from mailbatch.domain.traits import EVERY_MAIL, Match
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mailbatch.domain.rate import Rate
+    from mailbatch.domain.traits import Traits
 
 
 class LimitUnit(StrEnum):
@@ -35,3 +38,21 @@ class SendingLimit:
     match: Match = EVERY_MAIL
     per: Per = Per.ALL
     count: LimitUnit = LimitUnit.MAILS
+
+    def counts(self, mail: Traits) -> Iterator[tuple[str, int]]:
+        """Yield each bucket in which ``mail`` counts, and for how many. None: the limit is not for it.
+
+        A rule for domains counts only the recipients at these domains.
+        """
+        if not self.match.fits(mail):
+            return
+        domains = self.match.recipient_domain
+        meant = mail.recipients if domains is None else domains.among(mail.recipients)
+        if self.per is Per.DOMAIN:
+            for domain in sorted(meant):
+                yield f"{self.name}:{domain}", self._number(mail.recipients[domain])
+        else:
+            yield self.name, self._number(sum(mail.recipients[domain] for domain in meant))
+
+    def _number(self, recipients: int) -> int:
+        return max(1, recipients) if self.count is LimitUnit.RECIPIENTS else 1

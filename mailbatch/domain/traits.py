@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from fnmatch import translate
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from mailbatch.domain.message import Envelope
 
@@ -26,20 +27,21 @@ _COMPARISON = re.compile(r"\s*(>=|<=|>|<|=)\s*([+-]?\d{1,10})\s*")
 class Traits:
     """What is known of a mail before it is composed.
 
-    Domains are in lower case, and in ASCII as SMTP has them (``xn--bcher-kva.example``).
+    ``recipients``: how many at each domain. Domains are in lower case, and in ASCII as SMTP has them
+    (``xn--bcher-kva.example``).
     """
 
     tag: str | None = None
     priority: int = 0
     sender_domain: str = ""
-    recipient_domains: frozenset[str] = frozenset()
+    recipients: Mapping[str, int] = field(default_factory=dict)
 
 
 def envelope_traits(envelope: Envelope) -> Traits:
     """Return what the envelope says of a mail that is no reservation: its domains."""
     return Traits(
         sender_domain=envelope.sender.rpartition("@")[2].lower(),
-        recipient_domains=frozenset(to.rpartition("@")[2].lower() for to in envelope.recipients),
+        recipients=Counter(to.rpartition("@")[2].lower() for to in envelope.recipients),
     )
 
 
@@ -99,7 +101,7 @@ class Match:
             (self.tag is None or (mail.tag is not None and self.tag.has(mail.tag)))
             and (self.priority is None or self.priority.fits(mail.priority))
             and (self.sender_domain is None or self.sender_domain.has(mail.sender_domain))
-            and (self.recipient_domain is None or bool(self.recipient_domain.among(mail.recipient_domains)))
+            and (self.recipient_domain is None or bool(self.recipient_domain.among(mail.recipients)))
         )
 
 

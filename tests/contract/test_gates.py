@@ -9,12 +9,16 @@ from zoneinfo import ZoneInfo
 import pytest
 from support.fake_clock import FakeClock
 from support.fake_gate import FakeGate
+from support.fakes import FakeRateLimits
 from support.rows import reservation_row
 
 from mailbatch.application.sending.gates.blocked_tags import BlockedTags
 from mailbatch.application.sending.gates.hours import SendingHours
+from mailbatch.application.sending.gates.sending_limits import SendingLimits
 from mailbatch.domain.gate import NEVER
+from mailbatch.domain.rate import Rate
 from mailbatch.domain.sending_hours import Hours, Window
+from mailbatch.domain.sending_limit import SendingLimit
 from mailbatch.domain.traits import Match, Names, Traits
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ SUNDAY = datetime(2026, 11, 29, 12, tzinfo=UTC)
 BLOCKED = "the tag news is blocked"
 
 
-@pytest.fixture(params=["FakeGate", "BlockedTags", "SendingHours"])
+@pytest.fixture(params=["FakeGate", "BlockedTags", "SendingHours", "SendingLimits"])
 def gate(request: pytest.FixtureRequest, world: World) -> Gate:
     """A gate that holds back the mails with the tag ``news``."""
     match request.param:
@@ -36,6 +40,11 @@ def gate(request: pytest.FixtureRequest, world: World) -> Gate:
         case "BlockedTags":
             world.blocks.block("news", "cli:ann", None)
             return BlockedTags(world.blocks, FakeClock())
+        case "SendingLimits":
+            limit = SendingLimit(name="news", rates=(Rate.read("1/h"),), match=Match(tag=Names(("news",))))
+            limits = SendingLimits([limit], FakeRateLimits(lambda: 0.0), lambda mail: Traits(tag=mail.tag))
+            limits.ask([mail("news")], SUNDAY)  # it is the one of this hour
+            return limits
     window = Window(
         days=frozenset(range(5)),
         hours=Hours.read("08:00-18:00"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -22,6 +23,7 @@ from mailbatch.infrastructure.db.schedule import EntryState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import date
 
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.reply_kinds import Concern
@@ -121,6 +123,27 @@ class FakeRuns:
 
     def _change(self, run_id: UUID, **columns: Any) -> None:
         self.rows[run_id] = replace(self.rows[run_id], **columns)
+
+
+@dataclass
+class FakeQuotas:
+    """The port ``Quotas`` over ``tables``."""
+
+    tables: FakeTables = field(default_factory=FakeTables)
+    _guard: Lock = field(default_factory=Lock)
+
+    def take(self, relay: str, day: date, most: int, wanted: int) -> int:
+        with self._guard:
+            count = max(0, min(wanted, most - self.used(relay, day)))
+            self.tables.quotas[relay, day] = self.used(relay, day) + count
+        return count
+
+    def give_back(self, relay: str, day: date, count: int) -> None:
+        with self._guard:
+            self.tables.quotas[relay, day] = max(0, self.used(relay, day) - count)
+
+    def used(self, relay: str, day: date) -> int:
+        return self.tables.quotas.get((relay, day), 0)
 
 
 @dataclass

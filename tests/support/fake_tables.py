@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from support.fake_clock import FakeClock
@@ -56,6 +56,7 @@ class FakeTables:
     errors: dict[UUID, list[ItemError]] = field(default_factory=dict)
     slots: dict[str, EntryState] = field(default_factory=dict)
     circuits: dict[str, Circuit] = field(default_factory=dict)
+    quotas: dict[tuple[str, date], int] = field(default_factory=dict)
     run_reports: dict[tuple[UUID, str], OutboxRow] = field(default_factory=dict)
     incidents: dict[tuple[str, str], IncidentRow] = field(default_factory=dict)
     requests: dict[str, RequestRow] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from mailbatch.domain.errors import LockUnavailable
 from mailbatch.domain.letter import Rendered
 from mailbatch.domain.lock import Holder
 from mailbatch.domain.outcome import Kind, NotSent, RelayFault, Replied, Reply, Verdict
+from mailbatch.domain.rate import SECOND, given_back, grant, unused
 from mailbatch.domain.relay_profile import RelayProfile
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mailbatch.domain.database import DatabaseIdentity
     from mailbatch.domain.message import Claim, Message
     from mailbatch.domain.outcome import Outcome
+    from mailbatch.domain.rate import Asked, Grant, Used
     from mailbatch.domain.reservation import Mail
 
 
@@ -150,6 +152,27 @@ class FakeSlots:
     def _pay(self) -> None:
         while self._owed and not self._server.away:
             self._server.keys.pop(self._owed.pop(), None)
+
+
+class FakeRateLimits:
+    """The port ``RateLimits`` in memory, for the time of ``now`` in seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._used: dict[str, Used] = {}
+
+    def take(self, asked: Sequence[Asked]) -> list[Grant]:
+        return [self._one(each) for each in asked]
+
+    def give_back(self, given: Sequence[Asked]) -> None:
+        for each in given:
+            used = self._used.get(each.limit, unused(each.rates))
+            self._used[each.limit] = given_back(each.rates, used, sum(each.weights))
+
+    def _one(self, asked: Asked) -> Grant:
+        used = self._used.get(asked.limit, unused(asked.rates))
+        granted, self._used[asked.limit] = grant(asked, used, int(self._now() * SECOND))
+        return granted
 
 
 class FakeStatusBoard:

@@ -59,12 +59,6 @@ def path(tmp_path, monkeypatch):
     return tmp_path / "relays.toml"
 
 
-@pytest.fixture
-def everything(monkeypatch):
-    """The file may hold what no part uses yet."""
-    monkeypatch.setattr(relays_reading, "_not_yet", lambda _file: ())
-
-
 def read(path, text):
     path.write_text(text, "utf-8")
     return read_relays_file(path, read_named_relay)
@@ -78,13 +72,12 @@ def wrong(path, text):
     return [line.removeprefix(f"MAILBATCH_RELAYS={path}: ") for line in lines]
 
 
-@pytest.mark.usefixtures("everything")
 def test_the_whole_file_becomes_one_value(path):
     found = read(path, WHOLE)
     assert list(found.relays) == ["ses", "own"]
     ses = found.relays["ses"]
     assert (ses.connections, ses.max_connections, ses.total_connections) == ("auto", 10, 0)
-    assert (ses.rate, ses.count) == ([Rate(14, 1), Rate(50_000, 86_400)], LimitUnit.RECIPIENTS)
+    assert (ses.rate, ses.count) == ([Rate.read("14/s"), Rate.read("50000/d")], LimitUnit.RECIPIENTS)
     news = Names(("newsletter-*",))
     senders = Names(("xn--bcher-kva.example", "*.shop.example"))
     assert found.routes == (
@@ -92,13 +85,12 @@ def test_the_whole_file_becomes_one_value(path):
         Route(relays=("ses", "own")),
     )
     google = Match(recipient_domain=Names(("gmail.com", "googlemail.com")))
-    assert found.limits == (SendingLimit(name="gmail", rates=(Rate(20, 1),), match=google, per=Per.DOMAIN),)
+    assert found.limits == (SendingLimit(name="gmail", rates=(Rate.read("20/s"),), match=google, per=Per.DOMAIN),)
     berlin = ZoneInfo("Europe/Berlin")
     hours = Hours(time(8), time(18))
     assert found.windows == (Window(days=frozenset(range(5)), hours=hours, timezone=berlin, match=Match(tag=news)),)
 
 
-@pytest.mark.usefixtures("everything")
 def test_without_routes_every_mail_may_go_to_all_relays_in_the_order_of_the_file(path):
     found = read(path, RELAY + '[relays.b]\nurl = "smtp://b"\n')
     assert found.routes == (Route(relays=("a", "b")),)
@@ -108,7 +100,6 @@ def test_a_file_without_relays_has_no_routes(path):
     assert read(path, "") == RelaysFile()
 
 
-@pytest.mark.usefixtures("everything")
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -209,15 +200,10 @@ def test_a_file_that_is_not_text_is_refused_and_so_is_a_huge_one(path):
     assert wrong(path, "#" * (relays_reading.LONGEST + 1)) == [f"has more than {relays_reading.LONGEST} bytes"]
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (f'{RELAY}rate = "14/s"\n', "line 3: relays.a.rate: rates of relays are not supported yet"),
-        ('[[limits]]\nname = "g"\nrate = "1/s"\n', "line 1: limits[1]: limits are not supported yet"),
-    ],
-)
-def test_what_no_part_uses_yet_is_refused(path, text, said):
-    assert wrong(path, text) == [said]
+def test_a_limit_of_a_day_belongs_to_a_relay(path):
+    assert wrong(path, f'{RELAY}rate = ["14/s", "9/d"]\n[[limits]]\nname = "g"\nrate = ["1/s", "9/d"]\n') == [
+        "line 6: limits[1].rate: must be of seconds, minutes or hours; only a relay has a rate of a day"
+    ]
 
 
 def test_the_settings_are_wrong_if_the_file_is(path, monkeypatch):

@@ -10,7 +10,7 @@ MAIL = Traits(
     tag="newsletter-may",
     priority=10,
     sender_domain="news.example.com",
-    recipient_domains=frozenset({"gmail.com", "example.org"}),
+    recipients={"gmail.com": 1, "example.org": 1},
 )
 
 

@@ -1,4 +1,4 @@
-"""Ports of gates: what holds back mails whose time has come."""
+"""Ports of what holds back mails whose time has come: gates, limits, quotas."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
+    from datetime import date, datetime
 
     from mailbatch.domain.claimed import ClaimedMail
     from mailbatch.domain.gate import NotBefore
     from mailbatch.domain.message import Claim
+    from mailbatch.domain.rate import Asked, Grant
     from mailbatch.domain.rows import BlockRow
 
 
@@ -44,3 +45,26 @@ class Blocks(Protocol):
 
     def reopen(self, limit: int) -> int:
         """Make up to ``limit`` mails of lifted blocks due again, in a transaction of its own. Return how many."""
+
+
+class RateLimits(Protocol):
+    """What all lanes and hosts may send under limits that they share."""
+
+    def take(self, asked: Sequence[Asked]) -> list[Grant]:
+        """Let go, for each of ``asked``, whom its limit allows: see ``domain.rate.grant``. Never raises."""
+
+    def give_back(self, given: Sequence[Asked]) -> None:
+        """Give back what was granted for the ``weights`` of ``given``, and not used. Never raises."""
+
+
+class Quotas(Protocol):
+    """How many mails went through a relay on a day. Every method may raise ``StoreError``."""
+
+    def take(self, relay: str, day: date, most: int, wanted: int) -> int:
+        """Count up to ``wanted`` more, but no more than ``most`` on ``day``. Return how many were counted."""
+
+    def give_back(self, relay: str, day: date, count: int) -> None:
+        """Count ``count`` less: they were not sent."""
+
+    def used(self, relay: str, day: date) -> int:
+        """Return how many were counted."""

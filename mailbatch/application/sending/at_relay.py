@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from mailbatch.application.sending.message_stream import MessageStream
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.put_off_mails import PutOffMails
+    from mailbatch.application.sending.relay_health.allowance import NewAllowance
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.circuit import Circuit
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class AtRelay:
     """``probed``: the relay's circuit, if only a probe is sent. ``faults``: so many in a row make the relay away.
 
-    ``has_next``: other relays take its mails meanwhile.
+    ``has_next``: other relays take its mails meanwhile. ``allowance``: keeps the lane to the rate of the relay.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class AtRelay:
         faults: int,
         probed: Circuit | None = None,
         has_next: bool = False,
+        allowance: NewAllowance | None = None,
     ) -> None:
         self.stop = stop
         self.health = RelayHealth(stop, use.relay_failures(faults), circuit_breaker, probed)
         own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
-        self.throttling = Throttling(use.clock, stop, self.health, own)
+        self.allowance = None if allowance is None else allowance(stop, self.health)
+        self.throttling = Throttling(use.clock, stop, self.health, own, self._most_at_once())
         self.refusals = PermanentRefusals(use.clock, run, in_flight, self.health, own)
         self.judge = Judge(
             clock=use.clock,
@@ -64,8 +68,19 @@ class AtRelay:
             stop=stop,
             in_flight=in_flight,
             throttling=self.throttling,
+            allowance=self.allowance,
             refusals=self.refusals,
             gates=use.gates,
             own=own,
             put_off=put_off,
         )
+
+    def end(self) -> None:
+        """Give back what the lane may have sent, and did not."""
+        if self.allowance is not None:
+            self.allowance.end()
+
+    def _most_at_once(self) -> float:
+        """Return how many mails may go in a second."""
+        at_once = None if self.allowance is None else self.allowance.allowed.at_once
+        return math.inf if at_once is None else float(at_once)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.put_off_mails import PutOffMails
+    from mailbatch.application.sending.relay_health.allowance import Allowance
     from mailbatch.application.sending.relay_health.own_verdict import OwnVerdict
     from mailbatch.application.sending.relay_health.permanent_refusals import PermanentRefusals
     from mailbatch.application.sending.relay_health.throttling import Throttling
@@ -40,6 +41,7 @@ class MessageStream:
     stop: LaneStop
     in_flight: InFlight
     throttling: Throttling
+    allowance: Allowance | None
     refusals: PermanentRefusals
     gates: Gates | None
     own: OwnVerdict
@@ -76,6 +78,8 @@ class MessageStream:
         for mail in self._mails(group.claimed):
             if pace.limited and pace.cuts == cuts:
                 yield from self.throttling.naps()
+            if self.allowance is not None and not self.stop.is_set():
+                yield from self.allowance.naps(mail)
             if self.stop.is_set():
                 return
             if pace.cuts != cuts or self.refusals.puts_back(mail):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mailbatch.application.ports.system import Clock
     from mailbatch.application.sending.gates.gates import Gates
     from mailbatch.application.sending.in_flight_limit import Urgency
+    from mailbatch.application.sending.relay_health.allowance import NewAllowance
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.routing.routed_lane import SeveralRelays
     from mailbatch.domain.circuit import Circuit
@@ -55,7 +56,7 @@ class SendDue:
     ``several``: the relays, if there are more than one, in place of ``transport``, ``circuit_breaker`` and ``slots``.
     ``gates`` hold back mails whose time has come. ``relay_faults``: so many faults in a row end the run; so do fewer,
     if they go on for ``relay_patience``. ``bound``: the mails in doubt that the run's row first allows for this lane.
-    ``urgent``: which mail is urgent; None if none is.
+    ``urgent``: which mail is urgent; None if none is. ``allowance``: keeps a lane to the rate of its relay.
     """
 
     backlog: Backlog
@@ -77,6 +78,7 @@ class SendDue:
     slots: Slots | None = None
     watchdog: Watchdog | None = None
     urgent: Urgency | None = None
+    allowance: NewAllowance | None = None
     several: SeveralRelays | None = None
 
     def __call__(self, run: Run, lane: int = 0) -> None:
@@ -136,6 +138,7 @@ class Lane:
             circuit_breaker=use.circuit_breaker,
             faults=use.relay_faults,
             probed=probed,
+            allowance=use.allowance,
         )
         self.health, self.judge = self.at_relay.health, self.at_relay.judge
         self.stream, self.refusals = self.at_relay.stream, self.at_relay.refusals
@@ -290,6 +293,7 @@ class Lane:
         if self.use.watchdog is not None:
             self.use.watchdog.end()
         self.judge.end()
+        self.at_relay.end()
         if (failure := self.in_flight.give_back()) is None:
             self.housekeeping.release_orphans()
         else:

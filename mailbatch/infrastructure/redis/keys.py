@@ -26,3 +26,7 @@ class Keys:
     def relay_profile(self, relay: str) -> str:
         """Return the key of what was learned about the SMTP of ``relay``: a JSON object."""
         return f"{self.namespace}:relay:habits:{relay}"
+
+    def rate(self, limit: str) -> str:
+        """Return the key of what was granted under ``limit``: a hash."""
+        return f"{self.namespace}:rate:{limit}"

@@ -24,9 +24,13 @@ _CATCH_UP = 0.1
 
 
 class Pace:
-    """The pace of one lane. Times are seconds on its clock. Item indexes rise in the order in which mails go out."""
+    """The pace of one lane. Times are seconds on its clock. Item indexes rise in the order in which mails go out.
 
-    def __init__(self) -> None:
+    ``most``: how many mails a second the relay takes by its settings. Something else keeps the lane to it.
+    """
+
+    def __init__(self, most: float = math.inf) -> None:
+        self._most = most
         self.rate = math.inf
         """Mails per second."""
         self.cuts = 0
@@ -45,7 +49,8 @@ class Pace:
 
     def share(self, most: int) -> int:
         """Return how many mails to claim at once: those of one second, at least one and at most ``most``."""
-        return most if self.rate >= most else max(1, int(self.rate))
+        rate = min(self.rate, self._most)
+        return most if rate >= most else max(1, int(rate))
 
     def accepted(self, now: float) -> None:
         """Note that the relay accepted a mail."""

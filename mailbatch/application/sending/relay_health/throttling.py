@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,15 @@ THROTTLES_OF_ONE_MAIL = 5
 
 
 class Throttling:
-    """Keeps the lane's pace, and decides when a mail that came too fast goes again."""
+    """Keeps the lane's pace, and decides when a mail that came too fast goes again.
 
-    def __init__(self, clock: Clock, stop: LaneStop, health: RelayHealth, own: OwnVerdict) -> None:
-        self.pace = Pace()
+    ``most``: how many mails may go in a second by the rate of the relay.
+    """
+
+    def __init__(
+        self, clock: Clock, stop: LaneStop, health: RelayHealth, own: OwnVerdict, most: float = math.inf
+    ) -> None:
+        self.pace = Pace(most)
         self._clock = clock
         self._stop = stop
         self._health = health

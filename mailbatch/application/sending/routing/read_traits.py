@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,7 @@ class ReadTraits:
             tag=claimed.tag,
             priority=claimed.priority,
             sender_domain=self._sender_domain(claimed),
-            recipient_domains=frozenset(one.domain.lower() for text in whom for one in self._read(text)),
+            recipients=Counter(one.domain.lower() for text in whom for one in self._read(text)),
         )
 
     def _sender_domain(self, claimed: ClaimedMail) -> str:

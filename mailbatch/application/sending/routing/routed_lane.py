@@ -222,4 +222,5 @@ class RoutedLane(Lane):
         self.judges.end()
         for relay in self.relays.values():
             relay.record()
+            relay.end()
         super()._end()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mailbatch.application.sending.in_flight import InFlight
     from mailbatch.application.sending.lane_stop import LaneStop
     from mailbatch.application.sending.put_off_mails import PutOffMails
+    from mailbatch.application.sending.relay_health.allowance import NewAllowance
     from mailbatch.application.sending.relay_health.circuit_breaker import CircuitBreaker
     from mailbatch.application.sending.send_due import SendDue
     from mailbatch.domain.circuit import Circuit
@@ -35,13 +36,17 @@ SILENT_AFTER = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """How a lane may use one of several relays. ``most``: how many claimed mails may wait for it."""
+    """How a lane may use one of several relays.
+
+    ``most``: how many claimed mails may wait for it. ``allowance``: keeps a lane to its rate.
+    """
 
     name: str
     circuit_breaker: CircuitBreaker
     slots: Slots | None
     faults: int
     most: int
+    allowance: NewAllowance | None = None
 
 
 class RoutedRelay(AtRelay):
@@ -52,7 +57,15 @@ class RoutedRelay(AtRelay):
     ) -> None:
         stop = RelayStop(lane)
         super().__init__(
-            use, run, in_flight, stop, put_off, circuit_breaker=way.circuit_breaker, faults=way.faults, has_next=True
+            use,
+            run,
+            in_flight,
+            stop,
+            put_off,
+            circuit_breaker=way.circuit_breaker,
+            faults=way.faults,
+            has_next=True,
+            allowance=way.allowance,
         )
         self.way = way
         self.name = way.name
