@@ -181,13 +181,14 @@ class Relays:
             table.timezone,
             (lambda mail: max(1, sum(self.read_traits(mail).recipients.values()))) if by_recipients else (lambda _: 1),
         )
-        return lambda stop, health: Allowance(
+        return lambda stop, health, is_busy: Allowance(
             allowed=allowed,
             rate_limits=self.rate_limits,
             quotas=self._connections.stores.quotas,
             now=lambda: datetime.now(UTC),
             stop=stop,
             health=health,
+            is_busy=is_busy,
         )
 
 

@@ -23,6 +23,7 @@ class Street:
 
     def __init__(self, rate="50/s", a_day=None, zone="UTC", weight=1):
         self.seconds = 0.0
+        self.answered_at = 0.0
         self.rates = FakeRateLimits(lambda: self.seconds)
         self.quotas = FakeQuotas()
         self.allowed = Allowed(
@@ -46,6 +47,7 @@ class Street:
             now=self.now,
             stop=stop,
             health=health,
+            is_busy=lambda: self.seconds < self.answered_at,
         )
 
     def monotonic(self):
@@ -101,6 +103,15 @@ def test_a_day_that_is_used_up_leaves_the_relay_alone_until_the_next_one_begins_
     assert outage.least == 17 * 3600
     street.seconds += outage.least
     assert street.goes(street.lane()) == outage.least
+
+
+def test_the_mails_that_the_relay_has_are_answered_before_it_is_left_alone():
+    street = Street(rate=None, a_day=1)
+    lane = street.lane()
+    street.goes(lane)
+    street.answered_at = 2.0
+    assert street.goes(lane) is None
+    assert street.seconds == pytest.approx(2.0, abs=0.1)
 
 
 def test_a_lane_that_works_over_midnight_counts_anew():

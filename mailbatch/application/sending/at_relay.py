@@ -46,9 +46,10 @@ class AtRelay:
         allowance: NewAllowance | None = None,
     ) -> None:
         self.stop = stop
+        self._in_flight = in_flight
         self.health = RelayHealth(stop, use.relay_failures(faults), circuit_breaker, probed)
         own = OwnVerdict(use.retry, use.on_doubt, use.jitter)
-        self.allowance = None if allowance is None else allowance(stop, self.health)
+        self.allowance = None if allowance is None else allowance(stop, self.health, self.is_busy)
         self.throttling = Throttling(use.clock, stop, self.health, own, self._most_at_once())
         self.refusals = PermanentRefusals(use.clock, run, in_flight, self.health, own)
         self.judge = Judge(
@@ -74,6 +75,11 @@ class AtRelay:
             own=own,
             put_off=put_off,
         )
+
+    def is_busy(self) -> bool:
+        """Return whether the relay has mails that it has not answered."""
+        handed = sum(mail.index <= self.health.handed_to for mail in self._in_flight.mails.values())
+        return handed > len(self._in_flight.decided) + self.judge.waiting
 
     def end(self) -> None:
         """Give back what the lane may have sent, and did not."""

@@ -37,7 +37,8 @@ SETTLE_PATIENCE = 10.0
 class InFlightMail:
     """What a lane knows of a mail that it holds. ``index``: its item index in the run.
 
-    The mail itself is not kept, because it may be large.
+    The mail itself is not kept, because it may be large. ``on_wire``: the relay may take it. ``is_noted``: its row says
+    so, or may say so, although nothing of it went out: a crash would leave it in doubt.
     """
 
     index: int
@@ -46,6 +47,7 @@ class InFlightMail:
     tag: str | None = None
     template: str | None = None
     on_wire: bool = False
+    is_noted: bool = False
 
 
 class InFlight:
@@ -63,8 +65,13 @@ class InFlight:
 
     @property
     def on_wire(self) -> int:
-        """How many mails a relay may have taken or may take, as far as their outcomes are not known."""
-        return sum(mail.on_wire for mail in self.mails.values())
+        """How many mails a crash would leave in doubt now."""
+        return sum(mail.on_wire or mail.is_noted for mail in self.mails.values())
+
+    def note_intent(self, claims: Iterable[Claim]) -> None:
+        """Note that the rows of ``claims`` may say that they are on the wire, although they are not."""
+        for claim in claims:
+            self.mails[claim].is_noted = True
 
     def add(self, claimed: Iterable[Claimed]) -> None:
         """Hold mails that were claimed."""

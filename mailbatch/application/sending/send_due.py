@@ -107,11 +107,7 @@ class SendDue:
             breaker.close()
 
     def _lane(self, run: Run, number: int) -> Lane:
-        if self.several is None:
-            return Lane(self, run, number)
-        from mailbatch.application.sending.routing.routed_lane import RoutedLane
-
-        return RoutedLane(self, self.several, run, number)
+        return Lane(self, run, number) if self.several is None else self.several.lane(self, run, number)
 
     def relay_failures(self, most: int) -> ConsecutiveFailures:
         """Return a new counter of a relay's failures in a row, of which ``most`` make it away."""
@@ -241,8 +237,9 @@ class Lane:
         """
         try:
             self.in_flight.flush()  # a mail whose verdict is not written would be in doubt beside these
-            if self.use.strict and (capacity := self.use.transport.capacity):
-                self.bound.cover(self.in_flight.on_wire + len(claims), capacity)
+            if self.use.strict:
+                undecided = self.in_flight.on_wire + self.claims.judge.waiting
+                self.bound.cover(undecided + len(claims), self.use.transport.capacity)
             granted = self.use.backlog.commit_intent(self.run.id, claims) if self._may_send() else set()
         except RunFailed as error:
             self.stop.database_failed(error)
@@ -251,8 +248,10 @@ class Lane:
             log.warning(
                 "%d mails are withdrawn, because the intent to send them was not committed: %s", len(claims), error
             )
+            self.in_flight.note_intent(claims)  # perhaps only the reply to the commit was lost
             return set()
         if not self._may_send():  # the lease ended, or a stop was requested, during the commit
+            self.in_flight.note_intent(granted)
             return set()
         for claim in granted:
             self.in_flight.mails[claim].on_wire = True

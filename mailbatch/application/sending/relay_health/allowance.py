@@ -32,6 +32,8 @@ PARTS_OF_A_SECOND = 4
 PARTS_OF_A_DAY = 100
 _MOST_OF_A_DAY = 100
 """Mails of a day's quota that a lane takes at once, at most. What a killed lane has taken is lost."""
+_LOOK_AGAIN = 0.05
+"""Seconds after which a lane looks whether the relay has answered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +69,16 @@ class Allowed:
 class NewAllowance(Protocol):
     """Makes what keeps one lane to the rate of its relay."""
 
-    def __call__(self, stop: LaneStop, health: RelayHealth) -> Allowance:
+    def __call__(self, stop: LaneStop, health: RelayHealth, is_busy: Callable[[], bool]) -> Allowance:
         """Return a new one."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Allowance:
-    """What one lane has been granted and has not used. ``now`` returns the time by which days begin."""
+    """What one lane has been granted and has not used.
+
+    ``now`` returns the time by which days begin. ``is_busy``: whether the relay has mails that it has not answered.
+    """
 
     allowed: Allowed
     rate_limits: RateLimits
@@ -81,6 +86,7 @@ class Allowance:
     now: Callable[[], datetime]
     stop: LaneStop
     health: RelayHealth
+    is_busy: Callable[[], bool]
     _granted: int = field(default=0, init=False)
     _day: date | None = field(default=None, init=False)
     _left_of_day: int = field(default=0, init=False)
@@ -92,6 +98,7 @@ class Allowance:
         """
         weight = self.allowed.counts(mail)
         if self.allowed.a_day is not None and not self._takes_of_day(weight, self.allowed.a_day):
+            yield from self._leave_relay(self.allowed.a_day)
             return
         if not self.allowed.rates:
             return
@@ -142,12 +149,19 @@ class Allowance:
             wanted = max(weight, min(_MOST_OF_A_DAY, most // PARTS_OF_A_DAY))
             self._left_of_day += self.quotas.take(self.allowed.relay, now.date(), most, wanted)
         if self._left_of_day < weight:
-            self.health.failed(self._used_up(now, most))
             return False
         self._left_of_day -= weight
         return True
 
-    def _used_up(self, now: datetime, most: int) -> Outage:
+    def _leave_relay(self, most: int) -> Iterator[Nap]:
+        """Leave the relay alone once it has answered the mails before: what it has not taken then is put back."""
+        while self.is_busy() and not self.stop.is_set():
+            yield Nap(_LOOK_AGAIN)
+        if not self.stop.is_set():
+            self.health.failed(self._used_up(most))
+
+    def _used_up(self, most: int) -> Outage:
+        now = self.now().astimezone(self.allowed.timezone)
         tomorrow = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         return Outage(
             relay=self.allowed.relay,

@@ -43,6 +43,10 @@ class SeveralRelays:
     read_traits: Callable[[ClaimedMail], Traits]
     transports: Transports
 
+    def lane(self, use: SendDue, run: Run, number: int) -> Lane:
+        """Return a lane that sends over them."""
+        return RoutedLane(use, self, run, number)
+
 
 class RoutedLane(Lane):
     """A lane with several relays. What it has for each of them is a ``RoutedRelay``."""

@@ -99,6 +99,10 @@ class RoutedRelay(AtRelay):
         """Whether it has answered none of its mails for a while. That is no fault yet, but the next relay is better."""
         return bool(self._handed) and self._clock.monotonic() - self._heard_at > SILENT_AFTER
 
+    def is_busy(self) -> bool:
+        """Return whether it has mails that it has not answered."""
+        return bool(self._handed)
+
     def is_full(self) -> bool:
         """Whether as many mails wait for it as may."""
         return len(self.queue) >= self.way.most
