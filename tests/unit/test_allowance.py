@@ -123,6 +123,14 @@ def test_a_lane_that_works_over_midnight_counts_anew():
     assert street.goes(lane) is None
 
 
+def test_a_mail_to_more_than_a_day_allows_takes_a_whole_day_and_the_others_go_on_the_next():
+    street = Street(rate=None, a_day=5, weight=300)
+    assert street.goes(street.lane()) == 0.0
+    assert street.goes(street.lane()) is None
+    street.seconds = 12 * 3600.0
+    assert street.goes(street.lane()) == street.seconds
+
+
 def test_what_is_left_of_a_day_is_given_back():
     street = Street(rate=None, a_day=1000)
     lane = street.lane()

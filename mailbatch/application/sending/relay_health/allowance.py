@@ -142,6 +142,7 @@ class Allowance:
     # --- the quota of a day --------------------------------------------------------------------------------------
 
     def _takes_of_day(self, weight: int, most: int) -> bool:
+        weight = min(weight, most)  # otherwise a mail to more recipients would keep all others waiting for ever
         now = self.now().astimezone(self.allowed.timezone)
         if now.date() != self._day:
             self._day, self._left_of_day = now.date(), 0
