@@ -106,7 +106,7 @@ def test_the_command_line_blocks_lists_and_unblocks(cli: Any, sqlite_url: str) -
     assert "wrong prices" in cli("block")
     assert WHY in cli("explain", own)
     assert f"2 held back: {WHY}" in cli("plan")
-    assert "the tag news: 0 mails wait" in cli("status")
+    assert "the tag news: 0 held back so far" in cli("status")
     assert json.loads(cli("block", "--json"))[0]["tag"] == "news"
     assert cli("unblock", "news") == "unblocked: news\n"
     assert cli("unblock", "news") == "it was not blocked: news\n"

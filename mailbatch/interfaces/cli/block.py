@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def block(*, tag: str | None, note: str | None, as_json: bool) -> None:
     """Hold back all mails of TAG until `mailbatch unblock TAG`, also those that are reserved later.
 
-    A run in progress holds them back within a second. Without TAG: list the blocked tags, and how many mails wait.
+    A run in progress holds them back within a second. Without TAG: list the blocked tags, and how many mails runs have
+    held back.
     """
     if tag is None and note is not None:
         raise click.UsageError("--note needs a TAG")
@@ -55,6 +56,6 @@ def unblock(*, tag: str, as_json: bool) -> None:
 
 
 def _print(rows: Sequence[BlockRow], zone: str) -> None:
-    columns = [("TAG", "text"), ("SINCE", "fixed"), ("BY", "text"), ("WAITING", "number"), ("NOTE", "text")]
+    columns = [("TAG", "text"), ("SINCE", "fixed"), ("BY", "text"), ("HELD BACK", "number"), ("NOTE", "text")]
     cells = [[row.tag, moment(row.since, zone), row.by, str(row.waiting), row.note or ""] for row in rows]
     print_table(columns, cells, "no tag is blocked")

@@ -73,7 +73,7 @@ def _mail(standing: JobStatus, zone: str) -> list[tuple[str, str]]:
         ("due", waiting),
         ("reservations", states if census.exact else f"{states} (at least)"),
         ("relay", _relay(standing, zone)),
-        *(("blocked", f"the tag {row.tag}: {row.waiting} mails wait") for row in standing.blocks),
+        *(("blocked", f"the tag {row.tag}: {row.waiting:,} held back so far") for row in standing.blocks),
     ]
 
 
