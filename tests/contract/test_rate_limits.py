@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.fakes import FakeRateLimits
+from support.waiting import wait_until
 
 from mailbatch.domain.rate import SECOND, Asked, Grant, Rate, grant, unused
 from mailbatch.infrastructure.redis.client import connect
@@ -93,12 +94,12 @@ def test_all_rates_of_a_limit_hold(house):
     assert take(lane, asked(1, 1, rate=f"100/s {SLOW}")) == (1, [1800.0])
 
 
-def test_who_has_not_waited_goes_behind_who_has(house):
+def test_who_comes_at_its_place_goes_although_others_are_told_to_wait(house):
     lane = house.lane()
-    count, places = take(lane, asked(1, 1, 1, rate="2/1s"))
-    assert (count, len(places)) == (2, 1)
-    time.sleep(max(0.0, places[0]) + 0.1)  # the time of the server goes on by itself
-    assert take(lane, asked(1, rate="2/1s", waited=1))[0] == 1
+    assert take(lane, asked(1, 1, 1, 1, rate="2/s")) == (2, [0.5, 1.0])
+    back = asked(1, rate="2/s", waited=1, queue=False)
+    wait_until(lambda: take(lane, back)[0] == 1, 10, "the place of the first that waits")
+    assert take(lane, asked(1, rate="2/s"))[0] == 0
 
 
 def test_while_some_wait_a_new_one_is_put_behind_them(house):
