@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 VALID_FOR = 0.5
 """Seconds after which the gates are asked again for what is left of a group."""
-
-
 LONGEST_SLEEP = 0.5
 """Seconds after which a lane that waits for a mail to come due looks whether it must stop."""
 

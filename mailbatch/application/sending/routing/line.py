@@ -13,8 +13,8 @@ _SLOWEST = 1.0
 class Line:
     """The line before one relay. Times are seconds on the lane's clock. ``rate``: mails a second until it is measured.
 
-    A mail is written once for each time that it stands in line. Only a fifth of those that come due find the relay
-    still busy and go to the end. So a mail is written 1.25 times on the average, however long the line is.
+    A mail is written once for each time that it stands in line. Those that come due and find the relay still busy go to
+    the end; by the rate that should be a fifth of them, however long the line is.
     """
 
     def __init__(self, rate: float) -> None:
